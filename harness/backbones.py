@@ -1,0 +1,56 @@
+"""What a timm backbone offers: its feature layers, their widths and strides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import timm
+import torch
+
+from harness.errors import UnknownNameError, nearest
+from harness.weights.inject import whole_network
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer whose features can be taken.
+
+    Attributes:
+        channels: width.
+        stride: input pixels per feature position.
+    """
+
+    channels: int
+    stride: int
+
+
+@cache
+def feature_layers(backbone: str) -> dict[str, Layer]:
+    """Layer name -> Layer, from shallow to deep. Built without memory for the tensors, in a fraction of a second."""
+    if "vit" in backbone.lower():
+        # anomalib takes any block of a vision transformer, not only those that timm's feature extractor offers.
+        network = whole_network(backbone)
+        blocks = getattr(network, "blocks", ())
+        stride = network.patch_embed.patch_size[0]  # type: ignore[union-attr,index]
+        width = int(network.num_features)  # type: ignore[arg-type]
+        return {f"blocks.{index}": Layer(width, int(stride)) for index in range(len(blocks))}  # type: ignore[arg-type]
+    with torch.device("meta"):
+        info = timm.create_model(backbone, pretrained=False, features_only=True, exportable=True).feature_info
+    names = info.module_name()
+    return {n: Layer(c, r) for n, c, r in zip(names, info.channels(), info.reduction(), strict=True)}
+
+
+def chosen_layers(backbone: str, names: tuple[str | int, ...]) -> list[Layer]:
+    """The layers of these names.
+
+    Raises:
+        UnknownNameError: the backbone lacks one; lists those it has.
+    """
+    known = feature_layers(backbone)
+    for name in names:
+        if name not in known:
+            near = nearest(str(name), known)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UnknownNameError(f"backbone {backbone} has no layer {name!r}.{hint} It has: {', '.join(known)}.")
+    return [known[str(name)] for name in names]

@@ -1,0 +1,1 @@
+"""Backends turn specs into predictions; see base.py for the contract."""

@@ -1,0 +1,42 @@
+"""anomalib's image models through anomalib's own Engine.
+
+catalog.py   which models there are and what they take (imports nothing heavy)
+checks.py    what would make a spec fail, found before any work
+data.py      the split, as an anomalib datamodule
+engine.py    one spec: fit, test, raw predictions
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
+from harness.backends.anomalib import catalog
+from harness.backends.base import Failure, Outcome, RunContext
+from harness.datasets.base import Split
+from harness.spec import RunSpec
+
+
+class AnomalibBackend:
+    """See `harness.backends.base.Backend`. A group is one run: anomalib shares no work between runs."""
+
+    def parameters(self, model: str) -> tuple[str, Mapping[str, Any]]:
+        """See `Backend.parameters`."""
+        return catalog.signature(model)
+
+    def check(self, specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
+        """See `Backend.check`."""
+        from harness.backends.anomalib.checks import check_specs
+
+        return check_specs(specs, splits, device)
+
+    def share_key(self, spec: RunSpec) -> Hashable:
+        """See `Backend.share_key`."""
+        return spec
+
+    def run(self, specs: Sequence[RunSpec], split: Split, context: RunContext) -> Iterator[Outcome | Failure]:
+        """See `Backend.run`."""
+        from harness.backends.anomalib.engine import run_spec
+
+        for spec in specs:
+            yield run_spec(spec, split, context)

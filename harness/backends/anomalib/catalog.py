@@ -1,0 +1,76 @@
+"""anomalib's image models and their real parameters, read from its installed source without importing it.
+
+Importing anomalib takes several seconds; a plan should not. Its `models/image/__init__.py` says which class lives in
+which package, and the class's `__init__` says what it takes: both are parsed, not run.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ConfigError, unknown_name
+
+
+def canonical(name: str) -> str:
+    """PatchCore, patch_core and Patchcore are the same model: "patchcore"."""
+    return name.lower().replace("_", "").replace("-", "")
+
+
+@cache
+def models() -> dict[str, tuple[str, Path]]:
+    """Canonical name -> (class name, folder of its source)."""
+    spec = find_spec("anomalib")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError("backend: anomalib is not installed; expected anomalib>=2.7. Run: pip install anomalib")
+    root = Path(next(iter(spec.submodule_search_locations))) / "models" / "image"
+    found = {}
+    for node in ast.parse((root / "__init__.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
+            for alias in node.names:
+                found[canonical(alias.name)] = (alias.name, root / node.module)
+    return found
+
+
+@cache
+def signature(name: str) -> tuple[str, Mapping[str, Any]]:
+    """The model's canonical name and its parameters with their defaults.
+
+    A default that is no literal (an enum, say) is given as None.
+
+    Raises:
+        ConfigError: anomalib has no such image model.
+    """
+    key = canonical(name)
+    if key not in models():
+        raise ConfigError(f"model: {unknown_name('anomalib model', name, models())}")
+    class_name, folder = models()[key]
+    for file in sorted(folder.glob("*.py"), key=lambda path: path.name != "lightning_model.py"):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and node.name == class_name:
+                return key, _parameters(node)
+    raise ConfigError(f"model: the source of anomalib's {class_name} was not found below {folder}.")
+
+
+def _parameters(node: ast.ClassDef) -> dict[str, Any]:
+    init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+    if init is None:
+        return {}
+    positional = init.args.args[1:]
+    defaults: list[ast.expr | None] = [None] * (len(positional) - len(init.args.defaults))
+    pairs = list(zip(positional, [*defaults, *init.args.defaults], strict=True))
+    pairs += list(zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True))
+    return {argument.arg: _literal(default) for argument, default in pairs}
+
+
+def _literal(node: ast.expr | None) -> Any:
+    if node is None:
+        return None
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None

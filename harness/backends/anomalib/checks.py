@@ -1,0 +1,137 @@
+"""What would make a spec fail on anomalib, found before any work: one sentence each."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from math import ceil
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+
+from harness.backbones import Layer, chosen_layers
+from harness.backends.anomalib.catalog import signature
+from harness.datasets.base import Split
+from harness.devices import pick
+from harness.errors import HarnessError, nearest
+from harness.spec import RunSpec
+from harness.weights.inject import whole_network
+from harness.weights.resolve import known_backbone, resolve
+from harness.weights.state import fit_state, read_state
+
+# Trainer arguments that the harness sets.
+RESERVED = {"self", "callbacks", "logger", "default_root_dir", "accelerator", "devices", "strategy", "num_nodes",
+            "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "barebones"}  # fmt: skip
+DEFAULT_SIZE = (256, 256)
+
+
+def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
+    """Problems of all specs, each once.
+
+    Args:
+        specs: runs that are to be made.
+        splits: by category.
+        device: the config's `device`.
+    """
+    problems: dict[str, None] = {}
+
+    def note(error: HarnessError) -> None:
+        problems.update(dict.fromkeys(error.problems))
+
+    try:
+        pick(device)
+    except HarnessError as error:
+        note(error)
+    checked: set[tuple[str, str, bool]] = set()
+    for spec in specs:
+        split = splits[spec.category]
+        problems.update(dict.fromkeys(_trainer_problems(spec)))
+        try:
+            if spec.backbone is None or _is_own_default(spec):
+                continue
+            known_backbone(spec.backbone)
+            key = (spec.weights, spec.backbone, split.synthetic)
+            if key not in checked:
+                checked.add(key)
+                _check_weights(*key)
+            layers = _named_layers(spec)
+            if layers:
+                problems.update(dict.fromkeys(_parameter_problems(spec, split, chosen_layers(spec.backbone, layers))))
+        except HarnessError as error:
+            note(error)
+    return list(problems)
+
+
+def _is_own_default(spec: RunSpec) -> bool:
+    """Some models call a bundle of networks their backbone ("mcait"): timm need not know a model's own default."""
+    import timm
+
+    default = signature(spec.model)[1].get("backbone")
+    return spec.backbone == default and not timm.is_model(str(spec.backbone).partition(".")[0])
+
+
+def _named_layers(spec: RunSpec) -> tuple[str, ...]:
+    """Layers given by name; models that take them as numbers check them themselves."""
+    single = spec.parameters.get("layer")
+    names = spec.layers if spec.layers is not None else (single,) if single else ()
+    return tuple(name for name in names if isinstance(name, str))
+
+
+def _check_weights(policy: str, backbone: str, synthetic: bool) -> None:
+    """Find the weights and see that they fit, without keeping them."""
+    weights = resolve(policy, backbone, synthetic)
+    if weights.file is not None:
+        network = whole_network(backbone)
+        adapt = getattr(import_module(type(network).__module__), "checkpoint_filter_fn", None)
+        fit_state(read_state(Path(weights.file)), network, network, weights.file, adapt)
+
+
+def _trainer_problems(spec: RunSpec) -> Iterator[str]:
+    known = set(inspect.signature(Trainer.__init__).parameters) - RESERVED
+    for key, _ in spec.trainer:
+        if key in RESERVED:
+            yield f"trainer.{key}: set by the harness; for devices use `device:`."
+        elif key not in known:
+            near = nearest(key, known)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            yield f"trainer.{key}: Lightning's Trainer has no such argument.{hint} Known: {', '.join(sorted(known))}."
+
+
+def _parameter_problems(spec: RunSpec, split: Split, layers: Sequence[Layer]) -> Iterator[str]:
+    """Values that can't work with this backbone and this many images."""
+    values = spec.parameters
+    width = sum(layer.channels for layer in layers)
+    if "n_features" in values or spec.model == "padim":
+        yield from _padim_problems(spec, values.get("n_features"), width)
+    ratio = values.get("coreset_sampling_ratio")
+    if ratio is None:
+        return
+    height, breadth = spec.image_size or DEFAULT_SIZE
+    stride = layers[0].stride
+    patches = len(split.train) * ceil(height / stride) * ceil(breadth / stride)
+    size = int(patches * ratio)
+    if not 0 < ratio <= 1:
+        yield f"coreset_sampling_ratio: found {ratio}, expected a share above 0 and up to 1."
+    elif size < 1:
+        yield (
+            f"coreset_sampling_ratio: {ratio} of {patches} patches ({len(split.train)} images, layer "
+            f"{(spec.layers or ('',))[0]}) leaves an empty coreset; expected at least {1 / patches:.2g}."
+        )
+    elif not 1 <= values.get("num_neighbors", 1) <= size:
+        yield (
+            f"num_neighbors: found {values['num_neighbors']}, expected 1 to {size}, the size of the coreset "
+            f"(ratio {ratio} of {patches} patches)."
+        )
+
+
+def _padim_problems(spec: RunSpec, n_features: int | None, width: int) -> Iterator[str]:
+    if n_features is None:
+        if spec.backbone not in {"resnet18", "wide_resnet50_2"}:
+            yield (
+                f"n_features: none given, and anomalib's PaDiM has no default for {spec.backbone}; "
+                f"expected a number from 1 to {width}, the width of the embedding."
+            )
+    elif not 0 < n_features <= width:
+        layers = "+".join(map(str, spec.layers or ()))
+        yield f"n_features: found {n_features}, expected 1 to {width}, the width of {spec.backbone} {layers}."

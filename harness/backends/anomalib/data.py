@@ -1,0 +1,92 @@
+"""The harness's split as an anomalib datamodule: same images, same roles, same reading as for every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from anomalib.data import AnomalibDataModule, AnomalibDataset, ImageItem
+from torchvision.tv_tensors import Image, Mask
+
+from harness.datasets.base import Sample, Split
+from harness.images import read_image, read_mask
+
+
+class SplitDataset(AnomalibDataset):
+    """Samples of one role.
+
+    Args:
+        samples: one image each.
+        with_masks: whether the data has masks; then normal images get an empty one.
+    """
+
+    def __init__(self, samples: Sequence[Sample], with_masks: bool) -> None:
+        super().__init__()
+        # anomalib asks the frame's attributes for the task, and the frame itself for everything else.
+        frame = pd.DataFrame(
+            {
+                "image_path": [s.path for s in samples],
+                "label": [s.defect for s in samples],
+                "label_index": [s.label for s in samples],
+                "mask_path": [s.mask or "" for s in samples],
+                "split": "",
+            }
+        )
+        frame.attrs["task"] = "segmentation" if with_masks else "classification"
+        self.samples = frame
+        self._by_path = {s.path: s for s in samples}
+
+    def __getitem__(self, index: int) -> ImageItem:
+        sample = self._by_path[self.samples.iloc[index].image_path]
+        pixels = read_image(sample.path)
+        image = Image(torch.from_numpy(pixels.copy()).permute(2, 0, 1)).float() / 255
+        mask = None
+        if self.task == "segmentation":
+            size = (pixels.shape[0], pixels.shape[1])
+            truth = torch.from_numpy(read_mask(sample.mask)) if sample.mask else torch.zeros(size)
+            mask = Mask(truth.to(torch.uint8))
+        if self.augmentations:
+            # anomalib puts the model's resize here, so that images of different sizes can be batched.
+            image, mask = self.augmentations(image, mask) if mask is not None else (self.augmentations(image), None)
+        return ImageItem(
+            image=image,
+            gt_mask=mask,
+            gt_label=torch.tensor(sample.label),
+            image_path=sample.path,
+            mask_path=sample.mask,
+        )
+
+
+class SplitDataModule(AnomalibDataModule):
+    """anomalib's loaders and transforms over a `Split`.
+
+    anomalib's validation part fits its own normaliser and threshold. It gets the held-out normal images; where
+    there are none, the test images, which is anomalib's own default for MVTec AD.
+    """
+
+    def __init__(self, split: Split, train_batch_size: int, eval_batch_size: int, num_workers: int) -> None:
+        super().__init__(train_batch_size, eval_batch_size, num_workers)
+        self._split = split
+        self._category = split.category
+        self.root = split.root
+
+    @property
+    def name(self) -> str:
+        """Kind of the data."""
+        return self._split.kind
+
+    def prepare_data(self) -> None:
+        """Nothing: the samples are on disk, and were checked."""
+
+    def _setup(self, _stage: str | None = None) -> None:
+        masks = self._split.has_masks
+        self.train_data = SplitDataset(self._split.train, masks)
+        self.val_data = SplitDataset(self._split.val or self._split.test, masks)
+        self.test_data = SplitDataset(self._split.test, masks)
+
+    def _create_test_split(self) -> None:
+        """Nothing: the split is fixed."""
+
+    def _create_val_split(self) -> None:
+        """Nothing: the split is fixed."""

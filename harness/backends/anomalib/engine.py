@@ -1,0 +1,170 @@
+"""One spec: Engine.fit, then one pass of Engine.test, with the raw scores and maps taken before normalisation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from anomalib.callbacks import ModelCheckpoint
+from anomalib.engine import Engine
+from anomalib.models import AnomalibModule
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+
+from harness.backends.anomalib.catalog import canonical, models
+from harness.backends.anomalib.data import SplitDataModule
+from harness.backends.base import Outcome, RunContext
+from harness.datasets.base import Split
+from harness.devices import pick
+from harness.errors import PredictionsError
+from harness.predictions import Floats, join
+from harness.spec import RunSpec
+from harness.weights.inject import backbone_weights
+
+
+class RawPredictions(Callback):
+    """Keeps raw scores and maps by image path.
+
+    Lightning calls a trainer's callbacks before those of the model, and anomalib's normaliser is one of the model's:
+    what is seen here is neither normalised nor clamped.
+    """
+
+    def __init__(self) -> None:
+        self.val: dict[str, tuple[float, Floats | None]] = {}
+        self.test: dict[str, tuple[float, Floats | None]] = {}
+        self.val_step = -1
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        del trainer, pl_module
+        self.val.clear()
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        del pl_module, args, kwargs
+        if not trainer.sanity_checking:
+            self.val_step = trainer.global_step
+            _keep(self.val, outputs)
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        del trainer, pl_module, args, kwargs
+        _keep(self.test, outputs)
+
+
+def _keep(store: dict[str, tuple[float, Floats | None]], batch: Any) -> None:
+    maps = batch.anomaly_map
+    scores = batch.pred_score
+    if scores is None and maps is None:
+        raise PredictionsError("the model gives neither scores nor anomaly maps; expected at least one.")
+    if scores is None:
+        scores = maps.flatten(1).amax(dim=1)
+    scores = scores.detach().float().reshape(-1).cpu().numpy()
+    arrays = None if maps is None else maps.detach().float().reshape(len(scores), *maps.shape[-2:]).cpu().numpy()
+    for index, path in enumerate(batch.image_path):
+        store[path] = (float(scores[index]), None if arrays is None else arrays[index])
+
+
+def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Outcome:
+    """Fit and test one spec.
+
+    Raises:
+        Exception: whatever anomalib, Lightning or Torch raise.
+    """
+    seed_everything(spec.seed, workers=True, verbose=False)
+    context.stage("building")
+    with backbone_weights(spec.weights, split.synthetic) as used:
+        model = build_model(spec)
+    device = pick(context.device)
+    raw = RawPredictions()
+    datamodule = SplitDataModule(split, spec.train_batch_size, spec.eval_batch_size, context.num_workers)
+    arguments, warnings = _trainer_arguments(spec, model)
+    engine = Engine(
+        # anomalib insists on a checkpoint callback; one that keeps nothing saves writing each model in vain.
+        callbacks=[raw, ModelCheckpoint(dirpath=context.scratch, save_top_k=0)],
+        default_root_dir=context.scratch,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **device.trainer_arguments(),
+        **arguments,
+    )
+    context.stage("fitting")
+    fit_seconds = _timed(lambda: engine.fit(model=model, datamodule=datamodule), device.synchronize)
+    if split.val and raw.val_step != engine.trainer.global_step:
+        # The last validation saw an earlier state of the model, or there was none: look once more.
+        engine.validate(model=model, datamodule=datamodule, verbose=False)
+    context.stage("testing")
+    own: list[dict[str, float]] = []
+    test_seconds = _timed(
+        lambda: own.extend(engine.test(model=model, datamodule=datamodule, verbose=False)), device.synchronize
+    )
+    context.stage("measuring")
+    return Outcome(
+        spec=spec,
+        test=join(split.test, raw.test),
+        val=join(split.val, raw.val) if split.val else None,
+        seconds={"fit": fit_seconds, "test": test_seconds},
+        device=device.description,
+        save_model=_saver(engine),
+        own_metrics={f"anomalib_{key}": _finite(value) for key, value in (own[0] if own else {}).items()},
+        weights=_weights_record(spec, used),
+        warnings=warnings + [weights.note for weights in used.values() if weights.fallback],
+    )
+
+
+def build_model(spec: RunSpec) -> AnomalibModule:
+    """The model with the spec's parameters and input size, everything else anomalib's own."""
+    import anomalib.models.image
+
+    cls = getattr(anomalib.models.image, models()[canonical(spec.model)][0])
+    arguments = spec.parameters
+    if spec.backbone is not None:
+        arguments["backbone"] = spec.backbone
+    if spec.layers is not None:
+        arguments["layers"] = list(spec.layers)
+    if spec.image_size is not None:
+        arguments["pre_processor"] = cls.configure_pre_processor(image_size=spec.image_size)
+    return cls(**arguments, visualizer=False)
+
+
+def _trainer_arguments(spec: RunSpec, model: AnomalibModule) -> tuple[dict[str, Any], list[str]]:
+    """The config's arguments, and a sentence for each that the model overrules."""
+    arguments = {key: list(value) if isinstance(value, tuple) else value for key, value in spec.trainer}
+    overruled = [
+        f"trainer.{key}: {arguments[key]} asked for, {value} used: anomalib's {type(model).__name__} insists on it"
+        for key, value in model.trainer_arguments.items()
+        if key in arguments and arguments[key] != value
+    ]
+    return arguments, overruled
+
+
+def _saver(engine: Engine) -> Callable[[Path], None]:
+    def save(folder: Path) -> None:
+        engine.trainer.save_checkpoint(folder / "model.ckpt")
+
+    return save
+
+
+def _timed(work: Callable[[], None], synchronize: Callable[[], None]) -> float:
+    """Seconds that `work` takes, with the device's queue empty before and after."""
+    synchronize()
+    start = time.perf_counter()
+    work()
+    synchronize()
+    return time.perf_counter() - start
+
+
+def _finite(value: float) -> float | None:
+    number = float(value)
+    return number if torch.isfinite(torch.tensor(number)) else None
+
+
+def _weights_record(spec: RunSpec, used: dict[str, Any]) -> dict[str, Any]:
+    """What the backbones took; a model with several gets the first in front and the others beside."""
+    if not used:
+        return {"policy": spec.weights, "source": "none", "note": "this model asks for no pretrained backbone"}
+    first, *others = ({"backbone": name, **weights.as_dict()} for name, weights in used.items())
+    return {**first, "others": others} if others else first

@@ -1,0 +1,91 @@
+"""The contract between the harness and what trains and predicts.
+
+A backend never sees metrics, and metrics never see a model. Constructing one, and `parameters()`, must be cheap and
+import nothing heavy, since a plan asks; `check()` is the first moment for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.datasets.base import Split
+from harness.predictions import Predictions
+from harness.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What a backend needs beside specs and data.
+
+    Attributes:
+        scratch: an empty folder for whatever the backend writes; removed afterwards.
+        device: auto, cpu, cuda, cuda:N or mps.
+        num_workers: processes that load images; 0 is this process.
+        stage: call it with a word on what goes on, for the progress line.
+    """
+
+    scratch: Path
+    device: str
+    num_workers: int
+    stage: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one spec.
+
+    Attributes:
+        spec: the spec.
+        test: predictions for the test samples.
+        val: predictions for the held-out normal samples, None where there are none.
+        seconds: at least "fit" and "test".
+        device: what it ran on.
+        own_metrics: the backend's own figures, names with its prefix.
+        weights: see `RunRecord.weights`.
+        warnings: what was done differently from what was asked.
+        save_model: writes the model to a folder, as `model.<suffix>`.
+    """
+
+    spec: RunSpec
+    test: Predictions
+    val: Predictions | None
+    seconds: dict[str, float]
+    device: str
+    save_model: Callable[[Path], None]
+    own_metrics: dict[str, float | None] = field(default_factory=dict)
+    weights: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A spec that can't be had; the rest of its group goes on."""
+
+    spec: RunSpec
+    error: Exception
+
+
+class Backend(Protocol):
+    """Turns specs into outcomes."""
+
+    def parameters(self, model: str) -> tuple[str, Mapping[str, Any]]:
+        """The model's canonical name and its parameters with their defaults. Cheap.
+
+        Raises:
+            ConfigError: there is no such model.
+        """
+
+    def check(self, specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
+        """Everything that would make these specs fail, one sentence each, before any work is done."""
+
+    def share_key(self, spec: RunSpec) -> Hashable:
+        """Specs with equal keys are handed over together, because they can share work."""
+
+    def run(self, specs: Sequence[RunSpec], split: Split, context: RunContext) -> Iterator[Outcome | Failure]:
+        """One outcome a spec, as soon as it is known.
+
+        An exception that escapes ends the group: it is recorded as the failure of every spec not yet answered for.
+        """

@@ -1,0 +1,59 @@
+"""What libraries print goes to a log file, so that the terminal shows the sweep.
+
+Lightning and anomalib log, print, warn and draw progress bars; all of it is caught here, in one place.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any, TextIO
+
+
+class _Both(io.TextIOBase):
+    """Writes to a file, and to a terminal too."""
+
+    def __init__(self, file: TextIO, terminal: TextIO) -> None:
+        self._targets = (file, terminal)
+
+    def write(self, text: str) -> int:
+        for target in self._targets:
+            target.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        for target in self._targets:
+            target.flush()
+
+
+@contextmanager
+def chatter_to(log: TextIO, show: bool) -> Iterator[None]:
+    """Send stdout, stderr, logging and warnings to `log`.
+
+    Args:
+        log: an open text stream.
+        show: to the terminal as well (`-v`).
+    """
+    # Must come before Lightning and anomalib are imported: they give their loggers a handler of their own unless the
+    # root logger has one, and tqdm reads its switch once.
+    if not show:
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    stream: Any = _Both(log, sys.stderr) if show else log
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        with redirect_stdout(stream), redirect_stderr(stream):
+            yield
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(handler)
+        root.setLevel(level)

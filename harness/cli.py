@@ -1,0 +1,127 @@
+"""The verbs: parse, call, print. No logic, and nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from harness import __version__
+from harness.errors import HarnessError
+
+app = typer.Typer(
+    name="harness",
+    help="Which anomaly detector to trust on your images: sweeps over models, measured alike, in one workbook.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Config = Annotated[Path, typer.Argument(help="The sweep's YAML file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the config, such as data.val=0 or grid[0].model=padim."),
+]
+Output = Annotated[Path | None, typer.Option("--output", help="Folder for results, instead of the config's `output`.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+NoCheck = Annotated[
+    bool, typer.Option("--no-check", help="Do not check backbones, layers and weights (imports nothing heavy).")
+]
+
+
+@app.command()
+def sweep(
+    config: Config,
+    overrides: Overrides = None,
+    output: Output = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Make at most this many runs now.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Make all runs again, finished ones too.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Make only the runs that failed before.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show what the libraries print.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Run a grid and write models_comparing.xlsx. Finished runs are skipped."""
+    from harness import verbs
+
+    _guard(
+        lambda: verbs.sweep(config, overrides or [], output, limit, fresh, retry_failed, verbose),
+        debug,
+    )
+
+
+@app.command()
+def plan(
+    config: Config,
+    overrides: Overrides = None,
+    output: Output = None,
+    no_check: NoCheck = False,
+    debug: Debug = False,
+) -> None:
+    """Print the runs of a sweep, how many points collapsed, and which are done."""
+    from harness import verbs
+
+    _guard(lambda: verbs.plan(config, overrides or [], output, not no_check), debug)
+
+
+@app.command()
+def weights(
+    backbones: Annotated[list[str] | None, typer.Argument(help="timm names; default: those of the configs.")] = None,
+    folder: Annotated[Path, typer.Option("--weights", help="Folder to look in.")] = Path("weights"),
+    debug: Debug = False,
+) -> None:
+    """List where each backbone's weights would come from, with their hash."""
+    from harness import verbs
+
+    _guard(lambda: verbs.weights(backbones or [], folder), debug)
+
+
+@app.command("make-data")
+def make_data(
+    folder: Annotated[Path, typer.Argument(help="Where to write it.", show_default=False)],
+    seed: Annotated[int, typer.Option(min=0, help="Everything is drawn from it.")] = 0,
+    size: Annotated[int, typer.Option(min=32, max=1024, help="Height and width in pixels.")] = 128,
+    train: Annotated[int, typer.Option(min=2, help="Normal training images a category.")] = 24,
+    good: Annotated[int, typer.Option(min=1, help="Normal test images a category.")] = 10,
+    bad: Annotated[int, typer.Option(min=1, help="Test images of each type of defect.")] = 5,
+    debug: Debug = False,
+) -> None:
+    """Write the toy data as a normal folder of MVTec AD's shape."""
+    from harness import verbs
+
+    _guard(lambda: verbs.make_data(folder, seed, size, train, good, bad), debug)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _guard(work: Callable[[], int], debug: bool) -> NoReturn:
+    """Run a verb; expected errors become a line each and exit status 2."""
+    try:
+        status = work()
+    except HarnessError as error:
+        if debug:
+            raise
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("stopped.", file=sys.stderr)
+        status = 130
+    raise typer.Exit(status)
+
+
+def main() -> None:
+    """Entry point."""
+    app()

@@ -1,0 +1,278 @@
+"""YAML -> SweepConfig, or every problem at once, each with its key, what was found and what was expected.
+
+OmegaConf reads, merges overrides and resolves interpolations; the schema below accepts or refuses. Nothing here
+imports Torch: names of models and layers are checked later, against what is installed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from harness import registry
+from harness.datasets.base import DataOptions
+from harness.errors import ConfigError, nearest
+
+Axis = list[Any]
+SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+
+
+class Threshold(BaseModel):
+    """How the thresholds behind F1Score are fixed. Never from test labels.
+
+    Attributes:
+        method: `normal_quantile`: a quantile of the scores of held-out normal images (`data.val`);
+            `fixed`: the numbers given; `none`: no threshold, so no F1Score.
+        quantile: of image scores. With few held-out images a high one is their maximum.
+        pixel_quantile: of the pixels of held-out normal anomaly maps.
+        image, pixel: the numbers, for `fixed`, in the model's raw scores.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    method: Literal["normal_quantile", "fixed", "none"] = "normal_quantile"
+    quantile: float = Field(default=0.99, gt=0, le=1)
+    pixel_quantile: float = Field(default=0.999, gt=0, le=1)
+    image: float | None = None
+    pixel: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"method": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _fixed_has_numbers(self) -> Threshold:
+        numbers = self.image is not None or self.pixel is not None
+        if self.method == "fixed" and not numbers:
+            raise ValueError("method 'fixed' expects `image`, `pixel` or both, as numbers")
+        if self.method != "fixed" and numbers:
+            raise ValueError(f"`image` and `pixel` are for method 'fixed'; found method {self.method!r}")
+        return self
+
+
+class SweepConfig(BaseModel):
+    """A whole sweep, validated."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: str
+    seed: int | None = Field(default=None, ge=0)
+    seeds: list[int] = Field(default=[0], min_length=1)
+    data: SerializeAsAny[DataOptions]
+    weights: str = "auto"
+    device: str = "auto"
+    threshold: Threshold = Threshold()
+    output: str = "results"
+    save_models: Literal["best", "all", "none"] = "best"
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    grid: list[dict[str, Axis]] = Field(min_length=1)
+
+    @property
+    def folder(self) -> Path:
+        """Where this sweep's results are."""
+        return Path(self.output) / self.name
+
+    @property
+    def work_dir(self) -> Path:
+        """Where data made by the harness is put."""
+        return Path(self.output)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_seed_is_a_list(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("seed"), int) and "seeds" not in value:
+            return {**value, "seeds": [value["seed"]]}
+        return value
+
+    @model_validator(mode="after")
+    def _seed_or_seeds(self) -> SweepConfig:
+        if self.seed is not None and self.seeds != [self.seed]:
+            raise ValueError("found both `seed` and `seeds`; expected one of them")
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"seeds: expected different numbers from 0 up; found {self.seeds}")
+        return self
+
+    @field_validator("name")
+    @classmethod
+    def _is_folder_name(cls, value: str) -> str:
+        if not SLUG.fullmatch(value):
+            raise ValueError(f"expected a name for a folder (letters, digits, . _ -); found {value!r}")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _is_device(cls, value: str) -> str:
+        if not DEVICE.fullmatch(value):
+            raise ValueError(f"expected auto, cpu, cuda, cuda:N or mps; found {value!r}")
+        return value
+
+    @field_validator("grid", mode="before")
+    @classmethod
+    def _axes(cls, value: Any) -> Any:
+        mappings = [value] if isinstance(value, Mapping) else value
+        if not isinstance(mappings, list):
+            raise ValueError(f"expected a mapping of axes or a list of mappings; found {type(value).__name__}")
+        return [_normalise(position, mapping) for position, mapping in enumerate(mappings)]
+
+
+def _normalise(position: int, mapping: Any) -> dict[str, Axis]:
+    """Every axis as a list of its values."""
+    where = f"mapping {position + 1}"
+    if not isinstance(mapping, Mapping) or not mapping:
+        raise ValueError(f"{where}: expected axes such as `model: patchcore`; found {mapping!r}")
+    axes: dict[str, Axis] = {}
+    for key, value in mapping.items():
+        if not isinstance(key, str):
+            raise ValueError(f"{where}: expected names as keys; found {key!r}")
+        values = value if isinstance(value, list) else [value]
+        # `layers: [layer2, layer3]` is one set of layers, as in anomalib; several sets are a list of lists.
+        if key == "layers" and isinstance(value, list) and value and not any(isinstance(v, list) for v in value):
+            values = [value]
+        if not values:
+            raise ValueError(f"{where}: axis {key!r} is empty; expected at least one value")
+        if any(isinstance(v, Mapping) for v in values):
+            raise ValueError(f"{where}: axis {key!r}: expected values or lists of them; found a mapping")
+        axes[key] = values
+    if "model" not in axes:
+        raise ValueError(f"{where}: no `model`; expected at least one model in each mapping. Found: {', '.join(axes)}")
+    for key in ("backend", "model", "backbone"):
+        for name in axes.get(key, []):
+            if not isinstance(name, str):
+                raise ValueError(f"{where}: {key}: expected a name; found {name!r}")
+    for size in axes.get("image_size", []):
+        _check_size(where, size)
+    return axes
+
+
+def _check_size(where: str, size: Any) -> None:
+    sides = size if isinstance(size, list) else [size, size]
+    if len(sides) != 2 or not all(isinstance(s, int) and not isinstance(s, bool) and s >= 16 for s in sides):
+        raise ValueError(f"{where}: image_size: expected a number from 16 up, or [height, width]; found {size!r}")
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
+    """Read, merge and validate.
+
+    Args:
+        path: the YAML file.
+        overrides: `key=value`, keys dotted and indexed (`data.val=0`, `grid[0].model=padim`), values YAML.
+
+    Raises:
+        ConfigError: all problems, one sentence each.
+    """
+    raw = _read(path)
+    problems = _override(raw, overrides)
+    try:
+        tree = OmegaConf.to_container(raw, resolve=True)
+    except OmegaConfBaseException as error:
+        problems.append(f"{path}: {getattr(error, 'full_key', '') or 'interpolation'}: {_first_line(error)}")
+        raise ConfigError(problems) from error
+    assert isinstance(tree, dict)
+    values: dict[str, Any] = {str(key): value for key, value in tree.items()}
+    values.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem))
+    values["data"], found = _validate_data(values.get("data"))
+    problems += found
+    try:
+        config = SweepConfig.model_validate(values)
+    except ValidationError as error:
+        problems += [_sentence(e, values, SweepConfig) for e in error.errors() if e["loc"][:1] != ("data",)]
+    if problems:
+        raise ConfigError([f"{path}: {problem}" for problem in problems])
+    return config
+
+
+def as_yaml(config: SweepConfig) -> str:
+    """The config as it is run: merged, resolved, defaults filled in."""
+    values = config.model_dump(exclude={"seed"}, exclude_none=True)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _read(path: Path) -> DictConfig:
+    if not path.is_file():
+        near = nearest(path.name, [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else [])
+        hint = f" Did you mean {path.parent / near[0]}?" if near else ""
+        raise ConfigError(f"{path}: no such file; expected a YAML config.{hint}")
+    try:
+        loaded = OmegaConf.load(path)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ConfigError(f"{path}: {line}YAML syntax: {error.problem or error}.") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path}: can't be read as YAML ({_first_line(error)}).") from error
+    if isinstance(loaded, ListConfig) or not loaded:
+        found = "a list" if isinstance(loaded, ListConfig) else "an empty file"
+        raise ConfigError(f"{path}: {found} found; expected at least `data:` and `grid:`.")
+    return loaded
+
+
+def _override(config: DictConfig, overrides: Sequence[str]) -> list[str]:
+    """Apply `key=value`s in place; gives the problems."""
+    problems = []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            problems.append(f"override {text!r}: expected key=value, such as data.val=0.")
+            continue
+        try:
+            OmegaConf.update(config, key, yaml.safe_load(value), merge=True, force_add=True)
+        except yaml.YAMLError:
+            problems.append(f"override {text!r}: the value is no valid YAML.")
+        except (OmegaConfBaseException, ValueError, IndexError, TypeError, AttributeError) as error:
+            problems.append(f"override {text!r}: there is no such place in the config ({_first_line(error)}).")
+    return problems
+
+
+def _validate_data(block: Any) -> tuple[Any, list[str]]:
+    """The options object of `data:`, chosen by its kind, and what is wrong with it."""
+    if not isinstance(block, dict) or not isinstance(block.get("kind"), str):
+        found = "no `data:`" if block is None else f"{block!r}"
+        known = ", ".join(registry.DATASETS)
+        return None, [f"data.kind: {found} found; expected one of {known}, or the name of an anomalib datamodule."]
+    options: type[DataOptions] = registry.load(registry.DATASETS.get(block["kind"], registry.OTHER_DATASET))
+    try:
+        return options.model_validate(block), []
+    except ValidationError as error:
+        return None, [_sentence(e, {"data": block}, options, prefix=("data",)) for e in error.errors()]
+
+
+def _sentence(error: ErrorDetails, values: Any, model: type[BaseModel], prefix: tuple[str, ...] = ()) -> str:
+    """One line from one of pydantic's errors."""
+    where = (*prefix, *(part for part in error["loc"] if not str(part).endswith("]")))
+    path = ".".join(str(part) for part in where)
+    if error["type"] == "extra_forbidden":
+        holder = _holder(model, error["loc"])
+        known = sorted(holder.model_fields)
+        near = nearest(str(error["loc"][-1]), known)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"{path}: unknown key; found {error['input']!r}.{hint} Known: {', '.join(known)}."
+    if error["type"] == "missing":
+        return f"{path}: missing; expected a value."
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if error["type"] == "value_error":
+        return f"{path}: {message}." if path else f"{message}."
+    return f"{path}: found {error['input']!r}, expected {message}."
+
+
+def _holder(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
+    """The schema that an unknown key was found in."""
+    for part in loc[:-1]:
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return model
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", maxsplit=1)[0]

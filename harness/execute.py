@@ -1,0 +1,276 @@
+"""Groups of runs -> records: finished runs are skipped, failures isolated, and a kill loses one run at most."""
+
+from __future__ import annotations
+
+import signal
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from harness.artifacts import write_heatmaps, write_scores
+from harness.backends.base import Failure, Outcome, RunContext
+from harness.datasets.base import Split
+from harness.metrics.evaluate import evaluate
+from harness.metrics.thresholds import fix_thresholds
+from harness.prepare import PlannedRun, Prepared, backend
+from harness.progress import SweepProgress
+from harness.provenance import provenance
+from harness.record import RunRecord
+from harness.report.excel import write_workbook
+from harness.store import ResultFolder
+
+# How often the workbook is rewritten while runs are going on; it is always written at the end.
+WORKBOOK_EVERY = 5.0  # seconds
+LOOK_AGAIN = 0.5  # seconds between looks at runs that another process works on
+
+
+@dataclass
+class Tally:
+    """What this call did.
+
+    Attributes:
+        done: runs finished by this call.
+        failed: runs that failed in this call.
+        interrupted: whether it was stopped by Ctrl-C or a signal.
+    """
+
+    done: list[RunRecord] = field(default_factory=list)
+    failed: list[RunRecord] = field(default_factory=list)
+    interrupted: bool = False
+
+
+def execute(prepared: Prepared, runs: Sequence[PlannedRun], progress: SweepProgress) -> Tally:
+    """Run what is asked for, record it, and leave a valid workbook behind, whatever happens.
+
+    Args:
+        prepared: the sweep; its result folder exists.
+        runs: those to be run now.
+        progress: shows what goes on.
+    """
+    sweep = _Sweep(prepared, progress)
+    try:
+        with _stoppable():
+            sweep.run(runs)
+    except (KeyboardInterrupt, SystemExit):
+        # Lightning turns Ctrl-C into SystemExit.
+        sweep.tally.interrupted = True
+    finally:
+        sweep.write_workbook(force=True)
+    return sweep.tally
+
+
+class _Sweep:
+    """One call of `execute`."""
+
+    def __init__(self, prepared: Prepared, progress: SweepProgress) -> None:
+        self.tally = Tally()
+        self._prepared = prepared
+        self._config = prepared.config
+        self._folder = prepared.folder
+        self._progress = progress
+        self._models = _BestModels(prepared.folder, prepared.records.values())
+        self._next_write = 0.0
+
+    def run(self, runs: Sequence[PlannedRun]) -> None:
+        """Run all groups; those that another process has are looked at again until they are free or done."""
+        waiting = _groups(runs)
+        while waiting:
+            busy = [group for group in waiting if not self._try(group)]
+            if len(busy) == len(waiting):
+                self._progress.note(f"waiting for {sum(map(len, busy))} runs of another process")
+                time.sleep(LOOK_AGAIN)
+            waiting = busy
+
+    def _try(self, group: Sequence[PlannedRun]) -> bool:
+        """Run a group unless another process has one of its runs; gives False then."""
+        with ExitStack() as claims:
+            claimed = [claims.enter_context(self._folder.claim(run.run_id)) for run in group]
+            if not all(claimed):
+                return False
+            # Another process may have finished some since this call began.
+            fresh = [run for run in group if not self._finished_elsewhere(run)]
+            if fresh:
+                self._run_group(fresh)
+            self.write_workbook(force=False)
+        return True
+
+    def _finished_elsewhere(self, run: PlannedRun) -> bool:
+        record = self._folder.read_record(run.run_id)
+        return record is not None and record.status == "ok" and record != self._prepared.records.get(run.run_id)
+
+    def _run_group(self, group: Sequence[PlannedRun]) -> None:
+        unanswered = {run.spec: run for run in group}
+        context = RunContext(
+            scratch=self._folder.scratch(group[0].run_id),
+            device=self._config.device,
+            num_workers=self._config.data.num_workers,
+            stage=self._progress.stage,
+        )
+        self._progress.start(group[0].spec.label())
+        clock = _Clock()
+        try:
+            for answer in backend(group[0].spec.backend).run([r.spec for r in group], group[0].split, context):
+                run = unanswered.pop(answer.spec)
+                if isinstance(answer, Failure):
+                    self._fail(run, answer.error, clock)
+                else:
+                    self._succeed(run, answer, clock)
+                clock = _Clock()
+        # The one place that isolates a failing run: whatever a model, Lightning or Torch raises becomes a record.
+        except Exception as error:  # noqa: BLE001
+            for run in unanswered.values():
+                self._fail(run, error, clock)
+        finally:
+            self._folder.clear_scratch(group[0].run_id)
+
+    def _succeed(self, run: PlannedRun, outcome: Outcome, clock: _Clock) -> None:
+        """Measure, write what a person looks at, and put the run in place in one step."""
+        stage = self._folder.stage(run.run_id)
+        thresholds = fix_thresholds(dict(run.spec.threshold), outcome.val)
+        metrics = evaluate(outcome.test, thresholds)
+        write_scores(stage, outcome.test, thresholds)
+        write_heatmaps(stage, outcome.test)
+        record = RunRecord(
+            run_id=run.run_id,
+            status="ok",
+            spec=run.spec.as_dict(),
+            axes=list(run.spec.axes),
+            data=describe(run.split),
+            weights=outcome.weights,
+            metrics={**metrics, **outcome.own_metrics},
+            thresholds={"image": thresholds.image, "pixel": thresholds.pixel, "fixed_by": thresholds.fixed_by},
+            seconds={**outcome.seconds, "total": clock.seconds()},
+            device=outcome.device,
+            warnings=outcome.warnings,
+            provenance=clock.provenance(),
+        )
+        keep = self._config.save_models == "all" or (
+            self._config.save_models == "best" and self._models.is_best(record)
+        )
+        if keep:
+            outcome.save_model(stage)
+        self._folder.commit(record)
+        if keep and self._config.save_models == "best":
+            # Only now that the better one is in place: a kill in between leaves one model too many, never none.
+            self._models.replace(record)
+        self.tally.done.append(record)
+        self._progress.done(record)
+
+    def _fail(self, run: PlannedRun, error: Exception, clock: _Clock) -> None:
+        self._folder.stage(run.run_id)
+        text = "".join(traceback.format_exception(error))
+        record = RunRecord(
+            run_id=run.run_id,
+            status="failed",
+            spec=run.spec.as_dict(),
+            axes=list(run.spec.axes),
+            data=describe(run.split),
+            seconds={"total": clock.seconds()},
+            provenance=clock.provenance(),
+            error={"type": type(error).__name__, "message": str(error), "traceback": text},
+        )
+        self._folder.commit(record)
+        self.tally.failed.append(record)
+        self._progress.failed(record)
+
+    def write_workbook(self, force: bool) -> None:
+        """Bring models_comparing.xlsx up to date; unless forced, so seldom that it costs a tenth of the time."""
+        if not force and time.monotonic() < self._next_write:
+            return
+        start = time.monotonic()
+        with self._folder.workbook_lock():
+            write_workbook(self._folder)
+        took = time.monotonic() - start
+        self._next_write = start + took + max(WORKBOOK_EVERY, 9 * took)
+
+
+class _BestModels:
+    """Which run's model is kept on which data, with `save_models: best`."""
+
+    def __init__(self, folder: ResultFolder, records: Iterable[RunRecord]) -> None:
+        self._folder = folder
+        self._best: dict[str, RunRecord] = {}
+        for record in records:
+            if record.status == "ok" and folder.model_file(record.run_id) and self.is_best(record):
+                self._best[record.data["fingerprint"]] = record
+
+    def is_best(self, record: RunRecord) -> bool:
+        """Whether no run with a kept model on the same data is better."""
+        rival = self._best.get(record.data["fingerprint"])
+        return rival is None or rival.run_id == record.run_id or record.rank() > rival.rank()
+
+    def replace(self, record: RunRecord) -> None:
+        """Keep this run's model, drop the one before."""
+        before = self._best.get(record.data["fingerprint"])
+        self._best[record.data["fingerprint"]] = record
+        if before is not None and before.run_id != record.run_id:
+            file = self._folder.model_file(before.run_id)
+            if file:
+                file.unlink(missing_ok=True)
+
+
+class _Clock:
+    """When a run began, and how long it has been going on."""
+
+    def __init__(self) -> None:
+        self._began = _now()
+        self._start = time.perf_counter()
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start
+
+    def provenance(self) -> dict[str, Any]:
+        return {**provenance(), "began": self._began, "ended": _now()}
+
+
+def describe(split: Split) -> dict[str, Any]:
+    """A split, for the record."""
+    return {
+        "kind": split.kind,
+        "category": split.category,
+        "root": str(split.root),
+        "fingerprint": split.fingerprint,
+        "train": len(split.train),
+        "val": len(split.val),
+        "test": len(split.test),
+        "test_anomalous": sum(sample.label for sample in split.test),
+        "masks": split.has_masks,
+    }
+
+
+def _groups(runs: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
+    """Runs that their backend wants together, in the order in which each group's first run was planned."""
+    groups: dict[Any, list[PlannedRun]] = {}
+    for run in runs:
+        key = (run.spec.backend, run.split.fingerprint, backend(run.spec.backend).share_key(run.spec))
+        groups.setdefault(key, []).append(run)
+    return list(groups.values())
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM end a sweep like Ctrl-C, and put back the handlers that Lightning replaces."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        signal.signal(signal.SIGTERM, stop)
+    except ValueError:
+        # Not in the main thread: signals are somebody else's.
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

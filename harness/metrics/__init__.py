@@ -1,0 +1,1 @@
+"""Metrics see scores and truth, never a model. evaluate.py is the way in; one file holds one idea."""

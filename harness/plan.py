@@ -1,0 +1,181 @@
+"""SweepConfig -> RunSpecs: one pure function expands the grid; everything after it is a list."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.config import SweepConfig
+from harness.errors import ConfigError, nearest
+from harness.spec import RunSpec, freeze
+
+# (backend, model) -> the model's canonical name, and its parameters with their defaults (None: no default known).
+Signatures = Callable[[str, str], tuple[str, Mapping[str, Any]]]
+
+# Axes that are no parameter of a model's constructor.
+OWN_AXES = ("backend", "model", "image_size")
+# Set elsewhere in the config, so an axis of that name is a slip.
+ELSEWHERE = {
+    "pre_trained": "`weights:` says which weights the backbone gets",
+    "seed": "use `seeds:` at the top level",
+    "seeds": "use `seeds:` at the top level",
+    "category": "use `data.category`",
+    "max_epochs": "use `trainer: {max_epochs: ...}` at the top level",
+    "weights": "use `weights:` at the top level",
+    "pre_processor": "use the axis `image_size`",
+    "post_processor": "the harness computes from raw scores; anomalib's own figures stand beside",
+    "evaluator": "the harness measures all models alike",
+    "visualizer": "heatmaps are written to the run's folder",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a sweep.
+
+    Attributes:
+        specs: in the order they will run, each once.
+        points: how many points the grid has, before equal ones were merged.
+    """
+
+    specs: tuple[RunSpec, ...]
+    points: int
+
+    @property
+    def collapsed(self) -> int:
+        """How many points turned out to be the same run as another."""
+        return self.points - len(self.specs)
+
+
+def make_plan(config: SweepConfig, categories: Sequence[str], signatures: Signatures) -> Plan:
+    """Expand the grid: categories x mappings x axes x seeds.
+
+    An axis that a model has no use for is an error where the mapping names that model alone, and collapses where it
+    spans several models. Parameters not named get the model's defaults, so that equal points are seen to be equal.
+
+    Raises:
+        ConfigError: unknown models or parameters, and values of the wrong type, all at once.
+    """
+    problems: dict[str, None] = {}
+    specs: dict[RunSpec, None] = {}
+    points = 0
+    for position, mapping in enumerate(config.grid):
+        where = f"grid[{position}]" if len(config.grid) > 1 else "grid"
+        try:
+            usable = _usable(where, mapping, signatures)
+        except ConfigError as error:
+            problems |= dict.fromkeys(error.problems)
+            continue
+        for category, point, seed in itertools.product(categories, list(_points(mapping)), config.seeds):
+            points += 1
+            name, parameters = usable[point.get("backend", "anomalib"), point["model"]]
+            try:
+                specs[_spec(config, name, parameters, point, category, seed)] = None
+            except ConfigError as error:
+                problems |= dict.fromkeys(f"{where}.{problem}" for problem in error.problems)
+    if problems:
+        raise ConfigError(list(problems))
+    order = {category: index for index, category in enumerate(categories)}
+    return Plan(tuple(sorted(specs, key=lambda spec: order[spec.category])), points)
+
+
+def _points(mapping: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*mapping.values()):
+        yield dict(zip(mapping, values, strict=True))
+
+
+def _usable(
+    where: str, mapping: Mapping[str, Sequence[Any]], signatures: Signatures
+) -> dict[tuple[str, str], tuple[str, Mapping[str, Any]]]:
+    """What each model of a mapping takes; refuses axes that none of them takes."""
+    problems: list[str] = []
+    found: dict[tuple[str, str], tuple[str, Mapping[str, Any]]] = {}
+    for backend, model in itertools.product(mapping.get("backend", ["anomalib"]), mapping["model"]):
+        try:
+            found[backend, model] = signatures(backend, model)
+        except ConfigError as error:
+            problems += [f"{where}.{problem}" for problem in error.problems]
+    known = {parameter for _, parameters in found.values() for parameter in parameters}
+    for axis in mapping:
+        if axis in OWN_AXES or problems:
+            continue
+        if axis in ELSEWHERE:
+            problems.append(f"{where}.{axis}: not an axis; {ELSEWHERE[axis]}.")
+        elif axis not in known:
+            near = nearest(axis, {*known, *OWN_AXES} - set(ELSEWHERE))
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            models = " or ".join(sorted({name for name, _ in found.values()}))
+            takes = ", ".join(sorted({*known, *OWN_AXES} - set(ELSEWHERE)))
+            problems.append(f"{where}.{axis}: {models} has no such parameter.{hint} Known: {takes}.")
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def _spec(
+    config: SweepConfig,
+    model: str,
+    parameters: Mapping[str, Any],
+    point: Mapping[str, Any],
+    category: str,
+    seed: int,
+) -> RunSpec:
+    given = {axis: value for axis, value in point.items() if axis in parameters and axis not in ELSEWHERE}
+    defaults = {key: value for key, value in parameters.items() if key not in ELSEWHERE and value is not None}
+    values = {key: _typed(key, value, parameters[key]) for key, value in {**defaults, **given}.items()}
+    backbone = values.pop("backbone", None)
+    layers = values.pop("layers", None)
+    if isinstance(layers, str | int):
+        layers = [layers]
+    if layers is not None and len(set(layers)) < len(layers):
+        raise ConfigError(f"layers: expected each layer once; found {list(layers)}.")
+    return RunSpec(
+        backend=point.get("backend", "anomalib"),
+        model=model,
+        backbone=backbone,
+        layers=tuple(layers) if layers is not None else None,
+        image_size=_size(point.get("image_size")),
+        params=freeze(values),
+        seed=seed,
+        data_kind=config.data.kind,
+        category=category,
+        weights=config.weights,
+        trainer=freeze(config.trainer),
+        train_batch_size=config.data.train_batch_size,
+        eval_batch_size=config.data.eval_batch_size,
+        threshold=freeze(config.threshold.model_dump()),
+        axes=tuple(axis for axis in point if axis in given or axis == "image_size"),
+    )
+
+
+def _size(value: int | list[int] | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _typed(key: str, value: Any, default: Any) -> Any:
+    """`value` checked against the type of the parameter's default; 1 becomes 1.0 where a float is meant."""
+    if default is None or value is None:
+        return value
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, bool):
+        ok, expected = isinstance(value, bool), "true or false"
+    elif isinstance(default, int):
+        ok, expected = number and float(value).is_integer(), "a whole number"
+    elif isinstance(default, float):
+        # anomalib annotates some as `float | tuple`, so a list may be right too.
+        ok, expected = number or isinstance(value, list), "a number"
+    elif isinstance(default, str):
+        ok, expected = isinstance(value, str), "a name"
+    elif isinstance(default, list | tuple):
+        ok, expected = isinstance(value, list | tuple | str | float | int), "a list"
+    else:
+        return value
+    if not ok:
+        raise ConfigError(f"{key}: found {value!r}, expected {expected} (the default is {default!r}).")
+    if number and isinstance(default, float):
+        return float(value)
+    return int(value) if number and isinstance(default, int) else value

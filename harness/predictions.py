@@ -1,0 +1,93 @@
+"""Predictions: what a backend hands over and metrics are computed from, checked once, here.
+
+The resolution at which maps and masks meet is the map's own: the model's input size. Masks are brought to it by
+nearest neighbour; maps are never resized.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.datasets.base import Sample
+from harness.errors import PredictionsError
+from harness.images import read_mask
+
+Floats = npt.NDArray[np.float32]
+# path -> (raw score, anomaly map (height, width) or None)
+Raw = Mapping[str, tuple[float, Floats | None]]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Raw scores and maps, in the order of `samples`.
+
+    Attributes:
+        samples: n samples.
+        scores: shape (n,); larger is more anomalous; not normalised, not clamped.
+        maps: shape (n, height, width), or None for a model without maps.
+        masks: shape (n, height, width), True is anomalous; None where there is no ground truth.
+    """
+
+    samples: tuple[Sample, ...]
+    scores: npt.NDArray[np.float64]
+    maps: Floats | None
+    masks: npt.NDArray[np.bool_] | None
+
+    @property
+    def labels(self) -> npt.NDArray[np.bool_]:
+        """Shape (n,); True is anomalous."""
+        return np.array([sample.label == 1 for sample in self.samples], dtype=np.bool_)
+
+
+def join(samples: Sequence[Sample], raw: Raw) -> Predictions:
+    """Put predictions in the order of `samples`, by path.
+
+    Raises:
+        PredictionsError: a sample has none, a path is not among the samples, shapes differ, or a score is NaN or
+            infinite.
+    """
+    expected = {sample.path for sample in samples}
+    if set(raw) != expected:
+        lost, extra = expected - set(raw), set(raw) - expected
+        names = ", ".join(sorted(lost or extra)[:3])
+        raise PredictionsError(
+            f"predictions for {len(raw)} images found, {len(expected)} expected: "
+            f"{len(lost)} missing, {len(extra)} of other images ({names})."
+        )
+    scores = np.array([raw[sample.path][0] for sample in samples], dtype=np.float64)
+    bad = [sample.name for sample, score in zip(samples, scores, strict=True) if not np.isfinite(score)]
+    if bad:
+        raise PredictionsError(f"NaN or infinite scores for {len(bad)} of {len(scores)} images ({', '.join(bad[:3])}).")
+    maps = _stack([raw[sample.path][1] for sample in samples], samples)
+    return Predictions(tuple(samples), scores, maps, _masks(samples, maps))
+
+
+def _stack(found: list[Floats | None], samples: Sequence[Sample]) -> Floats | None:
+    present = [m for m in found if m is not None]
+    if not present:
+        return None
+    shapes = {m.shape for m in present}
+    if len(present) < len(found) or len(shapes) > 1 or len(present[0].shape) != 2:
+        raise PredictionsError(
+            f"anomaly maps for {len(present)} of {len(found)} images with shapes {sorted(shapes)} found; "
+            "expected one (height, width) for all."
+        )
+    maps = np.stack(present).astype(np.float32, copy=False)
+    names = [sample.name for sample, one in zip(samples, maps, strict=True) if not np.isfinite(one).all()]
+    if names:
+        raise PredictionsError(f"NaN or infinite values in {len(names)} anomaly maps ({', '.join(names[:3])}).")
+    return maps
+
+
+def _masks(samples: Sequence[Sample], maps: Floats | None) -> npt.NDArray[np.bool_] | None:
+    if maps is None or not any(sample.mask for sample in samples):
+        return None
+    masks = np.zeros(maps.shape, dtype=np.bool_)
+    for index, sample in enumerate(samples):
+        if sample.mask:
+            masks[index] = read_mask(sample.mask, (maps.shape[1], maps.shape[2]))
+    return masks

@@ -1,0 +1,130 @@
+"""Config -> runs with their identities: the data is read, the grid expanded, the result folder looked at.
+
+Nothing here imports Torch (unless the data is one of anomalib's own datamodules), and nothing is written but toy data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness import registry
+from harness.backends.base import Backend
+from harness.config import SweepConfig
+from harness.datasets.base import Split
+from harness.datasets.index import FileIndex, Progress
+from harness.datasets.split import load_splits
+from harness.errors import ConfigError, HarnessError, UnknownNameError
+from harness.plan import Plan, make_plan
+from harness.record import RunRecord
+from harness.spec import RunSpec, run_id
+from harness.store import ResultFolder
+from harness.weights.local import local_hash
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A spec with its identity and the data it runs on."""
+
+    run_id: str
+    spec: RunSpec
+    split: Split
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sweep, ready to be checked and executed.
+
+    Attributes:
+        config: as read.
+        folder: where its results are.
+        plan: the expanded grid.
+        runs: the plan's specs with their identities.
+        records: what the result folder held at the start, by run id.
+        index: what is known of the data's files; to be saved once the result folder exists.
+    """
+
+    config: SweepConfig
+    folder: ResultFolder
+    plan: Plan
+    runs: tuple[PlannedRun, ...]
+    records: Mapping[str, RunRecord]
+    index: FileIndex
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """By category."""
+        return {run.spec.category: run.split for run in self.runs}
+
+    def is_done(self, run: PlannedRun) -> bool:
+        """Whether the run has a result; a failure is none."""
+        record = self.records.get(run.run_id)
+        return record is not None and record.status == "ok"
+
+    def has_failed(self, run: PlannedRun) -> bool:
+        """Whether the last try failed."""
+        record = self.records.get(run.run_id)
+        return record is not None and record.status == "failed"
+
+
+def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
+    """Read the data, expand the grid, look at what is done.
+
+    Args:
+        config: a valid config.
+        progress: called with (files read, files in all) while images are checked.
+
+    Raises:
+        HarnessError: anything wrong with models, parameters, data or earlier results, all at once.
+    """
+    folder = ResultFolder(config.folder)
+    records = {record.run_id: record for record in folder.records()}
+    problems: list[str] = []
+    plan, splits, index = None, [], FileIndex(folder.index)
+    try:
+        categories = config.data.categories(config.work_dir)
+        plan = make_plan(config, categories, _signature)
+    except HarnessError as error:
+        problems += error.problems
+    try:
+        splits = load_splits(config.data, config.work_dir, index, progress)
+    except HarnessError as error:
+        problems += [problem for problem in error.problems if problem not in problems]
+    if plan is None or problems:
+        raise ConfigError(problems)
+    by_category = {split.category: split for split in splits}
+    runs = []
+    for spec in plan.specs:
+        split = by_category[spec.category]
+        identity = run_id(spec, split.fingerprint, local_hash(spec.weights, spec.backbone))
+        runs.append(PlannedRun(identity, spec, split))
+    return Prepared(config, folder, plan, tuple(runs), records, index)
+
+
+def check(runs: Sequence[PlannedRun], device: str) -> None:
+    """Ask the backends for everything that would make these runs fail: names, layers, weights, values.
+
+    Raises:
+        ConfigError: all problems, one sentence each.
+    """
+    problems: list[str] = []
+    for name in dict.fromkeys(run.spec.backend for run in runs):
+        chosen = [run for run in runs if run.spec.backend == name]
+        splits = {run.spec.category: run.split for run in chosen}
+        problems += backend(name).check([run.spec for run in chosen], splits, device)
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+
+
+def backend(name: str) -> Backend:
+    """The backend registered as `name`."""
+    found: Backend = registry.lookup(registry.BACKENDS, "backend", name)()
+    return found
+
+
+def _signature(backend_name: str, model: str) -> tuple[str, Mapping[str, Any]]:
+    try:
+        return backend(backend_name).parameters(model)
+    except UnknownNameError as error:
+        raise ConfigError(f"backend: {error.problems[0]}") from error

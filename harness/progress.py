@@ -1,0 +1,109 @@
+"""What the terminal shows while a sweep runs: a bar where there is a terminal, plain lines where there is none."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from harness.record import RunRecord
+
+HEADLINE = ("image_AUROC", "pixel_AUROC")
+
+
+class SweepProgress:
+    """Progress over runs, with the current one, its stage, elapsed and remaining time.
+
+    Args:
+        total: how many runs there are.
+        live: draw a bar; otherwise print a line a run.
+    """
+
+    def __init__(self, total: int, live: bool) -> None:
+        # The stream is taken now: while runs go on, sys.stdout is the log file.
+        self.console = Console(file=sys.stdout, highlight=False, soft_wrap=not live)
+        self._total = total
+        self._count = 0
+        self._label = ""
+        self._start = time.monotonic()
+        self._note = ""
+        self._bar = _bar(self.console) if live else None
+        self._task = self._bar.add_task("", total=total, stage="", left="") if self._bar else None
+
+    def __enter__(self) -> SweepProgress:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def start(self, label: str) -> None:
+        """A run begins (or, before the first, the checks)."""
+        if not self._count:
+            # What came before the first run says nothing about how long the others take.
+            self._start = time.monotonic()
+        self._label = label
+        self.stage("starting")
+
+    def stage(self, stage: str) -> None:
+        """What goes on in the current run."""
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, description=escape(self._label), stage=stage)
+
+    def note(self, text: str) -> None:
+        """Something to say; once, however often it is said in a row."""
+        if text != self._note:
+            self.console.print(escape(text))
+        self._note = text
+
+    def done(self, record: RunRecord) -> None:
+        """A run ended well."""
+        figures = [f"{name} {value:.3f}" for name in HEADLINE if (value := record.metrics.get(name)) is not None]
+        self._end(", ".join([*figures, f"{record.seconds['total']:.1f} s"]), "green")
+        for warning in record.warnings:
+            self.note(f"  warning: {warning}")
+
+    def failed(self, record: RunRecord) -> None:
+        """A run failed."""
+        error = record.error or {}
+        first = error.get("message", "").split("\n", maxsplit=1)[0]
+        self._end(f"FAILED: {error.get('type')}: {first}", "red")
+
+    def _end(self, text: str, style: str) -> None:
+        self._count += 1
+        elapsed = time.monotonic() - self._start
+        left = elapsed / self._count * (self._total - self._count)
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, completed=self._count, left=f"{_duration(left)} left" if left else "")
+        tail = "" if self._bar or not left else f" ({_duration(left)} left)"
+        self.console.print(
+            f"[{style}]{escape(f'[{self._count}/{self._total}]')}[/] {escape(self._label)}: {escape(text)}{tail}"
+        )
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        MofNCompleteColumn(),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[left]}[/]"),
+        TextColumn("{task.description}"),
+        TextColumn("[dim]{task.fields[stage]}[/]"),
+        console=console,
+        transient=True,
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,59 @@
+"""RunRecord: what record.json holds. Plain values only; reading one imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+# Raise it when a field changes its meaning or goes; older records must stay readable.
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run, done or failed.
+
+    Attributes:
+        run_id: name of its folder.
+        status: "ok" or "failed".
+        spec: `RunSpec.as_dict()`.
+        axes: names that the grid set.
+        data: kind, category, root, fingerprint, and how many images in which role.
+        weights: policy, source, file, sha256, fallback (random where weights were asked for), note.
+        metrics: `<level>_<name>` -> value, None where undefined; the backend's own beside them, with its prefix.
+        thresholds: image, pixel (raw scores) and what fixed them.
+        seconds: fit, test, total.
+        device: what it ran on.
+        warnings: what was done differently from what was asked.
+        provenance: versions, hardware, when.
+        error: type, message, traceback of a failed run.
+    """
+
+    run_id: str
+    status: Literal["ok", "failed"]
+    spec: dict[str, Any]
+    axes: list[str]
+    data: dict[str, Any]
+    weights: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    thresholds: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    device: str = ""
+    warnings: list[str] = field(default_factory=list)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, str] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, with the format's version."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunRecord:
+        """From JSON. Fields that are not known are an error: a record is never read in part."""
+        known = {f.name for f in fields(cls)}
+        return cls(**{key: value for key, value in values.items() if key != "schema" or key in known})
+
+    def rank(self) -> tuple[float, float, str]:
+        """Larger is better: image AUROC, then pixel AUROC; the id decides ties, so that the order is fixed."""
+        image, pixel = self.metrics.get("image_AUROC"), self.metrics.get("pixel_AUROC")
+        return (-1.0 if image is None else image, -1.0 if pixel is None else pixel, self.run_id)

@@ -1,0 +1,49 @@
+"""The only list of what exists: name -> "module:attribute", imported when it is asked for.
+
+To add a backend, a kind of data or a metric: write one file and add one line here.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from harness.errors import UnknownNameError, unknown_name
+
+BACKENDS: dict[str, str] = {
+    "anomalib": "harness.backends.anomalib:AnomalibBackend",
+}
+
+# Each names a class with the options of that kind of data and a `load()`; see harness/datasets/base.py.
+DATASETS: dict[str, str] = {
+    "folder": "harness.datasets.folder:FolderData",
+    "mvtec": "harness.datasets.mvtec:MVTecData",
+    "toy": "harness.datasets.toy:ToyData",
+}
+# `data.kind` with any other name is one of anomalib's datamodules.
+OTHER_DATASET = "harness.datasets.datamodule:DatamoduleData"
+
+# Each takes a `Ranking` (one level's scores, split by truth) and gives a number, or None where it is undefined.
+# The columns of the sheet are `image_<name>` and `pixel_<name>`, in this order.
+METRICS: dict[str, str] = {
+    "AUROC": "harness.metrics.auroc:auroc",
+    "F1Score": "harness.metrics.f1:f1_score",
+    "F1Max": "harness.metrics.f1:f1_max",
+}
+
+
+def load(target: str) -> Any:
+    """Import `module:attribute`."""
+    module, attribute = target.split(":")
+    return getattr(import_module(module), attribute)
+
+
+def lookup(table: dict[str, str], what: str, name: str) -> Any:
+    """The object registered as `name`.
+
+    Raises:
+        UnknownNameError: no such name; the message has the nearest ones and the whole list.
+    """
+    if name not in table:
+        raise UnknownNameError(unknown_name(what, name, table))
+    return load(table[name])

@@ -1,0 +1,1 @@
+"""Reports read the result folder and nothing else; nothing here imports Torch."""

@@ -1,0 +1,200 @@
+"""Records -> one tidy frame, one row a run; and the best setting of each model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any
+
+import pandas as pd
+
+from harness import registry
+from harness.record import RunRecord
+
+# The four that people look for, in front everywhere.
+HEADLINE = ("image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_F1Score")
+
+
+def metric_columns(records: Sequence[RunRecord]) -> list[str]:
+    """The headline, then the other registered metrics, then the backends' own."""
+    registered = [f"{level}_{name}" for level in ("image", "pixel") for name in registry.METRICS]
+    ours = [*HEADLINE, *(name for name in registered if name not in HEADLINE)]
+    own = sorted({name for record in records for name in record.metrics} - set(ours))
+    return [*ours, *own]
+
+
+def axis_columns(records: Sequence[RunRecord]) -> list[str]:
+    """Parameters that some grid sets, in the order of their first appearance."""
+    named = dict.fromkeys(axis for record in records for axis in record.axes)
+    return [axis for axis in named if axis not in {"backbone", "layers", "model", "backend", "image_size"}]
+
+
+def runs_table(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """One row a run that ended well, the best of each category first.
+
+    Columns: what was run (category, model, backend, backbone, layers, image_size, the grid's parameters, seed), the
+    metrics, seconds, thresholds, weights, data, status and warnings. A value that a run does not have is missing.
+    """
+    records = [record for record in records if record.status == "ok"]
+    metrics = metric_columns(records)
+    axes = axis_columns(records)
+    rows = [_row(record, axes, metrics) for record in records]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    frame = pd.DataFrame(rows, columns=columns)
+    if frame.empty:
+        return frame
+    for axis in axes:
+        # Whole numbers stay whole beside runs that have no such parameter.
+        frame[axis] = pd.Series([row[axis] for row in rows], dtype=object)
+    order = ["category", "image_AUROC", "pixel_AUROC", "run"]
+    return frame.sort_values(order, ascending=[True, False, False, True], ignore_index=True, na_position="last")
+
+
+def _row(record: RunRecord, axes: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
+    spec, seconds, weights = record.spec, record.seconds, record.weights
+    return {
+        "category": spec["category"] or record.data["kind"],
+        "model": spec["model"],
+        "backend": spec["backend"],
+        "backbone": spec["backbone"],
+        "layers": _join(spec["layers"]),
+        "image_size": _join(spec["image_size"], "x") or None,
+        **{axis: _cell(spec["params"].get(axis)) for axis in axes},
+        "seed": spec["seed"],
+        **{metric: record.metrics.get(metric) for metric in metrics},
+        "fit_seconds": seconds.get("fit"),
+        "test_seconds": seconds.get("test"),
+        "total_seconds": seconds.get("total"),
+        "image_threshold": record.thresholds.get("image"),
+        "pixel_threshold": record.thresholds.get("pixel"),
+        "threshold_from": record.thresholds.get("fixed_by"),
+        "weights": spec["weights"],
+        "weights_source": _source(weights),
+        "weights_sha256": (weights.get("sha256") or "")[:12] or None,
+        "train_images": record.data["train"],
+        "held_out_images": record.data["val"],
+        "test_images": record.data["test"],
+        "data": record.data["fingerprint"],
+        "device": record.device,
+        "status": record.status,
+        "warnings": "; ".join(record.warnings) or None,
+        "run": record.run_id,
+    }
+
+
+def summary_table(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """The best setting of each model on each data set, best first.
+
+    A setting is a spec without category and seed. Settings are compared by their mean image AUROC over categories
+    and seeds (then pixel AUROC), among those of a model that have the most runs. Where the data was changed between
+    calls, only runs on what it was last count.
+    """
+    records = _on_current_data([record for record in records if record.status == "ok"])
+    frame = runs_table(records)
+    if frame.empty:
+        return frame
+    by_run = {record.run_id: record for record in records}
+    frame["dataset"] = [_dataset(by_run[run]) for run in frame["run"]]
+    frame["setting"] = [_setting(by_run[run]) for run in frame["run"]]
+    metrics = metric_columns(records)
+    described = ["backend", "backbone", "layers", "image_size", *axis_columns(records), "weights_source"]
+    groups = frame.groupby(["dataset", "backend", "model"], sort=False)
+    result = pd.DataFrame([_best_setting(rows, metrics, described) for _, rows in groups])
+    return result.sort_values(
+        ["image_AUROC", "pixel_AUROC", "model"], ascending=[False, False, True], ignore_index=True
+    )
+
+
+def _best_setting(rows: pd.DataFrame, metrics: Sequence[str], described: Sequence[str]) -> dict[str, Any]:
+    """One row of the summary from all runs of one model on one data set."""
+    grouped = rows.groupby("setting", sort=True)
+    means = grouped[[*metrics, "fit_seconds", "test_seconds"]].mean()
+    means["runs"] = grouped.size()
+    means = means.sort_values(["runs", "image_AUROC", "pixel_AUROC"], ascending=False, kind="stable")
+    chosen = rows[rows["setting"] == means.index[0]]
+    first, best = chosen.iloc[0], means.iloc[0]
+    return {
+        "model": first["model"],
+        **{metric: best[metric] for metric in HEADLINE},
+        **{key: first[key] for key in described},
+        **{metric: best[metric] for metric in metrics if metric not in HEADLINE},
+        "fit_seconds": best["fit_seconds"],
+        "test_seconds": best["test_seconds"],
+        "categories": ", ".join(sorted(chosen["category"].unique())),
+        "runs": len(chosen),
+        "settings_tried": len(means),
+        "best_run": first["run"],
+    }
+
+
+def _on_current_data(records: Sequence[RunRecord]) -> list[RunRecord]:
+    newest: dict[tuple[str, str], tuple[str, str]] = {}
+    for record in records:
+        key = (record.data["kind"], record.data["root"])
+        newest[key] = max(newest.get(key, ("", "")), (record.provenance["began"], record.data["fingerprint"]))
+    return [r for r in records if newest[r.data["kind"], r.data["root"]][1] == r.data["fingerprint"]]
+
+
+def failures_table(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """One row a failed run."""
+    rows = [
+        {
+            "category": record.spec["category"] or record.data["kind"],
+            "model": record.spec["model"],
+            "backend": record.spec["backend"],
+            "backbone": record.spec["backbone"],
+            "layers": _join(record.spec["layers"]),
+            "seed": record.spec["seed"],
+            "error": (record.error or {}).get("type"),
+            "message": (record.error or {}).get("message"),
+            "run": record.run_id,
+            "traceback": (record.error or {}).get("traceback"),
+        }
+        for record in records
+        if record.status == "failed"
+    ]
+    columns = ["category", "model", "backend", "backbone", "layers", "seed", "error", "message", "run", "traceback"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def notices(records: Sequence[RunRecord]) -> list[str]:
+    """What a reader must know before any number, one sentence each."""
+    ok = [record for record in records if record.status == "ok"]
+    fallen = [record for record in ok if record.weights.get("fallback")]
+    found = []
+    if fallen:
+        found.append(
+            f"RANDOM WEIGHTS in {len(fallen)} of {len(ok)} runs: no pretrained weights were found, and the data is "
+            "toy data. The numbers say that the harness works, not which model to trust. Put weights in weights/ "
+            "and run again."
+        )
+    failed = len(records) - len(ok)
+    if failed:
+        found.append(f"{failed} of {len(records)} runs failed: see the sheet Failures.")
+    return found
+
+
+def _dataset(record: RunRecord) -> str:
+    """Categories of one root are one data set."""
+    root = PurePath(record.data["root"])
+    return f"{record.data['kind']} {root.parent if record.spec['category'] else root}"
+
+
+def _setting(record: RunRecord) -> str:
+    rest = {key: value for key, value in record.spec.items() if key not in {"category", "seed"}}
+    return repr(sorted(rest.items(), key=lambda item: item[0]))
+
+
+def _source(weights: dict[str, Any]) -> str | None:
+    source = weights.get("source")
+    if weights.get("fallback"):
+        return "random (fallback)"
+    return str(source) if source else None
+
+
+def _cell(value: Any) -> Any:
+    return _join(value) if isinstance(value, list) else value
+
+
+def _join(values: Sequence[Any] | None, by: str = "+") -> str | None:
+    return None if values is None else by.join(str(value) for value in values)

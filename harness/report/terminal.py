@@ -1,0 +1,44 @@
+"""The small table at the end of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from rich.markup import escape
+from rich.table import Table
+
+from harness.record import RunRecord
+from harness.report.table import HEADLINE, axis_columns, runs_table
+
+SHOWN = 9
+
+
+def best_table(records: Sequence[RunRecord]) -> Table:
+    """The best runs; with several categories the best of each in turn, so that every one is seen."""
+    frame = runs_table(records)
+    place = frame.groupby("category").cumcount()
+    rows = frame.assign(place=place).sort_values(["place", "category"], kind="stable").head(SHOWN)
+    rows = rows.sort_values(["category", "place"], kind="stable")
+    # What is the same in all runs tells nothing here; the model always does.
+    described = ["model", *(c for c in ("backend", "backbone", "layers", "image_size", "seed") if _varies(frame[c]))]
+    parameters = [c for c in axis_columns(records) if _varies(frame[c])]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("category", "best runs"):
+        table.add_column(column)
+    for column in (*HEADLINE, "seconds"):
+        table.add_column(column.replace("_", "\n"), justify="right", no_wrap=True)
+    for _, row in rows.iterrows():
+        parts = [_text(row[c]) for c in described] + [f"{c}={_text(row[c])}" for c in parameters if pd.notna(row[c])]
+        numbers = [_text(row[c], "{:.3f}") for c in HEADLINE] + [_text(row["total_seconds"], "{:.1f}")]
+        table.add_row(escape(str(row["category"])), escape(" ".join(parts)), *numbers)
+    return table
+
+
+def _varies(column: pd.Series[Any]) -> bool:
+    return column.nunique(dropna=False) > 1
+
+
+def _text(value: Any, style: str = "{}") -> str:
+    return "-" if value is None or pd.isna(value) else style.format(value)

@@ -1,0 +1,109 @@
+"""RunSpec: one point of the grid, canonical, so that two equal specs are the same run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+Layers = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that a result depends on, apart from the data's and the weights' contents.
+
+    Attributes:
+        backend: "anomalib" ...
+        model: the model's name, lower case, without separators.
+        backbone, layers: None where the model has no such parameter.
+        image_size: (height, width) in pixels, None for the model's own.
+        params: the model's other parameters, defaults filled in.
+        seed: of everything random in the run.
+        data_kind, category: which data.
+        weights: the policy: auto, pretrained, random or a path.
+        trainer: Engine and Trainer arguments.
+        train_batch_size, eval_batch_size: images.
+        threshold: how F1Score's thresholds are fixed; see `harness.config.Threshold`.
+        axes: the names that the grid sets; what a reader wants to see first. No part of the identity.
+    """
+
+    backend: str
+    model: str
+    backbone: str | None
+    layers: Layers | None
+    image_size: tuple[int, int] | None
+    params: tuple[tuple[str, Any], ...]
+    seed: int
+    data_kind: str
+    category: str
+    weights: str
+    trainer: tuple[tuple[str, Any], ...]
+    train_batch_size: int
+    eval_batch_size: int
+    threshold: tuple[tuple[str, Any], ...]
+    axes: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """`params` as a dictionary."""
+        return {key: thaw(value) for key, value in self.params}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "backend": self.backend,
+            "model": self.model,
+            "backbone": self.backbone,
+            "layers": list(self.layers) if self.layers is not None else None,
+            "image_size": list(self.image_size) if self.image_size else None,
+            "params": self.parameters,
+            "seed": self.seed,
+            "data_kind": self.data_kind,
+            "category": self.category,
+            "weights": self.weights,
+            "trainer": {key: thaw(value) for key, value in self.trainer},
+            "train_batch_size": self.train_batch_size,
+            "eval_batch_size": self.eval_batch_size,
+            "threshold": dict(self.threshold),
+        }
+
+    def label(self) -> str:
+        """A short name for a person."""
+        parts = [self.model, self.backbone or "", "+".join(map(str, self.layers or ()))]
+        parts += [f"{_initials(k)}{thaw(v)}" for k, v in self.params if k in self.axes]
+        parts += [f"{s}px" for s in ("x".join(map(str, dict.fromkeys(self.image_size or ()))),) if s]
+        if self.category:
+            parts.insert(0, self.category)
+        return " ".join(part for part in parts if part)
+
+
+def run_id(spec: RunSpec, fingerprint: str, weights_hash: str | None) -> str:
+    """A readable slug and a short hash of the spec, the data and, where they lie in a file, the weights."""
+    identity = {"spec": spec.as_dict(), "data": fingerprint, "weights": weights_hash}
+    digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    slug = re.sub(r"[^A-Za-z0-9._+-]+", "-", f"{spec.label()} s{spec.seed}").strip("-.")
+    prefix = "" if spec.backend == "anomalib" else f"{spec.backend}-"
+    return f"{prefix}{slug[:90]}-{digest}"
+
+
+def freeze(value: Any) -> Any:
+    """Lists as tuples, mappings as tuples of pairs, so that a spec can be hashed."""
+    if isinstance(value, Mapping):
+        return tuple(sorted((str(key), freeze(item)) for key, item in value.items()))
+    if isinstance(value, list | tuple):
+        return tuple(freeze(item) for item in value)
+    return value
+
+
+def thaw(value: Any) -> Any:
+    """Tuples as lists, for JSON and for a model's arguments."""
+    return [thaw(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _initials(name: str) -> str:
+    """coreset_sampling_ratio -> csr."""
+    return "".join(word[0] for word in name.split("_") if word)

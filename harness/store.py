@@ -1,0 +1,190 @@
+"""The result folder: one folder a run, written atomically, scanned without locking.
+
+<output>/<name>/
+    models_comparing.xlsx      rewritten as runs end
+    sweep.log                  what anomalib, Lightning and Python's warnings said
+    config.yaml                the YAML as run last
+    runs/<run_id>/             record.json, scores.csv, heatmaps ...; appears whole, or not at all
+    .work/                     what runs under way have written so far
+    .locks/                    which process works on which run; free again when that process dies
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from harness.errors import StoreError
+from harness.record import SCHEMA, RunRecord
+
+RECORD = "record.json"
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader, or the next start after a kill, finds the old or the new one, never a part.
+
+    Raises:
+        StoreError: the folder can't be written to.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(scratch).chmod(0o644)
+            Path(scratch).replace(path)
+        except BaseException:
+            Path(scratch).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StoreError(f"{path}: can't be written ({error.strerror}).") from error
+
+
+class ResultFolder:
+    """One sweep's results.
+
+    Args:
+        root: `<output>/<name>`. Nothing is written before `create()`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.runs = root / "runs"
+        self.workbook = root / "models_comparing.xlsx"
+        self.log = root / "sweep.log"
+        self.index = root / ".data_index.json"
+        self._locks = root / ".locks"
+        self._work = root / ".work"
+
+    def create(self) -> None:
+        """Make the folders.
+
+        Raises:
+            StoreError: they can't be made or written to.
+        """
+        try:
+            self.runs.mkdir(parents=True, exist_ok=True)
+            self._locks.mkdir(exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise StoreError(
+                f"output: can't write to {self.root.absolute()} ({error.strerror}); "
+                "expected a folder that may be written to. Choose another with --output."
+            ) from error
+
+    def run_folder(self, run_id: str) -> Path:
+        """The folder of one run; may not exist yet."""
+        return self.runs / run_id
+
+    def scratch(self, run_id: str) -> Path:
+        """An empty folder for what a backend writes while it works on a run or on the group that begins with it."""
+        return self._empty(self._work / run_id / "scratch")
+
+    def clear_scratch(self, run_id: str) -> None:
+        """Remove it, and what an interrupted try left beside it."""
+        shutil.rmtree(self._work / run_id, ignore_errors=True)
+
+    def stage(self, run_id: str) -> Path:
+        """An empty folder in which a run's files are gathered before `commit`."""
+        return self._empty(self._work / run_id / "run")
+
+    def commit(self, record: RunRecord) -> None:
+        """Put the staged files and the record in place in one step: from then on the run is done (or failed)."""
+        stage, target = self._work / record.run_id / "run", self.run_folder(record.run_id)
+        write_atomic(stage / RECORD, json.dumps(record.as_dict(), indent=2, allow_nan=False))
+        try:
+            if target.exists():
+                shutil.rmtree(target)
+            stage.replace(target)
+        except OSError as error:
+            raise StoreError(f"{target}: can't be written ({error.strerror}).") from error
+
+    @staticmethod
+    def _empty(folder: Path) -> Path:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def read_record(self, run_id: str) -> RunRecord | None:
+        """The record of a run, None if it has none.
+
+        Raises:
+            StoreError: it is damaged, or was written by a newer version.
+        """
+        file = self.run_folder(run_id) / RECORD
+        try:
+            text = file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"{file}: can't be read ({error.strerror}).") from error
+        try:
+            values = json.loads(text)
+            schema = values["schema"]
+            if isinstance(schema, int) and schema > SCHEMA:
+                raise StoreError(
+                    f"{file}: record format {schema} found, at most {SCHEMA} expected: it was written by a newer "
+                    "version of harness. Update harness, or choose another --output."
+                )
+            return RunRecord.from_dict(values)
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"{file}: damaged ({type(error).__name__}: {error}). Remove its folder to have the run made again."
+            ) from error
+
+    def records(self) -> list[RunRecord]:
+        """All records, by run id.
+
+        Raises:
+            StoreError: as `read_record`, for all bad records at once.
+        """
+        if not self.runs.is_dir():
+            return []
+        found: list[RunRecord] = []
+        problems: list[str] = []
+        for folder in sorted(self.runs.iterdir()):
+            try:
+                record = self.read_record(folder.name)
+            except StoreError as error:
+                problems += error.problems
+                continue
+            if record is not None:
+                found.append(record)
+        if problems:
+            raise StoreError(problems)
+        return found
+
+    @contextmanager
+    def claim(self, run_id: str) -> Iterator[bool]:
+        """Hold a run for this process; gives False where another one has it. The system frees it on any death."""
+        lock = FileLock(self._locks / f"{run_id}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    @contextmanager
+    def workbook_lock(self) -> Iterator[None]:
+        """Hold while records are scanned and the workbook is replaced, so that the last writer saw everything."""
+        with FileLock(self._locks / "workbook.lock"):
+            yield
+
+    def model_file(self, run_id: str) -> Path | None:
+        """The saved model of a run, if it was kept."""
+        return next(iter(sorted(self.run_folder(run_id).glob("model.*"))), None)

@@ -1,0 +1,190 @@
+"""What the commands do, in terms of the modules that do it. Each gives the exit status."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness.chatter import chatter_to
+from harness.config import SweepConfig, as_yaml, load_config
+from harness.datasets.index import Progress
+from harness.errors import ConfigError, DataError
+from harness.prepare import PlannedRun, Prepared, check, prepare
+from harness.store import write_atomic
+
+if TYPE_CHECKING:
+    from harness.execute import Tally
+
+NAMED_BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2", "efficientnet_b7", "cspdarknet53")
+
+
+def sweep(
+    config_file: Path,
+    overrides: Sequence[str],
+    output: Path | None,
+    limit: int | None,
+    fresh: bool,
+    retry_failed: bool,
+    verbose: bool,
+) -> int:
+    """Run what is not done yet; 0 if all went well, 1 if a run failed, 130 if stopped."""
+    console = _console()
+    prepared = prepare(_load(config_file, overrides, output), _reading(console))
+    runs = _chosen(prepared, limit, fresh, retry_failed)
+    console.print(_headline(prepared, len(runs)))
+    tally = _run(prepared, runs, console, verbose) if runs else None
+    return _finish(prepared, console, tally)
+
+
+def plan(config_file: Path, overrides: Sequence[str], output: Path | None, checked: bool) -> int:
+    """Print the runs and their state; writes nothing."""
+    console = _console()
+    prepared = prepare(_load(config_file, overrides, output), _reading(console))
+    pending = [run for run in prepared.runs if not prepared.is_done(run)]
+    if checked and pending:
+        with chatter_to(io.StringIO(), show=False):
+            check(pending, prepared.config.device)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("", "state", "seed", "run"):
+        table.add_column(name, no_wrap=True)
+    for position, run in enumerate(prepared.runs, 1):
+        state = "done" if prepared.is_done(run) else "failed" if prepared.has_failed(run) else "to do"
+        table.add_row(str(position), state, str(run.spec.seed), escape(run.run_id))
+    console.print(table)
+    console.print(_headline(prepared, len(pending)))
+    return 0
+
+
+def weights(backbones: Sequence[str], folder: Path) -> int:
+    """Print what is found for each backbone: source, hash, file."""
+    from harness.weights.local import file_hash, find_in, weight_files
+
+    console = _console()
+    names = list(backbones or NAMED_BACKBONES)
+    if not backbones:
+        # Whatever lies in the folder is of interest too.
+        names += [stem for path in weight_files(folder) if (stem := path.stem.partition(".")[0]) not in names]
+    with chatter_to(io.StringIO(), show=False):
+        from harness.weights.resolve import cached, known_backbone
+
+        for name in backbones:
+            known_backbone(name)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("backbone", "source", "sha256", "file"):
+        table.add_column(column, no_wrap=True)
+    for name in names:
+        local, hub = find_in(folder, name), cached(name)
+        path, source = (local, f"{folder}/") if local else (hub, "hub cache") if hub else (None, "none on this machine")
+        table.add_row(name, source, file_hash(path)[:12] if path else "", escape(str(path)) if path else "")
+    console.print(table)
+    console.print(f"To add one: put a state dict of the network at {folder}/<backbone>.safetensors (or .pth, .pt).")
+    return 0
+
+
+def make_data(folder: Path, seed: int, size: int, train: int, good: int, bad: int) -> int:
+    """Write the toy data; refuses a folder that already holds something."""
+    from harness.datasets.toy_images import CATEGORIES, write_toy
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder}: already exists and is not empty; expected a new or an empty folder.")
+    try:
+        write_toy(folder, seed=seed, size=size, train=train, good=good, bad=bad)
+    except OSError as error:
+        raise DataError(f"{folder}: can't be written ({error.strerror}).") from error
+    console = _console()
+    console.print(f"{len(CATEGORIES)} categories ({', '.join(CATEGORIES)}) written to {escape(str(folder))}")
+    console.print(f"Use them with: data: {{kind: mvtec, root: {escape(str(folder))}}}")
+    return 0
+
+
+def _run(prepared: Prepared, runs: Sequence[PlannedRun], console: Console, verbose: bool) -> Tally:
+    """Check, then execute, with what the libraries print in sweep.log."""
+    from harness.execute import execute
+    from harness.progress import SweepProgress
+
+    said = io.StringIO()
+    folder = prepared.folder
+    with SweepProgress(len(runs), live=console.is_terminal and not verbose) as progress:
+        progress.start("checking models, backbones and weights")
+        with chatter_to(said, verbose):
+            check(runs, prepared.config.device)
+        # Nothing was written before everything was found to be right.
+        folder.create()
+        prepared.index.save()
+        write_atomic(folder.root / "config.yaml", as_yaml(prepared.config))
+        with folder.log.open("a", encoding="utf-8", buffering=1) as log:
+            log.write(said.getvalue())
+            with chatter_to(log, verbose):
+                return execute(prepared, runs, progress)
+
+
+def _load(config_file: Path, overrides: Sequence[str], output: Path | None) -> SweepConfig:
+    config = load_config(config_file, overrides)
+    return config.model_copy(update={"output": str(output)}) if output is not None else config
+
+
+def _chosen(prepared: Prepared, limit: int | None, fresh: bool, retry_failed: bool) -> list[PlannedRun]:
+    if fresh and retry_failed:
+        raise ConfigError("--fresh and --retry-failed: found both, expected one of them.")
+    runs = [run for run in prepared.runs if fresh or not prepared.is_done(run)]
+    if retry_failed:
+        runs = [run for run in runs if prepared.has_failed(run)]
+    return runs[:limit]
+
+
+def _headline(prepared: Prepared, to_run: int) -> str:
+    plan_ = prepared.plan
+    done = sum(prepared.is_done(run) for run in prepared.runs)
+    failed = sum(prepared.has_failed(run) for run in prepared.runs)
+    merged = f" ({plan_.points} points, {plan_.collapsed} equal to another)" if plan_.collapsed else ""
+    return (
+        f"{escape(prepared.config.name)}: {len(prepared.runs)} runs{merged}, {done} done"
+        + (f", {failed} failed before" if failed else "")
+        + f", {to_run} to run now."
+    )
+
+
+def _finish(prepared: Prepared, console: Console, tally: Tally | None) -> int:
+    """The best runs, what failed, and where the workbook is."""
+    from harness.report.excel import write_workbook
+    from harness.report.table import notices
+    from harness.report.terminal import best_table
+
+    folder = prepared.folder
+    if folder.root.is_dir() and not folder.workbook.is_file():
+        write_workbook(folder)
+    records = folder.records()
+    if any(record.status == "ok" for record in records):
+        console.print(best_table(records))
+    for notice in notices(records):
+        console.print(f"[bold yellow]{escape(notice)}[/]")
+    for record in tally.failed if tally else []:
+        console.print(f"[red]failed:[/] {escape(record.run_id)}: {escape((record.error or {}).get('message', ''))}")
+    if folder.workbook.is_file():
+        console.print(f"[bold]{escape(str(folder.workbook))}[/]")
+    if tally and tally.interrupted:
+        console.print("stopped; the same command goes on from here.")
+        return 130
+    planned = {run.run_id for run in prepared.runs}
+    return 1 if any(record.status == "failed" and record.run_id in planned for record in records) else 0
+
+
+def _console() -> Console:
+    return Console(file=sys.stdout, highlight=False, soft_wrap=True)
+
+
+def _reading(console: Console) -> Progress:
+    """Says that images are being read, where that takes long enough to be noticed."""
+
+    def show(done: int, total: int) -> None:
+        if total >= 500 and (done == total or done % 500 == 0):
+            console.print(f"checking images: {done} of {total}")
+
+    return show

@@ -1,0 +1,99 @@
+"""One general way in for weights: while it is open, every pretrained backbone that is built takes ours.
+
+anomalib's models build their backbones themselves, in different places, and ask timm or torchvision for pretrained
+weights. Both libraries have one function that answers such a request; here it is answered by the weights policy
+instead, so no model needs a case of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from timm.models import _builder
+from torch import nn
+from torchvision.models._api import WeightsEnum
+
+from harness.weights.resolve import Weights, resolve
+from harness.weights.state import State, fit_state, read_state
+
+
+@contextmanager
+def backbone_weights(policy: str, synthetic: bool) -> Iterator[dict[str, Weights]]:
+    """Answer every request for pretrained weights by `policy`; gives what was used, by backbone.
+
+    Args:
+        policy: auto, pretrained, random or a path.
+        synthetic: see `resolve`.
+    """
+    used: dict[str, Weights] = {}
+
+    def for_timm(model: nn.Module, pretrained_cfg: Mapping[str, Any], **options: Any) -> None:
+        name = _timm_name(pretrained_cfg)
+        used[name] = resolve(policy, name, synthetic)
+        load_into(model, name, used[name], options.get("filter_fn"))
+
+    def for_torchvision(enum: WeightsEnum, *_: Any, **__: Any) -> State:
+        name = _torchvision_name(type(enum))
+        used[name] = resolve(policy, name, synthetic)
+        model = torchvision.models.get_model(name, weights=None)
+        state: State = model.state_dict()
+        if used[name].file:
+            state = fit_state(read_state(Path(str(used[name].file))), model, model, str(used[name].file))
+        return state
+
+    with (
+        _replaced(_builder, "load_pretrained", for_timm),
+        _replaced(WeightsEnum, "get_state_dict", for_torchvision),
+    ):
+        yield used
+
+
+@contextmanager
+def _replaced(holder: Any, name: str, function: Any) -> Iterator[None]:
+    original = getattr(holder, name)
+    setattr(holder, name, function)
+    try:
+        yield
+    finally:
+        setattr(holder, name, original)
+
+
+def load_into(model: nn.Module, backbone: str, weights: Weights, adapt: Any = None) -> None:
+    """Fill a timm network, which may be its feature extractor alone, from resolved weights.
+
+    Raises:
+        WeightsError: the file does not fit the network whole.
+    """
+    if weights.file is None:
+        return
+    path = Path(weights.file)
+    model.load_state_dict(fit_state(read_state(path), model, whole_network(backbone), str(path), adapt))
+
+
+@cache
+def whole_network(backbone: str) -> nn.Module:
+    """The network of that name without memory for its tensors, to compare names and shapes with."""
+    with torch.device("meta"):
+        network: nn.Module = timm.create_model(backbone, pretrained=False)
+    return network
+
+
+def _timm_name(config: Mapping[str, Any]) -> str:
+    """The name the network was asked for by: with its tag only where that is not the default one."""
+    name, tag = str(config["architecture"]), config.get("tag")
+    default = timm.models.get_pretrained_cfg(name)
+    return f"{name}.{tag}" if tag and default is not None and default.tag != tag else name
+
+
+def _torchvision_name(weights: type[WeightsEnum]) -> str:
+    for name in torchvision.models.list_models():
+        if torchvision.models.get_model_weights(name) is weights:
+            return str(name)
+    raise LookupError(weights.__name__)

@@ -1,0 +1,100 @@
+"""Which file on this machine a weights policy names. Imports nothing heavy: a plan asks."""
+
+from __future__ import annotations
+
+from functools import cache
+from hashlib import file_digest
+from pathlib import Path
+
+from harness.errors import WeightsError
+
+AUTO, PRETRAINED, RANDOM = "auto", "pretrained", "random"
+DEFAULT_DIR = Path("weights")
+SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+def local_file(policy: str, backbone: str) -> Path | None:
+    """The weights file for `backbone`, None where the policy names none on this machine.
+
+    `auto` looks in `weights/`, a folder's name in that folder, a file's name gives that file. In a folder, a file
+    belongs to a backbone if it is called so: `resnet18.pth`, torchvision's `resnet18-f37072fd.pth`, the hub's
+    `resnet18.a1_in1k.safetensors` or `resnet18/model.safetensors`. Of several the first is taken: .safetensors
+    before .pth before .pt, then the shortest name.
+
+    Raises:
+        WeightsError: a path that does not exist, or a folder without a file for the backbone.
+    """
+    if policy in {PRETRAINED, RANDOM}:
+        return None
+    if policy == AUTO:
+        return find_in(DEFAULT_DIR, backbone)
+    path = Path(policy)
+    if path.is_file():
+        if path.suffix.lower() not in SUFFIXES:
+            raise WeightsError(f"weights: {path}: found a {path.suffix or 'nameless'} file, expected {_suffixes()}.")
+        return path
+    if path.is_dir():
+        found = find_in(path, backbone)
+        if found is None:
+            raise WeightsError(
+                f"weights: no file for backbone {backbone!r} found in {path}; expected {backbone}.safetensors "
+                f"(or .pth, .pt). There are: {', '.join(p.name for p in weight_files(path)) or 'none'}."
+            )
+        return found
+    raise WeightsError(f"weights: {policy!r} found; expected auto, pretrained, random, or an existing file or folder.")
+
+
+def find_in(folder: Path, backbone: str) -> Path | None:
+    """The file for `backbone` in a folder, if there is one."""
+    stem, _, _tag = backbone.partition(".")
+    candidates = [path for path in weight_files(folder) if _belongs(_name(path, folder), backbone, stem)]
+    return min(candidates, key=_preference) if candidates else None
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Weight files in a folder, sorted."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in SUFFIXES]
+    found += [
+        path for path in folder.glob("*/*") if path.stem in {"model", "pytorch_model"} and path.suffix in SUFFIXES
+    ]
+    return sorted(found)
+
+
+@cache
+def _hash(path: str, _size: int, _mtime: int) -> str:
+    with Path(path).open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file's contents."""
+    stat = path.stat()
+    return _hash(str(path), stat.st_size, stat.st_mtime_ns)
+
+
+def local_hash(policy: str, backbone: str | None) -> str | None:
+    """Hash of the local weights file of a policy; part of a run's identity. None where there is no such file."""
+    path = local_file(policy, backbone) if backbone else None
+    return file_hash(path) if path else None
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.stem if path.parent == folder else path.parent.name
+
+
+def _belongs(name: str, backbone: str, stem: str) -> bool:
+    if name in {backbone, stem}:
+        return True
+    # A tag or torchvision's hash after the name; another tag than the one asked for is another network's weights.
+    rest = name.removeprefix(stem)
+    return name != rest and rest[0] in ".-" and backbone == stem
+
+
+def _preference(path: Path) -> tuple[int, int, str]:
+    return SUFFIXES.index(path.suffix.lower()), len(path.name), path.name
+
+
+def _suffixes() -> str:
+    return " or ".join(SUFFIXES)
