@@ -219,6 +219,9 @@ def _read(path: Path) -> DictConfig:
 def _override(config: DictConfig, overrides: Sequence[str]) -> list[str]:
     """Apply `key=value`s in place; gives the problems."""
     problems = []
+    if any(text.startswith("grid[") for text in overrides) and isinstance(config.get("grid"), DictConfig):
+        # One mapping is a list of one: grid[0] means it.
+        config["grid"] = [config["grid"]]
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key:
@@ -239,6 +242,9 @@ def _validate_data(block: Any) -> tuple[Any, list[str]]:
         found = "no `data:`" if block is None else f"{block!r}"
         known = ", ".join(registry.DATASETS)
         return None, [f"data.kind: {found} found; expected one of {known}, or the name of an anomalib datamodule."]
+    if block["kind"].lower() in registry.DATASETS:
+        # Folder is folder, as anomalib spells it.
+        block = {**block, "kind": block["kind"].lower()}
     options: type[DataOptions] = registry.load(registry.DATASETS.get(block["kind"], registry.OTHER_DATASET))
     try:
         return options.model_validate(block), []

@@ -54,6 +54,7 @@ def execute(prepared: Prepared, runs: Sequence[PlannedRun], progress: SweepProgr
     sweep = _Sweep(prepared, progress)
     try:
         with _stoppable():
+            prepared.folder.clear_abandoned()
             sweep.run(runs)
     except (KeyboardInterrupt, SystemExit):
         # Lightning turns Ctrl-C into SystemExit.
@@ -125,7 +126,7 @@ class _Sweep:
             for run in unanswered.values():
                 self._fail(run, error, clock)
         finally:
-            self._folder.clear_scratch(group[0].run_id)
+            self._folder.clear_work(run.run_id for run in group)
 
     def _succeed(self, run: PlannedRun, outcome: Outcome, clock: _Clock) -> None:
         """Measure, write what a person looks at, and put the run in place in one step."""
@@ -158,7 +159,7 @@ class _Sweep:
             # Only now that the better one is in place: a kill in between leaves one model too many, never none.
             self._models.replace(record)
         self.tally.done.append(record)
-        self._progress.done(record)
+        self._progress.done(run.spec.label(), record)
 
     def _fail(self, run: PlannedRun, error: Exception, clock: _Clock) -> None:
         self._folder.stage(run.run_id)
@@ -175,7 +176,7 @@ class _Sweep:
         )
         self._folder.commit(record)
         self.tally.failed.append(record)
-        self._progress.failed(record)
+        self._progress.failed(run.spec.label(), record)
 
     def write_workbook(self, force: bool) -> None:
         """Bring models_comparing.xlsx up to date; unless forced, so seldom that it costs a tenth of the time."""

@@ -64,20 +64,20 @@ class SweepProgress:
             self.console.print(escape(text))
         self._note = text
 
-    def done(self, record: RunRecord) -> None:
+    def done(self, label: str, record: RunRecord) -> None:
         """A run ended well."""
         figures = [f"{name} {value:.3f}" for name in HEADLINE if (value := record.metrics.get(name)) is not None]
-        self._end(", ".join([*figures, f"{record.seconds['total']:.1f} s"]), "green")
+        self._end(label, ", ".join([*figures, f"{record.seconds['total']:.1f} s"]), "green")
         for warning in record.warnings:
             self.note(f"  warning: {warning}")
 
-    def failed(self, record: RunRecord) -> None:
+    def failed(self, label: str, record: RunRecord) -> None:
         """A run failed."""
         error = record.error or {}
         first = error.get("message", "").split("\n", maxsplit=1)[0]
-        self._end(f"FAILED: {error.get('type')}: {first}", "red")
+        self._end(label, f"FAILED: {error.get('type')}: {first}", "red")
 
-    def _end(self, text: str, style: str) -> None:
+    def _end(self, label: str, text: str, style: str) -> None:
         self._count += 1
         elapsed = time.monotonic() - self._start
         left = elapsed / self._count * (self._total - self._count)
@@ -85,7 +85,7 @@ class SweepProgress:
             self._bar.update(self._task, completed=self._count, left=f"{_duration(left)} left" if left else "")
         tail = "" if self._bar or not left else f" ({_duration(left)} left)"
         self.console.print(
-            f"[{style}]{escape(f'[{self._count}/{self._total}]')}[/] {escape(self._label)}: {escape(text)}{tail}"
+            f"[{style}]{escape(f'[{self._count}/{self._total}]')}[/] {escape(label)}: {escape(text)}{tail}"
         )
 
 

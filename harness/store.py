@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -91,9 +91,17 @@ class ResultFolder:
         """An empty folder for what a backend writes while it works on a run or on the group that begins with it."""
         return self._empty(self._work / run_id / "scratch")
 
-    def clear_scratch(self, run_id: str) -> None:
-        """Remove it, and what an interrupted try left beside it."""
-        shutil.rmtree(self._work / run_id, ignore_errors=True)
+    def clear_work(self, run_ids: Iterable[str]) -> None:
+        """Remove what runs wrote while they were under way, also what an interrupted try left."""
+        for run_id in run_ids:
+            shutil.rmtree(self._work / run_id, ignore_errors=True)
+
+    def clear_abandoned(self) -> None:
+        """Remove what killed processes were working on; what a living one holds is left alone."""
+        for folder in list(self._work.iterdir()) if self._work.is_dir() else []:
+            with self.claim(folder.name) as mine:
+                if mine:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def stage(self, run_id: str) -> Path:
         """An empty folder in which a run's files are gathered before `commit`."""
@@ -183,6 +191,8 @@ class ResultFolder:
     def workbook_lock(self) -> Iterator[None]:
         """Hold while records are scanned and the workbook is replaced, so that the last writer saw everything."""
         with FileLock(self._locks / "workbook.lock"):
+            for half in self.root.glob(f".{self.workbook.name}.*.tmp"):
+                half.unlink(missing_ok=True)
             yield
 
     def model_file(self, run_id: str) -> Path | None:

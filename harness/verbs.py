@@ -53,7 +53,7 @@ def plan(config_file: Path, overrides: Sequence[str], output: Path | None, check
             check(pending, prepared.config.device)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("", "state", "seed", "run"):
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, overflow="fold")
     for position, run in enumerate(prepared.runs, 1):
         state = "done" if prepared.is_done(run) else "failed" if prepared.has_failed(run) else "to do"
         table.add_row(str(position), state, str(run.spec.seed), escape(run.run_id))
@@ -78,7 +78,7 @@ def weights(backbones: Sequence[str], folder: Path) -> int:
             known_backbone(name)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("backbone", "source", "sha256", "file"):
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, overflow="fold")
     for name in names:
         local, hub = find_in(folder, name), cached(name)
         path, source = (local, f"{folder}/") if local else (hub, "hub cache") if hub else (None, "none on this machine")
@@ -177,7 +177,9 @@ def _finish(prepared: Prepared, console: Console, tally: Tally | None) -> int:
 
 
 def _console() -> Console:
-    return Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    # A file or a pipe has no width: tables are then as wide as they need to be, within reason.
+    return console if console.is_terminal else Console(file=sys.stdout, highlight=False, soft_wrap=True, width=180)
 
 
 def _reading(console: Console) -> Progress:

@@ -12,6 +12,7 @@ from openpyxl import Workbook
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE, Cell
 from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.utils import get_column_letter
+from openpyxl.worksheet.properties import PageSetupProperties
 from openpyxl.worksheet.worksheet import Worksheet
 
 from harness.record import RunRecord
@@ -54,10 +55,14 @@ def _sheet(
 ) -> None:
     """One sheet: notices, a frozen header with filters, rows, the best values bold."""
     sheet = book.create_sheet(title)
+    # Printed, or turned into a PDF, a sheet is as wide as the page.
+    sheet.page_setup.orientation = "landscape"
+    sheet.page_setup.fitToHeight = 0
+    sheet.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
     columns = [str(column) for column in frame.columns]
     for row, text in enumerate(head, 1):
         cell = _write(sheet, row, 1, text)
-        cell.font = Font(bold=True, color="7F0000")
+        cell.font = _bold("7F0000")
         for column in range(1, max(len(columns), 1) + 1):
             sheet.cell(row, column).fill = NOTICE
     top = len(head) + 1
@@ -65,29 +70,41 @@ def _sheet(
         _write(sheet, top, 1, "no failures" if title == "Failures" else "no finished runs yet")
         sheet.column_dimensions["A"].width = 24
         return
-    for position, name in enumerate(columns, 1):
-        cell = _write(sheet, top, position, name)
-        cell.font = Font(bold=True, color="FFFFFF")
-        cell.fill = HEADER
-        cell.alignment = Alignment(vertical="center")
     best = _best_cells(frame, metrics, best_of)
     for position, name in enumerate(columns, 1):
         style = _number_format(name, metrics)
         values = frame[name].tolist()
         shown = [_shown(value, style) for value in values]
-        width = min(WIDEST, max(len(name) + 3, *(max(map(len, text.split("\n")), default=0) for text in shown)))
-        sheet.column_dimensions[get_column_letter(position)].width = width + 2
+        longest = max(max(map(len, text.split("\n"))) for text in shown)
+        # The header has a filter's button beside it; both sides get some air.
+        sheet.column_dimensions[get_column_letter(position)].width = min(WIDEST, max(len(name) + 4, longest + 1)) + 2
+        text_column = any(isinstance(value, str) for value in values)
+        head_cell = _write(sheet, top, position, name)
+        head_cell.font = _bold("FFFFFF")
+        head_cell.fill = HEADER
+        head_cell.alignment = _alignment(text_column, wrap=False)
         for row, (value, text) in enumerate(zip(values, shown, strict=True)):
             cell = _write(sheet, top + 1 + row, position, value)
             if style and isinstance(cell.value, float):
                 cell.number_format = style
             if (row, name) in best:
-                cell.font = Font(bold=True)
-            if len(text) > WIDEST or "\n" in text:
-                cell.alignment = Alignment(wrap_text=True, vertical="top")
+                cell.font = _bold()
+            cell.alignment = _alignment(text_column, wrap=len(text) > WIDEST or "\n" in text)
     frozen = 2 if title == "Summary" else min(len(columns), 1) + 1
     sheet.freeze_panes = sheet.cell(top + 1, frozen).coordinate
     sheet.auto_filter.ref = f"A{top}:{get_column_letter(len(columns))}{top + len(frame)}"
+
+
+def _bold(colour: str = "000000") -> Font:
+    """The workbook's own font, bold; a bare Font would be another typeface."""
+    return Font(name="Calibri", size=11, bold=True, color=colour)
+
+
+def _alignment(text_column: bool, wrap: bool) -> Alignment:
+    """Numbers to the right, text to the left with a gap to the numbers before it; long text wrapped, never cut."""
+    if text_column:
+        return Alignment(horizontal="left", indent=1, vertical="top", wrap_text=wrap)
+    return Alignment(horizontal="right", vertical="top")
 
 
 def _write(sheet: Worksheet, row: int, column: int, value: Any) -> Cell:

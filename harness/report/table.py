@@ -24,8 +24,8 @@ def metric_columns(records: Sequence[RunRecord]) -> list[str]:
 
 
 def axis_columns(records: Sequence[RunRecord]) -> list[str]:
-    """Parameters that some grid sets, in the order of their first appearance."""
-    named = dict.fromkeys(axis for record in records for axis in record.axes)
+    """Parameters that the grid of some finished run sets, in the order of their first appearance."""
+    named = dict.fromkeys(axis for record in records if record.status == "ok" for axis in record.axes)
     return [axis for axis in named if axis not in {"backbone", "layers", "model", "backend", "image_size"}]
 
 

@@ -1,0 +1,71 @@
+"""Shared fixtures: tiny real data, a fast backend, and the command line in this process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from harness import registry
+from harness.cli import app
+from harness.datasets.toy_images import write_toy
+
+ROOT = Path(__file__).resolve().parent.parent
+# Real images and weights, where somebody put them beside the checkout; tests that need them skip otherwise.
+SHARED = Path(os.environ.get("HARNESS_SHARED", ROOT.parent / "shared"))
+HAZELNUT = SHARED / "data" / "hazelnut_reduced"
+MOBILENET = SHARED / "weights" / "mobilenetv2_100.safetensors"
+
+real_data = pytest.mark.skipif(
+    not (HAZELNUT.is_dir() and MOBILENET.is_file()),
+    reason=f"needs {HAZELNUT.name} and {MOBILENET.name} in {SHARED.name}/ beside the checkout",
+)
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def _empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test runs in a folder of its own, without a hub."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def toy_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny tree of MVTec AD's shape with one category, "plate"."""
+    root = tmp_path_factory.mktemp("toy")
+    write_toy(root, categories=["plate"], size=64, train=8, good=4, bad=2)
+    return root
+
+
+@pytest.fixture
+def cli() -> Cli:
+    """Run the command line in this process: `cli("sweep", config, ...)`."""
+
+    def run(*arguments: object) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return run
+
+
+@pytest.fixture
+def dummy(monkeypatch: pytest.MonkeyPatch) -> Iterator[type]:
+    """Register the backend of tests/dummy.py; gives its class."""
+    from tests.dummy import DummyBackend
+
+    monkeypatch.setitem(registry.BACKENDS, "dummy", "tests.dummy:DummyBackend")
+    DummyBackend.runs.clear()
+    DummyBackend.before_run = None
+    yield DummyBackend
+    DummyBackend.before_run = None
+
+
+def write_config(path: Path, text: str) -> Path:
+    """Write a YAML file."""
+    path.write_text(text)
+    return path

@@ -1,0 +1,82 @@
+"""The repository keeps its own promises."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.config import load_config
+from tests.conftest import ROOT, Cli
+
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+README = (ROOT / "README.md").read_text()
+
+
+def pyproject() -> dict[str, object]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert isinstance(project, dict)
+    return project
+
+
+def test_env_yml_is_in_step_with_pyproject() -> None:
+    env = yaml.safe_load((ROOT / "env.yml").read_text())
+    assert env["name"] == pyproject()["name"]
+    python, pip, extra = env["dependencies"]
+    assert python == f"python{pyproject()['requires-python']}"
+    assert (pip, extra) == ("pip", {"pip": ["-e ."]})
+
+
+def test_every_dependency_has_bounds_on_both_sides() -> None:
+    project = pyproject()
+    optional = project["optional-dependencies"]
+    assert isinstance(optional, dict)
+    for requirement in [*project["dependencies"], *(r for extra in optional.values() for r in extra)]:  # type: ignore[misc]
+        assert re.search(r">=[\d.]+", requirement), requirement
+        assert re.search(r",<[\d.]+", requirement), requirement
+    assert any(r.startswith("anomalib>=2.7") for r in project["dependencies"])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_says_how_to_run_it_and_plans(cli: Cli, config: Path) -> None:
+    lines = config.read_text().splitlines()
+    assert any(f"python -m harness sweep configs/{config.name}" in line for line in lines[:8])
+    assert any(line.startswith("# Cost:") for line in lines[:12])
+    result = cli("plan", config)
+    assert result.exit_code == 0, result.output
+    assert load_config(config).data.kind == "toy"
+
+
+def test_named_configs_are_there() -> None:
+    assert {path.stem for path in CONFIGS} >= {"patchcore", "padim", "cflow", "compare", "smoke"}
+
+
+def test_readme_names_only_commands_and_files_that_exist(cli: Cli) -> None:
+    verbs = set(re.findall(r"python -m harness ([a-z-]+)", README))
+    assert verbs
+    for verb in verbs:
+        assert cli(verb, "--help").exit_code == 0
+    for file in set(re.findall(r"(?:configs|harness|tests|docs|benchmarks)/[\w/.-]+\.(?:yaml|py|md|png)", README)):
+        assert (ROOT / file).is_file(), file
+
+
+def test_readme_options_exist(cli: Cli) -> None:
+    for verb, option in re.findall(r"python -m harness ([a-z-]+)[^\n`]* (--[a-z-]+)", README):
+        assert option in cli(verb, "--help").output, (verb, option)
+
+
+def test_readme_configs_are_valid(tmp_path: Path) -> None:
+    blocks = [block for block in re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL) if "grid:" in block]
+    assert blocks
+    for number, block in enumerate(blocks):
+        file = tmp_path / f"readme{number}.yaml"
+        file.write_text(block)
+        load_config(file)
+
+
+def test_picture_in_readme_is_there() -> None:
+    for file in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README):
+        assert (ROOT / file).stat().st_size < 500_000
