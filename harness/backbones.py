@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import timm
 import torch
@@ -30,11 +31,11 @@ def feature_layers(backbone: str) -> dict[str, Layer]:
     """Layer name -> Layer, from shallow to deep. Built without memory for the tensors, in a fraction of a second."""
     if "vit" in backbone.lower():
         # anomalib takes any block of a vision transformer, not only those that timm's feature extractor offers.
-        network = whole_network(backbone)
+        network: Any = whole_network(backbone)
         blocks = getattr(network, "blocks", ())
-        stride = network.patch_embed.patch_size[0]  # type: ignore[union-attr,index]
-        width = int(network.num_features)  # type: ignore[arg-type]
-        return {f"blocks.{index}": Layer(width, int(stride)) for index in range(len(blocks))}  # type: ignore[arg-type]
+        stride = network.patch_embed.patch_size[0]
+        width = int(network.num_features)
+        return {f"blocks.{index}": Layer(width, int(stride)) for index in range(len(blocks))}
     with torch.device("meta"):
         info = timm.create_model(backbone, pretrained=False, features_only=True, exportable=True).feature_info
     names = info.module_name()

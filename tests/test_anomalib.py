@@ -71,7 +71,9 @@ def test_raw_scores_and_maps_are_what_a_bare_engine_gives_without_normalisation(
     engine.fit(model=model, datamodule=datamodule)
     batches = engine.predict(model=model, dataloaders=datamodule.test_dataloader(), return_predictions=True)
     assert batches is not None
-    bare = {p: (float(s), m) for b in batches for p, s, m in zip(b.image_path, b.pred_score, b.anomaly_map, strict=True)}
+    bare = {
+        p: (float(s), m) for b in batches for p, s, m in zip(b.image_path, b.pred_score, b.anomaly_map, strict=True)
+    }
     assert outcome.test.maps is not None
     for sample, score, one_map in zip(outcome.test.samples, outcome.test.scores, outcome.test.maps, strict=True):
         assert score == pytest.approx(bare[sample.path][0], rel=1e-5)

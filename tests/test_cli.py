@@ -104,7 +104,9 @@ def test_plan_shows_states_and_what_collapsed(cli: Cli, toy_tree: Path, dummy: t
 
 
 def test_plan_writes_nothing(cli: Cli, toy_tree: Path, dummy: type) -> None:
-    config = write_config(Path("p.yaml"), f"data: {{kind: mvtec, root: {toy_tree}}}\ngrid: {{backend: dummy, model: mean}}")
+    config = write_config(
+        Path("p.yaml"), f"data: {{kind: mvtec, root: {toy_tree}}}\ngrid: {{backend: dummy, model: mean}}"
+    )
     assert cli("plan", config).exit_code == 0
     assert not Path("results").exists()
 

@@ -108,7 +108,10 @@ def test_torchvision_models_are_answered_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "parts"),
     [
-        (lambda s: {k: v for k, v in s.items() if "layer3" not in k}, ["missing: layer3.0.conv1.weight", "of 100 tensors"]),
+        (
+            lambda s: {k: v for k, v in s.items() if "layer3" not in k},
+            ["missing: layer3.0.conv1.weight", "of 100 tensors"],
+        ),
         (lambda s: {**s, "layer1.0.conv1.weight": torch.zeros(3, 3)}, ["other shape: layer1.0.conv1.weight (3, 3)"]),
         (lambda s: {**s, "layer9.conv.weight": torch.zeros(1)}, ["of another network: layer9.conv.weight"]),
         (lambda s: {"a.weight": torch.zeros(1)}, ["0 of 100 tensors match"]),
@@ -208,7 +211,7 @@ def test_a_hub_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_unknown_backbones_are_suggested() -> None:
-    with pytest.raises(UnknownNameError, match="unknown backbone 'resnet19'. Did you mean"):
+    with pytest.raises(UnknownNameError, match=r"unknown backbone 'resnet19'\. Did you mean"):
         known_backbone("resnet19")
     with pytest.raises(UnknownNameError, match=r"resnet18\.nope"):
         known_backbone("resnet18.nope")

@@ -36,7 +36,10 @@ class AnomalibBackend:
 
     def run(self, specs: Sequence[RunSpec], split: Split, context: RunContext) -> Iterator[Outcome | Failure]:
         """See `Backend.run`."""
-        from harness.backends.anomalib.engine import run_spec
+        from harness.backends.anomalib.engine import release_memory, run_spec
 
         for spec in specs:
-            yield run_spec(spec, split, context)
+            try:
+                yield run_spec(spec, split, context)
+            finally:
+                release_memory()

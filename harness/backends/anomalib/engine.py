@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,18 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Outcome:
         weights=_weights_record(spec, used),
         warnings=warnings + [weights.note for weights in used.values() if weights.fallback],
     )
+
+
+def release_memory() -> None:
+    """Give back what the last run held.
+
+    A trainer, its model and its callbacks refer to each other. Python frees such a ring when it has counted enough
+    new objects, however large the few in the ring are: without this, a sweep holds several models and all the
+    embeddings they gathered.
+    """
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def build_model(spec: RunSpec) -> AnomalibModule:

@@ -1,0 +1,1 @@
+"""Measurements side by side with anomalib; see README.md here."""

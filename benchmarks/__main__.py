@@ -1,0 +1,33 @@
+"""`python -m benchmarks NAME [--quick]`: runs one measurement, prints a table, writes benchmarks/results/NAME.json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from importlib import import_module
+from pathlib import Path
+
+from harness.provenance import provenance
+
+NAMES = ("overhead",)
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    """Parse, measure, print, write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions, smaller inputs; nothing is written")
+    arguments = parser.parse_args()
+    result = import_module(f"benchmarks.{arguments.name}").measure(arguments.quick)
+    print(json.dumps(result, indent=2))
+    if not arguments.quick:
+        RESULTS.mkdir(exist_ok=True)
+        machine = {key: provenance()[key] for key in ("cpu", "cores", "packages", "python")}
+        text = json.dumps({"machine": {**machine, "system": platform.system()}, **result}, indent=2)
+        (RESULTS / f"{arguments.name}.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""`kind: folder`: folders of good and bad parts, by the argument names of anomalib's `Folder`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from harness.datasets.base import GOOD, DataOptions, Parts, Sample, existing_dir
+from harness.datasets.masks import match_masks
+from harness.errors import DataError
+from harness.images import EXTENSIONS, list_images
+
+Dirs = str | list[str] | None
+
+
+class FolderData(DataOptions):
+    """Options of `kind: folder`. Folders are relative to `root` (which may be left out) or absolute.
+
+    `mask_dir` is one folder, or one for each of `abnormal_dir`. Where there is no `normal_test_dir`, the share
+    `test_split_ratio` of the normal images is taken for the test, as anomalib does.
+    """
+
+    name: str | None = None
+    root: str = "."
+    normal_dir: str | list[str]
+    abnormal_dir: Dirs = None
+    normal_test_dir: Dirs = None
+    mask_dir: Dirs = None
+    test_split_ratio: float = Field(default=0.2, ge=0, lt=1)
+    extensions: list[str] | None = None
+
+    @field_validator("category")
+    @classmethod
+    def _no_category(cls, value: object) -> None:
+        if value is not None:
+            raise ValueError("folders have no categories; use `name`, or `kind: mvtec`")
+
+    @field_validator("extensions")
+    @classmethod
+    def _readable(cls, value: list[str] | None) -> list[str] | None:
+        for extension in value or []:
+            if extension.lower() not in EXTENSIONS:
+                raise ValueError(f"{extension!r} is not read; expected of {', '.join(EXTENSIONS)}")
+        return value
+
+    def categories(self, work_dir: Path) -> list[str]:
+        """The `name` of the data, as anomalib has it, or none."""
+        del work_dir
+        return [self.name or ""]
+
+    def load(self, category: str, work_dir: Path) -> Parts:
+        """See `DataOptions.load`."""
+        del category, work_dir
+        root = existing_dir(Path(self.root), "data.root")
+        normal = self._samples(root, "normal_dir", self.normal_dir, 0)
+        good = self._samples(root, "normal_test_dir", self.normal_test_dir, 0)
+        bad = self._samples(root, "abnormal_dir", self.abnormal_dir, 1)
+        if not good and self.normal_test_dir is None and normal:
+            normal, good = self._take_test_images(normal)
+        return Parts(root, tuple(normal), tuple(good + bad))
+
+    def _samples(self, root: Path, key: str, dirs: Dirs, label: int) -> list[Sample]:
+        folders = self._folders(root, key, dirs)
+        masks = self._folders(root, "mask_dir", self.mask_dir) if label else []
+        if len(masks) > 1 and len(masks) != len(folders):
+            raise DataError(
+                f"data.mask_dir: {len(masks)} folders found for {len(folders)} in abnormal_dir; "
+                "expected one for all, or one for each."
+            )
+        samples: list[Sample] = []
+        problems: list[str] = []
+        paired: dict[Path, Path] = {}
+        found = [(folder, list_images(folder, self._extensions())) for folder in folders]
+        try:
+            if len(masks) == 1 and len(folders) > 1:
+                paired = _match_in_one(found, masks[0])
+            else:
+                for (folder, images), mask_dir in zip(found, masks, strict=False):
+                    paired |= match_masks(images, folder, mask_dir)
+        except DataError as error:
+            problems += error.problems
+        for folder, images in found:
+            for path in images:
+                defect = _defect(path, folder) if label else GOOD
+                mask = paired.get(path)
+                samples.append(Sample(str(path), _name(path, root), label, defect, str(mask) if mask else None))
+        if problems:
+            raise DataError(problems)
+        return samples
+
+    def _folders(self, root: Path, key: str, dirs: Dirs) -> list[Path]:
+        names = [dirs] if isinstance(dirs, str) else dirs or []
+        folders = []
+        for name in names:
+            folder = existing_dir(root / name, f"data.{key}")
+            # An absolute path was asked for; a relative one that climbs out of the root is a slip.
+            inside = Path(os.path.normpath(folder)).is_relative_to(os.path.normpath(root))
+            if not Path(name).is_absolute() and not inside:
+                raise DataError(f"data.{key}: {name!r} leaves data.root ({root}); give an absolute path if meant.")
+            folders.append(folder)
+        return folders
+
+    def _extensions(self) -> tuple[str, ...]:
+        return tuple(extension.lower() for extension in self.extensions) if self.extensions else EXTENSIONS
+
+    def _take_test_images(self, normal: list[Sample]) -> tuple[list[Sample], list[Sample]]:
+        count = round(len(normal) * self.test_split_ratio)
+        chosen = set(np.random.default_rng(self.split_seed).permutation(len(normal))[:count].tolist())
+        train = [sample for index, sample in enumerate(normal) if index not in chosen]
+        return train, [sample for index, sample in enumerate(normal) if index in chosen]
+
+
+def _match_in_one(found: list[tuple[Path, list[Path]]], mask_dir: Path) -> dict[Path, Path]:
+    """Several folders of images, one of masks: subfolders named like the image folders, or all side by side."""
+    paired: dict[Path, Path] = {}
+    for folder, images in found:
+        if not (mask_dir / folder.name).is_dir():
+            raise DataError(
+                f"data.mask_dir: no folder {mask_dir / folder.name} found; with several abnormal_dir, expected one "
+                "mask_dir for each, or one with a subfolder for each."
+            )
+        paired |= match_masks(images, folder, mask_dir / folder.name)
+    return paired
+
+
+def _defect(path: Path, folder: Path) -> str:
+    """Subfolders of the abnormal folder name the defect; else the folder itself."""
+    parent = path.parent.relative_to(folder).as_posix()
+    return folder.name if parent == "." else parent
+
+
+def _name(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()

@@ -1,0 +1,98 @@
+"""From samples on disk to a `Split`: check every file, hold out normal images, fingerprint."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from harness.datasets.base import DataOptions, Parts, Sample, Split
+from harness.datasets.index import FileIndex, Progress
+from harness.errors import DataError
+
+
+def load_splits(
+    options: DataOptions, work_dir: Path, index: FileIndex, progress: Progress | None = None
+) -> list[Split]:
+    """One `Split` a category.
+
+    Args:
+        options: the `data:` block.
+        work_dir: where data made by the harness is put.
+        index: what is known of the files; what was read is added to it.
+        progress: called with (files done, files in all).
+
+    Raises:
+        DataError: everything that is wrong with the data, at once.
+    """
+    problems: list[str] = []
+    loaded: list[tuple[str, Parts]] = []
+    for category in options.categories(work_dir):
+        try:
+            loaded.append((category, options.load(category, work_dir)))
+        except DataError as error:
+            problems += error.problems
+    for category, parts in loaded:
+        problems += _missing(category, parts, options)
+    if problems:
+        raise DataError(problems)
+    files = {f for _, parts in loaded for s in (*parts.train, *parts.test) for f in (s.path, s.mask) if f}
+    problems = index.look_at(sorted(files), progress)
+    for _, parts in loaded:
+        problems += index.mask_sizes(parts.test)
+    if problems:
+        raise DataError(problems)
+    return [_split(options, category, parts, index) for category, parts in loaded]
+
+
+def _missing(category: str, parts: Parts, options: DataOptions) -> list[str]:
+    where = f"{parts.root}" + (f" (category {category!r})" if category else "")
+    problems = []
+    if not parts.train:
+        problems.append(f"{where}: no normal training images found; at least 1 expected.")
+    elif options.val and len(parts.train) < 2:
+        problems.append(
+            f"{where}: 1 normal training image found; with data.val={options.val} at least 2 are expected "
+            "(one is held out). Add images, or set data.val to 0."
+        )
+    if not parts.test:
+        problems.append(f"{where}: no test images found; at least 1 expected, good or bad.")
+    with_mask = sum(s.mask is not None for s in parts.test if s.label)
+    bad = sum(s.label for s in parts.test)
+    if 0 < with_mask < bad:
+        problems.append(f"{where}: masks found for {with_mask} of {bad} anomalous images; expected for all or none.")
+    clash = {s.path for s in parts.train} & {s.path for s in parts.test}
+    if clash:
+        problems.append(f"{where}: {len(clash)} images are both in train and test, such as {min(clash)}.")
+    return problems
+
+
+def _split(options: DataOptions, category: str, parts: Parts, index: FileIndex) -> Split:
+    ordered = sorted(parts.train, key=lambda sample: sample.name)
+    count = max(1, round(len(ordered) * options.val)) if options.val else 0
+    held_out = set(np.random.default_rng(options.split_seed).permutation(len(ordered))[:count].tolist())
+    train = tuple(s for i, s in enumerate(ordered) if i not in held_out)
+    val = tuple(s for i, s in enumerate(ordered) if i in held_out)
+    test = tuple(sorted(parts.test, key=lambda sample: sample.name))
+    return Split(
+        kind=options.kind,
+        category=category,
+        root=parts.root,
+        train=train,
+        val=val,
+        test=test,
+        fingerprint=_fingerprint({"train": train, "val": val, "test": test}, index),
+        synthetic=options.synthetic,
+    )
+
+
+def _fingerprint(roles: dict[str, tuple[Sample, ...]], index: FileIndex) -> str:
+    """Hash of what a result depends on; where the data lies is no part of it."""
+    digest = sha256()
+    for role, samples in roles.items():
+        for s in samples:
+            facts = [role, s.name, s.label, s.defect, index.hash_of(s.path), index.hash_of(s.mask) if s.mask else ""]
+            digest.update(json.dumps(facts).encode())
+    return digest.hexdigest()[:16]
