@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -225,3 +227,20 @@ def test_anomalibs_own_datamodules_by_name(cli: Cli, toy_tree: Path) -> None:
     missing = cli("plan", config, "data.kind=BTech", "data.root=/dev/null/no")
     assert missing.exit_code == 2
     assert "anomalib's BTech failed" in missing.output
+
+
+def test_memory_does_not_grow_with_the_coreset(tmp_path: Path) -> None:
+    """In a process of its own: anomalib's selection, whose every step would otherwise leave 20 MB behind."""
+    code = (
+        "import warnings; warnings.simplefilter('ignore')\n"
+        "import torch; from anomalib.models.components import KCenterGreedy\n"
+        "from harness.backends.anomalib.memory import steady_selection\n"
+        "rss = lambda: int(open('/proc/self/statm').read().split()[1]) * 4096 / 2**20\n"
+        "x = torch.randn(22528, 448); before = rss()\n"
+        "with steady_selection(): KCenterGreedy(x, 0.005).sample_coreset()\n"
+        "print(rss() - before)"
+    )
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("needs /proc to measure memory")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 500

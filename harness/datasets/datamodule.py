@@ -53,9 +53,7 @@ class DatamoduleData(DataOptions):
         }
         by_lower = {name.lower(): cls for name, cls in found.items()}
         if self.kind.lower() not in by_lower:
-            raise DataError(
-                f"data.kind: {unknown_name('kind of data', self.kind, [*found, 'folder', 'mvtec', 'toy'])}"
-            )
+            raise DataError(f"data.kind: {unknown_name('kind of data', self.kind, [*found, 'folder', 'mvtec', 'toy'])}")
         cls = by_lower[self.kind.lower()]
         known = set(inspect.signature(cls.__init__).parameters) - {"self"} - RESERVED
         arguments: dict[str, Any] = dict(self.model_extra or {})

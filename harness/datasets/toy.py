@@ -6,7 +6,6 @@ Deterministic from its options. It is written once, as a normal tree of MVTec AD
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from hashlib import sha256
@@ -78,7 +77,7 @@ def _write_whole(folder: Path, category: str, numbers: dict[str, int]) -> None:
     try:
         write_toy(scratch, categories=[category], **numbers)
         try:
-            os.replace(scratch / category, folder / category)
+            (scratch / category).replace(folder / category)
         except OSError:
             # Another sweep made it in the meantime; the contents are the same.
             if not (folder / category).is_dir():

@@ -36,7 +36,8 @@ class AnomalibBackend:
 
     def run(self, specs: Sequence[RunSpec], split: Split, context: RunContext) -> Iterator[Outcome | Failure]:
         """See `Backend.run`."""
-        from harness.backends.anomalib.engine import release_memory, run_spec
+        from harness.backends.anomalib.engine import run_spec
+        from harness.backends.anomalib.memory import release_memory
 
         for spec in specs:
             try:

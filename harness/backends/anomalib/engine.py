@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 
 from harness.backends.anomalib.catalog import canonical, models
 from harness.backends.anomalib.data import SplitDataModule
+from harness.backends.anomalib.memory import steady_selection
 from harness.backends.base import Outcome, RunContext
 from harness.datasets.base import Split
 from harness.devices import pick
@@ -93,7 +93,8 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Outcome:
         **arguments,
     )
     context.stage("fitting")
-    fit_seconds = _timed(lambda: engine.fit(model=model, datamodule=datamodule), device.synchronize)
+    with steady_selection():
+        fit_seconds = _timed(lambda: engine.fit(model=model, datamodule=datamodule), device.synchronize)
     if split.val and raw.val_step != engine.trainer.global_step:
         # The last validation saw an earlier state of the model, or there was none: look once more.
         engine.validate(model=model, datamodule=datamodule, verbose=False)
@@ -114,18 +115,6 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Outcome:
         weights=_weights_record(spec, used),
         warnings=warnings + [weights.note for weights in used.values() if weights.fallback],
     )
-
-
-def release_memory() -> None:
-    """Give back what the last run held.
-
-    A trainer, its model and its callbacks refer to each other. Python frees such a ring when it has counted enough
-    new objects, however large the few in the ring are: without this, a sweep holds several models and all the
-    embeddings they gathered.
-    """
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def build_model(spec: RunSpec) -> AnomalibModule:
