@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from harness.artifacts import write_heatmaps, write_scores
 from harness.backends.base import Failure, Outcome, RunContext
 from harness.datasets.base import Split
+from harness.interrupt import Interrupt
 from harness.metrics.evaluate import evaluate
 from harness.metrics.thresholds import fix_thresholds
 from harness.prepare import PlannedRun, Prepared, backend
@@ -51,9 +51,10 @@ def execute(prepared: Prepared, runs: Sequence[PlannedRun], progress: SweepProgr
         runs: those to be run now.
         progress: shows what goes on.
     """
-    sweep = _Sweep(prepared, progress)
+    interrupt = Interrupt()
+    sweep = _Sweep(prepared, progress, interrupt)
     try:
-        with _stoppable():
+        with interrupt:
             prepared.folder.clear_abandoned()
             sweep.run(runs)
     except (KeyboardInterrupt, SystemExit):
@@ -67,7 +68,8 @@ def execute(prepared: Prepared, runs: Sequence[PlannedRun], progress: SweepProgr
 class _Sweep:
     """One call of `execute`."""
 
-    def __init__(self, prepared: Prepared, progress: SweepProgress) -> None:
+    def __init__(self, prepared: Prepared, progress: SweepProgress, interrupt: Interrupt) -> None:
+        self._interrupt = interrupt
         self.tally = Tally()
         self._prepared = prepared
         self._config = prepared.config
@@ -88,6 +90,7 @@ class _Sweep:
 
     def _try(self, group: Sequence[PlannedRun]) -> bool:
         """Run a group unless another process has one of its runs; gives False then."""
+        self._interrupt.check()
         with ExitStack() as claims:
             claimed = [claims.enter_context(self._folder.claim(run.run_id)) for run in group]
             if not all(claimed):
@@ -120,6 +123,7 @@ class _Sweep:
                     self._fail(run, answer.error, clock)
                 else:
                     self._succeed(run, answer, clock)
+                self._interrupt.check()
                 clock = _Clock()
         # The one place that isolates a failing run: whatever a model, Lightning or Torch raises becomes a record.
         except Exception as error:  # noqa: BLE001
@@ -250,27 +254,6 @@ def _groups(runs: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
         key = (run.spec.backend, run.split.fingerprint, backend(run.spec.backend).share_key(run.spec))
         groups.setdefault(key, []).append(run)
     return list(groups.values())
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end a sweep like Ctrl-C, and put back the handlers that Lightning replaces."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        signal.signal(signal.SIGTERM, stop)
-    except ValueError:
-        # Not in the main thread: signals are somebody else's.
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 def _now() -> str:

@@ -30,7 +30,7 @@ class SweepProgress:
         self._count = 0
         self._label = ""
         self._start = time.monotonic()
-        self._note = ""
+        self._said: set[str] = set()
         self._bar = _bar(self.console) if live else None
         self._task = self._bar.add_task("", total=total, stage="", left="") if self._bar else None
 
@@ -59,10 +59,10 @@ class SweepProgress:
             self._bar.update(self._task, description=escape(self._label), stage=stage)
 
     def note(self, text: str) -> None:
-        """Something to say; once, however often it is said in a row."""
-        if text != self._note:
+        """Something to say; once, however many runs it is true of."""
+        if text not in self._said:
             self.console.print(escape(text))
-        self._note = text
+        self._said.add(text)
 
     def done(self, label: str, record: RunRecord) -> None:
         """A run ended well."""

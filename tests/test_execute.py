@@ -140,6 +140,23 @@ def test_ctrl_c_stops_cleanly_with_the_workbook_written(cli: Cli, config: Path, 
     assert len(rows()) == 4
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_drops_still_stops(cli: Cli, config: Path, dummy: type) -> None:
+    """In a finaliser, where Python ignores exceptions."""
+
+    class Dropper:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def interrupt(spec: object) -> None:
+        if len(dummy.runs) == 2:
+            Dropper()
+
+    dummy.before_run = interrupt
+    assert cli("sweep", config).exit_code == 130
+    assert len(rows()) == 2
+
+
 @pytest.mark.parametrize(("policy", "kept"), [("best", 1), ("all", 4), ("none", 0)])
 def test_models_that_are_kept(cli: Cli, config: Path, policy: str, kept: int) -> None:
     cli("sweep", config, f"save_models={policy}")
