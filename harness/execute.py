@@ -13,6 +13,7 @@ from typing import Any
 from harness.artifacts import write_heatmaps, write_scores
 from harness.backends.base import Failure, Outcome, RunContext
 from harness.datasets.base import Split
+from harness.errors import StoreError
 from harness.interrupt import Interrupt
 from harness.metrics.evaluate import evaluate
 from harness.metrics.thresholds import fix_thresholds
@@ -187,8 +188,13 @@ class _Sweep:
         if not force and time.monotonic() < self._next_write:
             return
         start = time.monotonic()
-        with self._folder.workbook_lock():
+        try:
             write_workbook(self._folder)
+        except StoreError as error:
+            # Open in a program that locks it, say. The records are safe; at the end it is an error.
+            if force:
+                raise
+            self._progress.note(f"  warning: {error} The sweep goes on and tries again.")
         took = time.monotonic() - start
         self._next_write = start + took + max(WORKBOOK_EVERY, 9 * took)
 

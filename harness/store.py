@@ -187,6 +187,11 @@ class ResultFolder:
         finally:
             lock.release()
 
+    def workbook_is_stale(self) -> bool:
+        """Whether there are records that the workbook can't have seen."""
+        written = [file.stat().st_mtime_ns for file in self.runs.glob(f"*/{RECORD}")]
+        return bool(written) and (not self.workbook.is_file() or self.workbook.stat().st_mtime_ns < max(written))
+
     @contextmanager
     def workbook_lock(self) -> Iterator[None]:
         """Hold while records are scanned and the workbook is replaced, so that the last writer saw everything."""

@@ -158,7 +158,8 @@ def _finish(prepared: Prepared, console: Console, tally: Tally | None) -> int:
     from harness.report.terminal import best_table
 
     folder = prepared.folder
-    if folder.root.is_dir() and not folder.workbook.is_file():
+    if folder.workbook_is_stale():
+        # A call that was killed had no time to bring it up to date.
         write_workbook(folder)
     records = folder.records()
     if any(record.status == "ok" for record in records):

@@ -71,6 +71,19 @@ def test_a_second_call_runs_nothing(cli: Cli, config: Path, dummy: type) -> None
     assert Path("results/demo/models_comparing.xlsx").read_bytes() == before
 
 
+def test_a_workbook_that_a_killed_call_left_behind_is_brought_up_to_date(cli: Cli, config: Path, dummy: type) -> None:
+    workbook = Path("results/demo/models_comparing.xlsx")
+    cli("sweep", config, "--limit", 1)
+    old = workbook.read_bytes()
+    cli("sweep", config)
+    workbook.write_bytes(old)
+    os.utime(workbook, ns=(0, 0))
+    dummy.runs.clear()
+    assert cli("sweep", config).exit_code == 0
+    assert dummy.runs == []
+    assert len(rows()) == 4
+
+
 def test_limit_fresh_and_output(cli: Cli, config: Path, dummy: type) -> None:
     assert cli("sweep", config, "--limit", 1).exit_code == 0
     assert len(dummy.runs) == 1

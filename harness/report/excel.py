@@ -33,7 +33,8 @@ def write_workbook(folder: ResultFolder) -> None:
     Raises:
         StoreError: a record can't be read, or the workbook can't be written.
     """
-    write_atomic(folder.workbook, build_workbook(folder.records()))
+    with folder.workbook_lock():
+        write_atomic(folder.workbook, build_workbook(folder.records()))
 
 
 def build_workbook(records: Sequence[RunRecord]) -> bytes:
