@@ -9,6 +9,7 @@ soffice --headless --convert-to pdf --outdir "$work" "$1" >/dev/null 2>&1
 pdftoppm -r 700 -png -f 1 -l 2 "$work/models_comparing.pdf" "$work/page"
 for page in "$work"/page-*.png; do
     # The left part of each sheet: what one sees on opening it.
-    convert "$page" -trim +repage -gravity NorthWest -crop 2750x420+0+0 +repage -bordercolor white -border 12 "$page"
+    convert "$page" -trim +repage -gravity NorthWest -crop 45%x100%+0+0 +repage -resize 1500x -bordercolor white \
+        -border 8 "$page"
 done
-convert "$work"/page-*.png -append -resize 1400x -colors 64 "$out"
+convert "$work"/page-*.png -append -colors 64 "$out"
