@@ -45,13 +45,13 @@ class SweepProgress:
         if self._bar:
             self._bar.stop()
 
-    def start(self, label: str) -> None:
+    def start(self, label: str, stage: str = "starting") -> None:
         """A run begins (or, before the first, the checks)."""
         if not self._count:
             # What came before the first run says nothing about how long the others take.
             self._start = time.monotonic()
         self._label = label
-        self.stage("starting")
+        self.stage(stage)
 
     def stage(self, stage: str) -> None:
         """What goes on in the current run."""

@@ -112,7 +112,7 @@ def _run(prepared: Prepared, runs: Sequence[PlannedRun], console: Console, verbo
     said = io.StringIO()
     folder = prepared.folder
     with SweepProgress(len(runs), live=console.is_terminal and not verbose) as progress:
-        progress.start("checking models, backbones and weights")
+        progress.start("checking models, backbones and weights", stage="")
         with chatter_to(said, verbose):
             check(runs, prepared.config.device)
         # Nothing was written before everything was found to be right.
