@@ -84,6 +84,6 @@ def draw(image: RGB, anomaly_map: npt.NDArray[np.float32], mask: npt.NDArray[np.
     outlined = small.copy()
     if mask is not None and mask.any():
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(outlined, contours, -1, OUTLINE, max(1, height // 128))
+        cv2.drawContours(outlined, contours, -1, OUTLINE, max(1, height // 256))
     gap = np.full((height, GAP, 3), 255, dtype=np.uint8)
     return np.concatenate([small, gap, heat, gap, outlined], axis=1)

@@ -53,7 +53,7 @@ def runs_table(records: Sequence[RunRecord]) -> pd.DataFrame:
 def _row(record: RunRecord, axes: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
     spec, seconds, weights = record.spec, record.seconds, record.weights
     return {
-        "category": spec["category"] or record.data["kind"],
+        "category": _category(record),
         "model": spec["model"],
         "backend": spec["backend"],
         "backbone": spec["backbone"],
@@ -139,7 +139,7 @@ def failures_table(records: Sequence[RunRecord]) -> pd.DataFrame:
     """One row a failed run."""
     rows = [
         {
-            "category": record.spec["category"] or record.data["kind"],
+            "category": _category(record),
             "model": record.spec["model"],
             "backend": record.spec["backend"],
             "backbone": record.spec["backbone"],
@@ -172,6 +172,11 @@ def notices(records: Sequence[RunRecord]) -> list[str]:
     if failed:
         found.append(f"{failed} of {len(records)} runs failed: see the sheet Failures.")
     return found
+
+
+def _category(record: RunRecord) -> str:
+    """Data without categories goes by the name of its folder."""
+    return str(record.spec["category"] or PurePath(record.data["root"]).name or record.data["kind"])
 
 
 def _dataset(record: RunRecord) -> str:
