@@ -143,6 +143,8 @@ def _normalise(position: int, mapping: Any) -> dict[str, Axis]:
         if any(isinstance(v, Mapping) for v in values):
             raise ValueError(f"{where}: axis {key!r}: expected values or lists of them; found a mapping")
         axes[key] = values
+    if any(values == [] for values in axes.get("layers", [])):
+        raise ValueError(f"{where}: layers: expected names in each set; found an empty set")
     if "model" not in axes:
         raise ValueError(f"{where}: no `model`; expected at least one model in each mapping. Found: {', '.join(axes)}")
     for key in ("backend", "model", "backbone"):

@@ -175,6 +175,7 @@ def test_images_that_are_not_square(toy_tree: Path) -> None:
         ("{model: padim, backbone: resnet18, layers: [layer1], n_features: 65}", "", "expected 1 to 64, the width"),
         ("{model: padim, backbone: resnet34, layers: [layer1]}", "", "n_features: none given"),
         (PATCHCORE, "trainer: {max_epoch: 3}", "trainer.max_epoch: Lightning's Trainer has no such argument. Did you"),
+        (PATCHCORE, "trainer: {max_epochs: -3}", "trainer: Lightning refuses {'max_epochs': -3}"),
         (PATCHCORE, "trainer: {devices: 2}", "trainer.devices: set by the harness"),
         ("{model: dfm, backbone: resnet18, layer: layer7}", "", "has no layer 'layer7'"),
     ],

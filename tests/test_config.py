@@ -122,6 +122,7 @@ def test_all_problems_at_once_with_nearest_names(tmp_path: Path) -> None:
         ("data: {kind: toy}\ngrid: []", "grid"),
         ("data: {kind: toy}\ngrid: {}", "expected axes such as"),
         ("data: {kind: toy}\ngrid: 3", "expected a mapping of axes"),
+        ("data: {kind: toy}\ngrid: {model: padim, layers: [[layer1], []]}", "found an empty set"),
         ("data: {kind: toy}\ngrid: {model: []}", "axis 'model' is empty"),
         ("data: {kind: toy}\ngrid: {model: padim, image_size: 4}", "expected a number from 16 up"),
         ("data: {kind: toy}\ngrid: {model: padim, n_features: {a: 1}}", "found a mapping"),

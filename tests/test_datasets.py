@@ -150,6 +150,10 @@ def test_what_is_wrong_is_said(tree: Path, spoil, parts: list[str]) -> None:
         position = text.index(part, position) + len(part)
 
 
+def test_a_share_that_leaves_nothing_to_learn_from(tree: Path) -> None:
+    assert "holds out all 8 normal training images" in problems(mvtec(tree, category="plate", val=0.99))
+
+
 def test_missing_root_and_unknown_category(tree: Path) -> None:
     assert "data.root: nothing found at" in problems(mvtec(tree / "nowhere"))
     assert "unknown category 'plat'. Did you mean 'plate'?" in problems(mvtec(tree, category="plat"))

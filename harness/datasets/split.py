@@ -57,6 +57,11 @@ def _missing(category: str, parts: Parts, options: DataOptions) -> list[str]:
             f"{where}: 1 normal training image found; with data.val={options.val} at least 2 are expected "
             "(one is held out). Add images, or set data.val to 0."
         )
+    elif held_out_count(len(parts.train), options.val) >= len(parts.train):
+        problems.append(
+            f"{where}: data.val={options.val} holds out all {len(parts.train)} normal training images; "
+            "expected a smaller share."
+        )
     if not parts.test:
         problems.append(f"{where}: no test images found; at least 1 expected, good or bad.")
     with_mask = sum(s.mask is not None for s in parts.test if s.label)
@@ -69,9 +74,14 @@ def _missing(category: str, parts: Parts, options: DataOptions) -> list[str]:
     return problems
 
 
+def held_out_count(images: int, share: float) -> int:
+    """How many normal training images are held out: at least one, unless the share is 0."""
+    return max(1, round(images * share)) if share else 0
+
+
 def _split(options: DataOptions, category: str, parts: Parts, index: FileIndex) -> Split:
     ordered = sorted(parts.train, key=lambda sample: sample.name)
-    count = max(1, round(len(ordered) * options.val)) if options.val else 0
+    count = held_out_count(len(ordered), options.val)
     held_out = set(np.random.default_rng(options.split_seed).permutation(len(ordered))[:count].tolist())
     train = tuple(s for i, s in enumerate(ordered) if i not in held_out)
     val = tuple(s for i, s in enumerate(ordered) if i in held_out)

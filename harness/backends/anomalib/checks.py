@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Trainer
 
@@ -15,7 +17,7 @@ from harness.backends.anomalib.catalog import signature
 from harness.datasets.base import Split
 from harness.devices import pick
 from harness.errors import HarnessError, nearest
-from harness.spec import RunSpec
+from harness.spec import RunSpec, thaw
 from harness.weights.inject import whole_network
 from harness.weights.resolve import known_backbone, resolve
 from harness.weights.state import fit_state, read_state
@@ -46,7 +48,7 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
     checked: set[tuple[str, str, bool]] = set()
     for spec in specs:
         split = splits[spec.category]
-        problems.update(dict.fromkeys(_trainer_problems(spec)))
+        problems.update(dict.fromkeys(_trainer_problems(spec.trainer)))
         try:
             if spec.backbone is None or _is_own_default(spec):
                 continue
@@ -87,15 +89,26 @@ def _check_weights(policy: str, backbone: str, synthetic: bool) -> None:
         fit_state(read_state(Path(weights.file)), network, network, weights.file, adapt)
 
 
-def _trainer_problems(spec: RunSpec) -> Iterator[str]:
+@cache
+def _trainer_problems(arguments: tuple[tuple[str, Any], ...]) -> list[str]:
+    """What is wrong with the `trainer:` block; the same for all specs of a sweep, so looked at once."""
     known = set(inspect.signature(Trainer.__init__).parameters) - RESERVED
-    for key, _ in spec.trainer:
+    problems = []
+    for key, _ in arguments:
         if key in RESERVED:
-            yield f"trainer.{key}: set by the harness; for devices use `device:`."
+            problems.append(f"trainer.{key}: set by the harness; for devices use `device:`.")
         elif key not in known:
             near = nearest(key, known)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            yield f"trainer.{key}: Lightning's Trainer has no such argument.{hint} Known: {', '.join(sorted(known))}."
+            listed = ", ".join(sorted(known))
+            problems.append(f"trainer.{key}: Lightning's Trainer has no such argument.{hint} Known: {listed}.")
+    if arguments and not problems:
+        try:
+            Trainer(accelerator="cpu", logger=False, **{key: thaw(value) for key, value in arguments})
+        # Lightning and Torch refuse a value in many ways; which one it was is in the message.
+        except Exception as error:  # noqa: BLE001
+            problems.append(f"trainer: Lightning refuses {dict(arguments)}: {error}")
+    return problems
 
 
 def _parameter_problems(spec: RunSpec, split: Split, layers: Sequence[Layer]) -> Iterator[str]:
