@@ -29,15 +29,21 @@ class Layer:
 @cache
 def feature_layers(backbone: str) -> dict[str, Layer]:
     """Layer name -> Layer, from shallow to deep. Built without memory for the tensors, in a fraction of a second."""
-    if "vit" in backbone.lower():
+    network: Any = whole_network(backbone)
+    patch_size = getattr(getattr(network, "patch_embed", None), "patch_size", None)
+    if "vit" in backbone.lower() and hasattr(network, "blocks") and patch_size:
         # anomalib takes any block of a vision transformer, not only those that timm's feature extractor offers.
-        network: Any = whole_network(backbone)
-        blocks = getattr(network, "blocks", ())
-        stride = network.patch_embed.patch_size[0]
-        width = int(network.num_features)
-        return {f"blocks.{index}": Layer(width, int(stride)) for index in range(len(blocks))}
-    with torch.device("meta"):
-        info = timm.create_model(backbone, pretrained=False, features_only=True, exportable=True).feature_info
+        layer = Layer(int(network.num_features), int(patch_size[0]))
+        return {f"blocks.{index}": layer for index in range(len(network.blocks))}
+    try:
+        with torch.device("meta"):
+            info = timm.create_model(backbone, pretrained=False, features_only=True, exportable=True).feature_info
+    # Families of networks without feature maps say so in their own ways.
+    except Exception as error:
+        raise UnknownNameError(
+            f"backbone {backbone}: timm gives no feature maps of this network ({type(error).__name__}: {error}); "
+            "expected one that timm.create_model(..., features_only=True) accepts."
+        ) from error
     names = info.module_name()
     return {n: Layer(c, r) for n, c, r in zip(names, info.channels(), info.reduction(), strict=True)}
 

@@ -23,6 +23,7 @@ from harness.errors import ConfigError, nearest
 
 Axis = list[Any]
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+SEPARATOR = "; also: "
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
@@ -37,7 +38,7 @@ class Threshold(BaseModel):
         image, pixel: the numbers, for `fixed`, in the model's raw scores.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     method: Literal["normal_quantile", "fixed", "none"] = "normal_quantile"
     quantile: float = Field(default=0.99, gt=0, le=1)
@@ -66,7 +67,7 @@ class SweepConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: str
-    seed: int | None = Field(default=None, ge=0)
+    seed: int | None = Field(default=None, ge=0, lt=2**32)
     seeds: list[int] = Field(default=[0], min_length=1)
     data: SerializeAsAny[DataOptions]
     weights: str = "auto"
@@ -98,8 +99,8 @@ class SweepConfig(BaseModel):
     def _seed_or_seeds(self) -> SweepConfig:
         if self.seed is not None and self.seeds != [self.seed]:
             raise ValueError("found both `seed` and `seeds`; expected one of them")
-        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError(f"seeds: expected different numbers from 0 up; found {self.seeds}")
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0 or max(self.seeds) >= 2**32:
+            raise ValueError(f"seeds: expected different numbers from 0 up to 2**32 - 1; found {self.seeds}")
         return self
 
     @field_validator("name")
@@ -122,7 +123,15 @@ class SweepConfig(BaseModel):
         mappings = [value] if isinstance(value, Mapping) else value
         if not isinstance(mappings, list):
             raise ValueError(f"expected a mapping of axes or a list of mappings; found {type(value).__name__}")
-        return [_normalise(position, mapping) for position, mapping in enumerate(mappings)]
+        axes, problems = [], []
+        for position, mapping in enumerate(mappings):
+            try:
+                axes.append(_normalise(position, mapping))
+            except ValueError as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError(SEPARATOR.join(problems))
+        return axes
 
 
 def _normalise(position: int, mapping: Any) -> dict[str, Axis]:
@@ -143,8 +152,8 @@ def _normalise(position: int, mapping: Any) -> dict[str, Axis]:
         if any(isinstance(v, Mapping) for v in values):
             raise ValueError(f"{where}: axis {key!r}: expected values or lists of them; found a mapping")
         axes[key] = values
-    if any(values == [] for values in axes.get("layers", [])):
-        raise ValueError(f"{where}: layers: expected names in each set; found an empty set")
+    for chosen in axes.get("layers", []):
+        _check_layers(where, chosen)
     if "model" not in axes:
         raise ValueError(f"{where}: no `model`; expected at least one model in each mapping. Found: {', '.join(axes)}")
     for key in ("backend", "model", "backbone"):
@@ -154,6 +163,14 @@ def _normalise(position: int, mapping: Any) -> dict[str, Axis]:
     for size in axes.get("image_size", []):
         _check_size(where, size)
     return axes
+
+
+def _check_layers(where: str, chosen: Any) -> None:
+    names = chosen if isinstance(chosen, list) else [chosen]
+    if not names:
+        raise ValueError(f"{where}: layers: expected names in each set; found an empty set")
+    if not all(isinstance(name, str | int) for name in names):
+        raise ValueError(f"{where}: layers: expected names, or lists of names; found {chosen!r}")
 
 
 def _check_size(where: str, size: Any) -> None:
@@ -189,7 +206,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
     except ValidationError as error:
         problems += [_sentence(e, values, SweepConfig) for e in error.errors() if e["loc"][:1] != ("data",)]
     if problems:
-        raise ConfigError([f"{path}: {problem}" for problem in problems])
+        raise ConfigError([f"{path}: {problem}" for problem in dict.fromkeys(problems)])
     return config
 
 
@@ -230,7 +247,9 @@ def _override(config: DictConfig, overrides: Sequence[str]) -> list[str]:
             problems.append(f"override {text!r}: expected key=value, such as data.val=0.")
             continue
         try:
-            OmegaConf.update(config, key, yaml.safe_load(value), merge=True, force_add=True)
+            # By OmegaConf's own reading of YAML, so that 1e-2 is a number here as in the file.
+            parsed: Any = OmegaConf.to_container(OmegaConf.create(f"value: {value}"))
+            OmegaConf.update(config, key, parsed["value"], merge=True, force_add=True)
         except yaml.YAMLError:
             problems.append(f"override {text!r}: the value is no valid YAML.")
         except (OmegaConfBaseException, ValueError, IndexError, TypeError, AttributeError) as error:
@@ -256,7 +275,7 @@ def _validate_data(block: Any) -> tuple[Any, list[str]]:
 
 def _sentence(error: ErrorDetails, values: Any, model: type[BaseModel], prefix: tuple[str, ...] = ()) -> str:
     """One line from one of pydantic's errors."""
-    where = (*prefix, *(part for part in error["loc"] if not str(part).endswith("]")))
+    where = (*prefix, *(part for part in error["loc"] if part != "str" and not str(part).endswith("]")))
     path = ".".join(str(part) for part in where)
     if error["type"] == "extra_forbidden":
         holder = _holder(model, error["loc"])

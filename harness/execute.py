@@ -119,13 +119,18 @@ class _Sweep:
         clock = _Clock()
         try:
             for answer in backend(group[0].spec.backend).run([r.spec for r in group], group[0].split, context):
-                run = unanswered.pop(answer.spec)
+                run = unanswered[answer.spec]
                 if isinstance(answer, Failure):
                     self._fail(run, answer.error, clock)
                 else:
                     self._succeed(run, answer, clock)
+                # Only now: what raises while a run is measured or written is that run's failure.
+                del unanswered[answer.spec]
                 self._interrupt.check()
                 clock = _Clock()
+        except StoreError:
+            # The result folder itself can't be written: nothing could be recorded.
+            raise
         # The one place that isolates a failing run: whatever a model, Lightning or Torch raises becomes a record.
         except Exception as error:  # noqa: BLE001
             for run in unanswered.values():

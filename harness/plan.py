@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from harness.config import SweepConfig
 from harness.errors import ConfigError, nearest
-from harness.spec import RunSpec, freeze
+from harness.spec import RunSpec, freeze_items
 
 # (backend, model) -> the model's canonical name, and its parameters with their defaults (None: no default known).
 Signatures = Callable[[str, str], tuple[str, Mapping[str, Any]]]
@@ -124,11 +125,22 @@ def _spec(
 ) -> RunSpec:
     given = {axis: value for axis, value in point.items() if axis in parameters and axis not in ELSEWHERE}
     defaults = {key: value for key, value in parameters.items() if key not in ELSEWHERE and value is not None}
-    values = {key: _typed(key, value, parameters[key]) for key, value in {**defaults, **given}.items()}
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for key, value in {**defaults, **given}.items():
+        try:
+            values[key] = _typed(key, value, parameters[key])
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
     backbone = values.pop("backbone", None)
     layers = values.pop("layers", None)
     if isinstance(layers, str | int):
         layers = [layers]
+    named = [layer for layer in parameters.get("layers") or [] if isinstance(layer, str)]
+    if layers is not None and named and not all(isinstance(layer, str) for layer in layers):
+        raise ConfigError(f"layers: found {list(layers)}, expected names such as {', '.join(named)}.")
     if layers is not None and len(set(layers)) < len(layers):
         raise ConfigError(f"layers: expected each layer once; found {list(layers)}.")
     return RunSpec(
@@ -137,15 +149,15 @@ def _spec(
         backbone=backbone,
         layers=tuple(layers) if layers is not None else None,
         image_size=_size(point.get("image_size")),
-        params=freeze(values),
+        params=freeze_items(values),
         seed=seed,
         data_kind=config.data.kind,
         category=category,
         weights=config.weights,
-        trainer=freeze(config.trainer),
+        trainer=freeze_items(config.trainer),
         train_batch_size=config.data.train_batch_size,
         eval_batch_size=config.data.eval_batch_size,
-        threshold=freeze(config.threshold.model_dump()),
+        threshold=freeze_items(config.threshold.model_dump()),
         axes=tuple(axis for axis in point if axis in given or axis == "image_size"),
     )
 
@@ -158,16 +170,17 @@ def _size(value: int | list[int] | None) -> tuple[int, int] | None:
 
 def _typed(key: str, value: Any, default: Any) -> Any:
     """`value` checked against the type of the parameter's default; 1 becomes 1.0 where a float is meant."""
-    if default is None or value is None:
+    if default is None:
         return value
+    if isinstance(value, float) and not isfinite(value):
+        raise ConfigError(f"{key}: found {value}, expected a finite number (the default is {default!r}).")
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(default, bool):
         ok, expected = isinstance(value, bool), "true or false"
     elif isinstance(default, int):
         ok, expected = number and float(value).is_integer(), "a whole number"
     elif isinstance(default, float):
-        # anomalib annotates some as `float | tuple`, so a list may be right too.
-        ok, expected = number or isinstance(value, list), "a number"
+        ok, expected = number, "a number"
     elif isinstance(default, str):
         ok, expected = isinstance(value, str), "a name"
     elif isinstance(default, list | tuple):

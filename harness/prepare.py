@@ -87,10 +87,12 @@ def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
         plan = make_plan(config, categories, _signature)
     except HarnessError as error:
         problems += error.problems
-    try:
-        splits = load_splits(config.data, config.work_dir, index, progress)
-    except HarnessError as error:
-        problems += [problem for problem in error.problems if problem not in problems]
+    # Real data is looked at too, so that all problems are told at once; toy data is not made in vain.
+    if not (problems and config.data.synthetic):
+        try:
+            splits = load_splits(config.data, config.work_dir, index, progress)
+        except HarnessError as error:
+            problems += [problem for problem in error.problems if problem not in problems]
     if plan is None or problems:
         raise ConfigError(problems)
     by_category = {split.category: split for split in splits}

@@ -90,17 +90,24 @@ def run_id(spec: RunSpec, fingerprint: str, weights_hash: str | None) -> str:
     return f"{prefix}{slug[:90]}-{digest}"
 
 
+def freeze_items(mapping: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """A mapping as sorted pairs, so that a spec can be hashed."""
+    return tuple(sorted((str(key), freeze(item)) for key, item in mapping.items()))
+
+
 def freeze(value: Any) -> Any:
-    """Lists as tuples, mappings as tuples of pairs, so that a spec can be hashed."""
+    """Lists as tuples, a mapping as a tuple that begins with `dict`."""
     if isinstance(value, Mapping):
-        return tuple(sorted((str(key), freeze(item)) for key, item in value.items()))
+        return (dict, freeze_items(value))
     if isinstance(value, list | tuple):
         return tuple(freeze(item) for item in value)
     return value
 
 
 def thaw(value: Any) -> Any:
-    """Tuples as lists, for JSON and for a model's arguments."""
+    """The reverse of `freeze`, with lists for tuples: for JSON and for a model's arguments."""
+    if isinstance(value, tuple) and len(value) == 2 and value[0] is dict:
+        return {key: thaw(item) for key, item in value[1]}
     return [thaw(item) for item in value] if isinstance(value, tuple) else value
 
 

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from filelock import FileLock, Timeout
 
@@ -82,6 +83,17 @@ class ResultFolder:
                 f"output: can't write to {self.root.absolute()} ({error.strerror}); "
                 "expected a folder that may be written to. Choose another with --output."
             ) from error
+
+    def open_log(self) -> TextIO:
+        """sweep.log, to be appended to.
+
+        Raises:
+            StoreError: it can't be opened.
+        """
+        try:
+            return self.log.open("a", encoding="utf-8", buffering=1)
+        except OSError as error:
+            raise StoreError(f"{self.log}: can't be written ({error.strerror}).") from error
 
     def run_folder(self, run_id: str) -> Path:
         """The folder of one run; may not exist yet."""
@@ -162,6 +174,8 @@ class ResultFolder:
         found: list[RunRecord] = []
         problems: list[str] = []
         for folder in sorted(self.runs.iterdir()):
+            if not folder.is_dir() or folder.name.startswith("."):
+                continue
             try:
                 record = self.read_record(folder.name)
             except StoreError as error:

@@ -70,7 +70,9 @@ def weights(backbones: Sequence[str], folder: Path) -> int:
     names = list(backbones or NAMED_BACKBONES)
     if not backbones:
         # Whatever lies in the folder is of interest too.
-        names += [stem for path in weight_files(folder) if (stem := path.stem.partition(".")[0]) not in names]
+        listed = {find_in(folder, name) for name in names}
+        rest = [path for path in weight_files(folder) if path not in listed]
+        names += dict.fromkeys((path.stem if path.parent == folder else path.parent.name) for path in rest)
     with chatter_to(io.StringIO(), show=False):
         from harness.weights.resolve import cached, known_backbone
 
@@ -119,7 +121,7 @@ def _run(prepared: Prepared, runs: Sequence[PlannedRun], console: Console, verbo
         folder.create()
         prepared.index.save()
         write_atomic(folder.root / "config.yaml", as_yaml(prepared.config))
-        with folder.log.open("a", encoding="utf-8", buffering=1) as log:
+        with folder.open_log() as log:
             log.write(said.getvalue())
             with chatter_to(log, verbose):
                 return execute(prepared, runs, progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -141,6 +142,15 @@ def test_without_masks_maps_stay_and_truth_is_missing(toy_tree: Path, tmp_path: 
     assert outcome.own_metrics["anomalib_image_AUROC"] is not None
 
 
+def test_a_model_that_insists_on_masks_runs_without_them(toy_tree: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(toy_tree, tmp_path / "bare"))
+    shutil.rmtree(root / "plate/ground_truth")
+    grid = "{model: fastflow, backbone: resnet18, image_size: 256, flow_steps: 1}"
+    outcome = run(*prepared(root, grid, "trainer: {max_epochs: 1}"))
+    assert outcome.own_metrics["anomalib_image_AUROC"] is not None
+    assert outcome.test.masks is None
+
+
 def test_a_model_that_trains_in_epochs_takes_trainer_arguments(toy_tree: Path) -> None:
     grid = "{model: cflow, backbone: resnet18, layers: [layer2], image_size: 64, coupling_blocks: 2}"
     spec, split = prepared(toy_tree, grid, "trainer: {max_epochs: 2}")
@@ -174,6 +184,9 @@ def test_images_that_are_not_square(toy_tree: Path) -> None:
         (PATCHCORE.replace("num_neighbors: 2", "num_neighbors: 900"), "", "num_neighbors: found 900, expected 1 to 38"),
         ("{model: padim, backbone: resnet18, layers: [layer1], n_features: 65}", "", "expected 1 to 64, the width"),
         ("{model: padim, backbone: resnet34, layers: [layer1]}", "", "n_features: none given"),
+        ("{model: padim, backbone: resnet18, layers: [layer1], n_features: '50'}", "", "found '50', expected 1 to 64"),
+        (PATCHCORE.replace("resnet18", "crossvit_9_240"), "", "timm gives no feature maps of this network"),
+        (PATCHCORE.replace("resnet18", "efficientvit_b0"), "", "has no layer 'layer2'"),
         (PATCHCORE, "trainer: {max_epoch: 3}", "trainer.max_epoch: Lightning's Trainer has no such argument. Did you"),
         (PATCHCORE, "trainer: {max_epochs: -3}", "trainer: Lightning refuses {'max_epochs': -3}"),
         (PATCHCORE, "trainer: {devices: 2}", "trainer.devices: set by the harness"),

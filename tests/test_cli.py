@@ -76,6 +76,12 @@ def test_bad_input_is_one_clear_line_and_exit_status_2(cli: Cli, toy_tree: Path,
         assert not Path("results/bad").exists()
 
 
+def test_toy_data_is_not_made_for_a_grid_that_is_wrong(cli: Cli) -> None:
+    config = write_config(Path("w.yaml"), "data: {kind: toy}\ngrid: {model: patchcor}")
+    assert cli("sweep", config).exit_code == 2
+    assert not Path("results").exists()
+
+
 def test_debug_shows_the_traceback(cli: Cli) -> None:
     result = cli("sweep", "none.yaml", "--debug")
     assert type(result.exception).__name__ == "ConfigError"
@@ -118,12 +124,15 @@ def test_weights_lists_what_is_there(cli: Cli) -> None:
     Path("weights").mkdir()
     save_file(timm.create_model("resnet18").state_dict(), "weights/resnet18.safetensors")
     Path("weights/vgg11.pth").write_bytes(b"x")
+    Path("weights/resnet50-abc12345.pth").write_bytes(b"x")
     result = cli("weights")
     assert result.exit_code == 0
     lines = {line.split()[0]: line for line in result.output.splitlines() if line.strip()}
     assert "weights/resnet18.safetensors" in lines["resnet18"]
     assert "none on this machine" in lines["efficientnet_b7"]
     assert "weights/vgg11.pth" in lines["vgg11"]
+    assert "weights/resnet50-abc12345.pth" in lines["resnet50"]
+    assert "resnet50-abc12345" not in lines
     assert cli("weights", "resnet19").exit_code == 2
 
 

@@ -223,6 +223,30 @@ def test_a_path_can_not_leave_the_root_unasked(folders: Path) -> None:
     assert sum(s.label for s in one(folder(folders, abnormal_dir=str(outside))).test) == 1
 
 
+def test_an_image_has_one_role(folders: Path) -> None:
+    shutil.copytree(folders / "good", folders / "bad/inner")
+    text = problems(folder(folders, normal_test_dir="bad/inner"))
+    assert "10 images have more than one role" in text
+
+
+def test_masks_have_a_folder_of_their_own(folders: Path) -> None:
+    assert "expected a folder of its own for masks" in problems(folder(folders, mask_dir="bad"))
+
+
+def test_all_missing_folders_are_told_at_once(folders: Path) -> None:
+    text = problems(folder(folders, normal_dir="a", abnormal_dir="b", normal_test_dir="c"))
+    assert [line.split(":")[0] for line in text.splitlines()] == [
+        "data.normal_dir",
+        "data.normal_test_dir",
+        "data.abnormal_dir",
+    ]
+
+
+def test_images_with_values_out_of_range_are_found_at_once(folders: Path) -> None:
+    Image.fromarray(np.full((8, 8), 200.0, np.float32)).save(folders / "good/x.tif")
+    assert "x.tif: grey values from" in problems(folder(folders))
+
+
 def test_mask_of_another_name(folders: Path) -> None:
     (folders / "masks/2.png").rename(folders / "masks/seven.png")
     text = problems(folder(folders, mask_dir="masks"))

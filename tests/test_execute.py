@@ -107,13 +107,41 @@ def test_a_failing_run_is_recorded_named_and_tried_again(cli: Cli, config: Path,
     assert result.exit_code == 1
     assert "failed:" in result.output
     assert "asked to fail" in result.output
-    assert [row["status"] for row in rows()] == ["ok"]
+    assert [(row["status"], row["image_AUROC"] is None) for row in rows()] == [("ok", False), ("failed", True)]
     failure = rows("Failures")[0]
     assert failure["error"] == "ValueError"
     assert "ValueError: asked to fail" in str(failure["traceback"])
     dummy.runs.clear()
     assert cli("sweep", config, "grid[0].fail=true", "grid[0].power=1").exit_code == 1
     assert len(dummy.runs) == 1
+
+
+def test_what_raises_while_a_run_is_written_is_its_failure(
+    cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("harness.execute.write_heatmaps", full)
+    result = cli("sweep", config)
+    assert result.exit_code == 1
+    assert {row["error"] for row in rows("Failures")} == {"OSError"}
+    assert len(rows("Failures")) == 4
+
+
+def test_stray_files_among_the_runs_are_left_alone(cli: Cli, config: Path) -> None:
+    cli("sweep", config, "--limit", 1)
+    Path("results/demo/runs/.DS_Store").write_text("")
+    Path("results/demo/runs/notes.txt").write_text("mine")
+    assert cli("sweep", config).exit_code == 0
+    assert Path("results/demo/runs/notes.txt").read_text() == "mine"
+
+
+def test_log_that_can_not_be_written(cli: Cli, config: Path) -> None:
+    Path("results/demo/sweep.log").mkdir(parents=True)
+    result = cli("sweep", config)
+    assert result.exit_code == 2
+    assert "sweep.log: can't be written" in result.output
 
 
 def test_retry_failed_leaves_the_rest_alone(cli: Cli, config: Path, dummy: type) -> None:
@@ -131,7 +159,7 @@ def test_an_exception_that_escapes_fails_the_rest_of_its_group_only(cli: Cli, co
     dummy.before_run = stop_at_second
     result = cli("sweep", config, "seeds=[0,1]")
     assert result.exit_code == 1
-    assert len(rows()) == 5
+    assert [row["status"] for row in rows()] == ["ok"] * 5 + ["failed"] * 3
     assert [row["error"] for row in rows("Failures")] == ["MemoryError"] * 3
     dummy.before_run = None
     assert cli("sweep", config, "seeds=[0,1]").exit_code == 0

@@ -158,6 +158,21 @@ def test_summary_forgets_runs_on_data_that_was_changed_since() -> None:
     assert len(runs_table([old, new])) == 2
 
 
+def test_summary_does_not_mix_random_and_real_weights() -> None:
+    fallen = record(1, metrics={"image_AUROC": 0.4}, weights={"source": "random", "fallback": True, "sha256": None})
+    table = summary_table([fallen, record(2, metrics={"image_AUROC": 0.6})])
+    assert table["image_AUROC"].tolist() == [0.6]
+    assert table["runs"].tolist() == [1]
+
+
+def test_summary_keeps_categories_that_share_a_root() -> None:
+    records = [
+        record(n, metrics={"image_AUROC": 0.6}, data={"root": "/d", "fingerprint": c}, **spec(category=c))
+        for n, c in enumerate("ab")
+    ]
+    assert summary_table(records)["categories"].tolist() == ["a, b"]
+
+
 def test_whole_numbers_stay_whole_beside_runs_without_the_parameter() -> None:
     records = [
         record(1, axes=["num_neighbors"]),

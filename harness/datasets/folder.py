@@ -55,9 +55,17 @@ class FolderData(DataOptions):
         """See `DataOptions.load`."""
         del category, work_dir
         root = existing_dir(Path(self.root), "data.root")
-        normal = self._samples(root, "normal_dir", self.normal_dir, 0)
-        good = self._samples(root, "normal_test_dir", self.normal_test_dir, 0)
-        bad = self._samples(root, "abnormal_dir", self.abnormal_dir, 1)
+        problems: list[str] = []
+        roles = (("normal_dir", self.normal_dir), ("normal_test_dir", self.normal_test_dir))
+        found: dict[str, list[Sample]] = {}
+        for key, dirs in (*roles, ("abnormal_dir", self.abnormal_dir)):
+            try:
+                found[key] = self._samples(root, key, dirs, int(key == "abnormal_dir"))
+            except DataError as error:
+                problems += error.problems
+        if problems:
+            raise DataError(problems)
+        normal, good, bad = found["normal_dir"], found["normal_test_dir"], found["abnormal_dir"]
         if not good and self.normal_test_dir is None and normal:
             normal, good = self._take_test_images(normal)
         return Parts(root, tuple(normal), tuple(good + bad))

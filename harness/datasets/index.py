@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness.datasets.base import Sample
 from harness.errors import DataError
-from harness.images import probe
+from harness.images import probe, read_image
 from harness.store import write_atomic
 
 Facts = tuple[int, int, str, int, int]  # bytes, mtime in ns, sha256, height, width
@@ -39,12 +39,14 @@ class FileIndex:
                 # Only a cache: made anew from the files.
                 self._facts = {}
 
-    def look_at(self, files: list[str], progress: Progress | None) -> list[str]:
-        """Read what is not known yet; gives one sentence for each file that can't be read."""
-        stale = [file for file in files if not self._known(file)]
+    def look_at(self, images: set[str], masks: set[str], progress: Progress | None) -> list[str]:
+        """Read what is not known yet; gives one sentence for each file that can't be used."""
+        stale = [file for file in sorted(images | masks) if not self._known(file)]
         problems: list[str] = []
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-            for done, (file, result) in enumerate(zip(stale, pool.map(_examine, stale), strict=True), 1):
+            for done, (file, result) in enumerate(
+                zip(stale, pool.map(lambda file: _examine(file, file in images), stale), strict=True), 1
+            ):
                 if isinstance(result, str):
                     problems.append(result)
                 else:
@@ -83,13 +85,14 @@ class FileIndex:
         return problems
 
 
-def _examine(file: str) -> Facts | str:
+def _examine(file: str, is_image: bool) -> Facts | str:
     """Facts of one file, or a sentence on what is wrong with it."""
     path = Path(file)
     try:
         stat = path.stat()
         digest = sha256(path.read_bytes()).hexdigest()
-        height, width = probe(path)
+        # Images are read as models will see them, so that values out of range are found too.
+        height, width = read_image(path).shape[:2] if is_image else probe(path)
     except DataError as error:
         return error.problems[0]
     except OSError as error:

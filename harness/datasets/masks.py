@@ -24,6 +24,8 @@ def match_masks(images: Sequence[Path], image_root: Path, mask_root: Path) -> di
     Raises:
         DataError: an image without a mask, or a mask without an image; names them.
     """
+    if mask_root.resolve() == image_root.resolve():
+        raise DataError(f"{mask_root}: named for images and for masks; expected a folder of its own for masks.")
     masks = {path.relative_to(mask_root).with_suffix("").as_posix(): path for path in list_images(mask_root)}
     paired: dict[Path, Path] = {}
     missing: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from hashlib import sha256
 from pathlib import Path
 
@@ -38,8 +39,8 @@ def load_splits(
         problems += _missing(category, parts, options)
     if problems:
         raise DataError(problems)
-    files = {f for _, parts in loaded for s in (*parts.train, *parts.test) for f in (s.path, s.mask) if f}
-    problems = index.look_at(sorted(files), progress)
+    samples = [sample for _, parts in loaded for sample in (*parts.train, *parts.test)]
+    problems = index.look_at({s.path for s in samples}, {s.mask for s in samples if s.mask}, progress)
     for _, parts in loaded:
         problems += index.mask_sizes(parts.test)
     if problems:
@@ -68,9 +69,13 @@ def _missing(category: str, parts: Parts, options: DataOptions) -> list[str]:
     bad = sum(s.label for s in parts.test)
     if 0 < with_mask < bad:
         problems.append(f"{where}: masks found for {with_mask} of {bad} anomalous images; expected for all or none.")
-    clash = {s.path for s in parts.train} & {s.path for s in parts.test}
+    seen = Counter(s.path for s in (*parts.train, *parts.test))
+    clash = sorted(path for path, times in seen.items() if times > 1)
     if clash:
-        problems.append(f"{where}: {len(clash)} images are both in train and test, such as {min(clash)}.")
+        problems.append(
+            f"{where}: {len(clash)} images have more than one role, such as {clash[0]}; each is expected once. "
+            "Do two of the folders lie in one another?"
+        )
     return problems
 
 

@@ -42,7 +42,7 @@ def build_workbook(records: Sequence[RunRecord]) -> bytes:
     book = Workbook()
     book.remove(book.worksheets[0])
     metrics = metric_columns(records)
-    runs, summary = runs_table(records), summary_table(records)
+    runs, summary = runs_table(records, failed=True), summary_table(records)
     _sheet(book, "Summary", summary, metrics, notices(records), best_of=None)
     _sheet(book, "Runs", runs, metrics, [], best_of="category")
     _sheet(book, "Failures", failures_table(records), [], [], best_of=None)

@@ -29,15 +29,15 @@ def axis_columns(records: Sequence[RunRecord]) -> list[str]:
     return [axis for axis in named if axis not in {"backbone", "layers", "model", "backend", "image_size"}]
 
 
-def runs_table(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """One row a run that ended well, the best of each category first.
+def runs_table(records: Sequence[RunRecord], failed: bool = False) -> pd.DataFrame:
+    """One row a run that ended well, the best of each category first; with `failed` the others too, at the end.
 
     Columns: what was run (category, model, backend, backbone, layers, image_size, the grid's parameters, seed), the
     metrics, seconds, thresholds, weights, data, status and warnings. A value that a run does not have is missing.
     """
-    records = [record for record in records if record.status == "ok"]
     metrics = metric_columns(records)
     axes = axis_columns(records)
+    records = [record for record in records if record.status == "ok" or failed]
     rows = [_row(record, axes, metrics) for record in records]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     frame = pd.DataFrame(rows, columns=columns)
@@ -46,8 +46,9 @@ def runs_table(records: Sequence[RunRecord]) -> pd.DataFrame:
     for axis in axes:
         # Whole numbers stay whole beside runs that have no such parameter.
         frame[axis] = pd.Series([row[axis] for row in rows], dtype=object)
-    order = ["category", "image_AUROC", "pixel_AUROC", "run"]
-    return frame.sort_values(order, ascending=[True, False, False, True], ignore_index=True, na_position="last")
+    order = ["status", "category", "image_AUROC", "pixel_AUROC", "run"]
+    ascending = [False, True, False, False, True]
+    return frame.sort_values(order, ascending=ascending, ignore_index=True, na_position="last")
 
 
 def _row(record: RunRecord, axes: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
@@ -128,11 +129,18 @@ def _best_setting(rows: pd.DataFrame, metrics: Sequence[str], described: Sequenc
 
 
 def _on_current_data(records: Sequence[RunRecord]) -> list[RunRecord]:
-    newest: dict[tuple[str, str], tuple[str, str]] = {}
+    newest: dict[tuple[str, str, str], tuple[str, str]] = {}
     for record in records:
-        key = (record.data["kind"], record.data["root"])
+        key = (record.data["kind"], record.data["root"], record.spec["category"])
         newest[key] = max(newest.get(key, ("", "")), (record.provenance["began"], record.data["fingerprint"]))
-    return [r for r in records if newest[r.data["kind"], r.data["root"]][1] == r.data["fingerprint"]]
+    # A run that fell back to random weights gives way to the same run with real ones.
+    real = {repr(record.spec) for record in records if not record.weights.get("fallback")}
+    return [
+        record
+        for record in records
+        if newest[record.data["kind"], record.data["root"], record.spec["category"]][1] == record.data["fingerprint"]
+        and not (record.weights.get("fallback") and repr(record.spec) in real)
+    ]
 
 
 def failures_table(records: Sequence[RunRecord]) -> pd.DataFrame:
@@ -182,11 +190,13 @@ def _category(record: RunRecord) -> str:
 def _dataset(record: RunRecord) -> str:
     """Categories of one root are one data set."""
     root = PurePath(record.data["root"])
-    return f"{record.data['kind']} {root.parent if record.spec['category'] else root}"
+    return f"{record.data['kind']} {root.parent if root.name == record.spec['category'] else root}"
 
 
 def _setting(record: RunRecord) -> str:
     rest = {key: value for key, value in record.spec.items() if key not in {"category", "seed"}}
+    # The same policy can find other weights later: those are other settings.
+    rest["weights"] = [record.weights.get("source"), record.weights.get("sha256")]
     return repr(sorted(rest.items(), key=lambda item: item[0]))
 
 

@@ -15,7 +15,7 @@ from harness.errors import WeightsError
 State = dict[str, Tensor]
 WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema")
 # Heads, by timm's and torchvision's names: not needed for features.
-HEADS = ("fc.", "classifier.", "head.", "heads.", "head_dist.")
+HEADS = ("fc.", "classifier.", "head.", "heads.", "head_dist.", "pre_logits.", "AuxLogits.")
 SHOWN = 4
 
 

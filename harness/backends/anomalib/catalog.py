@@ -52,7 +52,10 @@ def signature(name: str) -> tuple[str, Mapping[str, Any]]:
     for file in sorted(folder.glob("*.py"), key=lambda path: path.name != "lightning_model.py"):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and node.name == class_name:
-                return key, _parameters(node)
+                parameters = _parameters(node)
+                if "model" in parameters:
+                    raise ConfigError(f"model: anomalib's {class_name} asks a language model's server; not supported.")
+                return key, parameters
     raise ConfigError(f"model: the source of anomalib's {class_name} was not found below {folder}.")
 
 

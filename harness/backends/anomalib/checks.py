@@ -122,11 +122,12 @@ def _parameter_problems(spec: RunSpec, split: Split, layers: Sequence[Layer]) ->
         return
     height, breadth = spec.image_size or DEFAULT_SIZE
     stride = layers[0].stride
-    patches = len(split.train) * ceil(height / stride) * ceil(breadth / stride)
-    size = int(patches * ratio)
     if not 0 < ratio <= 1:
         yield f"coreset_sampling_ratio: found {ratio}, expected a share above 0 and up to 1."
-    elif size < 1:
+        return
+    patches = len(split.train) * ceil(height / stride) * ceil(breadth / stride)
+    size = int(patches * ratio)
+    if size < 1:
         yield (
             f"coreset_sampling_ratio: {ratio} of {patches} patches ({len(split.train)} images, layer "
             f"{(spec.layers or ('',))[0]}) leaves an empty coreset; expected at least {1 / patches:.2g}."
@@ -145,6 +146,6 @@ def _padim_problems(spec: RunSpec, n_features: int | None, width: int) -> Iterat
                 f"n_features: none given, and anomalib's PaDiM has no default for {spec.backbone}; "
                 f"expected a number from 1 to {width}, the width of the embedding."
             )
-    elif not 0 < n_features <= width:
+    elif not isinstance(n_features, int) or isinstance(n_features, bool) or not 0 < n_features <= width:
         layers = "+".join(map(str, spec.layers or ()))
-        yield f"n_features: found {n_features}, expected 1 to {width}, the width of {spec.backbone} {layers}."
+        yield f"n_features: found {n_features!r}, expected 1 to {width}, the width of {spec.backbone} {layers}."

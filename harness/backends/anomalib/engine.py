@@ -13,7 +13,7 @@ from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
-from harness.backends.anomalib.catalog import canonical, models
+from harness.backends.anomalib.catalog import canonical, models, signature
 from harness.backends.anomalib.data import SplitDataModule
 from harness.backends.anomalib.memory import steady_selection
 from harness.backends.base import Outcome, RunContext
@@ -21,7 +21,7 @@ from harness.datasets.base import Split
 from harness.devices import pick
 from harness.errors import PredictionsError
 from harness.predictions import Floats, join
-from harness.spec import RunSpec
+from harness.spec import RunSpec, thaw
 from harness.weights.inject import backbone_weights
 
 
@@ -129,12 +129,19 @@ def build_model(spec: RunSpec) -> AnomalibModule:
         arguments["layers"] = list(spec.layers)
     if spec.image_size is not None:
         arguments["pre_processor"] = cls.configure_pre_processor(image_size=spec.image_size)
-    return cls(**arguments, visualizer=False)
+    if "visualizer" in signature(spec.model)[1]:
+        arguments["visualizer"] = False
+    model = cls(**arguments)
+    for metric in getattr(model.evaluator, "test_metrics", ()):
+        if "gt_mask" in metric.fields:
+            # Some models insist on masks for their pixel figures; without masks those are blank instead.
+            metric.strict = False
+    return model
 
 
 def _trainer_arguments(spec: RunSpec, model: AnomalibModule) -> tuple[dict[str, Any], list[str]]:
     """The config's arguments, and a sentence for each that the model overrules."""
-    arguments = {key: list(value) if isinstance(value, tuple) else value for key, value in spec.trainer}
+    arguments = {key: thaw(value) for key, value in spec.trainer}
     overruled = [
         f"trainer.{key}: {arguments[key]} asked for, {value} used: anomalib's {type(model).__name__} insists on it"
         for key, value in model.trainer_arguments.items()
