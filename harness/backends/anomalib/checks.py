@@ -53,6 +53,12 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
             if spec.backbone is None or _is_own_default(spec):
                 continue
             known_backbone(spec.backbone)
+            if "vit" in spec.backbone.lower() and not hasattr(whole_network(spec.backbone), "patch_embed"):
+                problems[
+                    f"backbone: anomalib takes {spec.backbone} for a plain vision transformer, by its name, and can't "
+                    "use it; expected a ViT or a convolutional network."
+                ] = None
+                continue
             key = (spec.weights, spec.backbone, split.synthetic)
             if key not in checked:
                 checked.add(key)

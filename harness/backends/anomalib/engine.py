@@ -132,7 +132,8 @@ def build_model(spec: RunSpec) -> AnomalibModule:
     if "visualizer" in signature(spec.model)[1]:
         arguments["visualizer"] = False
     model = cls(**arguments)
-    for metric in getattr(model.evaluator, "test_metrics", ()):
+    evaluator = model.evaluator
+    for metric in [*evaluator.val_metrics, *evaluator.test_metrics] if evaluator else []:
         if "gt_mask" in metric.fields:
             # Some models insist on masks for their pixel figures; without masks those are blank instead.
             metric.strict = False
