@@ -15,11 +15,11 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
 
 from harness import registry
 from harness.datasets.base import DataOptions
 from harness.errors import ConfigError, nearest
+from harness.schema_errors import sentence
 
 Axis = list[Any]
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -204,7 +204,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
     try:
         config = SweepConfig.model_validate(values)
     except ValidationError as error:
-        problems += [_sentence(e, values, SweepConfig) for e in error.errors() if e["loc"][:1] != ("data",)]
+        problems += [sentence(e, SweepConfig) for e in error.errors() if e["loc"][:1] != ("data",)]
     if problems:
         raise ConfigError([f"{path}: {problem}" for problem in dict.fromkeys(problems)])
     return config
@@ -270,35 +270,7 @@ def _validate_data(block: Any) -> tuple[Any, list[str]]:
     try:
         return options.model_validate(block), []
     except ValidationError as error:
-        return None, [_sentence(e, {"data": block}, options, prefix=("data",)) for e in error.errors()]
-
-
-def _sentence(error: ErrorDetails, values: Any, model: type[BaseModel], prefix: tuple[str, ...] = ()) -> str:
-    """One line from one of pydantic's errors."""
-    where = (*prefix, *(part for part in error["loc"] if part != "str" and not str(part).endswith("]")))
-    path = ".".join(str(part) for part in where)
-    if error["type"] == "extra_forbidden":
-        holder = _holder(model, error["loc"])
-        known = sorted(holder.model_fields)
-        near = nearest(str(error["loc"][-1]), known)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"{path}: unknown key; found {error['input']!r}.{hint} Known: {', '.join(known)}."
-    if error["type"] == "missing":
-        return f"{path}: missing; expected a value."
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if error["type"] == "value_error":
-        return f"{path}: {message}." if path else f"{message}."
-    return f"{path}: found {error['input']!r}, expected {message}."
-
-
-def _holder(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
-    """The schema that an unknown key was found in."""
-    for part in loc[:-1]:
-        field = model.model_fields.get(str(part))
-        annotation = field.annotation if field else None
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
-    return model
+        return None, [sentence(e, options, prefix=("data",)) for e in error.errors()]
 
 
 def _first_line(error: BaseException) -> str:
