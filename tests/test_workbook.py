@@ -91,6 +91,17 @@ def test_no_text_is_cut() -> None:
             assert len(shown) <= width or cell.alignment.wrap_text
 
 
+def test_failures_show_the_end_of_their_traceback_in_rows_tall_enough() -> None:
+    text = "\n".join(f"line {number}" for number in range(100))
+    error = {"type": "E", "message": "boom", "traceback": text}
+    sheet = workbook([record(1, status="failed", metrics={}, error=error)])["Failures"]
+    shown = str(sheet.cell(2, sheet.max_column).value).split("\n")
+    assert (shown[0], shown[-1]) == ("... (84 more lines in record.json)", "line 99")
+    height = sheet.row_dimensions[2].height
+    assert height is not None
+    assert len(shown) * 13 <= height <= 409
+
+
 def test_nothing_starts_a_formula_and_odd_characters_survive() -> None:
     messages = ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2", "bell\x07 and \x00"]
     sheet = workbook([failure(i, message) for i, message in enumerate(messages)])["Failures"]

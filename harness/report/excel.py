@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
 import pandas as pd
@@ -21,7 +22,9 @@ from harness.store import ResultFolder, write_atomic
 
 HEADER = PatternFill("solid", fgColor="1F3A5F")
 NOTICE = PatternFill("solid", fgColor="FFE699")
-WIDEST = 60  # characters; longer text is wrapped
+WIDEST = 100  # characters; longer text is wrapped
+LINE_HEIGHT = 15  # points
+TALLEST = 409  # points, by the format's definition
 LONGEST = 32_000  # characters a cell may hold, by the format's definition (32,767), with some to spare
 SECONDS = ("fit_seconds", "test_seconds", "total_seconds")
 PLAIN_NUMBERS = ("image_threshold", "pixel_threshold")
@@ -90,7 +93,12 @@ def _sheet(
                 cell.number_format = style
             if (row, name) in best:
                 cell.font = _bold()
-            cell.alignment = _alignment(text_column, wrap=len(text) > WIDEST or "\n" in text)
+            lines = sum(ceil(max(len(line), 1) / WIDEST) for line in text.split("\n"))
+            cell.alignment = _alignment(text_column, wrap=lines > 1)
+            if lines > 1:
+                # Not left to the program that opens it: some show the first lines only.
+                dimension = sheet.row_dimensions[top + 1 + row]
+                dimension.height = min(TALLEST, max(dimension.height or 0, lines * LINE_HEIGHT))
     frozen = 2 if title == "Summary" else min(len(columns), 1) + 1
     sheet.freeze_panes = sheet.cell(top + 1, frozen).coordinate
     sheet.auto_filter.ref = f"A{top}:{get_column_letter(len(columns))}{top + len(frame)}"

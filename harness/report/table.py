@@ -11,6 +11,8 @@ import pandas as pd
 from harness import registry
 from harness.record import RunRecord
 
+# Of the traceback in the sheet.
+TRACEBACK_LINES = 16
 # The four that people look for, in front everywhere.
 HEADLINE = ("image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_F1Score")
 
@@ -156,13 +158,21 @@ def failures_table(records: Sequence[RunRecord]) -> pd.DataFrame:
             "error": (record.error or {}).get("type"),
             "message": (record.error or {}).get("message"),
             "run": record.run_id,
-            "traceback": (record.error or {}).get("traceback"),
+            "traceback": _end_of((record.error or {}).get("traceback", "")),
         }
         for record in records
         if record.status == "failed"
     ]
     columns = ["category", "model", "backend", "backbone", "layers", "seed", "error", "message", "run", "traceback"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _end_of(traceback: str) -> str:
+    """The last lines, which say most and fit into a row; record.json has it whole."""
+    lines = traceback.rstrip().split("\n")
+    if len(lines) <= TRACEBACK_LINES:
+        return "\n".join(lines)
+    return "\n".join([f"... ({len(lines) - TRACEBACK_LINES} more lines in record.json)", *lines[-TRACEBACK_LINES:]])
 
 
 def notices(records: Sequence[RunRecord]) -> list[str]:
