@@ -5,8 +5,11 @@ Nothing here imports Torch (unless the data is one of anomalib's own datamodules
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness import registry
@@ -43,6 +46,7 @@ class Prepared:
         runs: the plan's specs with their identities.
         records: what the result folder held at the start, by run id.
         index: what is known of the data's files; to be saved once the result folder exists.
+        made: folders of toy data that were written just now.
     """
 
     config: SweepConfig
@@ -51,6 +55,17 @@ class Prepared:
     runs: tuple[PlannedRun, ...]
     records: Mapping[str, RunRecord]
     index: FileIndex
+    made: tuple[Path, ...] = ()
+
+    def discard_made_data(self) -> None:
+        """Leave nothing behind of a sweep that was refused: toy data made for it goes, with folders left empty."""
+        for folder in self.made:
+            shutil.rmtree(folder, ignore_errors=True)
+            # The toy data's own folder, `_toy`, and the output folder.
+            for parent in (*list(folder.parents)[:2], self.config.work_dir):
+                # Not empty: something else is in it.
+                with suppress(OSError):
+                    parent.rmdir()
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -87,6 +102,7 @@ def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
         plan = make_plan(config, categories, _signature)
     except HarnessError as error:
         problems += error.problems
+    missing = [] if plan is None else [p for p in config.data.made_by_harness(config.work_dir) if not p.exists()]
     # Real data is looked at too, so that all problems are told at once; toy data is not made in vain.
     if not (problems and config.data.synthetic):
         try:
@@ -101,7 +117,8 @@ def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
         split = by_category[spec.category]
         identity = run_id(spec, split.fingerprint, local_hash(spec.weights, spec.backbone))
         runs.append(PlannedRun(identity, spec, split))
-    return Prepared(config, folder, plan, tuple(runs), records, index)
+    made = tuple(path for path in missing if path.exists())
+    return Prepared(config, folder, plan, tuple(runs), records, index, made)
 
 
 def check(runs: Sequence[PlannedRun], device: str) -> None:

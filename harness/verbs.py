@@ -15,7 +15,7 @@ from rich.table import Table
 from harness.chatter import chatter_to
 from harness.config import SweepConfig, as_yaml, load_config
 from harness.datasets.index import Progress
-from harness.errors import ConfigError, DataError
+from harness.errors import ConfigError, DataError, HarnessError
 from harness.prepare import PlannedRun, Prepared, check, prepare
 from harness.store import write_atomic
 
@@ -44,7 +44,7 @@ def sweep(
 
 
 def plan(config_file: Path, overrides: Sequence[str], output: Path | None, checked: bool) -> int:
-    """Print the runs and their state; writes nothing."""
+    """Print the runs and their state; writes no results (toy data is made, since the runs' identities need it)."""
     console = _console()
     prepared = prepare(_load(config_file, overrides, output), _reading(console))
     pending = [run for run in prepared.runs if not prepared.is_done(run)]
@@ -115,8 +115,12 @@ def _run(prepared: Prepared, runs: Sequence[PlannedRun], console: Console, verbo
     folder = prepared.folder
     with SweepProgress(len(runs), live=console.is_terminal and not verbose) as progress:
         progress.start("checking models, backbones and weights", stage="")
-        with chatter_to(said, verbose):
-            check(runs, prepared.config.device)
+        try:
+            with chatter_to(said, verbose):
+                check(runs, prepared.config.device)
+        except HarnessError:
+            prepared.discard_made_data()
+            raise
         # Nothing was written before everything was found to be right.
         folder.create()
         prepared.index.save()

@@ -82,6 +82,17 @@ def test_toy_data_is_not_made_for_a_grid_that_is_wrong(cli: Cli) -> None:
     assert not Path("results").exists()
 
 
+def test_toy_data_of_a_refused_sweep_is_removed_but_not_what_was_there(cli: Cli) -> None:
+    small = "{kind: toy, size: 64, train: 4, good: 1, bad: 1, category: plate}"
+    good = write_config(Path("g.yaml"), f"data: {small}\nweights: random\n{GRID}")
+    bad = write_config(Path("b.yaml"), f"data: {small}\nweights: random\n{GRID.replace('layer2', 'layer8')}")
+    assert cli("sweep", bad).exit_code == 2
+    assert not Path("results").exists()
+    assert cli("plan", good).exit_code == 0
+    assert cli("sweep", bad).exit_code == 2
+    assert len(list(Path("results/_toy").glob("*/plate"))) == 1
+
+
 def test_debug_shows_the_traceback(cli: Cli) -> None:
     result = cli("sweep", "none.yaml", "--debug")
     assert type(result.exception).__name__ == "ConfigError"

@@ -116,6 +116,11 @@ class DataOptions(BaseModel, ABC):
         del work_dir
         return [self.category] if isinstance(self.category, str) else self.category or [""]
 
+    def made_by_harness(self, work_dir: Path) -> list[Path]:
+        """Folders that `load()` writes because the data is the harness's own; none for data that is given."""
+        del work_dir
+        return []
+
     @abstractmethod
     def load(self, category: str, work_dir: Path) -> Parts:
         """List the samples of one category.

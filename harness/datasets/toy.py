@@ -56,14 +56,24 @@ class ToyData(DataOptions):
         """See `DataOptions.load`."""
         return load_tree(self._made(category, work_dir), category)
 
-    def _made(self, category: str, work_dir: Path) -> Path:
-        """The folder with `category` in it; written first where it is not there."""
-        numbers = {"seed": self.seed, "size": self.size, "train": self.train, "good": self.good, "bad": self.bad}
+    def made_by_harness(self, work_dir: Path) -> list[Path]:
+        """See `DataOptions.made_by_harness`."""
+        return [self._folder(work_dir) / category for category in self.categories(work_dir)]
+
+    def _numbers(self) -> dict[str, int]:
+        return {"seed": self.seed, "size": self.size, "train": self.train, "good": self.good, "bad": self.bad}
+
+    def _folder(self, work_dir: Path) -> Path:
+        numbers = self._numbers()
         key = sha256(json.dumps({"version": VERSION, **numbers}, sort_keys=True).encode()).hexdigest()[:8]
         root = Path(self.root) if self.root else work_dir / "_toy"
-        folder = root / f"seed{self.seed}-{self.size}px-{key}"
+        return root / f"seed{self.seed}-{self.size}px-{key}"
+
+    def _made(self, category: str, work_dir: Path) -> Path:
+        """The folder with `category` in it; written first where it is not there."""
+        folder = self._folder(work_dir)
         if not (folder / category).is_dir():
-            _write_whole(folder, category, numbers)
+            _write_whole(folder, category, self._numbers())
         return folder.absolute()
 
 
