@@ -27,13 +27,24 @@ class Layer:
 
 
 @cache
-def feature_layers(backbone: str) -> dict[str, Layer]:
-    """Layer name -> Layer, from shallow to deep. Built without memory for the tensors, in a fraction of a second."""
+def is_transformer(backbone: str) -> bool:
+    """Whether it is a plain vision transformer: blocks that keep one grid of patches, of which any can be taken."""
     network: Any = whole_network(backbone)
     patch_size = getattr(getattr(network, "patch_embed", None), "patch_size", None)
-    if "vit" in backbone.lower() and hasattr(network, "blocks") and patch_size:
-        # anomalib takes any block of a vision transformer, not only those that timm's feature extractor offers.
-        layer = Layer(int(network.num_features), int(patch_size[0]))
+    return (
+        isinstance(patch_size, tuple)
+        and hasattr(network, "blocks")
+        and hasattr(network, "forward_intermediates")
+        and not hasattr(network, "stages")
+    )
+
+
+@cache
+def feature_layers(backbone: str) -> dict[str, Layer]:
+    """Layer name -> Layer, from shallow to deep. Built without memory for the tensors, in a fraction of a second."""
+    if is_transformer(backbone):
+        network: Any = whole_network(backbone)
+        layer = Layer(int(network.num_features), int(network.patch_embed.patch_size[0]))
         return {f"blocks.{index}": layer for index in range(len(network.blocks))}
     try:
         with torch.device("meta"):

@@ -14,7 +14,17 @@ from typing import Any, Literal
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from harness import registry
 from harness.datasets.base import DataOptions
@@ -75,6 +85,9 @@ class SweepConfig(BaseModel):
     threshold: Threshold = Threshold()
     output: str = "results"
     save_models: Literal["best", "all", "none"] = "best"
+    cache: str | None = None
+    cache_limit: int = Field(default=20 * 10**9, ge=0)
+    memory_limit: int | None = Field(default=None, ge=0)
     trainer: dict[str, Any] = Field(default_factory=dict)
     grid: list[dict[str, Axis]] = Field(min_length=1)
 
@@ -102,6 +115,16 @@ class SweepConfig(BaseModel):
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0 or max(self.seeds) >= 2**32:
             raise ValueError(f"seeds: expected different numbers from 0 up to 2**32 - 1; found {self.seeds}")
         return self
+
+    @field_validator("cache_limit", "memory_limit", mode="before")
+    @classmethod
+    def _bytes(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            try:
+                return int(TypeAdapter(ByteSize).validate_python(value))
+            except ValidationError:
+                raise ValueError(f"expected bytes, as a number or such as 20 GB; found {value!r}") from None
+        return value
 
     @field_validator("name")
     @classmethod

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,13 @@ class Device:
     kind: str
     index: int
     description: str
+
+    @property
+    def torch(self) -> torch.device:
+        """For Torch."""
+        import torch
+
+        return torch.device(self.kind, self.index) if self.kind == "cuda" else torch.device(self.kind)
 
     def trainer_arguments(self) -> dict[str, Any]:
         """How to tell Lightning's Trainer.

@@ -6,6 +6,8 @@
     |-- WeightsError              no weights, wrong weights, or weights that do not fit the backbone
     |-- UnknownNameError          a model, backbone, layer, dataset kind ... that does not exist
     |-- StoreError                the result folder can't be read or written
+    |-- MemoryLimitError          features fit neither in memory nor on disk
+    |-- NotFittedError            a detector is asked for scores before it has learnt anything
     `-- PredictionsError          a backend handed over predictions that make no sense
 
 The command line prints a `HarnessError` without a traceback and ends with exit status 2. Anything else that
@@ -49,6 +51,14 @@ class UnknownNameError(HarnessError):
 
 class StoreError(HarnessError):
     """The result folder can't be read or written."""
+
+
+class MemoryLimitError(HarnessError):
+    """Features fit neither into the memory allowed nor on the disk."""
+
+
+class NotFittedError(HarnessError):
+    """A detector is asked for scores before it has learnt anything."""
 
 
 class PredictionsError(HarnessError):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from harness.artifacts import write_heatmaps, write_scores
@@ -114,6 +115,9 @@ class _Sweep:
             device=self._config.device,
             num_workers=self._config.data.num_workers,
             stage=self._progress.stage,
+            cache=Path(self._config.cache) if self._config.cache is not None else None,
+            cache_limit=self._config.cache_limit,
+            memory_limit=self._config.memory_limit,
         )
         self._progress.start(group[0].spec.label())
         clock = _Clock()

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+from harness.backends.base import Signature
 from harness.config import SweepConfig
 from harness.errors import ConfigError, nearest
 from harness.spec import RunSpec, freeze_items
 
-# (backend, model) -> the model's canonical name, and its parameters with their defaults (None: no default known).
-Signatures = Callable[[str, str], tuple[str, Mapping[str, Any]]]
+# (backend, model) -> what the model takes.
+Signatures = Callable[[str, str], Signature]
 
 # Axes that are no parameter of a model's constructor.
 OWN_AXES = ("backend", "model", "image_size")
+EPOCHS = "max_epochs"
 # Set elsewhere in the config, so an axis of that name is a slip.
 ELSEWHERE = {
     "pre_trained": "`weights:` says which weights the backbone gets",
@@ -61,7 +63,7 @@ def make_plan(config: SweepConfig, categories: Sequence[str], signatures: Signat
     """
     problems: dict[str, None] = {}
     specs: dict[RunSpec, None] = {}
-    points = 0
+    points, trained = 0, False
     for position, mapping in enumerate(config.grid):
         where = f"grid[{position}]" if len(config.grid) > 1 else "grid"
         try:
@@ -71,11 +73,17 @@ def make_plan(config: SweepConfig, categories: Sequence[str], signatures: Signat
             continue
         for category, point, seed in itertools.product(categories, list(_points(mapping)), config.seeds):
             points += 1
-            name, parameters = usable[point.get("backend", "anomalib"), point["model"]]
+            signature = usable[point.get("backend", "anomalib"), point["model"]]
+            trained = trained or signature.trainer
             try:
-                specs[_spec(config, name, parameters, point, category, seed)] = None
+                specs[_spec(config, signature, point, category, seed)] = None
             except ConfigError as error:
                 problems |= dict.fromkeys(f"{where}.{problem}" for problem in error.problems)
+    unused = [] if trained else [key for key in config.trainer if key != EPOCHS]
+    if unused and not problems:
+        problems[
+            f"trainer.{unused[0]}: found, but no run of this grid is trained by Lightning; expected at most {EPOCHS}."
+        ] = None
     if problems:
         raise ConfigError(list(problems))
     order = {category: index for index, category in enumerate(categories)}
@@ -89,25 +97,25 @@ def _points(mapping: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
 
 def _usable(
     where: str, mapping: Mapping[str, Sequence[Any]], signatures: Signatures
-) -> dict[tuple[str, str], tuple[str, Mapping[str, Any]]]:
+) -> dict[tuple[str, str], Signature]:
     """What each model of a mapping takes; refuses axes that none of them takes."""
     problems: list[str] = []
-    found: dict[tuple[str, str], tuple[str, Mapping[str, Any]]] = {}
+    found: dict[tuple[str, str], Signature] = {}
     for backend, model in itertools.product(mapping.get("backend", ["anomalib"]), mapping["model"]):
         try:
             found[backend, model] = signatures(backend, model)
         except ConfigError as error:
             problems += [f"{where}.{problem}" for problem in error.problems]
-    known = {parameter for _, parameters in found.values() for parameter in parameters}
+    known = {parameter for signature in found.values() for parameter in signature.parameters}
     for axis in mapping:
         if axis in OWN_AXES or problems:
             continue
-        if axis in ELSEWHERE:
+        if axis in ELSEWHERE and not all(_is_own(axis, signature) for signature in found.values()):
             problems.append(f"{where}.{axis}: not an axis; {ELSEWHERE[axis]}.")
         elif axis not in known:
             near = nearest(axis, {*known, *OWN_AXES} - set(ELSEWHERE))
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            models = " or ".join(sorted({name for name, _ in found.values()}))
+            models = " or ".join(sorted({signature.name for signature in found.values()}))
             takes = ", ".join(sorted({*known, *OWN_AXES} - set(ELSEWHERE)))
             problems.append(f"{where}.{axis}: {models} has no such parameter.{hint} Known: {takes}.")
     if problems:
@@ -115,16 +123,18 @@ def _usable(
     return found
 
 
-def _spec(
-    config: SweepConfig,
-    model: str,
-    parameters: Mapping[str, Any],
-    point: Mapping[str, Any],
-    category: str,
-    seed: int,
-) -> RunSpec:
-    given = {axis: value for axis, value in point.items() if axis in parameters and axis not in ELSEWHERE}
-    defaults = {key: value for key, value in parameters.items() if key not in ELSEWHERE and value is not None}
+def _is_own(axis: str, signature: Signature) -> bool:
+    """Whether a name is the model's own parameter, and not one that is set elsewhere."""
+    return axis in signature.parameters and not (axis in ELSEWHERE and signature.trainer)
+
+
+def _spec(config: SweepConfig, signature: Signature, point: Mapping[str, Any], category: str, seed: int) -> RunSpec:
+    parameters = {key: value for key, value in signature.parameters.items() if _is_own(key, signature)}
+    given = {axis: value for axis, value in point.items() if axis in parameters}
+    defaults = {key: value for key, value in parameters.items() if value is not None}
+    if EPOCHS in parameters and EPOCHS in config.trainer:
+        # One place says how long models are trained, whoever trains them; an axis may say otherwise.
+        defaults[EPOCHS] = config.trainer[EPOCHS]
     values: dict[str, Any] = {}
     problems: list[str] = []
     for key, value in {**defaults, **given}.items():
@@ -145,7 +155,7 @@ def _spec(
         raise ConfigError(f"layers: expected each layer once; found {list(layers)}.")
     return RunSpec(
         backend=point.get("backend", "anomalib"),
-        model=model,
+        model=signature.name,
         backbone=backbone,
         layers=tuple(layers) if layers is not None else None,
         image_size=_size(point.get("image_size")),
@@ -154,7 +164,7 @@ def _spec(
         data_kind=config.data.kind,
         category=category,
         weights=config.weights,
-        trainer=freeze_items(config.trainer),
+        trainer=freeze_items(config.trainer) if signature.trainer else (),
         train_batch_size=config.data.train_batch_size,
         eval_batch_size=config.data.eval_batch_size,
         threshold=freeze_items(config.threshold.model_dump()),

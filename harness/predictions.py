@@ -1,7 +1,7 @@
 """Predictions: what a backend hands over and metrics are computed from, checked once, here.
 
 The resolution at which maps and masks meet is the map's own: the model's input size. Masks are brought to it by
-nearest neighbour; maps are never resized.
+nearest neighbour, and cut to the centre where the model saw no more; maps are never resized.
 """
 
 from __future__ import annotations
@@ -43,8 +43,13 @@ class Predictions:
         return np.array([sample.label == 1 for sample in self.samples], dtype=np.bool_)
 
 
-def join(samples: Sequence[Sample], raw: Raw) -> Predictions:
+def join(samples: Sequence[Sample], raw: Raw, resized: tuple[int, int] | None = None) -> Predictions:
     """Put predictions in the order of `samples`, by path.
+
+    Args:
+        samples: what was to be predicted.
+        raw: scores and maps by path.
+        resized: (height, width) images had before their centre was cut out to the size of the maps.
 
     Raises:
         PredictionsError: a sample has none, a path is not among the samples, shapes differ, or a score is NaN or
@@ -63,7 +68,7 @@ def join(samples: Sequence[Sample], raw: Raw) -> Predictions:
     if bad:
         raise PredictionsError(f"NaN or infinite scores for {len(bad)} of {len(scores)} images ({', '.join(bad[:3])}).")
     maps = _stack([raw[sample.path][1] for sample in samples], samples)
-    return Predictions(tuple(samples), scores, maps, _masks(samples, maps))
+    return Predictions(tuple(samples), scores, maps, _masks(samples, maps, resized))
 
 
 def _stack(found: list[Floats | None], samples: Sequence[Sample]) -> Floats | None:
@@ -83,11 +88,17 @@ def _stack(found: list[Floats | None], samples: Sequence[Sample]) -> Floats | No
     return maps
 
 
-def _masks(samples: Sequence[Sample], maps: Floats | None) -> npt.NDArray[np.bool_] | None:
+def _masks(
+    samples: Sequence[Sample], maps: Floats | None, resized: tuple[int, int] | None
+) -> npt.NDArray[np.bool_] | None:
     if maps is None or not any(sample.mask for sample in samples):
         return None
     masks = np.zeros(maps.shape, dtype=np.bool_)
+    size = (maps.shape[1], maps.shape[2])
+    whole = resized or size
+    # As torchvision cuts out a centre.
+    top, left = round((whole[0] - size[0]) / 2), round((whole[1] - size[1]) / 2)
     for index, sample in enumerate(samples):
         if sample.mask:
-            masks[index] = read_mask(sample.mask, (maps.shape[1], maps.shape[2]))
+            masks[index] = read_mask(sample.mask, whole)[top : top + size[0], left : left + size[1]]
     return masks

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness import registry
-from harness.backends.base import Backend
+from harness.backends.base import Backend, Signature
 from harness.config import SweepConfig
 from harness.datasets.base import Split
 from harness.datasets.index import FileIndex, Progress
@@ -142,7 +141,7 @@ def backend(name: str) -> Backend:
     return found
 
 
-def _signature(backend_name: str, model: str) -> tuple[str, Mapping[str, Any]]:
+def _signature(backend_name: str, model: str) -> Signature:
     try:
         return backend(backend_name).parameters(model)
     except UnknownNameError as error:

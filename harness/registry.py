@@ -12,6 +12,15 @@ from harness.errors import UnknownNameError, unknown_name
 
 BACKENDS: dict[str, str] = {
     "anomalib": "harness.backends.anomalib:AnomalibBackend",
+    "native": "harness.backends.native:NativeBackend",
+}
+
+# The native backend's methods; each file follows its paper. See harness/detectors/base.py.
+DETECTORS: dict[str, str] = {
+    "patchcore": "harness.detectors.patchcore:PatchCore",
+    "padim": "harness.detectors.padim:PaDiM",
+    "spade": "harness.detectors.spade:SPADE",
+    "cflow": "harness.detectors.cflow:CFlow",
 }
 
 # Each names a class with the options of that kind of data and a `load()`; see harness/datasets/base.py.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from harness.backends.base import Failure, Outcome, RunContext
+from harness.backends.base import Failure, Outcome, RunContext, Signature
 from harness.datasets.base import Sample, Split
 from harness.errors import ConfigError
 from harness.images import read_image
@@ -27,10 +27,10 @@ class DummyBackend:
     runs: ClassVar[list[RunSpec]] = []
     before_run: ClassVar[Callable[[RunSpec], None] | None] = None
 
-    def parameters(self, model: str) -> tuple[str, Mapping[str, Any]]:
+    def parameters(self, model: str) -> Signature:
         if model not in PARAMETERS:
             raise ConfigError(f"model: unknown dummy model {model!r}")
-        return model, PARAMETERS[model]
+        return Signature(model, PARAMETERS[model])
 
     def check(self, specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
         del splits, device

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from harness.backends.anomalib import AnomalibBackend
+from harness.backends.base import Signature
 from harness.config import load_config
 from harness.errors import ConfigError
 from harness.plan import Plan, make_plan
@@ -19,7 +18,7 @@ from harness.spec import run_id
 from tests.conftest import write_config
 
 
-def signatures(backend: str, model: str) -> tuple[str, Mapping[str, Any]]:
+def signatures(backend: str, model: str) -> Signature:
     assert backend == "anomalib"
     return AnomalibBackend().parameters(model)
 

@@ -9,11 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from harness.datasets.base import Split
 from harness.predictions import Predictions
 from harness.spec import RunSpec
+
+
+class Signature(NamedTuple):
+    """What a model takes.
+
+    Attributes:
+        name: the model's canonical name.
+        parameters: its parameters with their defaults; None where there is none, or none that can be written down.
+        trainer: whether the config's `trainer:` block goes to it.
+    """
+
+    name: str
+    parameters: Mapping[str, Any]
+    trainer: bool = True
 
 
 @dataclass(frozen=True)
@@ -25,12 +39,18 @@ class RunContext:
         device: auto, cpu, cuda, cuda:N or mps.
         num_workers: processes that load images; 0 is this process.
         stage: call it with a word on what goes on, for the progress line.
+        cache: where costly stages may be kept between sweeps, None for nowhere.
+        cache_limit: bytes that they may take there.
+        memory_limit: bytes that features may take in memory, None for half of what is free.
     """
 
     scratch: Path
     device: str
     num_workers: int
     stage: Callable[[str], None]
+    cache: Path | None = None
+    cache_limit: int = 0
+    memory_limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +61,8 @@ class Outcome:
         spec: the spec.
         test: predictions for the test samples.
         val: predictions for the held-out normal samples, None where there are none.
-        seconds: at least "fit" and "test".
+        seconds: "fit" and "test", what they take for this run alone; where work is shared also "alone", their sum
+            with the held-out images, and "spent", what this run added.
         device: what it ran on.
         own_metrics: the backend's own figures, names with its prefix.
         weights: see `RunRecord.weights`.
@@ -71,8 +92,8 @@ class Failure:
 class Backend(Protocol):
     """Turns specs into outcomes."""
 
-    def parameters(self, model: str) -> tuple[str, Mapping[str, Any]]:
-        """The model's canonical name and its parameters with their defaults. Cheap.
+    def parameters(self, model: str) -> Signature:
+        """What the model takes. Cheap.
 
         Raises:
             ConfigError: there is no such model.

@@ -9,20 +9,23 @@ engine.py    one spec: fit, test, raw predictions
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import Any
 
 from harness.backends.anomalib import catalog
-from harness.backends.base import Failure, Outcome, RunContext
+from harness.backends.base import Failure, Outcome, RunContext, Signature
 from harness.datasets.base import Split
 from harness.spec import RunSpec
+
+# Beside anomalib's own parameters: who selects PatchCore's coreset, anomalib or harness/detectors/coreset.py.
+CORESET = {"patchcore": {"coreset": "anomalib"}}
 
 
 class AnomalibBackend:
     """See `harness.backends.base.Backend`. A group is one run: anomalib shares no work between runs."""
 
-    def parameters(self, model: str) -> tuple[str, Mapping[str, Any]]:
+    def parameters(self, model: str) -> Signature:
         """See `Backend.parameters`."""
-        return catalog.signature(model)
+        name, parameters = catalog.signature(model)
+        return Signature(name, {**parameters, **CORESET.get(name, {})})
 
     def check(self, specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
         """See `Backend.check`."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ConfigError, unknown_name
+from harness.signatures import init_parameters
 
 
 def canonical(name: str) -> str:
@@ -52,28 +53,8 @@ def signature(name: str) -> tuple[str, Mapping[str, Any]]:
     for file in sorted(folder.glob("*.py"), key=lambda path: path.name != "lightning_model.py"):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and node.name == class_name:
-                parameters = _parameters(node)
+                parameters = init_parameters(node)
                 if "model" in parameters:
                     raise ConfigError(f"model: anomalib's {class_name} asks a language model's server; not supported.")
                 return key, parameters
     raise ConfigError(f"model: the source of anomalib's {class_name} was not found below {folder}.")
-
-
-def _parameters(node: ast.ClassDef) -> dict[str, Any]:
-    init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-    if init is None:
-        return {}
-    positional = init.args.args[1:]
-    defaults: list[ast.expr | None] = [None] * (len(positional) - len(init.args.defaults))
-    pairs = list(zip(positional, [*defaults, *init.args.defaults], strict=True))
-    pairs += list(zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True))
-    return {argument.arg: _literal(default) for argument, default in pairs}
-
-
-def _literal(node: ast.expr | None) -> Any:
-    if node is None:
-        return None
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        return None

@@ -5,22 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from importlib import import_module
-from math import ceil
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
 
 from harness.backbones import Layer, chosen_layers
 from harness.backends.anomalib.catalog import signature
+from harness.backends.checks import check_weights, coreset_problems
 from harness.datasets.base import Split
 from harness.devices import pick
 from harness.errors import HarnessError, nearest
 from harness.spec import RunSpec, thaw
 from harness.weights.inject import whole_network
-from harness.weights.resolve import known_backbone, resolve
-from harness.weights.state import fit_state, read_state
+from harness.weights.resolve import known_backbone
 
 # Trainer arguments that the harness sets.
 RESERVED = {"self", "callbacks", "logger", "default_root_dir", "accelerator", "devices", "strategy", "num_nodes",
@@ -62,7 +59,7 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
             key = (spec.weights, spec.backbone, split.synthetic)
             if key not in checked:
                 checked.add(key)
-                _check_weights(*key)
+                check_weights(*key)
             layers = _named_layers(spec)
             if layers:
                 problems.update(dict.fromkeys(_parameter_problems(spec, split, chosen_layers(spec.backbone, layers))))
@@ -84,15 +81,6 @@ def _named_layers(spec: RunSpec) -> tuple[str, ...]:
     single = spec.parameters.get("layer")
     names = spec.layers if spec.layers is not None else (single,) if single else ()
     return tuple(name for name in names if isinstance(name, str))
-
-
-def _check_weights(policy: str, backbone: str, synthetic: bool) -> None:
-    """Find the weights and see that they fit, without keeping them."""
-    weights = resolve(policy, backbone, synthetic)
-    if weights.file is not None:
-        network = whole_network(backbone)
-        adapt = getattr(import_module(type(network).__module__), "checkpoint_filter_fn", None)
-        fit_state(read_state(Path(weights.file)), network, network, weights.file, adapt)
 
 
 @cache
@@ -123,26 +111,9 @@ def _parameter_problems(spec: RunSpec, split: Split, layers: Sequence[Layer]) ->
     width = sum(layer.channels for layer in layers)
     if "n_features" in values or spec.model == "padim":
         yield from _padim_problems(spec, values.get("n_features"), width)
-    ratio = values.get("coreset_sampling_ratio")
-    if ratio is None:
-        return
-    height, breadth = spec.image_size or DEFAULT_SIZE
-    stride = layers[0].stride
-    if not 0 < ratio <= 1:
-        yield f"coreset_sampling_ratio: found {ratio}, expected a share above 0 and up to 1."
-        return
-    patches = len(split.train) * ceil(height / stride) * ceil(breadth / stride)
-    size = int(patches * ratio)
-    if size < 1:
-        yield (
-            f"coreset_sampling_ratio: {ratio} of {patches} patches ({len(split.train)} images, layer "
-            f"{(spec.layers or ('',))[0]}) leaves an empty coreset; expected at least {1 / patches:.2g}."
-        )
-    elif not 1 <= values.get("num_neighbors", 1) <= size:
-        yield (
-            f"num_neighbors: found {values['num_neighbors']}, expected 1 to {size}, the size of the coreset "
-            f"(ratio {ratio} of {patches} patches)."
-        )
+    if values.get("coreset", "anomalib") not in {"anomalib", "exact"}:
+        yield f"coreset: found {values['coreset']!r}, expected anomalib or exact."
+    yield from coreset_problems(spec, split, layers[0], spec.image_size or DEFAULT_SIZE)
 
 
 def _padim_problems(spec: RunSpec, n_features: int | None, width: int) -> Iterator[str]:

@@ -14,6 +14,7 @@ from anomalib.models import AnomalibModule
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
 from harness.backends.anomalib.catalog import canonical, models, signature
+from harness.backends.anomalib.coreset import exact_coreset
 from harness.backends.anomalib.data import SplitDataModule
 from harness.backends.anomalib.memory import steady_selection
 from harness.backends.base import Outcome, RunContext
@@ -123,6 +124,8 @@ def build_model(spec: RunSpec) -> AnomalibModule:
 
     cls = getattr(anomalib.models.image, models()[canonical(spec.model)][0])
     arguments = spec.parameters
+    if arguments.pop("coreset", "anomalib") == "exact":
+        cls = exact_coreset(cls, spec.seed)
     if spec.backbone is not None:
         arguments["backbone"] = spec.backbone
     if spec.layers is not None:

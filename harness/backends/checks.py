@@ -1,0 +1,58 @@
+"""Checks that backends share: values that can't work with this backbone and this many images, one sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from math import ceil
+from pathlib import Path
+
+from harness.backbones import Layer
+from harness.datasets.base import Split
+from harness.spec import RunSpec
+from harness.weights.inject import whole_network
+from harness.weights.resolve import resolve
+from harness.weights.state import fit_state, read_state
+
+
+def check_weights(policy: str, backbone: str, synthetic: bool) -> None:
+    """Find the weights and see that they fit, without keeping them.
+
+    Raises:
+        WeightsError: there are none, or they do not fit.
+    """
+    weights = resolve(policy, backbone, synthetic)
+    if weights.file is not None:
+        network = whole_network(backbone)
+        adapt = getattr(import_module(type(network).__module__), "checkpoint_filter_fn", None)
+        fit_state(read_state(Path(weights.file)), network, network, weights.file, adapt)
+
+
+def coreset_problems(spec: RunSpec, split: Split, first: Layer, seen: tuple[int, int]) -> Iterator[str]:
+    """A coreset that would be empty, or has fewer patches than neighbours are asked for.
+
+    Args:
+        spec: of a PatchCore.
+        split: its data.
+        first: the layer that gives the grid of patches.
+        seen: (height, width) of the network's input.
+    """
+    values = spec.parameters
+    ratio = values.get("coreset_sampling_ratio")
+    if ratio is None:
+        return
+    if not 0 < ratio <= 1:
+        yield f"coreset_sampling_ratio: found {ratio}, expected a share above 0 and up to 1."
+        return
+    patches = len(split.train) * ceil(seen[0] / first.stride) * ceil(seen[1] / first.stride)
+    size = int(patches * ratio)
+    if size < 1:
+        yield (
+            f"coreset_sampling_ratio: {ratio} of {patches} patches ({len(split.train)} images, layer "
+            f"{(spec.layers or ('',))[0]}) leaves an empty coreset; expected at least {1 / patches:.2g}."
+        )
+    elif not 1 <= values.get("num_neighbors", 1) <= size:
+        yield (
+            f"num_neighbors: found {values['num_neighbors']}, expected 1 to {size}, the size of the coreset "
+            f"(ratio {ratio} of {patches} patches)."
+        )

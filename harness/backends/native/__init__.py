@@ -1,0 +1,60 @@
+"""Our own detectors (harness/detectors/): a whole grid for about the price of its largest point.
+
+group.py    runs that share images and backbone, through the stage tree
+checks.py   what would make a spec fail, found before any work
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from harness import registry
+from harness.backends.base import Failure, Outcome, RunContext, Signature
+from harness.datasets.base import Split
+from harness.errors import UnknownNameError, unknown_name
+from harness.signatures import init_parameters
+from harness.spec import RunSpec
+
+# What every detector takes beside its own; see harness.detectors.base.Options.
+COMMON = {"precision": "fp32", "center_crop": None}
+
+
+class NativeBackend:
+    """See `harness.backends.base.Backend`. A group is all runs on the same images, seen alike by the same backbone."""
+
+    def parameters(self, model: str) -> Signature:
+        """See `Backend.parameters`."""
+        key = model.lower().replace("_", "").replace("-", "")
+        return Signature(key, {**_own_parameters(key, model), **COMMON}, trainer=False)
+
+    def check(self, specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
+        """See `Backend.check`."""
+        from harness.backends.native.checks import check_specs
+
+        return check_specs(specs, splits, device)
+
+    def share_key(self, spec: RunSpec) -> Hashable:
+        """See `Backend.share_key`. Seeds share features too: only random weights depend on them."""
+        return (spec.image_size, spec.parameters.get("center_crop"), spec.backbone, spec.weights)
+
+    def run(self, specs: Sequence[RunSpec], split: Split, context: RunContext) -> Iterator[Outcome | Failure]:
+        """See `Backend.run`."""
+        from harness.backends.native.group import run_group
+
+        yield from run_group(specs, split, context)
+
+
+@cache
+def _own_parameters(key: str, name: str) -> Mapping[str, object]:
+    """The parameters of a registered detector, read from its source."""
+    if key not in registry.DETECTORS:
+        raise UnknownNameError(unknown_name("model", name, registry.DETECTORS))
+    module, class_name = registry.DETECTORS[key].split(":")
+    source = Path(__file__).parents[2].joinpath(*module.split(".")[1:]).with_suffix(".py")
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == class_name:
+            return init_parameters(node)
+    raise LookupError(registry.DETECTORS[key])

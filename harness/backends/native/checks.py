@@ -1,0 +1,49 @@
+"""What would make a spec fail, found before any work: one sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from harness.backbones import chosen_layers, is_transformer
+from harness.backends.checks import check_weights, coreset_problems
+from harness.backends.native.group import build
+from harness.datasets.base import Split
+from harness.detectors.base import Detector
+from harness.errors import HarnessError
+from harness.spec import RunSpec
+from harness.weights.resolve import known_backbone
+
+
+def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
+    """Problems of all specs, each once; see `Backend.check`."""
+    problems: dict[str, None] = {}
+    checked: set[tuple[str, str, bool]] = set()
+    for spec in specs:
+        split = splits[spec.category]
+        try:
+            known_backbone(str(spec.backbone))
+            key = (spec.weights, str(spec.backbone), split.synthetic)
+            if key not in checked:
+                checked.add(key)
+                check_weights(*key)
+            # A detector looks at its arguments when it is built, which costs no work.
+            detector = build(spec, split.synthetic, device)
+            problems.update(dict.fromkeys(_data_problems(spec, split, detector)))
+        except HarnessError as error:
+            problems.update(dict.fromkeys(error.problems))
+    return list(problems)
+
+
+def _data_problems(spec: RunSpec, split: Split, detector: Detector) -> Iterator[str]:
+    layer = chosen_layers(detector.backbone, detector.layers)[0]
+    height, width = detector.view.seen
+    if height > detector.view.size[0] or width > detector.view.size[1]:
+        yield f"center_crop: found {height}x{width}, expected at most the image size, {detector.view.size}."
+    if is_transformer(detector.backbone) and (height % layer.stride or width % layer.stride):
+        yield (
+            f"image_size: {height}x{width} found; {detector.backbone} cuts images into patches of {layer.stride} "
+            f"pixels and needs multiples of that, such as {height // layer.stride * layer.stride}."
+        )
+    if spec.model == "padim" and len(split.train) < 2:
+        yield f"padim: {len(split.train)} training image found; a covariance needs at least 2."
+    yield from coreset_problems(spec, split, layer, detector.view.seen)

@@ -1,0 +1,129 @@
+"""One group: its detectors' stages are computed once, and each run is answered as soon as its own are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import registry
+from harness.backends.base import Failure, Outcome, RunContext
+from harness.datasets.base import Sample, Split
+from harness.detectors.base import Detector, State
+from harness.detectors.maps import Scores
+from harness.detectors.stages import Stage, Stages
+from harness.predictions import Predictions, join
+from harness.spec import RunSpec
+
+MODEL = "model.safetensors"
+
+
+def build(spec: RunSpec, synthetic: bool, device: str, context: RunContext | None = None) -> Detector:
+    """The detector of a spec.
+
+    Args:
+        spec: of this backend.
+        synthetic: toy data, on which `auto` may fall back to random weights.
+        device: the config's.
+        context: None where it is only to be seen whether it can be built.
+
+    Raises:
+        HarnessError: a value, a name or the weights are not right.
+    """
+    cls: type[Detector] = registry.lookup(registry.DETECTORS, "detector", spec.model)
+    arguments: dict[str, Any] = {
+        **spec.parameters,
+        "backbone": spec.backbone,
+        "layers": spec.layers,
+        "image_size": spec.image_size or 256,
+        "weights": spec.weights,
+        "allow_random": synthetic,
+        "device": device,
+        "seed": spec.seed,
+        "batch_size": spec.eval_batch_size,
+    }
+    if context is not None:
+        arguments |= {name: getattr(context, name) for name in ("num_workers", "cache", "cache_limit", "memory_limit")}
+    return cls(**arguments)
+
+
+def run_group(specs: Sequence[RunSpec], split: Split, context: RunContext) -> Iterator[Outcome | Failure]:
+    """Answer for each spec; see `harness.backends.base.Backend.run`."""
+    detectors: dict[RunSpec, Detector] = {}
+    for spec in specs:
+        try:
+            detectors[spec] = build(spec, split.synthetic, context.device, context)
+        # A detector that can't be built is its run's failure, not the group's.
+        except Exception as error:  # noqa: BLE001
+            yield Failure(spec, error)
+    if not detectors:
+        return
+    group = list(detectors.values())
+    roles = {"train": split.train, "val": split.val, "test": split.test}
+    pictures = {role: [sample.path for sample in samples] for role, samples in roles.items() if samples}
+    bench = group[0].workbench(pictures, context.stage, split.fingerprint, context.scratch)
+    roots = {spec: _roots(detector, group, bool(split.val)) for spec, detector in detectors.items()}
+    stages = Stages((stage for found in roots.values() for stage in found.values()), bench)
+    for spec, detector in detectors.items():
+        try:
+            yield _outcome(spec, detector, split, roots[spec], stages)
+        except GeneratorExit:
+            raise
+        # Whatever Torch raises is recorded; a stage that failed fails every run that needs it, and no other.
+        except Exception as error:  # noqa: BLE001
+            yield Failure(spec, error)
+        finally:
+            for stage in roots[spec].values():
+                stages.release(stage)
+
+
+def _roots(detector: Detector, group: Sequence[Detector], held_out: bool) -> dict[str, Stage]:
+    roles = ["val", "test"] if held_out else ["test"]
+    return {"fit": detector.fit_stage(group), **{role: detector.score_stage(role, group) for role in roles}}
+
+
+def _outcome(spec: RunSpec, detector: Detector, split: Split, roots: dict[str, Stage], stages: Stages) -> Outcome:
+    before = stages.spent
+    state: State = stages.value(roots["fit"])
+    scores: dict[str, Scores] = {role: stages.value(stage) for role, stage in roots.items() if role != "fit"}
+    fit = stages.alone(roots["fit"])
+    test = {stage: seconds for stage, seconds in stages.alone(roots["test"]).items() if stage not in fit}
+    everything = {stage: seconds for root in roots.values() for stage, seconds in stages.alone(root).items()}
+    weights = detector.weights
+    warnings = [text for root in roots.values() for text in stages.warnings(root)]
+    return Outcome(
+        spec=spec,
+        test=_predictions(split.test, scores["test"], detector),
+        val=_predictions(split.val, scores["val"], detector) if "val" in scores else None,
+        seconds={
+            "fit": sum(fit.values()),
+            "test": sum(test.values()),
+            "alone": sum(everything.values()),
+            "spent": stages.spent - before,
+        },
+        device=detector.device.description,
+        save_model=_saver(detector, state),
+        weights={"backbone": detector.backbone, **weights.as_dict()},
+        warnings=list(dict.fromkeys(warnings + ([weights.note] if weights.fallback else []))),
+    )
+
+
+def _predictions(samples: Sequence[Sample], scores: Scores, detector: Detector) -> Predictions:
+    maps = scores.maps.cpu().numpy()
+    raw = {
+        sample.path: (float(score), one)
+        for sample, score, one in zip(samples, scores.images.tolist(), maps, strict=True)
+    }
+    return join(samples, raw, detector.view.size)
+
+
+def _saver(detector: Detector, state: State) -> Callable[[Path], None]:
+    def save(folder: Path) -> None:
+        # Kept by the detector only while it is written: many runs of a group are alive at once.
+        detector.state = state
+        try:
+            detector.save(folder / MODEL)
+        finally:
+            detector.state = None
+
+    return save

@@ -1,0 +1,24 @@
+"""PatchCore, PaDiM, SPADE and CFlow in plain Torch, each a file that follows its paper.
+
+    from harness.detectors import SPADE
+    model = SPADE(backbone="resnet18", num_neighbors=5).fit("datasets/bottle/train/good")
+    model.evaluate("datasets/bottle")["image_AUROC"]
+    model.predict("part.png").score
+    model.save("bottle.safetensors")
+
+patchcore.py, padim.py, spade.py, cflow.py   the methods
+base.py                                      the face above, and how detectors share work
+stages.py, workbench.py                      what runs have in common is computed once
+features.py, embedding.py, sources.py        images -> feature maps -> patch vectors
+coreset.py, coreset_cpu.py                   greedy k-center, exact and lazy
+neighbours.py, gaussian.py, maps.py          what the methods are made of
+memory.py, cache.py                          large arrays within a budget; results kept between sweeps
+"""
+
+from harness.detectors.base import Detector, Prediction, load
+from harness.detectors.cflow import CFlow
+from harness.detectors.padim import PaDiM
+from harness.detectors.patchcore import PatchCore
+from harness.detectors.spade import SPADE
+
+__all__ = ["SPADE", "CFlow", "Detector", "PaDiM", "PatchCore", "Prediction", "load"]

@@ -1,0 +1,367 @@
+"""What all detectors share: the face that Python users see, and the contract that lets a group of them share work."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypedDict, Unpack
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from harness import registry
+from harness.backbones import chosen_layers
+from harness.datasets.base import Sample, Split
+from harness.detectors.cache import StageCache
+from harness.detectors.features import PRECISIONS, Extractor, FeatureMaps, Features, build_extractor
+from harness.detectors.maps import Scores
+from harness.detectors.memory import Memory
+from harness.detectors.reporter import Reporter
+from harness.detectors.sources import ImageSource, Picture, View
+from harness.detectors.stages import Stage, Stages
+from harness.detectors.workbench import Workbench
+from harness.devices import Device, pick
+from harness.errors import ConfigError, DataError, NotFittedError, WeightsError
+from harness.images import list_images
+from harness.metrics.evaluate import evaluate
+from harness.metrics.thresholds import Thresholds
+from harness.predictions import join
+from harness.weights.resolve import Weights, resolve
+
+# What a fitted detector keeps: names and tensors, all that scoring needs beside the backbone.
+State = dict[str, torch.Tensor]
+FORMAT = 1  # of saved models
+BACKBONE = "backbone."
+
+
+class Options(TypedDict, total=False):
+    """What every detector takes, by keyword.
+
+    Attributes:
+        image_size: pixels the image is resized to: one number, or (height, width). Default 256.
+        center_crop: pixels of the centre that are kept after that. Default: everything.
+        precision: of the backbone: fp32, bf16 or fp16. Default fp32.
+        weights: auto, pretrained, random or a path. Default auto.
+        allow_random: whether auto may fall back to random weights where there are none. Default False.
+        device: auto, cpu, cuda, cuda:N or mps. Default auto.
+        seed: of everything random. Default 0.
+        batch_size: images at a time. Default 32.
+        num_workers: processes that decode images. Default 0, this one.
+        memory_limit: bytes that features may take in memory. Default half of what is free.
+        cache: a folder where costly stages are kept. Default none.
+        cache_limit: bytes it may take. Default 20 GB.
+        progress: whether to draw a bar. Default True.
+    """
+
+    image_size: int | Sequence[int]
+    center_crop: int | Sequence[int] | None
+    precision: str
+    weights: str
+    allow_random: bool
+    device: str
+    seed: int
+    batch_size: int
+    num_workers: int
+    memory_limit: int | None
+    cache: str | Path | None
+    cache_limit: int
+    progress: bool
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a detector says of one image; larger is more anomalous.
+
+    Attributes:
+        score: raw.
+        anomaly_map: (height, width), raw, at the size of the network's input.
+    """
+
+    score: float
+    anomaly_map: npt.NDArray[np.float32]
+
+
+class Detector(ABC):
+    """A detector that learns from images of normal parts.
+
+    Attributes:
+        name: as registered.
+        state: what it has learnt; None before.
+        weights: where the backbone's weights come from.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, backbone: str, layers: Sequence[str], **options: Unpack[Options]) -> None:
+        unknown = set(options) - set(Options.__annotations__)
+        if unknown:
+            raise TypeError(f"{type(self).__name__}: unknown argument {', '.join(sorted(unknown))}")
+        self.backbone = backbone
+        self.layers = (layers,) if isinstance(layers, str) else tuple(layers)
+        self.precision = options.get("precision", "fp32")
+        self.seed = options.get("seed", 0)
+        self.state: State | None = None
+        self._options = options
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"precision: found {self.precision!r}, expected {', '.join(PRECISIONS)}.")
+        self.view = View(_pair(options.get("image_size", 256)), _pair(options.get("center_crop")))
+        chosen_layers(backbone, self.layers)
+        policy, allowed = options.get("weights", "auto"), options.get("allow_random", False)
+        self.weights: Weights = resolve(policy, backbone, allowed)
+        self.device: Device = pick(options.get("device", "auto"))
+        self._extractor: Extractor | None = None
+
+    # ---- what a method defines
+
+    @abstractmethod
+    def parameters(self) -> dict[str, Any]:
+        """The method's own constructor arguments."""
+
+    @abstractmethod
+    def fit_stage(self, group: Sequence[Detector]) -> Stage:
+        """The stage whose result is this detector's `State`.
+
+        Args:
+            group: all detectors that are worked on together, this one among them: a stage may be made large enough
+                for several.
+        """
+
+    @abstractmethod
+    def score_stage(self, role: str, group: Sequence[Detector]) -> Stage:
+        """The stage whose result is this detector's `Scores` for the images of a role."""
+
+    @abstractmethod
+    def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
+        """Scores for a batch, from what was learnt.
+
+        Args:
+            state: on the device.
+            features: of `needed_layers()`, on the device.
+            size: (height, width) of the maps.
+        """
+
+    def needed_layers(self) -> tuple[str, ...]:
+        """Layers that it takes features of."""
+        return self.layers
+
+    def features(self, role: str, group: Sequence[Detector]) -> Features:
+        """Features of all layers that the group wants of images of a role, where the network is the same."""
+        # Random weights are drawn from the seed; others do not depend on it.
+        seed = self.seed if self.weights.source == "random" else 0
+        alike = [one for one in group if one.precision == self.precision]
+        if self.weights.source == "random":
+            alike = [one for one in alike if one.seed == self.seed]
+        wanted = {layer for one in alike for layer in one.needed_layers()}
+        return Features(role, tuple(sorted(wanted)), self.precision, seed)
+
+    # ---- what users call
+
+    def fit(self, images: str | Path | Split | Iterable[Picture]) -> Self:
+        """Learn what normal parts look like.
+
+        Args:
+            images: a folder, a `Split` (its training images), or pictures: paths, 8-bit RGB arrays, PIL images, or
+                float tensors (3, height, width) in [0, 1].
+
+        Raises:
+            DataError: there are none, or one can't be read.
+            WeightsError: no weights for the backbone.
+        """
+        pictures = _pictures(images)
+        with Reporter(self._options.get("progress", True), self.name) as reporter:
+            bench = self.workbench({"train": pictures}, reporter.say, _contents(pictures))
+            root = self.fit_stage([self])
+            stages = Stages([root], bench)
+            self.state = {name: tensor.clone() for name, tensor in stages.value(root).items()}
+        reporter.warn(stages.warnings(root))
+        return self
+
+    def predict(self, image: Picture) -> Prediction:
+        """Score one image.
+
+        Raises:
+            NotFittedError: `fit` or `load` comes first.
+        """
+        scores = self._score_batch(self.view(image)[None])
+        return Prediction(float(scores.images[0]), scores.maps[0].cpu().numpy())
+
+    def evaluate(self, data: str | Path | Split) -> dict[str, float | None]:
+        """Metrics on the test images, as in a sweep's sheet; without a threshold, so `*_F1Score` is None.
+
+        Args:
+            data: a folder in MVTec layout, or a `Split`.
+        """
+        samples = data.test if isinstance(data, Split) else _mvtec_test(Path(data))
+        source = self._source([sample.path for sample in samples])
+        raw: dict[str, tuple[float, npt.NDArray[np.float32] | None]] = {}
+        done = 0
+        with Reporter(self._options.get("progress", True), self.name) as reporter:
+            for batch in source.batches():
+                scores = self._score_batch(batch)
+                for score, one in zip(scores.images.tolist(), scores.maps.cpu().numpy(), strict=True):
+                    raw[samples[done].path] = (score, one)
+                    done += 1
+                reporter.say(f"scores {done / len(samples):.0%}")
+        test = join(samples, raw, self.view.size)
+        return evaluate(test, Thresholds(None, None, "none"))
+
+    def save(self, path: str | Path) -> Path:
+        """Write all that `load` needs, the backbone too, to one safetensors file.
+
+        Raises:
+            NotFittedError: `fit` comes first.
+        """
+        target = Path(path)
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in self._fitted().items()}
+        network = self._ready_extractor().network.state_dict()
+        tensors |= {BACKBONE + name: tensor.detach().cpu().clone() for name, tensor in network.items()}
+        about = {
+            "format": FORMAT,
+            "detector": self.name,
+            "backbone": self.backbone,
+            "layers": self.layers,
+            "parameters": self.parameters(),
+            "options": {"image_size": self.view.size, "center_crop": self.view.crop, "precision": self.precision,
+                        "seed": self.seed},
+            "weights": self.weights.as_dict(),
+        }  # fmt: skip
+        target.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, target, {"harness": json.dumps(about)})
+        return target
+
+    # ---- in between
+
+    def workbench(
+        self,
+        pictures: Mapping[str, Sequence[Picture]],
+        tell: Any,
+        data: str,
+        scratch: Path | None = None,
+    ) -> Workbench:
+        """What the stages of this detector, and of others with the same backbone and view, work with.
+
+        Args:
+            pictures: by role.
+            tell: called with a word on what goes on.
+            data: fingerprint of the pictures' contents, for the cache.
+            scratch: where features go that exceed the memory allowed.
+        """
+        bench = Workbench(
+            device=self.device,
+            images={role: self._source(chosen) for role, chosen in pictures.items()},
+            backbone=self.backbone,
+            weights=self.weights,
+            memory=Memory(self._options.get("memory_limit"), scratch),
+            data=data,
+            tell=tell,
+        )
+        folder = self._options.get("cache")
+        if folder is not None:
+            bench.cache = StageCache(Path(folder), self._options.get("cache_limit", 20 * 10**9), bench.warn)
+        return bench
+
+    def _source(self, pictures: Sequence[Picture]) -> ImageSource:
+        return ImageSource(
+            pictures, self.view, self._options.get("batch_size", 32), self._options.get("num_workers", 0)
+        )
+
+    def _fitted(self) -> State:
+        if self.state is None:
+            raise NotFittedError(f"{self.name}: has not learnt anything yet; call fit() first, or load a saved model.")
+        return self.state
+
+    def _ready_extractor(self) -> Extractor:
+        if self._extractor is None:
+            seed = self.seed if self.weights.source == "random" else 0
+            layers = self.needed_layers()
+            self._extractor = build_extractor(self.backbone, layers, self.weights, seed, self.precision)
+            self._extractor.to(self.device.torch)
+        return self._extractor
+
+    def _score_batch(self, batch: torch.Tensor) -> Scores:
+        """(n, 3, height, width), normalised -> scores."""
+        device = self.device.torch
+        state = self._fitted()
+        if any(tensor.device != device for tensor in state.values()):
+            self.state = state = {name: tensor.to(device) for name, tensor in state.items()}
+        with torch.no_grad():
+            features = self._ready_extractor()(batch.to(device))
+            return self.score(state, features, self.view.seen)
+
+
+def load(path: str | Path, device: str = "auto", progress: bool = True) -> Detector:
+    """A detector from a file that `Detector.save` wrote. Nothing in it is executed.
+
+    Raises:
+        WeightsError: it is no such file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})["harness"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        if about["format"] > FORMAT:
+            raise WeightsError(f"{path}: written by a newer harness (format {about['format']}, {FORMAT} known).")
+        cls: type[Detector] = registry.lookup(registry.DETECTORS, "detector", about["detector"])
+        options = {**about["options"], "weights": "random", "device": device, "progress": progress}
+        detector = cls(backbone=about["backbone"], layers=about["layers"], **about["parameters"], **options)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path}: no saved detector ({type(error).__name__}: {error}).") from error
+    network = {name.removeprefix(BACKBONE): t for name, t in tensors.items() if name.startswith(BACKBONE)}
+    detector.weights = Weights(**about["weights"])
+    detector.state = {name: t for name, t in tensors.items() if not name.startswith(BACKBONE)}
+    extractor = Extractor(detector.backbone, detector.needed_layers(), detector.precision)
+    extractor.network.load_state_dict(network)
+    detector._extractor = extractor.to(detector.device.torch)
+    return detector
+
+
+def _pair(value: Any) -> Any:
+    if value is None:
+        return None
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(one, int) and one > 0 for one in pair):
+        raise ConfigError(f"image_size, center_crop: found {value!r}, expected pixels, or [height, width].")
+    return pair
+
+
+def _pictures(images: str | Path | Split | Iterable[Picture]) -> list[Picture]:
+    if isinstance(images, Split):
+        return [sample.path for sample in images.train]
+    if isinstance(images, str | Path):
+        folder = Path(images)
+        if not folder.is_dir():
+            raise DataError(
+                f"{folder}: {'a file' if folder.exists() else 'nothing'} found, a folder of images expected."
+            )
+        images = list_images(folder)
+        if not images:
+            raise DataError(f"{folder}: no images found.")
+    pictures = list(images)
+    if not pictures:
+        raise DataError("fit: no images given; at least 1 expected.")
+    return pictures
+
+
+def _contents(pictures: Sequence[Picture]) -> str:
+    """Fingerprint of files; pictures that are in memory only are not worth one, and no two calls are alike."""
+    from hashlib import sha256
+    from uuid import uuid4
+
+    if not all(isinstance(one, str | Path) for one in pictures):
+        return uuid4().hex
+    digest = sha256()
+    for one in pictures:
+        digest.update(sha256(Path(str(one)).read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def _mvtec_test(root: Path) -> Sequence[Sample]:
+    from harness.datasets.mvtec import MVTecData
+
+    return MVTecData(kind="mvtec", root=str(root)).load("", root).test

@@ -1,0 +1,142 @@
+"""Images -> feature maps: one pass of the backbone gives every layer that some run of the group wants."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import timm
+import torch
+from torch import nn
+
+from harness.backbones import feature_layers, is_transformer
+from harness.detectors.stages import Stage
+from harness.detectors.workbench import Workbench
+from harness.weights.inject import load_into
+from harness.weights.resolve import Weights
+
+# Layer name -> (images, channels, height, width), float32.
+FeatureMaps = Mapping[str, torch.Tensor]
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Extractor(nn.Module):
+    """A timm backbone up to the deepest layer that is wanted.
+
+    Args:
+        backbone: timm's name.
+        layers: names as `harness.backbones.feature_layers` gives them.
+        precision: fp32, bf16 or fp16; of the network, its features are float32 again.
+    """
+
+    def __init__(self, backbone: str, layers: tuple[str, ...], precision: str = "fp32") -> None:
+        super().__init__()
+        names = list(feature_layers(backbone))
+        self._indices = sorted({names.index(layer) for layer in layers})
+        self._names = [names[index] for index in self._indices]
+        self._dtype = PRECISIONS[precision]
+        self._transformer = is_transformer(backbone)
+        if self._transformer:
+            self.network = timm.create_model(backbone, pretrained=False, dynamic_img_size=True)
+        else:
+            self.network = timm.create_model(
+                backbone, pretrained=False, features_only=True, exportable=True, out_indices=self._indices
+            )
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """(n, 3, height, width) -> layer -> (n, channels, height / stride, width / stride)."""
+        with torch.no_grad(), torch.autocast(images.device.type, self._dtype, enabled=self._dtype is not None):
+            if self._transformer:
+                # The final norm brings blocks to one scale, as anomalib has it for vision transformers.
+                maps = self.network.forward_intermediates(
+                    images,
+                    indices=self._indices,
+                    norm=True,
+                    stop_early=True,
+                    output_fmt="NCHW",
+                    intermediates_only=True,
+                )
+            else:
+                maps = self.network(images)
+        return {name: one.float() for name, one in zip(self._names, maps, strict=True)}
+
+
+def build_extractor(
+    backbone: str, layers: tuple[str, ...], weights: Weights, seed: int, precision: str = "fp32"
+) -> Extractor:
+    """An extractor with its weights.
+
+    Args:
+        backbone, layers, precision: see `Extractor`.
+        weights: resolved; with random ones, `seed` draws them.
+        seed: of the initialisation.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        extractor = Extractor(backbone, layers, precision)
+    load_into(extractor.network, backbone, weights)
+    return extractor
+
+
+@dataclass(frozen=True)
+class Features(Stage):
+    """Feature maps of all images of a role.
+
+    Attributes:
+        role: train, val or test.
+        layers: their names, all that the group wants.
+        precision: of the network.
+        seed: of random weights; 0 where weights come from a file.
+    """
+
+    role: str
+    layers: tuple[str, ...]
+    precision: str
+    seed: int
+
+    title: ClassVar[str] = "features"
+
+    def compute(self, bench: Workbench, *inputs: Any) -> FeatureMaps:
+        """Layer by layer from the cache; what is not there in one pass."""
+        del inputs
+        found: dict[str, torch.Tensor] = {}
+        for layer in self.layers:
+            start = time.perf_counter()
+            known = bench.recall(self._key(bench, layer))
+            if known is not None:
+                arrays, seconds = known
+                found[layer] = torch.from_numpy(arrays["features"])
+                # Layers share the pass that made them: the longest of their times is the pass's.
+                bench.saved = max(bench.saved, seconds - (time.perf_counter() - start))
+        missing = tuple(layer for layer in self.layers if layer not in found)
+        if missing:
+            start = time.perf_counter()
+            found |= self._extract(bench, missing)
+            took = time.perf_counter() - start
+            for layer in missing:
+                bench.remember(self._key(bench, layer), {"features": found[layer].numpy()}, took)
+        return {layer: found[layer] for layer in self.layers}
+
+    def _key(self, bench: Workbench, layer: str) -> dict[str, Any]:
+        view = bench.images[self.role].view
+        # A layer's name says where it is in the network, and the others do not change it.
+        return {"stage": "features", "role": self.role, "layer": layer, "precision": self.precision,
+                "seed": self.seed, "size": view.size, "crop": view.crop, "timm": timm.__version__}  # fmt: skip
+
+    def _extract(self, bench: Workbench, layers: tuple[str, ...]) -> dict[str, torch.Tensor]:
+        images = bench.images[self.role]
+        extractor = build_extractor(bench.backbone, layers, bench.weights, self.seed, self.precision)
+        extractor.to(bench.device.torch)
+        maps: dict[str, torch.Tensor] = {}
+        done = 0
+        for batch in images.batches():
+            for layer, values in extractor(batch.to(bench.device.torch)).items():
+                if layer not in maps:
+                    maps[layer] = bench.memory.tensor(len(images), *values.shape[1:])
+                maps[layer][done : done + len(values)] = values
+            done += len(batch)
+            bench.at(done, len(images))
+        return maps

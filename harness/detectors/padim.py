@@ -1,0 +1,135 @@
+"""PaDiM: Defard et al., PaDiM: a Patch Distribution Modeling Framework, ICPR 2021 (arXiv:2011.08785).
+
+At each position of the image the features of normal parts are one Gaussian; a patch is as anomalous as its
+Mahalanobis distance. It expects parts that are aligned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Unpack
+
+import torch
+
+from harness.backbones import chosen_layers
+from harness.detectors.base import Detector, Options, State
+from harness.detectors.features import FeatureMaps, Features
+from harness.detectors.gaussian import fit_gaussians, gather, mahalanobis
+from harness.detectors.maps import Scores, blur, upsample
+from harness.detectors.stages import Stage
+from harness.detectors.workbench import Workbench
+from harness.errors import ConfigError, DataError
+
+# The paper's numbers of channels (section V-A).
+PAPER_FEATURES = {"resnet18": 100, "wide_resnet50_2": 550}
+
+
+class PaDiM(Detector):
+    """See the module.
+
+    Args:
+        backbone: timm's name.
+        layers: whose channels are concatenated; the first gives the grid.
+        n_features: channels kept, drawn from the seed; the paper's number where it has one.
+        options: see `Options`.
+    """
+
+    name = "padim"
+
+    def __init__(
+        self,
+        backbone: str = "resnet18",
+        layers: Sequence[str] = ("layer1", "layer2", "layer3"),
+        n_features: int | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(backbone, layers, **options)
+        width = sum(layer.channels for layer in chosen_layers(backbone, self.layers))
+        chosen = PAPER_FEATURES.get(backbone) if n_features is None else n_features
+        if chosen is None or not 0 < chosen <= width:
+            found = "none given, and the paper has no number for" if chosen is None else f"found {chosen} of"
+            where = f"{backbone} {'+'.join(self.layers)}"
+            raise ConfigError(f"n_features: {found} {where}; expected 1 to {width}, the width of the layers.")
+        self.n_features = chosen
+        # Cut from one permutation: a smaller number of channels is the first part of a larger.
+        self._channels = torch.randperm(width, generator=torch.Generator().manual_seed(self.seed))[:chosen]
+
+    def parameters(self) -> dict[str, Any]:
+        """See `Detector.parameters`."""
+        return {"n_features": self.n_features}
+
+    def fit_stage(self, group: Sequence[Detector]) -> Stage:
+        """See `Detector.fit_stage`."""
+        return Gaussians(self.features("train", group), self.layers, tuple(self._channels.tolist()))
+
+    def score_stage(self, role: str, group: Sequence[Detector]) -> Stage:
+        """See `Detector.score_stage`."""
+        gaussians = Gaussians(self.features("train", group), self.layers, tuple(self._channels.tolist()))
+        return PaDiMScores(gaussians, self.features(role, group))
+
+    def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
+        """See `Detector.score`."""
+        return _scores(state, [features[layer] for layer in self.layers], size, self.device.torch)
+
+
+@dataclass(frozen=True)
+class Gaussians(Stage):
+    """Mean and Cholesky factor of every position.
+
+    Attributes:
+        features: of the training images.
+        layers: in the order of the concatenation.
+        channels: which of them are used.
+    """
+
+    features: Features
+    layers: tuple[str, ...]
+    channels: tuple[int, ...]
+
+    title: ClassVar[str] = "gaussians"
+
+    def compute(self, bench: Workbench, *inputs: Any) -> State:
+        """mean (positions, channels), factor (positions, channels, channels), channels."""
+        maps = [inputs[0][layer] for layer in self.layers]
+        if len(maps[0]) < 2:
+            raise DataError(f"padim: {len(maps[0])} training image found; a covariance needs at least 2.")
+        channels = torch.tensor(self.channels)
+        positions, width = maps[0].shape[2] * maps[0].shape[3], len(channels)
+        mean = bench.memory.tensor(positions, width)
+        factor = bench.memory.tensor(positions, width, width)
+        device = bench.device.torch
+        fit_gaussians(lambda first, last: gather(maps, channels, first, last), mean, factor, device, bench.at)
+        return {"mean": mean, "factor": factor, "channels": channels}
+
+
+@dataclass(frozen=True)
+class PaDiMScores(Stage):
+    """What one PaDiM says.
+
+    Attributes:
+        gaussians: of the training images.
+        features: of the images to be judged.
+    """
+
+    gaussians: Gaussians
+    features: Features
+
+    title: ClassVar[str] = "scores"
+
+    def compute(self, bench: Workbench, *inputs: Any) -> Scores:
+        """Maps, and their largest values."""
+        state, maps = inputs
+        size = bench.images[self.features.role].view.seen
+        return _scores(state, [maps[layer] for layer in self.gaussians.layers], size, bench.device.torch)
+
+
+def _scores(state: State, maps: Sequence[torch.Tensor], size: tuple[int, int], device: torch.device) -> Scores:
+    channels = state["channels"].cpu()
+    maps = [one.cpu() if device.type == "cpu" else one for one in maps]
+    images, _, height, width = maps[0].shape
+    distances = mahalanobis(
+        lambda first, last: gather(maps, channels, first, last), state["mean"], state["factor"], images, device
+    )
+    smooth = blur(upsample(distances.reshape(images, height, width), size))
+    return Scores(smooth.amax(dim=(1, 2)), smooth)

@@ -1,0 +1,101 @@
+"""Images as the networks take them: decoded once, resized, cropped, normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import functional as transforms
+
+from harness.errors import DataError
+from harness.images import read_image
+
+# Of ImageNet, in RGB: what backbones are trained with, and what anomalib normalises by.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+# A path, 8-bit RGB (height, width, 3), a PIL image, or a float tensor (3, height, width) in [0, 1].
+Picture = str | Path | npt.NDArray[np.uint8] | Image.Image | torch.Tensor
+
+
+@dataclass(frozen=True)
+class View:
+    """What of an image a network sees.
+
+    Attributes:
+        size: (height, width) it is resized to, with antialiasing.
+        crop: (height, width) of the centre that is kept; None for all of it.
+    """
+
+    size: tuple[int, int]
+    crop: tuple[int, int] | None = None
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """(height, width) of the network's input."""
+        return self.crop or self.size
+
+    def __call__(self, picture: Picture) -> torch.Tensor:
+        """(3, height, width), normalised.
+
+        Raises:
+            DataError: the picture can't be read, or is none.
+        """
+        image = transforms.resize(_unit(picture), list(self.size), antialias=True)
+        if self.crop is not None:
+            image = transforms.center_crop(image, list(self.crop))
+        seen: torch.Tensor = transforms.normalize(image, list(MEAN), list(STD))
+        return seen
+
+
+def _unit(picture: Picture) -> torch.Tensor:
+    """(3, height, width) in [0, 1]."""
+    if isinstance(picture, torch.Tensor):
+        if picture.ndim != 3 or picture.shape[0] != 3 or not picture.is_floating_point():
+            raise DataError(
+                f"image: a {picture.dtype} tensor of shape {tuple(picture.shape)} found; "
+                "expected float, (3, height, width), in [0, 1]."
+            )
+        return picture.float()
+    if isinstance(picture, str | Path):
+        pixels = read_image(picture)
+    else:
+        pixels = np.asarray(picture.convert("RGB") if isinstance(picture, Image.Image) else picture)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise DataError(
+            f"image: a {pixels.dtype} array of shape {pixels.shape} found; expected uint8, (height, width, 3), RGB."
+        )
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
+
+
+class ImageSource(Dataset[torch.Tensor]):
+    """Pictures in a fixed order.
+
+    Args:
+        pictures: at least one.
+        view: what of them is seen.
+        batch_size: images at a time.
+        num_workers: processes that decode; 0 is this one.
+    """
+
+    def __init__(self, pictures: Sequence[Picture], view: View, batch_size: int = 32, num_workers: int = 0) -> None:
+        self.pictures, self.view = pictures, view
+        self._batch_size, self._num_workers = batch_size, num_workers
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.view(self.pictures[index])
+
+    def batches(self) -> Iterator[torch.Tensor]:
+        """(up to batch_size, 3, height, width), each image once, in order."""
+        loader: DataLoader[Any] = DataLoader(self, self._batch_size, num_workers=self._num_workers)
+        yield from loader

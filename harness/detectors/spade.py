@@ -1,0 +1,206 @@
+"""SPADE: Cohen & Hoshen, Sub-Image Anomaly Detection with Deep Pyramid Correspondences, 2020 (arXiv:2005.02357).
+
+An image is as anomalous as it is far from its nearest normal images; a pixel, as its features are far from all
+features of those images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Unpack
+
+import torch
+
+from harness.backbones import feature_layers
+from harness.detectors.base import Detector, Options, State
+from harness.detectors.embedding import rows
+from harness.detectors.features import FeatureMaps, Features
+from harness.detectors.maps import Scores, blur, upsample
+from harness.detectors.neighbours import k_nearest, nearest_in_prefixes
+from harness.detectors.stages import Stage
+from harness.detectors.workbench import Workbench
+from harness.errors import ConfigError
+
+GALLERY = "gallery."
+
+
+class SPADE(Detector):
+    """See the module.
+
+    Distances in several layers are averaged, as is common; the paper concatenates the layers' features, which is some
+    six times the work for a ResNet.
+
+    Args:
+        backbone: timm's name.
+        layers: of the feature gallery.
+        num_neighbors: K of equations 1 and 2; at most the number of training images, which is said where it is less.
+        pooled_layer: whose average is an image's own feature vector; the backbone's deepest where none is given.
+        options: see `Options`.
+    """
+
+    name = "spade"
+
+    def __init__(
+        self,
+        backbone: str = "wide_resnet50_2",
+        layers: Sequence[str] = ("layer1", "layer2", "layer3"),
+        num_neighbors: int = 50,
+        pooled_layer: str | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(backbone, layers, **options)
+        if num_neighbors < 1:
+            raise ConfigError(f"num_neighbors: found {num_neighbors}, expected at least 1.")
+        self.num_neighbors = num_neighbors
+        self.pooled_layer = pooled_layer or list(feature_layers(backbone))[-1]
+
+    def parameters(self) -> dict[str, Any]:
+        """See `Detector.parameters`."""
+        return {"num_neighbors": self.num_neighbors, "pooled_layer": self.pooled_layer}
+
+    def needed_layers(self) -> tuple[str, ...]:
+        """The gallery's, and the pooled one."""
+        return tuple(dict.fromkeys([*self.layers, self.pooled_layer]))
+
+    def fit_stage(self, group: Sequence[Detector]) -> Stage:
+        """See `Detector.fit_stage`."""
+        return Gallery(self.features("train", group), self.layers, self.pooled_layer)
+
+    def score_stage(self, role: str, group: Sequence[Detector]) -> Stage:
+        """See `Detector.score_stage`."""
+        alike = sorted({one.num_neighbors for one in group if isinstance(one, SPADE) and self._same_gallery(one)})
+        gallery = Gallery(self.features("train", group), self.layers, self.pooled_layer)
+        return SPADEScores(GalleryScores(gallery, self.features(role, group), tuple(alike)), self.num_neighbors)
+
+    def _same_gallery(self, other: SPADE) -> bool:
+        mine = (self.layers, self.pooled_layer, self.features("train", [self]).seed, self.precision)
+        return mine == (other.layers, other.pooled_layer, other.features("train", [other]).seed, other.precision)
+
+    def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
+        """See `Detector.score`."""
+        galleries = {layer: state[GALLERY + layer] for layer in self.layers}
+        k = min(self.num_neighbors, len(state["pooled"]))
+        scores = []
+        for i, own in enumerate(pool(features[self.pooled_layer])):
+            maps = {layer: features[layer][i] for layer in self.layers}
+            scores.append(_score_image(maps, own[None], galleries, state["pooled"], [k], size)[k])
+        return _stack(scores)
+
+
+def pool(maps: torch.Tensor) -> torch.Tensor:
+    """(n, channels, h, w) -> (n, channels)."""
+    return maps.mean(dim=(2, 3))
+
+
+@dataclass(frozen=True)
+class Gallery(Stage):
+    """All features of the training images.
+
+    Attributes:
+        features: of the training images.
+        layers: whose features are compared pixel by pixel.
+        pooled_layer: whose average says which images are near.
+    """
+
+    features: Features
+    layers: tuple[str, ...]
+    pooled_layer: str
+
+    title: ClassVar[str] = "gallery"
+
+    def compute(self, bench: Workbench, *inputs: Any) -> State:
+        """gallery.<layer> (n, h * w, channels) each, pooled (n, channels)."""
+        maps: FeatureMaps = inputs[0]
+        state: State = {"pooled": pool(maps[self.pooled_layer]).to(bench.device.torch)}
+        for layer in self.layers:
+            images, channels, height, width = maps[layer].shape
+            state[GALLERY + layer] = bench.memory.tensor(images, height * width, channels)
+            state[GALLERY + layer][:] = maps[layer].permute(0, 2, 3, 1).reshape(images, height * width, channels)
+        return state
+
+
+@dataclass(frozen=True)
+class GalleryScores(Stage):
+    """Scores for all numbers of neighbours in one pass: the gallery of fewer is the first part of that of more.
+
+    Attributes:
+        gallery: of the training images.
+        features: of the images to be judged.
+        numbers: of neighbours, ascending.
+    """
+
+    gallery: Gallery
+    features: Features
+    numbers: tuple[int, ...]
+
+    title: ClassVar[str] = "scores"
+
+    def compute(self, bench: Workbench, *inputs: Any) -> dict[int, Scores]:
+        """By number of neighbours, clipped to the number of training images."""
+        state, maps = inputs
+        images = len(state["pooled"])
+        numbers = sorted({min(k, images) for k in self.numbers})
+        layers = self.gallery.layers
+        galleries = {layer: state[GALLERY + layer] for layer in layers}
+        device, size = bench.device.torch, bench.images[self.features.role].view.seen
+        pooled = pool(maps[self.gallery.pooled_layer]).to(device)
+        found = []
+        for i in range(len(pooled)):
+            own = {layer: maps[layer][i].to(device) for layer in layers}
+            found.append(_score_image(own, pooled[i : i + 1], galleries, state["pooled"], numbers, size))
+            bench.at(i + 1, len(pooled))
+        return {k: _stack([one[k] for one in found]) for k in numbers}
+
+
+@dataclass(frozen=True)
+class SPADEScores(Stage):
+    """What one SPADE says."""
+
+    shared: GalleryScores
+    num_neighbors: int
+
+    title: ClassVar[str] = "scores"
+
+    def compute(self, bench: Workbench, *inputs: Any) -> Scores:
+        """Its own number of neighbours."""
+        found: dict[int, Scores] = inputs[0]
+        if self.num_neighbors in found:
+            return found[self.num_neighbors]
+        images = max(found)
+        bench.warn(f"num_neighbors: {self.num_neighbors} asked for, {images} used: there are no more training images")
+        return found[images]
+
+
+def _score_image(
+    own: FeatureMaps,
+    pooled: torch.Tensor,
+    galleries: FeatureMaps,
+    train: torch.Tensor,
+    numbers: Sequence[int],
+    size: tuple[int, int],
+) -> dict[int, Scores]:
+    """Equations 1 to 3 for one image.
+
+    Args:
+        own: layer -> (channels, h, w).
+        pooled: (1, channels).
+        galleries: layer -> (training images, h * w, channels).
+        train: (training images, channels), pooled.
+        numbers: of neighbours, ascending, none above the number of training images.
+        size: (height, width) of the map.
+    """
+    near = k_nearest(pooled, train, max(numbers))[0]
+    squared = (train[near] - pooled).square().sum(dim=1)
+    maps = {k: torch.zeros(1, *size, device=pooled.device) for k in numbers}
+    for layer, mine in own.items():
+        gallery = galleries[layer][near.to(galleries[layer].device)].to(pooled.device)
+        patches, height, width = gallery.shape[1], *mine.shape[-2:]
+        found = nearest_in_prefixes(rows(mine[None]), gallery.flatten(0, 1), [k * patches for k in numbers])
+        for k, one in zip(numbers, found, strict=True):
+            maps[k] += upsample(one.distances.reshape(1, height, width), size) / len(own)
+    return {k: Scores(squared[:k].mean()[None], blur(maps[k])) for k in numbers}
+
+
+def _stack(scores: Sequence[Scores]) -> Scores:
+    return Scores(torch.cat([one.images for one in scores]), torch.cat([one.maps for one in scores]))

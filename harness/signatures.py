@@ -1,0 +1,30 @@
+"""What a class takes, read from its source without importing it: importing Torch takes seconds, a plan should not."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+
+def init_parameters(node: ast.ClassDef) -> dict[str, Any]:
+    """The parameters of a class's `__init__` with their defaults.
+
+    A default that is no literal (an enum, say) is given as None; what only `**` takes is left out.
+    """
+    init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+    if init is None:
+        return {}
+    positional = init.args.args[1:]
+    defaults: list[ast.expr | None] = [None] * (len(positional) - len(init.args.defaults))
+    pairs = list(zip(positional, [*defaults, *init.args.defaults], strict=True))
+    pairs += list(zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True))
+    return {argument.arg: _literal(default) for argument, default in pairs}
+
+
+def _literal(node: ast.expr | None) -> Any:
+    if node is None:
+        return None
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None
