@@ -56,6 +56,30 @@ def sweep(
 
 
 @app.command()
+def run(
+    method: Annotated[str, typer.Argument(help="patchcore, padim, spade, cflow ...", show_default=False)],
+    data: Annotated[Path, typer.Option("--data", help="A folder in MVTec layout.", show_default=False)],
+    parameters: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PARAM=VALUE]...", help="The model's, such as num_neighbors=5 or layers=\\[layer2]."),
+    ] = None,
+    backbone: Annotated[str | None, typer.Option("--backbone", help="timm's name; default: the model's own.")] = None,
+    weights: Annotated[str | None, typer.Option("--weights", help="auto, pretrained, random or a path.")] = None,
+    backend: Annotated[str, typer.Option("--backend", help="native or anomalib.")] = "native",
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    output: Annotated[Path, typer.Option("--output", help="Results go to <output>/run.")] = Path("results"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Make the run again if it is done.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show what the libraries print.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Make one run without a YAML file: same records and same sheet as a sweep's."""
+    from harness import verbs
+
+    given = {"output": str(output), "weights": weights, "device": device, "backbone": backbone}
+    _guard(lambda: verbs.run(method, backend, data, given, parameters or [], fresh, verbose), debug)
+
+
+@app.command()
 def plan(
     config: Config,
     overrides: Overrides = None,

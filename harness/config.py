@@ -222,14 +222,47 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
     assert isinstance(tree, dict)
     values: dict[str, Any] = {str(key): value for key, value in tree.items()}
     values.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem))
+    return _validate(values, f"{path}: ", problems)
+
+
+def one_run(
+    method: str, backend: str, data: Path, given: Mapping[str, str | None], parameters: Sequence[str]
+) -> SweepConfig:
+    """A sweep of one point, without a file.
+
+    Args:
+        method: the model.
+        backend: whose.
+        data: a folder in MVTec layout.
+        given: top-level keys and axes with their values; None is left out.
+        parameters: `key=value`: one of the config's own keys (`seed=1`, `data.val=0`), or else the model's.
+
+    Raises:
+        ConfigError: all problems, one sentence each.
+    """
+    raw = OmegaConf.create(
+        {"name": "run", "data": {"kind": "mvtec", "root": str(data)}, "grid": [{"backend": backend, "model": method}]}
+    )
+    texts = [f"{key}={value}" for key, value in given.items() if value is not None] + list(parameters)
+    problems = _override(raw, [text if _is_own_key(text) else f"grid[0].{text}" for text in texts])
+    tree: Any = OmegaConf.to_container(raw)
+    return _validate(tree, "", problems)
+
+
+def _is_own_key(text: str) -> bool:
+    return text.partition("=")[0].partition(".")[0] in SweepConfig.model_fields
+
+
+def _validate(values: dict[str, Any], where: str, problems: list[str]) -> SweepConfig:
+    """The config, or everything that is wrong: what was before, and what the schema finds."""
     values["data"], found = _validate_data(values.get("data"))
-    problems += found
+    problems = [*problems, *found]
     try:
         config = SweepConfig.model_validate(values)
     except ValidationError as error:
         problems += [sentence(e, SweepConfig) for e in error.errors() if e["loc"][:1] != ("data",)]
     if problems:
-        raise ConfigError([f"{path}: {problem}" for problem in dict.fromkeys(problems)])
+        raise ConfigError([f"{where}{problem}" for problem in dict.fromkeys(problems)])
     return config
 
 

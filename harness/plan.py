@@ -110,7 +110,7 @@ def _usable(
     for axis in mapping:
         if axis in OWN_AXES or problems:
             continue
-        if axis in ELSEWHERE and not all(_is_own(axis, signature) for signature in found.values()):
+        if axis in ELSEWHERE and (axis not in known or any(signature.trainer for signature in found.values())):
             problems.append(f"{where}.{axis}: not an axis; {ELSEWHERE[axis]}.")
         elif axis not in known:
             near = nearest(axis, {*known, *OWN_AXES} - set(ELSEWHERE))

@@ -22,7 +22,8 @@ class RunRecord:
         weights: policy, source, file, sha256, fallback (random where weights were asked for), note.
         metrics: `<level>_<name>` -> value, None where undefined; the backend's own beside them, with its prefix.
         thresholds: image, pixel (raw scores) and what fixed them.
-        seconds: fit, test, total.
+        seconds: fit and test; total, by the clock, with measuring and writing; where runs share work, alone: what
+            this one would have taken by itself, and spent: what it added.
         device: what it ran on.
         warnings: what was done differently from what was asked.
         provenance: versions, hardware, when.

@@ -76,6 +76,8 @@ class RunSpec:
         parts = [self.model, self.backbone or "", "+".join(map(str, self.layers or ()))]
         parts += [f"{_initials(k)}{thaw(v)}" for k, v in self.params if k in self.axes]
         parts += [f"{s}px" for s in ("x".join(map(str, dict.fromkeys(self.image_size or ()))),) if s]
+        if self.backend != "anomalib":
+            parts.insert(0, self.backend)
         if self.category:
             parts.insert(0, self.category)
         return " ".join(part for part in parts if part)
@@ -86,8 +88,7 @@ def run_id(spec: RunSpec, fingerprint: str, weights_hash: str | None) -> str:
     identity = {"spec": spec.as_dict(), "data": fingerprint, "weights": weights_hash}
     digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     slug = re.sub(r"[^A-Za-z0-9._+-]+", "-", f"{spec.label()} s{spec.seed}").strip("-.")
-    prefix = "" if spec.backend == "anomalib" else f"{spec.backend}-"
-    return f"{prefix}{slug[:90]}-{digest}"
+    return f"{slug[:90]}-{digest}"
 
 
 def freeze_items(mapping: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

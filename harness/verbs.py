@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.chatter import chatter_to
-from harness.config import SweepConfig, as_yaml, load_config
+from harness.config import SweepConfig, as_yaml, load_config, one_run
 from harness.datasets.index import Progress
 from harness.errors import ConfigError, DataError, HarnessError
 from harness.prepare import PlannedRun, Prepared, check, prepare
@@ -35,8 +35,25 @@ def sweep(
     verbose: bool,
 ) -> int:
     """Run what is not done yet; 0 if all went well, 1 if a run failed, 130 if stopped."""
+    return _sweep(_load(config_file, overrides, output), limit, fresh, retry_failed, verbose)
+
+
+def run(
+    method: str,
+    backend: str,
+    data: Path,
+    given: Mapping[str, str | None],
+    parameters: Sequence[str],
+    fresh: bool,
+    verbose: bool,
+) -> int:
+    """A sweep of one point; all such share a result folder, and so a sheet."""
+    return _sweep(one_run(method, backend, data, given, parameters), None, fresh, False, verbose)
+
+
+def _sweep(config: SweepConfig, limit: int | None, fresh: bool, retry_failed: bool, verbose: bool) -> int:
     console = _console()
-    prepared = prepare(_load(config_file, overrides, output), _reading(console))
+    prepared = prepare(config, _reading(console))
     runs = _chosen(prepared, limit, fresh, retry_failed)
     console.print(_headline(prepared, len(runs)))
     tally = _run(prepared, runs, console, verbose) if runs else None
@@ -151,7 +168,7 @@ def _headline(prepared: Prepared, to_run: int) -> str:
     failed = sum(prepared.has_failed(run) for run in prepared.runs)
     merged = f" ({plan_.points} points, {plan_.collapsed} equal to another)" if plan_.collapsed else ""
     return (
-        f"{escape(prepared.config.name)}: {len(prepared.runs)} runs{merged}, {done} done"
+        f"{escape(prepared.config.name)}: {len(prepared.runs)} run{'s' * (len(prepared.runs) != 1)}{merged}, {done} done"
         + (f", {failed} failed before" if failed else "")
         + f", {to_run} to run now."
     )

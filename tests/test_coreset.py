@@ -52,7 +52,7 @@ def test_same_covering_radius_at_every_prefix_as_the_plain_loop(
     kind: str, n: int, d: int, share: float, seed: int
 ) -> None:
     x = make(kind, n, d, seed)
-    size, start = max(1, int(n * share) // 2), start_row(n, seed)
+    size, start = max(1, int(n * share) // 2), seed % n
     ours, theirs = k_center(x, size, start), plain(x, size, start)
     assert ours.rows[0] == start
     assert len(set(ours.rows.tolist())) == len(ours.rows)
@@ -72,6 +72,17 @@ def test_the_accelerators_algorithm_chooses_alike(kind: str) -> None:
     engine.extend(60)
     ours = k_center(x, 60, 7)
     np.testing.assert_allclose(engine.radii, ours.radii, rtol=1e-5)
+
+
+def test_the_start_is_a_point_not_a_place() -> None:
+    x = make("random", 500, 8, seed=0)
+    shuffled = np.random.default_rng(1).permutation(500)
+    starts = set()
+    for seed in range(5):
+        start = start_row(torch.from_numpy(x), seed)
+        assert shuffled[start_row(torch.from_numpy(x[shuffled]), seed)] == start
+        starts.add(start)
+    assert len(starts) > 2
 
 
 def test_ties_go_to_the_lowest_row() -> None:

@@ -10,8 +10,11 @@ import pytest
 import timm
 import torch
 import torchvision
+from anomalib.models.components import TimmFeatureExtractor
 from safetensors.torch import save_file
 
+from harness.backbones import feature_layers
+from harness.detectors.features import build_extractor
 from harness.errors import UnknownNameError, WeightsError
 from harness.weights import resolve as resolve_module
 from harness.weights.inject import backbone_weights, load_into
@@ -34,10 +37,11 @@ def seeded(name: str = "resnet18", seed: int = 1) -> torch.nn.Module:
     return timm.create_model(name, pretrained=False).eval()
 
 
-def built(policy: str, name: str = "resnet18", synthetic: bool = False, **options: object) -> torch.nn.Module:
+def built(
+    policy: str, name: str = "resnet18", synthetic: bool = False, seed: int = 99, **options: object
+) -> torch.nn.Module:
     """What one of anomalib's models would get."""
-    torch.manual_seed(99)
-    with backbone_weights(policy, synthetic):
+    with backbone_weights(policy, synthetic, seed):
         return timm.create_model(name, pretrained=True, **options).eval()
 
 
@@ -186,6 +190,18 @@ def test_random_means_random_and_follows_the_seed() -> None:
     assert not same(built("random"), seeded(seed=98))
 
 
+@pytest.mark.parametrize("name", ["resnet18", "cspdarknet53", "vit_tiny_patch16_224"])
+def test_random_weights_are_the_same_for_all_who_ask(name: str) -> None:
+    """Whatever a model drew before it built its backbone, and on both backends."""
+    layers = list(feature_layers(name))[1:3]
+    with backbone_weights("random", synthetic=False, seed=4):
+        torch.rand(17)
+        theirs = TimmFeatureExtractor(name, layers).feature_extractor.state_dict()
+    ours = build_extractor(name, tuple(layers), resolve("random", name, synthetic=False), seed=4).network.state_dict()
+    assert set(ours) == set(theirs)
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
 def test_the_hub_cache_is_used(tmp_path: Path) -> None:
     repository = tmp_path / "hub" / "models--timm--resnet18.a1_in1k"
     snapshot = repository / "snapshots" / ("0" * 40)
@@ -223,6 +239,6 @@ def test_load_into_leaves_the_head_alone(tmp_path: Path) -> None:
     file = save_as("bare", state, tmp_path)
     network = seeded(seed=5)
     head = network.fc.weight.clone()
-    load_into(network, "resnet18", Weights("x", "file", str(file)))
+    load_into(network, "resnet18", Weights("x", "file", str(file)), 0)
     assert torch.equal(network.fc.weight, head)
     assert torch.equal(network.conv1.weight, state["conv1.weight"])

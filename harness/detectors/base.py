@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from harness import registry
 from harness.backbones import chosen_layers
-from harness.datasets.base import Sample, Split
+from harness.datasets.base import Sample, Split, existing_dir
 from harness.detectors.cache import StageCache
 from harness.detectors.features import PRECISIONS, Extractor, FeatureMaps, Features, build_extractor
 from harness.detectors.maps import Scores
@@ -32,7 +32,7 @@ from harness.images import list_images
 from harness.metrics.evaluate import evaluate
 from harness.metrics.thresholds import Thresholds
 from harness.predictions import join
-from harness.weights.resolve import Weights, resolve
+from harness.weights.resolve import Weights, known_backbone, resolve
 
 # What a fitted detector keeps: names and tensors, all that scoring needs beside the backbone.
 State = dict[str, torch.Tensor]
@@ -111,6 +111,7 @@ class Detector(ABC):
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision: found {self.precision!r}, expected {', '.join(PRECISIONS)}.")
         self.view = View(_pair(options.get("image_size", 256)), _pair(options.get("center_crop")))
+        known_backbone(backbone)
         chosen_layers(backbone, self.layers)
         policy, allowed = options.get("weights", "auto"), options.get("allow_random", False)
         self.weights: Weights = resolve(policy, backbone, allowed)
@@ -362,6 +363,6 @@ def _contents(pictures: Sequence[Picture]) -> str:
 
 
 def _mvtec_test(root: Path) -> Sequence[Sample]:
-    from harness.datasets.mvtec import MVTecData
+    from harness.datasets.mvtec import load_tree
 
-    return MVTecData(kind="mvtec", root=str(root)).load("", root).test
+    return load_tree(existing_dir(root, "evaluate"), "").test

@@ -39,9 +39,17 @@ class Order:
     radii: Floats
 
 
-def start_row(n: int, seed: int) -> int:
-    """Where the selection begins, drawn from the seed."""
-    return int(np.random.default_rng(seed).integers(n))
+def start_row(points: torch.Tensor, seed: int) -> int:
+    """Where the selection begins: the point that lies farthest in a direction drawn from the seed.
+
+    A row number drawn from the seed would name another patch whenever the images come in another order.
+
+    Args:
+        points: (n, d).
+        seed: draws the direction.
+    """
+    direction = np.random.default_rng(seed).standard_normal(points.shape[1]).astype(np.float32)
+    return int((points @ torch.from_numpy(direction).to(points.device)).argmax())
 
 
 class KCenter:

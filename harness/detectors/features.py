@@ -14,7 +14,7 @@ from torch import nn
 from harness.backbones import feature_layers, is_transformer
 from harness.detectors.stages import Stage
 from harness.detectors.workbench import Workbench
-from harness.weights.inject import load_into
+from harness.weights.inject import answered_by
 from harness.weights.resolve import Weights
 
 # Layer name -> (images, channels, height, width), float32.
@@ -29,9 +29,12 @@ class Extractor(nn.Module):
         backbone: timm's name.
         layers: names as `harness.backbones.feature_layers` gives them.
         precision: fp32, bf16 or fp16; of the network, its features are float32 again.
+        pretrained: ask timm for pretrained weights; see `harness.weights.inject` for who answers.
     """
 
-    def __init__(self, backbone: str, layers: tuple[str, ...], precision: str = "fp32") -> None:
+    def __init__(
+        self, backbone: str, layers: tuple[str, ...], precision: str = "fp32", pretrained: bool = False
+    ) -> None:
         super().__init__()
         names = list(feature_layers(backbone))
         self._indices = sorted({names.index(layer) for layer in layers})
@@ -39,10 +42,10 @@ class Extractor(nn.Module):
         self._dtype = PRECISIONS[precision]
         self._transformer = is_transformer(backbone)
         if self._transformer:
-            self.network = timm.create_model(backbone, pretrained=False, dynamic_img_size=True)
+            self.network = timm.create_model(backbone, pretrained=pretrained, dynamic_img_size=True)
         else:
             self.network = timm.create_model(
-                backbone, pretrained=False, features_only=True, exportable=True, out_indices=self._indices
+                backbone, pretrained=pretrained, features_only=True, exportable=True, out_indices=self._indices
             )
         self.eval().requires_grad_(False)
 
@@ -74,11 +77,8 @@ def build_extractor(
         weights: resolved; with random ones, `seed` draws them.
         seed: of the initialisation.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        extractor = Extractor(backbone, layers, precision)
-    load_into(extractor.network, backbone, weights)
-    return extractor
+    with torch.random.fork_rng(devices=[]), answered_by(lambda _: weights, seed):
+        return Extractor(backbone, layers, precision, pretrained=True)
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,8 @@ class CoresetOrder(Stage):
         order, clock = _recalled(bench.recall(key))
         if order is None or len(order.rows) < largest:
             bench.saved = clock.seconds[-1]
-            selection = KCenter(bench.to_device(patches.vectors), start_row(n, self.seed), order)
+            vectors = bench.to_device(patches.vectors)
+            selection = KCenter(vectors, start_row(vectors, self.seed), order)
             for ratio, size in sizes.items():
                 found = selection.extend(size, lambda count: bench.at(count, largest))
                 if order is None or len(found.rows) > len(order.rows):

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Unpack
 
 import torch
 
-from harness.backbones import feature_layers
+from harness.backbones import chosen_layers, feature_layers
 from harness.detectors.base import Detector, Options, State
 from harness.detectors.embedding import rows
 from harness.detectors.features import FeatureMaps, Features
@@ -54,6 +54,7 @@ class SPADE(Detector):
             raise ConfigError(f"num_neighbors: found {num_neighbors}, expected at least 1.")
         self.num_neighbors = num_neighbors
         self.pooled_layer = pooled_layer or list(feature_layers(backbone))[-1]
+        chosen_layers(backbone, (self.pooled_layer,))
 
     def parameters(self) -> dict[str, Any]:
         """See `Detector.parameters`."""

@@ -1,4 +1,4 @@
-"""models_comparing.xlsx: Summary, Runs, Failures; rewritten whole, atomically."""
+"""models_comparing.xlsx: Summary, Runs, Backends (where there are two), Failures; rewritten whole, atomically."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from openpyxl.worksheet.properties import PageSetupProperties
 from openpyxl.worksheet.worksheet import Worksheet
 
 from harness.record import RunRecord
-from harness.report.table import failures_table, metric_columns, notices, runs_table, summary_table
+from harness.report.table import backends_table, failures_table, metric_columns, notices, runs_table, summary_table
 from harness.store import ResultFolder, write_atomic
 
 HEADER = PatternFill("solid", fgColor="1F3A5F")
@@ -26,7 +26,10 @@ WIDEST = 100  # characters; longer text is wrapped
 LINE_HEIGHT = 15  # points
 TALLEST = 409  # points, by the format's definition
 LONGEST = 32_000  # characters a cell may hold, by the format's definition (32,767), with some to spare
-SECONDS = ("fit_seconds", "test_seconds", "total_seconds")
+SECONDS = ("fit_seconds", "test_seconds", "alone_seconds", "total_seconds")
+# How the columns of the sheet Backends begin that hold a metric of one backend, or the difference.
+METRICS = ("image_", "pixel_")
+DIFFERENCE = " difference"
 PLAIN_NUMBERS = ("image_threshold", "pixel_threshold")
 
 
@@ -48,6 +51,16 @@ def build_workbook(records: Sequence[RunRecord]) -> bytes:
     runs, summary = runs_table(records, failed=True), summary_table(records)
     _sheet(book, "Summary", summary, metrics, notices(records), best_of=None)
     _sheet(book, "Runs", runs, metrics, [], best_of="category")
+    backends = backends_table(records)
+    if not backends.empty:
+        _sheet(
+            book,
+            "Backends",
+            backends,
+            [str(name) for name in backends if str(name).startswith(METRICS)],
+            [],
+            best_of=None,
+        )
     _sheet(book, "Failures", failures_table(records), [], [], best_of=None)
     target = io.BytesIO()
     book.save(target)
@@ -134,16 +147,20 @@ def _write(sheet: Worksheet, row: int, column: int, value: Any) -> Cell:
 
 
 def _number_format(name: str, metrics: Sequence[str]) -> str:
+    if name.endswith(DIFFERENCE):
+        return "+0.000;-0.000;0.000"
     if name in metrics or name in PLAIN_NUMBERS:
         return "0.000"
-    return "0.0" if name in SECONDS else ""
+    return "0.0" if name.endswith(SECONDS) else ""
 
 
 def _shown(value: Any, style: str) -> str:
     """As it will look, to measure its width."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return f"{value:.{len(style) - 2}f}" if style and isinstance(value, float) else str(value)
+    if not style or not isinstance(value, float):
+        return str(value)
+    return f"{value:.1f}" if style == "0.0" else f"{value:.3f}"
 
 
 def _best_cells(frame: pd.DataFrame, metrics: Sequence[str], best_of: str | None) -> set[tuple[int, str]]:
@@ -154,7 +171,7 @@ def _best_cells(frame: pd.DataFrame, metrics: Sequence[str], best_of: str | None
         if len(rows) < 2:
             continue
         for name in metrics:
-            if name in rows and rows[name].notna().any():
+            if name in rows and rows[name].notna().any() and not name.endswith(DIFFERENCE):
                 best = rows[name] == rows[name].max()
                 found |= {(int(row), name) for row in rows.index[best]}
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
@@ -67,6 +68,7 @@ def _row(record: RunRecord, axes: Sequence[str], metrics: Sequence[str]) -> dict
         **{metric: record.metrics.get(metric) for metric in metrics},
         "fit_seconds": seconds.get("fit"),
         "test_seconds": seconds.get("test"),
+        "alone_seconds": _alone(seconds),
         "total_seconds": seconds.get("total"),
         "image_threshold": record.thresholds.get("image"),
         "pixel_threshold": record.thresholds.get("pixel"),
@@ -143,6 +145,58 @@ def _on_current_data(records: Sequence[RunRecord]) -> list[RunRecord]:
         if newest[record.data["kind"], record.data["root"], record.spec["category"]][1] == record.data["fingerprint"]
         and not (record.weights.get("fallback") and repr(record.spec) in real)
     ]
+
+
+def backends_table(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """One row a pair of runs that differ in their backend only: figures of both and their difference.
+
+    Two runs are a pair if data, model, backbone, weights, layers, image size and seed are the same, and every
+    parameter that both backends know.
+    """
+    alike: dict[str, list[RunRecord]] = {}
+    for record in sorted(records, key=lambda record: str(record.spec["backend"])):
+        if record.status == "ok":
+            alike.setdefault(_apart_from_backend(record), []).append(record)
+    axes = axis_columns(records)
+    rows = []
+    for left, right in (pair for group in alike.values() for pair in itertools.combinations(group, 2)):
+        if left.spec["backend"] == right.spec["backend"] or not _same_parameters(left, right):
+            continue
+        spec, names = right.spec, (left.spec["backend"], right.spec["backend"])
+        parameters = {**left.spec["params"], **right.spec["params"]}
+        row = {
+            "category": _category(left),
+            "model": spec["model"],
+            "backbone": spec["backbone"],
+            "layers": _join(spec["layers"]),
+            **{axis: _cell(parameters.get(axis)) for axis in axes},
+            "seed": spec["seed"],
+        }
+        for metric in HEADLINE:
+            values = (left.metrics.get(metric), right.metrics.get(metric))
+            row |= {f"{metric} {name}": value for name, value in zip(names, values, strict=True)}
+            row[f"{metric} difference"] = None if values[0] is None or values[1] is None else values[1] - values[0]
+        row |= {f"{name} alone_seconds": _alone(one.seconds) for name, one in zip(names, (left, right), strict=True)}
+        rows.append(row)
+    return pd.DataFrame(rows).dropna(axis="columns", how="all") if rows else pd.DataFrame()
+
+
+def _apart_from_backend(record: RunRecord) -> str:
+    """What two runs must have in common, parameters left out: each backend has some of its own."""
+    same = ("model", "backbone", "layers", "image_size", "seed", "data_kind", "category")
+    return repr([record.data["fingerprint"], record.weights.get("sha256"), *(record.spec[key] for key in same)])
+
+
+def _same_parameters(left: RunRecord, right: RunRecord) -> bool:
+    a, b = left.spec["params"], right.spec["params"]
+    return all(a[key] == b[key] for key in a.keys() & b.keys())
+
+
+def _alone(seconds: dict[str, float]) -> float | None:
+    """What a run takes by itself, whatever it shared with others."""
+    if "alone" in seconds:
+        return seconds["alone"]
+    return seconds["fit"] + seconds["test"] if "fit" in seconds and "test" in seconds else None
 
 
 def failures_table(records: Sequence[RunRecord]) -> pd.DataFrame:

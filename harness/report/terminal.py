@@ -32,7 +32,7 @@ def best_table(records: Sequence[RunRecord]) -> Table:
     for _, row in rows.iterrows():
         parts = [_text(row[c]) for c in described if pd.notna(row[c])]
         parts += [f"{c}={_text(row[c])}" for c in parameters if pd.notna(row[c])]
-        numbers = [_text(row[c], "{:.3f}") for c in HEADLINE] + [_text(row["total_seconds"], "{:.1f}")]
+        numbers = [_text(row[c], "{:.3f}") for c in HEADLINE] + [_text(row["alone_seconds"], "{:.1f}")]
         table.add_row(escape(str(row["category"])), escape(" ".join(parts)), *numbers)
     return table
 

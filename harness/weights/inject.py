@@ -7,7 +7,7 @@ instead, so no model needs a case of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -25,24 +25,33 @@ from harness.weights.state import State, fit_state, read_state
 
 
 @contextmanager
-def backbone_weights(policy: str, synthetic: bool) -> Iterator[dict[str, Weights]]:
+def backbone_weights(policy: str, synthetic: bool, seed: int = 0) -> Iterator[dict[str, Weights]]:
     """Answer every request for pretrained weights by `policy`; gives what was used, by backbone.
 
     Args:
         policy: auto, pretrained, random or a path.
         synthetic: see `resolve`.
+        seed: of random weights.
     """
+    with answered_by(lambda backbone: resolve(policy, backbone, synthetic), seed) as used:
+        yield used
+
+
+@contextmanager
+def answered_by(find: Callable[[str], Weights], seed: int) -> Iterator[dict[str, Weights]]:
+    """Answer every request for pretrained weights by `find`, called with the backbone's name."""
     used: dict[str, Weights] = {}
 
     def for_timm(model: nn.Module, pretrained_cfg: Mapping[str, Any], **options: Any) -> None:
         name = _timm_name(pretrained_cfg)
-        used[name] = resolve(policy, name, synthetic)
-        load_into(model, name, used[name], options.get("filter_fn"))
+        used[name] = find(name)
+        load_into(model, name, used[name], seed, options.get("filter_fn"))
 
     def for_torchvision(enum: WeightsEnum, *_: Any, **__: Any) -> State:
         name = _torchvision_name(type(enum))
-        used[name] = resolve(policy, name, synthetic)
-        model = torchvision.models.get_model(name, weights=None)
+        used[name] = find(name)
+        with _seeded(seed):
+            model = torchvision.models.get_model(name, weights=None)
         state: State = model.state_dict()
         if used[name].file:
             state = fit_state(read_state(Path(str(used[name].file))), model, model, str(used[name].file))
@@ -65,16 +74,33 @@ def _replaced(holder: Any, name: str, function: Any) -> Iterator[None]:
         setattr(holder, name, original)
 
 
-def load_into(model: nn.Module, backbone: str, weights: Weights, adapt: Any = None) -> None:
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def load_into(model: nn.Module, backbone: str, weights: Weights, seed: int, adapt: Any = None) -> None:
     """Fill a timm network, which may be its feature extractor alone, from resolved weights.
+
+    Random weights too are a function of backbone and seed, and not of what a model drew before it built its backbone:
+    so all models and backends get the same ones.
 
     Raises:
         WeightsError: the file does not fit the network whole.
     """
-    if weights.file is None:
+    if weights.file is not None:
+        path = Path(weights.file)
+        model.load_state_dict(fit_state(read_state(path), model, whole_network(backbone), str(path), adapt))
         return
-    path = Path(weights.file)
-    model.load_state_dict(fit_state(read_state(path), model, whole_network(backbone), str(path), adapt))
+    with _seeded(seed):
+        drawn = timm.create_model(backbone, pretrained=False).state_dict()
+    own = model.state_dict()
+    if all(name in own and own[name].shape == value.shape for name, value in drawn.items()):
+        model.load_state_dict(drawn)
+    else:
+        model.load_state_dict(fit_state(drawn, model, whole_network(backbone), f"random weights of {backbone}", adapt))
 
 
 @cache

@@ -27,7 +27,7 @@ def exact_coreset(cls: type[Patchcore], seed: int) -> type[Patchcore]:
             embedding = torch.vstack(self.model.embedding_store)
             self.model.embedding_store.clear()
             size = coreset_size(len(embedding), self.coreset_sampling_ratio)
-            order = k_center(embedding, size, start_row(len(embedding), seed))
+            order = k_center(embedding, size, start_row(embedding, seed))
             self.model.memory_bank = embedding[torch.from_numpy(order.rows).to(embedding.device)]
 
     # It goes by anomalib's name, in checkpoints and logs too.

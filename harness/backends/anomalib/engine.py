@@ -78,7 +78,7 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Outcome:
     """
     seed_everything(spec.seed, workers=True, verbose=False)
     context.stage("building")
-    with backbone_weights(spec.weights, split.synthetic) as used:
+    with backbone_weights(spec.weights, split.synthetic, spec.seed) as used:
         model = build_model(spec)
     device = pick(context.device)
     raw = RawPredictions()
