@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.provenance import provenance
 
-NAMES = ("overhead",)
+NAMES = ("coreset", "inference", "memory", "overhead", "sweep")
 RESULTS = Path(__file__).parent / "results"
 
 

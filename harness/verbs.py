@@ -167,8 +167,9 @@ def _headline(prepared: Prepared, to_run: int) -> str:
     done = sum(prepared.is_done(run) for run in prepared.runs)
     failed = sum(prepared.has_failed(run) for run in prepared.runs)
     merged = f" ({plan_.points} points, {plan_.collapsed} equal to another)" if plan_.collapsed else ""
+    runs = "1 run" if len(prepared.runs) == 1 else f"{len(prepared.runs)} runs"
     return (
-        f"{escape(prepared.config.name)}: {len(prepared.runs)} run{'s' * (len(prepared.runs) != 1)}{merged}, {done} done"
+        f"{escape(prepared.config.name)}: {runs}{merged}, {done} done"
         + (f", {failed} failed before" if failed else "")
         + f", {to_run} to run now."
     )

@@ -100,6 +100,15 @@ def test_batch_size_and_order_do_not_matter(
         np.testing.assert_allclose(many[path][1], one_map, rtol=1e-4, atol=1e-4 * np.abs(one_map).max())
 
 
+@pytest.mark.parametrize("name", ["patchcore", "padim", "spade"])
+def test_the_order_of_training_images_does_not_matter(name: str, train: Path, test_images: list[Path]) -> None:
+    """CFlow learns in steps, in an order drawn from the seed; the others learn from all images at once."""
+    paths = list_images(train)
+    one, other = (judge(make(name).fit(order), test_images) for order in (paths, paths[::-1]))
+    np.testing.assert_allclose(one[0], other[0], rtol=1e-4)
+    np.testing.assert_allclose(one[1], other[1], rtol=1e-4, atol=1e-4 * np.abs(one[1]).max())
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_saved_and_loaded_scores_the_same(
     name: str, train: Path, test_images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -234,7 +243,9 @@ def test_weights_are_never_random_unasked() -> None:
 
 
 def test_fewer_images_than_neighbours_is_said(train: Path, test_images: list[Path]) -> None:
-    few, all_ = make("spade", num_neighbors=50).fit(train), make("spade", num_neighbors=8).fit(train)
+    with pytest.warns(UserWarning, match="50 asked for, 8 used"):
+        few = make("spade", num_neighbors=50).fit(train)
+    all_ = make("spade", num_neighbors=8).fit(train)
     assert few.predict(test_images[0]).score == all_.predict(test_images[0]).score
 
 

@@ -7,9 +7,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import timm
 import yaml
+from safetensors.torch import save_file
 
 from harness.config import load_config
+from harness.datasets.toy_images import write_toy
 from tests.conftest import ROOT, Cli
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -51,7 +54,7 @@ def test_every_config_says_how_to_run_it_and_plans(cli: Cli, config: Path) -> No
 
 
 def test_named_configs_are_there() -> None:
-    assert {path.stem for path in CONFIGS} >= {"patchcore", "padim", "cflow", "compare", "smoke"}
+    assert {path.stem for path in CONFIGS} >= {"patchcore", "padim", "spade", "cflow", "compare", "smoke"}
 
 
 def test_readme_names_only_commands_and_files_that_exist(cli: Cli) -> None:
@@ -75,6 +78,19 @@ def test_readme_configs_are_valid(tmp_path: Path) -> None:
         file = tmp_path / f"readme{number}.yaml"
         file.write_text(block)
         load_config(file)
+
+
+def test_readme_python_runs(tmp_path: Path) -> None:
+    """As it stands there, in a folder with such data and weights, without a network."""
+    write_toy(tmp_path / "datasets", categories=["plate"], size=64, train=6, good=2, bad=1)
+    (tmp_path / "datasets" / "plate").rename(tmp_path / "datasets" / "bottle")
+    (tmp_path / "part.png").write_bytes(next((tmp_path / "datasets/bottle/test/good").iterdir()).read_bytes())
+    (tmp_path / "weights").mkdir()
+    save_file(timm.create_model("resnet18").state_dict(), tmp_path / "weights" / "resnet18.safetensors")
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(blocks) == 1
+    exec(compile(blocks[0], "README.md", "exec"), {})
+    assert (tmp_path / "bottle.safetensors").is_file()
 
 
 def test_picture_in_readme_is_there() -> None:

@@ -176,7 +176,8 @@ class Detector(ABC):
         """
         pictures = _pictures(images)
         with Reporter(self._options.get("progress", True), self.name) as reporter:
-            bench = self.workbench({"train": pictures}, reporter.say, _contents(pictures))
+            known = _contents(pictures) if self._options.get("cache") is not None else ""
+            bench = self.workbench({"train": pictures}, reporter.say, known)
             root = self.fit_stage([self])
             stages = Stages([root], bench)
             self.state = {name: tensor.clone() for name, tensor in stages.value(root).items()}
@@ -221,7 +222,7 @@ class Detector(ABC):
         target = Path(path)
         tensors = {name: tensor.contiguous().cpu() for name, tensor in self._fitted().items()}
         network = self._ready_extractor().network.state_dict()
-        tensors |= {BACKBONE + name: tensor.detach().cpu().clone() for name, tensor in network.items()}
+        tensors |= {BACKBONE + name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.items()}
         about = {
             "format": FORMAT,
             "detector": self.name,

@@ -17,9 +17,12 @@ from harness.errors import PredictionsError
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+Room = Callable[[int, int], torch.Tensor]
 
+LARGEST = 1e36  # squared distance; NaN is not below it either
 LEADING_AXES = 32  # coordinates that distances are bounded in
 FIRST_AXES = 8  # of them, for the first bound
+ROWS = 65536  # at a time, where all are gone through
 BASIS_ROWS = 8192  # rows that the axes are estimated from; any orthonormal axes give right bounds
 SLICE = 2048  # selections between two calls of `progress`
 FOLLOWED = 128  # about one point in this many is followed exactly
@@ -60,13 +63,15 @@ class KCenter:
             cpu, Torch for an accelerator.
         start: row of the first center.
         known: an earlier selection from the same points and start, to go on from.
+        room: makes uninitialised float32 tensors on the cpu, for what is as long as the points.
 
     Raises:
         PredictionsError: a point is NaN or infinite, or so large that its square overflows.
     """
 
-    def __init__(self, points: torch.Tensor, start: int, known: Order | None = None) -> None:
-        self._engine: _Compiled | _Torch = (_Compiled if points.device.type == "cpu" else _Torch)(points, start)
+    def __init__(self, points: torch.Tensor, start: int, known: Order | None = None, room: Room = torch.empty) -> None:
+        on_cpu = points.device.type == "cpu"
+        self._engine: _Compiled | _Torch = _Compiled(points, start, room) if on_cpu else _Torch(points, start)
         if known is not None and len(known.rows) and known.rows[0] == start:
             self._engine.adopt(known)
 
@@ -103,7 +108,7 @@ def k_center(points: torch.Tensor | Floats, size: int, start: int = 0) -> Order:
 class _Compiled:
     """On the cpu; see coreset_cpu.py."""
 
-    def __init__(self, points: torch.Tensor, start: int) -> None:
+    def __init__(self, points: torch.Tensor, start: int, room: Room) -> None:
         import numba
 
         from harness.detectors import coreset_cpu
@@ -114,14 +119,14 @@ class _Compiled:
         self.n = len(self._x)
         self.rows = np.zeros(0, np.int64)
         self.radii = np.zeros(0, np.float32)
-        self._bound = np.empty(self.n, np.float32)
+        self._bound = np.empty(self.n, np.float64)
         self._seen = np.ones(self.n, np.int32)
         coreset_cpu.distances_to(self._x, start, self._bound)
-        if not np.isfinite(self._bound).all():
+        if not self._bound.max() < LARGEST:
             raise _not_finite(points)
-        self._axes, reach = _leading_axes(self._x)
+        self._axes, reach = _leading_axes(self._x, room)
         # What rounding can do to a coordinate grows with the length of the rows.
-        self._slack = np.float32(4e-6 * reach)
+        self._slack = 4e-6 * reach
         self._centers = np.zeros((self._axes.shape[1], 0), np.float32)
         self.count = 0
         self.reserve(1)
@@ -171,7 +176,7 @@ class _Torch:
         self._x = points.float()
         self.n = len(points)
         self._nearest = (self._x - self._x[start]).square_().sum(1)
-        if not bool(torch.isfinite(self._nearest).all()):
+        if not bool(self._nearest.max() < LARGEST):
             raise _not_finite(points)
         self.rows = np.array([start], np.int64)
         self.radii = np.array([np.inf], np.float32)
@@ -206,7 +211,7 @@ class _Torch:
         self.count += distinct
 
 
-def _leading_axes(x: Floats) -> tuple[Floats, float]:
+def _leading_axes(x: Floats, room: Room) -> tuple[Floats, float]:
     """Coordinates (n, q) in orthonormal axes that hold most of the variance, and the longest row about the mean."""
     sample = x[:: max(1, len(x) // BASIS_ROWS)][:BASIS_ROWS]
     mean = sample.mean(axis=0)
@@ -221,8 +226,10 @@ def _leading_axes(x: Floats) -> tuple[Floats, float]:
     projected = unit @ basis
     _, rotation = np.linalg.eigh(projected.T @ projected)
     basis = np.ascontiguousarray((basis @ rotation[:, ::-1]).astype(np.float32))
-    coordinates = np.ascontiguousarray(x @ basis)
-    coordinates -= mean @ basis
+    coordinates: Floats = room(len(x), width).numpy()
+    for first in range(0, len(x), ROWS):
+        np.matmul(x[first : first + ROWS], basis, out=coordinates[first : first + ROWS])
+        coordinates[first : first + ROWS] -= mean @ basis
     # Rows of the whole set may be longer than those of the sample: the length of a coordinate row bounds what matters.
     reach = scale * float(np.linalg.norm(unit, axis=1).max()) + float(max(coordinates.max(), -coordinates.min()))
     return coordinates, reach + float(np.linalg.norm(mean))

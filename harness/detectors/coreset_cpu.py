@@ -15,13 +15,15 @@ not decide. What is chosen depends on none of this: bounds only decide what is *
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit, prange
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 # Sums may be reordered, so that they use vector instructions; NaN and infinity keep their meaning.
@@ -29,28 +31,46 @@ FAST = {"reassoc", "contract", "nsz", "arcp"}
 BLOCK = 64  # centers that are looked at together
 CHUNK = 64  # points that a thread takes at a time
 SAMPLE = 4096  # points that the threshold is chosen from
-SMALLEST = np.float32(1e-45)
-STEP = np.float32(0.98)  # the threshold is at most this share of the maximum (squared distances)
+SMALLEST = 1e-300
+STEP = 0.98  # the threshold is at most this share of the maximum (squared distances)
 
 
-@njit(fastmath=FAST, cache=True)
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _compiled(**options: Any) -> Callable[[Function], Function]:
+    """numba.njit, kept on disk where there is a place for it: compiling takes some seconds."""
+
+    def decorate(function: Function) -> Function:
+        compiled: Function
+        try:
+            compiled = njit(cache=True, **options)(function)
+        except RuntimeError:
+            # Neither the package's folder nor the user's own can be written to.
+            compiled = njit(**options)(function)
+        return compiled
+
+    return decorate
+
+
+@_compiled(fastmath=FAST)
 def _squared(x: Floats, a: int, b: int) -> Any:
-    """Squared distance of rows a and b."""
-    total = np.float32(0)
+    """Squared distance of rows a and b, in double precision: which of two points is farther must not be rounding's."""
+    total = 0.0
     for k in range(x.shape[1]):
-        difference = x[a, k] - x[b, k]
+        difference = np.float64(x[a, k]) - np.float64(x[b, k])
         total += difference * difference
     return total
 
 
-@njit(parallel=True, cache=True)
-def distances_to(x: Floats, row: int, bound: Floats) -> None:
+@_compiled(parallel=True)
+def distances_to(x: Floats, row: int, bound: Doubles) -> None:
     """Fill `bound` with the squared distances of all rows to one."""
     for i in prange(x.shape[0]):
         bound[i] = _squared(x, i, row)
 
 
-@njit(fastmath=FAST, cache=True)
+@_compiled(fastmath=FAST)
 def _look_again(
     i: int,
     x: Floats,
@@ -58,7 +78,7 @@ def _look_again(
     centers: Floats,
     order: Ints,
     first_axes: int,
-    bound: Floats,
+    bound: Doubles,
     seen: npt.NDArray[np.int32],
     count: int,
     threshold: Any,
@@ -100,7 +120,7 @@ def _look_again(
     seen[i] = j
 
 
-@njit(parallel=True, fastmath=FAST, cache=True)
+@_compiled(parallel=True, fastmath=FAST)
 def _look_at(
     ids: Ints,
     number: int,
@@ -109,7 +129,7 @@ def _look_at(
     centers: Floats,
     order: Ints,
     first_axes: int,
-    bound: Floats,
+    bound: Doubles,
     seen: npt.NDArray[np.int32],
     count: int,
     threshold: Any,
@@ -124,17 +144,17 @@ def _look_at(
             )  # fmt: skip
 
 
-@njit(cache=True)
-def _next_threshold(bound: Floats, wanted: int) -> Any:
+@_compiled()
+def _next_threshold(bound: Doubles, wanted: int) -> Any:
     """A squared distance that about `wanted` bounds reach, below the largest bound; negative when all are 0."""
     n = bound.shape[0]
-    largest = np.float32(0)
+    largest = 0.0
     for i in range(n):
         largest = max(largest, bound[i])
     if largest <= 0:
-        return np.float32(-1)
+        return -1.0
     size = min(SAMPLE, n)
-    sample = np.empty(size, np.float32)
+    sample = np.empty(size, np.float64)
     for k in range(size):
         sample[k] = bound[k * (n // size)]
     sample.sort()
@@ -143,8 +163,8 @@ def _next_threshold(bound: Floats, wanted: int) -> Any:
     return max(min(sample[size - above], STEP * largest), SMALLEST)
 
 
-@njit(cache=True)
-def _above(bound: Floats, threshold: Any, ids: Ints) -> int:
+@_compiled()
+def _above(bound: Doubles, threshold: Any, ids: Ints) -> int:
     """Put the points whose bound reaches the threshold into `ids`, ascending; gives how many."""
     number = 0
     for i in range(bound.shape[0]):
@@ -154,8 +174,8 @@ def _above(bound: Floats, threshold: Any, ids: Ints) -> int:
     return number
 
 
-@njit(cache=True)
-def _keep(ids: Ints, number: int, bound: Floats, threshold: Any) -> int:
+@_compiled()
+def _keep(ids: Ints, number: int, bound: Doubles, threshold: Any) -> int:
     """Keep those of `ids` that still reach the threshold, in their order; gives how many."""
     kept = 0
     for a in range(number):
@@ -165,8 +185,8 @@ def _keep(ids: Ints, number: int, bound: Floats, threshold: Any) -> int:
     return kept
 
 
-@njit(cache=True)
-def _farthest(ids: Ints, number: int, bound: Floats) -> Any:
+@_compiled()
+def _farthest(ids: Ints, number: int, bound: Doubles) -> Any:
     """The point with the largest bound, of several the lowest."""
     chosen = ids[0]
     for a in range(1, number):
@@ -175,9 +195,9 @@ def _farthest(ids: Ints, number: int, bound: Floats) -> Any:
     return chosen
 
 
-@njit(fastmath=FAST, cache=True)
+@_compiled(fastmath=FAST)
 def _follow(
-    ids: Ints, number: int, x: Floats, axes: Floats, first_axes: int, bound: Floats, chosen: int, slack: Any
+    ids: Ints, number: int, x: Floats, axes: Floats, first_axes: int, bound: Doubles, chosen: int, slack: Any
 ) -> None:
     """Compare the points in `ids` with a center just chosen."""
     for a in range(number):
@@ -190,7 +210,7 @@ def _follow(
             bound[i] = min(bound[i], _squared(x, i, chosen))
 
 
-@njit(fastmath=FAST, cache=True)
+@_compiled(fastmath=FAST)
 def extend(
     x: Floats,
     axes: Floats,
@@ -198,7 +218,7 @@ def extend(
     first_axes: int,
     order: Ints,
     radii: Floats,
-    bound: Floats,
+    bound: Doubles,
     seen: npt.NDArray[np.int32],
     count: int,
     until: int,

@@ -19,6 +19,7 @@ from harness.weights.resolve import Weights
 
 # Layer name -> (images, channels, height, width), float32.
 FeatureMaps = Mapping[str, torch.Tensor]
+CPU_IMAGES = 8  # at a time on the cpu: more no longer fit its caches, and take up to twice as long an image
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -42,15 +43,21 @@ class Extractor(nn.Module):
         self._dtype = PRECISIONS[precision]
         self._transformer = is_transformer(backbone)
         if self._transformer:
-            self.network = timm.create_model(backbone, pretrained=pretrained, dynamic_img_size=True)
+            try:
+                self.network = timm.create_model(backbone, pretrained=pretrained, dynamic_img_size=True)
+            except TypeError:
+                # A family that only takes images of its own size.
+                self.network = timm.create_model(backbone, pretrained=pretrained)
         else:
             self.network = timm.create_model(
                 backbone, pretrained=pretrained, features_only=True, exportable=True, out_indices=self._indices
             )
-        self.eval().requires_grad_(False)
+        # Convolutions are up to twice as fast so; what they compute is the same up to rounding.
+        self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """(n, 3, height, width) -> layer -> (n, channels, height / stride, width / stride)."""
+        images = images.contiguous(memory_format=torch.channels_last)
         with torch.no_grad(), torch.autocast(images.device.type, self._dtype, enabled=self._dtype is not None):
             if self._transformer:
                 # The final norm brings blocks to one scale, as anomalib has it for vision transformers.
@@ -132,11 +139,13 @@ class Features(Stage):
         extractor.to(bench.device.torch)
         maps: dict[str, torch.Tensor] = {}
         done = 0
-        for batch in images.batches():
-            for layer, values in extractor(batch.to(bench.device.torch)).items():
-                if layer not in maps:
-                    maps[layer] = bench.memory.tensor(len(images), *values.shape[1:])
-                maps[layer][done : done + len(values)] = values
-            done += len(batch)
-            bench.at(done, len(images))
+        device = bench.device.torch
+        for loaded in images.batches():
+            for batch in torch.split(loaded, CPU_IMAGES) if device.type == "cpu" else [loaded]:
+                for layer, values in extractor(batch.to(device)).items():
+                    if layer not in maps:
+                        maps[layer] = bench.memory.tensor(len(images), *values.shape[1:])
+                    maps[layer][done : done + len(values)] = values
+                done += len(batch)
+                bench.at(done, len(images))
         return maps

@@ -18,6 +18,7 @@ import torch
 
 from harness.errors import MemoryLimitError
 
+FOR_ARRAYS = 0.75
 ALWAYS = 2**20  # bytes; smaller arrays are not worth a file
 
 
@@ -30,12 +31,13 @@ class Memory:
     """Hands out arrays.
 
     Args:
-        limit: bytes that arrays may take together in memory; None for half of what is free.
+        limit: bytes that features may take in memory; None for half of what is free. Arrays get most of it; the rest
+            is for what stages need beside them.
         folder: where files go that stand for the rest; made when the first is needed.
     """
 
     def __init__(self, limit: int | None, folder: Path | None = None) -> None:
-        self.limit = default_limit() if limit is None else limit
+        self.limit = int(FOR_ARRAYS * (default_limit() if limit is None else limit))
         self.used = 0
         self.spilled = 0
         self._folder = folder
@@ -67,8 +69,8 @@ class Memory:
         free = shutil.disk_usage(folder).free
         if size > free:
             raise MemoryLimitError(
-                f"memory_limit: {size / 2**30:.1f} GB of features exceed the {self.limit / 2**30:.1f} GB allowed, and "
-                f"{folder} has {free / 2**30:.1f} GB free for a file; expected room for them in memory or on disk."
+                f"memory_limit: {size / 2**30:.1f} GB of features found, {self.limit / 2**30:.1f} GB allowed here, "
+                f"{free / 2**30:.1f} GB free for a file in {folder}; expected room in one of them."
             )
         handle, name = tempfile.mkstemp(dir=folder, prefix="features-", suffix=".f32")
         try:

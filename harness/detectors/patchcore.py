@@ -127,7 +127,7 @@ class CoresetOrder(Stage):
         if order is None or len(order.rows) < largest:
             bench.saved = clock.seconds[-1]
             vectors = bench.to_device(patches.vectors)
-            selection = KCenter(vectors, start_row(vectors, self.seed), order)
+            selection = KCenter(vectors, start_row(vectors, self.seed), order, bench.memory.tensor)
             for ratio, size in sizes.items():
                 found = selection.extend(size, lambda count: bench.at(count, largest))
                 if order is None or len(found.rows) > len(order.rows):
@@ -200,7 +200,9 @@ class Bank(Stage):
     def compute(self, bench: Workbench, *inputs: Any) -> tuple[torch.Tensor, dict[float, int]]:
         """(m, d), and the size for each ratio."""
         (order, sizes), patches = inputs
-        return bench.to_device(patches.vectors[torch.from_numpy(order.rows)]), sizes
+        bank = bench.memory.tensor(len(order.rows), patches.vectors.shape[1])
+        torch.index_select(patches.vectors, 0, torch.from_numpy(order.rows), out=bank)
+        return bench.to_device(bank), sizes
 
     def uses(self, part: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
         """A part is a ratio."""

@@ -6,18 +6,22 @@ features of those images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Unpack
+from pathlib import Path
+from typing import Any, ClassVar, Self, Unpack
 
 import torch
 
 from harness.backbones import chosen_layers, feature_layers
+from harness.datasets.base import Split
 from harness.detectors.base import Detector, Options, State
 from harness.detectors.embedding import rows
 from harness.detectors.features import FeatureMaps, Features
 from harness.detectors.maps import Scores, blur, upsample
 from harness.detectors.neighbours import k_nearest, nearest_in_prefixes
+from harness.detectors.sources import Picture
 from harness.detectors.stages import Stage
 from harness.detectors.workbench import Workbench
 from harness.errors import ConfigError
@@ -73,6 +77,14 @@ class SPADE(Detector):
         alike = sorted({one.num_neighbors for one in group if isinstance(one, SPADE) and self._same_gallery(one)})
         gallery = Gallery(self.features("train", group), self.layers, self.pooled_layer)
         return SPADEScores(GalleryScores(gallery, self.features(role, group), tuple(alike)), self.num_neighbors)
+
+    def fit(self, images: str | Path | Split | Iterable[Picture]) -> Self:
+        """See `Detector.fit`. Warns where there are fewer images than neighbours are asked for."""
+        super().fit(images)
+        number = len(self._fitted()["pooled"])
+        if number < self.num_neighbors:
+            warnings.warn(_too_few(self.num_neighbors, number), stacklevel=2)
+        return self
 
     def _same_gallery(self, other: SPADE) -> bool:
         mine = (self.layers, self.pooled_layer, self.features("train", [self]).seed, self.precision)
@@ -169,8 +181,12 @@ class SPADEScores(Stage):
         if self.num_neighbors in found:
             return found[self.num_neighbors]
         images = max(found)
-        bench.warn(f"num_neighbors: {self.num_neighbors} asked for, {images} used: there are no more training images")
+        bench.warn(_too_few(self.num_neighbors, images))
         return found[images]
+
+
+def _too_few(asked: int, images: int) -> str:
+    return f"num_neighbors: {asked} asked for, {images} used: there are no more training images"
 
 
 def _score_image(
