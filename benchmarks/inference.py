@@ -23,9 +23,9 @@ def measure(quick: bool) -> dict[str, Any]:
     pictures = training_images()
     ours = PatchCore("mobilenetv2_100", LAYERS, coreset_sampling_ratio=1.0, weights=str(MOBILENET), progress=False)
     ours.fit(pictures[:5])
-    all_patches = ours._fitted()["bank"]
+    all_patches = ours.fitted()["bank"]
     theirs = PatchcoreModel(list(LAYERS), "mobilenetv2_100", pre_trained=False).eval()
-    theirs.feature_extractor.feature_extractor.load_state_dict(ours._ready_extractor().network.state_dict())
+    theirs.feature_extractor.feature_extractor.load_state_dict(ours.extractor().network.state_dict())
     rows = []
     for size in BANKS:
         bank = tiled(all_patches, size)

@@ -243,8 +243,11 @@ def one_run(
     raw = OmegaConf.create(
         {"name": "run", "data": {"kind": "mvtec", "root": str(data)}, "grid": [{"backend": backend, "model": method}]}
     )
-    texts = [f"{key}={value}" for key, value in given.items() if value is not None] + list(parameters)
-    problems = _override(raw, [text if _is_own_key(text) else f"grid[0].{text}" for text in texts])
+    for key, value in given.items():
+        if value is not None:
+            # As it is given: a path is no YAML.
+            OmegaConf.update(raw, key if _is_own_key(key) else f"grid[0].{key}", value, force_add=True)
+    problems = _override(raw, [text if _is_own_key(text) else f"grid[0].{text}" for text in parameters])
     tree: Any = OmegaConf.to_container(raw)
     return _validate(tree, "", problems)
 

@@ -123,13 +123,7 @@ class _Sweep:
         clock = _Clock()
         try:
             for answer in backend(group[0].spec.backend).run([r.spec for r in group], group[0].split, context):
-                run = unanswered[answer.spec]
-                if isinstance(answer, Failure):
-                    self._fail(run, answer.error, clock)
-                else:
-                    self._succeed(run, answer, clock)
-                # Only now: what raises while a run is measured or written is that run's failure.
-                del unanswered[answer.spec]
+                self._record(unanswered.pop(answer.spec), answer, clock)
                 self._interrupt.check()
                 clock = _Clock()
         except StoreError:
@@ -141,6 +135,18 @@ class _Sweep:
                 self._fail(run, error, clock)
         finally:
             self._folder.clear_work(run.run_id for run in group)
+
+    def _record(self, run: PlannedRun, answer: Outcome | Failure, clock: _Clock) -> None:
+        """What raises while a run is measured or written is that run's failure, and not its group's."""
+        try:
+            if isinstance(answer, Failure):
+                self._fail(run, answer.error, clock)
+            else:
+                self._succeed(run, answer, clock)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001
+            self._fail(run, error, clock)
 
     def _succeed(self, run: PlannedRun, outcome: Outcome, clock: _Clock) -> None:
         """Measure, write what a person looks at, and put the run in place in one step."""

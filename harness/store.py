@@ -51,6 +51,22 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         raise StoreError(f"{path}: can't be written ({error.strerror}).") from error
 
 
+def make_folder(folder: Path, what: str) -> None:
+    """Make a folder if it is not there, and see that it can be written to.
+
+    Raises:
+        StoreError: it can't.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StoreError(
+            f"{what}: can't write to {folder.absolute()} ({error.strerror}); expected a folder that may be written to."
+        ) from error
+
+
 class ResultFolder:
     """One sweep's results.
 

@@ -17,7 +17,7 @@ from harness.config import SweepConfig, as_yaml, load_config, one_run
 from harness.datasets.index import Progress
 from harness.errors import ConfigError, DataError, HarnessError
 from harness.prepare import PlannedRun, Prepared, check, prepare
-from harness.store import write_atomic
+from harness.store import make_folder, write_atomic
 
 if TYPE_CHECKING:
     from harness.execute import Tally
@@ -135,6 +135,8 @@ def _run(prepared: Prepared, runs: Sequence[PlannedRun], console: Console, verbo
         try:
             with chatter_to(said, verbose):
                 check(runs, prepared.config.device)
+            if prepared.config.cache is not None:
+                make_folder(Path(prepared.config.cache), "cache")
         except HarnessError:
             prepared.discard_made_data()
             raise

@@ -9,15 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
+from safetensors.torch import save_file
+from timm.models import vision_transformer
+from torch.utils.data import Dataset
 
 from harness import registry
 from harness.detectors import SPADE, CFlow, Detector, PaDiM, PatchCore, load
 from harness.detectors.base import State
+from harness.detectors.features import build_extractor
 from harness.detectors.maps import Scores, blur, upsample
+from harness.detectors.sources import View
 from harness.errors import ConfigError, DataError, HarnessError, NotFittedError, UnknownNameError, WeightsError
-from harness.images import list_images
+from harness.images import list_images, read_image
+from harness.weights.inject import backbone_weights
+from harness.weights.resolve import Weights
 from tests.conftest import HAZELNUT, MOBILENET, real_data
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -66,9 +74,12 @@ def test_same_seed_same_scores_bit_for_bit(name: str, train: Path, test_images: 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_another_seed_is_another_model(name: str, train: Path, test_images: list[Path]) -> None:
-    scores = [judge(make(name, seed=seed).fit(train), test_images[:1])[0] for seed in (0, 1)]
-    assert scores[0] != scores[1]
+def test_another_seed_is_another_model(name: str, train: Path, test_images: list[Path], tmp_path: Path) -> None:
+    """With weights from a file, which no seed changes; SPADE draws nothing."""
+    file = tmp_path / "resnet18.safetensors"
+    save_file(timm.create_model("resnet18").state_dict(), file)
+    scores = [judge(make(name, seed=seed, weights=str(file)).fit(train), test_images)[0].tolist() for seed in (0, 1)]
+    assert (scores[0] == scores[1]) == (name == "spade")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -188,6 +199,9 @@ def test_evaluate_gives_the_sheets_metrics(name: str, train: Path, toy_tree: Pat
         (lambda: make("padim", layers=["layer8"]), "no layer 'layer8'"),
         (lambda: make("padim", backbone="resnet19"), "resnet19"),
         (lambda: make("padim", image_size=[64]), "expected pixels"),
+        (lambda: make("padim", center_crop=80), "expected at most the image size"),
+        (lambda: make("padim", n_features=True), "expected a whole number"),
+        (lambda: make("cflow", lr="fast"), "lr: found 'fast'"),
         (lambda: make("padim", device="cuda:77"), "cuda:77"),
     ],
 )  # fmt: skip
@@ -217,6 +231,60 @@ def test_bad_images_are_named(tmp_path: Path, train: Path) -> None:
         detector.fit([np.zeros((8, 8, 3))])  # type: ignore[list-item]
     with pytest.raises(DataError, match="needs at least 2"):
         detector.fit(list_images(train)[:1])
+
+
+def test_a_data_set_of_pairs_will_do(train: Path, test_images: list[Path]) -> None:
+    class Pairs(Dataset[tuple[torch.Tensor, int]]):
+        def __len__(self) -> int:
+            return len(paths)
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+            pixels = torch.from_numpy(read_image(paths[index]).copy())
+            return pixels.permute(2, 0, 1).float() / 255, 0
+
+    paths = list_images(train)
+    pairs = make("padim").fit(Pairs()[i] for i in range(len(paths)))  # type: ignore[arg-type]
+    assert pairs.predict(test_images[0]).score == make("padim").fit(train).predict(test_images[0]).score
+
+
+def test_a_missing_file_is_named_with_a_cache_too(train: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.png"):
+        make("padim", cache=tmp_path / "cache").fit([*list_images(train), tmp_path / "gone.png"])
+
+
+def test_what_was_learnt_before_is_forgotten(train: Path, test_images: list[Path]) -> None:
+    model = make("cflow").fit(list_images(train)[:4])
+    model.predict(test_images[0])
+    assert model.fit(train).predict(test_images[0]).score == make("cflow").fit(train).predict(test_images[0]).score
+
+
+def test_generators_are_left_as_they_were(train: Path, test_images: list[Path]) -> None:
+    torch.manual_seed(3)
+    np.random.seed(3)
+    expected = (torch.rand(1).item(), np.random.rand())
+    for name in NAMES:
+        torch.manual_seed(3)
+        np.random.seed(3)
+        make(name).fit(train).predict(test_images[0])
+        assert (torch.rand(1).item(), np.random.rand()) == expected, name
+
+
+def test_a_transformer_says_the_same_whoever_was_imported_before(test_images: list[Path]) -> None:
+    """anomalib changes how timm resizes position embeddings, for the whole process."""
+    from anomalib.models.components import TimmFeatureExtractor
+
+    def features() -> torch.Tensor:
+        extractor = build_extractor("vit_tiny_patch16_224", ("blocks.1",), Weights("random", "random"), seed=0)
+        return extractor(torch.stack([View((96, 64))(test_images[0])]))["blocks.1"]
+
+    original = vision_transformer.resample_abs_pos_embed
+    before = features()
+    assert vision_transformer.resample_abs_pos_embed is original
+    with backbone_weights("random", synthetic=True):
+        theirs = TimmFeatureExtractor("vit_tiny_patch16_224", ["blocks.1"])
+    assert torch.equal(features(), before)
+    found = theirs(torch.stack([View((96, 64))(test_images[0])]))["blocks.1"]
+    np.testing.assert_allclose(found.detach(), before, rtol=1e-3, atol=1e-4)
 
 
 def test_nothing_learnt_nothing_scored(test_images: list[Path], tmp_path: Path) -> None:
@@ -304,8 +372,8 @@ def test_patchcore_agrees_with_anomalib_given_the_same_coreset(both: dict[str, A
         )
         ours.fit(both["train"])
         theirs = PatchcoreModel(list(ours.layers), ours.backbone, pre_trained=False, num_neighbors=k).eval()
-        theirs.feature_extractor.feature_extractor.load_state_dict(ours._ready_extractor().network.state_dict())
-        state: State = ours._fitted()
+        theirs.feature_extractor.feature_extractor.load_state_dict(ours.extractor().network.state_dict())
+        state: State = ours.fitted()
         theirs.memory_bank = state["bank"]
         batch = images_of(both["test"][:6], ours)
         with torch.no_grad():
@@ -320,8 +388,8 @@ def test_padim_agrees_with_anomalib_given_the_same_channels(both: dict[str, Any]
 
     ours = PaDiM(**both["arguments"], n_features=40, progress=False, device="cpu").fit(both["train"])
     theirs = PadimModel(ours.backbone, list(ours.layers), pre_trained=False, n_features=40)
-    theirs.feature_extractor.feature_extractor.load_state_dict(ours._ready_extractor().network.state_dict())
-    theirs.idx = ours._fitted()["channels"]
+    theirs.feature_extractor.feature_extractor.load_state_dict(ours.extractor().network.state_dict())
+    theirs.idx = ours.fitted()["channels"]
     with torch.no_grad():
         theirs.train()
         theirs.feature_extractor.eval()
@@ -385,7 +453,7 @@ def test_cflow_learns(train: Path, test_images: list[Path]) -> None:
     """More epochs make the training images likelier."""
 
     def largest(epochs: int) -> float:
-        state = make("cflow", max_epochs=epochs).fit(train)._fitted()
+        state = make("cflow", max_epochs=epochs).fit(train).fitted()
         return float(state["largest.layer2"])
 
     assert isinstance(make("cflow"), CFlow)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from openpyxl import load_workbook
@@ -127,6 +128,25 @@ def test_what_raises_while_a_run_is_written_is_its_failure(
     assert result.exit_code == 1
     assert {row["error"] for row in rows("Failures")} == {"OSError"}
     assert len(rows("Failures")) == 4
+
+
+def test_a_run_that_can_not_be_written_leaves_its_group_alone(
+    cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness import execute
+
+    original, written = execute.write_heatmaps, []
+
+    def second_fails(*arguments: Any) -> None:
+        written.append(1)
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        original(*arguments)
+
+    monkeypatch.setattr(execute, "write_heatmaps", second_fails)
+    assert cli("sweep", config).exit_code == 1
+    assert len(rows("Failures")) == 1
+    assert len(written) == 4
 
 
 def test_stray_files_among_the_runs_are_left_alone(cli: Cli, config: Path) -> None:

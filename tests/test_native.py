@@ -7,10 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,15 +20,16 @@ from harness.backends.native import NativeBackend
 from harness.backends.native import group as native_group
 from harness.config import load_config, one_run
 from harness.datasets.base import Split
-from harness.detectors import load
+from harness.detectors import load, neighbours
 from harness.detectors.cache import StageCache
 from harness.detectors.features import Extractor
 from harness.detectors.memory import Memory
 from harness.detectors.sources import ImageSource
-from harness.detectors.stages import Stage, Stages
-from harness.devices import pick
+from harness.detectors.stages import Stages
 from harness.errors import ConfigError, MemoryLimitError, StoreError
 from harness.prepare import prepare
+from harness.record import RunRecord
+from harness.report.table import backends_table
 from harness.spec import RunSpec
 from harness.weights.inject import backbone_weights
 from tests.conftest import HAZELNUT, MOBILENET, ROOT, Cli, real_data, write_config
@@ -76,7 +76,14 @@ def same(left: Outcome, right: Outcome) -> None:
         assert np.array_equal(ours.maps, theirs.maps), left.spec
 
 
-def test_a_grid_says_what_each_run_says_alone(tmp_path: Path, toy_tree: Path) -> None:
+@pytest.mark.parametrize("blocks", [None, (10, 16)])
+def test_a_grid_says_what_each_run_says_alone(
+    tmp_path: Path, toy_tree: Path, monkeypatch: pytest.MonkeyPatch, blocks: tuple[int, int] | None
+) -> None:
+    if blocks is not None:
+        # So small that the toy banks have many, and end anywhere in them.
+        monkeypatch.setattr(neighbours, "QUERIES", blocks[0])
+        monkeypatch.setattr(neighbours, "BANK", blocks[1])
     specs, split = planned(tmp_path, toy_tree)
     assert len({NativeBackend().share_key(spec) for spec in specs}) == 1
     together = outcomes(specs, split, tmp_path)
@@ -134,7 +141,11 @@ def test_seconds_alone_and_spent(tmp_path: Path, toy_tree: Path) -> None:
     }
     # A smaller coreset alone would not have been selected to the end.
     assert by_ratio[0.05] < by_ratio[0.2]
-    # Alone, a run would have spent about what is said of it here; never less than nothing.
+    by_number = {
+        one.spec.parameters["num_neighbors"]: one.seconds["alone"] for one in found if one.spec.model == "spade"
+    }
+    assert by_number[2] < by_number[5]
+    # Made alone, what it costs alone is what was spent on it.
     single = outcomes([specs[0]], split, tmp_path)[0]
     assert single.seconds["spent"] == pytest.approx(single.seconds["alone"], rel=0.05)
 
@@ -173,10 +184,6 @@ def test_a_shared_stage_that_fails_is_tried_once(
     assert all(isinstance(one, Failure) and isinstance(one.error, MemoryError) for one in found)
     assert len(found) == len(specs)
     assert len(tried) == 1
-
-
-class Number(Stage):
-    title: ClassVar[str] = "number"
 
 
 def test_stages_are_dropped_when_nobody_waits_for_them(tmp_path: Path, toy_tree: Path) -> None:
@@ -278,6 +285,17 @@ def test_features_beyond_the_budget_go_to_files_and_change_nothing(
         outcomes(specs, split, tmp_path), outcomes(specs, split, scratch, memory_limit=0), strict=True
     ):
         same(one, other)
+    # What comes from the cache keeps to the budget, too.
+    cache = {"cache": tmp_path / "cache", "cache_limit": 10**9}
+    outcomes(specs, split, tmp_path, **cache)
+    mapped: list[int] = []
+    original = Memory._mapped
+    monkeypatch.setattr(
+        Memory, "_mapped", lambda self, shape, size: (mapped.append(size), original(self, shape, size))[1]
+    )
+    monkeypatch.setattr(ImageSource, "__getitem__", lambda *_: pytest.fail("an image was read"))
+    outcomes(specs, split, scratch, memory_limit=0, **cache)
+    assert len(mapped) >= 3 * 3
     # Nothing is left: a file is gone from its folder as soon as it is mapped.
     assert list(scratch.iterdir()) == []
 
@@ -393,14 +411,19 @@ def test_one_run_without_a_file(tmp_path: Path, toy_tree: Path, cli: Cli) -> Non
 @pytest.mark.parametrize(
     ("grid", "expected"),
     [
-        ("model: spdae", "unknown model 'spdae'. Did you mean 'spade'?"),
+        ("model: spdae", "grid.model: unknown native model 'spdae'. Did you mean 'spade'?"),
         ("model: spade, n_neighbors: 3", "spade has no such parameter. Did you mean 'num_neighbors'?"),
         ("model: patchcore, layers: [layer2], coreset_sampling_ratio: 0.00001", "leaves an empty coreset"),
         ("model: patchcore, layers: [layer2], coreset_sampling_ratio: 0.01, num_neighbors: 99", "found 99, expected"),
+        ("model: padim, n_features: many", "n_features: found 'many', expected a whole number"),
+        ("model: padim, n_features: 50.5", "n_features: found 50.5, expected a whole number"),
+        ("model: padim, center_crop: 50.5", "center_crop: found 50.5, expected pixels"),
+        ("model: padim, center_crop: true", "center_crop: found True, expected pixels"),
+        ("model: cflow, lr: 0", "lr: found 0.0, expected a number above 0"),
         ("model: patchcore, layers: [layer22]", "has no layer 'layer22'. Did you mean 'layer2'?"),
         ("model: padim, layers: [layer1], n_features: 65", "found 65 of resnet18 layer1; expected 1 to 64"),
         ("model: padim, precision: int8", "precision: found 'int8', expected fp32, bf16, fp16"),
-        ("model: padim, center_crop: 300", "center_crop: found 300x300, expected at most"),
+        ("model: padim, center_crop: 300", "center_crop: found (300, 300), expected at most"),
         ("model: padim, backbone: vit_tiny_patch16_224, layers: [blocks.1], image_size: 100, n_features: 5",
          "needs multiples of that, such as 96"),
         ("model: cflow, max_epochs: 0", "max_epochs: found 0"),
@@ -416,6 +439,16 @@ def test_bad_grids_are_refused_whole(grid: str, expected: str, tmp_path: Path, t
     assert not (tmp_path / "out").exists()
 
 
+def test_a_cache_folder_that_cant_be_had_ends_it_before_any_work(tmp_path: Path, toy_tree: Path, cli: Cli) -> None:
+    (tmp_path / "file").write_text("")
+    grid = f"{{{COMMON}, model: padim, layers: [layer2], n_features: 5}}"
+    path = config_file(tmp_path, toy_tree, grid, f"cache: {tmp_path}/file/cache")
+    found = cli("sweep", path, "--output", tmp_path / "out")
+    assert found.exit_code == 2
+    assert "cache: can't write to" in found.stderr
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -428,6 +461,39 @@ def test_bad_settings_are_refused(line: str, expected: str, tmp_path: Path, toy_
     grid = f"{{{COMMON}, model: padim, layers: [layer2], n_features: 5}}"
     with pytest.raises(ConfigError, match=expected.replace("(", r"\(")):
         prepare(load_config(config_file(tmp_path, toy_tree, grid, line)))
+
+
+def test_a_crop_of_two_sides_and_a_precision_are_axes(tmp_path: Path, toy_tree: Path, cli: Cli) -> None:
+    grid = (
+        f"{{{COMMON}, model: padim, layers: [layer2], n_features: 5, center_crop: [[40, 48]], precision: [fp32, bf16]}}"
+    )
+    path = config_file(tmp_path, toy_tree, grid)
+    found = cli("sweep", path, "--output", tmp_path / "out")
+    assert found.exit_code == 0, found.output
+    assert "2/2" in found.output
+
+
+def test_options_of_a_run_are_taken_as_they_are(tmp_path: Path) -> None:
+    given = {"output": "runs #3", "weights": "a: b", "backbone": "resnet18"}
+    config = one_run("spade", "native", tmp_path, given, [])
+    assert (config.output, config.weights) == ("runs #3", "a: b")
+    assert config.grid[0]["backbone"] == ["resnet18"]
+    assert one_run("spade", "native", tmp_path, {"output": "2024"}, []).output == "2024"
+
+
+def test_pairs_differ_in_their_backend_only() -> None:
+    def record(backend: str, trainer: dict[str, Any], **params: Any) -> RunRecord:
+        same = {"model": "cflow", "backbone": "r", "layers": ["a"], "image_size": None, "seed": 0, "data_kind": "toy"}
+        spec = {**same, "backend": backend, "category": "", "threshold": {}, "params": params, "trainer": trainer}
+        data = {"fingerprint": "f", "root": "x", "kind": "toy"}
+        return RunRecord(backend + str(params), "ok", spec, list(params), data)
+
+    theirs = record("anomalib", {"max_epochs": 2}, lr=1.0)
+    ours = {"lr": 1.0, "max_epochs": 2, "precision": "fp32", "upsampling": "nearest"}
+    assert len(backends_table([theirs, record("native", {}, **ours)])) == 1
+    others = {"max_epochs": 3, "precision": "bf16", "upsampling": "bilinear", "center_crop": 9, "lr": 2.0}
+    for key, value in others.items():
+        assert backends_table([theirs, record("native", {}, **{**ours, key: value})]).empty, key
 
 
 def test_sizes_are_read_as_people_write_them(tmp_path: Path, toy_tree: Path) -> None:
@@ -508,14 +574,11 @@ def test_own_coresets_on_real_images_differ_little_in_auroc(tmp_path: Path, cli:
         assert abs(float(str(pair[f"{metric} difference"]))) <= 0.01
 
 
-def test_the_device_is_where_it_computes() -> None:
-    assert pick("cpu").torch.type == "cpu"
-
-
-def test_nobody_waits_long_for_a_stage(tmp_path: Path, toy_tree: Path) -> None:
-    """Progress: every stage says what it is before it begins."""
-    said: list[tuple[str, float]] = []
+def test_every_stage_says_what_it_is(tmp_path: Path, toy_tree: Path) -> None:
+    said: list[str] = []
     specs, split = planned(tmp_path, toy_tree)
-    context = RunContext(tmp_path, "cpu", 0, lambda text: said.append((text.split()[0], time.monotonic())))
-    list(NativeBackend().run(specs, split, context))
-    assert {"features", "embedding", "coreset", "neighbours", "gaussians", "training", "scores"} <= {s for s, _ in said}
+    list(NativeBackend().run(specs, split, RunContext(tmp_path, "cpu", 0, said.append)))
+    assert {"features", "embedding", "coreset", "neighbours", "gaussians", "training", "scores"} <= {
+        text.split()[0] for text in said
+    }
+    assert "features 100%" in said

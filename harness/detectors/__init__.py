@@ -7,18 +7,19 @@
     model.save("bottle.safetensors")
 
 patchcore.py, padim.py, spade.py, cflow.py   the methods
-base.py                                      the face above, and how detectors share work
+base.py, arguments.py, saving.py             the face above, and how detectors share work
 stages.py, workbench.py                      what runs have in common is computed once
 features.py, embedding.py, sources.py        images -> feature maps -> patch vectors
-coreset.py, coreset_cpu.py                   greedy k-center, exact and lazy
+coreset.py, coreset_cpu.py, bank.py          greedy k-center, exact and lazy
 neighbours.py, gaussian.py, maps.py          what the methods are made of
 memory.py, cache.py                          large arrays within a budget; results kept between sweeps
 """
 
-from harness.detectors.base import Detector, Prediction, load
+from harness.detectors.base import Detector, Prediction
 from harness.detectors.cflow import CFlow
 from harness.detectors.padim import PaDiM
 from harness.detectors.patchcore import PatchCore
+from harness.detectors.saving import load
 from harness.detectors.spade import SPADE
 
 __all__ = ["SPADE", "CFlow", "Detector", "PaDiM", "PatchCore", "Prediction", "load"]

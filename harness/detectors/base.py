@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from harness import registry
 from harness.backbones import chosen_layers
 from harness.datasets.base import Sample, Split, existing_dir
+from harness.detectors.arguments import check_pixels
 from harness.detectors.cache import StageCache
 from harness.detectors.features import PRECISIONS, Extractor, FeatureMaps, Features, build_extractor
 from harness.detectors.maps import Scores
@@ -27,7 +25,7 @@ from harness.detectors.sources import ImageSource, Picture, View
 from harness.detectors.stages import Stage, Stages
 from harness.detectors.workbench import Workbench
 from harness.devices import Device, pick
-from harness.errors import ConfigError, DataError, NotFittedError, WeightsError
+from harness.errors import ConfigError, DataError, NotFittedError
 from harness.images import list_images
 from harness.metrics.evaluate import evaluate
 from harness.metrics.thresholds import Thresholds
@@ -36,8 +34,6 @@ from harness.weights.resolve import Weights, known_backbone, resolve
 
 # What a fitted detector keeps: names and tensors, all that scoring needs beside the backbone.
 State = dict[str, torch.Tensor]
-FORMAT = 1  # of saved models
-BACKBONE = "backbone."
 
 
 class Options(TypedDict, total=False):
@@ -110,7 +106,10 @@ class Detector(ABC):
         self._options = options
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision: found {self.precision!r}, expected {', '.join(PRECISIONS)}.")
-        self.view = View(_pair(options.get("image_size", 256)), _pair(options.get("center_crop")))
+        size, crop = check_pixels("image_size", options.get("image_size", 256)), options.get("center_crop")
+        self.view = View(size, None if crop is None else check_pixels("center_crop", crop))
+        if self.view.seen[0] > size[0] or self.view.seen[1] > size[1]:
+            raise ConfigError(f"center_crop: found {self.view.crop}, expected at most the image size, {size}.")
         known_backbone(backbone)
         chosen_layers(backbone, self.layers)
         policy, allowed = options.get("weights", "auto"), options.get("allow_random", False)
@@ -168,19 +167,21 @@ class Detector(ABC):
 
         Args:
             images: a folder, a `Split` (its training images), or pictures: paths, 8-bit RGB arrays, PIL images, or
-                float tensors (3, height, width) in [0, 1].
+                float tensors (3, height, width) in [0, 1]. A data set's (image, label) pairs, or items with an
+                `image`, will do.
 
         Raises:
             DataError: there are none, or one can't be read.
             WeightsError: no weights for the backbone.
         """
         pictures = _pictures(images)
+        self.forget()
         with Reporter(self._options.get("progress", True), self.name) as reporter:
-            known = _contents(pictures) if self._options.get("cache") is not None else ""
+            known = _contents(pictures) if self._options.get("cache") is not None else None
             bench = self.workbench({"train": pictures}, reporter.say, known)
             root = self.fit_stage([self])
             stages = Stages([root], bench)
-            self.state = {name: tensor.clone() for name, tensor in stages.value(root).items()}
+            self.state = {name: _own(tensor) for name, tensor in stages.value(root).items()}
         reporter.warn(stages.warnings(root))
         return self
 
@@ -219,23 +220,19 @@ class Detector(ABC):
         Raises:
             NotFittedError: `fit` comes first.
         """
-        target = Path(path)
-        tensors = {name: tensor.contiguous().cpu() for name, tensor in self._fitted().items()}
-        network = self._ready_extractor().network.state_dict()
-        tensors |= {BACKBONE + name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.items()}
-        about = {
-            "format": FORMAT,
-            "detector": self.name,
-            "backbone": self.backbone,
-            "layers": self.layers,
-            "parameters": self.parameters(),
-            "options": {"image_size": self.view.size, "center_crop": self.view.crop, "precision": self.precision,
-                        "seed": self.seed},
-            "weights": self.weights.as_dict(),
-        }  # fmt: skip
-        target.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, target, {"harness": json.dumps(about)})
-        return target
+        from harness.detectors.saving import save
+
+        return save(self, Path(path))
+
+    def remember(self, state: State, extractor: Extractor) -> None:
+        """Take over what a saved detector had learnt, and its network."""
+        self.state = state
+        self._extractor = extractor.to(self.device.torch)
+
+    def forget(self) -> None:
+        """Drop what was learnt, and the network: a detector of a sweep keeps them only while they are needed."""
+        self.state = None
+        self._extractor = None
 
     # ---- in between
 
@@ -243,7 +240,7 @@ class Detector(ABC):
         self,
         pictures: Mapping[str, Sequence[Picture]],
         tell: Any,
-        data: str,
+        data: str | None,
         scratch: Path | None = None,
     ) -> Workbench:
         """What the stages of this detector, and of others with the same backbone and view, work with.
@@ -251,7 +248,7 @@ class Detector(ABC):
         Args:
             pictures: by role.
             tell: called with a word on what goes on.
-            data: fingerprint of the pictures' contents, for the cache.
+            data: fingerprint of the pictures' contents, for the cache; None keeps nothing.
             scratch: where features go that exceed the memory allowed.
         """
         bench = Workbench(
@@ -260,11 +257,11 @@ class Detector(ABC):
             backbone=self.backbone,
             weights=self.weights,
             memory=Memory(self._options.get("memory_limit"), scratch),
-            data=data,
+            data=data or "",
             tell=tell,
         )
         folder = self._options.get("cache")
-        if folder is not None:
+        if folder is not None and data is not None:
             bench.cache = StageCache(Path(folder), self._options.get("cache_limit", 20 * 10**9), bench.warn)
         return bench
 
@@ -273,12 +270,18 @@ class Detector(ABC):
             pictures, self.view, self._options.get("batch_size", 32), self._options.get("num_workers", 0)
         )
 
-    def _fitted(self) -> State:
+    def fitted(self) -> State:
+        """What was learnt.
+
+        Raises:
+            NotFittedError: nothing yet.
+        """
         if self.state is None:
             raise NotFittedError(f"{self.name}: has not learnt anything yet; call fit() first, or load a saved model.")
         return self.state
 
-    def _ready_extractor(self) -> Extractor:
+    def extractor(self) -> Extractor:
+        """The backbone, on the device; built when it is first asked for."""
         if self._extractor is None:
             seed = self.seed if self.weights.source == "random" else 0
             layers = self.needed_layers()
@@ -289,47 +292,17 @@ class Detector(ABC):
     def _score_batch(self, batch: torch.Tensor) -> Scores:
         """(n, 3, height, width), normalised -> scores."""
         device = self.device.torch
-        state = self._fitted()
+        state = self.fitted()
         if any(tensor.device != device for tensor in state.values()):
             self.state = state = {name: tensor.to(device) for name, tensor in state.items()}
         with torch.no_grad():
-            features = self._ready_extractor()(batch.to(device))
+            features = self.extractor()(batch.to(device))
             return self.score(state, features, self.view.seen)
 
 
-def load(path: str | Path, device: str = "auto", progress: bool = True) -> Detector:
-    """A detector from a file that `Detector.save` wrote. Nothing in it is executed.
-
-    Raises:
-        WeightsError: it is no such file.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["harness"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        if about["format"] > FORMAT:
-            raise WeightsError(f"{path}: written by a newer harness (format {about['format']}, {FORMAT} known).")
-        cls: type[Detector] = registry.lookup(registry.DETECTORS, "detector", about["detector"])
-        options = {**about["options"], "weights": "random", "device": device, "progress": progress}
-        detector = cls(backbone=about["backbone"], layers=about["layers"], **about["parameters"], **options)
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise WeightsError(f"{path}: no saved detector ({type(error).__name__}: {error}).") from error
-    network = {name.removeprefix(BACKBONE): t for name, t in tensors.items() if name.startswith(BACKBONE)}
-    detector.weights = Weights(**about["weights"])
-    detector.state = {name: t for name, t in tensors.items() if not name.startswith(BACKBONE)}
-    extractor = Extractor(detector.backbone, detector.needed_layers(), detector.precision)
-    extractor.network.load_state_dict(network)
-    detector._extractor = extractor.to(detector.device.torch)
-    return detector
-
-
-def _pair(value: Any) -> Any:
-    if value is None:
-        return None
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(one, int) and one > 0 for one in pair):
-        raise ConfigError(f"image_size, center_crop: found {value!r}, expected pixels, or [height, width].")
-    return pair
+def _own(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor without what it may be a part of."""
+    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
 
 
 def _pictures(images: str | Path | Split | Iterable[Picture]) -> list[Picture]:
@@ -344,22 +317,34 @@ def _pictures(images: str | Path | Split | Iterable[Picture]) -> list[Picture]:
         images = list_images(folder)
         if not images:
             raise DataError(f"{folder}: no images found.")
-    pictures = list(images)
+    pictures = [_picture(item) for item in images]
     if not pictures:
         raise DataError("fit: no images given; at least 1 expected.")
     return pictures
 
 
-def _contents(pictures: Sequence[Picture]) -> str:
-    """Fingerprint of files; pictures that are in memory only are not worth one, and no two calls are alike."""
-    from hashlib import sha256
-    from uuid import uuid4
+def _picture(item: Any) -> Picture:
+    """An item of a data set: the picture itself, the first of (image, label), or an item's `image`."""
+    if isinstance(item, tuple) and item:
+        item = item[0]
+    picture: Picture = getattr(item, "image", item)
+    return picture
 
-    if not all(isinstance(one, str | Path) for one in pictures):
-        return uuid4().hex
+
+def _contents(pictures: Sequence[Picture]) -> str | None:
+    """Fingerprint of files; None where pictures are in memory only, so that no later call could know them again.
+
+    Raises:
+        DataError: a file can't be read.
+    """
     digest = sha256()
     for one in pictures:
-        digest.update(sha256(Path(str(one)).read_bytes()).digest())
+        if not isinstance(one, str | Path):
+            return None
+        try:
+            digest.update(sha256(Path(one).read_bytes()).digest())
+        except OSError as error:
+            raise DataError(f"{one}: can't be read as an image ({error.strerror}).") from error
     return digest.hexdigest()[:16]
 
 

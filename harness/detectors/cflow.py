@@ -19,6 +19,7 @@ from FrEIA.modules import AllInOneBlock
 from torch import nn
 from torch.nn import functional as F
 
+from harness.detectors.arguments import check_number, check_whole
 from harness.detectors.base import Detector, Options, State
 from harness.detectors.embedding import rows
 from harness.detectors.features import FeatureMaps, Features
@@ -26,6 +27,7 @@ from harness.detectors.maps import Scores, upsample
 from harness.detectors.stages import Stage
 from harness.detectors.workbench import Workbench
 from harness.errors import ConfigError
+from harness.weights.inject import seeded
 
 IMAGES = 32  # whose vectors are shuffled together in training
 VECTORS = 4096  # that are judged at a time
@@ -81,14 +83,16 @@ class CFlow(Detector):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(backbone, layers, **options)
-        for key, value in {"coupling_blocks": coupling_blocks, "fiber_batch_size": fiber_batch_size,
-                           "max_epochs": max_epochs}.items():  # fmt: skip
-            if value < 1:
-                raise ConfigError(f"{key}: found {value}, expected at least 1.")
-        if condition_vector < 4 or condition_vector % 4:
+        check_whole("coupling_blocks", coupling_blocks)
+        check_whole("fiber_batch_size", fiber_batch_size)
+        check_whole("max_epochs", max_epochs)
+        check_whole("condition_vector", condition_vector, least=4)
+        check_number("lr", lr, "a number above 0", 0)
+        check_number("clamp_alpha", clamp_alpha, "a number above 0", 0)
+        if condition_vector % 4:
             raise ConfigError(f"condition_vector: found {condition_vector}, expected a multiple of 4.")
         self.flow = Flow(coupling_blocks, condition_vector, clamp_alpha, fiber_batch_size, lr, max_epochs)
-        self._decoders: dict[str, SequenceINN] | None = None
+        self._flows: dict[str, SequenceINN] | None = None
 
     def parameters(self) -> dict[str, Any]:
         """See `Detector.parameters`."""
@@ -105,8 +109,15 @@ class CFlow(Detector):
 
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
         """See `Detector.score`."""
-        widths = {layer: features[layer].shape[1] for layer in self.layers}
-        return _scores(state, build_flows(self.flow, widths, state), features, self.flow, size)
+        if self._flows is None:
+            widths = {layer: features[layer].shape[1] for layer in self.layers}
+            self._flows = build_flows(self.flow, widths, state)
+        return _scores(state, self._flows, features, self.flow, size)
+
+    def forget(self) -> None:
+        """See `Detector.forget`."""
+        super().forget()
+        self._flows = None
 
 
 def subnet(inputs: int, outputs: int) -> nn.Module:
@@ -116,6 +127,10 @@ def subnet(inputs: int, outputs: int) -> nn.Module:
 
 def build_flows(flow: Flow, widths: dict[str, int], state: State | None = None) -> dict[str, SequenceINN]:
     """One flow a layer, with what was learnt if `state` is given."""
+    if state is not None:
+        # What they are built with is replaced; the generators that FrEIA draws it from stay as they were.
+        with _seeded(0):
+            return _learnt(build_flows(flow, widths), state)
     built = {}
     for layer, width in widths.items():
         decoder = SequenceINN(width)
@@ -129,13 +144,17 @@ def build_flows(flow: Flow, widths: dict[str, int], state: State | None = None) 
                 global_affine_type="SOFTPLUS",
                 permute_soft=False,
             )
-        if state is not None:
-            prefix = f"{layer}:"
-            learnt = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            decoder.load_state_dict(learnt)
-            decoder.to(next(iter(learnt.values())).device)
         built[layer] = decoder
     return built
+
+
+def _learnt(flows: dict[str, SequenceINN], state: State) -> dict[str, SequenceINN]:
+    for layer, decoder in flows.items():
+        prefix = f"{layer}:"
+        learnt = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        decoder.load_state_dict(learnt)
+        decoder.to(next(iter(learnt.values())).device)
+    return flows
 
 
 def positions(length: int, height: int, width: int) -> torch.Tensor:
@@ -285,8 +304,7 @@ def _seeded(seed: int) -> Iterator[None]:
     """Torch's and NumPy's global generators (FrEIA draws from the latter), as they were before afterwards."""
     before = np.random.get_state()
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             np.random.seed(seed)
             yield
     finally:

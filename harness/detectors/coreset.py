@@ -23,7 +23,7 @@ LARGEST = 1e36  # squared distance; NaN is not below it either
 LEADING_AXES = 32  # coordinates that distances are bounded in
 FIRST_AXES = 8  # of them, for the first bound
 ROWS = 65536  # at a time, where all are gone through
-BASIS_ROWS = 8192  # rows that the axes are estimated from; any orthonormal axes give right bounds
+BASIS_ROWS = 4096  # rows that the axes are estimated from; any orthonormal axes give right bounds
 SLICE = 2048  # selections between two calls of `progress`
 FOLLOWED = 128  # about one point in this many is followed exactly
 
@@ -196,14 +196,13 @@ class _Torch:
     def extend(self, until: int) -> None:
         rows, radii = [], []
         for _ in range(until - self.count):
-            # All on the device; looked at once a slice. `max` may give any of equal points, so the lowest is asked for.
-            largest = self._nearest.max()
-            row = (self._nearest == largest).to(torch.uint8).argmax()
+            # All on the device; looked at once a slice. Of equal points `argmax` gives the first.
+            row = self._nearest.argmax(dim=0, keepdim=True)
             rows.append(row)
-            radii.append(largest)
-            self._update(self._x[row])
-        chosen = torch.stack(rows).cpu().numpy()
-        distances = torch.stack(radii).sqrt().cpu().numpy().astype(np.float32)
+            radii.append(self._nearest.index_select(0, row))
+            self._update(self._x.index_select(0, row))
+        chosen = torch.cat(rows).cpu().numpy()
+        distances = torch.cat(radii).sqrt().cpu().numpy().astype(np.float32)
         # From the first 0 on, all points coincide with centers.
         distinct = int((distances > 0).sum())
         self.rows = np.concatenate([self.rows, chosen[:distinct]])
@@ -215,9 +214,10 @@ def _leading_axes(x: Floats, room: Room) -> tuple[Floats, float]:
     """Coordinates (n, q) in orthonormal axes that hold most of the variance, and the longest row about the mean."""
     sample = x[:: max(1, len(x) // BASIS_ROWS)][:BASIS_ROWS]
     mean = sample.mean(axis=0)
-    centred = sample - mean
-    scale = float(np.abs(centred).max()) or 1.0
-    unit = centred / scale
+    unit = sample - mean
+    # So that products do not overflow, however large the points.
+    scale = float(max(unit.max(), -unit.min())) or 1.0
+    unit /= scale
     width = min(LEADING_AXES, x.shape[1])
     # Subspace iteration, from a fixed beginning. The axes only make bounds tight; they need not be exact.
     basis = np.linalg.qr(np.random.default_rng(0).standard_normal((x.shape[1], width)).astype(np.float32))[0]
@@ -231,7 +231,9 @@ def _leading_axes(x: Floats, room: Room) -> tuple[Floats, float]:
         np.matmul(x[first : first + ROWS], basis, out=coordinates[first : first + ROWS])
         coordinates[first : first + ROWS] -= mean @ basis
     # Rows of the whole set may be longer than those of the sample: the length of a coordinate row bounds what matters.
-    reach = scale * float(np.linalg.norm(unit, axis=1).max()) + float(max(coordinates.max(), -coordinates.min()))
+    reach = scale * float(np.sqrt(np.einsum("ij,ij->i", unit, unit).max())) + float(
+        max(coordinates.max(), -coordinates.min())
+    )
     return coordinates, reach + float(np.linalg.norm(mean))
 
 

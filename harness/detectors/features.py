@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import timm
 import torch
+from timm.layers import resample_abs_pos_embed
+from timm.models import vision_transformer
 from torch import nn
 
 from harness.backbones import feature_layers, is_transformer
 from harness.detectors.stages import Stage
 from harness.detectors.workbench import Workbench
-from harness.weights.inject import answered_by
+from harness.weights.inject import answered_by, replaced, seeded
 from harness.weights.resolve import Weights
 
 # Layer name -> (images, channels, height, width), float32.
@@ -59,19 +62,25 @@ class Extractor(nn.Module):
         """(n, 3, height, width) -> layer -> (n, channels, height / stride, width / stride)."""
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.no_grad(), torch.autocast(images.device.type, self._dtype, enabled=self._dtype is not None):
-            if self._transformer:
-                # The final norm brings blocks to one scale, as anomalib has it for vision transformers.
-                maps = self.network.forward_intermediates(
-                    images,
-                    indices=self._indices,
-                    norm=True,
-                    stop_early=True,
-                    output_fmt="NCHW",
-                    intermediates_only=True,
-                )
-            else:
-                maps = self.network(images)
+            maps = self._blocks(images) if self._transformer else self.network(images)
         return {name: one.float() for name, one in zip(self._names, maps, strict=True)}
+
+    def _blocks(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """A vision transformer's blocks as maps; the final norm brings them to one scale, as anomalib has it.
+
+        anomalib resizes position embeddings without antialiasing, and changes timm for the whole process to do so.
+        Here it is done so always, and undone: what a network says must not depend on who was imported before.
+        """
+        with replaced(vision_transformer, "resample_abs_pos_embed", partial(resample_abs_pos_embed, antialias=False)):
+            maps: list[torch.Tensor] = self.network.forward_intermediates(
+                images,
+                indices=self._indices,
+                norm=True,
+                stop_early=True,
+                output_fmt="NCHW",
+                intermediates_only=True,
+            )
+        return maps
 
 
 def build_extractor(
@@ -84,7 +93,8 @@ def build_extractor(
         weights: resolved; with random ones, `seed` draws them.
         seed: of the initialisation.
     """
-    with torch.random.fork_rng(devices=[]), answered_by(lambda _: weights, seed):
+    # What a network is built with is replaced by its weights; the generators stay as they were.
+    with seeded(0), answered_by(lambda _: weights, seed):
         return Extractor(backbone, layers, precision, pretrained=True)
 
 
@@ -114,8 +124,8 @@ class Features(Stage):
             start = time.perf_counter()
             known = bench.recall(self._key(bench, layer))
             if known is not None:
-                arrays, seconds = known
-                found[layer] = torch.from_numpy(arrays["features"])
+                tensors, seconds = known
+                found[layer] = tensors["features"]
                 # Layers share the pass that made them: the longest of their times is the pass's.
                 bench.saved = max(bench.saved, seconds - (time.perf_counter() - start))
         missing = tuple(layer for layer in self.layers if layer not in found)
@@ -128,10 +138,9 @@ class Features(Stage):
         return {layer: found[layer] for layer in self.layers}
 
     def _key(self, bench: Workbench, layer: str) -> dict[str, Any]:
-        view = bench.images[self.role].view
         # A layer's name says where it is in the network, and the others do not change it.
         return {"stage": "features", "role": self.role, "layer": layer, "precision": self.precision,
-                "seed": self.seed, "size": view.size, "crop": view.crop, "timm": timm.__version__}  # fmt: skip
+                "seed": self.seed, **bench.images[self.role].key()}  # fmt: skip
 
     def _extract(self, bench: Workbench, layers: tuple[str, ...]) -> dict[str, torch.Tensor]:
         images = bench.images[self.role]

@@ -54,7 +54,8 @@ def cholesky(covariance: torch.Tensor) -> torch.Tensor:
     """(n, c, c) lower factors; in double precision where single does not suffice."""
     factor, failed = torch.linalg.cholesky_ex(covariance)
     if bool(failed.any()):
-        factor = torch.linalg.cholesky(covariance.double()).float()
+        # On the cpu, since not every accelerator has double precision.
+        factor = torch.linalg.cholesky(covariance.cpu().double()).float().to(covariance.device)
     lower: torch.Tensor = factor
     return lower
 
@@ -94,7 +95,8 @@ def gather(maps: Sequence[torch.Tensor], channels: torch.Tensor, first: int, las
         down = (positions // width) * one.shape[2] // height
         across = (positions % width) * one.shape[3] // width
         mine = torch.nonzero((channels >= offset) & (channels < offset + one.shape[1]))[:, 0]
-        parts.append(one[:, channels[mine] - offset][:, :, down, across])
+        # In one step: first the channels and then the positions would copy whole maps for each block.
+        parts.append(one[:, (channels[mine] - offset)[:, None], down, across])
         order.append(mine)
         offset += one.shape[1]
     back = torch.argsort(torch.cat(order))

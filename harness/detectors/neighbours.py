@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 QUERIES = 1024  # rows of the distance matrix at a time
-BANK = 2048  # columns
+BANK = 512  # columns
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def nearest_in_prefixes(
 ) -> list[Nearest]:
     """The nearest row of `bank[:size]` for each size.
 
-    Which row is nearest is found by matrix products; its distance is then computed from the difference, so that it
-    has no cancellation in it and does not depend on how the products were cut into blocks.
+    Which row is nearest is found by matrix products in blocks of one shape; its distance is then computed from the
+    difference, so that it has no cancellation in it.
 
     Args:
         queries: (n, d).
@@ -48,25 +48,37 @@ def nearest_in_prefixes(
     n = len(queries)
     best = torch.full((n,), torch.inf, device=bank.device)
     row = torch.zeros(n, dtype=torch.int64, device=bank.device)
-    half_norms = bank.square().sum(1).mul_(0.5)
     answers = []
     begin = 0
     for size in sizes:
-        for left in range(begin, size, BANK):
-            right = min(left + BANK, size)
-            columns, offsets = bank[left:right].T, half_norms[left:right]
+        while begin < size:
+            left = begin // BANK * BANK
+            end = min(left + BANK, size)
+            columns, offsets = _block(bank, left)
             for top in range(0, n, QUERIES):
-                # Half the squared distance without the query's own part, which does not change the order.
+                # Half the squared distances without the query's own part, which does not change the order.
                 products = torch.addmm(offsets, queries[top : top + QUERIES].to(bank.device), columns, alpha=-1)
-                least, where = products.min(dim=1)
+                least, where = products[:, begin - left : end - left].min(dim=1)
                 closer = least < best[top : top + QUERIES]
                 best[top : top + QUERIES][closer] = least[closer]
-                row[top : top + QUERIES][closer] = where[closer] + left
-        begin = size
+                row[top : top + QUERIES][closer] = where[closer] + begin
+            begin = end
         answers.append(Nearest(distances_to(queries, bank, row), row.clone()))
         if after is not None:
             after(size, answers[-1])
     return answers
+
+
+def _block(bank: torch.Tensor, left: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """BANK columns from `left` on, and half their squared lengths; zeros beyond the bank's end.
+
+    All blocks have one shape, wherever a bank ends: a product's last bits may depend on the shape, and a row must not
+    be nearest in a large bank and second in the small one that is its first part.
+    """
+    part = bank[left : left + BANK]
+    if len(part) < BANK:
+        part = torch.cat([part, part.new_zeros(BANK - len(part), part.shape[1])])
+    return part.T, part.square().sum(1).mul_(0.5)
 
 
 def distances_to(queries: torch.Tensor, bank: torch.Tensor, row: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Unpack
 import torch
 
 from harness.backbones import chosen_layers
+from harness.detectors.arguments import check_whole
 from harness.detectors.base import Detector, Options, State
 from harness.detectors.features import FeatureMaps, Features
 from harness.detectors.gaussian import fit_gaussians, gather, mahalanobis
@@ -47,7 +48,9 @@ class PaDiM(Detector):
         super().__init__(backbone, layers, **options)
         width = sum(layer.channels for layer in chosen_layers(backbone, self.layers))
         chosen = PAPER_FEATURES.get(backbone) if n_features is None else n_features
-        if chosen is None or not 0 < chosen <= width:
+        if chosen is not None:
+            check_whole("n_features", chosen)
+        if chosen is None or chosen > width:
             found = "none given, and the paper has no number for" if chosen is None else f"found {chosen} of"
             where = f"{backbone} {'+'.join(self.layers)}"
             raise ConfigError(f"n_features: {found} {where}; expected 1 to {width}, the width of the layers.")
@@ -126,7 +129,6 @@ class PaDiMScores(Stage):
 
 def _scores(state: State, maps: Sequence[torch.Tensor], size: tuple[int, int], device: torch.device) -> Scores:
     channels = state["channels"].cpu()
-    maps = [one.cpu() if device.type == "cpu" else one for one in maps]
     images, _, height, width = maps[0].shape
     distances = mahalanobis(
         lambda first, last: gather(maps, channels, first, last), state["mean"], state["factor"], images, device

@@ -6,19 +6,23 @@ nearest one remembered.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+import warnings
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Unpack
+from pathlib import Path
+from typing import Any, ClassVar, Self, Unpack
 
-import numpy as np
 import torch
 
+from harness.datasets.base import Split
+from harness.detectors.arguments import check_number, check_whole
+from harness.detectors.bank import Bank, CoresetOrder
 from harness.detectors.base import Detector, Options, State
-from harness.detectors.coreset import KCenter, Order, start_row
 from harness.detectors.embedding import Embedding, Patches, embed, rows
 from harness.detectors.features import FeatureMaps
 from harness.detectors.maps import Scores, blur, upsample
 from harness.detectors.neighbours import Nearest, k_nearest, nearest_in_prefixes
+from harness.detectors.sources import Picture
 from harness.detectors.stages import Stage
 from harness.detectors.workbench import Workbench
 from harness.errors import ConfigError
@@ -48,17 +52,22 @@ class PatchCore(Detector):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(backbone, layers, **options)
-        if not 0 < coreset_sampling_ratio <= 1:
-            raise ConfigError(
-                f"coreset_sampling_ratio: found {coreset_sampling_ratio}, expected a share above 0 and up to 1."
-            )
-        if num_neighbors < 1:
-            raise ConfigError(f"num_neighbors: found {num_neighbors}, expected at least 1.")
+        check_number("coreset_sampling_ratio", coreset_sampling_ratio, "a share above 0 and up to 1", 0, 1)
+        check_whole("num_neighbors", num_neighbors)
         if upsampling not in {"nearest", "bilinear"}:
             raise ConfigError(f"upsampling: found {upsampling!r}, expected nearest or bilinear.")
         self.coreset_sampling_ratio = coreset_sampling_ratio
         self.num_neighbors = num_neighbors
         self.upsampling = upsampling
+
+    def fit(self, images: str | Path | Split | Iterable[Picture]) -> Self:
+        """See `Detector.fit`. Warns where the coreset is smaller than the number of neighbours asked for."""
+        super().fit(images)
+        size = len(self.fitted()["bank"])
+        if size < self.num_neighbors:
+            text = f"num_neighbors: {self.num_neighbors} asked for, {size} used: the coreset has no more patches"
+            warnings.warn(text, stacklevel=2)
+        return self
 
     def parameters(self) -> dict[str, Any]:
         """See `Detector.parameters`."""
@@ -96,117 +105,6 @@ class PatchCore(Detector):
         nearest = nearest_in_prefixes(patches.vectors, bank, [len(bank)])[0]
         around = neighbourhood(patches, bank, nearest, self.num_neighbors)
         return Scores(image_scores(around, self.num_neighbors), blur(upsample(around.distances, size, self.upsampling)))
-
-
-@dataclass(frozen=True)
-class CoresetOrder(Stage):
-    """The greedy selection (algorithm 1), up to the largest ratio.
-
-    Attributes:
-        embedding: of the training images.
-        seed: draws the first patch.
-        ratios: ascending.
-    """
-
-    embedding: Embedding
-    seed: int
-    ratios: tuple[float, ...]
-
-    title: ClassVar[str] = "coreset"
-
-    def compute(self, bench: Workbench, *inputs: Any) -> tuple[Order, dict[float, int]]:
-        """The order, and the size of the coreset for each ratio."""
-        patches: Patches = inputs[0]
-        n = len(patches.vectors)
-        sizes = {ratio: coreset_size(n, ratio) for ratio in self.ratios}
-        largest = max(sizes.values())
-        key = {"stage": "coreset", "layers": self.embedding.layers, "precision": self.embedding.features.precision,
-               "init": self.embedding.features.seed, "seed": self.seed, "grid": patches.grid,
-               "view": [bench.images["train"].view.size, bench.images["train"].view.crop]}  # fmt: skip
-        order, clock = _recalled(bench.recall(key))
-        if order is None or len(order.rows) < largest:
-            bench.saved = clock.seconds[-1]
-            vectors = bench.to_device(patches.vectors)
-            selection = KCenter(vectors, start_row(vectors, self.seed), order, bench.memory.tensor)
-            for ratio, size in sizes.items():
-                found = selection.extend(size, lambda count: bench.at(count, largest))
-                if order is None or len(found.rows) > len(order.rows):
-                    bench.lap(ratio)
-                    clock.add(len(found.rows), bench.laps[ratio])
-                if len(found.rows) < size:
-                    bench.warn(
-                        f"coreset: {size} patches asked for, only {len(found.rows)} distinct ones found and used"
-                    )
-            if order is None or len(found.rows) > len(order.rows):
-                order = found
-                bench.remember(key, clock.arrays(order), clock.seconds[-1])
-        else:
-            bench.saved = clock.at(largest)
-        for ratio, size in sizes.items():
-            bench.laps.setdefault(ratio, clock.at(size))
-        return order, {ratio: min(size, len(order.rows)) for ratio, size in sizes.items()}
-
-
-class _SelectionClock:
-    """Seconds that a selection took up to some sizes; between them it is interpolated."""
-
-    def __init__(self, sizes: Sequence[int] = (0,), seconds: Sequence[float] = (0.0,)) -> None:
-        self.sizes, self.seconds = list(sizes), list(seconds)
-
-    def add(self, size: int, seconds: float) -> None:
-        self.sizes.append(size)
-        self.seconds.append(seconds)
-
-    def at(self, size: int) -> float:
-        return float(np.interp(size, self.sizes, self.seconds))
-
-    def arrays(self, order: Order) -> dict[str, Any]:
-        return {"rows": order.rows, "radii": order.radii,
-                "sizes": np.array(self.sizes), "seconds": np.array(self.seconds)}  # fmt: skip
-
-
-def _recalled(known: tuple[Mapping[str, Any], float] | None) -> tuple[Order | None, _SelectionClock]:
-    if known is None:
-        return None, _SelectionClock()
-    arrays, _ = known
-    clock = _SelectionClock(arrays["sizes"].tolist(), arrays["seconds"].tolist())
-    return Order(arrays["rows"], arrays["radii"]), clock
-
-
-def coreset_size(patches: int, ratio: float) -> int:
-    """How many patches a ratio is.
-
-    Raises:
-        ConfigError: none.
-    """
-    size = int(patches * ratio)
-    if size < 1:
-        raise ConfigError(
-            f"coreset_sampling_ratio: {ratio} of {patches} patches leaves an empty coreset; "
-            f"expected at least {1 / patches:.2g}."
-        )
-    return size
-
-
-@dataclass(frozen=True)
-class Bank(Stage):
-    """The largest coreset's vectors; a smaller one is the first part of it."""
-
-    order: CoresetOrder
-    embedding: Embedding
-
-    title: ClassVar[str] = "bank"
-
-    def compute(self, bench: Workbench, *inputs: Any) -> tuple[torch.Tensor, dict[float, int]]:
-        """(m, d), and the size for each ratio."""
-        (order, sizes), patches = inputs
-        bank = bench.memory.tensor(len(order.rows), patches.vectors.shape[1])
-        torch.index_select(patches.vectors, 0, torch.from_numpy(order.rows), out=bank)
-        return bench.to_device(bank), sizes
-
-    def uses(self, part: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
-        """A part is a ratio."""
-        return [(self.order, part), (self.embedding, None)]
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,10 @@ class ImageSource(Dataset[torch.Tensor]):
         self.pictures, self.view = pictures, view
         self._batch_size, self._num_workers = batch_size, num_workers
 
+    def key(self) -> dict[str, Any]:
+        """What features depend on beside the pictures' contents; the batch size, in their last bits."""
+        return {"size": self.view.size, "crop": self.view.crop, "batch_size": self._batch_size}
+
     def __len__(self) -> int:
         return len(self.pictures)
 
@@ -97,5 +101,7 @@ class ImageSource(Dataset[torch.Tensor]):
 
     def batches(self) -> Iterator[torch.Tensor]:
         """(up to batch_size, 3, height, width), each image once, in order."""
-        loader: DataLoader[Any] = DataLoader(self, self._batch_size, num_workers=self._num_workers)
+        # A generator of its own: a loader draws a number from Torch's even where nothing is shuffled.
+        own = torch.Generator()
+        loader: DataLoader[Any] = DataLoader(self, self._batch_size, num_workers=self._num_workers, generator=own)
         yield from loader

@@ -7,7 +7,7 @@ features of those images.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack
@@ -16,6 +16,7 @@ import torch
 
 from harness.backbones import chosen_layers, feature_layers
 from harness.datasets.base import Split
+from harness.detectors.arguments import check_whole
 from harness.detectors.base import Detector, Options, State
 from harness.detectors.embedding import rows
 from harness.detectors.features import FeatureMaps, Features
@@ -24,7 +25,6 @@ from harness.detectors.neighbours import k_nearest, nearest_in_prefixes
 from harness.detectors.sources import Picture
 from harness.detectors.stages import Stage
 from harness.detectors.workbench import Workbench
-from harness.errors import ConfigError
 
 GALLERY = "gallery."
 
@@ -54,8 +54,7 @@ class SPADE(Detector):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(backbone, layers, **options)
-        if num_neighbors < 1:
-            raise ConfigError(f"num_neighbors: found {num_neighbors}, expected at least 1.")
+        check_whole("num_neighbors", num_neighbors)
         self.num_neighbors = num_neighbors
         self.pooled_layer = pooled_layer or list(feature_layers(backbone))[-1]
         chosen_layers(backbone, (self.pooled_layer,))
@@ -81,7 +80,7 @@ class SPADE(Detector):
     def fit(self, images: str | Path | Split | Iterable[Picture]) -> Self:
         """See `Detector.fit`. Warns where there are fewer images than neighbours are asked for."""
         super().fit(images)
-        number = len(self._fitted()["pooled"])
+        number = len(self.fitted()["pooled"])
         if number < self.num_neighbors:
             warnings.warn(_too_few(self.num_neighbors, number), stacklevel=2)
         return self
@@ -163,6 +162,9 @@ class GalleryScores(Stage):
             own = {layer: maps[layer][i].to(device) for layer in layers}
             found.append(_score_image(own, pooled[i : i + 1], galleries, state["pooled"], numbers, size))
             bench.at(i + 1, len(pooled))
+        for k in self.numbers:
+            # The work is comparing with k images' galleries.
+            bench.lap(k, share=min(k, images) / max(numbers))
         return {k: _stack([one[k] for one in found]) for k in numbers}
 
 
@@ -174,6 +176,11 @@ class SPADEScores(Stage):
     num_neighbors: int
 
     title: ClassVar[str] = "scores"
+
+    def uses(self, part: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
+        """Only its own number of neighbours."""
+        del part
+        return [(self.shared, self.num_neighbors)]
 
     def compute(self, bench: Workbench, *inputs: Any) -> Scores:
         """Its own number of neighbours."""

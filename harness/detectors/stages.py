@@ -10,6 +10,7 @@ or run that needs it has had it.
 from __future__ import annotations
 
 import time
+import traceback
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
@@ -61,7 +62,7 @@ class Stages:
         self._values: dict[Stage, Any] = {}
         self._errors: dict[Stage, Exception] = {}
         self._seconds: dict[tuple[Stage, Hashable], float] = {}
-        self._warnings: dict[Stage, list[str]] = {}
+        self._warnings: dict[Stage, list[tuple[Hashable, str]]] = {}
         self.spent = 0.0  # seconds in all
         # How many stages and runs still wait for each.
         self._waiting: Counter[Stage] = Counter(roots)
@@ -83,6 +84,8 @@ class Stages:
                 self._values[stage] = self._compute(stage, inputs)
             except Exception as error:
                 self._errors[stage] = error
+                # Its frames would keep their inputs alive for as long as the error is kept.
+                traceback.clear_frames(error.__traceback__)
                 raise
             finally:
                 for needed in used:
@@ -121,7 +124,12 @@ class Stages:
 
     def warnings(self, root: Stage) -> list[str]:
         """What was done differently from what was asked, in the stages behind `root`."""
-        return [text for stage in self.alone(root) for text in self._warnings.get(stage, [])]
+        return [
+            text
+            for stage, part in _closure([(root, None)])
+            for about, text in self._warnings.get(stage, [])
+            if about is None or about == part
+        ]
 
 
 def _closure(roots: Iterable[tuple[Stage, Hashable]]) -> list[tuple[Stage, Hashable]]:

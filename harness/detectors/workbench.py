@@ -7,13 +7,17 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import timm
 import torch
 
-from harness.detectors.cache import Arrays, StageCache
+from harness.detectors.cache import Arrays, StageCache, Tensors
 from harness.detectors.memory import Memory
 from harness.detectors.sources import ImageSource
 from harness.devices import Device
 from harness.weights.resolve import Weights
+
+# Of what is cached; raise it when a stage computes something else than before.
+FORMAT = 1
 
 
 def _nobody(text: str) -> None:
@@ -33,7 +37,7 @@ class Workbench:
         cache: results kept between sweeps, or None.
         data: what the images are, for the cache's keys; a fingerprint of their contents.
         tell: called with a word on what goes on.
-        warnings: what the running stage did differently from what was asked.
+        warnings: what the running stage did differently from what was asked, each with the part that it is about.
         saved: seconds that the cache saved the running stage.
         laps: seconds after which parts of the running stage were done.
     """
@@ -46,7 +50,7 @@ class Workbench:
     cache: StageCache | None = None
     data: str = ""
     tell: Callable[[str], None] = _nobody
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[tuple[Hashable, str]] = field(default_factory=list)
     saved: float = 0.0
     laps: dict[Hashable, float] = field(default_factory=dict)
     _began: float = 0.0
@@ -61,24 +65,29 @@ class Workbench:
         """How far the stage is."""
         self.tell(f"{self._title} {done / max(total, 1):.0%}")
 
-    def warn(self, text: str) -> None:
-        """It is said, and recorded with the runs that it is true of."""
-        if text not in self.warnings:
-            self.warnings.append(text)
+    def warn(self, text: str, part: Hashable = None) -> None:
+        """It is said, and recorded with the runs that it is true of: those that need this part of the stage."""
+        if (part, text) not in self.warnings:
+            self.warnings.append((part, text))
 
     def start_stage(self) -> dict[Hashable, float]:
         """A stage begins; gives what its laps will be put into. Its warnings begin anew, too."""
         self.laps, self._began, self.saved, self.warnings = {}, time.perf_counter(), 0.0, []
         return self.laps
 
-    def lap(self, part: Hashable) -> None:
-        """The part of the running stage that is called `part` is done: alone, the stage would end here."""
-        self.device.synchronize()
-        self.laps[part] = time.perf_counter() - self._began + self.saved
+    def lap(self, part: Hashable, share: float = 1.0) -> None:
+        """The part of the running stage that is called `part` is done: alone, the stage would end here.
 
-    def recall(self, key: Mapping[str, Any]) -> tuple[Arrays, float] | None:
+        Args:
+            part: its name; see `Stage.uses`.
+            share: of the time so far that it would take.
+        """
+        self.device.synchronize()
+        self.laps[part] = share * (time.perf_counter() - self._began) + self.saved
+
+    def recall(self, key: Mapping[str, Any]) -> tuple[Tensors, float] | None:
         """From the cache; see `StageCache.get`."""
-        return self.cache.get(self._whole(key)) if self.cache else None
+        return self.cache.get(self._whole(key), self.memory.tensor) if self.cache else None
 
     def remember(self, key: Mapping[str, Any], arrays: Arrays, seconds: float) -> None:
         """Into the cache."""
@@ -89,11 +98,13 @@ class Workbench:
         """All that a result depends on: what the stage says, the data, the weights, what computes."""
         return {
             **key,
+            "format": FORMAT,
             "data": self.data,
             "backbone": self.backbone,
             "weights": self.weights.sha256 or "random",
             "device": self.device.description,
             "torch": torch.__version__,
+            "timm": timm.__version__,
         }
 
     def to_device(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -101,6 +112,8 @@ class Workbench:
         device = self.device.torch
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
+            # What Torch keeps for itself can be used again.
+            free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
             if 2 * tensor.nbytes > free:
                 self.warn(
                     f"{tensor.nbytes / 2**30:.1f} GB of features do not fit on {device} ({free / 2**30:.1f} GB free): "

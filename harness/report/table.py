@@ -14,6 +14,8 @@ from harness.record import RunRecord
 
 # Of the traceback in the sheet.
 TRACEBACK_LINES = 16
+# What anomalib does where a native detector has a choice.
+AS_ANOMALIB = {"center_crop": None, "precision": "fp32", "upsampling": "nearest"}
 # The four that people look for, in front everywhere.
 HEADLINE = ("image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_F1Score")
 
@@ -183,13 +185,19 @@ def backends_table(records: Sequence[RunRecord]) -> pd.DataFrame:
 
 def _apart_from_backend(record: RunRecord) -> str:
     """What two runs must have in common, parameters left out: each backend has some of its own."""
-    same = ("model", "backbone", "layers", "image_size", "seed", "data_kind", "category")
+    same = ("model", "backbone", "layers", "image_size", "seed", "data_kind", "category", "threshold")
     return repr([record.data["fingerprint"], record.weights.get("sha256"), *(record.spec[key] for key in same)])
 
 
 def _same_parameters(left: RunRecord, right: RunRecord) -> bool:
-    a, b = left.spec["params"], right.spec["params"]
+    a, b = ({**AS_ANOMALIB, **_all_parameters(record)} for record in (left, right))
     return all(a[key] == b[key] for key in a.keys() & b.keys())
+
+
+def _all_parameters(record: RunRecord) -> dict[str, Any]:
+    """The model's, and how long it is trained, which anomalib takes from the trainer."""
+    epochs = {key: value for key, value in record.spec["trainer"].items() if key == "max_epochs"}
+    return {**epochs, **record.spec["params"]}
 
 
 def _alone(seconds: dict[str, float]) -> float | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import timm
@@ -22,6 +23,9 @@ from torchvision.models._api import WeightsEnum
 
 from harness.weights.resolve import Weights, resolve
 from harness.weights.state import State, fit_state, read_state
+
+# Libraries are changed for the whole process while a backbone is built.
+LOCK = RLock()
 
 
 @contextmanager
@@ -50,7 +54,7 @@ def answered_by(find: Callable[[str], Weights], seed: int) -> Iterator[dict[str,
     def for_torchvision(enum: WeightsEnum, *_: Any, **__: Any) -> State:
         name = _torchvision_name(type(enum))
         used[name] = find(name)
-        with _seeded(seed):
+        with seeded(seed):
             model = torchvision.models.get_model(name, weights=None)
         state: State = model.state_dict()
         if used[name].file:
@@ -58,25 +62,29 @@ def answered_by(find: Callable[[str], Weights], seed: int) -> Iterator[dict[str,
         return state
 
     with (
-        _replaced(_builder, "load_pretrained", for_timm),
-        _replaced(WeightsEnum, "get_state_dict", for_torchvision),
+        LOCK,
+        replaced(_builder, "load_pretrained", for_timm),
+        replaced(WeightsEnum, "get_state_dict", for_torchvision),
     ):
         yield used
 
 
 @contextmanager
-def _replaced(holder: Any, name: str, function: Any) -> Iterator[None]:
-    original = getattr(holder, name)
-    setattr(holder, name, function)
-    try:
-        yield
-    finally:
-        setattr(holder, name, original)
+def replaced(holder: Any, name: str, function: Any) -> Iterator[None]:
+    """While it is open, `holder.name` is `function`; one thread at a time."""
+    with LOCK:
+        original = getattr(holder, name)
+        setattr(holder, name, function)
+        try:
+            yield
+        finally:
+            setattr(holder, name, original)
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's generators, on all devices, begin with `seed`, and are afterwards as they were before."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
 
@@ -94,7 +102,7 @@ def load_into(model: nn.Module, backbone: str, weights: Weights, seed: int, adap
         path = Path(weights.file)
         model.load_state_dict(fit_state(read_state(path), model, whole_network(backbone), str(path), adapt))
         return
-    with _seeded(seed):
+    with seeded(seed):
         drawn = timm.create_model(backbone, pretrained=False).state_dict()
     own = model.state_dict()
     if all(name in own and own[name].shape == value.shape for name, value in drawn.items()):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from anomalib.models import Patchcore
 
+from harness.detectors.bank import coreset_size
 from harness.detectors.coreset import k_center, start_row
-from harness.detectors.patchcore import coreset_size
 
 
 def exact_coreset(cls: type[Patchcore], seed: int) -> type[Patchcore]:

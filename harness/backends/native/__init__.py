@@ -14,7 +14,7 @@ from pathlib import Path
 from harness import registry
 from harness.backends.base import Failure, Outcome, RunContext, Signature
 from harness.datasets.base import Split
-from harness.errors import UnknownNameError, unknown_name
+from harness.errors import ConfigError, unknown_name
 from harness.signatures import init_parameters
 from harness.spec import RunSpec
 
@@ -38,7 +38,7 @@ class NativeBackend:
 
     def share_key(self, spec: RunSpec) -> Hashable:
         """See `Backend.share_key`. Seeds share features too: only random weights depend on them."""
-        return (spec.image_size, spec.parameters.get("center_crop"), spec.backbone, spec.weights)
+        return (spec.image_size, dict(spec.params).get("center_crop"), spec.backbone, spec.weights)
 
     def run(self, specs: Sequence[RunSpec], split: Split, context: RunContext) -> Iterator[Outcome | Failure]:
         """See `Backend.run`."""
@@ -51,7 +51,7 @@ class NativeBackend:
 def _own_parameters(key: str, name: str) -> Mapping[str, object]:
     """The parameters of a registered detector, read from its source."""
     if key not in registry.DETECTORS:
-        raise UnknownNameError(unknown_name("model", name, registry.DETECTORS))
+        raise ConfigError(f"model: {unknown_name('native model', name, registry.DETECTORS)}")
     module, class_name = registry.DETECTORS[key].split(":")
     source = Path(__file__).parents[2].joinpath(*module.split(".")[1:]).with_suffix(".py")
     for node in ast.parse(source.read_text(encoding="utf-8")).body:

@@ -37,12 +37,13 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
 def _data_problems(spec: RunSpec, split: Split, detector: Detector) -> Iterator[str]:
     layer = chosen_layers(detector.backbone, detector.layers)[0]
     height, width = detector.view.seen
-    if height > detector.view.size[0] or width > detector.view.size[1]:
-        yield f"center_crop: found {height}x{width}, expected at most the image size, {detector.view.size}."
-    if is_transformer(detector.backbone) and (height % layer.stride or width % layer.stride):
+    stride = layer.stride
+    if is_transformer(detector.backbone) and (height % stride or width % stride):
+        axis = "center_crop" if detector.view.crop else "image_size"
+        fitting = f"{max(height // stride, 1) * stride}x{max(width // stride, 1) * stride}"
         yield (
-            f"image_size: {height}x{width} found; {detector.backbone} cuts images into patches of {layer.stride} "
-            f"pixels and needs multiples of that, such as {height // layer.stride * layer.stride}."
+            f"{axis}: {height}x{width} found; {detector.backbone} cuts "
+            f"images into patches of {stride} pixels and needs multiples of that, such as {fitting}."
         )
     if spec.model == "padim" and len(split.train) < 2:
         yield f"padim: {len(split.train)} training image found; a covariance needs at least 2."

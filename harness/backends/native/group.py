@@ -67,8 +67,6 @@ def run_group(specs: Sequence[RunSpec], split: Split, context: RunContext) -> It
     for spec, detector in detectors.items():
         try:
             yield _outcome(spec, detector, split, roots[spec], stages)
-        except GeneratorExit:
-            raise
         # Whatever Torch raises is recorded; a stage that failed fails every run that needs it, and no other.
         except Exception as error:  # noqa: BLE001
             yield Failure(spec, error)
@@ -124,6 +122,6 @@ def _saver(detector: Detector, state: State) -> Callable[[Path], None]:
         try:
             detector.save(folder / MODEL)
         finally:
-            detector.state = None
+            detector.forget()
 
     return save
