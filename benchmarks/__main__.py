@@ -8,8 +8,11 @@ import platform
 from importlib import import_module
 from pathlib import Path
 
+from benchmarks.tables import readme
+from harness.errors import HarnessError
 from harness.provenance import provenance
 
+README = "readme"
 NAMES = ("coreset", "inference", "memory", "overhead", "sweep")
 RESULTS = Path(__file__).parent / "results"
 
@@ -17,10 +20,16 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> None:
     """Parse, measure, print, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("name", choices=(*NAMES, README), help=f"{README}: bring benchmarks/README.md up to date")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, smaller inputs; nothing is written")
     arguments = parser.parse_args()
-    result = import_module(f"benchmarks.{arguments.name}").measure(arguments.quick)
+    if arguments.name == README:
+        (RESULTS.parent / "README.md").write_text(readme())
+        return
+    try:
+        result = import_module(f"benchmarks.{arguments.name}").measure(arguments.quick)
+    except HarnessError as error:
+        raise SystemExit(f"error: {error}") from error
     print(json.dumps(result, indent=2))
     if not arguments.quick:
         RESULTS.mkdir(exist_ok=True)

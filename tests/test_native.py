@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from openpyxl import load_workbook
 
 from harness.backends.base import Failure, Outcome, RunContext
@@ -301,7 +302,7 @@ def test_features_beyond_the_budget_go_to_files_and_change_nothing(
 
 
 def test_a_budget_is_kept_and_given_back(tmp_path: Path) -> None:
-    memory = Memory(12 * 2**20, tmp_path)  # of which 9 are for arrays
+    memory = Memory(15 * 2**20, tmp_path)  # of which 9 are for arrays
     first = memory.tensor(2 * 2**20)
     assert (memory.used, memory.spilled) == (8 * 2**20, 0)
     second = memory.tensor(2 * 2**20)
@@ -554,9 +555,10 @@ def test_exact_coreset_in_anomalibs_patchcore(tmp_path: Path, toy_tree: Path, cl
     # Same weights (drawn from the same seed), same images, same coreset: the same scores.
     for sample, score in zip(ours.test.samples, ours.test.scores, strict=True):
         assert theirs[sample.name] == pytest.approx(score, rel=1e-3)
-    with backbone_weights("random", synthetic=True):
-        # Plain anomalib asks for pretrained weights before it loads its own.
-        loaded = Patchcore.load_from_checkpoint(records["exact"] / "model.ckpt", map_location="cpu", weights_only=False)
+    # Plain anomalib asks for pretrained weights before it loads its own. Early versions of Python 3.11 pickle enums by
+    # getattr, which anomalib has not on its list of what may be loaded.
+    with backbone_weights("random", synthetic=True), torch.serialization.safe_globals([getattr]):
+        loaded = Patchcore.load_from_checkpoint(records["exact"] / "model.ckpt", map_location="cpu")
     assert type(loaded) is Patchcore
     assert len(loaded.model.memory_bank) == int(len(split.train) * 64 * 0.1)
 

@@ -11,6 +11,7 @@ import timm
 import yaml
 from safetensors.torch import save_file
 
+from benchmarks import tables
 from harness.config import load_config
 from harness.datasets.toy_images import write_toy
 from tests.conftest import ROOT, Cli
@@ -91,6 +92,10 @@ def test_readme_python_runs(tmp_path: Path) -> None:
     assert len(blocks) == 1
     exec(compile(blocks[0], "README.md", "exec"), {})
     assert (tmp_path / "bottle.safetensors").is_file()
+
+
+def test_benchmark_tables_are_those_of_the_results() -> None:
+    assert (ROOT / "benchmarks" / "README.md").read_text() == tables.readme()
 
 
 def test_picture_in_readme_is_there() -> None:

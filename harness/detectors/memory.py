@@ -18,7 +18,7 @@ import torch
 
 from harness.errors import MemoryLimitError
 
-FOR_ARRAYS = 0.75
+FOR_ARRAYS = 0.6
 ALWAYS = 2**20  # bytes; smaller arrays are not worth a file
 
 

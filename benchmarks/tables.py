@@ -1,0 +1,121 @@
+"""benchmarks/results/*.json -> the tables of benchmarks/README.md, between its markers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+END = "<!-- end -->"
+
+
+def readme() -> str:
+    """benchmarks/README.md with the tables of the latest results."""
+    text = (HERE / "README.md").read_text()
+    for name, render in TABLES.items():
+        result = json.loads((HERE / "results" / f"{name}.json").read_text())
+        table = f"<!-- {name} -->\n{render(result)}\n\n{_machine(result['machine'])}\n{END}"
+        begin, rest = text.split(f"<!-- {name} -->", maxsplit=1)
+        text = begin + table + rest.split(END, maxsplit=1)[1]
+    return text
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    packages = ", ".join(f"{name} {machine['packages'][name]}" for name in ("anomalib", "torch", "numpy"))
+    return f"({machine['cores']} cores of an {machine['cpu']}, {packages}.)"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def _coreset(result: dict[str, Any]) -> str:
+    after = result["selections_timed"]
+    radii = f"radius after {after}: ours, anomalib's"
+    head = ["points", "ratio", "ours", "anomalib (estimated)", "times faster", radii, "peak memory / features"]
+    rows = [
+        [
+            f"{case['points']:,} x {case['channels']}",
+            case["ratio"],
+            f"{case['ours_seconds']} s",
+            f"{case['anomalib_seconds_estimated']:,.0f} s",
+            f"**{case['times_faster']}** (wanted: {case['wanted']})",
+            f"{case[f'our_radius_after_{after}']}, {case[f'anomalib_radius_after_{after}']}",
+            case["peak_memory_of_features"],
+        ]
+        for case in result["cases"]
+    ]
+    return _table(head, rows)
+
+
+def _sweep(result: dict[str, Any]) -> str:
+    anomalib = [
+        [f"anomalib, {one['layers']}, ratio {one['ratio']} (of it selecting)", f"{one['seconds']} ({one['selecting']})"]
+        for one in result["anomalib_runs"]
+    ]
+    against = f"**{result['grid_against_its_most_expensive_point']}** (wanted: at most {result['wanted_at_most']})"
+    rows = [
+        [f"ours, the grid of {result['points']}", result["ours_grid_seconds"]],
+        ["ours, its most expensive point alone", result["ours_most_expensive_point_alone_seconds"]],
+        *anomalib,
+        ["anomalib, the grid (estimated)", f"{result['anomalib_grid_seconds_estimated']:,}"],
+        ["anomalib / ours", f"**{result['times_faster']:,}** (wanted: {result['wanted']})"],
+        ["our grid / its most expensive point", against],
+    ]
+    return _table(["", "seconds"], rows)
+
+
+def _inference(result: dict[str, Any]) -> str:
+    head = ["bank", "ours p50 / p95", "anomalib p50 / p95", "times faster p50 / p95"]
+    rows = [
+        [
+            f"{one['bank']:,} x {one['channels']}",
+            f"{one['ours_ms_p50']} / {one['ours_ms_p95']} ms",
+            f"{one['anomalib_ms_p50']} / {one['anomalib_ms_p95']} ms",
+            f"**{one['times_faster_p50']}** / {one['times_faster_p95']}",
+        ]
+        for one in result["banks"]
+    ]
+    return _table(head, rows)
+
+
+def _memory(result: dict[str, Any]) -> str:
+    head = ["training images", "features and embedding", "peak", "beyond one batch", "fit"]
+    rows = [
+        [
+            one["images"],
+            f"{one['features_and_embedding_MB']} MB",
+            f"{one['peak_MB']} MB",
+            f"**{one['beyond_one_batch_MB']} MB** (allowed: {result['memory_limit_MB']})",
+            f"{one['fit_seconds']} s",
+        ]
+        for one in result["fits"]
+    ]
+    return _table(head, rows)
+
+
+def _overhead(result: dict[str, Any]) -> str:
+    names = {"padim": "PaDiM, resnet18, 128 x 128", "patchcore": "PatchCore, resnet18, 256 x 256, ratio 0.02"}
+    rows = [
+        [
+            name,
+            f"{result[key]['bare_engine_seconds']} s",
+            f"{result[key]['harness_seconds']} s",
+            f"**{result[key]['added_seconds']} s**",
+            f"{result[key]['allowed_seconds']} s",
+        ]
+        for key, name in names.items()
+    ]
+    return _table(["model", "bare Engine", "with the harness", "added", "allowed (1 s + 5%)"], rows)
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "coreset": _coreset,
+    "sweep": _sweep,
+    "inference": _inference,
+    "memory": _memory,
+    "overhead": _overhead,
+}
