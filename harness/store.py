@@ -51,8 +51,13 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         raise StoreError(f"{path}: can't be written ({error.strerror}).") from error
 
 
-def make_folder(folder: Path, what: str) -> None:
+def make_folder(folder: Path, what: str, advice: str = "") -> None:
     """Make a folder if it is not there, and see that it can be written to.
+
+    Args:
+        folder: where.
+        what: the setting that names it.
+        advice: what to do if it can't be written to.
 
     Raises:
         StoreError: it can't.
@@ -64,6 +69,7 @@ def make_folder(folder: Path, what: str) -> None:
     except OSError as error:
         raise StoreError(
             f"{what}: can't write to {folder.absolute()} ({error.strerror}); expected a folder that may be written to."
+            + advice
         ) from error
 
 
@@ -89,16 +95,9 @@ class ResultFolder:
         Raises:
             StoreError: they can't be made or written to.
         """
-        try:
-            self.runs.mkdir(parents=True, exist_ok=True)
-            self._locks.mkdir(exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.root):
-                pass
-        except OSError as error:
-            raise StoreError(
-                f"output: can't write to {self.root.absolute()} ({error.strerror}); "
-                "expected a folder that may be written to. Choose another with --output."
-            ) from error
+        make_folder(self.root, "output", " Choose another with --output.")
+        self.runs.mkdir(exist_ok=True)
+        self._locks.mkdir(exist_ok=True)
 
     def open_log(self) -> TextIO:
         """sweep.log, to be appended to.

@@ -56,7 +56,7 @@ def train(toy_tree: Path) -> Path:
 
 
 @pytest.fixture
-def test_images(toy_tree: Path) -> list[Path]:
+def unseen(toy_tree: Path) -> list[Path]:
     return list_images(toy_tree / "plate" / "test")
 
 
@@ -65,20 +65,20 @@ def test_every_registered_detector_has_settings_here() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_same_seed_same_scores_bit_for_bit(name: str, train: Path, test_images: list[Path]) -> None:
-    first, second = (judge(make(name, seed=5).fit(train), test_images) for _ in range(2))
+def test_same_seed_same_scores_bit_for_bit(name: str, train: Path, unseen: list[Path]) -> None:
+    first, second = (judge(make(name, seed=5).fit(train), unseen) for _ in range(2))
     assert first[0].tolist() == second[0].tolist()
     assert np.array_equal(first[1], second[1])
     assert np.isfinite(first[1]).all()
-    assert first[1].shape == (len(test_images), 64, 64)
+    assert first[1].shape == (len(unseen), 64, 64)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_another_seed_is_another_model(name: str, train: Path, test_images: list[Path], tmp_path: Path) -> None:
+def test_another_seed_is_another_model(name: str, train: Path, unseen: list[Path], tmp_path: Path) -> None:
     """With weights from a file, which no seed changes; SPADE draws nothing."""
     file = tmp_path / "resnet18.safetensors"
     save_file(timm.create_model("resnet18").state_dict(), file)
-    scores = [judge(make(name, seed=seed, weights=str(file)).fit(train), test_images)[0].tolist() for seed in (0, 1)]
+    scores = [judge(make(name, seed=seed, weights=str(file)).fit(train), unseen)[0].tolist() for seed in (0, 1)]
     assert (scores[0] == scores[1]) == (name == "spade")
 
 
@@ -112,27 +112,27 @@ def test_batch_size_and_order_do_not_matter(
 
 
 @pytest.mark.parametrize("name", ["patchcore", "padim", "spade"])
-def test_the_order_of_training_images_does_not_matter(name: str, train: Path, test_images: list[Path]) -> None:
+def test_the_order_of_training_images_does_not_matter(name: str, train: Path, unseen: list[Path]) -> None:
     """CFlow learns in steps, in an order drawn from the seed; the others learn from all images at once."""
     paths = list_images(train)
-    one, other = (judge(make(name).fit(order), test_images) for order in (paths, paths[::-1]))
+    one, other = (judge(make(name).fit(order), unseen) for order in (paths, paths[::-1]))
     np.testing.assert_allclose(one[0], other[0], rtol=1e-4)
     np.testing.assert_allclose(one[1], other[1], rtol=1e-4, atol=1e-4 * np.abs(one[1]).max())
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_saved_and_loaded_scores_the_same(
-    name: str, train: Path, test_images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, train: Path, unseen: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fitted = make(name, image_size=[64, 80], center_crop=[48, 64]).fit(train)
-    before = judge(fitted, test_images)
+    before = judge(fitted, unseen)
     path = fitted.save(tmp_path / "models" / "plate.safetensors")
     # Nothing but the file: no weights, no hub.
     monkeypatch.setattr("harness.weights.resolve.local_file", lambda *_: pytest.fail("looked for weights"))
     again = load(path, device="cpu", progress=False)
     assert type(again) is type(fitted)
     assert again.parameters() == fitted.parameters()
-    after = judge(again, test_images)
+    after = judge(again, unseen)
     assert after[0].tolist() == before[0].tolist()
     assert np.array_equal(after[1], before[1])
     assert before[1].shape[1:] == (48, 64)
@@ -141,33 +141,33 @@ def test_saved_and_loaded_scores_the_same(
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("backbone", ["vit_tiny_patch16_224", "convnext_atto"])
 def test_other_backbones_and_images_that_are_not_square(
-    name: str, backbone: str, train: Path, test_images: list[Path]
+    name: str, backbone: str, train: Path, unseen: list[Path]
 ) -> None:
     layers = ["blocks.2", "blocks.5"] if "vit" in backbone else ["stages.1", "stages.2"]
     more = {"pooled_layer": "blocks.5"} if (name, backbone) == ("spade", "vit_tiny_patch16_224") else {}
     detector = make(name, backbone=backbone, layers=layers, image_size=[96, 64], **more).fit(train)
-    scores, maps = judge(detector, test_images[:2])
+    scores, maps = judge(detector, unseen[:2])
     assert maps.shape == (2, 96, 64)
     assert np.isfinite(scores).all()
     assert scores[0] != scores[1]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_half_precision_is_near(name: str, train: Path, test_images: list[Path]) -> None:
-    full, half = (judge(make(name, precision=p).fit(train), test_images)[0] for p in ("fp32", "bf16"))
+def test_half_precision_is_near(name: str, train: Path, unseen: list[Path]) -> None:
+    full, half = (judge(make(name, precision=p).fit(train), unseen)[0] for p in ("fp32", "bf16"))
     assert full.tolist() != half.tolist()
     np.testing.assert_allclose(half, full, rtol=0.3)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_pictures_of_all_kinds_are_the_same_picture(name: str, train: Path, test_images: list[Path]) -> None:
+def test_pictures_of_all_kinds_are_the_same_picture(name: str, train: Path, unseen: list[Path]) -> None:
     paths = list_images(train)
     with_paths = make(name).fit(train)
     arrays = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
     with_arrays = make(name).fit(iter(arrays))
-    score = with_paths.predict(test_images[0]).score
-    assert with_arrays.predict(str(test_images[0])).score == score
-    picture = Image.open(test_images[0])
+    score = with_paths.predict(unseen[0]).score
+    assert with_arrays.predict(str(unseen[0])).score == score
+    picture = Image.open(unseen[0])
     assert with_arrays.predict(picture).score == score
     tensor = torch.from_numpy(np.asarray(picture.convert("RGB")).copy()).permute(2, 0, 1).float() / 255
     assert with_arrays.predict(tensor).score == score
@@ -233,7 +233,7 @@ def test_bad_images_are_named(tmp_path: Path, train: Path) -> None:
         detector.fit(list_images(train)[:1])
 
 
-def test_a_data_set_of_pairs_will_do(train: Path, test_images: list[Path]) -> None:
+def test_a_data_set_of_pairs_will_do(train: Path, unseen: list[Path]) -> None:
     class Pairs(Dataset[tuple[torch.Tensor, int]]):
         def __len__(self) -> int:
             return len(paths)
@@ -244,7 +244,7 @@ def test_a_data_set_of_pairs_will_do(train: Path, test_images: list[Path]) -> No
 
     paths = list_images(train)
     pairs = make("padim").fit(Pairs()[i] for i in range(len(paths)))  # type: ignore[arg-type]
-    assert pairs.predict(test_images[0]).score == make("padim").fit(train).predict(test_images[0]).score
+    assert pairs.predict(unseen[0]).score == make("padim").fit(train).predict(unseen[0]).score
 
 
 def test_a_missing_file_is_named_with_a_cache_too(train: Path, tmp_path: Path) -> None:
@@ -252,30 +252,30 @@ def test_a_missing_file_is_named_with_a_cache_too(train: Path, tmp_path: Path) -
         make("padim", cache=tmp_path / "cache").fit([*list_images(train), tmp_path / "gone.png"])
 
 
-def test_what_was_learnt_before_is_forgotten(train: Path, test_images: list[Path]) -> None:
+def test_what_was_learnt_before_is_forgotten(train: Path, unseen: list[Path]) -> None:
     model = make("cflow").fit(list_images(train)[:4])
-    model.predict(test_images[0])
-    assert model.fit(train).predict(test_images[0]).score == make("cflow").fit(train).predict(test_images[0]).score
+    model.predict(unseen[0])
+    assert model.fit(train).predict(unseen[0]).score == make("cflow").fit(train).predict(unseen[0]).score
 
 
-def test_generators_are_left_as_they_were(train: Path, test_images: list[Path]) -> None:
+def test_generators_are_left_as_they_were(train: Path, unseen: list[Path]) -> None:
     torch.manual_seed(3)
     np.random.seed(3)
     expected = (torch.rand(1).item(), np.random.rand())
     for name in NAMES:
         torch.manual_seed(3)
         np.random.seed(3)
-        make(name).fit(train).predict(test_images[0])
+        make(name).fit(train).predict(unseen[0])
         assert (torch.rand(1).item(), np.random.rand()) == expected, name
 
 
-def test_a_transformer_says_the_same_whoever_was_imported_before(test_images: list[Path]) -> None:
+def test_a_transformer_says_the_same_whoever_was_imported_before(unseen: list[Path]) -> None:
     """anomalib changes how timm resizes position embeddings, for the whole process."""
     from anomalib.models.components import TimmFeatureExtractor
 
     def features() -> torch.Tensor:
         extractor = build_extractor("vit_tiny_patch16_224", ("blocks.1",), Weights("random", "random"), seed=0)
-        return extractor(torch.stack([View((96, 64))(test_images[0])]))["blocks.1"]
+        return extractor(torch.stack([View((96, 64))(unseen[0])]))["blocks.1"]
 
     original = vision_transformer.resample_abs_pos_embed
     before = features()
@@ -283,13 +283,13 @@ def test_a_transformer_says_the_same_whoever_was_imported_before(test_images: li
     with backbone_weights("random", synthetic=True):
         theirs = TimmFeatureExtractor("vit_tiny_patch16_224", ["blocks.1"])
     assert torch.equal(features(), before)
-    found = theirs(torch.stack([View((96, 64))(test_images[0])]))["blocks.1"]
+    found = theirs(torch.stack([View((96, 64))(unseen[0])]))["blocks.1"]
     np.testing.assert_allclose(found.detach(), before, rtol=1e-3, atol=1e-4)
 
 
-def test_nothing_learnt_nothing_scored(test_images: list[Path], tmp_path: Path) -> None:
+def test_nothing_learnt_nothing_scored(unseen: list[Path], tmp_path: Path) -> None:
     with pytest.raises(NotFittedError, match="call fit"):
-        make("spade").predict(test_images[0])
+        make("spade").predict(unseen[0])
     with pytest.raises(NotFittedError, match="call fit"):
         make("spade").save(tmp_path / "m.safetensors")
 
@@ -310,11 +310,11 @@ def test_weights_are_never_random_unasked() -> None:
     assert make("padim", weights="auto", allow_random=True).weights.fallback
 
 
-def test_fewer_images_than_neighbours_is_said(train: Path, test_images: list[Path]) -> None:
+def test_fewer_images_than_neighbours_is_said(train: Path, unseen: list[Path]) -> None:
     with pytest.warns(UserWarning, match="50 asked for, 8 used"):
         few = make("spade", num_neighbors=50).fit(train)
     all_ = make("spade", num_neighbors=8).fit(train)
-    assert few.predict(test_images[0]).score == all_.predict(test_images[0]).score
+    assert few.predict(unseen[0]).score == all_.predict(unseen[0]).score
 
 
 def test_fewer_distinct_patches_than_asked_for_is_said() -> None:
@@ -406,7 +406,7 @@ def test_padim_agrees_with_anomalib_given_the_same_channels(both: dict[str, Any]
 def test_cflows_likelihood_is_anomalibs(both: dict[str, Any]) -> None:
     from anomalib.models.image.cflow.utils import cflow_head, get_logp, positional_encoding_2d
 
-    from harness.detectors.cflow import Flow, build_flows, log_likelihood, positions
+    from harness.detectors.flows import Flow, build_flows, log_likelihood, positions
 
     encoding = positional_encoding_2d(16, 5, 7)
     np.testing.assert_allclose(positions(16, 5, 7), encoding.permute(1, 2, 0).reshape(35, 16), atol=1e-6)
@@ -449,7 +449,7 @@ def test_upsampling_keeps_constants() -> None:
         np.testing.assert_allclose(found, np.full((1, 9, 11), 2.0), rtol=1e-6)
 
 
-def test_cflow_learns(train: Path, test_images: list[Path]) -> None:
+def test_cflow_learns(train: Path, unseen: list[Path]) -> None:
     """More epochs make the training images likelier."""
 
     def largest(epochs: int) -> float:

@@ -11,7 +11,7 @@ base.py, arguments.py, saving.py             the face above, and how detectors s
 stages.py, workbench.py                      what runs have in common is computed once
 features.py, embedding.py, sources.py        images -> feature maps -> patch vectors
 coreset.py, coreset_cpu.py, bank.py          greedy k-center, exact and lazy
-neighbours.py, gaussian.py, maps.py          what the methods are made of
+gaussian.py, flows.py, neighbours.py, maps.py what the methods are made of
 memory.py, cache.py                          large arrays within a budget; results kept between sweeps
 """
 

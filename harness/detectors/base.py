@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypedDict, Unpack
 
@@ -21,12 +20,11 @@ from harness.detectors.features import PRECISIONS, Extractor, FeatureMaps, Featu
 from harness.detectors.maps import Scores
 from harness.detectors.memory import Memory
 from harness.detectors.reporter import Reporter
-from harness.detectors.sources import ImageSource, Picture, View
+from harness.detectors.sources import ImageSource, Picture, View, contents, pictures_of
 from harness.detectors.stages import Stage, Stages
 from harness.detectors.workbench import Workbench
 from harness.devices import Device, pick
-from harness.errors import ConfigError, DataError, NotFittedError
-from harness.images import list_images
+from harness.errors import ConfigError, NotFittedError
 from harness.metrics.evaluate import evaluate
 from harness.metrics.thresholds import Thresholds
 from harness.predictions import join
@@ -150,15 +148,21 @@ class Detector(ABC):
         """Layers that it takes features of."""
         return self.layers
 
+    def shortfalls(self) -> list[str]:
+        """What could not be had of what was asked for, from the images that were learnt; one sentence each."""
+        return []
+
+    @property
+    def weights_seed(self) -> int:
+        """Random weights are drawn from the seed; others do not depend on it."""
+        return self.seed if self.weights.source == "random" else 0
+
     def features(self, role: str, group: Sequence[Detector]) -> Features:
         """Features of all layers that the group wants of images of a role, where the network is the same."""
-        # Random weights are drawn from the seed; others do not depend on it.
-        seed = self.seed if self.weights.source == "random" else 0
-        alike = [one for one in group if one.precision == self.precision]
-        if self.weights.source == "random":
-            alike = [one for one in alike if one.seed == self.seed]
+        network = (self.precision, self.weights_seed)
+        alike = [one for one in group if (one.precision, one.weights_seed) == network]
         wanted = {layer for one in alike for layer in one.needed_layers()}
-        return Features(role, tuple(sorted(wanted)), self.precision, seed)
+        return Features(role, tuple(sorted(wanted)), self.precision, self.weights_seed)
 
     # ---- what users call
 
@@ -174,15 +178,15 @@ class Detector(ABC):
             DataError: there are none, or one can't be read.
             WeightsError: no weights for the backbone.
         """
-        pictures = _pictures(images)
+        pictures = pictures_of(images)
         self.forget()
         with Reporter(self._options.get("progress", True), self.name) as reporter:
-            known = _contents(pictures) if self._options.get("cache") is not None else None
+            known = contents(pictures) if self._options.get("cache") is not None else None
             bench = self.workbench({"train": pictures}, reporter.say, known)
             root = self.fit_stage([self])
             stages = Stages([root], bench)
             self.state = {name: _own(tensor) for name, tensor in stages.value(root).items()}
-        reporter.warn(stages.warnings(root))
+        reporter.warn([*stages.warnings(root), *self.shortfalls()])
         return self
 
     def predict(self, image: Picture) -> Prediction:
@@ -283,9 +287,9 @@ class Detector(ABC):
     def extractor(self) -> Extractor:
         """The backbone, on the device; built when it is first asked for."""
         if self._extractor is None:
-            seed = self.seed if self.weights.source == "random" else 0
-            layers = self.needed_layers()
-            self._extractor = build_extractor(self.backbone, layers, self.weights, seed, self.precision)
+            self._extractor = build_extractor(
+                self.backbone, self.needed_layers(), self.weights, self.weights_seed, self.precision
+            )
             self._extractor.to(self.device.torch)
         return self._extractor
 
@@ -303,49 +307,6 @@ class Detector(ABC):
 def _own(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor without what it may be a part of."""
     return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
-
-
-def _pictures(images: str | Path | Split | Iterable[Picture]) -> list[Picture]:
-    if isinstance(images, Split):
-        return [sample.path for sample in images.train]
-    if isinstance(images, str | Path):
-        folder = Path(images)
-        if not folder.is_dir():
-            raise DataError(
-                f"{folder}: {'a file' if folder.exists() else 'nothing'} found, a folder of images expected."
-            )
-        images = list_images(folder)
-        if not images:
-            raise DataError(f"{folder}: no images found.")
-    pictures = [_picture(item) for item in images]
-    if not pictures:
-        raise DataError("fit: no images given; at least 1 expected.")
-    return pictures
-
-
-def _picture(item: Any) -> Picture:
-    """An item of a data set: the picture itself, the first of (image, label), or an item's `image`."""
-    if isinstance(item, tuple) and item:
-        item = item[0]
-    picture: Picture = getattr(item, "image", item)
-    return picture
-
-
-def _contents(pictures: Sequence[Picture]) -> str | None:
-    """Fingerprint of files; None where pictures are in memory only, so that no later call could know them again.
-
-    Raises:
-        DataError: a file can't be read.
-    """
-    digest = sha256()
-    for one in pictures:
-        if not isinstance(one, str | Path):
-            return None
-        try:
-            digest.update(sha256(Path(one).read_bytes()).digest())
-        except OSError as error:
-            raise DataError(f"{one}: can't be read as an image ({error.strerror}).") from error
-    return digest.hexdigest()[:16]
 
 
 def _mvtec_test(root: Path) -> Sequence[Sample]:

@@ -49,12 +49,9 @@ def blur(maps: torch.Tensor, sigma: float = SIGMA) -> torch.Tensor:
     for dimension in (1, 2):
         radius = min(wanted, maps.shape[dimension] - 1)
         offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=torch.float32)
-        kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
-        kernel = (
-            (kernel / kernel.sum()).reshape(1, 1, -1, 1)
-            if dimension == 1
-            else (kernel / kernel.sum())[None, None, None]
-        )
-        pad = (0, 0, radius, radius) if dimension == 1 else (radius, radius, 0, 0)
+        weights = torch.exp(-(offsets**2) / (2 * sigma**2))
+        down = dimension == 1
+        kernel = (weights / weights.sum()).reshape((1, 1, -1, 1) if down else (1, 1, 1, -1))
+        pad = (0, 0, radius, radius) if down else (radius, radius, 0, 0)
         maps = F.conv2d(F.pad(maps[:, None], pad, mode="reflect"), kernel)[:, 0]
     return maps

@@ -6,15 +6,12 @@ nearest one remembered.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Self, Unpack
+from typing import Any, ClassVar, Unpack
 
 import torch
 
-from harness.datasets.base import Split
 from harness.detectors.arguments import check_number, check_whole
 from harness.detectors.bank import Bank, CoresetOrder
 from harness.detectors.base import Detector, Options, State
@@ -22,7 +19,6 @@ from harness.detectors.embedding import Embedding, Patches, embed, rows
 from harness.detectors.features import FeatureMaps
 from harness.detectors.maps import Scores, blur, upsample
 from harness.detectors.neighbours import Nearest, k_nearest, nearest_in_prefixes
-from harness.detectors.sources import Picture
 from harness.detectors.stages import Stage
 from harness.detectors.workbench import Workbench
 from harness.errors import ConfigError
@@ -60,15 +56,6 @@ class PatchCore(Detector):
         self.num_neighbors = num_neighbors
         self.upsampling = upsampling
 
-    def fit(self, images: str | Path | Split | Iterable[Picture]) -> Self:
-        """See `Detector.fit`. Warns where the coreset is smaller than the number of neighbours asked for."""
-        super().fit(images)
-        size = len(self.fitted()["bank"])
-        if size < self.num_neighbors:
-            text = f"num_neighbors: {self.num_neighbors} asked for, {size} used: the coreset has no more patches"
-            warnings.warn(text, stacklevel=2)
-        return self
-
     def parameters(self) -> dict[str, Any]:
         """See `Detector.parameters`."""
         return {"coreset_sampling_ratio": self.coreset_sampling_ratio, "num_neighbors": self.num_neighbors,
@@ -84,6 +71,12 @@ class PatchCore(Detector):
     def shares_patches_with(self, other: PatchCore) -> bool:
         """Whether both choose from the same patches, from the same start."""
         return (self.layers, self.precision, self.seed) == (other.layers, other.precision, other.seed)
+
+    def shortfalls(self) -> list[str]:
+        """See `Detector.shortfalls`."""
+        size = len(self.fitted()["bank"])
+        text = f"num_neighbors: {self.num_neighbors} asked for, {size} used: the coreset has no more patches"
+        return [text] if size < self.num_neighbors else []
 
     def fit_stage(self, group: Sequence[Detector]) -> Stage:
         """See `Detector.fit_stage`."""

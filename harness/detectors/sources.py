@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as transforms
 
+from harness.datasets.base import Split
 from harness.errors import DataError
-from harness.images import read_image
+from harness.images import list_images, read_image
 
 # Of ImageNet, in RGB: what backbones are trained with, and what anomalib normalises by.
 MEAN = (0.485, 0.456, 0.406)
@@ -105,3 +107,51 @@ class ImageSource(Dataset[torch.Tensor]):
         own = torch.Generator()
         loader: DataLoader[Any] = DataLoader(self, self._batch_size, num_workers=self._num_workers, generator=own)
         yield from loader
+
+
+def pictures_of(images: str | Path | Split | Iterable[Picture]) -> list[Picture]:
+    """What somebody may mean by images: a folder's, a split's training images, or the items of a data set.
+
+    Raises:
+        DataError: there are none.
+    """
+    if isinstance(images, Split):
+        return [sample.path for sample in images.train]
+    if isinstance(images, str | Path):
+        folder = Path(images)
+        if not folder.is_dir():
+            raise DataError(
+                f"{folder}: {'a file' if folder.exists() else 'nothing'} found, a folder of images expected."
+            )
+        images = list_images(folder)
+        if not images:
+            raise DataError(f"{folder}: no images found.")
+    pictures = [_picture(item) for item in images]
+    if not pictures:
+        raise DataError("fit: no images given; at least 1 expected.")
+    return pictures
+
+
+def _picture(item: Any) -> Picture:
+    """An item of a data set: the picture itself, the first of (image, label), or an item's `image`."""
+    if isinstance(item, tuple) and item:
+        item = item[0]
+    picture: Picture = getattr(item, "image", item)
+    return picture
+
+
+def contents(pictures: Sequence[Picture]) -> str | None:
+    """Fingerprint of files; None where pictures are in memory only, so that no later call could know them again.
+
+    Raises:
+        DataError: a file can't be read.
+    """
+    digest = sha256()
+    for one in pictures:
+        if not isinstance(one, str | Path):
+            return None
+        try:
+            digest.update(sha256(Path(one).read_bytes()).digest())
+        except OSError as error:
+            raise DataError(f"{one}: can't be read as an image ({error.strerror}).") from error
+    return digest.hexdigest()[:16]

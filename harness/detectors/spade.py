@@ -6,23 +6,19 @@ features of those images.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Self, Unpack
+from typing import Any, ClassVar, Unpack
 
 import torch
 
 from harness.backbones import chosen_layers, feature_layers
-from harness.datasets.base import Split
 from harness.detectors.arguments import check_whole
 from harness.detectors.base import Detector, Options, State
 from harness.detectors.embedding import rows
 from harness.detectors.features import FeatureMaps, Features
 from harness.detectors.maps import Scores, blur, upsample
 from harness.detectors.neighbours import k_nearest, nearest_in_prefixes
-from harness.detectors.sources import Picture
 from harness.detectors.stages import Stage
 from harness.detectors.workbench import Workbench
 
@@ -77,17 +73,14 @@ class SPADE(Detector):
         gallery = Gallery(self.features("train", group), self.layers, self.pooled_layer)
         return SPADEScores(GalleryScores(gallery, self.features(role, group), tuple(alike)), self.num_neighbors)
 
-    def fit(self, images: str | Path | Split | Iterable[Picture]) -> Self:
-        """See `Detector.fit`. Warns where there are fewer images than neighbours are asked for."""
-        super().fit(images)
-        number = len(self.fitted()["pooled"])
-        if number < self.num_neighbors:
-            warnings.warn(_too_few(self.num_neighbors, number), stacklevel=2)
-        return self
+    def shortfalls(self) -> list[str]:
+        """See `Detector.shortfalls`."""
+        images = len(self.fitted()["pooled"])
+        return [_too_few(self.num_neighbors, images)] if images < self.num_neighbors else []
 
     def _same_gallery(self, other: SPADE) -> bool:
-        mine = (self.layers, self.pooled_layer, self.features("train", [self]).seed, self.precision)
-        return mine == (other.layers, other.pooled_layer, other.features("train", [other]).seed, other.precision)
+        mine = (self.layers, self.pooled_layer, self.weights_seed, self.precision)
+        return mine == (other.layers, other.pooled_layer, other.weights_seed, other.precision)
 
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
         """See `Detector.score`."""

@@ -1,6 +1,6 @@
 """The stage tree: what runs have in common is computed once and kept only as long as one of them needs it.
 
-    images -> features -> embedding -> coreset order -> bank -> nearest -> scores
+    images -> features -> embedding -> coreset order -> bank -> neighbours -> scores
 
 A stage is a frozen dataclass: its fields are its parameters and the stages it is computed from. Two equal stages are
 the same work, whichever run asks. `Stages` computes each once, on demand, times it, and drops it when the last stage
