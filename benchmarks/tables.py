@@ -112,10 +112,32 @@ def _overhead(result: dict[str, Any]) -> str:
     return _table(["model", "bare Engine", "with the harness", "added", "allowed (1 s + 5%)"], rows)
 
 
+def _metrics(result: dict[str, Any]) -> str:
+    names = ("AUROC", "AP", "F1Max", "AUPRO")
+    size, wanted = result["size"], f"(wanted: {result['wanted_seconds']} s, {result['wanted_GB']} GB)"
+    rows = [
+        [
+            one["by"],
+            f"{one['maps']:,} of {size} x {size}",
+            f"**{one['seconds']} s**",
+            f"**{one['peak_GB']} GB**" + (f" {wanted}" if one["by"] == "ours" else ""),
+            *(one.get(name, "") for name in names),
+        ]
+        for one in result["pixels"]
+    ]
+    pixels = _table(["pixel metrics", "maps", "seconds", "peak memory", *names], rows)
+    boot = result["bootstrap"]
+    draws = f"{boot['resamples']:,} resamples of {boot['images']:,} images"
+    timed = f"a loop over scikit-learn's AUROC alone (estimated from {boot['loop_resamples_timed']} resamples)"
+    ours = [f"ours, {boot['metrics']} metrics", f"**{boot['seconds']} s** (wanted: {boot['wanted']} s)"]
+    return pixels + "\n\n" + _table([draws, "seconds"], [ours, [timed, f"{boot['loop_seconds_estimated']} s"]])
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "coreset": _coreset,
     "sweep": _sweep,
     "inference": _inference,
     "memory": _memory,
+    "metrics": _metrics,
     "overhead": _overhead,
 }

@@ -94,6 +94,35 @@ def plan(
 
 
 @app.command()
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Result folders of sweeps.", show_default=False)
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="Where several sweeps are put together; default: combined/."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Make models_comparing.xlsx and report.html anew from the records, of several sweeps together if several."""
+    from harness import verbs
+
+    _guard(lambda: verbs.report(folders, output), debug)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)],
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="Another's.", show_default=False)],
+    debug: Debug = False,
+) -> None:
+    """Print two runs side by side, with DeLong's paired test of their image AUROC."""
+    from harness import verbs
+
+    _guard(lambda: verbs.compare(first, second), debug)
+
+
+@app.command()
 def weights(
     backbones: Annotated[list[str] | None, typer.Argument(help="timm names; default: those of the configs.")] = None,
     folder: Annotated[Path, typer.Option("--weights", help="Folder to look in.")] = Path("weights"),

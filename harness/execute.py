@@ -11,13 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.artifacts import write_heatmaps, write_scores
+from harness.artifacts import write_artifacts
 from harness.backends.base import Failure, Outcome, RunContext
 from harness.datasets.base import Split
 from harness.errors import StoreError
 from harness.interrupt import Interrupt
-from harness.metrics.evaluate import evaluate
-from harness.metrics.thresholds import fix_thresholds
+from harness.metrics.evaluate import Evaluation, judge
 from harness.prepare import PlannedRun, Prepared, backend
 from harness.progress import SweepProgress
 from harness.provenance import provenance
@@ -118,6 +117,7 @@ class _Sweep:
             cache=Path(self._config.cache) if self._config.cache is not None else None,
             cache_limit=self._config.cache_limit,
             memory_limit=self._config.memory_limit,
+            latency=self._config.latency,
         )
         self._progress.start(group[0].spec.label())
         clock = _Clock()
@@ -151,22 +151,24 @@ class _Sweep:
     def _succeed(self, run: PlannedRun, outcome: Outcome, clock: _Clock) -> None:
         """Measure, write what a person looks at, and put the run in place in one step."""
         stage = self._folder.stage(run.run_id)
-        thresholds = fix_thresholds(dict(run.spec.threshold), outcome.val)
-        metrics = evaluate(outcome.test, thresholds)
-        write_scores(stage, outcome.test, thresholds)
-        write_heatmaps(stage, outcome.test)
+        evaluation = judge(outcome.test, outcome.val, dict(run.spec.threshold), run.spec.aupro_limit)
+        thresholds = evaluation.thresholds
+        write_artifacts(stage, evaluation)
         record = RunRecord(
             run_id=run.run_id,
             status="ok",
             spec=run.spec.as_dict(),
             axes=list(run.spec.axes),
-            data=describe(run.split),
+            data={**describe(run.split), **_roles(evaluation), "validation": outcome.validation},
             weights=outcome.weights,
-            metrics={**metrics, **outcome.own_metrics},
+            metrics={**evaluation.metrics, **outcome.own_metrics},
+            intervals={name: list(ends) for name, ends in evaluation.intervals.items()},
+            defects=evaluation.defects,
             thresholds={"image": thresholds.image, "pixel": thresholds.pixel, "fixed_by": thresholds.fixed_by},
+            cost=outcome.cost,
             seconds={**outcome.seconds, "total": clock.seconds()},
             device=outcome.device,
-            warnings=outcome.warnings,
+            warnings=[*outcome.warnings, *_vanished(evaluation)],
             provenance=clock.provenance(),
         )
         keep = self._config.save_models == "all" or (
@@ -266,6 +268,23 @@ def describe(split: Split) -> dict[str, Any]:
         "test_anomalous": sum(sample.label for sample in split.test),
         "masks": split.has_masks,
     }
+
+
+def _roles(evaluation: Evaluation) -> dict[str, int]:
+    """How many images the figures are about, and how many were taken out of the test set for the threshold."""
+    taken = 0 if evaluation.validation is None else len(evaluation.validation.samples)
+    labels = evaluation.test.labels
+    return {"test": len(labels), "test_anomalous": int(labels.sum()), "taken": taken}
+
+
+def _vanished(evaluation: Evaluation) -> list[str]:
+    """A sentence on masks that have no pixel left at the size of the maps."""
+    names = evaluation.test.vanished
+    if not names or evaluation.test.maps is None:
+        return []
+    height, width = evaluation.test.maps.shape[1:]
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return [f"no pixel of the mask of {names[0]}{more} is left at {height} x {width}: pixel metrics do not see it"]
 
 
 def _groups(runs: Sequence[PlannedRun]) -> list[list[PlannedRun]]:

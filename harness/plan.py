@@ -167,7 +167,8 @@ def _spec(config: SweepConfig, signature: Signature, point: Mapping[str, Any], c
         trainer=freeze_items(config.trainer) if signature.trainer else (),
         train_batch_size=config.data.train_batch_size,
         eval_batch_size=config.data.eval_batch_size,
-        threshold=freeze_items(config.threshold.model_dump()),
+        threshold=freeze_items(config.threshold.policy()),
+        aupro_limit=config.aupro_limit,
         axes=tuple(axis for axis in point if axis in given or axis == "image_size"),
     )
 

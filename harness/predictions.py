@@ -1,7 +1,11 @@
-"""Predictions: what a backend hands over and metrics are computed from, checked once, here.
+"""Predictions: what a backend hands over and metrics are computed from, checked once, here, the same for all.
 
-The resolution at which maps and masks meet is the map's own: the model's input size. Masks are brought to it by
-nearest neighbour, and cut to the centre where the model saw no more; maps are never resized.
+What meets what:
+- Scores and maps are raw: neither normalised nor clamped.
+- An image is anomalous if its folder says so; a pixel, if the mask is not 0 there. A normal image has no such pixels.
+- Maps and masks meet at the map's own size, that of the model's input. Maps are never resized; masks are brought to it
+  by nearest neighbour, and cut to the centre where the model saw no more.
+- What is above a threshold is called anomalous.
 """
 
 from __future__ import annotations
@@ -41,6 +45,23 @@ class Predictions:
     def labels(self) -> npt.NDArray[np.bool_]:
         """Shape (n,); True is anomalous."""
         return np.array([sample.label == 1 for sample in self.samples], dtype=np.bool_)
+
+    def part(self, chosen: npt.NDArray[np.bool_]) -> Predictions:
+        """Those of the chosen samples.
+
+        Args:
+            chosen: shape (n,), True for each that is wanted.
+        """
+        samples = tuple(sample for sample, wanted in zip(self.samples, chosen, strict=True) if wanted)
+        maps = None if self.maps is None else self.maps[chosen]
+        return Predictions(samples, self.scores[chosen], maps, None if self.masks is None else self.masks[chosen])
+
+    @property
+    def vanished(self) -> list[str]:
+        """Names of anomalous images whose mask has no pixel left at the size of the maps."""
+        if self.masks is None:
+            return []
+        return [s.name for s, mask in zip(self.samples, self.masks, strict=True) if s.mask and not mask.any()]
 
 
 def join(samples: Sequence[Sample], raw: Raw, resized: tuple[int, int] | None = None) -> Predictions:

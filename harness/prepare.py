@@ -17,7 +17,8 @@ from harness.config import SweepConfig
 from harness.datasets.base import Split
 from harness.datasets.index import FileIndex, Progress
 from harness.datasets.split import load_splits
-from harness.errors import ConfigError, HarnessError, UnknownNameError
+from harness.errors import ConfigError, DataError, HarnessError, UnknownNameError
+from harness.metrics.validation import validation_part
 from harness.plan import Plan, make_plan
 from harness.record import RunRecord
 from harness.spec import RunSpec, run_id
@@ -108,6 +109,7 @@ def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
             splits = load_splits(config.data, config.work_dir, index, progress)
         except HarnessError as error:
             problems += [problem for problem in error.problems if problem not in problems]
+    problems += _too_few_to_validate(config, splits)
     if plan is None or problems:
         raise ConfigError(problems)
     by_category = {split.category: split for split in splits}
@@ -118,6 +120,17 @@ def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
         runs.append(PlannedRun(identity, spec, split))
     made = tuple(path for path in missing if path.exists())
     return Prepared(config, folder, plan, tuple(runs), records, index, made)
+
+
+def _too_few_to_validate(config: SweepConfig, splits: Sequence[Split]) -> list[str]:
+    """Test sets of which `threshold: f1_on_val` can take no part."""
+    problems = []
+    for split in splits if config.threshold.method == "f1_on_val" else ():
+        try:
+            validation_part(split.test, config.threshold.share, config.threshold.seed)
+        except DataError as error:
+            problems += [f"{split.root}: {problem}" for problem in error.problems]
+    return problems
 
 
 def check(runs: Sequence[PlannedRun], device: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 # Raise it when a field changes its meaning or goes; older records must stay readable.
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,14 @@ class RunRecord:
         status: "ok" or "failed".
         spec: `RunSpec.as_dict()`.
         axes: names that the grid set.
-        data: kind, category, root, fingerprint, and how many images in which role.
+        data: kind, category, root, fingerprint, how many images in which role, and what the backend itself took for
+            validation.
         weights: policy, source, file, sha256, fallback (random where weights were asked for), note.
         metrics: `<level>_<name>` -> value, None where undefined; the backend's own beside them, with its prefix.
+        intervals: 95% of the image metrics, [low, high].
+        defects: figures of each type of defect.
         thresholds: image, pixel (raw scores) and what fixed them.
+        cost: see `harness.backends.base.Outcome.cost`.
         seconds: fit and test; total, by the clock, with measuring and writing; where runs share work, alone: what
             this one would have taken by itself, and spent: what it added.
         device: what it ran on.
@@ -37,7 +41,10 @@ class RunRecord:
     data: dict[str, Any]
     weights: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float | None] = field(default_factory=dict)
+    intervals: dict[str, list[float]] = field(default_factory=dict)
+    defects: list[dict[str, Any]] = field(default_factory=list)
     thresholds: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, float | None] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     device: str = ""
     warnings: list[str] = field(default_factory=list)

@@ -32,13 +32,27 @@ DATASETS: dict[str, str] = {
 # `data.kind` with any other name is one of anomalib's datamodules.
 OTHER_DATASET = "harness.datasets.datamodule:DatamoduleData"
 
-# Each takes a `Ranking` (one level's scores, split by truth) and gives a number, or None where it is undefined.
-# The columns of the sheet are `image_<name>` and `pixel_<name>`, in this order.
-METRICS: dict[str, str] = {
+# Each takes a `Ranking` (counts at every threshold) and gives a number, NaN where it is undefined, along the last axis
+# of the counts. The columns of the sheet are `image_<name>` and `pixel_<name>`, in this order; an image metric gets its
+# interval by itself.
+IMAGE_METRICS: dict[str, str] = {
     "AUROC": "harness.metrics.auroc:auroc",
-    "F1Score": "harness.metrics.f1:f1_score",
-    "F1Max": "harness.metrics.f1:f1_max",
+    "AP": "harness.metrics.precision_recall:average_precision",
+    "F1Score": "harness.metrics.precision_recall:f1_score",
+    "F1Max": "harness.metrics.precision_recall:f1_max",
+    "Precision": "harness.metrics.precision_recall:precision",
+    "Recall": "harness.metrics.precision_recall:recall",
+    "FalsePositives": "harness.metrics.precision_recall:false_positives",
+    "FalseNegatives": "harness.metrics.precision_recall:false_negatives",
 }
+PIXEL_METRICS: dict[str, str] = {
+    "AUROC": "harness.metrics.auroc:auroc",
+    "AP": "harness.metrics.precision_recall:average_precision",
+    "F1Score": "harness.metrics.precision_recall:f1_score",
+    "F1Max": "harness.metrics.precision_recall:f1_max",
+    "AUPRO": "harness.metrics.aupro:aupro",
+}
+METRICS = {"image": IMAGE_METRICS, "pixel": PIXEL_METRICS}
 
 
 def load(target: str) -> Any:

@@ -28,6 +28,7 @@ class RunSpec:
         trainer: Engine and Trainer arguments.
         train_batch_size, eval_batch_size: images.
         threshold: how F1Score's thresholds are fixed; see `harness.config.Threshold`.
+        aupro_limit: largest false positive rate that counts for AUPRO.
         axes: the names that the grid sets; what a reader wants to see first. No part of the identity.
     """
 
@@ -45,6 +46,7 @@ class RunSpec:
     train_batch_size: int
     eval_batch_size: int
     threshold: tuple[tuple[str, Any], ...]
+    aupro_limit: float
     axes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -69,6 +71,7 @@ class RunSpec:
             "train_batch_size": self.train_batch_size,
             "eval_batch_size": self.eval_batch_size,
             "threshold": dict(self.threshold),
+            "aupro_limit": self.aupro_limit,
         }
 
     def label(self) -> str:

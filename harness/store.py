@@ -26,6 +26,11 @@ from harness.errors import StoreError
 from harness.record import SCHEMA, RunRecord
 
 RECORD = "record.json"
+# Curves, and what there is to know of the pictures.
+DETAILS = "details.json"
+RUNS = "runs"
+# What report.html loads.
+REPORT_FILES = "report"
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -82,8 +87,10 @@ class ResultFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.runs = root / "runs"
+        self.runs = root / RUNS
         self.workbook = root / "models_comparing.xlsx"
+        self.report = root / "report.html"
+        self.config = root / "config.yaml"
         self.log = root / "sweep.log"
         self.index = root / ".data_index.json"
         self._locks = root / ".locks"
@@ -216,10 +223,10 @@ class ResultFolder:
         finally:
             lock.release()
 
-    def workbook_is_stale(self) -> bool:
-        """Whether there are records that the workbook can't have seen."""
+    def is_stale(self, made: Path) -> bool:
+        """Whether there are records that a file made from them can't have seen."""
         written = [file.stat().st_mtime_ns for file in self.runs.glob(f"*/{RECORD}")]
-        return bool(written) and (not self.workbook.is_file() or self.workbook.stat().st_mtime_ns < max(written))
+        return bool(written) and (not made.is_file() or made.stat().st_mtime_ns < max(written))
 
     @contextmanager
     def workbook_lock(self) -> Iterator[None]:

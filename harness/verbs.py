@@ -17,7 +17,7 @@ from harness.config import SweepConfig, as_yaml, load_config, one_run
 from harness.datasets.index import Progress
 from harness.errors import ConfigError, DataError, HarnessError
 from harness.prepare import PlannedRun, Prepared, check, prepare
-from harness.store import make_folder, write_atomic
+from harness.store import ResultFolder, make_folder, write_atomic
 
 if TYPE_CHECKING:
     from harness.execute import Tally
@@ -76,6 +76,41 @@ def plan(config_file: Path, overrides: Sequence[str], output: Path | None, check
         table.add_row(str(position), state, str(run.spec.seed), escape(run.run_id))
     console.print(table)
     console.print(_headline(prepared, len(pending)))
+    return 0
+
+
+def report(folders: Sequence[Path], output: Path | None) -> int:
+    """Make sheet and report anew from the records alone; of several sweeps, in a folder of their own."""
+    from harness.report.combine import combine, result_folder
+    from harness.report.excel import write_workbook
+    from harness.report.html import write_report
+    from harness.report.results import Results
+
+    console = _console()
+    sources = [result_folder(path) for path in dict.fromkeys(folders)]
+    target = sources[0]
+    if len(sources) > 1 or output is not None:
+        target = ResultFolder(output or sources[0].root.absolute().parent / "combined")
+        for sentence in combine(sources, target):
+            console.print(escape(sentence))
+    target.create()
+    results = Results.of(target)
+    write_workbook(target, results)
+    write_report(target, results)
+    for made in (target.workbook, target.report):
+        console.print(f"[bold]{escape(str(made))}[/]")
+    return 0
+
+
+def compare(first: Path, second: Path) -> int:
+    """Print two runs side by side, and the paired test."""
+    from harness.report.compare import side_by_side
+
+    console = _console()
+    table, sentence = side_by_side(first, second)
+    console.print(f"first:  {escape(str(first))}\nsecond: {escape(str(second))}")
+    console.print(table)
+    console.print(escape(sentence))
     return 0
 
 
@@ -143,7 +178,7 @@ def _run(prepared: Prepared, runs: Sequence[PlannedRun], console: Console, verbo
         # Nothing was written before everything was found to be right.
         folder.create()
         prepared.index.save()
-        write_atomic(folder.root / "config.yaml", as_yaml(prepared.config))
+        write_atomic(folder.config, as_yaml(prepared.config))
         with folder.open_log() as log:
             log.write(said.getvalue())
             with chatter_to(log, verbose):
@@ -180,22 +215,28 @@ def _headline(prepared: Prepared, to_run: int) -> str:
 def _finish(prepared: Prepared, console: Console, tally: Tally | None) -> int:
     """The best runs, what failed, and where the workbook is."""
     from harness.report.excel import write_workbook
-    from harness.report.table import notices
+    from harness.report.html import write_report
+    from harness.report.results import Results
+    from harness.report.tables import notices
     from harness.report.terminal import best_table
 
     folder = prepared.folder
-    if folder.workbook_is_stale():
-        # A call that was killed had no time to bring it up to date.
-        write_workbook(folder)
-    records = folder.records()
-    if any(record.status == "ok" for record in records):
-        console.print(best_table(records))
-    for notice in notices(records):
+    results = Results.of(folder)
+    # Also where this call made no run: one that was killed had no time to bring them up to date.
+    if folder.is_stale(folder.workbook):
+        write_workbook(folder, results)
+    if folder.is_stale(folder.report):
+        write_report(folder, results)
+    records = results.records
+    if results.ok():
+        console.print(best_table(results))
+    for notice in notices(results):
         console.print(f"[bold yellow]{escape(notice)}[/]")
     for record in tally.failed if tally else []:
         console.print(f"[red]failed:[/] {escape(record.run_id)}: {escape((record.error or {}).get('message', ''))}")
-    if folder.workbook.is_file():
-        console.print(f"[bold]{escape(str(folder.workbook))}[/]")
+    for made in (folder.workbook, folder.report):
+        if made.is_file():
+            console.print(f"[bold]{escape(str(made))}[/]")
     if tally and tally.interrupted:
         console.print("stopped; the same command goes on from here.")
         return 130

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from harness.backends.base import Failure, Outcome, RunContext, Signature
+from harness.backends.base import HELD_OUT, TEST_IMAGES, Failure, Outcome, RunContext, Signature
 from harness.datasets.base import Sample, Split
 from harness.errors import ConfigError
 from harness.images import read_image
@@ -57,6 +57,8 @@ class DummyBackend:
                 seconds={"fit": 0.0, "test": 0.0},
                 device="cpu",
                 save_model=_save,
+                cost={"seconds_p50": 0.001 * power, "seconds_p95": 0.002 * power, "model_size": 4.0},
+                validation=TEST_IMAGES if not split.val else HELD_OUT,
                 own_metrics={"dummy_image_AUROC": 0.5},
                 weights={"policy": spec.weights, "source": "none"},
             )

@@ -107,7 +107,7 @@ def test_all_problems_at_once_with_nearest_names(tmp_path: Path) -> None:
         "save_models: found 'last'",
         "data.vall: unknown key; found 0.1. Did you mean 'val'?",
         "data.val: found 2",
-        "threshold.method: found 'normal_quantil', expected 'normal_quantile', 'fixed' or 'none'",
+        "threshold.method: found 'normal_quantil', expected 'normal_quantile', 'f1_on_val', 'fixed' or 'none'",
         "no `model`; expected at least one model in each mapping. Found: modle",
     ):
         assert part in text, f"{part!r} not in:\n{text}"

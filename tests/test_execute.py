@@ -55,9 +55,9 @@ def test_a_sweep_leaves_records_scores_heatmaps_and_a_workbook(cli: Cli, config:
         assert record["data"]["fingerprint"]
         assert record["provenance"]["packages"]["torch"]
         header, *lines = (run / "scores.csv").read_text().splitlines()
-        assert header == "path,label,defect_type,score,predicted_label"
-        assert len(lines) == record["data"]["test"]
-        assert list((run / "heatmaps").glob("*.png"))
+        assert header == "path,label,defect_type,score,predicted_label,role"
+        assert len(lines) == record["data"]["test"] + record["data"]["val"]
+        assert list((run / "heatmaps").glob("*.jpg"))
     assert len(rows()) == 4
     assert not list(Path("results/demo/.work").iterdir())
 
@@ -123,7 +123,7 @@ def test_what_raises_while_a_run_is_written_is_its_failure(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("harness.execute.write_heatmaps", full)
+    monkeypatch.setattr("harness.execute.write_artifacts", full)
     result = cli("sweep", config)
     assert result.exit_code == 1
     assert {row["error"] for row in rows("Failures")} == {"OSError"}
@@ -135,7 +135,7 @@ def test_a_run_that_can_not_be_written_leaves_its_group_alone(
 ) -> None:
     from harness import execute
 
-    original, written = execute.write_heatmaps, []
+    original, written = execute.write_artifacts, []
 
     def second_fails(*arguments: Any) -> None:
         written.append(1)
@@ -143,7 +143,7 @@ def test_a_run_that_can_not_be_written_leaves_its_group_alone(
             raise OSError(28, "No space left on device")
         original(*arguments)
 
-    monkeypatch.setattr(execute, "write_heatmaps", second_fails)
+    monkeypatch.setattr(execute, "write_artifacts", second_fails)
     assert cli("sweep", config).exit_code == 1
     assert len(rows("Failures")) == 1
     assert len(written) == 4
@@ -338,7 +338,12 @@ def test_registry_names_are_resolved_lazily_and_unknown_ones_suggested(cli: Cli,
     result = cli("sweep", config, "grid[0].backend=anomalb")
     assert result.exit_code == 2
     assert "unknown backend 'anomalb'. Did you mean 'anomalib'?" in result.output
-    for target in (*registry.DATASETS.values(), *registry.METRICS.values(), registry.OTHER_DATASET):
+    for target in (
+        *registry.DATASETS.values(),
+        *registry.IMAGE_METRICS.values(),
+        *registry.PIXEL_METRICS.values(),
+        registry.OTHER_DATASET,
+    ):
         assert callable(registry.load(target))
 
 

@@ -25,7 +25,8 @@ grid:
   - {{model: patchcore, backbone: resnet18, layers: [[layer2], [layer3]], image_size: 64, num_neighbors: [1, 2]}}
   - {{model: padim, backbone: resnet18, layers: [layer1], n_features: [10, 20], image_size: 64}}
 """
-TIMES = ("fit_seconds", "test_seconds", "alone_seconds", "total_seconds")
+TIMES = ("fit_seconds", "test_seconds", "alone_seconds", "spent_seconds", "total_seconds", "ms_per_image_p50",
+         "ms_per_image_p95", "images_per_second", "peak_memory_MB")  # fmt: skip
 
 
 def start(config: Path, output: str, **options: object) -> subprocess.Popen[bytes]:

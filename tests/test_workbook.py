@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 from openpyxl import load_workbook
 from openpyxl.workbook import Workbook
 
 from harness.record import RunRecord
+from harness.report.comparisons import summary_table
 from harness.report.excel import build_workbook
-from harness.report.table import HEADLINE, runs_table, summary_table
+from harness.report.facts import HEADLINE
+from harness.report.results import Results
+from harness.report.tables import runs_table
+from harness.store import ResultFolder
 
 
 def record(number: int, **changes: Any) -> RunRecord:
@@ -53,13 +58,17 @@ def failure(number: int, message: str = "boom") -> RunRecord:
     return record(number, status="failed", metrics={}, error={"type": "E", "message": message, "traceback": "T\n" * 9})
 
 
+def results(records: list[RunRecord]) -> Results:
+    return Results(ResultFolder(Path("nowhere")), records)
+
+
 def workbook(records: list[RunRecord]) -> Workbook:
-    return load_workbook(io.BytesIO(build_workbook(records)))
+    return load_workbook(io.BytesIO(build_workbook(results(records))))
 
 
 def test_sheets_header_filters_and_format() -> None:
-    book = workbook([record(1), record(2)])
-    assert book.sheetnames == ["Summary", "Runs", "Failures"]
+    book = workbook([record(1), record(2, **spec(params={"coreset_sampling_ratio": 0.2}))])
+    assert book.sheetnames == ["Summary", "Pivot image", "Runs", "Environment", "Config", "Failures"]
     for name in ("Summary", "Runs"):
         sheet = book[name]
         assert sheet.freeze_panes is not None
@@ -69,7 +78,7 @@ def test_sheets_header_filters_and_format() -> None:
     assert header[:5] == ["model", *HEADLINE]
     runs = {cell.value: index for index, cell in enumerate(book["Runs"][1], 1)}
     assert book["Runs"].cell(2, runs["image_AUROC"]).number_format == "0.000"
-    assert book["Runs"].cell(2, runs["coreset_sampling_ratio"]).value == 0.1
+    assert book["Runs"].cell(2, runs["coreset_sampling_ratio"]).value == 0.2
     assert "num_neighbors" not in runs  # not an axis of the grid
 
 
@@ -154,7 +163,7 @@ def test_summary_takes_the_best_mean_setting_of_each_model() -> None:
         run(5, "a", 0.3, 0.99),  # not run on b: an incomplete setting does not win
         record(6, metrics={"image_AUROC": 0.7}, **spec(model="padim", params={}, category="a")),
     ]
-    table = summary_table(records)
+    table = summary_table(results(records))
     assert table["model"].tolist() == ["patchcore", "padim"]
     first = table.iloc[0]
     assert first["image_AUROC"] == 0.9
@@ -165,13 +174,13 @@ def test_summary_takes_the_best_mean_setting_of_each_model() -> None:
 def test_summary_forgets_runs_on_data_that_was_changed_since() -> None:
     old = record(1, metrics={"image_AUROC": 1.0}, data={"fingerprint": "old"})
     new = record(2, metrics={"image_AUROC": 0.6}, data={"fingerprint": "new"}, provenance={"began": "2026-02-01"})
-    assert summary_table([old, new])["image_AUROC"].tolist() == [0.6]
-    assert len(runs_table([old, new])) == 2
+    assert summary_table(results([old, new]))["image_AUROC"].tolist() == [0.6]
+    assert len(runs_table(results([old, new]))) == 2
 
 
 def test_summary_does_not_mix_random_and_real_weights() -> None:
     fallen = record(1, metrics={"image_AUROC": 0.4}, weights={"source": "random", "fallback": True, "sha256": None})
-    table = summary_table([fallen, record(2, metrics={"image_AUROC": 0.6})])
+    table = summary_table(results([fallen, record(2, metrics={"image_AUROC": 0.6})]))
     assert table["image_AUROC"].tolist() == [0.6]
     assert table["runs"].tolist() == [1]
 
@@ -181,7 +190,7 @@ def test_summary_keeps_categories_that_share_a_root() -> None:
         record(n, metrics={"image_AUROC": 0.6}, data={"root": "/d", "fingerprint": c}, **spec(category=c))
         for n, c in enumerate("ab")
     ]
-    assert summary_table(records)["categories"].tolist() == ["a, b"]
+    assert summary_table(results(records))["categories"].tolist() == ["a, b"]
 
 
 def test_whole_numbers_stay_whole_beside_runs_without_the_parameter() -> None:

@@ -15,6 +15,10 @@ from harness.datasets.base import Split
 from harness.predictions import Predictions
 from harness.spec import RunSpec
 
+# What a backend took for validation; see `Outcome.validation`.
+HELD_OUT = "held-out normal images"
+TEST_IMAGES = "test images"
+
 
 class Signature(NamedTuple):
     """What a model takes.
@@ -42,6 +46,7 @@ class RunContext:
         cache: where costly stages may be kept between sweeps, None for nowhere.
         cache_limit: bytes that they may take there.
         memory_limit: bytes that features may take in memory, None for half of what is free.
+        latency: whether single images are timed.
     """
 
     scratch: Path
@@ -51,6 +56,7 @@ class RunContext:
     cache: Path | None = None
     cache_limit: int = 0
     memory_limit: int | None = None
+    latency: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,11 @@ class Outcome:
         seconds: "fit" and "test", what they take for this run alone; where work is shared also "alone", their sum
             with the held-out images, and "spent", what this run added.
         device: what it ran on.
+        cost: seconds_p50, seconds_p95 of one image, from decoded to score and map, `timed_images` of them one at a
+            time; images_per_second at the config's batch size, with reading; peak_memory and peak_gpu_memory (of the
+            process, while the group went on) and model_size (of the tensors of the saved model), in bytes. What can't
+            be had is None or left out.
+        validation: what the backend itself took for validation: "held-out normal images", "test images", or "".
         own_metrics: the backend's own figures, names with its prefix.
         weights: see `RunRecord.weights`.
         warnings: what was done differently from what was asked.
@@ -76,6 +87,8 @@ class Outcome:
     seconds: dict[str, float]
     device: str
     save_model: Callable[[Path], None]
+    cost: dict[str, float | None] = field(default_factory=dict)
+    validation: str = ""
     own_metrics: dict[str, float | None] = field(default_factory=dict)
     weights: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)

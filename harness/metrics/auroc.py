@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from harness.metrics.ranking import Ranking
+from harness.metrics.ranking import Ranking, ratio
 
 
-def auroc(ranking: Ranking) -> float | None:
+def auroc(ranking: Ranking) -> npt.NDArray[np.float64]:
     """The chance that an anomalous score is above a normal one, ties counting half (Mann-Whitney U / pn).
 
-    Exact, ties included. None where a class is absent.
+    Exact, ties included. Undefined where a class is absent.
     """
-    if not ranking.both_classes:
-        return None
-    below = np.searchsorted(ranking.negatives, ranking.positives, side="left")
-    below_or_equal = np.searchsorted(ranking.negatives, ranking.positives, side="right")
-    wins = float(below.sum(dtype=np.float64) + below_or_equal.sum(dtype=np.float64)) / 2
-    return wins / (len(ranking.positives) * len(ranking.negatives))
+    below = ranking.negatives - (ranking.fp + ranking.fp_above) / 2
+    wins = (ranking.gained * below).sum(axis=-1)
+    return ratio(wins, ranking.positives * ranking.negatives)

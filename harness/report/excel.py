@@ -1,177 +1,141 @@
-"""models_comparing.xlsx: Summary, Runs, Backends (where there are two), Failures; rewritten whole, atomically."""
+"""models_comparing.xlsx: which sheets there are, and what each shows; rewritten whole, atomically."""
 
 from __future__ import annotations
 
+import gc
 import io
-import math
-from collections.abc import Sequence
-from math import ceil
-from typing import Any
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from urllib.parse import quote
 
 import pandas as pd
 from openpyxl import Workbook
-from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE, Cell
-from openpyxl.styles import Alignment, Font, PatternFill
-from openpyxl.utils import get_column_letter
-from openpyxl.worksheet.properties import PageSetupProperties
-from openpyxl.worksheet.worksheet import Worksheet
 
-from harness.record import RunRecord
-from harness.report.table import backends_table, failures_table, metric_columns, notices, runs_table, summary_table
-from harness.store import ResultFolder, write_atomic
+from harness.report.comparisons import AVERAGE, backends_table, pivot_table, seeds_table, summary_table
+from harness.report.facts import metric_columns
+from harness.report.misses import add_misses
+from harness.report.results import Results
+from harness.report.sheets import COUNTS, DIFFERENCE, METRICS, Sheet, add_sheet
+from harness.report.tables import defects_table, environment_table, failures_table, notices, runs_table
+from harness.store import RUNS, ResultFolder, write_atomic
 
-HEADER = PatternFill("solid", fgColor="1F3A5F")
-NOTICE = PatternFill("solid", fgColor="FFE699")
-WIDEST = 100  # characters; longer text is wrapped
-LINE_HEIGHT = 15  # points
-TALLEST = 409  # points, by the format's definition
-LONGEST = 32_000  # characters a cell may hold, by the format's definition (32,767), with some to spare
-SECONDS = ("fit_seconds", "test_seconds", "alone_seconds", "total_seconds")
-# How the columns of the sheet Backends begin that hold a metric of one backend, or the difference.
-METRICS = ("image_", "pixel_")
-DIFFERENCE = " difference"
-PLAIN_NUMBERS = ("image_threshold", "pixel_threshold")
+# The metrics of each pivot, as published tables have them.
+PIVOTS = {
+    "Pivot image": ("image_AUROC", "image_F1Score"),
+    "Pivot pixel": ("pixel_AUROC", "pixel_AUPRO", "pixel_F1Score"),
+}
 
 
-def write_workbook(folder: ResultFolder) -> None:
-    """Scan the records and replace the workbook.
+def write_workbook(folder: ResultFolder, results: Results | None = None) -> None:
+    """Scan the records (unless they were just read) and replace the workbook.
 
     Raises:
         StoreError: a record can't be read, or the workbook can't be written.
     """
     with folder.workbook_lock():
-        write_atomic(folder.workbook, build_workbook(folder.records()))
+        write_atomic(folder.workbook, build_workbook(results or Results.of(folder)))
 
 
-def build_workbook(records: Sequence[RunRecord]) -> bytes:
+def build_workbook(results: Results) -> bytes:
     """The workbook's bytes."""
-    book = Workbook()
-    book.remove(book.worksheets[0])
-    metrics = metric_columns(records)
-    runs, summary = runs_table(records, failed=True), summary_table(records)
-    _sheet(book, "Summary", summary, metrics, notices(records), best_of=None)
-    _sheet(book, "Runs", runs, metrics, [], best_of="category")
-    backends = backends_table(records)
-    if not backends.empty:
-        _sheet(
-            book,
-            "Backends",
-            backends,
-            [str(name) for name in backends if str(name).startswith(METRICS)],
-            [],
-            best_of=None,
-        )
-    _sheet(book, "Failures", failures_table(records), [], [], best_of=None)
-    target = io.BytesIO()
-    book.save(target)
+    with _uncollected():
+        book = Workbook()
+        book.remove(book.worksheets[0])
+        for sheet in _sheets(results):
+            add_sheet(book, sheet)
+            if sheet.title == "Runs":
+                add_misses(book, results)
+        target = io.BytesIO()
+        book.save(target)
     return target.getvalue()
 
 
-def _sheet(
-    book: Workbook, title: str, frame: pd.DataFrame, metrics: Sequence[str], head: Sequence[str], best_of: str | None
-) -> None:
-    """One sheet: notices, a frozen header with filters, rows, the best values bold."""
-    sheet = book.create_sheet(title)
-    # Printed, or turned into a PDF, a sheet is as wide as the page.
-    sheet.page_setup.orientation = "landscape"
-    sheet.page_setup.fitToHeight = 0
-    sheet.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
-    columns = [str(column) for column in frame.columns]
-    for row, text in enumerate(head, 1):
-        cell = _write(sheet, row, 1, text)
-        cell.font = _bold("7F0000")
-        for column in range(1, max(len(columns), 1) + 1):
-            sheet.cell(row, column).fill = NOTICE
-    top = len(head) + 1
-    if not columns or frame.empty:
-        _write(sheet, top, 1, "no failures" if title == "Failures" else "no finished runs yet")
-        sheet.column_dimensions["A"].width = 24
-        return
-    best = _best_cells(frame, metrics, best_of)
-    for position, name in enumerate(columns, 1):
-        style = _number_format(name, metrics)
-        values = frame[name].tolist()
-        shown = [_shown(value, style) for value in values]
-        longest = max(max(map(len, text.split("\n"))) for text in shown)
-        # The header has a filter's button beside it; both sides get some air.
-        sheet.column_dimensions[get_column_letter(position)].width = min(WIDEST, max(len(name) + 4, longest + 1)) + 2
-        text_column = any(isinstance(value, str) for value in values)
-        head_cell = _write(sheet, top, position, name)
-        head_cell.font = _bold("FFFFFF")
-        head_cell.fill = HEADER
-        head_cell.alignment = _alignment(text_column, wrap=False)
-        for row, (value, text) in enumerate(zip(values, shown, strict=True)):
-            cell = _write(sheet, top + 1 + row, position, value)
-            if style and isinstance(cell.value, float):
-                cell.number_format = style
-            if (row, name) in best:
-                cell.font = _bold()
-            lines = sum(ceil(max(len(line), 1) / WIDEST) for line in text.split("\n"))
-            cell.alignment = _alignment(text_column, wrap=lines > 1)
-            if lines > 1:
-                # Not left to the program that opens it: some show the first lines only.
-                dimension = sheet.row_dimensions[top + 1 + row]
-                dimension.height = min(TALLEST, max(dimension.height or 0, lines * LINE_HEIGHT))
-    frozen = 2 if title == "Summary" else min(len(columns), 1) + 1
-    sheet.freeze_panes = sheet.cell(top + 1, frozen).coordinate
-    sheet.auto_filter.ref = f"A{top}:{get_column_letter(len(columns))}{top + len(frame)}"
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Hundreds of thousands of cells that all stay: looking through them for garbage takes a fifth of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
-def _bold(colour: str = "000000") -> Font:
-    """The workbook's own font, bold; a bare Font would be another typeface."""
-    return Font(name="Calibri", size=11, bold=True, color=colour)
+def _sheets(results: Results) -> Iterator[Sheet]:
+    """All sheets in their order; those that have nothing to say in this sweep are left out."""
+    metrics = [name for name in metric_columns(results.ok()) if not name.endswith(COUNTS)]
+    summary, runs = summary_table(results), runs_table(results, failed=True)
+    yield Sheet("Summary", summary, notices(results), scaled=metrics, links=_links(summary, "best_run"))
+    for title, names in PIVOTS.items():
+        pivot = pivot_table(results, names)
+        if not pivot.empty:
+            frozen = list(pivot.columns).index("category") + 1
+            yield Sheet(title, pivot, bold=_best_of_rows(pivot, frozen), frozen=frozen, format="0.000")
+    yield Sheet(
+        "Runs",
+        runs,
+        bold=_best_of_columns(runs, metrics),
+        scaled=metrics,
+        links=_links(runs, "run"),
+        marked=_on_test_images(runs),
+    )
+    defects = defects_table(results)
+    if not defects.empty:
+        yield Sheet("Defects", defects, scaled=["image_AUROC", "image_AP"], links=_links(defects, "run"), frozen=2)
+    seeds = seeds_table(results)
+    if not seeds.empty:
+        means = {(row, str(name)) for row in seeds.index[seeds["seed"].isin(["mean", "sd"])] for name in seeds}
+        yield Sheet("Seeds", seeds, bold=means)
+    backends = backends_table(results)
+    if not backends.empty:
+        compared = [str(n) for n in backends if str(n).startswith(METRICS) and not str(n).endswith((DIFFERENCE, " p"))]
+        yield Sheet("Backends", backends, scaled=compared)
+    yield Sheet("Environment", environment_table(results))
+    yield Sheet("Config", _config(results))
+    yield Sheet("Failures", failures_table(results), empty="no failures")
 
 
-def _alignment(text_column: bool, wrap: bool) -> Alignment:
-    """Numbers to the right, text to the left with a gap to the numbers before it; long text wrapped, never cut."""
-    if text_column:
-        return Alignment(horizontal="left", indent=1, vertical="top", wrap_text=wrap)
-    return Alignment(horizontal="right", vertical="top")
+def _links(frame: pd.DataFrame, column: str) -> dict[str, Sequence[str]]:
+    """From a run's name to its folder."""
+    if frame.empty:
+        return {}
+    return {column: [f"{RUNS}/{quote(str(run), safe='+')}/" for run in frame[column]]}
 
 
-def _write(sheet: Worksheet, row: int, column: int, value: Any) -> Cell:
-    """A value into a cell, text always as text: nothing can start a formula."""
-    cell = sheet.cell(row, column)
-    assert isinstance(cell, Cell)
-    if value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA:
-        return cell
-    if isinstance(value, bool | int | float):
-        cell.value = value
-        return cell
-    text = ILLEGAL_CHARACTERS_RE.sub("\N{REPLACEMENT CHARACTER}", str(value))
-    if len(text) > LONGEST:
-        text = f"(the last {LONGEST} characters) {text[-LONGEST:]}"
-    cell.value = text
-    cell.data_type = "s"
-    return cell
+def _on_test_images(runs: pd.DataFrame) -> set[tuple[int, str]]:
+    """Cells that name test images as what a backend validated on."""
+    column = "backend_validates_on"
+    return {(int(row), column) for row in runs.index[runs[column] == "test images"]} if column in runs else set()
 
 
-def _number_format(name: str, metrics: Sequence[str]) -> str:
-    if name.endswith(DIFFERENCE):
-        return "+0.000;-0.000;0.000"
-    if name in metrics or name in PLAIN_NUMBERS:
-        return "0.000"
-    return "0.0" if name.endswith(SECONDS) else ""
-
-
-def _shown(value: Any, style: str) -> str:
-    """As it will look, to measure its width."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if not style or not isinstance(value, float):
-        return str(value)
-    return f"{value:.1f}" if style == "0.0" else f"{value:.3f}"
-
-
-def _best_cells(frame: pd.DataFrame, metrics: Sequence[str], best_of: str | None) -> set[tuple[int, str]]:
-    """(row, column) of the best value of each metric, in each group of `best_of`; ties are all best."""
+def _best_of_columns(frame: pd.DataFrame, metrics: Sequence[str]) -> set[tuple[int, str]]:
+    """(row, column) of the best value of each metric in each category; ties are all best."""
     found: set[tuple[int, str]] = set()
-    groups = frame.groupby(best_of) if best_of else [("", frame)]
-    for _, rows in groups:
-        if len(rows) < 2:
-            continue
+    for _, rows in frame.groupby("category") if not frame.empty else ():
         for name in metrics:
-            if name in rows and rows[name].notna().any() and not name.endswith(DIFFERENCE):
+            if len(rows) > 1 and name in rows and rows[name].notna().any():
                 best = rows[name] == rows[name].max()
                 found |= {(int(row), name) for row in rows.index[best]}
     return found
+
+
+def _best_of_rows(pivot: pd.DataFrame, first: int) -> set[tuple[int, str]]:
+    """(row, column) of the best value of each row, as it is shown; ties are all best."""
+    values = pivot.iloc[:, first:].astype(float).round(3)
+    if values.shape[1] < 2:
+        return set()
+    best = values.eq(values.max(axis=1), axis=0)
+    bold = {(row, str(name)) for name in best for row in best.index[best[name]]}
+    # The average stands out by itself.
+    return bold | {(int(row), "category") for row in pivot.index[pivot["category"] == AVERAGE]}
+
+
+def _config(results: Results) -> pd.DataFrame:
+    """The YAML as it was run, a line a row."""
+    try:
+        text = results.folder.config.read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    return pd.DataFrame({"config.yaml": text.rstrip().split(os.linesep) if text else []})

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-from harness.record import RunRecord
-from harness.report.table import HEADLINE, axis_columns, runs_table
+from harness.report.facts import HEADLINE, axis_columns
+from harness.report.results import Results
+from harness.report.tables import runs_table
 
 SHOWN = 9
 
 
-def best_table(records: Sequence[RunRecord]) -> Table:
+def best_table(results: Results) -> Table:
     """The best runs; with several categories the best of each in turn, so that every one is seen."""
-    frame = runs_table(records)
+    frame = runs_table(results)
     place = frame.groupby("category").cumcount()
     rows = frame.assign(place=place).sort_values(["place", "category"], kind="stable").head(SHOWN)
     rows = rows.sort_values(["category", "place"], kind="stable")
     # What is the same in all runs tells nothing here; the model always does.
     described = ["model", *(c for c in ("backend", "backbone", "layers", "image_size", "seed") if _varies(frame[c]))]
-    parameters = [c for c in axis_columns(records) if _varies(frame[c])]
+    parameters = [c for c in axis_columns(results.records) if _varies(frame[c])]
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("category", "best runs"):
         table.add_column(column)

@@ -17,10 +17,12 @@ from harness.backends.anomalib.catalog import canonical, models, signature
 from harness.backends.anomalib.coreset import exact_coreset
 from harness.backends.anomalib.data import SplitDataModule
 from harness.backends.anomalib.memory import steady_selection
-from harness.backends.base import Outcome, RunContext
+from harness.backends.base import HELD_OUT, TEST_IMAGES, Outcome, RunContext
+from harness.backends.cost import PeakMemory, latency, size, some, times
 from harness.datasets.base import Split
-from harness.devices import pick
+from harness.devices import Device, pick
 from harness.errors import PredictionsError
+from harness.images import read_image
 from harness.predictions import Floats, join
 from harness.spec import RunSpec, thaw
 from harness.weights.inject import backbone_weights
@@ -37,6 +39,8 @@ class RawPredictions(Callback):
         self.val: dict[str, tuple[float, Floats | None]] = {}
         self.test: dict[str, tuple[float, Floats | None]] = {}
         self.val_step = -1
+        self.test_seconds = 0.0
+        self._test_began = 0.0
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         del trainer, pl_module
@@ -50,11 +54,17 @@ class RawPredictions(Callback):
             self.val_step = trainer.global_step
             _keep(self.val, outputs)
 
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        del trainer, pl_module
+        self._test_began = time.perf_counter()
+
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any, **kwargs: Any
     ) -> None:
         del trainer, pl_module, args, kwargs
+        # Copies to the cpu, so the device is done with the batch.
         _keep(self.test, outputs)
+        self.test_seconds = time.perf_counter() - self._test_began
 
 
 def _keep(store: dict[str, tuple[float, Floats | None]], batch: Any) -> None:
@@ -81,6 +91,7 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Outcome:
     with backbone_weights(spec.weights, split.synthetic, spec.seed) as used:
         model = build_model(spec)
     device = pick(context.device)
+    peak = PeakMemory(device)
     raw = RawPredictions()
     datamodule = SplitDataModule(split, spec.train_batch_size, spec.eval_batch_size, context.num_workers)
     arguments, warnings = _trainer_arguments(spec, model)
@@ -104,6 +115,16 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Outcome:
     test_seconds = _timed(
         lambda: own.extend(engine.test(model=model, datamodule=datamodule, verbose=False)), device.synchronize
     )
+    cost = peak.cost()
+    cost["images_per_second"] = len(split.test) / raw.test_seconds
+    cost["model_size"] = size(model.state_dict().values())
+    if context.latency:
+        context.stage("timing single images")
+        try:
+            cost |= latency(_single_images(model, split, device))
+        # Some model may refuse what the others take; the run itself is done.
+        except Exception as error:  # noqa: BLE001
+            warnings.append(f"latency: could not be measured ({type(error).__name__}: {error})")
     context.stage("measuring")
     return Outcome(
         spec=spec,
@@ -112,6 +133,8 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Outcome:
         seconds={"fit": fit_seconds, "test": test_seconds},
         device=device.description,
         save_model=_saver(engine),
+        cost=cost,
+        validation=HELD_OUT if split.val else TEST_IMAGES,
         own_metrics={f"anomalib_{key}": _finite(value) for key, value in (own[0] if own else {}).items()},
         weights=_weights_record(spec, used),
         warnings=warnings + [weights.note for weights in used.values() if weights.fallback],
@@ -152,6 +175,16 @@ def _trainer_arguments(spec: RunSpec, model: AnomalibModule) -> tuple[dict[str, 
         if key in arguments and arguments[key] != value
     ]
     return arguments, overruled
+
+
+def _single_images(model: AnomalibModule, split: Split, device: Device) -> list[float]:
+    """Seconds of single images, from decoded to score and map: anomalib's own resizing, network and post-processing."""
+    images = [torch.from_numpy(read_image(s.path).copy()).permute(2, 0, 1)[None] / 255 for s in some(split.test)]
+    model.eval().to(device.torch)
+    with torch.inference_mode():
+        found = times(lambda image: model(image.to(device.torch)), images, device)
+    model.to("cpu")
+    return found
 
 
 def _saver(engine: Engine) -> Callable[[Path], None]:

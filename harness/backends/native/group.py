@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from harness import registry
-from harness.backends.base import Failure, Outcome, RunContext
+from harness.backends.base import HELD_OUT, Failure, Outcome, RunContext
+from harness.backends.cost import PeakMemory
+from harness.backends.native.latency import Latencies
 from harness.datasets.base import Sample, Split
 from harness.detectors.base import Detector, State
 from harness.detectors.maps import Scores
@@ -61,12 +63,14 @@ def run_group(specs: Sequence[RunSpec], split: Split, context: RunContext) -> It
     group = list(detectors.values())
     roles = {"train": split.train, "val": split.val, "test": split.test}
     pictures = {role: [sample.path for sample in samples] for role, samples in roles.items() if samples}
+    peak = PeakMemory(group[0].device)
+    latencies = Latencies(split.test, group[0].device) if context.latency else None
     bench = group[0].workbench(pictures, context.stage, split.fingerprint, context.scratch)
     roots = {spec: _roots(detector, group, bool(split.val)) for spec, detector in detectors.items()}
     stages = Stages((stage for found in roots.values() for stage in found.values()), bench)
     for spec, detector in detectors.items():
         try:
-            yield _outcome(spec, detector, split, roots[spec], stages)
+            yield _outcome(spec, detector, split, roots[spec], stages, latencies, peak)
         # Whatever Torch raises is recorded; a stage that failed fails every run that needs it, and no other.
         except Exception as error:  # noqa: BLE001
             yield Failure(spec, error)
@@ -80,7 +84,15 @@ def _roots(detector: Detector, group: Sequence[Detector], held_out: bool) -> dic
     return {"fit": detector.fit_stage(group), **{role: detector.score_stage(role, group) for role in roles}}
 
 
-def _outcome(spec: RunSpec, detector: Detector, split: Split, roots: dict[str, Stage], stages: Stages) -> Outcome:
+def _outcome(
+    spec: RunSpec,
+    detector: Detector,
+    split: Split,
+    roots: dict[str, Stage],
+    stages: Stages,
+    latencies: Latencies | None,
+    peak: PeakMemory,
+) -> Outcome:
     before = stages.spent
     state: State = stages.value(roots["fit"])
     scores: dict[str, Scores] = {role: stages.value(stage) for role, stage in roots.items() if role != "fit"}
@@ -89,6 +101,11 @@ def _outcome(spec: RunSpec, detector: Detector, split: Split, roots: dict[str, S
     everything = {stage: seconds for root in roots.values() for stage, seconds in stages.alone(root).items()}
     weights = detector.weights
     warnings = [text for root in roots.values() for text in stages.warnings(root)]
+    # Before single images are timed, which no run needs.
+    cost = peak.cost()
+    cost["images_per_second"] = len(split.test) / sum(test.values()) if sum(test.values()) else None
+    if latencies is not None:
+        cost |= latencies.cost(detector, state)
     return Outcome(
         spec=spec,
         test=_predictions(split.test, scores["test"], detector),
@@ -101,6 +118,8 @@ def _outcome(spec: RunSpec, detector: Detector, split: Split, roots: dict[str, S
         },
         device=detector.device.description,
         save_model=_saver(detector, state),
+        cost=cost,
+        validation=HELD_OUT if split.val else "",
         weights={"backbone": detector.backbone, **weights.as_dict()},
         warnings=list(dict.fromkeys(warnings + ([weights.note] if weights.fallback else []))),
     )

@@ -1,0 +1,131 @@
+"""Pictures of single test images: the image, its anomaly map, the mask and the predicted outline, side by side."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from harness.images import RGB, read_image
+from harness.metrics.thresholds import Thresholds
+from harness.predictions import Predictions
+
+FOLDER = "heatmaps"
+COUNT = 9
+PANELS = 4
+SMALLEST, LARGEST = 256, 384  # pixels of a panel's longer side
+OUTLINE = (255, 60, 160)  # does not occur in the colour map
+QUALITY = 88
+# Why a picture is there, what matters most first.
+ROLES = ("missed", "false-alarm", "lowest-anomalous", "highest-normal", "highest-anomalous")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A test image to draw, and why."""
+
+    role: str
+    index: int
+
+
+def draw_gallery(folder: Path, test: Predictions, thresholds: Thresholds) -> list[dict[str, Any]]:
+    """Write a few pictures under heatmaps/, and give what there is to know of each, missed ones first.
+
+    Colours span the maps of the whole test set, so they can be compared.
+    """
+    if test.maps is None:
+        return []
+    (folder / FOLDER).mkdir()
+    low, high = np.quantile(test.maps[:, ::4, ::4], [0.02, 0.998])
+    chosen = choose(test, thresholds.image)
+
+    def write(number: int) -> dict[str, Any]:
+        assert test.maps is not None
+        role, index = chosen[number].role, chosen[number].index
+        sample = test.samples[index]
+        mask = None if test.masks is None else test.masks[index]
+        picture = draw(read_image(sample.path), test.maps[index], mask, thresholds.pixel, (float(low), float(high)))
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(sample.name).with_suffix("").as_posix())
+        file = f"{FOLDER}/{number}-{role}-{name[-80:]}.jpg"
+        done, jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+        assert done
+        (folder / file).write_bytes(jpeg.tobytes())
+        return {
+            "file": file,
+            "role": role,
+            "name": sample.name,
+            "defect": sample.defect,
+            "label": sample.label,
+            "score": float(test.scores[index]),
+            "width": picture.shape[1],
+            "height": picture.shape[0],
+        }
+
+    # Decoding and encoding let other threads run; in a grid of cheap runs this is most of what a run costs.
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(write, range(len(chosen))))
+
+
+def choose(test: Predictions, threshold: float | None, count: int = COUNT) -> list[Chosen]:
+    """The anomalous images with the lowest scores, the normal ones with the highest, and the most anomalous ones.
+
+    Each at most once; those on the wrong side of the threshold come first.
+    """
+    order = np.argsort(test.scores, kind="stable")
+    bad = [int(i) for i in order if test.labels[i]]
+    good = [int(i) for i in order if not test.labels[i]]
+    third = max(1, count // 3)
+    picked = [Chosen("lowest-anomalous", i) for i in bad[:third]]
+    picked += [Chosen("highest-normal", i) for i in good[::-1][:third]]
+    taken = {one.index for one in picked}
+    rest = [i for i in bad[::-1] if i not in taken]
+    picked += [Chosen("highest-anomalous", i) for i in rest[: count - len(picked)]]
+    named = [_wrong(one, bool(test.labels[one.index]), float(test.scores[one.index]), threshold) for one in picked]
+    return sorted(named, key=lambda one: ROLES.index(one.role))
+
+
+def _wrong(one: Chosen, anomalous: bool, score: float, threshold: float | None) -> Chosen:
+    if threshold is None or (score > threshold) == anomalous:
+        return one
+    return Chosen("missed" if anomalous else "false-alarm", one.index)
+
+
+def draw(
+    image: RGB,
+    anomaly_map: npt.NDArray[np.float32],
+    mask: npt.NDArray[np.bool_] | None,
+    threshold: float | None,
+    span: tuple[float, float],
+) -> RGB:
+    """Four panels of equal width in one row: image, map, mask, image with the outline of what is called anomalous.
+
+    Args:
+        image: RGB, any size; brought to the map's proportions.
+        anomaly_map: shape (height, width), raw.
+        mask: shape (height, width), or None: then the panel stays grey.
+        threshold: of pixels; None: then there is no outline.
+        span: what the ends of the colour scale (viridis) stand for.
+    """
+    rows, columns = anomaly_map.shape
+    longer = max(rows, columns)
+    scale = min(max(longer, SMALLEST), LARGEST) / longer
+    size = (round(columns * scale), round(rows * scale))
+    small: RGB = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    finer = cv2.resize(anomaly_map, size, interpolation=cv2.INTER_LINEAR)
+    unit = np.clip((finer - span[0]) / max(span[1] - span[0], 1e-12), 0, 1)
+    colours = cv2.applyColorMap((unit * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
+    truth = np.full_like(small, 128)
+    if mask is not None:
+        grey = cv2.resize(mask.astype(np.uint8) * 255, size, interpolation=cv2.INTER_NEAREST)
+        truth = np.repeat(np.asarray(grey, dtype=np.uint8)[..., None], 3, axis=2)
+    outlined = small.copy()
+    if threshold is not None:
+        contours, _ = cv2.findContours((finer > threshold).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(outlined, contours, -1, OUTLINE, 2)
+    return np.concatenate([small, cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), truth, outlined], axis=1)

@@ -1,0 +1,86 @@
+"""Several sweeps' results in one folder, so that one sheet and one report show them together."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.errors import StoreError
+from harness.record import RunRecord
+from harness.store import RECORD, ResultFolder, write_atomic
+
+# Says that a folder was made here, and may be made anew.
+MARKER = "combined.json"
+
+
+def combine(sources: Sequence[ResultFolder], target: ResultFolder) -> list[str]:
+    """Copy the runs of several result folders, without their models, into another that is made for it.
+
+    Returns:
+        A sentence for each run that several of them have: the one that ended last is taken.
+
+    Raises:
+        StoreError: the target is in use for something else, or a record can't be read.
+    """
+    _refuse_others(sources, target)
+    chosen: dict[str, tuple[ResultFolder, RunRecord]] = {}
+    twice: dict[str, None] = {}
+    for source in sources:
+        for record in source.records():
+            other = chosen.get(record.run_id)
+            if other is not None:
+                twice[record.run_id] = None
+            if other is None or _order(record) > _order(other[1]):
+                chosen[record.run_id] = (source, record)
+    try:
+        shutil.rmtree(target.runs, ignore_errors=True)
+        target.create()
+        for source, record in chosen.values():
+            folder = target.run_folder(record.run_id)
+            shutil.copytree(source.run_folder(record.run_id), folder, ignore=shutil.ignore_patterns("model.*"))
+    except OSError as error:
+        raise StoreError(f"{target.root}: can't be written ({error.strerror or error}).") from error
+    names = [str(source.root) for source in sources]
+    write_atomic(target.root / MARKER, json.dumps({"from": names}, indent=2) + "\n")
+    write_atomic(target.config, "\n".join(_config(source) for source in sources))
+    return [f"{run_id} is in several of them: the one that ended last is shown." for run_id in twice]
+
+
+def _order(record: RunRecord) -> tuple[bool, str]:
+    """A result before a failure, then the later one."""
+    return record.status == "ok", str(record.provenance.get("ended", ""))
+
+
+def _refuse_others(sources: Sequence[ResultFolder], target: ResultFolder) -> None:
+    if target.root.resolve() in {source.root.resolve() for source in sources}:
+        raise StoreError(
+            f"--output: {target.root} is one of the sweeps; expected a folder of its own for them together."
+        )
+    if target.root.exists() and not (target.root / MARKER).is_file() and any(target.root.iterdir()):
+        raise StoreError(
+            f"--output: {target.root} is not empty and was not made by `report`; expected a new folder for the sweeps "
+            "together. Name another one."
+        )
+
+
+def _config(source: ResultFolder) -> str:
+    try:
+        text = source.config.read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    return f"# {source.root.name}\n---\n{text}"
+
+
+def result_folder(path: Path) -> ResultFolder:
+    """The result folder at a path.
+
+    Raises:
+        StoreError: there is none.
+    """
+    folder = ResultFolder(path)
+    if not folder.runs.is_dir() or not any(folder.runs.glob(f"*/{RECORD}")):
+        found = "a file" if path.is_file() else "no finished runs" if path.is_dir() else "nothing"
+        raise StoreError(f"{path}: {found} found; expected a sweep's result folder, such as results/patchcore.")
+    return folder

@@ -1,0 +1,117 @@
+"""Two runs side by side, with the paired test of their image AUROC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from harness.errors import DataError, StoreError
+from harness.metrics.delong import difference, paired_test
+from harness.record import RunRecord
+from harness.report.facts import axis_columns, category, costs, metric_columns
+from harness.report.results import Results
+from harness.report.settings import described
+from harness.report.sheets import number_format
+from harness.report.ties import LEVEL
+from harness.scores import TestScores
+from harness.store import RECORD, ResultFolder
+
+Z = 1.959964  # of the normal distribution: 2.5% lie above
+
+
+def load_run(path: Path) -> tuple[Results, RunRecord]:
+    """A run by its folder.
+
+    Raises:
+        StoreError: there is none, or it failed.
+    """
+    folder = path.parent if path.name == RECORD else path
+    results = ResultFolder(folder.absolute().parent.parent)
+    record = results.read_record(folder.absolute().name) if folder.is_dir() else None
+    if record is None:
+        found = "no record.json" if folder.is_dir() else "nothing"
+        raise StoreError(f"{path}: {found} found; expected a run's folder, such as results/patchcore/runs/<run>.")
+    if record.status != "ok":
+        raise StoreError(f"{path}: this run failed ({(record.error or {}).get('message')}); expected a finished one.")
+    return Results(results, [record]), record
+
+
+def side_by_side(first: Path, second: Path) -> tuple[Table, str]:
+    """A table of what is known of two runs, and a sentence with the test.
+
+    Raises:
+        StoreError: a folder holds no finished run.
+        DataError: the runs were not tested on the same images.
+    """
+    (results, one), (others, two) = load_run(first), load_run(second)
+    sentence = _test(_scores(results, one), _scores(others, two), results, others, one, two)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("")
+    for heading in ("first", "second"):
+        table.add_column(heading, justify="right")
+    for name, left, right in _rows(one, two):
+        table.add_row(name, left, right)
+    return table, sentence
+
+
+def _scores(results: Results, record: RunRecord) -> TestScores:
+    scores = results.scores(record.run_id)
+    if scores is None:
+        raise StoreError(f"{results.folder.run_folder(record.run_id)}: no scores.csv found; expected one to test with.")
+    return scores
+
+
+def _test(
+    first: TestScores, second: TestScores, results: Results, others: Results, one: RunRecord, two: RunRecord
+) -> str:
+    same_data = one.data["fingerprint"] == two.data["fingerprint"]
+    if first.names != second.names or not same_data:
+        raise DataError(
+            f"compare: {one.run_id} was tested on {len(first.names)} images of {category(one)} (data "
+            f"{one.data['fingerprint']}), {two.run_id} on {len(second.names)} of {category(two)} (data "
+            f"{two.data['fingerprint']}); the paired test expects the same images for both."
+        )
+    a, b = results.components(one.run_id), others.components(two.run_id)
+    p = paired_test([b], [a]) if a and b else None
+    if a is None or b is None or p is None:
+        return "No paired test: it needs at least 2 normal and 2 anomalous test images."
+    found = difference([b], [a])
+    assert found is not None
+    mean, error = found
+    told = "can't be told apart" if p >= LEVEL else "differ by more than chance"
+    return (
+        f"Image AUROC, second less first: {mean:+.4f} (95%: {mean - Z * error:+.4f} to {mean + Z * error:+.4f}), "
+        f"p = {p:.3g} (DeLong's paired test on {len(first.names)} images): at 5% they {told}."
+    )
+
+
+def _rows(one: RunRecord, two: RunRecord) -> Iterator[tuple[str, str, str]]:
+    axes = axis_columns([one, two])
+    facts = [{"category": category(r), **described(r, axes), "seed": r.spec["seed"]} for r in (one, two)]
+    for name in facts[0]:
+        left, right = facts[0][name], facts[1][name]
+        if left is not None or right is not None:
+            yield name, _text(name, left), _text(name, right)
+    for name in metric_columns([one, two]):
+        left, right = one.metrics.get(name), two.metrics.get(name)
+        if left is not None or right is not None:
+            yield name, _text(name, left, one.intervals.get(name)), _text(name, right, two.intervals.get(name))
+    yield "threshold from", str(one.thresholds.get("fixed_by")), str(two.thresholds.get("fixed_by"))
+    for name, left in costs(one).items():
+        right = costs(two)[name]
+        if left is not None or right is not None:
+            yield name, _text(name, left), _text(name, right)
+
+
+def _text(name: str, value: Any, ends: list[float] | None = None) -> str:
+    """A value as the sheet shows it, with its interval."""
+    if value is None:
+        return "-"
+    style = number_format(name, [value]) if isinstance(value, float) else ""
+    digits = style.partition(".")[2].partition(";")[0].count("0")
+    text = f"{value:.{digits}f}" if style else str(value)
+    return escape(text + (f" ({ends[0]:.{digits}f} to {ends[1]:.{digits}f})" if ends else ""))

@@ -1,0 +1,197 @@
+"""Tables that compare: settings with each other, on each category, over seeds, and on two backends."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.metrics.delong import paired_test
+from harness.record import RunRecord
+from harness.report.facts import HEADLINE, HIGH, LOW, axis_columns, category, cell, costs, join, metric_columns
+from harness.report.results import Results
+from harness.report.settings import Setting, described
+from harness.report.ties import interval, settings_against
+
+# What anomalib does where a native detector has a choice.
+AS_ANOMALIB = {"center_crop": None, "precision": "fp32", "upsampling": "nearest"}
+AVERAGE = "average"
+# Settings that a pivot shows, the best ones: more are no table that somebody reads.
+WIDEST = 200
+SHOWN_COSTS = ("ms_per_image_p50", "fit_seconds", "test_seconds")
+
+
+def summary_table(results: Results) -> pd.DataFrame:
+    """The best setting of each model on each data set, best first.
+
+    A setting is a spec without category and seed. Settings are compared by their mean image AUROC over categories
+    and seeds (then pixel AUROC), among those of a model that have the most categories.
+    """
+    rows: list[dict[str, Any]] = []
+    axes, metrics = axis_columns(results.records), metric_columns(results.ok())
+    for found in results.settings.values():
+        by_model: dict[tuple[str, str], list[Setting]] = {}
+        for setting in found:
+            by_model.setdefault((setting.first.spec["backend"], setting.first.spec["model"]), []).append(setting)
+        leaders = [alike[0] for alike in by_model.values()]
+        standings = settings_against(results, found[0], leaders)
+        for alike, standing in zip(by_model.values(), standings, strict=True):
+            row = _summary_row(results, alike, axes, metrics)
+            row |= {"vs_best": standing.mark or None, "p_vs_best": standing.p}
+            rows.append(row)
+    frame = pd.DataFrame(rows)
+    for axis in axes if rows else ():
+        frame[axis] = pd.Series([row[axis] for row in rows], dtype=object)
+    return frame
+
+
+def _summary_row(
+    results: Results, alike: Sequence[Setting], axes: Sequence[str], metrics: Sequence[str]
+) -> dict[str, Any]:
+    best = alike[0]
+    ends = interval(results, best)
+    what = described(best.first, axes)
+    return {
+        "model": what.pop("model"),
+        **{metric: best.metric(metric) for metric in HEADLINE},
+        LOW: ends[0] if ends else None,
+        HIGH: ends[1] if ends else None,
+        "vs_best": None,
+        "p_vs_best": None,
+        **what,
+        **{metric: best.metric(metric) for metric in metrics if metric not in HEADLINE},
+        **{name: best.cost(name) for name in SHOWN_COSTS},
+        "categories": ", ".join(best.by_category),
+        "runs": len(best.records),
+        "settings_tried": len(alike),
+        "best_run": max(best.records, key=lambda record: record.rank()).run_id,
+    }
+
+
+def pivot_table(results: Results, metrics: Sequence[str]) -> pd.DataFrame:
+    """A block of rows for each metric: the categories, then their average; a column for each setting, best first.
+
+    Seeds are averaged. There is no average for a setting that lacks a category. Metrics that no run has are left out.
+    """
+    frames = []
+    for dataset, found in results.settings.items():
+        shown = found[:WIDEST]
+        categories = sorted({name for setting in found for name in setting.by_category})
+        for metric in metrics:
+            rows = []
+            for name in (*categories, AVERAGE) if len(categories) > 1 else categories:
+                values = [_pivot_cell(setting, metric, name, len(categories)) for setting in shown]
+                rows.append({"data": dataset, "metric": metric, "category": name}
+                            | {s.label: value for s, value in zip(shown, values, strict=True)})  # fmt: skip
+            if any(value is not None for row in rows for value in list(row.values())[3:]):
+                frames.append(pd.DataFrame(rows))
+    if not frames:
+        return pd.DataFrame()
+    frame = pd.concat(frames, ignore_index=True)
+    return frame if frame["data"].nunique() > 1 else frame.drop(columns="data")
+
+
+def _pivot_cell(setting: Setting, metric: str, name: str, categories: int) -> float | None:
+    if name == AVERAGE:
+        return setting.metric(metric) if len(setting.by_category) == categories else None
+    return setting.metric(metric, name)
+
+
+def seeds_table(results: Results) -> pd.DataFrame:
+    """For each setting and category with several seeds: a row a seed, then their mean and standard deviation."""
+    metrics = metric_columns(results.ok())
+    axes = axis_columns(results.records)
+    rows: list[dict[str, Any]] = []
+    for found in results.settings.values():
+        for setting in found:
+            what = described(setting.first, axes)
+            for name, runs in setting.by_category.items():
+                if len(runs) > 1:
+                    rows += _seed_rows({"category": name, **what}, runs, metrics)
+    frame = pd.DataFrame(rows)
+    for column in (*axes, "seed") if rows else ():
+        frame[column] = pd.Series([row[column] for row in rows], dtype=object)
+    return frame.dropna(axis="columns", how="all")
+
+
+def _seed_rows(what: dict[str, Any], runs: Sequence[RunRecord], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    rows = [what | {"seed": run.spec["seed"]} | {metric: run.metrics.get(metric) for metric in metrics} for run in runs]
+    for name, function in (("mean", np.mean), ("sd", lambda values: np.std(values, ddof=1))):
+        row = what | {"seed": name}
+        for metric in metrics:
+            found = [run.metrics.get(metric) for run in runs]
+            values = [value for value in found if value is not None]
+            row[metric] = float(function(values)) if len(values) == len(found) else None
+        rows.append(row)
+    return rows
+
+
+def backends_table(results: Results) -> pd.DataFrame:
+    """One row a pair of runs that differ in their backend only: figures of both and their difference.
+
+    Two runs are a pair if data, model, backbone, weights, layers, image size and seed are the same, and every
+    parameter that both backends know.
+    """
+    axes = axis_columns(results.records)
+    rows = []
+    for left, right in _pairs(results.ok()):
+        spec, names = right.spec, (left.spec["backend"], right.spec["backend"])
+        parameters = {**left.spec["params"], **right.spec["params"]}
+        row = {
+            "category": category(left),
+            "model": spec["model"],
+            "backbone": spec["backbone"],
+            "layers": join(spec["layers"]),
+            **{axis: cell(parameters.get(axis)) for axis in axes},
+            "seed": spec["seed"],
+        }
+        for metric in HEADLINE:
+            values = (left.metrics.get(metric), right.metrics.get(metric))
+            row |= {f"{metric} {name}": value for name, value in zip(names, values, strict=True)}
+            row[f"{metric} difference"] = None if values[0] is None or values[1] is None else values[1] - values[0]
+        one, two = results.components(left.run_id), results.components(right.run_id)
+        row["image_AUROC p"] = paired_test([one], [two]) if one and two else None
+        for figure in ("alone_seconds", "ms_per_image_p50"):
+            row |= {f"{name} {figure}": costs(run)[figure] for name, run in zip(names, (left, right), strict=True)}
+        rows.append(row)
+    return pd.DataFrame(rows).dropna(axis="columns", how="all") if rows else pd.DataFrame()
+
+
+def _apart_from_backend(record: RunRecord) -> str:
+    """What two runs must have in common, parameters left out: each backend has some of its own."""
+    same = ("model", "backbone", "layers", "image_size", "seed", "data_kind", "category", "threshold")
+    return repr([record.data["fingerprint"], record.weights.get("sha256"), *(record.spec[key] for key in same)])
+
+
+def _pairs(records: Sequence[RunRecord]) -> Iterator[tuple[RunRecord, RunRecord]]:
+    groups: dict[str, dict[str, list[RunRecord]]] = {}
+    for record in records:
+        groups.setdefault(_apart_from_backend(record), {}).setdefault(str(record.spec["backend"]), []).append(record)
+    for backends in groups.values():
+        for first, second in itertools.combinations(sorted(backends), 2):
+            yield from _alike(backends[first], backends[second])
+
+
+def _alike(first: Sequence[RunRecord], second: Sequence[RunRecord]) -> Iterator[tuple[RunRecord, RunRecord]]:
+    """Pairs with the same values of all parameters that both backends know."""
+    parameters = [_all_parameters(record) for record in (*first, *second)]
+    shared = sorted(set.intersection(*(set(one) for one in parameters)))
+    seconds: dict[str, list[RunRecord]] = {}
+    for record in second:
+        seconds.setdefault(_values_of(record, shared), []).append(record)
+    for record in first:
+        yield from ((record, other) for other in seconds.get(_values_of(record, shared), []))
+
+
+def _values_of(record: RunRecord, names: Sequence[str]) -> str:
+    found = _all_parameters(record)
+    return repr([found[name] for name in names])
+
+
+def _all_parameters(record: RunRecord) -> dict[str, Any]:
+    """The model's, and how long it is trained, which anomalib takes from the trainer."""
+    epochs = {key: value for key, value in record.spec["trainer"].items() if key == "max_epochs"}
+    return {**AS_ANOMALIB, **epochs, **record.spec["params"]}

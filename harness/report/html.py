@@ -1,0 +1,212 @@
+"""report.html: what a page needs, gathered; what it looks like lies in page/."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.resources import as_file, files
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+import pandas as pd
+
+from harness.record import RunRecord
+from harness.report.comparisons import summary_table
+from harness.report.facts import HEADLINE, axis_columns, category, costs, metric_columns
+from harness.report.recommend import Answer, answers
+from harness.report.results import Results
+from harness.report.settings import Setting, described
+from harness.report.sheets import COUNTS
+from harness.report.tables import environment_table, failures_table, notices, runs_table
+from harness.store import REPORT_FILES, RUNS, ResultFolder, write_atomic
+
+SCRIPTS = ("common.js", "table.js", "plots.js", "run.js", "main.js")
+COSTS = ("ms_per_image_p50", "ms_per_image_p95", "images_per_second", "fit_seconds", "alone_seconds", "peak_memory_MB",
+         "model_MB")  # fmt: skip
+TIED_SHOWN = 12
+
+
+def write_report(folder: ResultFolder, results: Results | None = None) -> None:
+    """Scan the records (unless they were just read) and replace report.html and what it loads.
+
+    Raises:
+        StoreError: a record or a run's files are damaged, or the report can't be written.
+    """
+    results = results or Results.of(folder)
+    with folder.workbook_lock():
+        target = folder.root / REPORT_FILES
+        (target / RUNS).mkdir(parents=True, exist_ok=True)
+        _copy_plotly(target)
+        for record in results.ok():
+            _write_details(results, record)
+        write_atomic(folder.report, build_page(results))
+
+
+def build_page(results: Results) -> str:
+    """The page's HTML, with its data, styles and scripts in it."""
+    page = files("harness.report") / "page"
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
+        (page / "report.html").read_text(encoding="utf-8")
+    )
+    return template.render(
+        name=results.folder.root.resolve().name,
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        runs=len(results.ok()),
+        failed=len(results.records) - len(results.ok()),
+        notices=notices(results),
+        answers=[_answer(answer) for answer in answers(results)],
+        failures=failures_table(results).drop(columns="traceback").fillna("").to_dict("records"),
+        environment=environment_table(results).to_dict("records"),
+        config=_config(results.folder),
+        style=(page / "style.css").read_text(encoding="utf-8"),
+        script="\n".join((page / name).read_text(encoding="utf-8") for name in SCRIPTS),
+        data=as_script(_data(results)),
+        plotly=f"{REPORT_FILES}/plotly.min.js",
+        workbook=results.folder.workbook.name,
+    )
+
+
+def as_script(data: Any) -> str:
+    """JSON that can stand in a script element: nothing in it can end the element."""
+    return json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+
+
+def _copy_plotly(target: Any) -> None:
+    """Plotly's script, from the installed package; once."""
+    script = target / "plotly.min.js"
+    if not script.is_file():
+        with as_file(files("plotly") / "package_data" / "plotly.min.js") as source:
+            shutil.copyfile(source, script)
+
+
+def _write_details(results: Results, record: RunRecord) -> None:
+    """What the page loads when a run is opened; a script, since a page opened from a disk may load nothing else."""
+    folder = results.folder
+    file = folder.root / REPORT_FILES / RUNS / f"{record.run_id}.js"
+    source = folder.run_folder(record.run_id) / "record.json"
+    if file.is_file() and source.is_file() and file.stat().st_mtime_ns > source.stat().st_mtime_ns:
+        return
+    scores = results.scores(record.run_id)
+    details = {
+        **results.details(record.run_id),
+        "names": list(scores.names) if scores else [],
+        "labels": scores.labels.astype(int).tolist() if scores else [],
+        "scores": scores.scores.tolist() if scores else [],
+        "kinds": list(scores.defects) if scores else [],
+        "thresholds": record.thresholds,
+        "metrics": record.metrics,
+        "intervals": record.intervals,
+        "defects": record.defects,
+        "warnings": record.warnings,
+    }
+    file.write_text(f"harness.loaded({as_script(record.run_id)}, {as_script(details)});\n", encoding="utf-8")
+
+
+def _data(results: Results) -> dict[str, Any]:
+    """All that tables and plots show."""
+    ok = results.ok()
+    axes = axis_columns(ok)
+    found = [setting for of_dataset in results.settings.values() for setting in of_dataset]
+    metrics = [name for name in metric_columns(ok) if any(record.metrics.get(name) is not None for record in ok)]
+    summary = summary_table(results)
+    return {
+        "metrics": metrics,
+        "counts": list(COUNTS),
+        "headline": [name for name in HEADLINE if name in metrics],
+        "costs": [name for name in COSTS if any(costs(record)[name] is not None for record in ok)],
+        "axes": _numeric_axes(found, axes),
+        "categories": sorted({category(record) for record in ok}),
+        "settings": [_setting(setting, axes, metrics) for setting in found],
+        "leaders": [] if summary.empty else summary["best_run"].tolist(),
+        "runs": _runs(results, found),
+    }
+
+
+def _runs(results: Results, found: Sequence[Setting]) -> list[dict[str, Any]]:
+    frame = runs_table(results)
+    if frame.empty:
+        return []
+    place = {record.run_id: index for index, setting in enumerate(found) for record in setting.records}
+    rows = []
+    for row in frame.to_dict("records"):
+        values = {str(key): _plain(value) for key, value in row.items() if key not in LEFT_OUT}
+        setting = place.get(row["run"])
+        # Runs on data that was changed since belong to no setting.
+        label = found[setting].name if setting is not None else f"{row['model']} (on earlier data)"
+        rows.append({**values, "setting": setting, "label": label, "folder": f"{RUNS}/{quote(row['run'], safe='+')}/"})
+    return rows
+
+
+LEFT_OUT = {"status", "warnings", "weights", "weights_sha256", "data"}
+
+
+def _plain(value: Any) -> Any:
+    """For JSON: numbers short, what is missing null."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else float(f"{value:.6g}")
+    return None if value is None or value is pd.NA else value
+
+
+def _setting(setting: Setting, axes: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
+    """Means over seeds of each category, and over all."""
+    places = [*setting.by_category, None]
+    return {
+        "label": setting.label,
+        "name": setting.name,
+        "facts": described(setting.first, axes),
+        "numbers": _numbers(setting, axes),
+        "values": {
+            place or "": {name: _plain(setting.metric(name, place)) for name in metrics}
+            | {name: _plain(setting.cost(name, place)) for name in COSTS}
+            for place in places
+        },
+        "run": max(setting.records, key=RunRecord.rank).run_id,
+        "complete": len(setting.by_category),
+    }
+
+
+def _numbers(setting: Setting, axes: Sequence[str]) -> dict[str, float]:
+    """Its parameters that are numbers, and the side of square images."""
+    spec = setting.first.spec
+    values = {axis: spec["params"].get(axis) for axis in axes}
+    size = spec["image_size"]
+    values["image_size"] = size[0] if size and size[0] == size[1] else None
+    return {name: v for name, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def _numeric_axes(found: Sequence[Setting], axes: Sequence[str]) -> list[str]:
+    """Those of which there are several numbers."""
+    numbers = [_numbers(setting, axes) for setting in found]
+    return [axis for axis in (*axes, "image_size") if len({one[axis] for one in numbers if axis in one}) > 1]
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    chosen = answer.chosen
+    return {
+        "dataset": answer.dataset,
+        "chosen": chosen.name if chosen else None,
+        "run": max(chosen.records, key=RunRecord.rank).run_id if chosen else None,
+        "reasons": answer.reasons,
+        "tied": [
+            {
+                "name": setting.name,
+                "run": max(setting.records, key=RunRecord.rank).run_id,
+                "auroc": setting.metric("image_AUROC"),
+                "p": standing.p,
+                "ms": setting.cost("ms_per_image_p50"),
+            }
+            for setting, standing in answer.tied[:TIED_SHOWN]
+        ],
+        "more": max(0, len(answer.tied) - TIED_SHOWN),
+    }
+
+
+def _config(folder: ResultFolder) -> str:
+    try:
+        return folder.config.read_text(encoding="utf-8")
+    except OSError:
+        return ""

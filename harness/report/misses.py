@@ -1,0 +1,83 @@
+"""The sheet Misses: for the best runs, small pictures of the test images that they judge worst."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from openpyxl import Workbook
+from openpyxl.drawing.image import Image as SheetImage
+from openpyxl.styles import Alignment
+from openpyxl.utils import get_column_letter
+from openpyxl.worksheet.properties import PageSetupProperties
+from PIL import Image
+
+from harness.record import RunRecord
+from harness.report.facts import category
+from harness.report.results import Results
+from harness.report.sheets import HEADER, bold, write
+
+RUNS = 24  # shown at most
+PICTURES = 3  # of each
+HEIGHT = 72  # pixels of a picture
+POINTS = 0.75  # a pixel
+CAPTION = 18  # points under a picture
+WORST = ("missed", "false-alarm", "lowest-anomalous", "highest-normal")
+
+
+def add_misses(book: Workbook, results: Results) -> None:
+    """Append the sheet, unless no run has pictures."""
+    rows = [(name, run, found) for name, run in _best_runs(results) if (found := _worst(results, run))][:RUNS]
+    if not rows:
+        return
+    sheet = book.create_sheet("Misses")
+    sheet.page_setup.orientation = "landscape"
+    sheet.page_setup.fitToHeight = 0
+    sheet.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
+    titles = ["category", "run", *(f"{number}. worst: image, map, mask, outline" for number in range(1, PICTURES + 1))]
+    for position, title in enumerate(titles, 1):
+        cell = write(sheet, 1, position, title)
+        cell.font, cell.fill = bold("FFFFFF"), HEADER
+        sheet.column_dimensions[get_column_letter(position)].width = 4 * HEIGHT / 7 + 2 if position > 2 else 26
+    sheet.freeze_panes = "C2"
+    for number, (name, run, found) in enumerate(rows, 2):
+        sheet.row_dimensions[number].height = HEIGHT * POINTS + CAPTION
+        write(sheet, number, 1, category(run)).alignment = Alignment(vertical="top")
+        write(sheet, number, 2, name).alignment = Alignment(vertical="top", wrap_text=True)
+        for position, entry in enumerate(found, 3):
+            caption = f"{entry['role']}: {entry['name']}, {entry['score']:.3g}"
+            write(sheet, number, position, caption).alignment = Alignment(vertical="bottom")
+            picture = _thumbnail(results, run, entry)
+            if picture is not None:
+                sheet.add_image(picture, f"{get_column_letter(position)}{number}")
+
+
+def _best_runs(results: Results) -> list[tuple[str, RunRecord]]:
+    """The best run of each category for the best setting of each model, then for the second best ..."""
+    found: list[tuple[int, str, RunRecord]] = []
+    for of_dataset in results.settings.values():
+        seen: dict[tuple[str, str], int] = {}
+        for setting in of_dataset:
+            model = (setting.first.spec["backend"], setting.first.spec["model"])
+            place = seen[model] = seen.get(model, 0) + 1
+            found += [(place, setting.label, max(runs, key=RunRecord.rank)) for runs in setting.by_category.values()]
+    return [(name, run) for _, name, run in sorted(found, key=lambda one: one[0])]
+
+
+def _worst(results: Results, run: RunRecord) -> Sequence[dict[str, Any]]:
+    return [one for one in results.details(run.run_id).get("gallery", []) if one["role"] in WORST][:PICTURES]
+
+
+def _thumbnail(results: Results, run: RunRecord, entry: dict[str, Any]) -> SheetImage | None:
+    """The picture, small; None where its file is gone."""
+    try:
+        with Image.open(results.folder.run_folder(run.run_id) / entry["file"]) as picture:
+            picture.draft("RGB", (4 * HEIGHT, HEIGHT))
+            small = picture.convert("RGB").resize((round(HEIGHT * picture.width / picture.height), HEIGHT))
+    except OSError:
+        return None
+    data = io.BytesIO()
+    small.save(data, "JPEG", quality=80)
+    data.seek(0)
+    return SheetImage(data)

@@ -1,0 +1,23 @@
+// Everything is in place: the table first, then the plots one after the other, so that the page answers at once.
+function start() {
+  for (const part of document.querySelectorAll("[data-needs]")) part.hidden = !harness.data[part.dataset.needs].length;
+  for (const id of ["table", "cost", "effects", "compare"]) if (!harness.data.runs.length) document.getElementById(id).hidden = true;
+  document.addEventListener("click", (event) => { const run = event.target.closest?.("[data-run]")?.dataset.run; if (run) openRun(run); });
+  const dialog = document.getElementById("run");
+  document.getElementById("close").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("close", closeRun);
+  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  if (!harness.data.runs.length) { document.body.dataset.ready = "true"; return; }
+  startTable();
+  const drawn = startPlots();
+  const plots = async () => {
+    for (const one of drawn) await one();
+    document.body.dataset.ready = "true";
+    const linked = location.hash.match(/^#run=(.+)$/);
+    if (linked) openRun(decodeURIComponent(linked[1]));
+  };
+  // Plotly's script is deferred: it has run by now.
+  plots();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { for (const one of drawn) one(); });
+}
+document.addEventListener("DOMContentLoaded", start);

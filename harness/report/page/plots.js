@@ -1,0 +1,164 @@
+// Plots over all settings. Colours come from the page's style, so that they follow light and dark.
+function layout(more) {
+  const ink = colour("ink");
+  const axis = { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line"), automargin: true };
+  const narrow = window.innerWidth < 620;
+  const base = {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, size: narrow ? 11 : 13, family: "inherit" },
+    margin: { l: 56, r: 12, t: 12, b: 48 }, hovermode: "closest",
+    hoverlabel: { bgcolor: colour("raised"), bordercolor: colour("line"), font: { color: ink }, align: "left" },
+    legend: { orientation: "h", y: -0.2, yanchor: "top", x: 0 }, dragmode: narrow ? false : "zoom",
+  };
+  const merged = { ...base, ...more };
+  for (const key of ["xaxis", "yaxis", "xaxis2", "yaxis2"]) if (more[key]) merged[key] = { ...axis, ...more[key] };
+  return merged;
+}
+
+function options() {
+  const unused = ["select2d", "lasso2d", "autoScale2d"];
+  return { responsive: true, displaylogo: false, modeBarButtonsToRemove: unused, displayModeBar: window.innerWidth < 620 ? false : "hover" };
+}
+
+function draw(id, traces, more) {
+  const target = document.getElementById(id);
+  return Plotly.react(target, traces, layout(more), options()).then(() => target);
+}
+
+function opens(target) {
+  target.removeAllListeners?.("plotly_click");
+  target.on("plotly_click", (event) => { const run = event.points[0].customdata; if (run) openRun(run); });
+}
+
+function hover(setting, values, names) {
+  const lines = names.filter((name) => values[name] != null).map((name) => `${title(name)}: <b>${shown(name, values[name])}</b>`);
+  return [...setting.label.split("\n").map(escaped), ...lines].join("<br>");
+}
+
+// Plotly reads some markup in its labels.
+function escaped(text) { return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;"); }
+
+// images_per_second is better when larger, all other costs when smaller.
+function cheaper(name, a, b) { return name === "images_per_second" ? a > b : a < b; }
+
+// Points than which none is both better and cheaper, from the cheapest up.
+function pareto(points, costName) {
+  const ordered = [...points].sort((a, b) => (a.x === b.x ? b.y - a.y : cheaper(costName, a.x, b.x) ? -1 : 1));
+  const front = [];
+  for (const point of ordered) if (!front.length || point.y > front.at(-1).y) front.push(point);
+  return front;
+}
+
+function drawCost() {
+  const [x, y, place] = ["cost-x", "cost-y", "cost-category"].map((id) => document.getElementById(id).value);
+  const points = [];
+  const traces = families().map((family) => {
+    const own = family.settings.map((setting) => ({ setting, values: valuesAt(setting, place) }))
+      .filter(({ values }) => values && values[x] != null && values[y] != null)
+      .map(({ setting, values }) => ({ x: values[x], y: values[y], setting, values }));
+    points.push(...own);
+    return {
+      type: "scatter", mode: "markers", name: family.name, x: own.map((p) => p.x), y: own.map((p) => p.y),
+      customdata: own.map((p) => p.setting.run), text: own.map((p) => hover(p.setting, p.values, [y, "pixel_AUROC", x, "fit_seconds"].filter((n, i, a) => a.indexOf(n) === i))),
+      hovertemplate: "%{text}<extra></extra>", marker: { color: family.colour, symbol: family.symbol, size: 9, line: { width: 1, color: colour("ground") } },
+    };
+  });
+  const front = pareto(points, x);
+  traces.unshift({
+    type: "scatter", mode: "lines", name: "Pareto front", x: front.map((p) => p.x), y: front.map((p) => p.y), hoverinfo: "skip",
+    line: { color: colour("quiet"), width: 1.5, dash: "dot", shape: x === "images_per_second" ? "vh" : "hv" },
+  });
+  return draw("plot-cost", traces, {
+    xaxis: { title: { text: title(x) }, type: "log" }, yaxis: { title: { text: title(y) } },
+  }).then(opens);
+}
+
+// A mean over categories only where a setting has all of them.
+function valuesAt(setting, place) {
+  if (place === "" && setting.complete < harness.data.categories.length) return null;
+  return setting.values[place];
+}
+
+function drawEffect() {
+  const [axis, y, cost, place] = ["effect-axis", "effect-y", "effect-cost", "effect-category"].map((id) => document.getElementById(id).value);
+  const traces = [];
+  for (const family of families()) {
+    const lines = new Map();
+    for (const setting of family.settings) {
+      const values = valuesAt(setting, place);
+      if (setting.numbers[axis] == null || !values) continue;
+      const rest = JSON.stringify({ ...setting.facts, [axis]: null });
+      if (!lines.has(rest)) lines.set(rest, []);
+      lines.get(rest).push({ x: setting.numbers[axis], setting, values });
+    }
+    let first = true;
+    for (const points of lines.values()) {
+      points.sort((a, b) => a.x - b.x);
+      for (const [name, number] of [[y, ""], [cost, "2"]]) {
+        traces.push({
+          type: "scatter", mode: "lines+markers", name: family.name, legendgroup: family.name, showlegend: first && number === "",
+          x: points.map((p) => p.x), y: points.map((p) => p.values[name]), xaxis: "x" + number, yaxis: "y" + number,
+          customdata: points.map((p) => p.setting.run), text: points.map((p) => hover(p.setting, p.values, [y, cost])),
+          hovertemplate: "%{text}<extra></extra>", line: { color: family.colour, width: 1.5 }, opacity: lines.size > 3 ? 0.7 : 1,
+          marker: { symbol: family.symbol, size: 7 },
+        });
+      }
+      first = false;
+    }
+  }
+  const numbers = harness.data.settings.map((setting) => setting.numbers[axis]).filter((value) => value != null);
+  const wide = Math.min(...numbers) > 0 && Math.max(...numbers) / Math.min(...numbers) >= 8;
+  const along = { type: wide ? "log" : "linear", tickvals: [...new Set(numbers)].slice(0, 12) };
+  along.ticktext = along.tickvals.map(String);
+  return draw("plot-effect", traces, {
+    xaxis: { ...along, anchor: "y" }, xaxis2: { ...along, anchor: "y2", title: { text: title(axis) } },
+    yaxis: { title: { text: title(y) }, domain: [0.55, 1] }, yaxis2: { title: { text: title(cost) }, domain: [0, 0.45], rangemode: "tozero" },
+  }).then(opens);
+}
+
+function drawCompare() {
+  const y = document.getElementById("compare-y").value;
+  const { settings, leaders, runs, categories } = harness.data;
+  const best = settings.filter((setting) => leaders.includes(setting.run));
+  const traces = best.map((setting, index) => {
+    const own = runs.filter((run) => run.setting === settings.indexOf(setting));
+    const points = categories.map((category) => ({ category, values: setting.values[category], runs: own.filter((run) => run.category === category) })).filter((p) => p.values && p.values[y] != null);
+    // With several seeds there is no single run's interval to draw.
+    const single = y === "image_AUROC" && points.every((p) => p.runs.length === 1 && p.runs[0].image_AUROC_low != null);
+    return {
+      type: "scatter", mode: "markers", name: setting.facts.model + " (" + setting.facts.backend + ")",
+      y: points.map((p) => categories.indexOf(p.category) + (index - (best.length - 1) / 2) * Math.min(0.12, 0.7 / best.length)), x: points.map((p) => p.values[y]),
+      customdata: points.map((p) => p.runs[0]?.run), text: points.map((p) => escaped(p.category) + "<br>" + hover(setting, p.values, [y, "pixel_AUROC", "ms_per_image_p50"])),
+      hovertemplate: "%{text}<extra></extra>", marker: { size: 9, color: palette(index), symbol: SYMBOLS[index % SYMBOLS.length] },
+      error_x: single ? {
+        type: "data", symmetric: false, thickness: 1.2, width: 3, array: points.map((p) => p.runs[0].image_AUROC_high - p.values[y]),
+        arrayminus: points.map((p) => p.values[y] - p.runs[0].image_AUROC_low),
+      } : undefined,
+    };
+  });
+  document.getElementById("plot-compare").style.minHeight = `${160 + 70 * categories.length}px`;
+  return draw("plot-compare", traces, {
+    height: 160 + 70 * categories.length, legend: { orientation: "h", y: -60 / (100 + 70 * categories.length), yanchor: "top", x: 0 },
+    yaxis: { tickvals: categories.map((_, i) => i), ticktext: categories.map(escaped), range: [categories.length - 0.5, -0.5], showgrid: false },
+    xaxis: { title: { text: title(y) } },
+  }).then(opens);
+}
+
+function startPlots() {
+  const { axes, costs, metrics } = harness.data;
+  const first = metrics.includes("image_AUROC") ? "image_AUROC" : quality()[0];
+  const cost = costs.includes("ms_per_image_p50") ? "ms_per_image_p50" : costs[0];
+  const on = (ids, update) => ids.forEach((id) => document.getElementById(id).addEventListener("change", update));
+  choices("cost-y", quality(), first); choices("cost-x", costs, cost); choices("cost-category", places(), "", placeLabel);
+  choices("compare-y", quality(), first);
+  on(["cost-y", "cost-x", "cost-category"], drawCost);
+  on(["compare-y"], drawCompare);
+  const drawn = [drawCost, drawCompare];
+  if (axes.length) {
+    choices("effect-axis", axes, axes[0], String); choices("effect-y", quality(), first);
+    choices("effect-cost", costs, cost); choices("effect-category", places(), "", placeLabel);
+    on(["effect-axis", "effect-y", "effect-cost", "effect-category"], drawEffect);
+    document.getElementById("effect-axis").parentElement.hidden = false;
+    drawn.push(drawEffect);
+  }
+  return drawn;
+}

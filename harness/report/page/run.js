@@ -1,0 +1,108 @@
+// One run: its figures, curves, histogram and gallery, loaded when it is opened.
+function load(run) {
+  if (harness.details.has(run)) return Promise.resolve(harness.details.get(run));
+  return new Promise((done) => {
+    const file = `report/runs/${encodeURIComponent(run)}.js`;
+    const end = () => done(harness.details.get(run) ?? null);
+    document.head.append(el("script", { src: file, onload: end, onerror: end }));
+  });
+}
+
+async function openRun(id) {
+  const run = harness.data.runs.find((one) => one.run === id);
+  const dialog = document.getElementById("run");
+  if (!run) return;
+  const body = document.getElementById("run-body");
+  document.getElementById("run-title").textContent = [run.label, run.category, `seed ${run.seed}`].join(", ");
+  body.replaceChildren(el("p", { class: "quiet" }, "loading ..."));
+  if (!dialog.open) dialog.showModal();
+  dialog.scrollTop = 0;
+  history.replaceState(null, "", "#run=" + encodeURIComponent(id));
+  const details = await load(id);
+  if (!details) {
+    body.replaceChildren(el("p", { class: "notice" }, `report/runs/${id}.js is missing: send the whole folder along with report.html.`));
+    return;
+  }
+  body.replaceChildren(figures(run, details), curvesAndScores(), defects(details), gallery(run, details));
+  body.append(el("p", { class: "quiet" }, "Files: ", el("a", { href: run.folder }, run.folder)));
+  drawCurves(details);
+}
+
+function figures(run, details) {
+  const rows = harness.data.metrics.filter((name) => details.metrics[name] != null).map((name) => {
+    const ends = details.intervals[name];
+    return el("tr", {}, el("th", { scope: "row" }, title(name)), el("td", { class: "number" }, shown(name, details.metrics[name])),
+      el("td", { class: "number quiet" }, ends ? `${shown(name, ends[0])} to ${shown(name, ends[1])}` : ""));
+  });
+  const costs = harness.data.costs.filter((name) => run[name] != null).map((name) =>
+    el("tr", {}, el("th", { scope: "row" }, title(name)), el("td", { class: "number" }, shown(name, run[name])), el("td")));
+  const head = el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "figure"), el("th", { scope: "col", class: "number" }, "value"), el("th", { scope: "col", class: "number" }, "95% interval")));
+  return el("div", {},
+    ...details.warnings.map((text) => el("p", { class: "notice" }, text)),
+    el("p", {}, `Threshold from: ${details.thresholds.fixed_by ?? "none"}.`, run.vs_best ? ` Against the best run: ${run.vs_best}${run.p_vs_best == null ? "" : ` (p = ${run.p_vs_best.toFixed(3)})`}.` : ""),
+    el("details", { open: window.innerWidth > 620 }, el("summary", {}, "Figures"), el("div", { class: "plots" }, el("div", { class: "scroll" }, el("table", {}, head, el("tbody", {}, ...rows))), el("div", { class: "scroll" }, el("table", {}, el("tbody", {}, ...costs))))));
+}
+
+function curvesAndScores() {
+  return el("div", { class: "plots" }, ...["roc", "pr", "scores"].map((name) => el("div", { class: "plot", id: "plot-" + name })));
+}
+
+function drawCurves(details) {
+  const curves = details.curves ?? {};
+  const levels = [["image", colour("good"), "solid"], ["pixel", colour("bad"), "dash"]].filter(([level]) => curves[level]?.fpr);
+  const line = (level, ink, dash, x, y) => ({ type: "scatter", mode: "lines", name: level, x: curves[level][x], y: curves[level][y], line: { color: ink, dash, width: 2 } });
+  const unit = { range: [-0.02, 1.02] };
+  draw("plot-roc", levels.map(([level, ink, dash]) => line(level, ink, dash, "fpr", "tpr")), { title: { text: "ROC", font: { size: 14 } }, margin: { l: 50, r: 8, t: 30, b: 44 }, xaxis: { ...unit, title: { text: "false positive rate" } }, yaxis: { ...unit, title: { text: "true positive rate" } }, legend: { x: 0.98, y: 0.02, xanchor: "right", yanchor: "bottom" } });
+  draw("plot-pr", levels.map(([level, ink, dash]) => line(level, ink, dash, "recall", "precision")), { title: { text: "Precision and recall", font: { size: 14 } }, margin: { l: 50, r: 8, t: 30, b: 44 }, xaxis: { ...unit, title: { text: "recall" } }, yaxis: { ...unit, title: { text: "precision" } }, legend: { x: 0.02, y: 0.02, yanchor: "bottom" } });
+  drawScores(details);
+}
+
+function drawScores(details) {
+  const of = (label) => details.scores.filter((_, i) => details.labels[i] === label);
+  const low = Math.min(...details.scores), high = Math.max(...details.scores);
+  const bins = { start: low, end: high + 1e-9, size: (high - low || 1) / 24 };
+  const bars = (name, label, ink, pattern) => ({ type: "histogram", name, x: of(label), xbins: bins, opacity: 0.75, marker: { color: ink, pattern: { shape: pattern, fillmode: "overlay", fgcolor: colour("ground"), size: 5 } } });
+  const at = details.thresholds.image;
+  draw("plot-scores", [bars("normal", 0, colour("good"), ""), bars("anomalous", 1, colour("bad"), "/")], {
+    title: { text: "Scores of the test images", font: { size: 14 } }, margin: { l: 44, r: 8, t: 30, b: 44 }, barmode: "overlay",
+    xaxis: { title: { text: "raw score" } }, yaxis: { title: { text: "images" } }, legend: { x: 0.98, y: 0.98, xanchor: "right", yanchor: "top", bgcolor: "rgba(0,0,0,0)" },
+    shapes: at == null ? [] : [{ type: "line", x0: at, x1: at, yref: "paper", y0: 0, y1: 1, line: { color: colour("ink"), width: 2, dash: "dot" } }],
+    annotations: at == null ? [] : [{ x: at, y: 1, yref: "paper", text: "threshold", showarrow: false, xanchor: "left", yanchor: "top", xshift: 3 }],
+  });
+}
+
+function defects(details) {
+  if (!details.defects.length) return el("div");
+  const rows = details.defects.map((one) => el("tr", {}, el("td", {}, one.defect), el("td", { class: "number" }, String(one.images)), el("td", { class: "number" }, one.missed == null ? "" : String(one.missed)), el("td", { class: "number" }, shown("image_AUROC", one.image_AUROC))));
+  return el("div", {}, el("h3", {}, "Types of defect"), el("div", { class: "scroll" }, el("table", {},
+    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "type"), ...["images", "missed", "image AUROC"].map((name) => el("th", { scope: "col", class: "number" }, name)))), el("tbody", {}, ...rows))));
+}
+
+const PANELS = ["image", "anomaly map", "mask", "predicted outline"];
+
+function gallery(run, details) {
+  const pictures = details.gallery ?? [];
+  if (!pictures.length) return el("p", { class: "quiet" }, "This model gives no anomaly maps.");
+  return el("div", {}, el("h3", {}, "Test images, the worst first"), el("div", { class: "strip quiet" }, ...PANELS.map((name) => el("span", {}, name))),
+    el("div", { class: "gallery", id: "gallery" }, ...pictures.map((one) => picture(run, details, one))));
+}
+
+function picture(run, details, one) {
+  const file = run.folder + one.file.split("/").map(encodeURIComponent).join("/");
+  const at = details.thresholds.image;
+  const panels = PANELS.map((name, i) => {
+    const panel = el("div", { role: "img", "aria-label": `${name} of ${one.name}`, title: name });
+    panel.style.backgroundImage = `url("${file}")`;
+    panel.style.backgroundPosition = `${(100 * i) / 3}% 0`;
+    panel.style.aspectRatio = `${one.width / 4} / ${one.height}`;
+    return panel;
+  });
+  return el("figure", {}, el("figcaption", {}, el("span", { class: "tag " + one.role }, one.role.replaceAll("-", " ")),
+    ` ${one.name} (${one.defect}), score ${one.score.toPrecision(4)}${at == null ? "" : `, threshold ${at.toPrecision(4)}`}`),
+    el("div", { class: "strip" }, ...panels));
+}
+
+function closeRun() {
+  history.replaceState(null, "", location.pathname + location.search);
+  for (const name of ["roc", "pr", "scores"]) { const plot = document.getElementById("plot-" + name); if (plot) Plotly.purge(plot); }
+}

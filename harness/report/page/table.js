@@ -1,0 +1,88 @@
+// The table of runs: sorted by any column, filtered by words and category, a few hundred rows at a time.
+const ROWS = 300;
+const table = { sort: "image_AUROC", down: true, all: false };
+
+function columnSets() {
+  const { metrics, costs, headline } = harness.data;
+  const first = ["label", "category", "seed"].filter((name) => name === "label" || new Set(harness.data.runs.map((run) => run[name])).size > 1);
+  const main = [...headline, "pixel_AUPRO"].filter((name) => metrics.includes(name));
+  return {
+    main: [...first, "vs_best", ...main, ...["ms_per_image_p50", "fit_seconds"].filter((name) => costs.includes(name))],
+    "all metrics": [...first, "vs_best", "p_vs_best", "image_AUROC_low", "image_AUROC_high", ...metrics, "threshold_from"],
+    cost: [...first, "image_AUROC", ...costs, "test_seconds", "spent_seconds", "total_seconds", "device"],
+    settings: ["label", "category", ...["model", "backend", "backbone", "layers", "image_size"], ...harness.data.axes, "seed", "weights_source", "train_images", "test_images"],
+  };
+}
+
+function columns() { return [...new Set(columnSets()[document.getElementById("columns").value])]; }
+
+// What the filter's words are looked for in: a run's description, whose words must begin so. "3" finds power 3.0, not 0.3.
+const DESCRIBES = ["label", "category", "model", "backend", "backbone", "layers", "vs_best", "weights_source", "threshold_from", "device", "run"];
+
+function visible() {
+  const words = document.getElementById("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const place = document.getElementById("category").value;
+  return harness.data.runs.filter((run) => {
+    if (place && run.category !== place) return false;
+    run.words ??= [...DESCRIBES.map((name) => run[name] ?? ""), `seed ${run.seed}`].join(" ").toLowerCase().split(/[\s+]+/);
+    return words.every((word) => run.words.some((own) => own.startsWith(word)));
+  });
+}
+
+function sorted(rows) {
+  const name = table.sort;
+  const sign = table.down ? -1 : 1;
+  return [...rows].sort((a, b) => {
+    const [x, y] = [a[name], b[name]];
+    // What is missing comes last, whichever way.
+    if (x == null || y == null) return (x == null) - (y == null);
+    const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y), undefined, { numeric: true });
+    return sign * order;
+  });
+}
+
+function isNumber(name) { return harness.data.runs.some((run) => typeof run[name] === "number"); }
+
+function headCell(name) {
+  const state = table.sort === name ? (table.down ? "descending" : "ascending") : "none";
+  const sort = () => {
+    table.down = table.sort === name ? !table.down : isNumber(name);
+    table.sort = name;
+    drawTable();
+    document.querySelector(`#runs th[data-name="${CSS.escape(name)}"] button`)?.focus();
+  };
+  return el("th", { scope: "col", "aria-sort": state, "data-name": name, class: isNumber(name) ? "number" : "" },
+    el("button", { type: "button", onclick: sort }, name === "label" ? "setting" : title(name)));
+}
+
+function cell(run, name) {
+  if (name === "label") return el("td", { class: "setting" }, el("button", { class: "link", type: "button", "data-run": run.run }, run.label));
+  if (name === "vs_best") return el("td", {}, run.vs_best ? el("span", { class: "tag " + run.vs_best }, run.vs_best) : "");
+  const value = el("td", { class: isNumber(name) ? "number" : "" }, shown(name, run[name]));
+  if (name === "image_AUROC" && run.image_AUROC_low != null) {
+    value.append(el("span", { class: "quiet" }, ` ${run.image_AUROC_low.toFixed(2)}\u2013${run.image_AUROC_high.toFixed(2)}`));
+  }
+  return value;
+}
+
+function drawTable() {
+  const names = columns();
+  const rows = sorted(visible());
+  const few = table.all ? rows : rows.slice(0, ROWS);
+  document.querySelector("#runs thead").replaceChildren(el("tr", {}, ...names.map(headCell)));
+  document.querySelector("#runs tbody").replaceChildren(...few.map((run) =>
+    el("tr", { class: run.vs_best === "best" ? "best" : "" }, ...names.map((name) => cell(run, name)))));
+  document.getElementById("shown").textContent = `${rows.length} of ${harness.data.runs.length} runs`;
+  const more = document.getElementById("more");
+  more.hidden = few.length === rows.length;
+  more.textContent = `Show all ${rows.length}`;
+}
+
+function startTable() {
+  choices("category", ["", ...harness.data.categories], "", (name) => name || "all").addEventListener("change", drawTable);
+  document.getElementById("category").parentElement.hidden = harness.data.categories.length < 2;
+  choices("columns", Object.keys(columnSets()), "main", String).addEventListener("change", drawTable);
+  document.getElementById("filter").addEventListener("input", drawTable);
+  document.getElementById("more").addEventListener("click", () => { table.all = true; drawTable(); });
+  drawTable();
+}

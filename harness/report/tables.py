@@ -1,0 +1,209 @@
+"""Tables of single runs: one row a run, a failure, a type of defect, a fact of the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from harness.backends.base import TEST_IMAGES
+from harness.record import RunRecord
+from harness.report.facts import (
+    HEADLINE,
+    HIGH,
+    INTERVAL,
+    LOW,
+    axis_columns,
+    category,
+    costs,
+    join,
+    metric_columns,
+    weights_source,
+)
+from harness.report.results import Results
+from harness.report.settings import described
+from harness.report.ties import Standing, runs_against_best
+
+# Of the traceback in the sheet.
+TRACEBACK_LINES = 16
+
+
+def runs_table(results: Results, failed: bool = False) -> pd.DataFrame:
+    """One row a run that ended well, the best of each category first; with `failed` the others too, at the end.
+
+    Columns: what was run (category, model, backend, backbone, layers, image_size, the grid's parameters, seed), the
+    metrics, how the run stands to the best on the same images, cost, thresholds, weights, data, status and warnings.
+    A value that a run does not have is missing.
+    """
+    records = results.records if failed else results.ok()
+    metrics, axes = metric_columns(records), axis_columns(records)
+    standings = runs_against_best(results, results.ok())
+    rows = [_row(record, axes, metrics, standings.get(record.run_id, Standing())) for record in records]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    frame = pd.DataFrame(rows, columns=columns)
+    if frame.empty:
+        return frame
+    for axis in axes:
+        # Whole numbers stay whole beside runs that have no such parameter.
+        frame[axis] = pd.Series([row[axis] for row in rows], dtype=object)
+    frame = frame.drop(columns=[name for name in costs(records[0]) if frame[name].isna().all()])
+    order = ["status", "category", "image_AUROC", "pixel_AUROC", "run"]
+    ascending = [False, True, False, False, True]
+    return frame.sort_values(order, ascending=ascending, ignore_index=True, na_position="last")
+
+
+def _row(record: RunRecord, axes: Sequence[str], metrics: Sequence[str], standing: Standing) -> dict[str, Any]:
+    spec, ends = record.spec, record.intervals.get(INTERVAL, [None, None])
+    what = described(record, axes)
+    source = what.pop("weights_source")
+    return {
+        "category": category(record),
+        **what,
+        "seed": spec["seed"],
+        **{metric: record.metrics.get(metric) for metric in HEADLINE},
+        LOW: ends[0],
+        HIGH: ends[1],
+        "vs_best": standing.mark or None,
+        "p_vs_best": standing.p,
+        **{metric: record.metrics.get(metric) for metric in metrics if metric not in HEADLINE},
+        **costs(record),
+        "image_threshold": record.thresholds.get("image"),
+        "pixel_threshold": record.thresholds.get("pixel"),
+        "threshold_from": record.thresholds.get("fixed_by"),
+        "backend_validates_on": record.data.get("validation") or None,
+        "weights": spec["weights"],
+        "weights_source": source,
+        "weights_sha256": (record.weights.get("sha256") or "")[:12] or None,
+        "train_images": record.data["train"],
+        "held_out_images": record.data["val"],
+        "test_images": record.data["test"],
+        "data": record.data["fingerprint"],
+        "device": record.device,
+        "status": record.status,
+        "warnings": "; ".join(record.warnings) or None,
+        "run": record.run_id,
+    }
+
+
+def defects_table(results: Results) -> pd.DataFrame:
+    """One row a run and type of defect, which is set against all normal images; the hardest types of a run first."""
+    records = results.ok()
+    axes = axis_columns(records)
+    rows = [
+        {
+            "category": category(record),
+            "defect_type": one["defect"],
+            "images": one["images"],
+            "missed": one["missed"],
+            "image_AUROC": one["image_AUROC"],
+            "image_AP": one["image_AP"],
+            **{key: value for key, value in described(record, axes).items() if key != "weights_source"},
+            "seed": record.spec["seed"],
+            "run": record.run_id,
+        }
+        for record in records
+        for one in record.defects
+    ]
+    frame = pd.DataFrame(rows)
+    if frame.empty:
+        return frame
+    for column in (*axes, "missed"):
+        frame[column] = pd.Series([row[column] for row in rows], dtype=object)
+    return frame.sort_values(
+        ["category", "defect_type", "image_AUROC"], ascending=[True, True, False], ignore_index=True
+    )
+
+
+def environment_table(results: Results) -> pd.DataFrame:
+    """What the results were made with: each fact, its value, and of how many runs it is true."""
+    counted: dict[tuple[str, str], int] = {}
+    for record in results.records:
+        for fact in _environment(record):
+            counted[fact] = counted.get(fact, 0) + 1
+    order = {name: index for index, name in enumerate(dict.fromkeys(name for name, _ in counted))}
+    rows = sorted(((name, value, runs) for (name, value), runs in counted.items()), key=lambda row: order[row[0]])
+    return pd.DataFrame(rows, columns=["fact", "value", "runs"])
+
+
+def _environment(record: RunRecord) -> list[tuple[str, str]]:
+    made = record.provenance
+    facts = [(name, made.get(name)) for name in ("harness", "git", "python")]
+    facts += list(made.get("packages", {}).items())
+    facts += [(name, made.get(name)) for name in ("system", "cpu", "cores")]
+    facts += [("device", record.device), ("began on", str(made.get("began", ""))[:10])]
+    facts += [(f"data {category(record)}", f"{record.data['root']} (fingerprint {record.data['fingerprint']})")]
+    weights = record.weights
+    backbone = weights.get("backbone") or record.spec["backbone"]
+    if weights.get("sha256"):
+        facts += [(f"weights {backbone}", f"{weights.get('source')}, sha256 {weights['sha256']}")]
+    elif backbone:
+        facts += [(f"weights {backbone}", weights_source(record))]
+    return [(name, str(value)) for name, value in facts if value not in (None, "")]
+
+
+def failures_table(results: Results) -> pd.DataFrame:
+    """One row a failed run."""
+    rows = [
+        {
+            "category": category(record),
+            "model": record.spec["model"],
+            "backend": record.spec["backend"],
+            "backbone": record.spec["backbone"],
+            "layers": join(record.spec["layers"]),
+            "seed": record.spec["seed"],
+            "error": (record.error or {}).get("type"),
+            "message": (record.error or {}).get("message"),
+            "run": record.run_id,
+            "traceback": _end_of((record.error or {}).get("traceback", "")),
+        }
+        for record in results.records
+        if record.status == "failed"
+    ]
+    columns = ["category", "model", "backend", "backbone", "layers", "seed", "error", "message", "run", "traceback"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _end_of(traceback: str) -> str:
+    """The last lines, which say most and fit into a row; record.json has it whole."""
+    lines = traceback.rstrip().split("\n")
+    if len(lines) <= TRACEBACK_LINES:
+        return "\n".join(lines)
+    return "\n".join([f"... ({len(lines) - TRACEBACK_LINES} more lines in record.json)", *lines[-TRACEBACK_LINES:]])
+
+
+def notices(results: Results) -> list[str]:
+    """What a reader must know before any number, one sentence each."""
+    ok = results.ok()
+    found = []
+    fallen = sum(bool(record.weights.get("fallback")) for record in ok)
+    if fallen:
+        found.append(
+            f"RANDOM WEIGHTS in {fallen} of {len(ok)} runs: no pretrained weights were found, and the data is "
+            "toy data. The numbers say that the harness works, not which model to trust. Put weights in weights/ "
+            "and run again."
+        )
+    failed = len(results.records) - len(ok)
+    if failed:
+        found.append(f"{failed} of {len(results.records)} runs failed: see Failures.")
+    on_test = sum(record.data.get("validation") == TEST_IMAGES for record in ok)
+    if on_test:
+        found.append(
+            f"VALIDATED ON TEST IMAGES in {on_test} of {len(ok)} runs: with data.val 0 anomalib takes the test images "
+            "for validation. Its own figures (anomalib_*), and whatever a model chooses by validation, know them."
+        )
+    return [*found, *_small(ok)]
+
+
+def _small(records: Sequence[RunRecord]) -> list[str]:
+    """Where an interval has no width because the test set is too small to show how far below 1 the truth may lie."""
+    perfect = [record for record in records if record.metrics.get(INTERVAL) == 1]
+    if not perfect:
+        return []
+    fewest = min(min(r.data["test_anomalous"], r.data["test"] - r.data["test_anomalous"]) for r in perfect)
+    # Each of that many pairs of a normal and an anomalous image is in the right order with probability AUROC.
+    still = 0.025 ** (1 / fewest)
+    return [
+        f"{len(perfect)} of {len(records)} runs separate the test images completely (image_AUROC 1), and so does every "
+        f"resample. With {fewest} images of the smaller class a true AUROC of {still:.2f} can still give that."
+    ]
