@@ -41,6 +41,7 @@ def measure(quick: bool) -> dict[str, Any]:
         for repeat in range(1 if quick else 3):
             grid.append(_ours(root / f"grid{repeat}", layers, ratios, NEIGHBOURS))
             point.append(_ours(root / f"point{repeat}", layers[-1:], ratios[-1:], NEIGHBOURS[-1:]))
+        timed = _ours(root / "timed", layers, ratios, NEIGHBOURS, timed=True)
         anomalib = [_anomalib(root / f"anomalib{number}", one, ratios[0]) for number, one in enumerate(layers)]
         ours = _metrics(root / "grid0")
         theirs: dict[str, dict[str, float]] = {}
@@ -55,6 +56,7 @@ def measure(quick: bool) -> dict[str, Any]:
     return {
         "points": len(layers) * len(ratios) * len(NEIGHBOURS),
         "ours_grid_seconds": round(grid_seconds, 1),
+        "ours_grid_with_single_images_timed_seconds": round(timed, 1),
         "ours_most_expensive_point_alone_seconds": round(point_seconds, 1),
         "grid_against_its_most_expensive_point": round(grid_seconds / point_seconds, 2),
         "wanted_at_most": 1.5,
@@ -66,11 +68,11 @@ def measure(quick: bool) -> dict[str, Any]:
     }
 
 
-def _ours(output: Path, layers: Any, ratios: Any, neighbours: Any) -> float:
-    return _sweep(output, "native", layers, ratios, neighbours)
+def _ours(output: Path, layers: Any, ratios: Any, neighbours: Any, timed: bool = False) -> float:
+    return _sweep(output, "native", layers, ratios, neighbours, timed)
 
 
-def _sweep(output: Path, backend: str, layers: Any, ratios: Any, neighbours: Any) -> float:
+def _sweep(output: Path, backend: str, layers: Any, ratios: Any, neighbours: Any, timed: bool = False) -> float:
     output.mkdir()
     config = output / "sweep.yaml"
     grid = {
@@ -82,7 +84,8 @@ def _sweep(output: Path, backend: str, layers: Any, ratios: Any, neighbours: Any
         "num_neighbors": list(neighbours),
     }
     data = {"kind": "mvtec", "root": str(HAZELNUT), "val": 0.0}
-    config.write_text(json.dumps({"data": data, "weights": str(MOBILENET), "grid": grid}))
+    # Single images are not timed: that is no part of fit and test, which is all that counts for anomalib.
+    config.write_text(json.dumps({"data": data, "weights": str(MOBILENET), "latency": timed, "grid": grid}))
     begin = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         status = verbs.sweep(config, [], output, None, False, False, False)

@@ -59,6 +59,7 @@ def _sweep(result: dict[str, Any]) -> str:
     against = f"**{result['grid_against_its_most_expensive_point']}** (wanted: at most {result['wanted_at_most']})"
     rows = [
         [f"ours, the grid of {result['points']}", result["ours_grid_seconds"]],
+        ["the same with single images timed", result["ours_grid_with_single_images_timed_seconds"]],
         ["ours, its most expensive point alone", result["ours_most_expensive_point_alone_seconds"]],
         *anomalib,
         ["anomalib, the grid (estimated)", f"{result['anomalib_grid_seconds_estimated']:,}"],
@@ -133,6 +134,18 @@ def _metrics(result: dict[str, Any]) -> str:
     return pixels + "\n\n" + _table([draws, "seconds"], [ours, [timed, f"{boot['loop_seconds_estimated']} s"]])
 
 
+def _report(result: dict[str, Any]) -> str:
+    book, page = result["workbook"], result["report"]
+    opens = f"**{page['opens_seconds']} s**, at worst {page['opens_at_worst']} s (wanted: {page['wanted']} s)"
+    rows = [
+        [f"workbook of {book['runs']:,} runs written", f"**{book['seconds']} s** (wanted: {book['wanted']} s)"],
+        [f"report of {page['runs']} runs, {page['galleries']} galleries written", f"{page['written_seconds']} s"],
+        ["the same opened in Chromium, table and plots ready", opens],
+        ["a run's curves and gallery opened in it", f"{page['gallery_opens_seconds']} s"],
+    ]
+    return _table(["", "seconds"], rows)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "coreset": _coreset,
     "sweep": _sweep,
@@ -140,4 +153,5 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "memory": _memory,
     "metrics": _metrics,
     "overhead": _overhead,
+    "report": _report,
 }

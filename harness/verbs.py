@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from harness.config import SweepConfig, as_yaml, load_config, one_run
 from harness.datasets.index import Progress
 from harness.errors import ConfigError, DataError, HarnessError
 from harness.prepare import PlannedRun, Prepared, check, prepare
-from harness.store import ResultFolder, make_folder, write_atomic
+from harness.store import REPORT_FILES, ResultFolder, make_folder, write_atomic
 
 if TYPE_CHECKING:
     from harness.execute import Tally
@@ -94,6 +95,8 @@ def report(folders: Sequence[Path], output: Path | None) -> int:
         for sentence in combine(sources, target):
             console.print(escape(sentence))
     target.create()
+    # Nothing of an earlier report, or of a version that made it otherwise.
+    shutil.rmtree(target.root / REPORT_FILES, ignore_errors=True)
     results = Results.of(target)
     write_workbook(target, results)
     write_report(target, results)

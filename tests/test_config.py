@@ -140,6 +140,12 @@ def test_all_problems_at_once_with_nearest_names(tmp_path: Path) -> None:
         ("data: {kind: toy, category: 5}\ngrid: {model: padim}", "data.category: found 5"),
         ("data: {kind: toy}\ngrid: {model: padim, layers: [[a, [b]]]}", "expected names, or lists of names"),
         ("data: {kind: toy}\ngrid: [{a: 1}, {model: []}]", "mapping 2: axis 'model' is empty"),
+        (
+            "data: {kind: toy}\nthreshold: {share: 0.2}\ngrid: {model: padim}",
+            "`share` is of no use to method 'normal_q",
+        ),
+        ("data: {kind: toy}\nthreshold: {method: f1_on_val, share: 1}\ngrid: {model: padim}", "threshold.share"),
+        ("data: {kind: toy}\naupro_limit: 0\ngrid: {model: padim}", "aupro_limit"),
         ("data: {kind: toy}\nthreshold: fixed\ngrid: {model: padim}", "expects `image`, `pixel` or both"),
     ],
 )

@@ -123,8 +123,9 @@ def test_seeds_share_features_unless_weights_are_random(
         original(self, *args, **options)
 
     monkeypatch.setattr(Extractor, "__init__", count)
-    first, second = outcomes(specs, split, tmp_path, latency=False)
-    assert len(built) == 2 * 3
+    first, second = outcomes(specs, split, tmp_path)
+    # One for each role's features, and one to time and to save with.
+    assert len(built) == 2 * (3 + 1)
     assert first.test.scores.tolist() != second.test.scores.tolist()
 
 

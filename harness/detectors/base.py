@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypedDict, Unpack
@@ -152,6 +152,10 @@ class Detector(ABC):
         """What could not be had of what was asked for, from the images that were learnt; one sentence each."""
         return []
 
+    def speed(self) -> Hashable:
+        """What the time of an image depends on, beside network and view: those of equal speed are timed once."""
+        return self.name, repr(self.parameters())
+
     @property
     def weights_seed(self) -> int:
         """Random weights are drawn from the seed; others do not depend on it."""
@@ -232,6 +236,10 @@ class Detector(ABC):
         """Take over what a saved detector had learnt, and its network."""
         self.state = state
         self._extractor = extractor.to(self.device.torch)
+
+    def lend(self, extractor: Extractor) -> None:
+        """Take a network that is built already, the same as one's own, on the device."""
+        self._extractor = extractor
 
     def forget(self) -> None:
         """Drop what was learnt, and the network: a detector of a sweep keeps them only while they are needed."""

@@ -72,6 +72,10 @@ class PatchCore(Detector):
         """Whether both choose from the same patches, from the same start."""
         return (self.layers, self.precision, self.seed) == (other.layers, other.precision, other.seed)
 
+    def speed(self) -> Hashable:
+        """See `Detector.speed`. The number of neighbours concerns a single patch of an image."""
+        return self.name, self.coreset_sampling_ratio, self.upsampling
+
     def shortfalls(self) -> list[str]:
         """See `Detector.shortfalls`."""
         size = len(self.fitted()["bank"])

@@ -8,7 +8,7 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-from harness.report.facts import HEADLINE, axis_columns
+from harness.report.facts import HEADLINE, HIGH, LOW, axis_columns
 from harness.report.results import Results
 from harness.report.tables import runs_table
 
@@ -27,13 +27,16 @@ def best_table(results: Results) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("category", "best runs"):
         table.add_column(column)
-    for column in (*HEADLINE, "seconds"):
+    for column in ("image_AUROC", "95%", "against_best", *HEADLINE[1:], "seconds", "ms_an image"):
         table.add_column(column.replace("_", "\n"), justify="right", no_wrap=True)
     for _, row in rows.iterrows():
         parts = [_text(row[c]) for c in described if pd.notna(row[c])]
         parts += [f"{c}={_text(row[c])}" for c in parameters if pd.notna(row[c])]
-        numbers = [_text(row[c], "{:.3f}") for c in HEADLINE] + [_text(row["alone_seconds"], "{:.1f}")]
-        table.add_row(escape(str(row["category"])), escape(" ".join(parts)), *numbers)
+        first, *others = [_text(row[c], "{:.3f}") for c in HEADLINE]
+        ends = "-" if pd.isna(row[LOW]) else f"{row[LOW]:.2f}-{row[HIGH]:.2f}"
+        costs = [_text(row.get(name), "{:.1f}") for name in ("alone_seconds", "ms_per_image_p50")]
+        cells = [first, ends, _text(row["vs_best"]), *others, *costs]
+        table.add_row(escape(str(row["category"])), escape(" ".join(parts)), *cells)
     return table
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from harness import registry
 from harness.backends.base import HELD_OUT, Failure, Outcome, RunContext
-from harness.backends.cost import PeakMemory
-from harness.backends.native.latency import Latencies
+from harness.backends.native.costs import Costs
 from harness.datasets.base import Sample, Split
 from harness.detectors.base import Detector, State
 from harness.detectors.maps import Scores
@@ -63,14 +62,13 @@ def run_group(specs: Sequence[RunSpec], split: Split, context: RunContext) -> It
     group = list(detectors.values())
     roles = {"train": split.train, "val": split.val, "test": split.test}
     pictures = {role: [sample.path for sample in samples] for role, samples in roles.items() if samples}
-    peak = PeakMemory(group[0].device)
-    latencies = Latencies(split.test, group[0].device) if context.latency else None
+    costs = Costs(split.test, group[0].device, context.latency)
     bench = group[0].workbench(pictures, context.stage, split.fingerprint, context.scratch)
     roots = {spec: _roots(detector, group, bool(split.val)) for spec, detector in detectors.items()}
     stages = Stages((stage for found in roots.values() for stage in found.values()), bench)
     for spec, detector in detectors.items():
         try:
-            yield _outcome(spec, detector, split, roots[spec], stages, latencies, peak)
+            yield _outcome(spec, detector, split, roots[spec], stages, costs)
         # Whatever Torch raises is recorded; a stage that failed fails every run that needs it, and no other.
         except Exception as error:  # noqa: BLE001
             yield Failure(spec, error)
@@ -90,8 +88,7 @@ def _outcome(
     split: Split,
     roots: dict[str, Stage],
     stages: Stages,
-    latencies: Latencies | None,
-    peak: PeakMemory,
+    costs: Costs,
 ) -> Outcome:
     before = stages.spent
     state: State = stages.value(roots["fit"])
@@ -101,11 +98,6 @@ def _outcome(
     everything = {stage: seconds for root in roots.values() for stage, seconds in stages.alone(root).items()}
     weights = detector.weights
     warnings = [text for root in roots.values() for text in stages.warnings(root)]
-    # Before single images are timed, which no run needs.
-    cost = peak.cost()
-    cost["images_per_second"] = len(split.test) / sum(test.values()) if sum(test.values()) else None
-    if latencies is not None:
-        cost |= latencies.cost(detector, state)
     return Outcome(
         spec=spec,
         test=_predictions(split.test, scores["test"], detector),
@@ -117,8 +109,8 @@ def _outcome(
             "spent": stages.spent - before,
         },
         device=detector.device.description,
-        save_model=_saver(detector, state),
-        cost=cost,
+        save_model=_saver(detector, state, costs),
+        cost=costs.of(detector, state, sum(test.values())),
         validation=HELD_OUT if split.val else "",
         weights={"backbone": detector.backbone, **weights.as_dict()},
         warnings=list(dict.fromkeys(warnings + ([weights.note] if weights.fallback else []))),
@@ -134,10 +126,11 @@ def _predictions(samples: Sequence[Sample], scores: Scores, detector: Detector) 
     return join(samples, raw, detector.view.size)
 
 
-def _saver(detector: Detector, state: State) -> Callable[[Path], None]:
+def _saver(detector: Detector, state: State, costs: Costs) -> Callable[[Path], None]:
     def save(folder: Path) -> None:
         # Kept by the detector only while it is written: many runs of a group are alive at once.
         detector.state = state
+        costs.lend_network(detector)
         try:
             detector.save(folder / MODEL)
         finally:

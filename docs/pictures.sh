@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Makes docs/models_comparing.png and docs/report.png from a result folder: LibreOffice to PDF, poppler and ImageMagick
+# to PNG; Chromium for the report.
+#   docs/pictures.sh results/compare
+set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
+results="$(cd "$1" && pwd)"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+soffice --headless --convert-to pdf --outdir "$work" "$results/models_comparing.xlsx" >/dev/null 2>&1
+pdftoppm -r 700 -png -f 1 -l 4 "$work/models_comparing.pdf" "$work/page"
+for page in "$work"/page-*.png; do
+    # The left part of each sheet, and of a long one the top: what one sees on opening it.
+    convert "$page" -trim +repage -gravity NorthWest -crop 40%x100%+0+0 +repage -resize 1500x -crop 1500x330+0+0 +repage \
+        -bordercolor white -border 8 "$page"
+done
+convert "$work"/page-*.png -append -colors 64 "$here/models_comparing.png"
+chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1280,1500 --virtual-time-budget=20000 \
+    --screenshot="$work/report.png" "file://$results/report.html" >/dev/null 2>&1
+convert "$work/report.png" -colors 128 "$here/report.png"
