@@ -29,64 +29,13 @@ from pydantic import (
 from harness import registry
 from harness.datasets.base import DataOptions
 from harness.errors import ConfigError, nearest
+from harness.grid import Axis, normalise
 from harness.schema_errors import sentence
+from harness.threshold import Threshold
 
-Axis = list[Any]
-# Keys of `threshold:` that each method uses.
-OF_METHOD: dict[str, set[str]] = {
-    "normal_quantile": {"quantile", "pixel_quantile"},
-    "f1_on_val": {"share", "seed"},
-    "fixed": {"image", "pixel"},
-    "none": set(),
-}
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SEPARATOR = "; also: "
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
-
-
-class Threshold(BaseModel):
-    """How the thresholds behind F1Score are fixed. Never from the labels of images that the figures are about.
-
-    Attributes:
-        method: `normal_quantile`: a quantile of the scores of held-out normal images (`data.val`);
-            `f1_on_val`: the best F1 on labelled images taken out of the test set, which leave it for that;
-            `fixed`: the numbers given; `none`: no threshold, so no F1Score.
-        quantile: of image scores. With few held-out images a high one is their maximum.
-        pixel_quantile: of the pixels of held-out normal anomaly maps.
-        share: of each type of test images that `f1_on_val` takes.
-        seed: which ones it takes.
-        image, pixel: the numbers, for `fixed`, in the model's raw scores.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    method: Literal["normal_quantile", "f1_on_val", "fixed", "none"] = "normal_quantile"
-    quantile: float = Field(default=0.99, gt=0, le=1)
-    pixel_quantile: float = Field(default=0.999, gt=0, le=1)
-    share: float = Field(default=0.3, gt=0, lt=1)
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    image: float | None = None
-    pixel: float | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_form(cls, value: Any) -> Any:
-        return {"method": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _keys_of_the_method(self) -> Threshold:
-        if self.method == "fixed" and self.image is None and self.pixel is None:
-            raise ValueError("method 'fixed' expects `image`, `pixel` or both, as numbers")
-        of_use = {"method", *OF_METHOD[self.method]}
-        for name in sorted(self.model_fields_set - of_use):
-            # A config as it was run has all keys, with their defaults.
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"`{name}` is of no use to method {self.method!r}; expected {_listed(self.method)}")
-        return self
-
-    def policy(self) -> dict[str, Any]:
-        """The method and what it uses: two equal ones fix the same threshold."""
-        return self.model_dump(include={"method", *OF_METHOD[self.method]})
 
 
 class SweepConfig(BaseModel):
@@ -169,61 +118,12 @@ class SweepConfig(BaseModel):
         axes, problems = [], []
         for position, mapping in enumerate(mappings):
             try:
-                axes.append(_normalise(position, mapping))
+                axes.append(normalise(position, mapping))
             except ValueError as error:
                 problems.append(str(error))
         if problems:
             raise ValueError(SEPARATOR.join(problems))
         return axes
-
-
-def _listed(method: str) -> str:
-    return ", ".join(sorted(OF_METHOD[method])) or "nothing but the method"
-
-
-def _normalise(position: int, mapping: Any) -> dict[str, Axis]:
-    """Every axis as a list of its values."""
-    where = f"mapping {position + 1}"
-    if not isinstance(mapping, Mapping) or not mapping:
-        raise ValueError(f"{where}: expected axes such as `model: patchcore`; found {mapping!r}")
-    axes: dict[str, Axis] = {}
-    for key, value in mapping.items():
-        if not isinstance(key, str):
-            raise ValueError(f"{where}: expected names as keys; found {key!r}")
-        values = value if isinstance(value, list) else [value]
-        # `layers: [layer2, layer3]` is one set of layers, as in anomalib; several sets are a list of lists.
-        if key == "layers" and isinstance(value, list) and value and not any(isinstance(v, list) for v in value):
-            values = [value]
-        if not values:
-            raise ValueError(f"{where}: axis {key!r} is empty; expected at least one value")
-        if any(isinstance(v, Mapping) for v in values):
-            raise ValueError(f"{where}: axis {key!r}: expected values or lists of them; found a mapping")
-        axes[key] = values
-    for chosen in axes.get("layers", []):
-        _check_layers(where, chosen)
-    if "model" not in axes:
-        raise ValueError(f"{where}: no `model`; expected at least one model in each mapping. Found: {', '.join(axes)}")
-    for key in ("backend", "model", "backbone"):
-        for name in axes.get(key, []):
-            if not isinstance(name, str):
-                raise ValueError(f"{where}: {key}: expected a name; found {name!r}")
-    for size in axes.get("image_size", []):
-        _check_size(where, size)
-    return axes
-
-
-def _check_layers(where: str, chosen: Any) -> None:
-    names = chosen if isinstance(chosen, list) else [chosen]
-    if not names:
-        raise ValueError(f"{where}: layers: expected names in each set; found an empty set")
-    if not all(isinstance(name, str | int) for name in names):
-        raise ValueError(f"{where}: layers: expected names, or lists of names; found {chosen!r}")
-
-
-def _check_size(where: str, size: Any) -> None:
-    sides = size if isinstance(size, list) else [size, size]
-    if len(sides) != 2 or not all(isinstance(s, int) and not isinstance(s, bool) and s >= 16 for s in sides):
-        raise ValueError(f"{where}: image_size: expected a number from 16 up, or [height, width]; found {size!r}")
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:

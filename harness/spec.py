@@ -27,7 +27,7 @@ class RunSpec:
         weights: the policy: auto, pretrained, random or a path.
         trainer: Engine and Trainer arguments.
         train_batch_size, eval_batch_size: images.
-        threshold: how F1Score's thresholds are fixed; see `harness.config.Threshold`.
+        threshold: how F1Score's thresholds are fixed; see `harness.threshold.Threshold`.
         aupro_limit: largest false positive rate that counts for AUPRO.
         axes: the names that the grid sets; what a reader wants to see first. No part of the identity.
     """

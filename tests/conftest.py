@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from harness import registry
 from harness.cli import app
 from harness.datasets.toy_images import write_toy
+from harness.store import ResultFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 # Real images and weights, where somebody put them beside the checkout; tests that need them skip otherwise.
@@ -41,6 +42,14 @@ def toy_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("toy")
     write_toy(root, categories=["plate"], size=64, train=8, good=4, bad=2)
     return root
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> ResultFolder:
+    """A finished sweep with everything in it; not to be changed: copy it."""
+    from tests.results import make_results
+
+    return make_results(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import pytest
 
 from harness.report.html import write_report
 from harness.store import ResultFolder
-from tests.results import make_results
 
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'harness[test]'")
@@ -20,11 +19,6 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: Debia
 
 Open = Callable[..., Any]
 READY = "body[data-ready=true]"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> ResultFolder:
-    return make_results(tmp_path_factory.mktemp("browser"))
 
 
 @pytest.fixture(scope="module")

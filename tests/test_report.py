@@ -9,19 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from harness.report.html import as_script, build_page
 from harness.report.recommend import answers
 from harness.report.results import Results
 from harness.store import ResultFolder
 from tests.conftest import Cli
-from tests.results import make_results
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> ResultFolder:
-    return make_results(tmp_path_factory.mktemp("report"))
 
 
 def test_a_sweep_leaves_a_report_that_needs_no_network(made: ResultFolder) -> None:

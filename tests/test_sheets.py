@@ -23,16 +23,10 @@ from harness.report.results import Results
 from harness.report.ties import LEVEL, interval, settings_against
 from harness.store import ResultFolder
 from tests.conftest import Cli
-from tests.results import make_results
 
 OFFICE = shutil.which("soffice")
 SHEETS = ["Summary", "Pivot image", "Pivot pixel", "Runs", "Misses", "Defects", "Seeds", "Environment", "Config",
           "Failures"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> ResultFolder:
-    return make_results(tmp_path_factory.mktemp("sheets"))
 
 
 @pytest.fixture(scope="module")

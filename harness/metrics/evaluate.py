@@ -54,7 +54,7 @@ def judge(
     Args:
         test: predictions for all test images; `f1_on_val` takes some out of them.
         held_out: predictions for held-out normal images.
-        policy: the fields of `harness.config.Threshold`.
+        policy: the fields of `harness.threshold.Threshold`.
         fpr_limit: largest false positive rate that counts for AUPRO.
     """
     validation = None

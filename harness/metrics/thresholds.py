@@ -33,7 +33,7 @@ def fix_thresholds(
     """Apply `threshold:`.
 
     Args:
-        policy: the fields of `harness.config.Threshold`.
+        policy: the fields of `harness.threshold.Threshold`.
         held_out: predictions for held-out normal images, None where there are none.
         validation: predictions for labelled images taken out of the test set, for `f1_on_val`.
     """

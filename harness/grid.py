@@ -1,0 +1,53 @@
+"""The `grid:` block: mappings of axes, every axis as a list of its values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Axis = list[Any]
+
+
+def normalise(position: int, mapping: Any) -> dict[str, Axis]:
+    """Every axis as a list of its values."""
+    where = f"mapping {position + 1}"
+    if not isinstance(mapping, Mapping) or not mapping:
+        raise ValueError(f"{where}: expected axes such as `model: patchcore`; found {mapping!r}")
+    axes: dict[str, Axis] = {}
+    for key, value in mapping.items():
+        if not isinstance(key, str):
+            raise ValueError(f"{where}: expected names as keys; found {key!r}")
+        values = value if isinstance(value, list) else [value]
+        # `layers: [layer2, layer3]` is one set of layers, as in anomalib; several sets are a list of lists.
+        if key == "layers" and isinstance(value, list) and value and not any(isinstance(v, list) for v in value):
+            values = [value]
+        if not values:
+            raise ValueError(f"{where}: axis {key!r} is empty; expected at least one value")
+        if any(isinstance(v, Mapping) for v in values):
+            raise ValueError(f"{where}: axis {key!r}: expected values or lists of them; found a mapping")
+        axes[key] = values
+    for chosen in axes.get("layers", []):
+        _check_layers(where, chosen)
+    if "model" not in axes:
+        raise ValueError(f"{where}: no `model`; expected at least one model in each mapping. Found: {', '.join(axes)}")
+    for key in ("backend", "model", "backbone"):
+        for name in axes.get(key, []):
+            if not isinstance(name, str):
+                raise ValueError(f"{where}: {key}: expected a name; found {name!r}")
+    for size in axes.get("image_size", []):
+        _check_size(where, size)
+    return axes
+
+
+def _check_layers(where: str, chosen: Any) -> None:
+    names = chosen if isinstance(chosen, list) else [chosen]
+    if not names:
+        raise ValueError(f"{where}: layers: expected names in each set; found an empty set")
+    if not all(isinstance(name, str | int) for name in names):
+        raise ValueError(f"{where}: layers: expected names, or lists of names; found {chosen!r}")
+
+
+def _check_size(where: str, size: Any) -> None:
+    sides = size if isinstance(size, list) else [size, size]
+    if len(sides) != 2 or not all(isinstance(s, int) and not isinstance(s, bool) and s >= 16 for s in sides):
+        raise ValueError(f"{where}: image_size: expected a number from 16 up, or [height, width]; found {size!r}")
