@@ -37,7 +37,7 @@ PATCHCORE = "{model: patchcore, backbone: resnet18, layers: [layer2, layer3], im
 
 def prepared(toy_tree: Path, grid: str, more: str = "", **data: Any) -> tuple[RunSpec, Split]:
     values = {"kind": "mvtec", "root": str(toy_tree), "category": "plate", "val": 0.25, **data}
-    text = f"data: {json.dumps(values)}\nweights: random\n{more}\ngrid: {grid}"
+    text = f"data: {json.dumps(values)}\nweights: random\nlatency: false\n{more}\ngrid: {grid}"
     config = load_config(write_config(Path("c.yaml"), text))
     (split,) = load_splits(config.data, Path(), FileIndex(Path("index.json")))
     plan = make_plan(config, [split.category], lambda _, model: AnomalibBackend().parameters(model))

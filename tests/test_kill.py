@@ -21,6 +21,7 @@ name: killed
 data: {{kind: mvtec, root: {root}}}
 weights: random
 device: cpu
+latency: false
 grid:
   - {{model: patchcore, backbone: resnet18, layers: [[layer2], [layer3]], image_size: 64, num_neighbors: [1, 2]}}
   - {{model: padim, backbone: resnet18, layers: [layer1], n_features: [10, 20], image_size: 64}}

@@ -47,7 +47,8 @@ GRID = f"""
 
 
 def config_file(tmp_path: Path, tree: Path, grid: str = GRID, more: str = "") -> Path:
-    text = f"data: {{kind: mvtec, root: {tree}, val: 0.2}}\nweights: random\ndevice: cpu\n{more}\ngrid: {grid}\n"
+    data = f"{{kind: mvtec, root: {tree}, val: 0.2}}"
+    text = f"data: {data}\nweights: random\ndevice: cpu\nlatency: false\n{more}\ngrid: {grid}\n"
     return write_config(tmp_path / "native.yaml", text)
 
 
@@ -57,7 +58,7 @@ def planned(tmp_path: Path, tree: Path, grid: str = GRID) -> tuple[list[RunSpec]
 
 
 def answers(specs: Sequence[RunSpec], split: Split, scratch: Path, **more: Any) -> list[Outcome | Failure]:
-    context = RunContext(scratch, "cpu", 0, lambda _: None, **more)
+    context = RunContext(scratch, "cpu", 0, lambda _: None, **{"latency": False, **more})
     return list(NativeBackend().run(specs, split, context))
 
 
