@@ -8,7 +8,7 @@ results="$(cd "$1" && pwd)"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 soffice --headless --convert-to pdf --outdir "$work" "$results/models_comparing.xlsx" >/dev/null 2>&1
-pdftoppm -r 700 -png -f 1 -l 4 "$work/models_comparing.pdf" "$work/page"
+pdftoppm -r 700 -png -f 1 -l 2 "$work/models_comparing.pdf" "$work/page"
 for page in "$work"/page-*.png; do
     # The left part of each sheet, and of a long one the top: what one sees on opening it.
     convert "$page" -trim +repage -gravity NorthWest -crop 40%x100%+0+0 +repage -resize 1500x -crop 1500x330+0+0 +repage \

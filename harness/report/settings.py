@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -125,12 +126,17 @@ def _labelled(groups: Sequence[Sequence[RunRecord]]) -> list[Setting]:
     """Settings with labels of only what varies between them; the model always."""
     axes = axis_columns([record for group in groups for record in group])
     facts = [described(group[0], axes) | _less_common(group[0]) for group in groups]
-    varying = [key for key in facts[0] if key != "model" and len({repr(fact[key]) for fact in facts}) > 1]
-    labels = [_label(fact, varying) for fact in facts]
-    seen: dict[str, int] = {}
+    values = {key: {repr(fact[key]) for fact in facts} for key in facts[0] if key != "model"}
+    # A parameter that has one value wherever there is one tells nothing, unless labels would be the same without it.
+    telling = [key for key in values if len(values[key] - {"None"}) > 1]
+    varying = [key for key in values if len(values[key]) > 1]
+    short = Counter(_label(fact, telling) for fact in facts)
+    seen: Counter[str] = Counter()
     found = []
-    for label, group in zip(labels, groups, strict=True):
-        seen[label] = seen.get(label, 0) + 1
+    for fact, group in zip(facts, groups, strict=True):
+        label = _label(fact, telling)
+        label = label if short[label] == 1 else _label(fact, varying)
+        seen[label] += 1
         # Settings that differ in nothing that has a name here are still told apart.
         found.append(Setting(label if seen[label] == 1 else f"{label}\n({seen[label]})", tuple(group)))
     return found
