@@ -262,6 +262,8 @@ def describe(split: Split) -> dict[str, Any]:
         "category": split.category,
         "root": str(split.root),
         "fingerprint": split.fingerprint,
+        "test_fingerprint": split.test_fingerprint,
+        "held_out": list(split.held_out),
         "train": len(split.train),
         "val": len(split.val),
         "test": len(split.test),

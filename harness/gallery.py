@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from harness.images import RGB, read_image
 from harness.metrics.thresholds import Thresholds
-from harness.predictions import Predictions
+from harness.predictions import Predictions, centre
 
 FOLDER = "heatmaps"
 COUNT = 9
@@ -39,18 +39,21 @@ def draw_gallery(folder: Path, test: Predictions, thresholds: Thresholds) -> lis
 
     Colours span the maps of the whole test set, so they can be compared.
     """
-    if test.maps is None:
-        return []
     (folder / FOLDER).mkdir()
-    low, high = np.quantile(test.maps[:, ::4, ::4], [0.02, 0.998])
+    span = (0.0, 1.0)
+    if test.maps is not None:
+        low, high = np.quantile(test.maps[:, ::4, ::4], [0.02, 0.998])
+        span = (float(low), float(high))
     chosen = choose(test, thresholds.image)
 
     def write(number: int) -> dict[str, Any]:
-        assert test.maps is not None
         role, index = chosen[number].role, chosen[number].index
         sample = test.samples[index]
-        mask = None if test.masks is None else test.masks[index]
-        picture = draw(read_image(sample.path), test.maps[index], mask, thresholds.pixel, (float(low), float(high)))
+        anomaly_map, mask = (None if found is None else found[index] for found in (test.maps, test.masks))
+        image = read_image(sample.path)
+        if test.resized is not None and anomaly_map is not None:
+            image = _cut(image, test.resized, anomaly_map.shape)
+        picture = draw(image, anomaly_map, mask, thresholds.pixel, span)
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(sample.name).with_suffix("").as_posix())
         file = f"{FOLDER}/{number}-{role}-{name[-80:]}.jpg"
         done, jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
@@ -98,7 +101,7 @@ def _wrong(one: Chosen, anomalous: bool, score: float, threshold: float | None) 
 
 def draw(
     image: RGB,
-    anomaly_map: npt.NDArray[np.float32],
+    anomaly_map: npt.NDArray[np.float32] | None,
     mask: npt.NDArray[np.bool_] | None,
     threshold: float | None,
     span: tuple[float, float],
@@ -107,25 +110,36 @@ def draw(
 
     Args:
         image: RGB, any size; brought to the map's proportions.
-        anomaly_map: shape (height, width), raw.
+        anomaly_map: shape (height, width), raw, or None: then the panel stays grey.
         mask: shape (height, width), or None: then the panel stays grey.
         threshold: of pixels; None: then there is no outline.
         span: what the ends of the colour scale (viridis) stand for.
     """
-    rows, columns = anomaly_map.shape
+    rows, columns = image.shape[:2] if anomaly_map is None else anomaly_map.shape
     longer = max(rows, columns)
     scale = min(max(longer, SMALLEST), LARGEST) / longer
     size = (round(columns * scale), round(rows * scale))
     small: RGB = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    finer = cv2.resize(anomaly_map, size, interpolation=cv2.INTER_LINEAR)
-    unit = np.clip((finer - span[0]) / max(span[1] - span[0], 1e-12), 0, 1)
-    colours = cv2.applyColorMap((unit * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
-    truth = np.full_like(small, 128)
+    heat, truth, outlined = np.full_like(small, 128), np.full_like(small, 128), small.copy()
     if mask is not None:
         grey = cv2.resize(mask.astype(np.uint8) * 255, size, interpolation=cv2.INTER_NEAREST)
         truth = np.repeat(np.asarray(grey, dtype=np.uint8)[..., None], 3, axis=2)
-    outlined = small.copy()
-    if threshold is not None:
-        contours, _ = cv2.findContours((finer > threshold).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(outlined, contours, -1, OUTLINE, 2)
-    return np.concatenate([small, cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), truth, outlined], axis=1)
+    if anomaly_map is not None:
+        finer = cv2.resize(anomaly_map, size, interpolation=cv2.INTER_LINEAR)
+        unit = np.clip((finer - span[0]) / max(span[1] - span[0], 1e-12), 0, 1)
+        colours = cv2.applyColorMap((unit * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
+        heat = np.asarray(cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        if threshold is not None:
+            above = (finer > threshold).astype(np.uint8)
+            contours, _ = cv2.findContours(above, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(outlined, contours, -1, OUTLINE, 2)
+    return np.concatenate([small, heat, truth, outlined], axis=1)
+
+
+def _cut(image: RGB, resized: tuple[int, int], size: tuple[int, ...]) -> RGB:
+    """The centre of an image that the model saw, in the image's own pixels."""
+    height, width = image.shape[:2]
+    top, left = centre(resized, (size[0], size[1]))
+    rows = [round(edge * height / resized[0]) for edge in (top, top + size[0])]
+    columns = [round(edge * width / resized[1]) for edge in (left, left + size[1])]
+    return image[rows[0] : rows[1], columns[0] : columns[1]]

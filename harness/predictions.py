@@ -34,12 +34,14 @@ class Predictions:
         scores: shape (n,); larger is more anomalous; not normalised, not clamped.
         maps: shape (n, height, width), or None for a model without maps.
         masks: shape (n, height, width), True is anomalous; None where there is no ground truth.
+        resized: (height, width) images had before their centre was cut out to the size of the maps; None: as the maps.
     """
 
     samples: tuple[Sample, ...]
     scores: npt.NDArray[np.float64]
     maps: Floats | None
     masks: npt.NDArray[np.bool_] | None
+    resized: tuple[int, int] | None = None
 
     @property
     def labels(self) -> npt.NDArray[np.bool_]:
@@ -54,7 +56,8 @@ class Predictions:
         """
         samples = tuple(sample for sample, wanted in zip(self.samples, chosen, strict=True) if wanted)
         maps = None if self.maps is None else self.maps[chosen]
-        return Predictions(samples, self.scores[chosen], maps, None if self.masks is None else self.masks[chosen])
+        masks = None if self.masks is None else self.masks[chosen]
+        return Predictions(samples, self.scores[chosen], maps, masks, self.resized)
 
     @property
     def vanished(self) -> list[str]:
@@ -89,7 +92,7 @@ def join(samples: Sequence[Sample], raw: Raw, resized: tuple[int, int] | None = 
     if bad:
         raise PredictionsError(f"NaN or infinite scores for {len(bad)} of {len(scores)} images ({', '.join(bad[:3])}).")
     maps = _stack([raw[sample.path][1] for sample in samples], samples)
-    return Predictions(tuple(samples), scores, maps, _masks(samples, maps, resized))
+    return Predictions(tuple(samples), scores, maps, _masks(samples, maps, resized), resized)
 
 
 def _stack(found: list[Floats | None], samples: Sequence[Sample]) -> Floats | None:
@@ -117,9 +120,13 @@ def _masks(
     masks = np.zeros(maps.shape, dtype=np.bool_)
     size = (maps.shape[1], maps.shape[2])
     whole = resized or size
-    # As torchvision cuts out a centre.
-    top, left = round((whole[0] - size[0]) / 2), round((whole[1] - size[1]) / 2)
+    top, left = centre(whole, size)
     for index, sample in enumerate(samples):
         if sample.mask:
             masks[index] = read_mask(sample.mask, whole)[top : top + size[0], left : left + size[1]]
     return masks
+
+
+def centre(whole: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """(top, left) of the centre of that (height, width), as torchvision cuts it out."""
+    return round((whole[0] - size[0]) / 2), round((whole[1] - size[1]) / 2)

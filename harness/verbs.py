@@ -219,6 +219,7 @@ def _finish(prepared: Prepared, console: Console, tally: Tally | None) -> int:
     """The best runs, what failed, and where the workbook is."""
     from harness.report.excel import write_workbook
     from harness.report.html import write_report
+    from harness.report.recommend import recommendations
     from harness.report.results import Results
     from harness.report.tables import notices
     from harness.report.terminal import best_table
@@ -233,6 +234,8 @@ def _finish(prepared: Prepared, console: Console, tally: Tally | None) -> int:
     records = results.records
     if results.ok():
         console.print(best_table(results))
+    for sentence in recommendations(results):
+        console.print(f"[bold]{escape(sentence)}[/]")
     for notice in notices(results):
         console.print(f"[bold yellow]{escape(notice)}[/]")
     for record in tally.failed if tally else []:

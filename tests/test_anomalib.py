@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anomalib.models.image
@@ -16,11 +17,12 @@ import pytest
 import torch
 from anomalib.engine import Engine
 from lightning.pytorch import seed_everything
+from torchvision.transforms.v2 import Compose, RandomHorizontalFlip, Resize
 
 from harness.backends.anomalib import AnomalibBackend, catalog
 from harness.backends.anomalib.checks import check_specs
 from harness.backends.anomalib.data import SplitDataModule
-from harness.backends.anomalib.engine import build_model
+from harness.backends.anomalib.engine import _before_crop, build_model
 from harness.backends.base import Outcome, RunContext
 from harness.config import load_config
 from harness.datasets.base import Split
@@ -264,3 +266,18 @@ def test_memory_does_not_grow_with_the_coreset(tmp_path: Path) -> None:
         pytest.skip("needs /proc to measure memory")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 500
+
+
+def test_maps_of_a_cut_out_centre_meet_that_part_of_the_masks() -> None:
+    """By default some models resize to 256, say, and see only the 224 in the middle."""
+    from anomalib.models.image import MHPatchcore, Patchcore
+
+    def before_crop(pre_processor: Any) -> tuple[tuple[int, int] | None, list[str]]:
+        return _before_crop(SimpleNamespace(pre_processor=pre_processor))
+
+    assert before_crop(MHPatchcore.configure_pre_processor()) == ((256, 256), [])
+    assert before_crop(Patchcore.configure_pre_processor()) == (None, [])
+    flipped = SimpleNamespace(transform=Compose([Resize((64, 64)), RandomHorizontalFlip(1.0)]))
+    resized, warnings = before_crop(flipped)
+    assert resized is None
+    assert warnings[0].startswith("pre-processor: RandomHorizontalFlip may move pixels")

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.report.html import write_report
 from harness.store import ResultFolder
+from tests.results import fake_run
 
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'harness[test]'")
@@ -68,7 +70,6 @@ def test_the_table_sorts_by_any_column_both_ways(made: ResultFolder, open_report
     assert page.get_attribute("#runs th[data-name=image_AUROC]", "aria-sort") == "descending"
     page.click("#runs th[data-name=image_AUROC] button")
     assert [float(text) for text in column(page, "image_AUROC")] == sorted(first)
-    page.click("#runs th[data-name=ms_per_image_p50] button")
     page.click("#runs th[data-name=ms_per_image_p50] button")
     times = [float(text) for text in column(page, "ms_per_image_p50")]
     assert times == sorted(times)
@@ -215,12 +216,53 @@ def test_markup_in_names_is_only_text(made: ResultFolder, open_report: Open, tmp
 
 
 def test_a_page_without_its_folder_says_what_is_missing(made: ResultFolder, browser: Any, tmp_path: Path) -> None:
-    shutil.copytree(made.root / "report", tmp_path / "report", ignore=shutil.ignore_patterns("runs"))
+    """Somebody mails report.html alone."""
     shutil.copy(made.report, tmp_path)
     page = browser.new_page()
     page.goto((tmp_path / "report.html").as_uri())
     page.wait_for_selector(READY)
+    assert "send the whole folder along" in page.inner_text("#plot-cost")
     page.locator("#runs tbody button").first.click()
     page.wait_for_selector("#run-body .notice")
     assert "send the whole folder along" in page.inner_text("#run-body")
     page.close()
+
+
+def test_two_data_sets_are_plotted_one_at_a_time(open_report: Open, tmp_path: Path) -> None:
+    folder = ResultFolder(tmp_path / "two")
+    folder.create()
+    labels = [0] * 9 + [1] * 9
+    rng = np.random.default_rng(0)
+    for root, settings in (("/one", 2), ("/two", 3)):
+        data = {"root": f"{root}/bottle", "fingerprint": root, "test_fingerprint": root}
+        for k in range(settings):
+            scores = (rng.standard_normal(18) + np.array(labels)).tolist()
+            # The better ones are slower here, and so are fewer images a second.
+            cost = {"seconds_p50": 0.01 * (k + 1), "images_per_second": 90.0 - 20 * k}
+            metrics = {"image_AUROC": 0.5 + 0.1 * k}
+            fake_run(
+                folder, f"run{root[1:]}{k}", scores, labels, data=data, params={"k": k}, cost=cost, metrics=metrics
+            )
+    write_report(folder)
+    page = open_report(folder)
+    points = "document.getElementById('plot-cost').data.slice(1).reduce((n, t) => n + t.x.length, 0)"
+    assert page.evaluate(points) == 2
+    page.select_option("#dataset", "1")
+    page.wait_for_function(f"{points} === 3")
+    page.select_option("#cost-x", "images_per_second")
+    page.wait_for_function("document.getElementById('plot-cost').data[0].x[0] === 90")
+    front = page.evaluate("document.getElementById('plot-cost').data[0]")
+    # From the cheapest on: level to the left until a better one is reached, then up.
+    assert (front["x"], front["line"]["shape"]) == ([90, 70, 50], "hv")
+
+
+def test_records_of_an_earlier_version_open_without_their_curves(
+    made: ResultFolder, open_report: Open, tmp_path: Path
+) -> None:
+    copy = ResultFolder(tmp_path / "copy")
+    shutil.copytree(made.root, copy.root, ignore=shutil.ignore_patterns("details.json", "report"))
+    write_report(copy)
+    page = open_report(copy)
+    page.locator("#runs tbody button").first.click()
+    page.wait_for_selector("#plot-scores .main-svg")
+    assert "made by an earlier version, or its details.json is gone" in page.inner_text("#run-body")

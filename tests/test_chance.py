@@ -9,13 +9,13 @@ import numpy.typing as npt
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm
+from scipy.stats import beta, norm
 from sklearn.metrics import roc_auc_score
 
 from harness import registry
 from harness.metrics import intervals as intervals_module
 from harness.metrics.delong import Components, paired_test
-from harness.metrics.intervals import _resampled, auroc_draws, intervals, quantiles
+from harness.metrics.intervals import _resampled, auroc_draws, interval, intervals
 from harness.metrics.measure import measure
 from harness.metrics.ranking import Ranking
 
@@ -84,15 +84,21 @@ def test_intervals_in_pieces_are_as_wide(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(auroc_draws(scores, labels, 3)) == 3
 
 
-def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    truth = float(norm.cdf(1 / np.sqrt(2)))
+@pytest.mark.parametrize(("normal", "anomalous", "shift"), [(60, 60, 1.0), (20, 20, 2.6), (60, 20, 2.6), (10, 10, 2.3)])
+def test_intervals_cover_the_truth_as_often_as_they_say(normal: int, anomalous: int, shift: float) -> None:
+    """Also near 1 and with few images, where quantiles of the draws would cover it in 80 of 100 cases."""
+    threshold = 1.5
+    truth = {"image_AUROC": norm.cdf(shift / np.sqrt(2)), "image_Recall": norm.sf(threshold - shift),
+             "image_FalsePositives": normal * norm.sf(threshold)}  # fmt: skip
     rng = np.random.default_rng(0)
-    covered = 0
+    covered = dict.fromkeys(truth, 0)
     for _ in range(200):
-        scores, labels = binormal(rng, 60, 60)
-        low, high = intervals(scores, labels, resamples=400)["image_AUROC"]
-        covered += low <= truth <= high
-    assert 0.90 <= covered / 200 <= 0.99
+        scores, labels = binormal(rng, normal, anomalous, shift)
+        found = intervals(scores, labels, threshold, resamples=400)
+        for name, value in truth.items():
+            covered[name] += found[name][0] <= value <= found[name][1]
+    for name, times in covered.items():
+        assert 0.90 <= times / 200 <= 1.0, name
 
 
 def test_intervals_where_there_is_nothing_to_say() -> None:
@@ -105,11 +111,14 @@ def test_intervals_where_there_is_nothing_to_say() -> None:
     assert set(intervals(scores, labels, 9.0)) == {f"image_{n}" for n in registry.IMAGE_METRICS} - {"image_Precision"}
 
 
-def test_complete_separation_gives_no_width() -> None:
+def test_where_all_are_right_the_end_is_the_exact_binomial_one() -> None:
     scores, labels = np.array([0.0, 1.0, 2.0, 3.0, 4.0]), np.array([False, False, False, True, True])
     found = intervals(scores, labels, 2.5)
-    for name, ends in found.items():
-        assert ends == ((0.0, 0.0) if "False" in name else (1.0, 1.0)), name
+    two, three = (beta.ppf(0.025, images, 1) for images in (2, 3))
+    assert found["image_AUROC"] == pytest.approx((two, 1.0))
+    assert found["image_Recall"] == pytest.approx((two, 1.0))
+    assert found["image_FalseNegatives"] == pytest.approx((0.0, 2 * (1 - two)))
+    assert found["image_FalsePositives"] == pytest.approx((0.0, 3 * (1 - three)))
 
 
 def test_draws_of_equal_labels_are_of_equal_images() -> None:
@@ -123,10 +132,14 @@ def test_draws_of_equal_labels_are_of_equal_images() -> None:
     assert (better >= draws).all()
 
 
-def test_quantiles_leave_undefined_draws_out() -> None:
-    draws = np.concatenate([np.arange(101.0), np.full(50, np.nan)])
-    assert quantiles(draws) == pytest.approx((2.5, 97.5))
-    assert quantiles(np.full(3, np.nan)) is None
+def test_an_interval_lies_around_its_figure_on_the_logit_scale() -> None:
+    draws = np.concatenate([np.array([0.8, 0.9]), np.full(50, np.nan)])
+    low, high = interval(0.85, draws, 20) or (0, 0)
+    step = 1.959964 * 0.05 / (0.85 * 0.15)
+    for end, sign in ((low, -1), (high, 1)):
+        assert np.log(end / (1 - end)) == pytest.approx(np.log(0.85 / 0.15) + sign * step)
+    assert interval(0.5, np.full(3, np.nan), 20) is None
+    assert interval(np.nan, draws, 20) is None
 
 
 def slow_components(scores: Scores, labels: Labels) -> tuple[Scores, Scores]:

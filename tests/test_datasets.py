@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -306,3 +307,11 @@ def test_a_constant_score_fails_on_toy_data(tmp_path: Path) -> None:
         value = auroc(Ranking.of(brightness, labels))
         assert value is not None
         assert 0.1 < value < 0.9, split.category
+
+
+def test_a_name_that_no_table_can_hold_is_refused_before_any_work(tmp_path: Path) -> None:
+    write_toy(tmp_path / "toy", categories=["plate"], size=32, train=3, good=1, bad=1)
+    good = tmp_path / "toy/plate/test/good"
+    (good / "000.png").rename(good / os.fsdecode(b"caf\xe9.png"))
+    with pytest.raises(DataError, match=r"caf\\udce9\.png: a name that is no UTF-8 found"):
+        load(MVTecData(kind="mvtec", root=str(tmp_path / "toy")))

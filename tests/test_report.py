@@ -31,11 +31,14 @@ def test_the_answer_comes_first_with_why_and_what_it_costs(made: ResultFolder) -
     assert page.index("The answer") < page.index('id="runs"')
     (answer,) = answers(Results.of(made))
     assert answer.chosen is not None
-    quality, why, cost = answer.reasons
+    quality, why, cost, full = answer.reasons
     assert re.match(r"Image AUROC 0\.\d{3} \(95%: 0\.\d{3} to [01]\.\d{3}\), pixel AUPRO 0\.\d{3}", quality)
     assert re.search(r"misses \d+ of 24 anomalous images and raises \d+ false alarms on 16 normal ones", quality)
     assert "DeLong's paired test" in why
-    assert re.match(r"Cost: fit 0\.0 s, \d\.0 ms an image, 95% within \d\.0 ms", cost)
+    assert full.startswith("In full: model ")
+    assert answer.doubts
+    assert "Leading, not to be relied on yet:" in page
+    assert re.match(r"Cost: fit 0\.0 s, \d\.0 ms an image, 95% of single images within \d\.0 ms", cost)
 
 
 def test_of_tied_settings_that_are_as_good_the_fastest_is_taken(made: ResultFolder) -> None:
@@ -90,7 +93,7 @@ def test_several_sweeps_are_shown_together(cli: Cli, made: ResultFolder, tmp_pat
     shutil.rmtree(one / "runs" / gone)
     done = cli("report", one, two)
     assert done.exit_code == 0, done.output
-    assert "is in several of them: the one that ended last is shown." in done.output
+    assert "is in several of them: the last that went well is shown." in done.output
     together = ResultFolder(tmp_path / "combined")
     assert {r.run_id for r in together.records()} == {r.run_id for r in made.records()}
     assert list((together.root / "runs").glob("*/heatmaps/*.jpg"))

@@ -280,4 +280,5 @@ def test_a_pivot_shows_the_best_settings_where_there_are_too_many(made: ResultFo
     book = load_workbook(BytesIO(build_workbook(Results(ResultFolder(Path("nowhere")), records))))
     assert book["Runs"].max_row == 301
     assert book["Pivot image"].max_column == 2 + 200
-    assert str(book["Pivot image"].cell(1, 3).value).endswith("power 299.0")
+    assert book["Pivot image"]["A1"].value == "The 200 best of 300 settings; Runs has all."
+    assert str(book["Pivot image"].cell(2, 3).value).endswith("power 299.0")

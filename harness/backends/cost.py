@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import psutil
 import torch
 
 from harness.datasets.base import Sample
@@ -18,6 +20,8 @@ T = TypeVar("T")
 IMAGES = 20  # timed at most
 ENOUGH = 0.5  # seconds after which no more are timed ...
 LEAST = 3  # ... if there are as many as this
+FOR_P95 = 10
+BUSY = 0.25  # of the machine's cores, above which times are not to be relied on
 WARM_UP = 1  # images before, whose times do not count
 # Writing 5 there sets a process's peak of resident memory back to what it has now.
 RESET_PEAK = Path("/proc/self/clear_refs")
@@ -59,8 +63,50 @@ def some(samples: Sequence[Sample], count: int = IMAGES) -> list[Sample]:
     return [samples[i] for i in picked]
 
 
-def times(work: Callable[[T], object], inputs: Sequence[T], device: Device) -> list[float]:
-    """Seconds of `work` on one input after the other, the device's queue empty before and after each.
+@dataclass(frozen=True)
+class Timing:
+    """Of single inputs.
+
+    Attributes:
+        seconds: of each.
+        others: share of the machine's cores that other programs kept busy meanwhile.
+    """
+
+    seconds: list[float]
+    others: float
+
+    def warnings(self) -> list[str]:
+        """A sentence where the machine was too busy for these times to be relied on."""
+        if self.others <= BUSY:
+            return []
+        return [
+            f"latency: other programs kept {self.others:.0%} of the machine busy while single images were timed; the "
+            "times are too long"
+        ]
+
+
+class _Others:
+    """How busy other programs keep the machine since this object was made."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._start = self._seconds()
+
+    def _seconds(self) -> tuple[float, float]:
+        """Core seconds of everybody else, and of all cores in all."""
+        found = psutil.cpu_times()
+        idle = found.idle + getattr(found, "iowait", 0.0)
+        own = self._process.cpu_times()
+        return sum(found) - idle - own.user - own.system, sum(found)
+
+    def share(self) -> float:
+        """Between 0 and 1."""
+        busy, total = (now - then for now, then in zip(self._seconds(), self._start, strict=True))
+        return min(max(busy / total, 0.0), 1.0) if total > 0 else 0.0
+
+
+def times(work: Callable[[T], object], inputs: Sequence[T], device: Device) -> Timing:
+    """Time `work` on one input after the other, the device's queue empty before and after each.
 
     Args:
         work: what is timed.
@@ -68,6 +114,7 @@ def times(work: Callable[[T], object], inputs: Sequence[T], device: Device) -> l
         device: what it runs on.
     """
     found: list[float] = []
+    others = _Others()
     begin = time.perf_counter()
     while len(found) < WARM_UP + LEAST or (len(found) < WARM_UP + IMAGES and time.perf_counter() - begin < ENOUGH):
         one = inputs[len(found) % len(inputs)]
@@ -76,13 +123,13 @@ def times(work: Callable[[T], object], inputs: Sequence[T], device: Device) -> l
         work(one)
         device.synchronize()
         found.append(time.perf_counter() - start)
-    return found[WARM_UP:]
+    return Timing(found[WARM_UP:], others.share())
 
 
 def latency(seconds: Sequence[float]) -> dict[str, float | None]:
-    """Median and 95th percentile."""
-    p50, p95 = np.quantile(seconds, [0.5, 0.95])
-    return {"seconds_p50": float(p50), "seconds_p95": float(p95), "timed_images": len(seconds)}
+    """Median and, of at least as many as say something about it, 95th percentile."""
+    p95 = float(np.quantile(seconds, 0.95)) if len(seconds) >= FOR_P95 else None
+    return {"seconds_p50": float(np.median(seconds)), "seconds_p95": p95, "timed_images": len(seconds)}
 
 
 def size(tensors: Iterable[torch.Tensor]) -> float:

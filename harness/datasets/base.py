@@ -64,6 +64,8 @@ class Split:
         val: normal images held out of `train`, which fix the threshold; may be empty.
         test: images to judge by, never seen before.
         fingerprint: hash of names, roles, labels and file contents.
+        test_fingerprint: the same of the test images alone: runs with equal ones can be compared.
+        held_out: share of normal training images held out, and the seed that chose them.
         synthetic: True for toy data, where random weights are an acceptable fallback.
     """
 
@@ -75,6 +77,8 @@ class Split:
     test: tuple[Sample, ...]
     fingerprint: str
     synthetic: bool
+    test_fingerprint: str = ""
+    held_out: tuple[float, int] = (0.0, 0)
 
     @property
     def has_masks(self) -> bool:

@@ -40,6 +40,9 @@ def load_splits(
     if problems:
         raise DataError(problems)
     samples = [sample for _, parts in loaded for sample in (*parts.train, *parts.test)]
+    problems = [_odd_name(sample) for sample in samples if not _can_be_written(sample.name)]
+    if problems:
+        raise DataError(problems)
     problems = index.look_at({s.path for s in samples}, {s.mask for s in samples if s.mask}, progress)
     for _, parts in loaded:
         problems += index.mask_sizes(parts.test)
@@ -79,6 +82,19 @@ def _missing(category: str, parts: Parts, options: DataOptions) -> list[str]:
     return problems
 
 
+def _can_be_written(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _odd_name(sample: Sample) -> str:
+    shown = sample.path.encode(errors="backslashreplace").decode()
+    return f"{shown}: a name that is no UTF-8 found, which no table can hold; rename the file."
+
+
 def held_out_count(images: int, share: float) -> int:
     """How many normal training images are held out: at least one, unless the share is 0."""
     return max(1, round(images * share)) if share else 0
@@ -100,6 +116,8 @@ def _split(options: DataOptions, category: str, parts: Parts, index: FileIndex) 
         test=test,
         fingerprint=_fingerprint({"train": train, "val": val, "test": test}, index),
         synthetic=options.synthetic,
+        test_fingerprint=_fingerprint({"test": test}, index),
+        held_out=(options.val, options.split_seed),
     )
 
 

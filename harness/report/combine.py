@@ -19,7 +19,7 @@ def combine(sources: Sequence[ResultFolder], target: ResultFolder) -> list[str]:
     """Copy the runs of several result folders, without their models, into another that is made for it.
 
     Returns:
-        A sentence for each run that several of them have: the one that ended last is taken.
+        A sentence for each run that several of them have: the last that went well is taken.
 
     Raises:
         StoreError: the target is in use for something else, or a record can't be read.
@@ -45,7 +45,7 @@ def combine(sources: Sequence[ResultFolder], target: ResultFolder) -> list[str]:
     names = [str(source.root) for source in sources]
     write_atomic(target.root / MARKER, json.dumps({"from": names}, indent=2) + "\n")
     write_atomic(target.config, "\n".join(_config(source) for source in sources))
-    return [f"{run_id} is in several of them: the one that ended last is shown." for run_id in twice]
+    return [f"{run_id} is in several of them: the last that went well is shown." for run_id in twice]
 
 
 def _order(record: RunRecord) -> tuple[bool, str]:

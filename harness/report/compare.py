@@ -14,7 +14,7 @@ from harness.metrics.delong import difference, paired_test
 from harness.record import RunRecord
 from harness.report.facts import axis_columns, category, costs, metric_columns
 from harness.report.results import Results
-from harness.report.settings import described
+from harness.report.settings import described, tested_on
 from harness.report.sheets import number_format
 from harness.report.ties import LEVEL
 from harness.scores import TestScores
@@ -68,12 +68,11 @@ def _scores(results: Results, record: RunRecord) -> TestScores:
 def _test(
     first: TestScores, second: TestScores, results: Results, others: Results, one: RunRecord, two: RunRecord
 ) -> str:
-    same_data = one.data["fingerprint"] == two.data["fingerprint"]
-    if first.names != second.names or not same_data:
+    if first.names != second.names or tested_on(one) != tested_on(two):
         raise DataError(
-            f"compare: {one.run_id} was tested on {len(first.names)} images of {category(one)} (data "
-            f"{one.data['fingerprint']}), {two.run_id} on {len(second.names)} of {category(two)} (data "
-            f"{two.data['fingerprint']}); the paired test expects the same images for both."
+            f"compare: {one.run_id} was tested on {len(first.names)} images of {category(one)} (test images "
+            f"{tested_on(one)}), {two.run_id} on {len(second.names)} of {category(two)} ({tested_on(two)}); the paired "
+            "test expects the same images for both."
         )
     a, b = results.components(one.run_id), others.components(two.run_id)
     p = paired_test([b], [a]) if a and b else None

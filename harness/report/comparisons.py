@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,36 +12,48 @@ import pandas as pd
 
 from harness.metrics.delong import paired_test
 from harness.record import RunRecord
-from harness.report.facts import HEADLINE, HIGH, LOW, axis_columns, category, cell, costs, join, metric_columns
+from harness.report.facts import (
+    HEADLINE,
+    HIGH,
+    LOW,
+    axis_columns,
+    category,
+    cell,
+    costs,
+    join,
+    metric_columns,
+    short_names,
+)
+from harness.report.recommend import answers
 from harness.report.results import Results
 from harness.report.settings import Setting, described
+from harness.report.tables import WIDEST
 from harness.report.ties import interval, settings_against
 
 # What anomalib does where a native detector has a choice.
 AS_ANOMALIB = {"center_crop": None, "precision": "fp32", "upsampling": "nearest"}
 AVERAGE = "average"
-# Settings that a pivot shows, the best ones: more are no table that somebody reads.
-WIDEST = 200
 SHOWN_COSTS = ("ms_per_image_p50", "fit_seconds", "test_seconds")
 
 
 def summary_table(results: Results) -> pd.DataFrame:
-    """The best setting of each model on each data set, best first.
+    """The best setting of each model on each data set, and the one recommended, best first.
 
     A setting is a spec without category and seed. Settings are compared by their mean image AUROC over categories
     and seeds (then pixel AUROC), among those of a model that have the most categories.
     """
     rows: list[dict[str, Any]] = []
     axes, metrics = axis_columns(results.records), metric_columns(results.ok())
+    recommended = {id(answer.chosen) for answer in answers(results)}
     for found in results.settings.values():
-        by_model: dict[tuple[str, str], list[Setting]] = {}
-        for setting in found:
-            by_model.setdefault((setting.first.spec["backend"], setting.first.spec["model"]), []).append(setting)
-        leaders = [alike[0] for alike in by_model.values()]
-        standings = settings_against(results, found[0], leaders)
-        for alike, standing in zip(by_model.values(), standings, strict=True):
-            row = _summary_row(results, alike, axes, metrics)
+        tried = Counter(_model(setting) for setting in found)
+        leaders = {_model(setting): id(setting) for setting in reversed(found)}
+        shown = [setting for setting in found if id(setting) in {*leaders.values(), *recommended}]
+        for setting, standing in zip(shown, settings_against(results, found[0], shown), strict=True):
+            row = _summary_row(results, setting, axes, metrics)
             row |= {"vs_best": standing.mark or None, "p_vs_best": standing.p}
+            row |= {"recommended": "yes" if id(setting) in recommended else None}
+            row |= {"settings_tried": tried[_model(setting)]}
             rows.append(row)
     frame = pd.DataFrame(rows)
     for axis in axes if rows else ():
@@ -48,10 +61,11 @@ def summary_table(results: Results) -> pd.DataFrame:
     return frame
 
 
-def _summary_row(
-    results: Results, alike: Sequence[Setting], axes: Sequence[str], metrics: Sequence[str]
-) -> dict[str, Any]:
-    best = alike[0]
+def _model(setting: Setting) -> tuple[str, str]:
+    return setting.first.spec["backend"], setting.first.spec["model"]
+
+
+def _summary_row(results: Results, best: Setting, axes: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
     ends = interval(results, best)
     what = described(best.first, axes)
     return {
@@ -61,12 +75,13 @@ def _summary_row(
         HIGH: ends[1] if ends else None,
         "vs_best": None,
         "p_vs_best": None,
+        "recommended": None,
         **what,
         **{metric: best.metric(metric) for metric in metrics if metric not in HEADLINE},
         **{name: best.cost(name) for name in SHOWN_COSTS},
         "categories": ", ".join(best.by_category),
         "runs": len(best.records),
-        "settings_tried": len(alike),
+        "settings_tried": 0,
         "best_run": max(best.records, key=lambda record: record.rank()).run_id,
     }
 
@@ -77,7 +92,7 @@ def pivot_table(results: Results, metrics: Sequence[str]) -> pd.DataFrame:
     Seeds are averaged. There is no average for a setting that lacks a category. Metrics that no run has are left out.
     """
     frames = []
-    for dataset, found in results.settings.items():
+    for dataset, found in zip(short_names(list(results.settings)), results.settings.values(), strict=True):
         shown = found[:WIDEST]
         categories = sorted({name for setting in found for name in setting.by_category})
         for metric in metrics:

@@ -17,7 +17,7 @@ from harness.report.facts import metric_columns
 from harness.report.misses import add_misses
 from harness.report.results import Results
 from harness.report.sheets import COUNTS, DIFFERENCE, METRICS, Sheet, add_sheet
-from harness.report.tables import defects_table, environment_table, failures_table, notices, runs_table
+from harness.report.tables import cut, defects_table, environment_table, failures_table, notices, runs_table
 from harness.store import RUNS, ResultFolder, write_atomic
 
 # The metrics of each pivot, as published tables have them.
@@ -72,7 +72,7 @@ def _sheets(results: Results) -> Iterator[Sheet]:
         pivot = pivot_table(results, names)
         if not pivot.empty:
             frozen = list(pivot.columns).index("category") + 1
-            yield Sheet(title, pivot, bold=_best_of_rows(pivot, frozen), frozen=frozen, format="0.000")
+            yield Sheet(title, pivot, cut(results), bold=_best_of_rows(pivot, frozen), frozen=frozen, format="0.000")
     yield Sheet(
         "Runs",
         runs,
@@ -83,7 +83,7 @@ def _sheets(results: Results) -> Iterator[Sheet]:
     )
     defects = defects_table(results)
     if not defects.empty:
-        yield Sheet("Defects", defects, scaled=["image_AUROC", "image_AP"], links=_links(defects, "run"), frozen=2)
+        yield Sheet("Defects", defects, cut(results), scaled=["image_AUROC", "image_AP"], frozen=2)
     seeds = seeds_table(results)
     if not seeds.empty:
         means = {(row, str(name)) for row in seeds.index[seeds["seed"].isin(["mean", "sd"])] for name in seeds}
@@ -111,9 +111,9 @@ def _on_test_images(runs: pd.DataFrame) -> set[tuple[int, str]]:
 
 
 def _best_of_columns(frame: pd.DataFrame, metrics: Sequence[str]) -> set[tuple[int, str]]:
-    """(row, column) of the best value of each metric in each category; ties are all best."""
+    """(row, column) of the best value of each metric on each category's data; ties are all best."""
     found: set[tuple[int, str]] = set()
-    for _, rows in frame.groupby("category") if not frame.empty else ():
+    for _, rows in frame.groupby(["category", "data"]) if not frame.empty else ():
         for name in metrics:
             if len(rows) > 1 and name in rows and rows[name].notna().any():
                 best = rows[name] == rows[name].max()

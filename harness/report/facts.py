@@ -37,9 +37,19 @@ def category(record: RunRecord) -> str:
 
 
 def dataset(record: RunRecord) -> str:
-    """Categories of one root are one data set."""
+    """Categories of one root are one data set; without the images that f1_on_val takes it is another."""
     root = PurePath(record.data["root"])
-    return f"{record.data['kind']} {root.parent if root.name == record.spec['category'] else root}"
+    name = f"{record.data['kind']} {root.parent if root.name == record.spec['category'] else root}"
+    policy = record.spec["threshold"]
+    if policy.get("method") == "f1_on_val":
+        name += f", less the {policy['share']:.0%} that fixed the threshold (seed {policy['seed']})"
+    return name
+
+
+def short_names(datasets: Sequence[str]) -> list[str]:
+    """Without the folders above, unless two would be called the same."""
+    short = [" ".join(part.rsplit("/", 1)[-1] for part in name.split(" ")) for name in datasets]
+    return short if len(set(short)) == len(short) else list(datasets)
 
 
 def weights_source(record: RunRecord) -> str | None:
@@ -64,6 +74,7 @@ def costs(record: RunRecord) -> dict[str, float | None]:
     return {
         "ms_per_image_p50": _times(cost.get("seconds_p50"), 1000),
         "ms_per_image_p95": _times(cost.get("seconds_p95"), 1000),
+        "timed_images": cost.get("timed_images"),
         "images_per_second": cost.get("images_per_second"),
         "fit_seconds": seconds.get("fit"),
         "test_seconds": seconds.get("test"),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.resources import as_file, files
+from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
 
@@ -15,11 +14,10 @@ import jinja2
 import pandas as pd
 
 from harness.record import RunRecord
-from harness.report.comparisons import summary_table
-from harness.report.facts import HEADLINE, axis_columns, category, costs, metric_columns
+from harness.report.facts import HEADLINE, axis_columns, category, costs, dataset, metric_columns, short_names
 from harness.report.recommend import Answer, answers
 from harness.report.results import Results
-from harness.report.settings import Setting, described
+from harness.report.settings import Setting, apart_from, described
 from harness.report.sheets import COUNTS
 from harness.report.tables import environment_table, failures_table, notices, runs_table
 from harness.store import REPORT_FILES, RUNS, ResultFolder, write_atomic
@@ -58,7 +56,7 @@ def build_page(results: Results) -> str:
         runs=len(results.ok()),
         failed=len(results.records) - len(results.ok()),
         notices=notices(results),
-        answers=[_answer(answer) for answer in answers(results)],
+        answers=_answers(results),
         failures=failures_table(results).drop(columns="traceback").fillna("").to_dict("records"),
         environment=environment_table(results).to_dict("records"),
         config=_config(results.folder),
@@ -79,8 +77,7 @@ def _copy_plotly(target: Any) -> None:
     """Plotly's script, from the installed package; once."""
     script = target / "plotly.min.js"
     if not script.is_file():
-        with as_file(files("plotly") / "package_data" / "plotly.min.js") as source:
-            shutil.copyfile(source, script)
+        write_atomic(script, (files("plotly") / "package_data" / "plotly.min.js").read_bytes())
 
 
 def _write_details(results: Results, record: RunRecord) -> None:
@@ -103,7 +100,10 @@ def _write_details(results: Results, record: RunRecord) -> None:
         "defects": record.defects,
         "warnings": record.warnings,
     }
-    file.write_text(f"harness.loaded({as_script(record.run_id)}, {as_script(details)});\n", encoding="utf-8")
+    # Whole or not at all; not forced to the disk, which takes longer than making it again.
+    scratch = file.with_suffix(".tmp")
+    scratch.write_text(f"harness.loaded({as_script(record.run_id)}, {as_script(details)});\n", encoding="utf-8")
+    scratch.replace(file)
 
 
 def _data(results: Results) -> dict[str, Any]:
@@ -111,32 +111,45 @@ def _data(results: Results) -> dict[str, Any]:
     ok = results.ok()
     axes = axis_columns(ok)
     found = [setting for of_dataset in results.settings.values() for setting in of_dataset]
+    datasets = list(results.settings)
     metrics = [name for name in metric_columns(ok) if any(record.metrics.get(name) is not None for record in ok)]
-    summary = summary_table(results)
     return {
         "metrics": metrics,
         "counts": list(COUNTS),
         "headline": [name for name in HEADLINE if name in metrics],
         "costs": [name for name in COSTS if any(costs(record)[name] is not None for record in ok)],
-        "axes": _numeric_axes(found, axes),
+        "axes": (numeric := _numeric_axes(found, axes)),
+        "datasets": short_names(datasets),
+        "parameters": axes,
         "categories": sorted({category(record) for record in ok}),
-        "settings": [_setting(setting, axes, metrics) for setting in found],
-        "leaders": [] if summary.empty else summary["best_run"].tolist(),
+        "settings": [_setting(setting, datasets, axes, numeric, metrics) for setting in found],
+        "leaders": _leaders(found),
         "runs": _runs(results, found),
     }
+
+
+def _leaders(found: Sequence[Setting]) -> list[str]:
+    """The best run of the best setting of each model on each data set."""
+    first: dict[tuple[str, str, str], Setting] = {}
+    for setting in found:
+        spec = setting.first.spec
+        first.setdefault((dataset(setting.first), spec["backend"], spec["model"]), setting)
+    return [max(setting.records, key=RunRecord.rank).run_id for setting in first.values()]
 
 
 def _runs(results: Results, found: Sequence[Setting]) -> list[dict[str, Any]]:
     frame = runs_table(results)
     if frame.empty:
         return []
+    chosen = {id(answer.chosen) for answer in answers(results)}
     place = {record.run_id: index for index, setting in enumerate(found) for record in setting.records}
     rows = []
     for row in frame.to_dict("records"):
         values = {str(key): _plain(value) for key, value in row.items() if key not in LEFT_OUT}
         setting = place.get(row["run"])
-        # Runs on data that was changed since belong to no setting.
-        label = found[setting].name if setting is not None else f"{row['model']} (on earlier data)"
+        # The notices say why a run is left out.
+        label = found[setting].name if setting is not None else f"{row['model']} (left out of the comparison)"
+        values["recommended"] = setting is not None and id(found[setting]) in chosen
         rows.append({**values, "setting": setting, "label": label, "folder": f"{RUNS}/{quote(row['run'], safe='+')}/"})
     return rows
 
@@ -151,7 +164,9 @@ def _plain(value: Any) -> Any:
     return None if value is None or value is pd.NA else value
 
 
-def _setting(setting: Setting, axes: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
+def _setting(
+    setting: Setting, datasets: Sequence[str], axes: Sequence[str], numeric: Sequence[str], metrics: Sequence[str]
+) -> dict[str, Any]:
     """Means over seeds of each category, and over all."""
     places = [*setting.by_category, None]
     return {
@@ -159,6 +174,8 @@ def _setting(setting: Setting, axes: Sequence[str], metrics: Sequence[str]) -> d
         "name": setting.name,
         "facts": described(setting.first, axes),
         "numbers": _numbers(setting, axes),
+        "apart": {axis: apart_from(setting.first, axis) for axis in numeric},
+        "dataset": datasets.index(dataset(setting.first)),
         "values": {
             place or "": {name: _plain(setting.metric(name, place)) for name in metrics}
             | {name: _plain(setting.cost(name, place)) for name in COSTS}
@@ -184,10 +201,17 @@ def _numeric_axes(found: Sequence[Setting], axes: Sequence[str]) -> list[str]:
     return [axis for axis in (*axes, "image_size") if len({one[axis] for one in numbers if axis in one}) > 1]
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def _answers(results: Results) -> list[dict[str, Any]]:
+    found = answers(results)
+    names = short_names([answer.dataset for answer in found])
+    return [_answer(answer, name) for answer, name in zip(found, names, strict=True)]
+
+
+def _answer(answer: Answer, name: str) -> dict[str, Any]:
     chosen = answer.chosen
     return {
-        "dataset": answer.dataset,
+        "dataset": name,
+        "doubts": answer.doubts,
         "chosen": chosen.name if chosen else None,
         "run": max(chosen.records, key=RunRecord.rank).run_id if chosen else None,
         "reasons": answer.reasons,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from openpyxl import Workbook
@@ -16,7 +17,7 @@ from PIL import Image
 from harness.record import RunRecord
 from harness.report.facts import category
 from harness.report.results import Results
-from harness.report.sheets import HEADER, bold, write
+from harness.report.sheets import HEADER, LINE_HEIGHT, bold, write
 
 RUNS = 24  # shown at most
 PICTURES = 3  # of each
@@ -28,7 +29,8 @@ WORST = ("missed", "false-alarm", "lowest-anomalous", "highest-normal")
 
 def add_misses(book: Workbook, results: Results) -> None:
     """Append the sheet, unless no run has pictures."""
-    rows = [(name, run, found) for name, run in _best_runs(results) if (found := _worst(results, run))][:RUNS]
+    pictured = ((name, run, found) for name, run in _best_runs(results) if (found := _worst(results, run)))
+    rows = list(islice(pictured, RUNS))
     if not rows:
         return
     sheet = book.create_sheet("Misses")
@@ -42,11 +44,14 @@ def add_misses(book: Workbook, results: Results) -> None:
         sheet.column_dimensions[get_column_letter(position)].width = 4 * HEIGHT / 7 + 2 if position > 2 else 26
     sheet.freeze_panes = "C2"
     for number, (name, run, found) in enumerate(rows, 2):
-        sheet.row_dimensions[number].height = HEIGHT * POINTS + CAPTION
+        lines = name.count("\n") + 1
+        sheet.row_dimensions[number].height = max(HEIGHT * POINTS + CAPTION, lines * LINE_HEIGHT)
         write(sheet, number, 1, category(run)).alignment = Alignment(vertical="top")
         write(sheet, number, 2, name).alignment = Alignment(vertical="top", wrap_text=True)
         for position, entry in enumerate(found, 3):
-            caption = f"{entry['role']}: {entry['name']}, {entry['score']:.3g}"
+            threshold = run.thresholds.get("image")
+            limit = "" if threshold is None else f" (threshold {threshold:.3g})"
+            caption = f"{entry['role']}: {entry['name']}, {entry['score']:.3g}{limit}"
             write(sheet, number, position, caption).alignment = Alignment(vertical="bottom")
             picture = _thumbnail(results, run, entry)
             if picture is not None:

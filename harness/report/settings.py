@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.metrics.evaluate import FPR_LIMIT
 from harness.record import RunRecord
 from harness.report.facts import axis_columns, category, cell, costs, dataset, join, weights_source
 
@@ -57,7 +58,9 @@ class Setting:
     def _mean(self, value: Callable[[RunRecord], float | None], of: str | None) -> float | None:
         chosen = [self.by_category.get(of, [])] if of is not None else list(self.by_category.values())
         means = [_mean([value(record) for record in records]) for records in chosen]
-        return _mean(means)
+        # A category without anomalous images, say, has no AUROC, whatever the setting.
+        defined = [mean for mean in means if mean is not None]
+        return float(np.mean(defined)) if defined else None
 
     def rank(self) -> tuple[int, float, float, str]:
         """Larger is better: more categories, image AUROC, pixel AUROC; the label decides ties."""
@@ -72,40 +75,63 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def settings(records: Sequence[RunRecord]) -> dict[str, list[Setting]]:
-    """By data set, best first.
+    """By data set, best first, of the runs that `current` keeps."""
+    groups: dict[tuple[str, str], list[RunRecord]] = {}
+    for record in current(records):
+        groups.setdefault((dataset(record), _key(record)), []).append(record)
+    labels = _labels([group[0] for group in groups.values()])
+    found: dict[str, list[Setting]] = {}
+    for ((name, _), group), label in zip(groups.items(), labels, strict=True):
+        found.setdefault(name, []).append(Setting(label, tuple(group)))
+    return {name: sorted(of, key=lambda setting: setting.rank(), reverse=True) for name, of in found.items()}
 
-    Where the data was changed between calls only runs on what it was last count, and a run that fell back to random
-    weights gives way to the same run with real ones.
+
+def current(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Runs that can be compared: on what each test set was last, one for each setting, category and seed.
+
+    Of several the one that began last counts. A run that fell back to random weights gives way to one with real ones.
     """
-    datasets: dict[str, dict[str, list[RunRecord]]] = {}
-    for record in on_current_data([record for record in records if record.status == "ok"]):
-        datasets.setdefault(dataset(record), {}).setdefault(_key(record), []).append(record)
-    return {
-        name: sorted(_labelled(list(groups.values())), key=lambda setting: setting.rank(), reverse=True)
-        for name, groups in datasets.items()
-    }
+    ok = sorted((record for record in records if record.status == "ok"), key=_began)
+    newest = {_place(record): tested_on(record) for record in ok}
+    real = {repr(record.spec) for record in ok if not record.weights.get("fallback")}
+    found: dict[tuple[object, ...], RunRecord] = {}
+    for record in ok:
+        given_way = record.weights.get("fallback") and repr(record.spec) in real
+        if newest[_place(record)] == tested_on(record) and not given_way:
+            found[_place(record), _key(record), record.spec["seed"]] = record
+    return list(found.values())
 
 
-def on_current_data(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Those on what each data set was last."""
-    newest: dict[tuple[str, str, str], tuple[str, str]] = {}
-    for record in records:
-        place = (record.data["kind"], record.data["root"], record.spec["category"])
-        newest[place] = max(newest.get(place, ("", "")), (record.provenance["began"], record.data["fingerprint"]))
-    real = {repr(record.spec) for record in records if not record.weights.get("fallback")}
-    return [
-        record
-        for record in records
-        if newest[record.data["kind"], record.data["root"], record.spec["category"]][1] == record.data["fingerprint"]
-        and not (record.weights.get("fallback") and repr(record.spec) in real)
-    ]
+def tested_on(record: RunRecord) -> str:
+    """What the test images are; earlier records only know all images."""
+    return str(record.data.get("test_fingerprint") or record.data["fingerprint"])
+
+
+def _began(record: RunRecord) -> str:
+    return str(record.provenance.get("began", ""))
+
+
+def _place(record: RunRecord) -> tuple[str, str, str]:
+    return dataset(record), record.data["root"], record.spec["category"]
 
 
 def _key(record: RunRecord) -> str:
-    rest = {key: value for key, value in record.spec.items() if key not in {"category", "seed"}}
-    # The same policy can find other weights later: those are other settings.
-    rest["weights"] = [record.weights.get("source"), record.weights.get("sha256")]
-    return repr(sorted(rest.items(), key=lambda item: item[0]))
+    return repr(sorted(_facts(record).items()))
+
+
+def _facts(record: RunRecord) -> dict[str, str]:
+    """Everything that makes a setting, by name: the spec without category and seed, the split, the weights found."""
+    rest = {key: value for key, value in record.spec.items() if key not in {"category", "seed", "data_kind"}}
+    for block in ("params", "trainer", "threshold"):
+        # Earlier records have keys there that say nothing.
+        rest |= {f"{block}.{key}": value for key, value in rest.pop(block).items() if value is not None}
+    rest["image_size"] = join(record.spec["image_size"], "x") or None
+    rest.setdefault("aupro_limit", FPR_LIMIT)
+    rest["weights_source"] = weights_source(record)
+    rest["weights_sha256"] = (record.weights.get("sha256") or "")[:12] or None
+    if "held_out" in record.data:
+        rest["val"], rest["split_seed"] = record.data["held_out"]
+    return {key: str(cell(value)) for key, value in rest.items() if value is not None}
 
 
 def described(record: RunRecord, axes: Sequence[str]) -> dict[str, Any]:
@@ -122,39 +148,31 @@ def described(record: RunRecord, axes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _labelled(groups: Sequence[Sequence[RunRecord]]) -> list[Setting]:
-    """Settings with labels of only what varies between them; the model always."""
-    axes = axis_columns([record for group in groups for record in group])
-    facts = [described(group[0], axes) | _less_common(group[0]) for group in groups]
-    values = {key: {repr(fact[key]) for fact in facts} for key in facts[0] if key != "model"}
+def _labels(records: Sequence[RunRecord]) -> list[str]:
+    """One for each setting, by a run of it: only what varies between them, the model always."""
+    facts = [_facts(record) for record in records]
+    axes = [f"params.{axis}" for axis in axis_columns(records)]
+    order = ["backend", "backbone", "layers", "image_size", *axes]
+    names = [*order, *sorted({key for fact in facts for key in fact} - {"model", *order})]
+    values = {name: {fact.get(name) for fact in facts} for name in names}
     # A parameter that has one value wherever there is one tells nothing, unless labels would be the same without it.
-    telling = [key for key in values if len(values[key] - {"None"}) > 1]
-    varying = [key for key in values if len(values[key]) > 1]
-    short = Counter(_label(fact, telling) for fact in facts)
-    seen: Counter[str] = Counter()
-    found = []
-    for fact, group in zip(facts, groups, strict=True):
-        label = _label(fact, telling)
-        label = label if short[label] == 1 else _label(fact, varying)
-        seen[label] += 1
-        # Settings that differ in nothing that has a name here are still told apart.
-        found.append(Setting(label if seen[label] == 1 else f"{label}\n({seen[label]})", tuple(group)))
-    return found
+    telling = [name for name in names if len(values[name] - {None}) > 1]
+    varying = [name for name in names if len(values[name]) > 1]
+    short = [_label(fact, telling) for fact in facts]
+    times = Counter((dataset(record), label) for record, label in zip(records, short, strict=True))
+    return [
+        label if times[dataset(record), label] == 1 else _label(fact, varying)
+        for record, fact, label in zip(records, facts, short, strict=True)
+    ]
 
 
-def _less_common(record: RunRecord) -> dict[str, Any]:
-    """What else may tell two settings apart."""
-    spec = record.spec
-    return {
-        "threshold": spec["threshold"].get("method"),
-        "max_epochs": spec["trainer"].get("max_epochs"),
-        "batch": spec["train_batch_size"],
-        "weights": (record.weights.get("sha256") or "")[:6] or None,
-    }
-
-
-def _label(fact: Mapping[str, Any], varying: Sequence[str]) -> str:
+def _label(fact: Mapping[str, str], names: Sequence[str]) -> str:
     plain = {"backend", "backbone", "layers"}
-    named = [key for key in varying if fact[key] is not None]
-    parts = [str(fact[key]) if key in plain else f"{key} {fact[key]}" for key in named]
-    return "\n".join([str(fact["model"]), *parts])
+    named = [name for name in names if name in fact]
+    parts = [fact[name] if name in plain else f"{name.removeprefix('params.')} {fact[name]}" for name in named]
+    return "\n".join([fact["model"], *parts])
+
+
+def apart_from(record: RunRecord, axis: str) -> str:
+    """What settings have in common that differ in this axis only."""
+    return repr(sorted((key, value) for key, value in _facts(record).items() if key not in {axis, f"params.{axis}"}))

@@ -88,6 +88,7 @@ def add_sheet(book: Workbook, what: Sheet) -> Worksheet:
     if lines > 1:
         sheet.row_dimensions[top].height = lines * LINE_HEIGHT
     sheet.freeze_panes = sheet.cell(top + 1, what.frozen + 1).coordinate
+    sheet.print_title_rows = f"{top}:{top}"
     sheet.auto_filter.ref = f"A{top}:{get_column_letter(len(columns))}{top + len(what.frame)}"
     return sheet
 

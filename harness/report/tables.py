@@ -22,11 +22,13 @@ from harness.report.facts import (
     weights_source,
 )
 from harness.report.results import Results
-from harness.report.settings import described
+from harness.report.settings import current, described
 from harness.report.ties import Standing, runs_against_best
 
 # Of the traceback in the sheet.
 TRACEBACK_LINES = 16
+# Settings that pivots and types of defect are shown of, the best ones: more are no table that somebody reads.
+WIDEST = 200
 
 
 def runs_table(results: Results, failed: bool = False) -> pd.DataFrame:
@@ -87,8 +89,8 @@ def _row(record: RunRecord, axes: Sequence[str], metrics: Sequence[str], standin
 
 
 def defects_table(results: Results) -> pd.DataFrame:
-    """One row a run and type of defect, which is set against all normal images; the hardest types of a run first."""
-    records = results.ok()
+    """One row a run of the best settings and type of defect, which is set against all normal images."""
+    records = [run for found in results.settings.values() for setting in found[:WIDEST] for run in setting.records]
     axes = axis_columns(records)
     rows = [
         {
@@ -133,12 +135,12 @@ def _environment(record: RunRecord) -> list[tuple[str, str]]:
     facts += [(name, made.get(name)) for name in ("system", "cpu", "cores")]
     facts += [("device", record.device), ("began on", str(made.get("began", ""))[:10])]
     facts += [(f"data {category(record)}", f"{record.data['root']} (fingerprint {record.data['fingerprint']})")]
-    weights = record.weights
-    backbone = weights.get("backbone") or record.spec["backbone"]
-    if weights.get("sha256"):
-        facts += [(f"weights {backbone}", f"{weights.get('source')}, sha256 {weights['sha256']}")]
-    elif backbone:
-        facts += [(f"weights {backbone}", weights_source(record))]
+    for weights in (record.weights, *record.weights.get("others", [])):
+        backbone = weights.get("backbone") or record.spec["backbone"]
+        if weights.get("sha256"):
+            facts += [(f"weights {backbone}", f"{weights.get('source')}, sha256 {weights['sha256']}")]
+        elif backbone:
+            facts += [(f"weights {backbone}", weights_source(record))]
     return [(name, str(value)) for name, value in facts if value not in (None, "")]
 
 
@@ -176,12 +178,13 @@ def notices(results: Results) -> list[str]:
     """What a reader must know before any number, one sentence each."""
     ok = results.ok()
     found = []
-    fallen = sum(bool(record.weights.get("fallback")) for record in ok)
-    if fallen:
+    random = [record for record in ok if record.weights.get("source") == "random"]
+    if random:
+        fallen = any(record.weights.get("fallback") for record in random)
+        why = "no pretrained weights were found, and the data is toy data" if fallen else "as the config asks"
         found.append(
-            f"RANDOM WEIGHTS in {fallen} of {len(ok)} runs: no pretrained weights were found, and the data is "
-            "toy data. The numbers say that the harness works, not which model to trust. Put weights in weights/ "
-            "and run again."
+            f"RANDOM WEIGHTS in {len(random)} of {len(ok)} runs: {why}. The numbers say that the harness works, not "
+            "which model to trust. Put weights in weights/ and run again."
         )
     failed = len(results.records) - len(ok)
     if failed:
@@ -192,18 +195,38 @@ def notices(results: Results) -> list[str]:
             f"VALIDATED ON TEST IMAGES in {on_test} of {len(ok)} runs: with data.val 0 anomalib takes the test images "
             "for validation. Its own figures (anomalib_*), and whatever a model chooses by validation, know them."
         )
-    return [*found, *_small(ok)]
+    found += _thresholds(ok)
+    left_out = len(ok) - len(current(ok))
+    if left_out:
+        found.append(
+            f"{left_out} of {len(ok)} runs are shown in Runs only: their test images were changed since, or the same "
+            "setting was run again later, or with real weights."
+        )
+    return found
 
 
-def _small(records: Sequence[RunRecord]) -> list[str]:
-    """Where an interval has no width because the test set is too small to show how far below 1 the truth may lie."""
-    perfect = [record for record in records if record.metrics.get(INTERVAL) == 1]
-    if not perfect:
-        return []
-    fewest = min(min(r.data["test_anomalous"], r.data["test"] - r.data["test_anomalous"]) for r in perfect)
-    # Each of that many pairs of a normal and an anomalous image is in the right order with probability AUROC.
-    still = 0.025 ** (1 / fewest)
-    return [
-        f"{len(perfect)} of {len(records)} runs separate the test images completely (image_AUROC 1), and so does every "
-        f"resample. With {fewest} images of the smaller class a true AUROC of {still:.2f} can still give that."
-    ]
+def _thresholds(records: Sequence[RunRecord]) -> list[str]:
+    """Where there is no threshold, or one that rests on few images."""
+    policies = [(record.spec["threshold"], record.data["val"]) for record in records]
+    by_quantile = [(policy["quantile"], val) for policy, val in policies if policy.get("method") == "normal_quantile"]
+    none = sum(not val for _, val in by_quantile)
+    few = [val for quantile, val in by_quantile if val and val * (1 - quantile) < 1]
+    found = []
+    if none:
+        found.append(
+            f"NO THRESHOLD in {none} of {len(records)} runs: data.val is 0, so no normal images are held out to fix "
+            "one, and F1Score, precision and recall are blank."
+        )
+    if few:
+        images = min(few)
+        found.append(
+            f"The thresholds of {len(few)} of {len(records)} runs are the highest of {images} held-out normal "
+            f"image{'s' if images > 1 else ''}: expect false alarms on about 1 in {images + 1} normal parts."
+        )
+    return found
+
+
+def cut(results: Results) -> list[str]:
+    """What is said above a table that shows the best settings only."""
+    most = max((len(found) for found in results.settings.values()), default=0)
+    return [f"The {WIDEST} best of {most} settings; Runs has all."] if most > WIDEST else []

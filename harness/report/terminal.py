@@ -27,7 +27,7 @@ def best_table(results: Results) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("category", "best runs"):
         table.add_column(column)
-    for column in ("image_AUROC", "95%", "against_best", *HEADLINE[1:], "seconds", "ms_an image"):
+    for column in ("image_AUROC", "95%", "against_best", *HEADLINE[1:], "seconds_alone", "ms_an image"):
         table.add_column(column.replace("_", "\n"), justify="right", no_wrap=True)
     for _, row in rows.iterrows():
         parts = [_text(row[c]) for c in described if pd.notna(row[c])]

@@ -9,11 +9,12 @@ from zlib import crc32
 import numpy as np
 
 from harness.metrics.delong import Components, paired_test
-from harness.metrics.intervals import auroc_draws, quantiles
+from harness.metrics.intervals import auroc_draws
+from harness.metrics.intervals import interval as interval_of
 from harness.record import RunRecord
 from harness.report.facts import INTERVAL
 from harness.report.results import Results
-from harness.report.settings import Setting
+from harness.report.settings import Setting, tested_on
 
 LEVEL = 0.05
 BEST, TIED, WORSE = "best", "tied", "worse"
@@ -41,12 +42,15 @@ def _standing(results: Results, best: Setting, other: Setting) -> Standing:
     if set(best.by_category) != set(other.by_category):
         return Standing()
     pairs = []
-    for category in best.by_category:
+    for category, runs in best.by_category.items():
+        if all(run.metrics.get(INTERVAL) is None for run in (*runs, *other.by_category[category])):
+            # Normal images only, say: nobody has an AUROC there.
+            continue
         one, two = (_of_category(results, setting.by_category[category]) for setting in (best, other))
         if one is None or two is None or one[0] != two[0]:
             return Standing()
         pairs.append((one[1], two[1]))
-    return _mark(paired_test(*zip(*pairs, strict=True)))
+    return _mark(paired_test(*zip(*pairs, strict=True))) if pairs else Standing()
 
 
 def _of_category(results: Results, runs: Sequence[RunRecord]) -> tuple[tuple[str, ...], Components] | None:
@@ -59,21 +63,22 @@ def _of_category(results: Results, runs: Sequence[RunRecord]) -> tuple[tuple[str
 
 
 def runs_against_best(results: Results, records: Sequence[RunRecord]) -> dict[str, Standing]:
-    """By run id: each run against the best one on the same test images."""
-    together: dict[tuple[str, tuple[str, ...]], list[RunRecord]] = {}
+    """By run id: each run against the best one on the same test images; none where the best can't be tested."""
+    together: dict[tuple[str, int], list[RunRecord]] = {}
     for record in records:
-        scores = results.scores(record.run_id)
-        if scores is not None and results.components(record.run_id) is not None:
-            together.setdefault((record.data["fingerprint"], scores.names), []).append(record)
+        together.setdefault((tested_on(record), record.data["test"]), []).append(record)
     found = {}
     for runs in together.values():
         best = max(runs, key=lambda run: run.rank())
-        reference = results.components(best.run_id)
-        assert reference is not None
+        scores, reference = results.scores(best.run_id), results.components(best.run_id)
+        if scores is None or reference is None:
+            continue
         for run in runs:
-            own = results.components(run.run_id)
-            assert own is not None
-            found[run.run_id] = Standing(BEST) if run is best else _mark(paired_test([reference], [own]))
+            own, components = results.scores(run.run_id), results.components(run.run_id)
+            if run is best:
+                found[run.run_id] = Standing(BEST)
+            elif own is not None and components is not None and own.names == scores.names:
+                found[run.run_id] = _mark(paired_test([reference], [components]))
     return found
 
 
@@ -86,16 +91,16 @@ def interval(results: Results, setting: Setting) -> tuple[float, float] | None:
     if len(setting.records) == 1:
         stored = setting.first.intervals.get(INTERVAL)
         return None if stored is None else (stored[0], stored[1])
-    means = []
+    mean, means, images = setting.metric(INTERVAL), [], 0
     for runs in setting.by_category.values():
-        draws = []
-        for run in runs:
-            scores = results.scores(run.run_id)
-            if scores is None or not scores.both_classes:
-                return None
-            # Runs on the same images draw the same ones; other categories draw others.
-            draws.append(auroc_draws(scores.scores, scores.labels, seed=crc32(run.data["fingerprint"].encode())))
-        if len({len(one) for one in draws}) > 1:
+        found = [scores for run in runs if (scores := results.scores(run.run_id)) is not None]
+        if len(found) < len(runs) or len({scores.names for scores in found}) > 1:
             return None
-        means.append(np.mean(draws, axis=0))
-    return quantiles(np.mean(means, axis=0))
+        if found[0].both_classes:
+            # Runs on the same images draw the same ones; other categories draw others.
+            seed = crc32(tested_on(runs[0]).encode())
+            means.append(np.mean([auroc_draws(one.scores, one.labels, seed=seed) for one in found], axis=0))
+            images += int(min(found[0].labels.sum(), (~found[0].labels).sum()))
+    if mean is None or not means:
+        return None
+    return interval_of(mean, np.mean(means, axis=0), images)

@@ -18,7 +18,7 @@ from harness.backends.anomalib.coreset import exact_coreset
 from harness.backends.anomalib.data import SplitDataModule
 from harness.backends.anomalib.memory import steady_selection
 from harness.backends.base import HELD_OUT, TEST_IMAGES, Outcome, RunContext
-from harness.backends.cost import PeakMemory, latency, size, some, times
+from harness.backends.cost import PeakMemory, Timing, latency, size, some, times
 from harness.datasets.base import Split
 from harness.devices import Device, pick
 from harness.errors import PredictionsError
@@ -26,6 +26,9 @@ from harness.images import read_image
 from harness.predictions import Floats, join
 from harness.spec import RunSpec, thaw
 from harness.weights.inject import backbone_weights
+
+# Steps of a pre-processor that change values only.
+KEEPS_PLACES = ("Normalize", "ToDtype", "ToImage", "ToTensor", "Identity", "ConvertImageDtype")
 
 
 class RawPredictions(Callback):
@@ -121,15 +124,18 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Outcome:
     if context.latency:
         context.stage("timing single images")
         try:
-            cost |= latency(_single_images(model, split, device))
+            timing = _single_images(model, split, device)
+            cost |= latency(timing.seconds)
+            warnings += timing.warnings()
         # Some model may refuse what the others take; the run itself is done.
         except Exception as error:  # noqa: BLE001
             warnings.append(f"latency: could not be measured ({type(error).__name__}: {error})")
     context.stage("measuring")
+    resized, moved = _before_crop(model)
     return Outcome(
         spec=spec,
-        test=join(split.test, raw.test),
-        val=join(split.val, raw.val) if split.val else None,
+        test=join(split.test, raw.test, resized),
+        val=join(split.val, raw.val, resized) if split.val else None,
         seconds={"fit": fit_seconds, "test": test_seconds},
         device=device.description,
         save_model=_saver(engine),
@@ -137,7 +143,7 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Outcome:
         validation=HELD_OUT if split.val else TEST_IMAGES,
         own_metrics={f"anomalib_{key}": _finite(value) for key, value in (own[0] if own else {}).items()},
         weights=_weights_record(spec, used),
-        warnings=warnings + [weights.note for weights in used.values() if weights.fallback],
+        warnings=warnings + moved + [weights.note for weights in used.values() if weights.fallback],
     )
 
 
@@ -177,8 +183,30 @@ def _trainer_arguments(spec: RunSpec, model: AnomalibModule) -> tuple[dict[str, 
     return arguments, overruled
 
 
-def _single_images(model: AnomalibModule, split: Split, device: Device) -> list[float]:
-    """Seconds of single images, from decoded to score and map: anomalib's own resizing, network and post-processing."""
+def _before_crop(model: AnomalibModule) -> tuple[tuple[int, int] | None, list[str]]:
+    """(height, width) images are resized to, where the model's pre-processor then cuts out their centre.
+
+    Also a sentence for each step of it of which is not known where it leaves a pixel.
+    """
+    resized: tuple[int, int] | None = None
+    cropped, warnings = False, []
+    transform = getattr(model.pre_processor, "transform", None)
+    for step in getattr(transform, "transforms", [transform] if transform is not None else []):
+        name = type(step).__name__
+        if name == "Resize":
+            resized = (step.size[0], step.size[-1])
+        elif name == "CenterCrop":
+            cropped = True
+        elif name not in KEEPS_PLACES:
+            warnings.append(
+                f"pre-processor: {name} may move pixels; pixel metrics and pictures are right only where it does not "
+                "(SquarePad: where images are square)"
+            )
+    return (resized if cropped else None), warnings
+
+
+def _single_images(model: AnomalibModule, split: Split, device: Device) -> Timing:
+    """Times of single images, from decoded to score and map: anomalib's own resizing, network and post-processing."""
     images = [torch.from_numpy(read_image(s.path).copy()).permute(2, 0, 1)[None] / 255 for s in some(split.test)]
     model.eval().to(device.torch)
     with torch.inference_mode():

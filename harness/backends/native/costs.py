@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 
 import torch
 
-from harness.backends.cost import IMAGES, PeakMemory, latency, size, some, times
+from harness.backends.cost import IMAGES, PeakMemory, Timing, latency, size, some, times
 from harness.datasets.base import Sample
 from harness.detectors.base import Detector, State
 from harness.detectors.features import Extractor, FeatureMaps
@@ -33,22 +33,25 @@ class Costs:
         self._peak = PeakMemory(device)
         self._test, self._device, self._timed = test, device, timed
         self._images: list[RGB] = []
-        self._features: dict[Hashable, tuple[list[float], list[FeatureMaps]]] = {}
-        self._scoring: dict[Hashable, list[float]] = {}
+        self._features: dict[Hashable, tuple[Timing, list[FeatureMaps]]] = {}
+        self._scoring: dict[Hashable, Timing] = {}
         self._network: tuple[Hashable, Extractor] | None = None
 
-    def of(self, detector: Detector, state: State, test_seconds: float) -> dict[str, float | None]:
-        """See `harness.backends.base.Outcome.cost`."""
+    def of(self, detector: Detector, state: State, test_seconds: float) -> tuple[dict[str, float | None], list[str]]:
+        """See `harness.backends.base.Outcome.cost`; and what is to be said of it."""
         # Before single images are timed, which no run needs.
         cost = self._peak.cost()
         cost["images_per_second"] = len(self._test) / test_seconds if test_seconds else None
         self.lend_network(detector)
         network = detector.extractor().network.state_dict()
         cost["model_size"] = size(network.values()) + size(state.values())
+        warnings: list[str] = []
         if self._timed:
-            cost |= latency(self._seconds(detector, state))
+            timing = self._timing(detector, state)
+            cost |= latency(timing.seconds)
+            warnings = timing.warnings()
         detector.forget()
-        return cost
+        return cost, warnings
 
     def lend_network(self, detector: Detector) -> None:
         """Give the detector the network of the one before, if it is the same: building one takes time."""
@@ -57,7 +60,7 @@ class Costs:
             self._network = (key, detector.extractor())
         detector.lend(self._network[1])
 
-    def _seconds(self, detector: Detector, state: State) -> list[float]:
+    def _timing(self, detector: Detector, state: State) -> Timing:
         extracting, features = self._extracting(detector)
         key = (_network_key(detector), detector.view, detector.speed())
         if key not in self._scoring:
@@ -69,12 +72,13 @@ class Costs:
             self._scoring[key] = times(score, features, self._device)
         scoring = self._scoring[key]
         # The shorter list again and again, so that no measured time is lost.
-        longest = max(len(extracting), len(scoring))
-        pairs = zip(itertools.cycle(extracting), itertools.cycle(scoring), strict=False)
-        return [sum(pair) for pair in itertools.islice(pairs, longest)]
+        longest = max(len(extracting.seconds), len(scoring.seconds))
+        pairs = zip(itertools.cycle(extracting.seconds), itertools.cycle(scoring.seconds), strict=False)
+        total = [sum(pair) for pair in itertools.islice(pairs, longest)]
+        return Timing(total, max(extracting.others, scoring.others))
 
-    def _extracting(self, detector: Detector) -> tuple[list[float], list[FeatureMaps]]:
-        """Seconds, and features of some images."""
+    def _extracting(self, detector: Detector) -> tuple[Timing, list[FeatureMaps]]:
+        """Resizing and the backbone, timed; and features of some images."""
         key = (_network_key(detector), detector.view)
         if key not in self._features:
             self._images = self._images or [read_image(sample.path) for sample in some(self._test, IMAGES)]

@@ -98,6 +98,7 @@ def _outcome(
     everything = {stage: seconds for root in roots.values() for stage, seconds in stages.alone(root).items()}
     weights = detector.weights
     warnings = [text for root in roots.values() for text in stages.warnings(root)]
+    cost, said = costs.of(detector, state, sum(test.values()))
     return Outcome(
         spec=spec,
         test=_predictions(split.test, scores["test"], detector),
@@ -110,10 +111,10 @@ def _outcome(
         },
         device=detector.device.description,
         save_model=_saver(detector, state, costs),
-        cost=costs.of(detector, state, sum(test.values())),
+        cost=cost,
         validation=HELD_OUT if split.val else "",
         weights={"backbone": detector.backbone, **weights.as_dict()},
-        warnings=list(dict.fromkeys(warnings + ([weights.note] if weights.fallback else []))),
+        warnings=list(dict.fromkeys(warnings + said + ([weights.note] if weights.fallback else []))),
     )
 
 

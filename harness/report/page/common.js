@@ -24,12 +24,15 @@ function colour(name) { return getComputedStyle(document.documentElement).getPro
 // On black the dark ones give way to lighter ones of the same hue.
 const LIGHT = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7a7a7a"];
 const DARK = ["#56B4E9", "#F08A4B", "#2BC79B", "#E3A3C8", "#E69F00", "#8FB8FF", "#B5B5B5"];
-const SYMBOLS = ["circle", "diamond", "square", "triangle-up", "x", "cross", "star"];
+const SYMBOLS = ["circle", "diamond", "square", "triangle-up", "x", "star"];
 
 function palette(index) {
   const colours = matchMedia("(prefers-color-scheme: dark)").matches ? DARK : LIGHT;
   return colours[index % colours.length];
 }
+
+// Seven colours and six symbols: 42 models are told apart.
+function symbol(index) { return SYMBOLS[(index + Math.floor(index / LIGHT.length)) % SYMBOLS.length]; }
 
 function isCount(name) { return harness.data.counts.some((end) => name.endsWith(end)); }
 
@@ -63,21 +66,33 @@ function quality() {
 
 // "" stands for the mean over categories.
 function places() {
-  const { categories } = harness.data;
-  return categories.length > 1 ? ["", ...categories] : [""];
+  const found = categoriesHere();
+  return found.length > 1 ? ["", ...found] : [""];
+}
+
+// Settings of the data set that the plots show: results on different images have no place in one plot.
+function here() {
+  const chosen = Number(document.getElementById("dataset").value || 0);
+  return harness.data.settings.filter((setting) => setting.dataset === chosen);
+}
+
+function categoriesHere() {
+  return [...new Set(here().flatMap((setting) => Object.keys(setting.values)))].filter(Boolean).sort();
 }
 
 function placeLabel(name) { return name === "" ? "average" : name; }
 
+function familyName(setting) { return `${setting.facts.model} (${setting.facts.backend})`; }
+
 // Groups of models and backends, each with a colour and a symbol of its own.
 function families() {
   const found = new Map();
-  harness.data.settings.forEach((setting) => {
-    const key = setting.facts.model + (setting.facts.backend === "anomalib" ? "" : " (" + setting.facts.backend + ")");
+  here().forEach((setting) => {
+    const key = familyName(setting);
     if (!found.has(key)) found.set(key, []);
     found.get(key).push(setting);
   });
   return [...found].map(([name, settings], index) => ({
-    name, settings, colour: palette(index), symbol: SYMBOLS[index % SYMBOLS.length],
+    name, settings, colour: palette(index), symbol: symbol(index),
   }));
 }

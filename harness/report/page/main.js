@@ -1,12 +1,17 @@
 // Everything is in place: the table first, then the plots one after the other, so that the page answers at once.
 function start() {
+  // Axes of which no two settings differ in nothing else have no effect to show.
+  harness.data.axes = harness.data.axes.filter((axis) => lineCount(axis));
   for (const part of document.querySelectorAll("[data-needs]")) part.hidden = !harness.data[part.dataset.needs].length;
-  for (const id of ["table", "cost", "effects", "compare"]) if (!harness.data.runs.length) document.getElementById(id).hidden = true;
   document.addEventListener("click", (event) => { const run = event.target.closest?.("[data-run]")?.dataset.run; if (run) openRun(run); });
   const dialog = document.getElementById("run");
   document.getElementById("close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("close", closeRun);
-  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  dialog.addEventListener("click", (event) => {
+    const box = dialog.getBoundingClientRect();
+    const inside = event.clientX >= box.left && event.clientX <= box.right && event.clientY >= box.top && event.clientY <= box.bottom;
+    if (event.target === dialog && !inside) dialog.close();
+  });
   if (!harness.data.runs.length) { document.body.dataset.ready = "true"; return; }
   startTable();
   const drawn = startPlots();
@@ -16,7 +21,7 @@ function start() {
     const linked = location.hash.match(/^#run=(.+)$/);
     if (linked) openRun(decodeURIComponent(linked[1]));
   };
-  // Plotly's script is deferred: it has run by now.
+  // Plotly's script is deferred: it has run by now, if it is there.
   plots();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { for (const one of drawn) one(); });
 }

@@ -21,10 +21,17 @@ function options() {
 
 function draw(id, traces, more) {
   const target = document.getElementById(id);
+  if (!window.Plotly) {
+    target.replaceChildren(el("p", { class: "notice" }, "report/plotly.min.js is missing: send the whole folder along with report.html."));
+    return Promise.resolve(target);
+  }
+  target.setAttribute("role", "img");
+  target.setAttribute("aria-label", `Plot; the same figures are in the table of runs, and a run opens from there.`);
   return Plotly.react(target, traces, layout(more), options()).then(() => target);
 }
 
 function opens(target) {
+  if (!target.on) return;
   target.removeAllListeners?.("plotly_click");
   target.on("plotly_click", (event) => { const run = event.points[0].customdata; if (run) openRun(run); });
 }
@@ -48,6 +55,20 @@ function pareto(points, costName) {
   return front;
 }
 
+// Whole numbers on a logarithmic axis, where Plotly would write 2 for 20.
+function logTicks(values) {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const found = [];
+  for (let power = -3; power < 7; power++) for (const digit of [1, 2, 5]) {
+    const tick = digit * 10 ** power;
+    if (tick >= low / 2 && tick <= high * 2) found.push(tick);
+  }
+  return { tickvals: found, ticktext: found.map((tick) => String(Number(tick.toPrecision(1)))) };
+}
+
+// All qualities lie between 0 and 1.
+const WITHIN = { minallowed: -0.03, maxallowed: 1.03 };
+
 function drawCost() {
   const [x, y, place] = ["cost-x", "cost-y", "cost-category"].map((id) => document.getElementById(id).value);
   const points = [];
@@ -65,18 +86,30 @@ function drawCost() {
   const front = pareto(points, x);
   traces.unshift({
     type: "scatter", mode: "lines", name: "Pareto front", x: front.map((p) => p.x), y: front.map((p) => p.y), hoverinfo: "skip",
-    line: { color: colour("quiet"), width: 1.5, dash: "dot", shape: x === "images_per_second" ? "vh" : "hv" },
+    line: { color: colour("quiet"), width: 1.5, dash: "dot", shape: "hv" },
   });
   return draw("plot-cost", traces, {
-    xaxis: { title: { text: title(x) }, type: "log" }, yaxis: { title: { text: title(y) } },
+    xaxis: { title: { text: title(x) }, type: "log", ...logTicks(points.map((p) => p.x)) }, yaxis: { title: { text: title(y) }, ...WITHIN },
   }).then(opens);
 }
 
 // A mean over categories only where a setting has all of them.
 function valuesAt(setting, place) {
-  if (place === "" && setting.complete < harness.data.categories.length) return null;
+  if (place === "" && setting.complete < categoriesHere().length) return null;
   return setting.values[place];
 }
+
+// How many lines there are to draw for an axis: settings that differ in nothing else.
+function lineCount(axis) {
+  const together = new Map();
+  for (const setting of harness.data.settings) {
+    const key = setting.dataset + setting.apart[axis];
+    if (setting.numbers[axis] != null) together.set(key, (together.get(key) ?? 0) + 1);
+  }
+  return [...together.values()].filter((count) => count > 1).length;
+}
+
+function mostLines(axes) { return [...axes].sort((a, b) => lineCount(b) - lineCount(a))[0]; }
 
 function drawEffect() {
   const [axis, y, cost, place] = ["effect-axis", "effect-y", "effect-cost", "effect-category"].map((id) => document.getElementById(id).value);
@@ -86,7 +119,7 @@ function drawEffect() {
     for (const setting of family.settings) {
       const values = valuesAt(setting, place);
       if (setting.numbers[axis] == null || !values) continue;
-      const rest = JSON.stringify({ ...setting.facts, [axis]: null });
+      const rest = setting.apart[axis];
       if (!lines.has(rest)) lines.set(rest, []);
       lines.get(rest).push({ x: setting.numbers[axis], setting, values });
     }
@@ -105,39 +138,41 @@ function drawEffect() {
       first = false;
     }
   }
-  const numbers = harness.data.settings.map((setting) => setting.numbers[axis]).filter((value) => value != null);
+  const numbers = here().map((setting) => setting.numbers[axis]).filter((value) => value != null);
   const wide = Math.min(...numbers) > 0 && Math.max(...numbers) / Math.min(...numbers) >= 8;
   const along = { type: wide ? "log" : "linear", tickvals: [...new Set(numbers)].slice(0, 12) };
   along.ticktext = along.tickvals.map(String);
   return draw("plot-effect", traces, {
     xaxis: { ...along, anchor: "y" }, xaxis2: { ...along, anchor: "y2", title: { text: title(axis) } },
-    yaxis: { title: { text: title(y) }, domain: [0.55, 1] }, yaxis2: { title: { text: title(cost) }, domain: [0, 0.45], rangemode: "tozero" },
+    yaxis: { title: { text: title(y) }, domain: [0.55, 1], ...WITHIN }, yaxis2: { title: { text: title(cost) }, domain: [0, 0.45], rangemode: "tozero" },
   }).then(opens);
 }
 
 function drawCompare() {
   const y = document.getElementById("compare-y").value;
-  const { settings, leaders, runs, categories } = harness.data;
-  const best = settings.filter((setting) => leaders.includes(setting.run));
+  const { settings, leaders, runs } = harness.data;
+  const categories = categoriesHere();
+  const best = here().filter((setting) => leaders.includes(setting.run));
   const traces = best.map((setting, index) => {
     const own = runs.filter((run) => run.setting === settings.indexOf(setting));
     const points = categories.map((category) => ({ category, values: setting.values[category], runs: own.filter((run) => run.category === category) })).filter((p) => p.values && p.values[y] != null);
     // With several seeds there is no single run's interval to draw.
     const single = y === "image_AUROC" && points.every((p) => p.runs.length === 1 && p.runs[0].image_AUROC_low != null);
     return {
-      type: "scatter", mode: "markers", name: setting.facts.model + " (" + setting.facts.backend + ")",
+      type: "scatter", mode: "markers", name: familyName(setting),
       y: points.map((p) => categories.indexOf(p.category) + (index - (best.length - 1) / 2) * Math.min(0.12, 0.7 / best.length)), x: points.map((p) => p.values[y]),
       customdata: points.map((p) => p.runs[0]?.run), text: points.map((p) => escaped(p.category) + "<br>" + hover(setting, p.values, [y, "pixel_AUROC", "ms_per_image_p50"])),
-      hovertemplate: "%{text}<extra></extra>", marker: { size: 9, color: palette(index), symbol: SYMBOLS[index % SYMBOLS.length] },
+      hovertemplate: "%{text}<extra></extra>", marker: { size: 9, color: palette(index), symbol: symbol(index) },
       error_x: single ? {
         type: "data", symmetric: false, thickness: 1.2, width: 3, array: points.map((p) => p.runs[0].image_AUROC_high - p.values[y]),
         arrayminus: points.map((p) => p.values[y] - p.runs[0].image_AUROC_low),
       } : undefined,
     };
   });
+  document.getElementById("bars").hidden = !traces.some((trace) => trace.error_x);
   document.getElementById("plot-compare").style.minHeight = `${160 + 70 * categories.length}px`;
   return draw("plot-compare", traces, {
-    height: 160 + 70 * categories.length, legend: { orientation: "h", y: -60 / (100 + 70 * categories.length), yanchor: "top", x: 0 },
+    height: 180 + 70 * categories.length, margin: { l: 56, r: 12, t: 64, b: 48 }, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
     yaxis: { tickvals: categories.map((_, i) => i), ticktext: categories.map(escaped), range: [categories.length - 0.5, -0.5], showgrid: false },
     xaxis: { title: { text: title(y) } },
   }).then(opens);
@@ -148,17 +183,23 @@ function startPlots() {
   const first = metrics.includes("image_AUROC") ? "image_AUROC" : quality()[0];
   const cost = costs.includes("ms_per_image_p50") ? "ms_per_image_p50" : costs[0];
   const on = (ids, update) => ids.forEach((id) => document.getElementById(id).addEventListener("change", update));
+  choices("dataset", harness.data.datasets.map((_, index) => String(index)), "0", (index) => harness.data.datasets[index]);
   choices("cost-y", quality(), first); choices("cost-x", costs, cost); choices("cost-category", places(), "", placeLabel);
   choices("compare-y", quality(), first);
   on(["cost-y", "cost-x", "cost-category"], drawCost);
   on(["compare-y"], drawCompare);
   const drawn = [drawCost, drawCompare];
   if (axes.length) {
-    choices("effect-axis", axes, axes[0], String); choices("effect-y", quality(), first);
+    choices("effect-axis", axes, mostLines(axes), String); choices("effect-y", quality(), first);
     choices("effect-cost", costs, cost); choices("effect-category", places(), "", placeLabel);
     on(["effect-axis", "effect-y", "effect-cost", "effect-category"], drawEffect);
     document.getElementById("effect-axis").parentElement.hidden = false;
     drawn.push(drawEffect);
   }
+  on(["dataset"], () => {
+    choices("cost-category", places(), "", placeLabel);
+    if (axes.length) choices("effect-category", places(), "", placeLabel);
+    for (const one of drawn) one();
+  });
   return drawn;
 }

@@ -23,9 +23,10 @@ async function openRun(id) {
     body.replaceChildren(el("p", { class: "notice" }, `report/runs/${id}.js is missing: send the whole folder along with report.html.`));
     return;
   }
-  body.replaceChildren(figures(run, details), curvesAndScores(), defects(details), gallery(run, details));
+  body.replaceChildren(figures(run, details), curvesAndScores(details), defects(details), gallery(run, details));
   body.append(el("p", { class: "quiet" }, "Files: ", el("a", { href: run.folder }, run.folder)));
-  drawCurves(details);
+  if (details.curves) drawCurves(details);
+  else if (details.scores.length) drawScores(details);
 }
 
 function figures(run, details) {
@@ -43,8 +44,8 @@ function figures(run, details) {
     el("details", { open: window.innerWidth > 620 }, el("summary", {}, "Figures"), el("div", { class: "plots" }, el("div", { class: "scroll" }, el("table", {}, head, el("tbody", {}, ...rows))), el("div", { class: "scroll" }, el("table", {}, el("tbody", {}, ...costs))))));
 }
 
-function curvesAndScores() {
-  return el("div", { class: "plots" }, ...["roc", "pr", "scores"].map((name) => el("div", { class: "plot", id: "plot-" + name })));
+function curvesAndScores(details) {
+  return el("div", { class: "plots" }, ...(details.curves ? ["roc", "pr", "scores"] : ["scores"]).map((name) => el("div", { class: "plot", id: "plot-" + name })));
 }
 
 function drawCurves(details) {
@@ -59,13 +60,15 @@ function drawCurves(details) {
 
 function drawScores(details) {
   const of = (label) => details.scores.filter((_, i) => details.labels[i] === label);
-  const low = Math.min(...details.scores), high = Math.max(...details.scores);
-  const bins = { start: low, end: high + 1e-9, size: (high - low || 1) / 24 };
+  const low = details.scores.reduce((a, b) => Math.min(a, b), Infinity);
+  const high = details.scores.reduce((a, b) => Math.max(a, b), -Infinity);
+  const size = (high - low || 1) / 24;
+  const bins = { start: low, end: high + size, size };
   const bars = (name, label, ink, pattern) => ({ type: "histogram", name, x: of(label), xbins: bins, opacity: 0.75, marker: { color: ink, pattern: { shape: pattern, fillmode: "overlay", fgcolor: colour("ground"), size: 5 } } });
   const at = details.thresholds.image;
   draw("plot-scores", [bars("normal", 0, colour("good"), ""), bars("anomalous", 1, colour("bad"), "/")], {
     title: { text: "Scores of the test images", font: { size: 14 } }, margin: { l: 44, r: 8, t: 30, b: 44 }, barmode: "overlay",
-    xaxis: { title: { text: "raw score" } }, yaxis: { title: { text: "images" } }, legend: { x: 0.98, y: 0.98, xanchor: "right", yanchor: "top", bgcolor: "rgba(0,0,0,0)" },
+    xaxis: { title: { text: "raw score" } }, yaxis: { title: { text: "images" }, dtick: Math.max(1, Math.ceil(details.scores.length / 30)) }, legend: { x: 0.98, y: 0.98, xanchor: "right", yanchor: "top", bgcolor: "rgba(0,0,0,0)" },
     shapes: at == null ? [] : [{ type: "line", x0: at, x1: at, yref: "paper", y0: 0, y1: 1, line: { color: colour("ink"), width: 2, dash: "dot" } }],
     annotations: at == null ? [] : [{ x: at, y: 1, yref: "paper", text: "threshold", showarrow: false, xanchor: "left", yanchor: "top", xshift: 3 }],
   });
@@ -79,11 +82,13 @@ function defects(details) {
 }
 
 const PANELS = ["image", "anomaly map", "mask", "predicted outline"];
+const LEGEND = "Maps go from violet (normal) to yellow (anomalous), alike in all pictures; masks are white where the part is defective.";
 
 function gallery(run, details) {
   const pictures = details.gallery ?? [];
-  if (!pictures.length) return el("p", { class: "quiet" }, "This model gives no anomaly maps.");
-  return el("div", {}, el("h3", {}, "Test images, the worst first"), el("div", { class: "strip quiet" }, ...PANELS.map((name) => el("span", {}, name))),
+  if (!details.curves) return el("p", { class: "quiet" }, "No curves and pictures: this run was made by an earlier version, or its details.json is gone.");
+  if (!pictures.length) return el("p", { class: "quiet" }, "No pictures.");
+  return el("div", {}, el("h3", {}, "Test images, the worst first"), el("p", { class: "quiet" }, LEGEND), el("div", { class: "strip quiet" }, ...PANELS.map((name) => el("span", {}, name))),
     el("div", { class: "gallery", id: "gallery" }, ...pictures.map((one) => picture(run, details, one))));
 }
 
@@ -104,5 +109,5 @@ function picture(run, details, one) {
 
 function closeRun() {
   history.replaceState(null, "", location.pathname + location.search);
-  for (const name of ["roc", "pr", "scores"]) { const plot = document.getElementById("plot-" + name); if (plot) Plotly.purge(plot); }
+  for (const plot of document.querySelectorAll("#run .plot")) window.Plotly?.purge(plot);
 }

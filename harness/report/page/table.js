@@ -4,15 +4,18 @@ const table = { sort: "image_AUROC", down: true, all: false };
 
 function columnSets() {
   const { metrics, costs, headline } = harness.data;
-  const first = ["label", "category", "seed"].filter((name) => name === "label" || new Set(harness.data.runs.map((run) => run[name])).size > 1);
+  const first = ["label", "dataset", "category", "seed"].filter((name) => name === "label" || new Set(harness.data.runs.map((run) => run[name])).size > 1);
   const main = [...headline, "pixel_AUPRO"].filter((name) => metrics.includes(name));
   return {
     main: [...first, "vs_best", ...main, ...["ms_per_image_p50", "fit_seconds"].filter((name) => costs.includes(name))],
     "all metrics": [...first, "vs_best", "p_vs_best", "image_AUROC_low", "image_AUROC_high", ...metrics, "threshold_from"],
     cost: [...first, "image_AUROC", ...costs, "test_seconds", "spent_seconds", "total_seconds", "device"],
-    settings: ["label", "category", ...["model", "backend", "backbone", "layers", "image_size"], ...harness.data.axes, "seed", "weights_source", "train_images", "test_images"],
+    settings: ["label", "category", ...["model", "backend", "backbone", "layers", "image_size"], ...harness.data.parameters, "seed", "weights_source", "train_images", "test_images"],
   };
 }
+
+// Costs, of which less is better, begin with the least.
+function fallsFirst(name) { return isNumber(name) && (name === "images_per_second" || !harness.data.costs.includes(name) && !/_seconds$|^p_vs/.test(name)); }
 
 function columns() { return [...new Set(columnSets()[document.getElementById("columns").value])]; }
 
@@ -46,7 +49,7 @@ function isNumber(name) { return harness.data.runs.some((run) => typeof run[name
 function headCell(name) {
   const state = table.sort === name ? (table.down ? "descending" : "ascending") : "none";
   const sort = () => {
-    table.down = table.sort === name ? !table.down : isNumber(name);
+    table.down = table.sort === name ? !table.down : fallsFirst(name);
     table.sort = name;
     drawTable();
     document.querySelector(`#runs th[data-name="${CSS.escape(name)}"] button`)?.focus();
@@ -57,7 +60,10 @@ function headCell(name) {
 
 function cell(run, name) {
   if (name === "label") return el("td", { class: "setting" }, el("button", { class: "link", type: "button", "data-run": run.run }, run.label));
-  if (name === "vs_best") return el("td", {}, run.vs_best ? el("span", { class: "tag " + run.vs_best }, run.vs_best) : "");
+  if (name === "vs_best") {
+    const marks = [run.vs_best, run.recommended ? "recommended" : null].filter(Boolean);
+    return el("td", {}, ...marks.flatMap((mark) => [el("span", { class: "tag " + mark }, mark), " "]));
+  }
   const value = el("td", { class: isNumber(name) ? "number" : "" }, shown(name, run[name]));
   if (name === "image_AUROC" && run.image_AUROC_low != null) {
     value.append(el("span", { class: "quiet" }, ` ${run.image_AUROC_low.toFixed(2)}\u2013${run.image_AUROC_high.toFixed(2)}`));
@@ -72,6 +78,7 @@ function drawTable() {
   document.querySelector("#runs thead").replaceChildren(el("tr", {}, ...names.map(headCell)));
   document.querySelector("#runs tbody").replaceChildren(...few.map((run) =>
     el("tr", { class: run.vs_best === "best" ? "best" : "" }, ...names.map((name) => cell(run, name)))));
+  if (!rows.length) document.querySelector("#runs tbody").append(el("tr", {}, el("td", { colspan: names.length, class: "quiet" }, "No run has all of these words.")));
   document.getElementById("shown").textContent = `${rows.length} of ${harness.data.runs.length} runs`;
   const more = document.getElementById("more");
   more.hidden = few.length === rows.length;
@@ -79,6 +86,7 @@ function drawTable() {
 }
 
 function startTable() {
+  for (const run of harness.data.runs) run.dataset = run.setting == null ? null : harness.data.datasets[harness.data.settings[run.setting].dataset];
   choices("category", ["", ...harness.data.categories], "", (name) => name || "all").addEventListener("change", drawTable);
   document.getElementById("category").parentElement.hidden = harness.data.categories.length < 2;
   choices("columns", Object.keys(columnSets()), "main", String).addEventListener("change", drawTable);
