@@ -76,9 +76,9 @@ def draw_gallery(folder: Path, test: Predictions, thresholds: Thresholds) -> lis
 
 
 def choose(test: Predictions, threshold: float | None, count: int = COUNT) -> list[Chosen]:
-    """The anomalous images with the lowest scores, the normal ones with the highest, and the most anomalous ones.
+    """The anomalous images with the lowest scores and the normal ones with the highest, then the most anomalous ones.
 
-    Each at most once; those on the wrong side of the threshold come first.
+    Each at most once; those on the wrong side of the threshold come first, and take the places of the last.
     """
     order = np.argsort(test.scores, kind="stable")
     bad = [int(i) for i in order if test.labels[i]]
@@ -86,6 +86,12 @@ def choose(test: Predictions, threshold: float | None, count: int = COUNT) -> li
     third = max(1, count // 3)
     picked = [Chosen("lowest-anomalous", i) for i in bad[:third]]
     picked += [Chosen("highest-normal", i) for i in good[::-1][:third]]
+    further = [Chosen("lowest-anomalous", i) for i in bad[third:]]
+    further += [Chosen("highest-normal", i) for i in good[::-1][third:]]
+    wrong = [
+        one for one in further if _wrong(one, bool(test.labels[one.index]), test.scores[one.index], threshold) != one
+    ]
+    picked += wrong[: count - len(picked)]
     taken = {one.index for one in picked}
     rest = [i for i in bad[::-1] if i not in taken]
     picked += [Chosen("highest-anomalous", i) for i in rest[: count - len(picked)]]

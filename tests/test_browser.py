@@ -149,6 +149,20 @@ def test_a_run_opens_by_keyboard_with_curves_histogram_and_gallery(made: ResultF
     assert not page.evaluate("document.getElementById('run').open")
 
 
+def test_back_closes_a_run_and_forward_opens_it_again(made: ResultFolder, open_report: Open) -> None:
+    page = open_report(made)
+    page.locator("#runs tbody button").first.click()
+    page.wait_for_selector("dialog[open] #gallery figure")
+    page.go_back()
+    page.wait_for_selector("dialog", state="hidden")
+    assert page.url == made.report.resolve().as_uri()
+    page.go_forward()
+    page.wait_for_selector("dialog[open] #gallery figure")
+    page.click("#close")
+    page.wait_for_selector("dialog", state="hidden")
+    assert "#run" not in page.url
+
+
 def test_a_link_leads_to_a_run(made: ResultFolder, open_report: Open) -> None:
     run = next(record.run_id for record in made.records() if record.status == "ok")
     page = open_report(made, anchor=f"#run={run}")

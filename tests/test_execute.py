@@ -16,6 +16,7 @@ from openpyxl import load_workbook
 
 from harness import registry
 from harness.errors import StoreError
+from harness.predictions import join
 from harness.record import SCHEMA
 from harness.store import ResultFolder
 from tests.conftest import ROOT, Cli, write_config
@@ -128,6 +129,22 @@ def test_what_raises_while_a_run_is_written_is_its_failure(
     assert result.exit_code == 1
     assert {row["error"] for row in rows("Failures")} == {"OSError"}
     assert len(rows("Failures")) == 4
+
+
+def test_scores_that_are_no_numbers_fail_the_run_by_name(
+    cli: Cli, config: Path, dummy: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = join
+
+    def spoilt(samples: Any, raw: Any, *more: Any) -> Any:
+        return original(samples, {path: (float("nan"), one) for path, (_, one) in raw.items()}, *more)
+
+    monkeypatch.setattr("tests.dummy.join", spoilt)
+    found = cli("sweep", config)
+    assert found.exit_code == 1
+    for row in rows("Failures"):
+        assert f"failed: {row['run']}: NaN or infinite scores for" in found.output
+        assert row["error"] == "PredictionsError"
 
 
 def test_a_run_that_can_not_be_written_leaves_its_group_alone(

@@ -31,6 +31,9 @@ def test_what_is_on_the_wrong_side_comes_first() -> None:
     ]  # fmt: skip
     assert {one.role for one in choose(test, None)} == {"lowest-anomalous", "highest-normal", "highest-anomalous"}
     assert len({one.index for one in choose(predictions([0.5] * 40, [0, 1] * 20), 0.5)}) == 9
+    # Five false alarms are all shown, before any that is right.
+    many = choose(predictions([0.9] * 5 + [0.8] * 9, [0] * 5 + [1] * 9), 0.5)
+    assert [one.role for one in many[:5]] == ["false-alarm"] * 5
 
 
 def square(folder: Path, at: tuple[int, int], size: int = SIDE) -> tuple[Path, Path]:

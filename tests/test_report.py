@@ -66,21 +66,30 @@ def test_nothing_in_the_data_can_end_a_script() -> None:
     assert json.loads(as_script("a < b")) == "a < b"
 
 
-def test_report_is_rebuilt_from_the_records_alone_without_torch(made: ResultFolder, tmp_path: Path) -> None:
-    copy = tmp_path / "mailed"
-    shutil.copytree(made.root, copy, ignore=shutil.ignore_patterns("report*", "*.xlsx", ".*", "config.yaml"))
+def without_torch(*arguments: object) -> str:
+    """What a command prints that ends well and imports nothing heavy."""
     code = (
         "import sys; from harness.cli import app\n"
-        f"try: app(['report', {str(copy)!r}])\n"
+        f"try: app({[str(argument) for argument in arguments]!r})\n"
         "except SystemExit as end: assert not end.code, end.code\n"
         "heavy = {'torch', 'anomalib', 'timm', 'lightning'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(copy / "models_comparing.xlsx"), str(copy / "report.html")]
-    table = (copy / "report.html").read_text()
-    assert all(record.run_id in table for record in made.records())
+    return done.stdout
+
+
+def test_report_is_rebuilt_from_the_records_alone_without_torch(made: ResultFolder, tmp_path: Path) -> None:
+    copy = tmp_path / "mailed"
+    shutil.copytree(made.root, copy, ignore=shutil.ignore_patterns("report*", "*.xlsx", ".*", "config.yaml"))
+    assert without_torch("report", copy).split() == [str(copy / "models_comparing.xlsx"), str(copy / "report.html")]
+    page = (copy / "report.html").read_text()
+    assert all(record.run_id in page for record in made.records())
+
+
+def test_compare_needs_no_torch_either(made: ResultFolder) -> None:
+    assert "DeLong's paired test" in without_torch("compare", *run_folders(made, "plate")[:2])
 
 
 def test_several_sweeps_are_shown_together(cli: Cli, made: ResultFolder, tmp_path: Path) -> None:

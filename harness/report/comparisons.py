@@ -44,7 +44,7 @@ def summary_table(results: Results) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     axes, metrics = axis_columns(results.records), metric_columns(results.ok())
-    recommended = {id(answer.chosen) for answer in answers(results)}
+    recommended = {id(answer.chosen): "not yet" if answer.doubts else "yes" for answer in answers(results)}
     for found in results.settings.values():
         tried = Counter(_model(setting) for setting in found)
         leaders = {_model(setting): id(setting) for setting in reversed(found)}
@@ -52,7 +52,7 @@ def summary_table(results: Results) -> pd.DataFrame:
         for setting, standing in zip(shown, settings_against(results, found[0], shown), strict=True):
             row = _summary_row(results, setting, axes, metrics)
             row |= {"vs_best": standing.mark or None, "p_vs_best": standing.p}
-            row |= {"recommended": "yes" if id(setting) in recommended else None}
+            row |= {"recommended": recommended.get(id(setting))}
             row |= {"settings_tried": tried[_model(setting)]}
             rows.append(row)
     frame = pd.DataFrame(rows)

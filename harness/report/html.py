@@ -141,7 +141,7 @@ def _runs(results: Results, found: Sequence[Setting]) -> list[dict[str, Any]]:
     frame = runs_table(results)
     if frame.empty:
         return []
-    chosen = {id(answer.chosen) for answer in answers(results)}
+    chosen = {id(answer.chosen): "leading" if answer.doubts else "recommended" for answer in answers(results)}
     place = {record.run_id: index for index, setting in enumerate(found) for record in setting.records}
     rows = []
     for row in frame.to_dict("records"):
@@ -149,7 +149,7 @@ def _runs(results: Results, found: Sequence[Setting]) -> list[dict[str, Any]]:
         setting = place.get(row["run"])
         # The notices say why a run is left out.
         label = found[setting].name if setting is not None else f"{row['model']} (left out of the comparison)"
-        values["recommended"] = setting is not None and id(found[setting]) in chosen
+        values["recommended"] = None if setting is None else chosen.get(id(found[setting]))
         rows.append({**values, "setting": setting, "label": label, "folder": f"{RUNS}/{quote(row['run'], safe='+')}/"})
     return rows
 

@@ -12,6 +12,10 @@ function start() {
     const inside = event.clientX >= box.left && event.clientX <= box.right && event.clientY >= box.top && event.clientY <= box.bottom;
     if (event.target === dialog && !inside) dialog.close();
   });
+  addEventListener("popstate", () => {
+    if (history.state?.run) openRun(history.state.run, false);
+    else if (dialog.open) dialog.close();
+  });
   if (!harness.data.runs.length) { document.body.dataset.ready = "true"; return; }
   startTable();
   const drawn = startPlots();
@@ -19,7 +23,7 @@ function start() {
     for (const one of drawn) await one();
     document.body.dataset.ready = "true";
     const linked = location.hash.match(/^#run=(.+)$/);
-    if (linked) openRun(decodeURIComponent(linked[1]));
+    if (linked) openRun(decodeURIComponent(linked[1]), false);
   };
   // Plotly's script is deferred: it has run by now, if it is there.
   plots();

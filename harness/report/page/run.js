@@ -8,7 +8,8 @@ function load(run) {
   });
 }
 
-async function openRun(id) {
+// `moves`: whether the browser's Back is to close the run again; not where a link, or Back itself, led to it.
+async function openRun(id, moves = true) {
   const run = harness.data.runs.find((one) => one.run === id);
   const dialog = document.getElementById("run");
   if (!run) return;
@@ -17,7 +18,9 @@ async function openRun(id) {
   body.replaceChildren(el("p", { class: "quiet" }, "loading ..."));
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
-  history.replaceState(null, "", "#run=" + encodeURIComponent(id));
+  const address = "#run=" + encodeURIComponent(id);
+  if (moves) history.pushState({ run: id }, "", address);
+  else history.replaceState({ run: id, linked: true }, "", address);
   const details = await load(id);
   if (!details) {
     body.replaceChildren(el("p", { class: "notice" }, `report/runs/${id}.js is missing: send the whole folder along with report.html.`));
@@ -108,6 +111,7 @@ function picture(run, details, one) {
 }
 
 function closeRun() {
-  history.replaceState(null, "", location.pathname + location.search);
+  if (history.state?.run && !history.state.linked) history.back();
+  else history.replaceState(null, "", location.pathname + location.search);
   for (const plot of document.querySelectorAll("#run .plot")) window.Plotly?.purge(plot);
 }

@@ -61,7 +61,7 @@ function headCell(name) {
 function cell(run, name) {
   if (name === "label") return el("td", { class: "setting" }, el("button", { class: "link", type: "button", "data-run": run.run }, run.label));
   if (name === "vs_best") {
-    const marks = [run.vs_best, run.recommended ? "recommended" : null].filter(Boolean);
+    const marks = [run.vs_best, run.recommended].filter(Boolean);
     return el("td", {}, ...marks.flatMap((mark) => [el("span", { class: "tag " + mark }, mark), " "]));
   }
   const value = el("td", { class: isNumber(name) ? "number" : "" }, shown(name, run[name]));
