@@ -72,10 +72,10 @@ def read_scores(folder: Path) -> TestScores | None:
     file = folder / SCORES
     try:
         with file.open(encoding="utf-8", newline="") as stream:
-            rows = list(_test_rows(csv.DictReader(stream)))
+            rows = list(_test_rows(csv.reader(stream)))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, IndexError, StopIteration, RuntimeError) as error:
         raise StoreError(
             f"{file}: damaged ({type(error).__name__}: {error}). Remove the run's folder to have it made again."
         ) from error
@@ -83,8 +83,11 @@ def read_scores(folder: Path) -> TestScores | None:
     return TestScores(names, np.array(labels, dtype=np.bool_), np.array(scores, dtype=np.float64), defects)
 
 
-def _test_rows(reader: csv.DictReader[str]) -> Iterator[tuple[str, bool, float, str]]:
-    for row in reader:
-        # Files of older versions hold test images only, and do not say so.
-        if (row.get("role") or TEST) == TEST:
-            yield row["path"], row["label"] == "1", float(row["score"]), row["defect_type"]
+def _test_rows(lines: Iterator[list[str]]) -> Iterator[tuple[str, bool, float, str]]:
+    place = {name: index for index, name in enumerate(next(lines))}
+    path, label, score, defect = (place[name] for name in ("path", "label", "score", "defect_type"))
+    # Files of older versions hold test images only, and do not say so.
+    role = place.get("role")
+    for row in lines:
+        if role is None or row[role] == TEST:
+            yield row[path], row[label] == "1", float(row[score]), row[defect]

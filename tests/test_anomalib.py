@@ -251,6 +251,7 @@ def test_anomalibs_own_datamodules_by_name(cli: Cli, toy_tree: Path) -> None:
     assert "anomalib's BTech failed" in missing.output
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_coreset(tmp_path: Path) -> None:
     """In a process of its own: anomalib's selection, whose every step would otherwise leave 20 MB behind."""
     code = (

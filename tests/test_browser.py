@@ -169,8 +169,14 @@ def test_a_link_leads_to_a_run(made: ResultFolder, open_report: Open) -> None:
     page.wait_for_selector("dialog[open] #gallery figure")
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1280, "light"),
+        (390, "dark"),
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in [(1280, "dark"), (390, "light")]),
+    ],
+)
 def test_nothing_hangs_over_and_text_is_readable(
     made: ResultFolder, open_report: Open, width: int, scheme: str
 ) -> None:

@@ -84,6 +84,7 @@ def test_intervals_in_pieces_are_as_wide(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(auroc_draws(scores, labels, 3)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("normal", "anomalous", "shift"), [(60, 60, 1.0), (20, 20, 2.6), (60, 20, 2.6), (10, 10, 2.3)])
 def test_intervals_cover_the_truth_as_often_as_they_say(normal: int, anomalous: int, shift: float) -> None:
     """Also near 1 and with few images, where quantiles of the draws would cover it in 80 of 100 cases."""

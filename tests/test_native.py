@@ -80,7 +80,7 @@ def same(left: Outcome, right: Outcome) -> None:
         assert np.array_equal(ours.maps, theirs.maps), left.spec
 
 
-@pytest.mark.parametrize("blocks", [None, (10, 16)])
+@pytest.mark.parametrize("blocks", [None, pytest.param((10, 16), marks=pytest.mark.slow)])
 def test_a_grid_says_what_each_run_says_alone(
     tmp_path: Path, toy_tree: Path, monkeypatch: pytest.MonkeyPatch, blocks: tuple[int, int] | None
 ) -> None:
@@ -571,6 +571,7 @@ def test_exact_coreset_in_anomalibs_patchcore(tmp_path: Path, toy_tree: Path, cl
     assert len(loaded.model.memory_bank) == int(len(split.train) * 64 * 0.1)
 
 
+@pytest.mark.slow
 @real_data
 def test_own_coresets_on_real_images_differ_little_in_auroc(tmp_path: Path, cli: Cli) -> None:
     grid = """{backend: [anomalib, native], model: patchcore, backbone: mobilenetv2_100, layers: [blocks.2, blocks.4],

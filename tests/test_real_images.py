@@ -24,6 +24,7 @@ grid:
 """
 
 
+@pytest.mark.slow
 def test_patchcore_reaches_the_known_figures(cli: Cli) -> None:
     """What a bare anomalib gives on the same images: image AUROC 1.000, pixel AUROC 0.990."""
     result = cli("sweep", write_config(Path("h.yaml"), TEXT))

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -73,11 +74,11 @@ def as_script(data: Any) -> str:
     return json.dumps(data, allow_nan=False).replace("<", "\\u003c")
 
 
-def _copy_plotly(target: Any) -> None:
+def _copy_plotly(target: Path) -> None:
     """Plotly's script, from the installed package; once."""
     script = target / "plotly.min.js"
     if not script.is_file():
-        write_atomic(script, (files("plotly") / "package_data" / "plotly.min.js").read_bytes())
+        _replace(script, (files("plotly") / "package_data" / "plotly.min.js").read_bytes())
 
 
 def _write_details(results: Results, record: RunRecord) -> None:
@@ -100,9 +101,13 @@ def _write_details(results: Results, record: RunRecord) -> None:
         "defects": record.defects,
         "warnings": record.warnings,
     }
-    # Whole or not at all; not forced to the disk, which takes longer than making it again.
+    _replace(file, f"harness.loaded({as_script(record.run_id)}, {as_script(details)});\n".encode())
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Write a file whole or not at all; not forced to the disk, which takes longer than making it again."""
     scratch = file.with_suffix(".tmp")
-    scratch.write_text(f"harness.loaded({as_script(record.run_id)}, {as_script(details)});\n", encoding="utf-8")
+    scratch.write_bytes(content)
     scratch.replace(file)
 
 

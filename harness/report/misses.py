@@ -66,6 +66,8 @@ def _best_runs(results: Results) -> list[tuple[str, RunRecord]]:
         for setting in of_dataset:
             model = (setting.first.spec["backend"], setting.first.spec["model"])
             place = seen[model] = seen.get(model, 0) + 1
+            if place > RUNS:
+                continue
             found += [(place, setting.label, max(runs, key=RunRecord.rank)) for runs in setting.by_category.values()]
     return [(name, run) for _, name, run in sorted(found, key=lambda one: one[0])]
 

@@ -22,7 +22,7 @@ from harness.report.facts import (
     weights_source,
 )
 from harness.report.results import Results
-from harness.report.settings import current, described
+from harness.report.settings import described
 from harness.report.ties import Standing, runs_against_best
 
 # Of the traceback in the sheet.
@@ -196,7 +196,8 @@ def notices(results: Results) -> list[str]:
             "for validation. Its own figures (anomalib_*), and whatever a model chooses by validation, know them."
         )
     found += _thresholds(ok)
-    left_out = len(ok) - len(current(ok))
+    compared = sum(len(setting.records) for of_dataset in results.settings.values() for setting in of_dataset)
+    left_out = len(ok) - compared
     if left_out:
         found.append(
             f"{left_out} of {len(ok)} runs are shown in Runs only: their test images were changed since, or the same "
