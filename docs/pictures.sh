@@ -8,11 +8,15 @@ results="$(cd "$1" && pwd)"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 soffice --headless --convert-to pdf --outdir "$work" "$results/models_comparing.xlsx" >/dev/null 2>&1
-pdftoppm -r 700 -png -f 1 -l 2 "$work/models_comparing.pdf" "$work/page"
+# Summary, and the sheet whose first column is "metric": a wide sheet takes several pages.
+starts_pivot() { pdftotext -f "$1" -l "$1" "$work/models_comparing.pdf" - | grep -q '^metric$'; }
+for number in 1 $(for page in 2 3 4; do if starts_pivot $page; then echo $page; break; fi; done); do
+    pdftoppm -r 700 -png -f "$number" -l "$number" "$work/models_comparing.pdf" "$work/page"
+done
 for page in "$work"/page-*.png; do
     # The left part of each sheet, and of a long one the top: what one sees on opening it.
-    convert "$page" -trim +repage -gravity NorthWest -crop 40%x100%+0+0 +repage -resize 1500x -crop 1500x330+0+0 +repage \
-        -bordercolor white -border 8 "$page"
+    convert "$page" -trim +repage -gravity NorthWest -crop 40%x100%+0+0 +repage -resize 1500x -gravity NorthWest \
+        -extent 1500x330 -trim +repage -bordercolor white -border 8 "$page"
 done
 convert "$work"/page-*.png -append -colors 64 "$here/models_comparing.png"
 chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1280,1500 --virtual-time-budget=20000 \
