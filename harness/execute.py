@@ -13,10 +13,10 @@ from typing import Any
 
 from harness.artifacts import write_artifacts
 from harness.backends.base import Failure, Outcome, RunContext
-from harness.datasets.base import Split
+from harness.describe import describe, describe_roles, vanished_masks
 from harness.errors import StoreError
 from harness.interrupt import Interrupt
-from harness.metrics.evaluate import Evaluation, judge
+from harness.metrics.evaluate import judge
 from harness.prepare import PlannedRun, Prepared, backend
 from harness.progress import SweepProgress
 from harness.provenance import provenance
@@ -159,7 +159,7 @@ class _Sweep:
             status="ok",
             spec=run.spec.as_dict(),
             axes=list(run.spec.axes),
-            data={**describe(run.split), **_roles(evaluation), "validation": outcome.validation},
+            data={**describe(run.split), **describe_roles(evaluation), "validation": outcome.validation},
             weights=outcome.weights,
             metrics={**evaluation.metrics, **outcome.own_metrics},
             intervals={name: list(ends) for name, ends in evaluation.intervals.items()},
@@ -168,7 +168,7 @@ class _Sweep:
             cost=outcome.cost,
             seconds={**outcome.seconds, "total": clock.seconds()},
             device=outcome.device,
-            warnings=[*outcome.warnings, *_vanished(evaluation)],
+            warnings=[*outcome.warnings, *vanished_masks(evaluation)],
             provenance=clock.provenance(),
         )
         keep = self._config.save_models == "all" or (
@@ -253,40 +253,6 @@ class _Clock:
 
     def provenance(self) -> dict[str, Any]:
         return {**provenance(), "began": self._began, "ended": _now()}
-
-
-def describe(split: Split) -> dict[str, Any]:
-    """A split, for the record."""
-    return {
-        "kind": split.kind,
-        "category": split.category,
-        "root": str(split.root),
-        "fingerprint": split.fingerprint,
-        "test_fingerprint": split.test_fingerprint,
-        "held_out": list(split.held_out),
-        "train": len(split.train),
-        "val": len(split.val),
-        "test": len(split.test),
-        "test_anomalous": sum(sample.label for sample in split.test),
-        "masks": split.has_masks,
-    }
-
-
-def _roles(evaluation: Evaluation) -> dict[str, int]:
-    """How many images the figures are about, and how many were taken out of the test set for the threshold."""
-    taken = 0 if evaluation.validation is None else len(evaluation.validation.samples)
-    labels = evaluation.test.labels
-    return {"test": len(labels), "test_anomalous": int(labels.sum()), "taken": taken}
-
-
-def _vanished(evaluation: Evaluation) -> list[str]:
-    """A sentence on masks that have no pixel left at the size of the maps."""
-    names = evaluation.test.vanished
-    if not names or evaluation.test.maps is None:
-        return []
-    height, width = evaluation.test.maps.shape[1:]
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return [f"no pixel of the mask of {names[0]}{more} is left at {height} x {width}: pixel metrics do not see it"]
 
 
 def _groups(runs: Sequence[PlannedRun]) -> list[list[PlannedRun]]:

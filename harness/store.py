@@ -117,6 +117,13 @@ class ResultFolder:
         except OSError as error:
             raise StoreError(f"{self.log}: can't be written ({error.strerror}).") from error
 
+    def read_config(self) -> str:
+        """The YAML as it was run; empty where it is missing."""
+        try:
+            return self.config.read_text(encoding="utf-8")
+        except OSError:
+            return ""
+
     def run_folder(self, run_id: str) -> Path:
         """The folder of one run; may not exist yet."""
         return self.runs / run_id

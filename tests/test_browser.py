@@ -167,6 +167,8 @@ def test_a_link_leads_to_a_run(made: ResultFolder, open_report: Open) -> None:
     run = next(record.run_id for record in made.records() if record.status == "ok")
     page = open_report(made, anchor=f"#run={run}")
     page.wait_for_selector("dialog[open] #gallery figure")
+    shown = page.evaluate("id => harness.data.runs.find((one) => one.run === id).label", run)
+    assert page.inner_text("#run-title").startswith(shown)
 
 
 @pytest.mark.parametrize(

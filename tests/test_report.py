@@ -125,6 +125,15 @@ def test_report_refuses_what_it_would_overwrite_or_can_not_read(cli: Cli, made: 
     assert (tmp_path / "mine/notes.txt").read_text() == "keep"
 
 
+def test_a_report_that_can_not_be_written_is_an_error(cli: Cli, made: ResultFolder, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(made.root, copy, ignore=shutil.ignore_patterns("report"))
+    (copy / "report").write_text("a file where a folder should be")
+    done = cli("report", copy)
+    assert done.exit_code == 2
+    assert f"{copy / 'report'}: can't be written" in done.output.replace("\n", "")
+
+
 def run_folders(folder: ResultFolder, category: str) -> list[Path]:
     return [folder.run_folder(r.run_id) for r in folder.records()
             if r.status == "ok" and r.spec["category"] == category]  # fmt: skip

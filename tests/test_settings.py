@@ -247,6 +247,9 @@ def test_images_that_fixed_a_threshold_make_another_test_set(folder: ResultFolde
         "mvtec /data, less the 30% that fixed the threshold (seed 0)",
     ]
     assert notices(Results.of(folder)) == []
+    # Nor do two such sets of equal size mix.
+    run(FAIR, spec={"threshold": {"method": "f1_on_val", "share": 0.3, "seed": 1}}, provenance={"began": "2026-02-02"})
+    assert runs_table(Results.of(folder))["vs_best"].tolist() == ["best"] * 3
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def combine(sources: Sequence[ResultFolder], target: ResultFolder) -> list[str]:
         raise StoreError(f"{target.root}: can't be written ({error.strerror or error}).") from error
     names = [str(source.root) for source in sources]
     write_atomic(target.root / MARKER, json.dumps({"from": names}, indent=2) + "\n")
-    write_atomic(target.config, "\n".join(_config(source) for source in sources))
+    write_atomic(target.config, "\n".join(f"# {source.root.name}\n---\n{source.read_config()}" for source in sources))
     return [f"{run_id} is in several of them: the last that went well is shown." for run_id in twice]
 
 
@@ -63,14 +63,6 @@ def _refuse_others(sources: Sequence[ResultFolder], target: ResultFolder) -> Non
             f"--output: {target.root} is not empty and was not made by `report`; expected a new folder for the sweeps "
             "together. Name another one."
         )
-
-
-def _config(source: ResultFolder) -> str:
-    try:
-        text = source.config.read_text(encoding="utf-8")
-    except OSError:
-        text = ""
-    return f"# {source.root.name}\n---\n{text}"
 
 
 def result_folder(path: Path) -> ResultFolder:

@@ -46,23 +46,19 @@ def summary_table(results: Results) -> pd.DataFrame:
     axes, metrics = axis_columns(results.records), metric_columns(results.ok())
     recommended = {id(answer.chosen): "not yet" if answer.doubts else "yes" for answer in answers(results)}
     for found in results.settings.values():
-        tried = Counter(_model(setting) for setting in found)
-        leaders = {_model(setting): id(setting) for setting in reversed(found)}
+        tried = Counter(setting.model for setting in found)
+        leaders = {setting.model: id(setting) for setting in reversed(found)}
         shown = [setting for setting in found if id(setting) in {*leaders.values(), *recommended}]
         for setting, standing in zip(shown, settings_against(results, found[0], shown), strict=True):
             row = _summary_row(results, setting, axes, metrics)
             row |= {"vs_best": standing.mark or None, "p_vs_best": standing.p}
             row |= {"recommended": recommended.get(id(setting))}
-            row |= {"settings_tried": tried[_model(setting)]}
+            row |= {"settings_tried": tried[setting.model]}
             rows.append(row)
     frame = pd.DataFrame(rows)
     for axis in axes if rows else ():
         frame[axis] = pd.Series([row[axis] for row in rows], dtype=object)
     return frame
-
-
-def _model(setting: Setting) -> tuple[str, str]:
-    return setting.first.spec["backend"], setting.first.spec["model"]
 
 
 def _summary_row(results: Results, best: Setting, axes: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
@@ -82,7 +78,7 @@ def _summary_row(results: Results, best: Setting, axes: Sequence[str], metrics: 
         "categories": ", ".join(best.by_category),
         "runs": len(best.records),
         "settings_tried": 0,
-        "best_run": max(best.records, key=lambda record: record.rank()).run_id,
+        "best_run": best.best_run,
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import io
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import quote
@@ -93,7 +92,7 @@ def _sheets(results: Results) -> Iterator[Sheet]:
         compared = [str(n) for n in backends if str(n).startswith(METRICS) and not str(n).endswith((DIFFERENCE, " p"))]
         yield Sheet("Backends", backends, scaled=compared)
     yield Sheet("Environment", environment_table(results))
-    yield Sheet("Config", _config(results))
+    yield Sheet("Config", pd.DataFrame({"config.yaml": results.folder.read_config().rstrip().splitlines()}))
     yield Sheet("Failures", failures_table(results), empty="no failures")
 
 
@@ -130,12 +129,3 @@ def _best_of_rows(pivot: pd.DataFrame, first: int) -> set[tuple[int, str]]:
     bold = {(row, str(name)) for name in best for row in best.index[best[name]]}
     # The average stands out by itself.
     return bold | {(int(row), "category") for row in pivot.index[pivot["category"] == AVERAGE]}
-
-
-def _config(results: Results) -> pd.DataFrame:
-    """The YAML as it was run, a line a row."""
-    try:
-        text = results.folder.config.read_text(encoding="utf-8")
-    except OSError:
-        text = ""
-    return pd.DataFrame({"config.yaml": text.rstrip().split(os.linesep) if text else []})

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import jinja2
 import pandas as pd
 
+from harness.errors import StoreError
 from harness.record import RunRecord
 from harness.report.facts import HEADLINE, axis_columns, category, costs, dataset, metric_columns, short_names
 from harness.report.recommend import Answer, answers
@@ -27,6 +28,8 @@ SCRIPTS = ("common.js", "table.js", "plots.js", "run.js", "main.js")
 COSTS = ("ms_per_image_p50", "ms_per_image_p95", "images_per_second", "fit_seconds", "alone_seconds", "peak_memory_MB",
          "model_MB")  # fmt: skip
 TIED_SHOWN = 12
+# Columns of the sheet Runs that the page has no use for.
+LEFT_OUT = {"status", "warnings", "weights", "weights_sha256", "data"}
 
 
 def write_report(folder: ResultFolder, results: Results | None = None) -> None:
@@ -36,12 +39,15 @@ def write_report(folder: ResultFolder, results: Results | None = None) -> None:
         StoreError: a record or a run's files are damaged, or the report can't be written.
     """
     results = results or Results.of(folder)
+    target = folder.root / REPORT_FILES
     with folder.workbook_lock():
-        target = folder.root / REPORT_FILES
-        (target / RUNS).mkdir(parents=True, exist_ok=True)
-        _copy_plotly(target)
-        for record in results.ok():
-            _write_details(results, record)
+        try:
+            (target / RUNS).mkdir(parents=True, exist_ok=True)
+            _copy_plotly(target)
+            for record in results.ok():
+                _write_details(results, record)
+        except OSError as error:
+            raise StoreError(f"{target}: can't be written ({error.strerror}).") from error
         write_atomic(folder.report, build_page(results))
 
 
@@ -60,7 +66,7 @@ def build_page(results: Results) -> str:
         answers=_answers(results),
         failures=failures_table(results).drop(columns="traceback").fillna("").to_dict("records"),
         environment=environment_table(results).to_dict("records"),
-        config=_config(results.folder),
+        config=results.folder.read_config(),
         style=(page / "style.css").read_text(encoding="utf-8"),
         script="\n".join((page / name).read_text(encoding="utf-8") for name in SCRIPTS),
         data=as_script(_data(results)),
@@ -137,9 +143,8 @@ def _leaders(found: Sequence[Setting]) -> list[str]:
     """The best run of the best setting of each model on each data set."""
     first: dict[tuple[str, str, str], Setting] = {}
     for setting in found:
-        spec = setting.first.spec
-        first.setdefault((dataset(setting.first), spec["backend"], spec["model"]), setting)
-    return [max(setting.records, key=RunRecord.rank).run_id for setting in first.values()]
+        first.setdefault((dataset(setting.first), *setting.model), setting)
+    return [setting.best_run for setting in first.values()]
 
 
 def _runs(results: Results, found: Sequence[Setting]) -> list[dict[str, Any]]:
@@ -157,9 +162,6 @@ def _runs(results: Results, found: Sequence[Setting]) -> list[dict[str, Any]]:
         values["recommended"] = None if setting is None else chosen.get(id(found[setting]))
         rows.append({**values, "setting": setting, "label": label, "folder": f"{RUNS}/{quote(row['run'], safe='+')}/"})
     return rows
-
-
-LEFT_OUT = {"status", "warnings", "weights", "weights_sha256", "data"}
 
 
 def _plain(value: Any) -> Any:
@@ -186,7 +188,7 @@ def _setting(
             | {name: _plain(setting.cost(name, place)) for name in COSTS}
             for place in places
         },
-        "run": max(setting.records, key=RunRecord.rank).run_id,
+        "run": setting.best_run,
         "complete": len(setting.by_category),
     }
 
@@ -218,12 +220,12 @@ def _answer(answer: Answer, name: str) -> dict[str, Any]:
         "dataset": name,
         "doubts": answer.doubts,
         "chosen": chosen.name if chosen else None,
-        "run": max(chosen.records, key=RunRecord.rank).run_id if chosen else None,
+        "run": chosen.best_run if chosen else None,
         "reasons": answer.reasons,
         "tied": [
             {
                 "name": setting.name,
-                "run": max(setting.records, key=RunRecord.rank).run_id,
+                "run": setting.best_run,
                 "auroc": setting.metric("image_AUROC"),
                 "p": standing.p,
                 "ms": setting.cost("ms_per_image_p50"),
@@ -232,10 +234,3 @@ def _answer(answer: Answer, name: str) -> dict[str, Any]:
         ],
         "more": max(0, len(answer.tied) - TIED_SHOWN),
     }
-
-
-def _config(folder: ResultFolder) -> str:
-    try:
-        return folder.config.read_text(encoding="utf-8")
-    except OSError:
-        return ""

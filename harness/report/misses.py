@@ -64,8 +64,7 @@ def _best_runs(results: Results) -> list[tuple[str, RunRecord]]:
     for of_dataset in results.settings.values():
         seen: dict[tuple[str, str], int] = {}
         for setting in of_dataset:
-            model = (setting.first.spec["backend"], setting.first.spec["model"])
-            place = seen[model] = seen.get(model, 0) + 1
+            place = seen[setting.model] = seen.get(setting.model, 0) + 1
             if place > RUNS:
                 continue
             found += [(place, setting.label, max(runs, key=RunRecord.rank)) for runs in setting.by_category.values()]

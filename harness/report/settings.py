@@ -33,6 +33,16 @@ class Setting:
         return self.records[0]
 
     @property
+    def model(self) -> tuple[str, str]:
+        """(backend, model)."""
+        return self.first.spec["backend"], self.first.spec["model"]
+
+    @property
+    def best_run(self) -> str:
+        """Id of its best run."""
+        return max(self.records, key=RunRecord.rank).run_id
+
+    @property
     def name(self) -> str:
         """The label in one line."""
         return self.label.replace("\n", " ")
@@ -103,8 +113,10 @@ def current(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def tested_on(record: RunRecord) -> str:
-    """What the test images are; earlier records only know all images."""
-    return str(record.data.get("test_fingerprint") or record.data["fingerprint"])
+    """What the test images are, less those that fixed the threshold; earlier records only know all images."""
+    found = str(record.data.get("test_fingerprint") or record.data["fingerprint"])
+    policy = record.spec["threshold"]
+    return f"{found} less {policy['share']}, seed {policy['seed']}" if policy.get("method") == "f1_on_val" else found
 
 
 def _began(record: RunRecord) -> str:

@@ -64,9 +64,9 @@ def _of_category(results: Results, runs: Sequence[RunRecord]) -> tuple[tuple[str
 
 def runs_against_best(results: Results, records: Sequence[RunRecord]) -> dict[str, Standing]:
     """By run id: each run against the best one on the same test images; none where the best can't be tested."""
-    together: dict[tuple[str, int], list[RunRecord]] = {}
+    together: dict[str, list[RunRecord]] = {}
     for record in records:
-        together.setdefault((tested_on(record), record.data["test"]), []).append(record)
+        together.setdefault(tested_on(record), []).append(record)
     found = {}
     for runs in together.values():
         best = max(runs, key=lambda run: run.rank())
