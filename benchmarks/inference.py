@@ -32,8 +32,8 @@ def measure(quick: bool) -> dict[str, Any]:
         ours.state, theirs.memory_bank = {"bank": bank}, bank
         images = [ours.view(picture)[None] for picture in pictures[5:9]]
         repeats = 5 if quick else 60 if size < 50_000 else 30
-        found = _in_turn([ours._score_batch, lambda image: _forward(theirs, image)], images, repeats)
-        mine, their = ours._score_batch(images[0]), _forward(theirs, images[0])
+        found = _in_turn([ours.score_batch, lambda image: _forward(theirs, image)], images, repeats)
+        mine, their = ours.score_batch(images[0]), _forward(theirs, images[0])
         rows.append({
             "bank": size,
             "channels": bank.shape[1],

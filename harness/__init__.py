@@ -3,8 +3,33 @@
 The way through, one module a step, imports pointing one way:
 
     config -> plan -> execute -> store -> report
+                         |         |
+                      backends   inference, export, demo
                          |
-                      backends -> predictions -> metrics
+                      predictions -> metrics
+
+The model of a finished run, from Python:
+
+    from harness import load_model
+    result = load_model("results/patchcore").predict("part.png")
+    result.score, result.label, result.anomaly_map
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.inference import Model, Result, load_model
+
 __version__ = "0.1.0"
+__all__ = ["Model", "Result", "__version__", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    """What is heavy is imported when it is asked for: the command line must start fast."""
+    if name in {"Model", "Result", "load_model"}:
+        from harness import inference
+
+        return getattr(inference, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

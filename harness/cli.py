@@ -28,6 +28,14 @@ Overrides = Annotated[
 ]
 Output = Annotated[Path | None, typer.Option("--output", help="Folder for results, instead of the config's `output`.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+Run = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run's folder, or a sweep's (its best run).", show_default=False)
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Category = Annotated[str | None, typer.Option("--category", help="Of a sweep with several categories.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Execute code that a checkpoint names, where it can't be loaded without.")
+]
 NoCheck = Annotated[
     bool, typer.Option("--no-check", help="Do not check backbones, layers and weights (imports nothing heavy).")
 ]
@@ -120,6 +128,38 @@ def compare(
     from harness import verbs
 
     _guard(lambda: verbs.compare(first, second), debug)
+
+
+@app.command()
+def predict(
+    run: Run,
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Images, folders, patterns, or - for a list on standard input."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for overlay, map and outline of each image.")
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", help="File for the rows; default: standard output, with --out predictions.csv there."),
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images that the network sees at a time.")] = 8,
+    device: Device = "auto",
+    recursive: Annotated[bool, typer.Option("--recursive", help="Take what is below a folder too.")] = False,
+    maps: Annotated[
+        str, typer.Option("--map", help="tiff: raw values; png: 16 bits, 32768 at the pixel threshold.")
+    ] = "tiff",
+    category: Category = None,
+    trust: Trust = False,
+    debug: Debug = False,
+) -> None:
+    """Judge images with the model of a run: a CSV row an image, and with --out its pictures."""
+    from harness import inference_verbs
+
+    _guard(
+        lambda: inference_verbs.predict(run, images, out, csv, batch, device, recursive, maps, category, trust), debug
+    )
 
 
 @app.command()

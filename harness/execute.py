@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from harness.progress import SweepProgress
 from harness.provenance import provenance
 from harness.record import RunRecord
 from harness.report.excel import write_workbook
-from harness.store import ResultFolder
+from harness.store import ResultFolder, saved_model
 
 # How often the workbook is rewritten while runs are going on; it is always written at the end.
 WORKBOOK_EVERY = 5.0  # seconds
@@ -152,7 +152,6 @@ class _Sweep:
         """Measure, write what a person looks at, and put the run in place in one step."""
         stage = self._folder.stage(run.run_id)
         evaluation = judge(outcome.test, outcome.val, dict(run.spec.threshold), run.spec.aupro_limit)
-        thresholds = evaluation.thresholds
         write_artifacts(stage, evaluation)
         record = RunRecord(
             run_id=run.run_id,
@@ -164,7 +163,7 @@ class _Sweep:
             metrics={**evaluation.metrics, **outcome.own_metrics},
             intervals={name: list(ends) for name, ends in evaluation.intervals.items()},
             defects=evaluation.defects,
-            thresholds={"image": thresholds.image, "pixel": thresholds.pixel, "fixed_by": thresholds.fixed_by},
+            thresholds=evaluation.thresholds.as_dict(),
             cost=outcome.cost,
             seconds={**outcome.seconds, "total": clock.seconds()},
             device=outcome.device,
@@ -176,6 +175,7 @@ class _Sweep:
         )
         if keep:
             outcome.save_model(stage)
+            record = replace(record, model=saved_model(stage))
         self._folder.commit(record)
         if keep and self._config.save_models == "best":
             # Only now that the better one is in place: a kill in between leaves one model too many, never none.

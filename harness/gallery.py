@@ -12,15 +12,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from harness.drawing import Span, heat, outlined, seen_part
 from harness.images import RGB, read_image
 from harness.metrics.thresholds import Thresholds
-from harness.predictions import Predictions, centre
+from harness.predictions import Predictions
 
 FOLDER = "heatmaps"
 COUNT = 9
 PANELS = 4
 SMALLEST, LARGEST = 256, 384  # pixels of a panel's longer side
-OUTLINE = (255, 60, 160)  # does not occur in the colour map
 QUALITY = 88
 # Why a picture is there, what matters most first.
 ROLES = ("missed", "false-alarm", "lowest-anomalous", "highest-normal", "highest-anomalous")
@@ -51,8 +51,9 @@ def draw_gallery(folder: Path, test: Predictions, thresholds: Thresholds) -> lis
         sample = test.samples[index]
         anomaly_map, mask = (None if found is None else found[index] for found in (test.maps, test.masks))
         image = read_image(sample.path)
-        if test.resized is not None and anomaly_map is not None:
-            image = _cut(image, test.resized, anomaly_map.shape)
+        if anomaly_map is not None:
+            height, width = image.shape[:2]
+            image = image[seen_part((height, width), test.resized, (anomaly_map.shape[0], anomaly_map.shape[1]))]
         picture = draw(image, anomaly_map, mask, thresholds.pixel, span)
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(sample.name).with_suffix("").as_posix())
         file = f"{FOLDER}/{number}-{role}-{name[-80:]}.jpg"
@@ -110,7 +111,7 @@ def draw(
     anomaly_map: npt.NDArray[np.float32] | None,
     mask: npt.NDArray[np.bool_] | None,
     threshold: float | None,
-    span: tuple[float, float],
+    span: Span,
 ) -> RGB:
     """Four panels of equal width in one row: image, map, mask, image with the outline of what is called anomalous.
 
@@ -126,26 +127,13 @@ def draw(
     scale = min(max(longer, SMALLEST), LARGEST) / longer
     size = (round(columns * scale), round(rows * scale))
     small: RGB = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    heat, truth, outlined = np.full_like(small, 128), np.full_like(small, 128), small.copy()
+    warm, truth, edged = np.full_like(small, 128), np.full_like(small, 128), small.copy()
     if mask is not None:
         grey = cv2.resize(mask.astype(np.uint8) * 255, size, interpolation=cv2.INTER_NEAREST)
         truth = np.repeat(np.asarray(grey, dtype=np.uint8)[..., None], 3, axis=2)
     if anomaly_map is not None:
-        finer = cv2.resize(anomaly_map, size, interpolation=cv2.INTER_LINEAR)
-        unit = np.clip((finer - span[0]) / max(span[1] - span[0], 1e-12), 0, 1)
-        colours = cv2.applyColorMap((unit * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
-        heat = np.asarray(cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        finer = np.asarray(cv2.resize(anomaly_map, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+        warm = heat(finer, span)
         if threshold is not None:
-            above = (finer > threshold).astype(np.uint8)
-            contours, _ = cv2.findContours(above, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-            cv2.drawContours(outlined, contours, -1, OUTLINE, 2)
-    return np.concatenate([small, heat, truth, outlined], axis=1)
-
-
-def _cut(image: RGB, resized: tuple[int, int], size: tuple[int, ...]) -> RGB:
-    """The centre of an image that the model saw, in the image's own pixels."""
-    height, width = image.shape[:2]
-    top, left = centre(resized, (size[0], size[1]))
-    rows = [round(edge * height / resized[0]) for edge in (top, top + size[0])]
-    columns = [round(edge * width / resized[1]) for edge in (left, left + size[1])]
-    return image[rows[0] : rows[1], columns[0] : columns[1]]
+            edged = outlined(small, finer, threshold)
+    return np.concatenate([small, warm, truth, edged], axis=1)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 # Raise it when a field changes its meaning or goes; older records must stay readable.
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class RunRecord:
         metrics: `<level>_<name>` -> value, None where undefined; the backend's own beside them, with its prefix.
         intervals: 95% of the image metrics, [low, high].
         defects: figures of each type of defect.
-        thresholds: image, pixel (raw scores) and what fixed them.
+        thresholds: image, pixel (raw scores) and what fixed them; image_scale, pixel_scale, see
+            `harness.metrics.thresholds.Thresholds`.
+        model: file (in the run's folder) and sha256 of the model as it was saved; empty where it was not.
         cost: see `harness.backends.base.Outcome.cost`.
         seconds: fit and test; total, by the clock, with measuring and writing; where runs share work, alone: what
             this one would have taken by itself, and spent: what it added.
@@ -44,6 +46,7 @@ class RunRecord:
     intervals: dict[str, list[float]] = field(default_factory=dict)
     defects: list[dict[str, Any]] = field(default_factory=list)
     thresholds: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, str] = field(default_factory=dict)
     cost: dict[str, float | None] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     device: str = ""

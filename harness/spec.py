@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from typing import Any
 
 Layers = tuple[str | int, ...]
+REFROZEN = {"layers", "image_size", "params", "trainer", "threshold", "axes"}
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,24 @@ class RunSpec:
             "threshold": dict(self.threshold),
             "aupro_limit": self.aupro_limit,
         }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunSpec:
+        """From `as_dict`, as a record holds it.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no such mapping.
+        """
+        size, layers = values["image_size"], values["layers"]
+        plain = {f.name: values[f.name] for f in fields(cls) if f.name in values and f.name not in REFROZEN}
+        return cls(
+            **plain,
+            layers=None if layers is None else tuple(layers),
+            image_size=None if size is None else (int(size[0]), int(size[1])),
+            params=freeze_items(values["params"]),
+            trainer=freeze_items(values["trainer"]),
+            threshold=freeze_items(values["threshold"]),
+        )
 
     def label(self) -> str:
         """A short name for a person."""

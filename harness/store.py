@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from harness.errors import StoreError
 from harness.record import SCHEMA, RunRecord
+from harness.weights.local import file_hash
 
 RECORD = "record.json"
 # Curves, and what there is to know of the pictures.
@@ -245,4 +246,18 @@ class ResultFolder:
 
     def model_file(self, run_id: str) -> Path | None:
         """The saved model of a run, if it was kept."""
-        return next(iter(sorted(self.run_folder(run_id).glob("model.*"))), None)
+        return model_in(self.run_folder(run_id))
+
+
+def model_in(run_folder: Path) -> Path | None:
+    """The saved model in a run's folder, if it was kept."""
+    return next(iter(sorted(run_folder.glob("model.*"))), None)
+
+
+def saved_model(run_folder: Path) -> dict[str, str]:
+    """See `RunRecord.model`."""
+    file = model_in(run_folder)
+    if file is None:
+        return {}
+    file.chmod(0o644)
+    return {"file": file.name, "sha256": file_hash(file)}

@@ -52,6 +52,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> ResultFolder:
     return make_results(tmp_path_factory.mktemp("made"))
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, toy_tree: Path) -> ResultFolder:
+    """A finished sweep of small real models of both backends, all kept; not to be changed: copy it."""
+    from tests.trained import train
+
+    return train(tmp_path_factory.mktemp("trained"), toy_tree)
+
+
 @pytest.fixture
 def cli() -> Cli:
     """Run the command line in this process: `cli("sweep", config, ...)`."""

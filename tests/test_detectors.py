@@ -378,7 +378,7 @@ def test_patchcore_agrees_with_anomalib_given_the_same_coreset(both: dict[str, A
         batch = images_of(both["test"][:6], ours)
         with torch.no_grad():
             expected = theirs(batch)
-        found: Scores = ours._score_batch(batch)
+        found: Scores = ours.score_batch(batch)
         assert relative(found.images, expected.pred_score.reshape(-1)) < 1e-3
         assert relative(found.maps, expected.anomaly_map[:, 0]) < 1e-3
 
@@ -398,7 +398,7 @@ def test_padim_agrees_with_anomalib_given_the_same_channels(both: dict[str, Any]
         theirs.eval()
         batch = images_of(both["test"][:6], ours)
         expected = theirs(batch)
-    found = ours._score_batch(batch)
+    found = ours.score_batch(batch)
     assert relative(found.images, expected.pred_score.reshape(-1)) < 1e-3
     assert relative(found.maps, expected.anomaly_map[:, 0]) < 1e-3
 

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from harness.datasets.base import Sample
-from harness.gallery import OUTLINE, choose, draw, draw_gallery
+from harness.drawing import OUTLINE
+from harness.gallery import choose, draw, draw_gallery
 from harness.metrics.thresholds import Thresholds
 from harness.predictions import Predictions, join
 

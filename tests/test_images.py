@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from harness.errors import DataError
-from harness.images import probe, read_image, read_mask, resize_nearest
+from harness.images import from_array, from_pil, probe, read, read_image, read_mask, resize_nearest
 
 
 def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
@@ -67,3 +68,62 @@ def test_masks_are_resized_like_torch_does(tmp_path: Path) -> None:
     for size in ((16, 16), (37, 53), (64, 100)):
         theirs = torch.nn.functional.interpolate(torch.from_numpy(mask)[None, None].float(), size, mode="nearest")
         assert np.array_equal(resize_nearest(mask, size), theirs[0, 0].numpy() > 0)
+
+
+def test_what_was_done_to_an_image_is_said(tmp_path: Path) -> None:
+    grey16 = np.array([[0, 4096, 65535]], dtype=np.uint16)
+    colour = Image.fromarray(np.arange(36, dtype=np.uint8).reshape(3, 4, 3))
+    exif = Image.Exif()
+    exif[274] = 3
+    colour.save(tmp_path / "plain.png")
+    Image.fromarray(grey16).save(tmp_path / "grey16.png")
+    cv2.imwrite(str(tmp_path / "colour16.png"), np.full((2, 3, 3), 0x1234, dtype=np.uint16))
+    cv2.imwrite(str(tmp_path / "colour16.tif"), np.full((2, 3, 3), 0x1234, dtype=np.uint16))
+    colour.convert("L").save(tmp_path / "grey.png")
+    colour.convert("LA").save(tmp_path / "grey_alpha.png")
+    colour.convert("RGBA").save(tmp_path / "alpha.png")
+    colour.convert("P").save(tmp_path / "palette.png")
+    colour.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    colour.convert("1").save(tmp_path / "bilevel.png")
+    colour.save(tmp_path / "turned.png", exif=exif)
+    colour.save(tmp_path / "pages.tif", save_all=True, append_images=[colour, colour])
+    notes = {file.name: read(file).notes for file in tmp_path.iterdir()}
+    assert notes == {
+        "plain.png": (),
+        "grey16.png": ("16-bit grey scaled to 8 bits",),
+        "colour16.png": ("upper 8 of 16 bits",),
+        "colour16.tif": ("upper 8 of 16 bits",),
+        "grey.png": ("grey repeated",),
+        "grey_alpha.png": ("grey repeated", "transparency ignored"),
+        "alpha.png": ("transparency ignored",),
+        "palette.png": ("palette converted",),
+        "cmyk.jpg": ("CMYK converted",),
+        "bilevel.png": ("black and white repeated",),
+        "turned.png": ("turned upright",),
+        "pages.tif": ("page 1 of 3",),
+    }
+    assert (read_image(tmp_path / "colour16.png") == 0x12).all()
+    assert np.array_equal(read_image(tmp_path / "alpha.png"), np.asarray(colour))
+    assert np.array_equal(read_image(tmp_path / "turned.png"), np.asarray(colour)[::-1, ::-1])
+    assert np.array_equal(read_image(tmp_path / "pages.tif"), np.asarray(colour))
+
+
+def test_images_in_memory_are_read_like_files(tmp_path: Path) -> None:
+    values = np.array([[0, 32768, 65535]], dtype=np.uint16)
+    assert from_pil(Image.fromarray(values)).pixels[0, :, 0].tolist() == [0, 128, 255]
+    assert from_array(values).pixels[0, :, 0].tolist() == [0, 128, 255]
+    Image.effect_noise((64, 64), 50).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
+    with Image.open(tmp_path / "a.png") as half, pytest.raises(DataError, match="can't be decoded"):
+        from_pil(half)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"", "the file is empty"), (b"hello", "no known format"), (None, "No such file")]
+)
+def test_why_a_file_is_no_image(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    if content is not None:
+        (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(DataError, match=rf"a\.png: can't be read as an image \({reason}"):
+        read(tmp_path / "a.png")

@@ -316,7 +316,7 @@ def policy(**changes: Any) -> dict[str, Any]:
 
 def test_thresholds_from_held_out_normal_images() -> None:
     found = fix_thresholds(policy(), predictions([0, 0, 0]))
-    assert found == Thresholds(11.0, 5.5, "3 held-out normal images")
+    assert found == Thresholds(11.0, 5.5, "3 held-out normal images", image_scale=4.0)
     assert fix_thresholds(policy(quantile=0.5), predictions([0, 0, 0])).image == 7.0
     assert fix_thresholds(policy(), replace(predictions([0]), maps=None, masks=None)).pixel is None
     nothing = Thresholds(None, None, "none: data.val is 0")

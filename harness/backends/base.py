@@ -11,8 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from harness.datasets.base import Split
-from harness.predictions import Predictions
+from harness.images import RGB
+from harness.predictions import Floats, Predictions
 from harness.spec import RunSpec
 
 # What a backend took for validation; see `Outcome.validation`.
@@ -102,6 +106,36 @@ class Failure:
     error: Exception
 
 
+class Scorer(Protocol):
+    """A trained model at work: raw scores and maps of images; of thresholds it knows nothing."""
+
+    @property
+    def name(self) -> str:
+        """What it is, for a person."""
+
+    @property
+    def device(self) -> str:
+        """What it runs on, for a person."""
+
+    @property
+    def resized(self) -> tuple[int, int] | None:
+        """(height, width) images are brought to before their centre is cut out; None: nothing is cut off."""
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """(height, width) of what the network sees; None where it takes any."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user must know of its scores, one sentence each."""
+
+    def prepare(self, pixels: RGB) -> Any:
+        """An image as `score` takes it; called by several threads at once."""
+
+    def score(self, prepared: Sequence[Any]) -> tuple[npt.NDArray[np.float64], Floats | None]:
+        """Scores (n,) and maps (n, height, width), or None for a model without maps; called by one thread at a time."""
+
+
 class Backend(Protocol):
     """Turns specs into outcomes."""
 
@@ -122,4 +156,17 @@ class Backend(Protocol):
         """One outcome a spec, as soon as it is known.
 
         An exception that escapes ends the group: it is recorded as the failure of every spec not yet answered for.
+        """
+
+    def load(self, spec: RunSpec, file: Path, device: str, trust: bool) -> Scorer:
+        """The model that `Outcome.save_model` wrote.
+
+        Args:
+            spec: of the run.
+            file: what was written.
+            device: auto, cpu, cuda, cuda:N or mps.
+            trust: whether code in the file may be executed, where it can't be loaded without.
+
+        Raises:
+            WeightsError: the file is damaged, does not fit the spec, or would execute code and is not trusted.
         """

@@ -199,7 +199,7 @@ class Detector(ABC):
         Raises:
             NotFittedError: `fit` or `load` comes first.
         """
-        scores = self._score_batch(self.view(image)[None])
+        scores = self.score_batch(self.view(image)[None])
         return Prediction(float(scores.images[0]), scores.maps[0].cpu().numpy())
 
     def evaluate(self, data: str | Path | Split) -> dict[str, float | None]:
@@ -214,7 +214,7 @@ class Detector(ABC):
         done = 0
         with Reporter(self._options.get("progress", True), self.name) as reporter:
             for batch in source.batches():
-                scores = self._score_batch(batch)
+                scores = self.score_batch(batch)
                 for score, one in zip(scores.images.tolist(), scores.maps.cpu().numpy(), strict=True):
                     raw[samples[done].path] = (score, one)
                     done += 1
@@ -301,7 +301,7 @@ class Detector(ABC):
             self._extractor.to(self.device.torch)
         return self._extractor
 
-    def _score_batch(self, batch: torch.Tensor) -> Scores:
+    def score_batch(self, batch: torch.Tensor) -> Scores:
         """(n, 3, height, width), normalised -> scores."""
         device = self.device.torch
         state = self.fitted()

@@ -17,14 +17,15 @@ from torchvision.transforms.v2 import functional as transforms
 
 from harness.datasets.base import Split
 from harness.errors import DataError
-from harness.images import list_images, read_image
+from harness.images import RGB, from_array, from_pil, list_images, read_image
 
 # Of ImageNet, in RGB: what backbones are trained with, and what anomalib normalises by.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
-# A path, 8-bit RGB (height, width, 3), a PIL image, or a float tensor (3, height, width) in [0, 1].
-Picture = str | Path | npt.NDArray[np.uint8] | Image.Image | torch.Tensor
+# A path, RGB (height, width, 3) or grey (height, width) of 8 or 16 bits, a PIL image, or a float tensor
+# (3, height, width) in [0, 1].
+Picture = str | Path | npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | Image.Image | torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,17 @@ def _unit(picture: Picture) -> torch.Tensor:
                 "expected float, (3, height, width), in [0, 1]."
             )
         return picture.float()
+    return as_tensor(_pixels(picture))
+
+
+def _pixels(picture: str | Path | npt.NDArray[Any] | Image.Image) -> RGB:
     if isinstance(picture, str | Path):
-        pixels = read_image(picture)
-    else:
-        pixels = np.asarray(picture.convert("RGB") if isinstance(picture, Image.Image) else picture)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise DataError(
-            f"image: a {pixels.dtype} array of shape {pixels.shape} found; expected uint8, (height, width, 3), RGB."
-        )
+        return read_image(picture)
+    return (from_pil(picture) if isinstance(picture, Image.Image) else from_array(np.asarray(picture))).pixels
+
+
+def as_tensor(pixels: RGB) -> torch.Tensor:
+    """(height, width, 3) in 0 to 255 -> (3, height, width) in [0, 1]."""
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
 
 

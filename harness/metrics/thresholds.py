@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,19 @@ class Thresholds:
     Attributes:
         image, pixel: None where none is fixed.
         fixed_by: which samples chose them, for the sheet.
+        image_scale, pixel_scale: how far a threshold is above the median of normal scores (of the pixels of normal
+            images), for `harness.inference.result.normalize`; None where there are none to tell, or it is not above.
     """
 
     image: float | None
     pixel: float | None
     fixed_by: str
+    image_scale: float | None = None
+    pixel_scale: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the record."""
+        return asdict(self)
 
 
 def fix_thresholds(
@@ -37,6 +45,21 @@ def fix_thresholds(
         held_out: predictions for held-out normal images, None where there are none.
         validation: predictions for labelled images taken out of the test set, for `f1_on_val`.
     """
+    found = _fix(policy, held_out, validation)
+    normal = validation.part(~validation.labels) if validation is not None else held_out
+    if normal is None or not len(normal.scores):
+        return found
+    return replace(found, image_scale=_scale(found.image, normal.scores), pixel_scale=_scale(found.pixel, normal.maps))
+
+
+def _scale(threshold: float | None, normal: npt.NDArray[np.floating] | None) -> float | None:
+    if threshold is None or normal is None:
+        return None
+    scale = threshold - float(np.median(normal))
+    return scale if scale > 0 else None
+
+
+def _fix(policy: Mapping[str, Any], held_out: Predictions | None, validation: Predictions | None) -> Thresholds:
     method = policy["method"]
     if method == "fixed":
         return Thresholds(policy["image"], policy["pixel"], "fixed in the config")

@@ -4,14 +4,16 @@ catalog.py   which models there are and what they take (imports nothing heavy)
 checks.py    what would make a spec fail, found before any work
 data.py      the split, as an anomalib datamodule
 engine.py    one spec: fit, test, raw predictions
+scorer.py    a saved model at work
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from harness.backends.anomalib import catalog
-from harness.backends.base import Failure, Outcome, RunContext, Signature
+from harness.backends.base import Failure, Outcome, RunContext, Scorer, Signature
 from harness.datasets.base import Split
 from harness.spec import RunSpec
 
@@ -47,3 +49,9 @@ class AnomalibBackend:
                 yield run_spec(spec, split, context)
             finally:
                 release_memory()
+
+    def load(self, spec: RunSpec, file: Path, device: str, trust: bool) -> Scorer:
+        """See `Backend.load`. anomalib's checkpoints can be loaded without executing anything, most of them."""
+        from harness.backends.anomalib.scorer import AnomalibScorer
+
+        return AnomalibScorer.from_file(spec, file, device, trust)

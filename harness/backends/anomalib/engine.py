@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from anomalib.callbacks import ModelCheckpoint
 from anomalib.engine import Engine
@@ -17,6 +19,7 @@ from harness.backends.anomalib.catalog import canonical, models, signature
 from harness.backends.anomalib.coreset import exact_coreset
 from harness.backends.anomalib.data import SplitDataModule
 from harness.backends.anomalib.memory import steady_selection
+from harness.backends.anomalib.places import before_crop
 from harness.backends.base import HELD_OUT, TEST_IMAGES, Outcome, RunContext
 from harness.backends.cost import PeakMemory, Timing, latency, size, some, times
 from harness.datasets.base import Split
@@ -26,9 +29,6 @@ from harness.images import read_image
 from harness.predictions import Floats, join
 from harness.spec import RunSpec, thaw
 from harness.weights.inject import backbone_weights
-
-# Steps of a pre-processor that change values only.
-KEEPS_PLACES = ("Normalize", "ToDtype", "ToImage", "ToTensor", "Identity", "ConvertImageDtype")
 
 
 class RawPredictions(Callback):
@@ -71,16 +71,25 @@ class RawPredictions(Callback):
 
 
 def _keep(store: dict[str, tuple[float, Floats | None]], batch: Any) -> None:
-    maps = batch.anomaly_map
-    scores = batch.pred_score
+    scores, maps = raw_scores(batch)
+    for index, path in enumerate(batch.image_path):
+        store[path] = (float(scores[index]), None if maps is None else maps[index])
+
+
+def raw_scores(batch: Any) -> tuple[npt.NDArray[np.float64], Floats | None]:
+    """Scores (n,) and maps (n, height, width) of what a model's step gives.
+
+    Raises:
+        PredictionsError: it gives neither.
+    """
+    maps, scores = batch.anomaly_map, batch.pred_score
     if scores is None and maps is None:
         raise PredictionsError("the model gives neither scores nor anomaly maps; expected at least one.")
     if scores is None:
         scores = maps.flatten(1).amax(dim=1)
-    scores = scores.detach().float().reshape(-1).cpu().numpy()
+    scores = scores.detach().double().reshape(-1).cpu().numpy()
     arrays = None if maps is None else maps.detach().float().reshape(len(scores), *maps.shape[-2:]).cpu().numpy()
-    for index, path in enumerate(batch.image_path):
-        store[path] = (float(scores[index]), None if arrays is None else arrays[index])
+    return scores, arrays
 
 
 def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Outcome:
@@ -131,7 +140,7 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Outcome:
         except Exception as error:  # noqa: BLE001
             warnings.append(f"latency: could not be measured ({type(error).__name__}: {error})")
     context.stage("measuring")
-    resized, moved = _before_crop(model)
+    resized, moved = before_crop(model)
     return Outcome(
         spec=spec,
         test=join(split.test, raw.test, resized),
@@ -181,28 +190,6 @@ def _trainer_arguments(spec: RunSpec, model: AnomalibModule) -> tuple[dict[str, 
         if key in arguments and arguments[key] != value
     ]
     return arguments, overruled
-
-
-def _before_crop(model: AnomalibModule) -> tuple[tuple[int, int] | None, list[str]]:
-    """(height, width) images are resized to, where the model's pre-processor then cuts out their centre.
-
-    Also a sentence for each step of it of which is not known where it leaves a pixel.
-    """
-    resized: tuple[int, int] | None = None
-    cropped, warnings = False, []
-    transform = getattr(model.pre_processor, "transform", None)
-    for step in getattr(transform, "transforms", [transform] if transform is not None else []):
-        name = type(step).__name__
-        if name == "Resize":
-            resized = (step.size[0], step.size[-1])
-        elif name == "CenterCrop":
-            cropped = True
-        elif name not in KEEPS_PLACES:
-            warnings.append(
-                f"pre-processor: {name} may move pixels; pixel metrics and pictures are right only where it does not "
-                "(SquarePad: where images are square)"
-            )
-    return (resized if cropped else None), warnings
 
 
 def _single_images(model: AnomalibModule, split: Split, device: Device) -> Timing:

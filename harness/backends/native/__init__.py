@@ -2,6 +2,7 @@
 
 group.py    runs that share images and backbone, through the stage tree
 checks.py   what would make a spec fail, found before any work
+scorer.py   a saved model at work
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from harness import registry
-from harness.backends.base import Failure, Outcome, RunContext, Signature
+from harness.backends.base import Failure, Outcome, RunContext, Scorer, Signature
 from harness.datasets.base import Split
 from harness.errors import ConfigError, unknown_name
 from harness.signatures import init_parameters
@@ -45,6 +46,13 @@ class NativeBackend:
         from harness.backends.native.group import run_group
 
         yield from run_group(specs, split, context)
+
+    def load(self, spec: RunSpec, file: Path, device: str, trust: bool) -> Scorer:
+        """See `Backend.load`. All is in the file, and nothing in it is code."""
+        from harness.backends.native.scorer import NativeScorer
+
+        del spec, trust
+        return NativeScorer.from_file(file, device)
 
 
 @cache

@@ -1,0 +1,48 @@
+"""A saved native detector at work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from harness.detectors.base import Detector
+from harness.detectors.saving import load
+from harness.detectors.sources import as_tensor
+from harness.images import RGB
+from harness.predictions import Floats
+
+
+class NativeScorer:
+    """See `harness.backends.base.Scorer`.
+
+    Args:
+        detector: fitted.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        self.detector = detector
+        self.name = detector.name
+        self.device = detector.device.description
+        self.resized = detector.view.size if detector.view.crop else None
+        self.input_size = detector.view.seen
+        self.notes: tuple[str, ...] = ()
+        # Now, rather than with the first image.
+        detector.extractor()
+
+    @classmethod
+    def from_file(cls, file: Path, device: str) -> NativeScorer:
+        """See `harness.backends.base.Backend.load`; a safetensors file holds no code."""
+        return cls(load(file, device, progress=False))
+
+    def prepare(self, pixels: RGB) -> torch.Tensor:
+        """(3, height, width), resized, cropped, normalised."""
+        return self.detector.view(as_tensor(pixels))
+
+    def score(self, prepared: Sequence[torch.Tensor]) -> tuple[npt.NDArray[np.float64], Floats | None]:
+        """See `Scorer.score`."""
+        scores = self.detector.score_batch(torch.stack(list(prepared)))
+        return scores.images.double().cpu().numpy(), scores.maps.cpu().numpy()

@@ -1,0 +1,14 @@
+"""A trained model at work.
+
+find.py      a run's folder, or the best run of a sweep's
+model.py     load_model and Model.predict
+result.py    what is said of one image
+inputs.py    files, folders, patterns -> images
+predict.py   the command: images -> rows and pictures
+pictures.py  overlay, map and outline of one image, as files
+"""
+
+from harness.inference.model import Model, load_model
+from harness.inference.result import Result
+
+__all__ = ["Model", "Result", "load_model"]

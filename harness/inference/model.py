@@ -1,0 +1,228 @@
+"""The Python face of a trained model: load it, hand it images, read what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from harness import registry
+from harness.backends.base import Backend, Scorer
+from harness.errors import DataError, StoreError, WeightsError
+from harness.images import Reading, from_array, from_pil, read
+from harness.inference.find import SavedRun, find_run
+from harness.inference.result import Cut, Result
+from harness.spec import RunSpec
+from harness.weights.local import file_hash
+
+if TYPE_CHECKING:
+    import torch
+
+BATCH = 8  # on a cpu more no longer fit its caches
+# One image: a path, a PIL image, RGB (height, width, 3) or grey (height, width) of 8 or 16 bits, or a float tensor
+# (3, height, width) in [0, 1].
+One = "str | Path | Image.Image | npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | torch.Tensor"
+
+
+class Model:
+    """A trained model with its thresholds. Any number of threads may call `predict` at once.
+
+    Args:
+        scorer: what computes scores and maps.
+        cut: thresholds.
+        run: the run that it is from, None where it is from none.
+
+    Attributes:
+        scorer, cut, run: as given.
+    """
+
+    def __init__(self, scorer: Scorer, cut: Cut, run: SavedRun | None = None) -> None:
+        self.scorer, self.cut, self.run = scorer, cut, run
+        self._lock = Lock()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of its answers, one sentence each."""
+        notes = self.scorer.notes
+        if self.cut.image is None:
+            notes = (*notes, "the run fixed no threshold: images get scores, and no labels")
+        return notes
+
+    @overload
+    def predict(self, images: str | Path | Image.Image, batch_size: int = BATCH) -> Result: ...
+
+    @overload
+    def predict(  # type: ignore[overload-overlap]  # an array is iterable too
+        self, images: npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | torch.Tensor, batch_size: int = BATCH
+    ) -> Result | list[Result]: ...
+
+    @overload
+    def predict(self, images: Iterable[Any], batch_size: int = BATCH) -> list[Result]: ...
+
+    def predict(self, images: Any, batch_size: int = BATCH) -> Result | list[Result]:
+        """Judge one image, or several.
+
+        Args:
+            images: a path, a PIL image, an array of uint8 or uint16, (height, width, 3) RGB or (height, width) grey, or
+                a float tensor (3, height, width) in [0, 1], taken to 8 bits; or several: any iterable of those, or a
+                stack with four dimensions.
+            batch_size: images that the network sees at a time.
+
+        Returns:
+            A `Result` for one image, a list in their order for several.
+
+        Raises:
+            DataError: an image can't be read, or is none.
+        """
+        if batch_size < 1:
+            raise DataError(f"batch_size: {batch_size} found, 1 or more expected.")
+        if _is_one(images):
+            return next(self._judge([images], 1))
+        return list(self._judge(images, batch_size))
+
+    def _judge(self, images: Iterable[Any], batch_size: int) -> Iterator[Result]:
+        batch: list[tuple[str | None, Reading]] = []
+        for image in images:
+            batch.append(open_image(image))
+            if len(batch) == batch_size:
+                yield from self._results(batch)
+                batch = []
+        if batch:
+            yield from self._results(batch)
+
+    def _results(self, batch: Sequence[tuple[str | None, Reading]]) -> list[Result]:
+        prepared = [self.scorer.prepare(reading.pixels) for _, reading in batch]
+        return self.results(batch, prepared)
+
+    def results(self, batch: Sequence[tuple[str | None, Reading]], prepared: Sequence[Any]) -> list[Result]:
+        """Judge images that are read and prepared already.
+
+        Args:
+            batch: path or None, and the image as read.
+            prepared: what `scorer.prepare` made of each.
+
+        Raises:
+            DataError: the model gives no finite score for one.
+        """
+        # Networks may keep things in their layers while they work.
+        with self._lock:
+            scores, maps = self.scorer.score(prepared)
+        found = []
+        for index, (path, reading) in enumerate(batch):
+            score = float(scores[index])
+            if not np.isfinite(score):
+                raise DataError(f"{path or 'image'}: the model's score is {score}.")
+            size = (reading.pixels.shape[0], reading.pixels.shape[1])
+            one = None if maps is None else maps[index]
+            found.append(Result(score, one, self.cut, size, self.scorer.resized, path, reading.notes))
+        return found
+
+
+def load_model(path: str | Path, *, category: str | None = None, device: str = "auto", trust: bool = False) -> Model:
+    """A trained model.
+
+    Args:
+        path: a run's folder, a sweep's folder (its best run), or what `Detector.save` wrote (without thresholds).
+        category: of a sweep with several.
+        device: auto, cpu, cuda, cuda:N or mps.
+        trust: whether a checkpoint that can't be loaded otherwise may execute the code that it names.
+
+    Raises:
+        StoreError: no run or no kept model there, or its record is damaged.
+        WeightsError: the model's file is damaged, was changed, or would execute code and is not trusted.
+        ConfigError: this machine has no such device.
+    """
+    path = Path(path)
+    if path.is_file():
+        return Model(_from_file(path, device), Cut())
+    run = find_run(path, category)
+    unchanged = _is_unchanged(run)
+    try:
+        spec = RunSpec.from_dict(run.record.spec)
+        cut = Cut(**run.record.thresholds)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"{run.folder}: its record can't be used ({type(error).__name__}: {error}). "
+            "Make the run again with --fresh."
+        ) from error
+    backend: Backend = registry.lookup(registry.BACKENDS, "backend", spec.backend)()
+    scorer = backend.load(spec, run.file, device, trust)
+    return Model(scorer if unchanged else _tried(scorer, run.file), cut, run)
+
+
+def _from_file(path: Path, device: str) -> Scorer:
+    if path.suffix != ".safetensors":
+        raise StoreError(
+            f"{path}: a file {path.suffix or 'without a suffix'} found; expected a run's folder, a sweep's, an "
+            "exported model with its .json beside it, or a .safetensors that harness saved."
+        )
+    from harness.backends.native.scorer import NativeScorer
+
+    return _tried(NativeScorer.from_file(path, device), path)
+
+
+def _tried(scorer: Scorer, file: Path) -> Scorer:
+    """A model that nothing vouches for is tried on a blank image: what loads need not work."""
+    try:
+        scorer.score([scorer.prepare(np.zeros((64, 64, 3), dtype=np.uint8))])
+    # Whatever tensors of the wrong shapes make Torch raise.
+    except Exception as error:
+        raise WeightsError(f"{file}: loads, but does not work ({type(error).__name__}: {error}).") from error
+    return scorer
+
+
+def _is_unchanged(run: SavedRun) -> bool:
+    """Whether the model's checksum is the record's; records of older versions have none."""
+    expected = run.record.model.get("sha256")
+    if not expected:
+        return False
+    if file_hash(run.file) != expected:
+        raise WeightsError(
+            f"{run.file}: not the file that the run wrote (its SHA-256 begins with {file_hash(run.file)[:12]}, the "
+            f"record says {expected[:12]}): it was changed or is damaged. Make the run again with --fresh, or restore "
+            "the file."
+        )
+    return True
+
+
+def _is_one(images: Any) -> bool:
+    if isinstance(images, str | Path | Image.Image):
+        return True
+    return getattr(images, "ndim", 4) < 4
+
+
+def open_image(image: Any) -> tuple[str | None, Reading]:
+    """Path or None, and the image as read.
+
+    Raises:
+        DataError: it can't be read, or is none.
+    """
+    if isinstance(image, str | Path):
+        return str(image), read(image)
+    if isinstance(image, Image.Image):
+        return getattr(image, "filename", None) or None, from_pil(image)
+    if isinstance(image, np.ndarray):
+        return None, from_array(image)
+    return None, Reading(_from_tensor(image))
+
+
+def _from_tensor(image: Any) -> Any:
+    import torch
+
+    if not isinstance(image, torch.Tensor):
+        raise DataError(f"image: {type(image).__name__} found; expected a path, a PIL image, an array or a tensor.")
+    if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
+        raise DataError(
+            f"image: a {image.dtype} tensor of shape {tuple(image.shape)} found; expected float, (3, height, width), "
+            "in [0, 1]."
+        )
+    if not (float(image.min()) >= 0 and float(image.max()) <= 1):
+        raise DataError(
+            f"image: a tensor from {float(image.min()):g} to {float(image.max()):g} found; expected [0, 1]."
+        )
+    return (image.detach().cpu().permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()

@@ -1,0 +1,210 @@
+"""The command: images in, one row and a few pictures each out; what can't be read is a row with its error."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+from harness.errors import HarnessError
+from harness.images import Reading, read
+from harness.inference.model import Model
+from harness.inference.pictures import MapFormat, stems, write_pictures
+from harness.inference.result import Result
+
+COLUMNS = (
+    "path",
+    "score",
+    "predicted_label",
+    "threshold",
+    "seconds",
+    "normalized_score",
+    "reading",
+    "error",
+)
+THREADS = 4  # that read and write; the network has the cores
+
+
+@dataclass
+class Counts:
+    """How many images were found to be what."""
+
+    normal: int = 0
+    anomalous: int = 0
+    unlabelled: int = 0
+    failed: int = 0
+
+    def add(self, row: Row) -> None:
+        """One more."""
+        if row.result is None:
+            self.failed += 1
+        elif row.result.label is None:
+            self.unlabelled += 1
+        elif row.result.label:
+            self.anomalous += 1
+        else:
+            self.normal += 1
+
+    def sentence(self) -> str:
+        """For a person."""
+        total = self.normal + self.anomalous + self.unlabelled + self.failed
+        parts = [f"{self.normal} normal", f"{self.anomalous} anomalous"] if self.normal + self.anomalous else []
+        parts += [f"{self.unlabelled} scored"] if self.unlabelled else []
+        parts += [f"{self.failed} failed (see their rows)"] if self.failed else []
+        return f"{total} image{'' if total == 1 else 's'}: {', '.join(parts)}."
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of one image.
+
+    Attributes:
+        path: of the image.
+        result: None where it failed.
+        seconds: reading and preparing it, and its share of its batch's scoring.
+        error: why it failed.
+    """
+
+    path: Path
+    result: Result | None
+    seconds: float
+    error: str = ""
+
+    def cells(self) -> list[str]:
+        """In the order of COLUMNS; blank where there is nothing to say."""
+        name = str(self.path)
+        # A program that opens the file must not take a path for a formula; this is the same path.
+        name = f"./{name}" if name[:1] in {"=", "+", "-", "@"} else name
+        result = self.result
+        if result is None:
+            return [name, "", "", "", f"{self.seconds:.4f}", "", "", self.error]
+        unit = result.normalized_score
+        return [
+            name,
+            repr(result.score),
+            "" if result.label is None else str(int(result.label)),
+            "" if result.threshold is None else repr(result.threshold),
+            f"{self.seconds:.4f}",
+            "" if unit is None else f"{unit:.6f}",
+            "; ".join(result.reading),
+            self.error,
+        ]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    path: Path
+    reading: Reading | None
+    tensor: Any
+    seconds: float
+    error: str = ""
+
+
+def predict_images(
+    model: Model,
+    paths: Sequence[Path],
+    rows: TextIO,
+    batch_size: int,
+    out: Path | None = None,
+    map_format: MapFormat = "tiff",
+    tell: Callable[[Row], None] = lambda _: None,
+) -> Counts:
+    """Judge images; rows are written as they are known, in the order of `paths`.
+
+    Args:
+        model: loaded.
+        paths: of the images.
+        rows: where the rows go.
+        batch_size: images that the network sees at a time.
+        out: where pictures go, None for nowhere.
+        map_format: of the maps there.
+        tell: called with each row.
+
+    Raises:
+        StoreError: pictures can't be written.
+    """
+    writer = csv.writer(rows, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    counts = Counts()
+    names = stems(paths) if out is not None else {}
+    with ThreadPoolExecutor(THREADS) as pool:
+        drawing: deque[Future[None]] = deque()
+        for batch in _batches(_read_ahead(pool, model, paths, 2 * batch_size), batch_size):
+            for row, reading in _judge(model, batch):
+                if out is not None and row.result is not None and reading is not None:
+                    job = (out, names[row.path], reading.pixels, row.result, map_format)
+                    drawing.append(pool.submit(write_pictures, *job))
+                writer.writerow(row.cells())
+                counts.add(row)
+                tell(row)
+            rows.flush()
+            # Not more pictures in memory than can be written meanwhile.
+            while len(drawing) > 2 * batch_size:
+                drawing.popleft().result()
+        for job_done in drawing:
+            job_done.result()
+    return counts
+
+
+def _read_ahead(pool: ThreadPoolExecutor, model: Model, paths: Sequence[Path], ahead: int) -> Iterator[_Prepared]:
+    waiting: deque[Future[_Prepared]] = deque()
+    left = iter(paths)
+    while True:
+        waiting.extend(pool.submit(_prepare, model, path) for path in islice(left, ahead - len(waiting)))
+        if not waiting:
+            return
+        yield waiting.popleft().result()
+
+
+def _prepare(model: Model, path: Path) -> _Prepared:
+    start = time.perf_counter()
+    try:
+        reading = read(path)
+        tensor = model.scorer.prepare(reading.pixels)
+    except Exception as error:  # noqa: BLE001
+        # One image of a pixel's height, say, may be too small for a model: that image's failure alone.
+        return _Prepared(path, None, None, time.perf_counter() - start, _said(error, path))
+    return _Prepared(path, reading, tensor, time.perf_counter() - start)
+
+
+def _batches(prepared: Iterator[_Prepared], size: int) -> Iterator[list[_Prepared]]:
+    while batch := list(islice(prepared, size)):
+        yield batch
+
+
+def _judge(model: Model, batch: Sequence[_Prepared]) -> Iterator[tuple[Row, Reading | None]]:
+    """A row for each image of a batch; what fails together is tried alone."""
+    good = [one for one in batch if one.reading is not None]
+    answers: dict[Path, Row] = {}
+    try:
+        answers = _score(model, good)
+    except Exception:  # noqa: BLE001
+        for one in good:
+            try:
+                answers |= _score(model, [one])
+            except Exception as error:  # noqa: BLE001
+                answers[one.path] = Row(one.path, None, one.seconds, _said(error, one.path))
+    for one in batch:
+        yield answers.get(one.path) or Row(one.path, None, one.seconds, one.error), one.reading
+
+
+def _score(model: Model, images: Sequence[_Prepared]) -> dict[Path, Row]:
+    if not images:
+        return {}
+    start = time.perf_counter()
+    given = [(str(one.path), one.reading) for one in images if one.reading is not None]
+    results = model.results(given, [one.tensor for one in images])
+    share = (time.perf_counter() - start) / len(images)
+    return {one.path: Row(one.path, result, one.seconds + share) for one, result in zip(images, results, strict=True)}
+
+
+def _said(error: Exception, path: Path) -> str:
+    """An error without the path, which the row has already."""
+    text = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
+    return text.removeprefix(f"{path}: ").replace("\n", " ")

@@ -1,0 +1,109 @@
+"""What a model says of one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.drawing import Span, at_image_size
+from harness.predictions import Floats
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where normal ends, in raw scores; see `harness.metrics.thresholds.Thresholds`.
+
+    Attributes:
+        image, pixel: thresholds; None where the run fixed none.
+        image_scale, pixel_scale: for `normalize`; None where nothing is known.
+        fixed_by: which samples chose the thresholds.
+    """
+
+    image: float | None = None
+    pixel: float | None = None
+    image_scale: float | None = None
+    pixel_scale: float | None = None
+    fixed_by: str = ""
+
+    @property
+    def span(self) -> Span | None:
+        """Colour scale of maps: from the median of normal pixels, over the threshold in its middle, as far above."""
+        if self.pixel is None or self.pixel_scale is None:
+            return None
+        return self.pixel - self.pixel_scale, self.pixel + self.pixel_scale
+
+
+@overload
+def normalize(values: float, threshold: float, scale: float) -> float: ...
+
+
+@overload
+def normalize(values: Floats, threshold: float, scale: float) -> Floats: ...
+
+
+def normalize(values: float | Floats, threshold: float, scale: float) -> float | Floats:
+    """Raw scores or maps to 0 ... 1: 0.5 at the threshold, 0.25 at the median of normal ones.
+
+    With z = (value - threshold) / scale it is 0.5 + z / (2 (1 + |z|)), which never reaches its ends: what is more
+    anomalous stays so.
+
+    Args:
+        values: raw.
+        threshold: in raw scores.
+        scale: threshold - median of normal ones, above 0.
+    """
+    z: Any = (values - threshold) / scale
+    unit: float | Floats = 0.5 + 0.5 * z / (1 + abs(z))
+    return unit
+
+
+@dataclass(frozen=True)
+class Result:
+    """One image's prediction; larger is more anomalous.
+
+    Attributes:
+        score: raw, as in scores.csv.
+        anomaly_map: (height, width) at the size of the network's input, raw; None for a model without maps.
+        cut: thresholds.
+        image_size: (height, width) of the image, upright.
+        resized: (height, width) it was brought to before its centre was cut out; None: nothing was cut off.
+        path: of the image, None where it was handed over in memory.
+        reading: what was done to it in reading, a few words each.
+    """
+
+    score: float
+    anomaly_map: Floats | None
+    cut: Cut
+    image_size: tuple[int, int]
+    resized: tuple[int, int] | None = None
+    path: str | None = None
+    reading: tuple[str, ...] = ()
+
+    @property
+    def threshold(self) -> float | None:
+        """Of the image's score, raw; what is above is anomalous."""
+        return self.cut.image
+
+    @property
+    def label(self) -> bool | None:
+        """Whether the image is anomalous; None without a threshold."""
+        return None if self.cut.image is None else self.score > self.cut.image
+
+    @property
+    def normalized_score(self) -> float | None:
+        """See `normalize`; None without threshold or scale."""
+        if self.cut.image is None or self.cut.image_scale is None:
+            return None
+        return normalize(self.score, self.cut.image, self.cut.image_scale)
+
+    def map_at_image_size(self) -> Floats | None:
+        """(height, width) of the image itself, raw; NaN where the model did not look."""
+        return None if self.anomaly_map is None else at_image_size(self.anomaly_map, self.image_size, self.resized)
+
+    def mask(self) -> npt.NDArray[np.bool_] | None:
+        """(height, width) of the image itself; True is above the pixel threshold. None without maps or threshold."""
+        whole = self.map_at_image_size()
+        return None if whole is None or self.cut.pixel is None else whole > self.cut.pixel

@@ -1,0 +1,95 @@
+"""What `predict`, `export` and `demo` do, in terms of the modules that do it. Each gives the exit status."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from harness.chatter import chatter_to
+from harness.errors import ConfigError, StoreError
+from harness.inference.inputs import images_named
+from harness.store import make_folder
+
+ROWS = "predictions.csv"
+
+
+def predict(
+    run: Path,
+    names: Sequence[str],
+    out: Path | None,
+    csv: Path | None,
+    batch: int,
+    device: str,
+    recursive: bool,
+    maps: str,
+    category: str | None,
+    trust: bool,
+) -> int:
+    """Rows, pictures, and a sentence; 0 if all images could be judged, 1 if one could not."""
+    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    if maps not in {"tiff", "png"}:
+        raise ConfigError(f"--map: {maps!r} found; expected tiff or png.")
+    paths = images_named(names, sys.stdin, recursive)
+    if out is not None:
+        make_folder(out, "--out")
+        csv = csv or out / ROWS
+    with chatter_to(io.StringIO(), show=False):
+        from harness.inference.model import load_model
+        from harness.inference.pictures import check_map_format
+        from harness.inference.predict import Row, predict_images
+
+        model = load_model(run, category=category, device=device, trust=trust)
+    map_format: Literal["png", "tiff"] = "png" if maps == "png" else "tiff"
+    if out is not None:
+        check_map_format(map_format, model.cut)
+    for note in (*([model.run.note] if model.run and model.run.note else []), *model.notes):
+        console.print(f"[dim]{escape(note)}[/]")
+    with _rows(csv) as stream, _bar(console) as bar:
+        task = bar.add_task("", total=len(paths))
+
+        def tell(row: Row) -> None:
+            bar.advance(task)
+            if row.error:
+                bar.console.print(f"[red]{escape(str(row.path))}[/]: {escape(row.error)}")
+
+        counts = predict_images(model, paths, stream, batch, out, map_format, tell)
+    console.print(counts.sentence())
+    for made in (csv, out):
+        if made is not None:
+            console.print(f"[bold]{escape(str(made))}[/]")
+    return 1 if counts.failed else 0
+
+
+@contextmanager
+def _rows(csv: Path | None) -> Iterator[TextIO]:
+    """Where rows go: a file, or standard output."""
+    if csv is None:
+        try:
+            yield sys.stdout
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever reads has had enough (`| head`); Python would complain once more when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise KeyboardInterrupt from None
+        return
+    try:
+        csv.parent.mkdir(parents=True, exist_ok=True)
+        with csv.open("w", encoding="utf-8", newline="") as stream:
+            yield stream
+    except OSError as error:
+        raise StoreError(f"--csv: {csv} can't be written ({error.strerror}).") from error
+
+
+def _bar(console: Console) -> Progress:
+    columns = (MofNCompleteColumn(), BarColumn(bar_width=24), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, TextColumn("{task.description}"), console=console, transient=True,
+                    disable=not console.is_terminal)  # fmt: skip

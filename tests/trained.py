@@ -1,0 +1,59 @@
+"""A small sweep of real models whose models are all kept: for tests of what is done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from csv import DictReader
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from harness.cli import app
+from harness.record import RunRecord
+from harness.store import ResultFolder
+
+CONFIG = """
+name: trained
+data: {{kind: mvtec, root: {root}, category: plate, val: 0.3}}
+weights: random
+latency: false
+save_models: all
+trainer: {{max_epochs: 1}}
+grid:
+  - {{backend: [native, anomalib], model: patchcore, backbone: resnet18, layers: [layer1, layer2],
+      coreset_sampling_ratio: 0.1, image_size: 64}}
+  - {{backend: [native, anomalib], model: padim, backbone: resnet18, layers: [layer1, layer2], n_features: 20,
+      image_size: [[64, 96]]}}
+  - {{backend: native, model: patchcore, backbone: resnet18, layers: [layer1, layer2], coreset_sampling_ratio: 0.05,
+      image_size: 96, center_crop: 64, num_neighbors: 1}}
+  - {{backend: native, model: spade, backbone: resnet18, layers: [layer1, layer2], num_neighbors: 3, image_size: 64}}
+  - {{backend: native, model: cflow, backbone: resnet18, layers: [layer2, layer3], image_size: 64, coupling_blocks: 2}}
+  - {{backend: anomalib, model: stfpm, backbone: resnet18, layers: [layer1, layer2], image_size: 64}}
+"""
+
+
+def train(root: Path, tree: Path) -> ResultFolder:
+    """Run it."""
+    config = root / "trained.yaml"
+    config.write_text(CONFIG.format(root=tree))
+    done = CliRunner().invoke(app, ["sweep", str(config), "--output", str(root / "results")])
+    assert done.exit_code == 0, done.output
+    return ResultFolder(root / "results" / "trained")
+
+
+def run_of(folder: ResultFolder, backend: str, model: str, **params: object) -> RunRecord:
+    """The run of that backend and model (and parameters)."""
+    found = [
+        record
+        for record in folder.records()
+        if (record.spec["backend"], record.spec["model"]) == (backend, model)
+        and all(record.spec["params"].get(name) == value for name, value in params.items())
+    ]
+    assert len(found) == 1, [record.run_id for record in found]
+    return found[0]
+
+
+def scores_of(folder: ResultFolder, record: RunRecord) -> Mapping[Path, Mapping[str, str]]:
+    """Rows of scores.csv by image."""
+    with (folder.run_folder(record.run_id) / "scores.csv").open() as stream:
+        return {Path(record.data["root"]) / row["path"]: row for row in DictReader(stream)}
