@@ -163,6 +163,28 @@ def predict(
 
 
 @app.command()
+def export(
+    run: Run,
+    chosen: Annotated[str, typer.Option("--format", help="torchscript, onnx or openvino.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The file; default: exported/model.<suffix> in the run's folder."),
+    ] = None,
+    check: Annotated[
+        list[str] | None,
+        typer.Option("--check", help="Images to check it on; default: test images of the run."),
+    ] = None,
+    category: Category = None,
+    trust: Trust = False,
+    debug: Debug = False,
+) -> None:
+    """Write a run's model with everything around it to one file for other programs, and check it against the run."""
+    from harness import inference_verbs
+
+    _guard(lambda: inference_verbs.export(run, chosen, out, check or [], category, trust), debug)
+
+
+@app.command()
 def weights(
     backbones: Annotated[list[str] | None, typer.Argument(help="timm names; default: those of the configs.")] = None,
     folder: Annotated[Path, typer.Option("--weights", help="Folder to look in.")] = Path("weights"),

@@ -7,6 +7,7 @@
     |-- UnknownNameError          a model, backbone, layer, dataset kind ... that does not exist
     |-- StoreError                the result folder can't be read or written
     |-- MemoryLimitError          features fit neither in memory nor on disk
+    |-- ExportError               an exported file gives other answers than the model it was made of
     |-- NotFittedError            a detector is asked for scores before it has learnt anything
     `-- PredictionsError          a backend handed over predictions that make no sense
 
@@ -55,6 +56,10 @@ class StoreError(HarnessError):
 
 class MemoryLimitError(HarnessError):
     """Features fit neither into the memory allowed nor on the disk."""
+
+
+class ExportError(HarnessError):
+    """An exported file gives other answers than the model that it was made of."""
 
 
 class NotFittedError(HarnessError):

@@ -6,9 +6,9 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -67,6 +67,34 @@ def predict(
         if made is not None:
             console.print(f"[bold]{escape(str(made))}[/]")
     return 1 if counts.failed else 0
+
+
+def export(run: Path, chosen: str, out: Path | None, check: Sequence[str], category: str | None, trust: bool) -> int:
+    """The file, its JSON, and what the check found."""
+    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    if chosen not in {"torchscript", "onnx", "openvino"}:
+        raise ConfigError(f"--format: {chosen!r} found; expected torchscript, onnx or openvino.")
+    images = images_named(check, (), recursive=True) if check else []
+    with chatter_to(io.StringIO(), show=False):
+        from harness.backends.formats import check_installed
+        from harness.export.check import test_images
+        from harness.export.write import export
+        from harness.inference.model import load_model
+
+        check_installed(cast(Any, chosen))
+        model = load_model(run, category=category, device="cpu", trust=trust)
+        if model.run is not None and not images:
+            images = test_images(model.run)
+        with console.status("exporting") if console.is_terminal else nullcontext():
+            file, found = export(model, cast(Any, chosen), out, images)
+    for note in (*([model.run.note] if model.run and model.run.note else []), *model.notes):
+        console.print(f"[dim]{escape(note)}[/]")
+    console.print(
+        f"checked on {found.images} image{'' if found.images == 1 else 's'}: scores differ by at most "
+        f"{found.largest_relative_difference:.1e} (relative), no label differs."
+    )
+    console.print(f"[bold]{escape(str(file))}[/]\n[bold]{escape(str(file))}.json[/]")
+    return 0
 
 
 @contextmanager

@@ -15,10 +15,11 @@ import torch
 from PIL import Image
 
 from harness import load_model
+from harness.cut import Cut, normalize
 from harness.drawing import at_image_size
 from harness.errors import DataError, HarnessError, StoreError, WeightsError
 from harness.images import read_image
-from harness.inference.result import Cut, Result, normalize
+from harness.inference.result import Result
 from harness.store import ResultFolder
 from tests.trained import run_of, scores_of
 

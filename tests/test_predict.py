@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.cut import normalize
 from harness.images import read_image
 from harness.inference.pictures import stems
 from harness.inference.predict import COLUMNS
-from harness.inference.result import normalize
 from harness.store import ResultFolder
 from tests.conftest import Cli
 from tests.trained import run_of, scores_of

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,10 @@ from harness.datasets.base import Split
 from harness.images import RGB
 from harness.predictions import Floats, Predictions
 from harness.spec import RunSpec
+
+if TYPE_CHECKING:
+    from harness.backends.formats import Format
+    from harness.cut import Cut
 
 # What a backend took for validation; see `Outcome.validation`.
 HELD_OUT = "held-out normal images"
@@ -134,6 +138,24 @@ class Scorer(Protocol):
 
     def score(self, prepared: Sequence[Any]) -> tuple[npt.NDArray[np.float64], Floats | None]:
         """Scores (n,) and maps (n, height, width), or None for a model without maps; called by one thread at a time."""
+
+    def export(self, cut: Cut, chosen: Format, file: Path) -> list[str]:
+        """Write the model with pre-processing, normalisation and thresholds to one file.
+
+        The file takes RGB images in [0, 1], (n, 3, any, any), and gives those of `harness.backends.graph.Answers` that
+        there are.
+
+        Args:
+            cut: thresholds.
+            chosen: the file's format.
+            file: where to; with the format's suffix, in a folder that exists.
+
+        Returns:
+            The names of its outputs.
+
+        Raises:
+            Exception: whatever a model that can't be exported makes the libraries raise.
+        """
 
 
 class Backend(Protocol):

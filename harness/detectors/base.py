@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self, TypedDict, Unpack
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from harness.backbones import chosen_layers
 from harness.datasets.base import Sample, Split, existing_dir
@@ -143,6 +144,13 @@ class Detector(ABC):
             features: of `needed_layers()`, on the device.
             size: (height, width) of the maps.
         """
+
+    def head(self) -> nn.Module:
+        """What `score` does with what was learnt, as a module for export: features by layer -> scores (n,), maps.
+
+        Made of operations that ONNX has, for any number of images.
+        """
+        raise ConfigError(f"export: {self.name} can't be exported; it defines no head().")
 
     def needed_layers(self) -> tuple[str, ...]:
         """Layers that it takes features of."""
@@ -300,6 +308,12 @@ class Detector(ABC):
             )
             self._extractor.to(self.device.torch)
         return self._extractor
+
+    def grids(self) -> dict[str, tuple[int, int]]:
+        """(height, width) of the features of each layer."""
+        with torch.no_grad():
+            features = self.extractor()(torch.zeros(1, 3, *self.view.seen, device=self.device.torch))
+        return {layer: (one.shape[2], one.shape[3]) for layer, one in features.items()}
 
     def score_batch(self, batch: torch.Tensor) -> Scores:
         """(n, 3, height, width), normalised -> scores."""

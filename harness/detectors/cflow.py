@@ -12,11 +12,14 @@ from typing import Any, ClassVar, Unpack
 
 import torch
 from FrEIA.framework import SequenceINN
+from torch import nn
 
+from harness.backbones import chosen_layers
 from harness.detectors.arguments import check_number, check_whole
 from harness.detectors.base import Detector, Options, State
+from harness.detectors.embedding import rows
 from harness.detectors.features import FeatureMaps, Features
-from harness.detectors.flows import Flow, all_seeded, build_flows, judge, train
+from harness.detectors.flows import Flow, all_seeded, build_flows, judge, log_likelihood, positions, train
 from harness.detectors.maps import Scores, upsample
 from harness.detectors.stages import Stage
 from harness.detectors.workbench import Workbench
@@ -77,6 +80,13 @@ class CFlow(Detector):
         flows = TrainedFlows(self.features("train", group), self.layers, self.flow, self.seed)
         return CFlowScores(flows, self.features(role, group))
 
+    def head(self) -> nn.Module:
+        """See `Detector.head`."""
+        widths = [layer.channels for layer in chosen_layers(self.backbone, self.layers)]
+        grids = self.grids()
+        where = [grids[layer] for layer in self.layers]
+        return CFlowHead(self.fitted(), self.layers, widths, where, self.flow, self.view.seen)
+
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
         """See `Detector.score`."""
         if self._flows is None:
@@ -88,6 +98,51 @@ class CFlow(Detector):
         """See `Detector.forget`."""
         super().forget()
         self._flows = None
+
+
+class CFlowHead(nn.Module):
+    """See `Detector.head`.
+
+    Args:
+        state: what was learnt.
+        layers: one flow each.
+        widths: channels of each.
+        grids: (height, width) of each layer's map.
+        flow: their shape.
+        size: (height, width) of the anomaly maps.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        layers: Sequence[str],
+        widths: Sequence[int],
+        grids: Sequence[tuple[int, int]],
+        flow: Flow,
+        size: tuple[int, int],
+    ) -> None:
+        super().__init__()
+        self._layers, self._size = tuple(layers), size
+        on_cpu = {name: tensor.cpu() for name, tensor in state.items()}
+        flows = build_flows(flow, dict(zip(layers, widths, strict=True)), on_cpu)
+        self.flows = nn.ModuleList(flows[layer] for layer in layers)
+        for number, (layer, grid) in enumerate(zip(layers, grids, strict=True)):
+            self.register_buffer(f"positions{number}", positions(flow.condition_vector, *grid))
+            self.register_buffer(f"largest{number}", on_cpu[LARGEST + layer])
+
+    def forward(self, features: FeatureMaps) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features by layer -> scores (n,), maps (n, height, width)."""
+        maps = []
+        for number, layer in enumerate(self._layers):
+            one = features[layer]
+            images, grid = one.shape[0], one.shape[2:]
+            where = self.get_buffer(f"positions{number}")
+            conditions = where[None].expand(images, -1, -1).flatten(0, 1)
+            likelihood = log_likelihood(self.flows[number], rows(one), conditions)
+            probability = torch.exp(likelihood - self.get_buffer(f"largest{number}"))
+            maps.append(1 - upsample(probability.reshape(-1, *grid), self._size, corners=True))
+        total = torch.stack(maps).sum(dim=0)
+        return total.amax(dim=(1, 2)), total
 
 
 @dataclass(frozen=True)

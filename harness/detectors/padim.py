@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Unpack
 
 import torch
+from torch import nn
 
 from harness.backbones import chosen_layers
 from harness.detectors.arguments import check_whole
@@ -71,9 +72,64 @@ class PaDiM(Detector):
         gaussians = Gaussians(self.features("train", group), self.layers, tuple(self._channels.tolist()))
         return PaDiMScores(gaussians, self.features(role, group))
 
+    def head(self) -> nn.Module:
+        """See `Detector.head`."""
+        grids = self.grids()
+        widths = [layer.channels for layer in chosen_layers(self.backbone, self.layers)]
+        return PaDiMHead(self.fitted(), self.layers, [grids[layer] for layer in self.layers], widths, self.view.seen)
+
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
         """See `Detector.score`."""
         return _scores(state, [features[layer] for layer in self.layers], size, self.device.torch)
+
+
+class PaDiMHead(nn.Module):
+    """See `Detector.head`. The factors are inverted once, so that a product takes the place of solving.
+
+    Args:
+        state: what was learnt.
+        layers: in the order of the concatenation.
+        grids: (height, width) of each layer's map.
+        widths: channels of each.
+        size: (height, width) of the anomaly maps.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        layers: Sequence[str],
+        grids: Sequence[tuple[int, int]],
+        widths: Sequence[int],
+        size: tuple[int, int],
+    ) -> None:
+        super().__init__()
+        self._layers, self._size, self._grid = tuple(layers), size, grids[0]
+        inverse = torch.linalg.inv(state["factor"].cpu().double()).float()
+        self.register_buffer("inverse", inverse)
+        self.register_buffer("mean", state["mean"].cpu().T[None].clone())
+        channels = state["channels"].cpu()
+        order, offset = [], 0
+        for number, (grid, width) in enumerate(zip(grids, widths, strict=True)):
+            mine = torch.nonzero((channels >= offset) & (channels < offset + width))[:, 0]
+            self.register_buffer(f"channels{number}", channels[mine] - offset)
+            for side, (own, first) in enumerate(zip(grid, self._grid, strict=True)):
+                self.register_buffer(f"places{number}{side}", torch.arange(first) * own // first)
+            order.append(mine)
+            offset += width
+        self.register_buffer("back", torch.argsort(torch.cat(order)))
+
+    def forward(self, features: FeatureMaps) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features by layer -> scores (n,), maps (n, height, width)."""
+        parts = []
+        for number, layer in enumerate(self._layers):
+            chosen = features[layer].index_select(1, self.get_buffer(f"channels{number}"))
+            chosen = chosen.index_select(2, self.get_buffer(f"places{number}0"))
+            parts.append(chosen.index_select(3, self.get_buffer(f"places{number}1")))
+        vectors = torch.cat(parts, dim=1).index_select(1, self.get_buffer("back")).flatten(2)
+        delta = (vectors - self.get_buffer("mean")).permute(2, 1, 0)
+        distances = (self.get_buffer("inverse") @ delta).square().sum(dim=1).sqrt().T
+        maps = blur(upsample(distances.reshape(-1, *self._grid), self._size))
+        return maps.amax(dim=(1, 2)), maps
 
 
 @dataclass(frozen=True)

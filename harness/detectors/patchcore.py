@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Unpack
 
 import torch
+from torch import nn
 
 from harness.detectors.arguments import check_number, check_whole
 from harness.detectors.bank import Bank, CoresetOrder
@@ -94,6 +95,10 @@ class PatchCore(Detector):
         maps = PatchMaps(around, self.coreset_sampling_ratio, self.upsampling)
         return PatchCoreScores(maps, around, self.coreset_sampling_ratio, self.num_neighbors)
 
+    def head(self) -> nn.Module:
+        """See `Detector.head`."""
+        return PatchCoreHead(self.fitted()["bank"], self.layers, self.num_neighbors, self.view.seen, self.upsampling)
+
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
         """See `Detector.score`."""
         maps = embed(features, self.layers)
@@ -102,6 +107,60 @@ class PatchCore(Detector):
         nearest = nearest_in_prefixes(patches.vectors, bank, [len(bank)])[0]
         around = neighbourhood(patches, bank, nearest, self.num_neighbors)
         return Scores(image_scores(around, self.num_neighbors), blur(upsample(around.distances, size, self.upsampling)))
+
+
+class PatchCoreHead(nn.Module):
+    """See `Detector.head`: equations 5 to 7, the bank worked off in blocks so that little memory is needed.
+
+    Args:
+        bank: (m, d).
+        layers: in the order of the concatenation.
+        k: number of neighbours.
+        size: (height, width) of the anomaly maps.
+        upsampling: nearest or bilinear.
+    """
+
+    BLOCK = 4096
+
+    def __init__(
+        self, bank: torch.Tensor, layers: tuple[str, ...], k: int, size: tuple[int, int], upsampling: str
+    ) -> None:
+        super().__init__()
+        self._layers, self._k, self._size, self._upsampling = layers, k, size, upsampling
+        self.register_buffer("bank", bank.cpu().clone())
+
+    def forward(self, features: FeatureMaps) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features by layer -> scores (n,), maps (n, height, width)."""
+        maps, bank = embed(features, self._layers), self.get_buffer("bank")
+        grid = maps.shape[2:]
+        vectors = maps.flatten(2).mT
+        halves = bank.square().sum(dim=1) * 0.5
+        least, rows_ = (halves[: self.BLOCK] - vectors @ bank[: self.BLOCK].T).min(dim=2)
+        for left in range(self.BLOCK, len(bank), self.BLOCK):
+            block = slice(left, left + self.BLOCK)
+            found, where = (halves[block] - vectors @ bank[block].T).min(dim=2)
+            rows_ = torch.where(found < least, where + left, rows_)
+            least = torch.minimum(found, least)
+        distances = torch.sqrt((vectors - bank[rows_]).square().sum(dim=2))
+        patches = upsample(distances.reshape(-1, *grid), self._size, self._upsampling)
+        return self._scores(vectors, distances, rows_, halves), blur(patches)
+
+    def _scores(
+        self, vectors: torch.Tensor, distances: torch.Tensor, rows_: torch.Tensor, halves: torch.Tensor
+    ) -> torch.Tensor:
+        bank = self.get_buffer("bank")
+        largest, farthest = distances.max(dim=1)
+        if self._k == 1:
+            return largest
+        star = rows_.gather(1, farthest[:, None])[:, 0]
+        near = halves - bank[star] @ bank.T
+        # m* itself is the nearest, whatever rounding says.
+        own = torch.arange(len(bank), device=bank.device)[None] == star[:, None]
+        near = torch.where(own, -1e30, near)
+        beside = near.topk(min(self._k, len(bank)), dim=1, largest=False).indices
+        patch = vectors.gather(1, farthest[:, None, None].expand(-1, 1, vectors.shape[2]))
+        support = torch.sqrt((patch - bank[beside]).square().sum(dim=2))
+        return (1 - torch.softmax(support, dim=1)[:, 0]) * largest
 
 
 @dataclass(frozen=True)

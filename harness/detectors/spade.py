@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Unpack
 
 import torch
+from torch import nn
 
 from harness.backbones import chosen_layers, feature_layers
 from harness.detectors.arguments import check_whole
@@ -82,6 +83,12 @@ class SPADE(Detector):
         mine = (self.layers, self.pooled_layer, self.weights_seed, self.precision)
         return mine == (other.layers, other.pooled_layer, other.weights_seed, other.precision)
 
+    def head(self) -> nn.Module:
+        """See `Detector.head`."""
+        state = self.fitted()
+        k = min(self.num_neighbors, len(state["pooled"]))
+        return SPADEHead(state, self.layers, self.pooled_layer, k, self.view.seen)
+
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
         """See `Detector.score`."""
         galleries = {layer: state[GALLERY + layer] for layer in self.layers}
@@ -91,6 +98,47 @@ class SPADE(Detector):
             maps = {layer: features[layer][i] for layer in self.layers}
             scores.append(_score_image(maps, own[None], galleries, state["pooled"], [k], size)[k])
         return _stack(scores)
+
+
+class SPADEHead(nn.Module):
+    """See `Detector.head`: equations 1 to 3, one neighbour after the other so that little memory is needed.
+
+    Args:
+        state: what was learnt.
+        layers: whose features are compared.
+        pooled_layer: whose average says which images are near.
+        k: number of neighbours, at most the number of training images.
+        size: (height, width) of the anomaly maps.
+    """
+
+    def __init__(self, state: State, layers: tuple[str, ...], pooled_layer: str, k: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self._layers, self._pooled_layer, self._k, self._size = layers, pooled_layer, k, size
+        self.register_buffer("pooled", state["pooled"].cpu().clone())
+        for number, layer in enumerate(layers):
+            self.register_buffer(f"gallery{number}", state[GALLERY + layer].cpu().clone())
+
+    def forward(self, features: FeatureMaps) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features by layer -> scores (n,), maps (n, height, width)."""
+        pooled, train = pool(features[self._pooled_layer]), self.get_buffer("pooled")
+        near = (train.square().sum(dim=1) * 0.5 - pooled @ train.T).topk(self._k, dim=1, largest=False).indices
+        scores = (train[near] - pooled[:, None]).square().sum(dim=2).mean(dim=1)
+        maps = torch.stack([self._map(number, layer, features, near) for number, layer in enumerate(self._layers)])
+        return scores, blur(maps.mean(dim=0))
+
+    def _map(self, number: int, layer: str, features: FeatureMaps, near: torch.Tensor) -> torch.Tensor:
+        gallery, grid = self.get_buffer(f"gallery{number}"), features[layer].shape[2:]
+        vectors = features[layer].flatten(2).mT
+        nearest: torch.Tensor | None = None
+        for number_near in range(self._k):
+            images = gallery[near[:, number_near]]
+            halves = images.square().sum(dim=2)[:, None] * 0.5
+            rows_ = (halves - vectors @ images.mT).argmin(dim=2)
+            chosen = images.gather(1, rows_[:, :, None].expand(-1, -1, images.shape[2]))
+            distances = torch.sqrt((vectors - chosen).square().sum(dim=2))
+            nearest = distances if nearest is None else torch.minimum(nearest, distances)
+        assert nearest is not None
+        return upsample(nearest.reshape(-1, *grid), self._size)
 
 
 def pool(maps: torch.Tensor) -> torch.Tensor:

@@ -13,16 +13,18 @@ from PIL import Image
 
 from harness import registry
 from harness.backends.base import Backend, Scorer
-from harness.errors import DataError, StoreError, WeightsError
+from harness.cut import Cut
+from harness.errors import ConfigError, DataError, StoreError, WeightsError
 from harness.images import Reading, from_array, from_pil, read
 from harness.inference.find import SavedRun, find_run
-from harness.inference.result import Cut, Result
+from harness.inference.result import Result
 from harness.spec import RunSpec
 from harness.weights.local import file_hash
 
 if TYPE_CHECKING:
     import torch
 
+EXPORTED = {".onnx", ".xml", ".pt"}
 BATCH = 8  # on a cpu more no longer fit its caches
 # One image: a path, a PIL image, RGB (height, width, 3) or grey (height, width) of 8 or 16 bits, or a float tensor
 # (3, height, width) in [0, 1].
@@ -127,7 +129,8 @@ def load_model(path: str | Path, *, category: str | None = None, device: str = "
     """A trained model.
 
     Args:
-        path: a run's folder, a sweep's folder (its best run), or what `Detector.save` wrote (without thresholds).
+        path: a run's folder, a sweep's folder (its best run), an exported file, or what `Detector.save` wrote (without
+            thresholds).
         category: of a sweep with several.
         device: auto, cpu, cuda, cuda:N or mps.
         trust: whether a checkpoint that can't be loaded otherwise may execute the code that it names.
@@ -139,7 +142,7 @@ def load_model(path: str | Path, *, category: str | None = None, device: str = "
     """
     path = Path(path)
     if path.is_file():
-        return Model(_from_file(path, device), Cut())
+        return _from_file(path, device)
     run = find_run(path, category)
     unchanged = _is_unchanged(run)
     try:
@@ -155,7 +158,14 @@ def load_model(path: str | Path, *, category: str | None = None, device: str = "
     return Model(scorer if unchanged else _tried(scorer, run.file), cut, run)
 
 
-def _from_file(path: Path, device: str) -> Scorer:
+def _from_file(path: Path, device: str) -> Model:
+    if path.suffix in EXPORTED:
+        if device not in {"auto", "cpu"}:
+            raise ConfigError(f"device: {device} found; an exported file runs on the cpu here; expected auto or cpu.")
+        from harness.inference.exported import ExportedFile
+
+        exported = ExportedFile(path)
+        return Model(exported, exported.cut)
     if path.suffix != ".safetensors":
         raise StoreError(
             f"{path}: a file {path.suffix or 'without a suffix'} found; expected a run's folder, a sweep's, an "
@@ -163,7 +173,7 @@ def _from_file(path: Path, device: str) -> Scorer:
         )
     from harness.backends.native.scorer import NativeScorer
 
-    return _tried(NativeScorer.from_file(path, device), path)
+    return Model(_tried(NativeScorer.from_file(path, device), path), Cut())
 
 
 def _tried(scorer: Scorer, file: Path) -> Scorer:

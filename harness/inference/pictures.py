@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from harness.cut import Cut, normalize
 from harness.drawing import Span, line_width, outlined, overlay
 from harness.errors import ConfigError, StoreError
 from harness.images import RGB
-from harness.inference.result import Cut, Result, normalize
+from harness.inference.result import Result
 from harness.predictions import Floats
 
 MapFormat = Literal["tiff", "png"]

@@ -21,7 +21,7 @@ class Thresholds:
         image, pixel: None where none is fixed.
         fixed_by: which samples chose them, for the sheet.
         image_scale, pixel_scale: how far a threshold is above the median of normal scores (of the pixels of normal
-            images), for `harness.inference.result.normalize`; None where there are none to tell, or it is not above.
+            images), for `harness.cut.normalize`; None where there are none to tell, or it is not above.
     """
 
     image: float | None

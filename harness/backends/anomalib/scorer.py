@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,10 @@ from harness.images import RGB
 from harness.predictions import Floats
 from harness.spec import RunSpec, thaw
 from harness.weights.inject import unfilled
+
+if TYPE_CHECKING:
+    from harness.backends.formats import Format
+    from harness.cut import Cut
 
 AUTOCAST = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 FULL = {None, 32, "32", "32-true"}
@@ -86,6 +90,12 @@ class AnomalibScorer:
         lower = torch.autocast(self._torch.type, self._autocast) if self._autocast is not None else nullcontext()
         with torch.inference_mode(), lower:
             return raw_scores(self.model.validation_step(batch, 0))
+
+    def export(self, cut: Cut, chosen: Format, file: Path) -> list[str]:
+        """See `Scorer.export`."""
+        from harness.backends.anomalib.export import export
+
+        return export(self.model, cut, chosen, file)
 
 
 def _read(file: Path, model: type[AnomalibModule], trust: bool) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,10 @@ from harness.detectors.saving import load
 from harness.detectors.sources import as_tensor
 from harness.images import RGB
 from harness.predictions import Floats
+
+if TYPE_CHECKING:
+    from harness.backends.formats import Format
+    from harness.cut import Cut
 
 
 class NativeScorer:
@@ -46,3 +51,9 @@ class NativeScorer:
         """See `Scorer.score`."""
         scores = self.detector.score_batch(torch.stack(list(prepared)))
         return scores.images.double().cpu().numpy(), scores.maps.cpu().numpy()
+
+    def export(self, cut: Cut, chosen: Format, file: Path) -> list[str]:
+        """See `Scorer.export`."""
+        from harness.backends.native.export import export
+
+        return export(self.detector, cut, chosen, file)

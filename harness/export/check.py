@@ -1,0 +1,129 @@
+"""An exported file against the model that it was made of, on real images."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.errors import DataError, ExportError
+from harness.images import RGB, read
+from harness.inference.exported import ExportedFile
+from harness.inference.find import SavedRun
+from harness.inference.model import Model
+from harness.inference.result import Result
+from harness.scores import SCORES, TEST
+
+TOLERANCE = 1e-3  # of a score, relative
+IMAGES = 20
+BATCH = 4
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a comparison found.
+
+    Attributes:
+        images: how many were compared, alone and in batches.
+        largest_relative_difference: of a score.
+        largest_difference_of_maps: of a value, raw; None for a model without maps.
+    """
+
+    images: int
+    largest_relative_difference: float
+    largest_difference_of_maps: float | None
+
+
+def test_images(run: SavedRun, count: int = IMAGES) -> list[Path]:
+    """Test images of a run that are still there, spread evenly over scores.csv.
+
+    Raises:
+        DataError: none is there.
+    """
+    root = Path(str(run.record.data.get("root", "")))
+    try:
+        with (run.folder / SCORES).open(encoding="utf-8", newline="") as stream:
+            names = [row["path"] for row in csv.DictReader(stream) if row.get("role", TEST) == TEST]
+    except (OSError, KeyError) as error:
+        raise DataError(f"{run.folder / SCORES}: can't be read ({type(error).__name__}: {error}).") from error
+    there = [root / name for name in names if (root / name).is_file()]
+    if not there:
+        raise DataError(
+            f"export: none of the {len(names)} test images of the run found below {root}; a file that can't be checked "
+            "is not written. Name other images with --check PATH."
+        )
+    picked = np.linspace(0, len(there) - 1, min(count, len(there))).round().astype(int)
+    return [there[index] for index in picked]
+
+
+test_images.__test__ = False  # type: ignore[attr-defined]  # no test, whatever pytest makes of its name
+
+
+def compare(model: Model, exported: ExportedFile, images: Sequence[Path]) -> Check:
+    """Judge images with both, one by one and in batches of one size.
+
+    Raises:
+        ExportError: a score differs by more than a thousandth, or a label at all.
+        DataError: an image can't be read.
+    """
+    readings = [read(path) for path in images]
+    worst, worst_map = 0.0, None
+    for group in [*([index] for index in range(len(images))), *_batches([one.pixels.shape for one in readings])]:
+        # The same batches: some models' scores depend on the images beside.
+        expected = model.predict([readings[index].pixels for index in group], batch_size=len(group))
+        answers = _answers(exported, [readings[index].pixels for index in group], images[group[0]])
+        for place, index in enumerate(group):
+            score = float(answers["score"][place])
+            worst = max(worst, _score(images[index], expected[place], score))
+            if "label" in answers:
+                _label(images[index], expected[place], bool(answers["label"][place]))
+            true_map = expected[place].anomaly_map
+            if true_map is not None and "anomaly_map" in answers:
+                difference = float(np.abs(answers["anomaly_map"][place] - true_map).max())
+                worst_map = max(worst_map or 0.0, difference)
+    return Check(len(images), worst, worst_map)
+
+
+def _answers(exported: ExportedFile, images: Sequence[RGB], first: Path) -> Mapping[str, npt.NDArray[Any]]:
+    try:
+        return exported.answers(np.stack([exported.prepare(pixels) for pixels in images]))
+    # Whatever the runtime raises: a traced model may hold sizes of the example that it was traced with, say.
+    except Exception as error:
+        said = next((line for line in reversed(str(error).splitlines()) if line.strip()), "")[:200]
+        raise ExportError(
+            f"{first}: the exported file fails on {len(images)} image{'' if len(images) == 1 else 's'} of this size "
+            f"({type(error).__name__}: {said}); the file was removed. Try another --format."
+        ) from error
+
+
+def _batches(shapes: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    found = []
+    for shape in dict.fromkeys(shapes):
+        alike = [index for index, other in enumerate(shapes) if other == shape]
+        found += [alike[first : first + BATCH] for first in range(0, len(alike), BATCH)]
+    return [group for group in found if len(group) > 1]
+
+
+def _score(path: Path, expected: Result, score: float) -> float:
+    difference = abs(score - expected.score) / max(abs(expected.score), 1e-12)
+    if not difference <= TOLERANCE:
+        raise ExportError(
+            f"{path}: score {score:.6g} in the exported file, {expected.score:.6g} in Torch, a relative difference of "
+            f"{difference:.1e} where {TOLERANCE:g} is allowed; the file was removed. Try another --format."
+        )
+    return difference
+
+
+def _label(path: Path, expected: Result, label: bool) -> None:
+    if label != expected.label:
+        words = {True: "anomalous", False: "normal", None: "none"}
+        raise ExportError(
+            f"{path}: {words[label]} in the exported file, {words[expected.label]} in Torch (score "
+            f"{expected.score:.8g}, threshold {expected.threshold:.8g}); the file was removed. Try another --format, "
+            "or fix another threshold."
+        )
