@@ -185,6 +185,19 @@ def export(
 
 
 @app.command()
+def demo(
+    results: Annotated[Path, typer.Argument(metavar="[RESULTS]", help="Folder of result folders.")] = Path("results"),
+    port: Annotated[int, typer.Option("--port", min=1024, max=65535, help="Of localhost.")] = 8501,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Open a web page, on this machine only: a run judges dropped images, or a few good ones make a new run."""
+    from harness.demo.launch import serve
+
+    _guard(lambda: serve(results, port, not no_browser), debug)
+
+
+@app.command()
 def weights(
     backbones: Annotated[list[str] | None, typer.Argument(help="timm names; default: those of the configs.")] = None,
     folder: Annotated[Path, typer.Option("--weights", help="Folder to look in.")] = Path("weights"),

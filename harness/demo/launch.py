@@ -1,0 +1,103 @@
+"""Starts the page's server, and stops it."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+import webbrowser
+from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from rich.console import Console
+from rich.markup import escape
+
+from harness.demo.uploads import LARGEST_FILE
+from harness.errors import ConfigError, HarnessError, StoreError
+
+HOST = "localhost"
+ADDRESS = "127.0.0.1"
+PATIENCE = 60  # seconds until the server must answer
+# Nothing leaves the machine, nothing asks for an address, nothing offers to publish.
+SETTINGS = {
+    "server.address": ADDRESS,
+    "server.headless": "true",
+    "server.showEmailPrompt": "false",
+    "server.fileWatcherType": "none",
+    "server.maxUploadSize": str(LARGEST_FILE),
+    "browser.gatherUsageStats": "false",
+    "browser.serverAddress": HOST,
+    "client.toolbarMode": "minimal",
+    "client.showErrorDetails": "none",
+    "global.developmentMode": "false",
+    "theme.base": "light",
+    "theme.primaryColor": "#3b5bdb",
+}
+
+
+def serve(results: Path, port: int, open_browser: bool) -> int:
+    """Run the page until Ctrl-C.
+
+    Args:
+        results: folder of result folders.
+        port: of localhost.
+        open_browser: whether to open the page.
+
+    Raises:
+        ConfigError: Streamlit is not installed, or the port is taken.
+        StoreError: there is no such folder.
+    """
+    if find_spec("streamlit") is None:
+        raise ConfigError(
+            "demo: streamlit not installed. Run, in the folder of harness: python -m pip install -e '.[demo]'"
+        )
+    if not results.is_dir():
+        raise StoreError(
+            f"{results}: {'a file' if results.exists() else 'nothing'} found; expected a folder with results of sweeps "
+            "(an empty one will do: runs that are fitted on the page are saved there)."
+        )
+    _check_free(port)
+    settings = [f"--{name}={value}" for name, value in {**SETTINGS, "server.port": str(port)}.items()]
+    app = Path(__file__).with_name("app.py")
+    command = [sys.executable, "-m", "streamlit", "run", str(app), *settings, "--", str(results.absolute())]
+    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        try:
+            _wait(server, port)
+            url = f"http://{HOST}:{port}"
+            console.print(f"[bold]{escape(url)}[/] shows {escape(str(results))}; Ctrl-C ends it.")
+            if open_browser:
+                webbrowser.open(url)
+            return server.wait()
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            server.terminate()
+
+
+def _check_free(port: int) -> None:
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ADDRESS, port))
+        except OSError as error:
+            raise ConfigError(
+                f"--port: {port} can't be used ({error.strerror}); another page may be open there. Name another one."
+            ) from error
+
+
+def _wait(server: subprocess.Popen[bytes], port: int) -> None:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if server.poll() is not None:
+            raise HarnessError(f"demo: Streamlit ended with status {server.returncode}; what it said is above.")
+        try:
+            with urlopen(f"http://{ADDRESS}:{port}/_stcore/health", timeout=2):
+                return
+        except (URLError, OSError):
+            time.sleep(0.1)
+    raise HarnessError(f"demo: Streamlit did not answer within {PATIENCE} seconds.")

@@ -1,0 +1,103 @@
+"""What was dropped on the page -> images, or a sentence on what is wrong with each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image
+
+from harness.errors import DataError
+from harness.images import EXTENSIONS, Reading, from_pil
+
+LARGEST_FILE = 50  # MB; the page's own check
+LARGEST_IMAGE = 50_000_000  # pixels
+TYPES = [suffix.lstrip(".") for suffix in EXTENSIONS]
+
+
+class Dropped(Protocol):
+    """A file as Streamlit hands it over."""
+
+    @property
+    def name(self) -> str:
+        """As the user's machine calls it."""
+
+    def getvalue(self) -> bytes:
+        """Its content."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An image that was dropped.
+
+    Attributes:
+        name: the file's, without anything that a path could be made of; differs from that of other uploads.
+        content: the file.
+        digest: of the content.
+        reading: the image.
+    """
+
+    name: str
+    content: bytes
+    digest: str
+    reading: Reading
+
+    def write(self, folder: Path) -> None:
+        """As a file."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / self.name).write_bytes(self.content)
+
+
+def images_of(files: Iterable[Dropped]) -> tuple[list[Upload], list[str]]:
+    """Those that are images, each once, and a sentence for each that is not."""
+    found: dict[str, Upload] = {}
+    problems = []
+    names: set[str] = set()
+    for file in files:
+        content = file.getvalue()
+        digest = sha256(content).hexdigest()
+        if digest in found:
+            problems.append(f"{file.name}: the same image as {found[digest].name}; it is taken once.")
+            continue
+        try:
+            reading = _read(file.name, content)
+        except DataError as error:
+            problems += [f"{problem} It is left out." for problem in error.problems]
+            continue
+        found[digest] = Upload(_free_name(file.name, names), content, digest, reading)
+    return list(found.values()), problems
+
+
+def _read(name: str, content: bytes) -> Reading:
+    if not content:
+        raise DataError(f"{name}: the file is empty.")
+    try:
+        image = Image.open(BytesIO(content))
+    # Pillow's decoders raise nearly anything on what is no image.
+    except Exception as error:
+        raise DataError(f"{name}: no image that can be read.") from error
+    if image.width * image.height > LARGEST_IMAGE:
+        raise DataError(
+            f"{name}: {image.width} x {image.height} pixels found; the page takes {LARGEST_IMAGE // 10**6} million."
+        )
+    try:
+        return from_pil(image)
+    except DataError as error:
+        raise DataError(f"{name}: {str(error).removeprefix('image: ')}") from error
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """A file name that is no path, and not taken, whatever the case."""
+    plain = re.sub(r"[^A-Za-z0-9._ +()-]+", "-", name.replace("\\", "/").rpartition("/")[2]).strip(" .-") or "image.png"
+    stem, suffix = Path(plain).stem[-80:], Path(plain).suffix
+    chosen, number = f"{stem}{suffix}", 1
+    while chosen.lower() in taken:
+        number += 1
+        chosen = f"{stem}-{number}{suffix}"
+    taken.add(chosen.lower())
+    return chosen

@@ -1,0 +1,182 @@
+"""First page: a finished run judges dropped images, and shows its test images, worst first."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from harness.datasets.base import GOOD
+from harness.demo.show import Colours, Shown, choose_colours, error, notes, problems, show, threshold_note
+from harness.demo.uploads import LARGEST_FILE, TYPES, images_of
+from harness.errors import HarnessError
+from harness.images import read
+from harness.inference.model import Model, load_model
+from harness.record import RunRecord
+from harness.scores import SCORES, TEST
+from harness.spec import RunSpec
+from harness.store import RECORD, ResultFolder, model_in
+
+PER_PAGE = 5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A run that can be used.
+
+    Attributes:
+        folder: its folder.
+        record: its record.
+        sweep: the name of its sweep.
+    """
+
+    folder: Path
+    record: RunRecord
+    sweep: str
+
+    def title(self) -> str:
+        """For the list."""
+        figure = self.record.metrics.get("image_AUROC")
+        tail = "" if figure is None else f", image AUROC {figure:.3f}"
+        return f"{self.sweep}: {RunSpec.from_dict(self.record.spec).label()}{tail}"
+
+
+def choices(results: Path) -> tuple[list[Choice], list[str]]:
+    """Runs below `results` with a kept model, sweep by sweep, best first; and what could not be read."""
+    folders = [results] if (results / "runs").is_dir() else sorted(path.parent for path in results.glob("*/runs"))
+    found: list[Choice] = []
+    unreadable: list[str] = []
+    for folder in map(ResultFolder, folders):
+        chosen = []
+        for file in sorted(folder.runs.glob(f"*/{RECORD}")):
+            try:
+                record = folder.read_record(file.parent.name)
+            except HarnessError as damaged:
+                unreadable += damaged.problems
+                continue
+            if record is not None and record.status == "ok" and model_in(file.parent) is not None:
+                chosen.append(Choice(file.parent, record, folder.root.name))
+        found += sorted(chosen, key=lambda one: one.record.rank(), reverse=True)
+    return found, unreadable
+
+
+@st.cache_resource(max_entries=2, show_spinner="loading the model")
+def _load(folder: str, changed: float) -> Model:
+    del changed
+    return load_model(folder)
+
+
+def page(results: Path) -> None:
+    """The page."""
+    st.title("Use a run")
+    found, unreadable = choices(results)
+    problems(unreadable)
+    if not found:
+        problems([
+            f"No runs with a saved model found in {results}. Run a sweep (the best run's model is kept), or make a run "
+            "on the page Fit a new run."
+        ])  # fmt: skip
+        return
+    chosen = st.selectbox("Run", found, format_func=Choice.title, key="run")
+    file = model_in(chosen.folder)
+    assert file is not None
+    try:
+        model = _load(str(chosen.folder), file.stat().st_mtime)
+    except HarnessError as refused:
+        error(refused.problems)
+        return
+    notes([*threshold_note(model.cut), *model.notes, *chosen.record.warnings])
+    own, tested = st.tabs(["Your images", "Test images of the run"])
+    with own:
+        mine = _dropped(model, str(chosen.folder))
+    with tested:
+        rows = _test_rows(chosen)
+        theirs = _tested(model, chosen, rows)
+    colours = choose_colours([*mine, *theirs], "use")
+    with own:
+        _show_all(mine, colours)
+    with tested:
+        _show_all(theirs, colours)
+
+
+def _show_all(shown: Sequence[Shown], colours: Colours) -> None:
+    for one in shown:
+        show(one, colours)
+
+
+def _dropped(model: Model, key: str) -> list[Shown]:
+    files = st.file_uploader(
+        f"Drop images (up to {LARGEST_FILE} MB each; they stay on this machine)",
+        type=TYPES,
+        accept_multiple_files=True,
+        key="images",
+    )
+    uploads, wrong = images_of(files or [])
+    problems(wrong)
+    known = st.session_state.setdefault("judged", {})
+    shown = []
+    for upload in uploads:
+        place = (key, upload.digest)
+        if place not in known:
+            try:
+                (known[place],) = model.results([(None, upload.reading)], [model.scorer.prepare(upload.reading.pixels)])
+            except HarnessError as refused:
+                problems([f"{upload.name}: {sentence}" for sentence in refused.problems])
+                continue
+        shown.append(Shown(upload.name, upload.reading.pixels, known[place]))
+    # Not more than what is on the page is kept.
+    st.session_state["judged"] = {place: known[place] for place in known if place[1] in {u.digest for u in uploads}}
+    return sorted(shown, key=lambda one: one.result.score, reverse=True)
+
+
+@dataclass(frozen=True)
+class _Row:
+    path: str
+    label: bool
+    defect: str
+    score: float
+
+
+def _test_rows(chosen: Choice) -> list[_Row]:
+    """The run's test images: those on the wrong side of the threshold first, by how far; then those nearest to it."""
+    try:
+        with (chosen.folder / SCORES).open(encoding="utf-8", newline="") as stream:
+            rows = [
+                _Row(row["path"], row["label"] == "1", row["defect_type"], float(row["score"]))
+                for row in csv.DictReader(stream)
+                if row.get("role", TEST) == TEST
+            ]
+    except (OSError, KeyError, ValueError):
+        return []
+    threshold = chosen.record.thresholds.get("image")
+    if threshold is None:
+        ordered = sorted(row.score for row in rows)
+        threshold = ordered[len(ordered) // 2] if ordered else 0.0
+    return sorted(rows, key=lambda row: (row.score - threshold) * (1 if row.label else -1))
+
+
+def _tested(model: Model, chosen: Choice, rows: Sequence[_Row]) -> list[Shown]:
+    if not rows:
+        st.info("This run has no scores.csv that can be read.")
+        return []
+    pages = -(-len(rows) // PER_PAGE)
+    number = 1
+    if pages > 1:
+        number = int(st.number_input(f"Page of {pages}, worst first", 1, pages, 1, key=f"page-{chosen.folder}"))
+    shown, missing = [], []
+    root = Path(str(chosen.record.data.get("root", "")))
+    for row in rows[(number - 1) * PER_PAGE : number * PER_PAGE]:
+        try:
+            reading = read(root / row.path)
+        except HarnessError:
+            missing.append(row.path)
+            continue
+        (result,) = model.results([(row.path, reading)], [model.scorer.prepare(reading.pixels)])
+        truth = row.defect if row.label else GOOD
+        shown.append(Shown(row.path, reading.pixels, result, truth))
+    if missing:
+        problems([f"{len(missing)} of these images can't be read below {root}, such as {missing[0]}."])
+    return shown
