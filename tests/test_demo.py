@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import closing
 from io import BytesIO
@@ -142,12 +143,21 @@ def choose(page: Any, label: str, option: str) -> None:
     settle(page)
 
 
-def picture(page: Any, card: Any, caption: str) -> Any:
-    """Pixels of the picture over a caption."""
-    image = card.locator("[data-testid=stImageContainer]").filter(has_text=caption).locator("img")
+DRAWN = """image => {
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+    canvas.getContext("2d").drawImage(image, 0, 0);
+    return canvas.toDataURL("image/png").split(",")[1];
+}"""
+
+
+def picture(page: Any, panel: Any, caption: str) -> Any:
+    """Pixels of the picture over a caption, as the browser has them."""
+    settle(page)
+    image = panel.locator("[data-testid=stImageContainer]").filter(has_text=caption).locator("img")
     image.wait_for()
     page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=image.element_handle())
-    return np.asarray(Image.open(BytesIO(page.request.get(image.evaluate("image => image.src")).body())).convert("RGB"))
+    return np.asarray(Image.open(BytesIO(b64decode(image.evaluate(DRAWN)))).convert("RGB"))
 
 
 @in_browser
