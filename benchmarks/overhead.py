@@ -68,7 +68,7 @@ def _bare(spec: RunSpec, base: Path, root: Path) -> None:
     from anomalib.engine import Engine
     from lightning.pytorch import seed_everything
 
-    from harness.backends.anomalib.engine import build_model
+    from harness.backends.anomalib.build import build_model
     from harness.backends.anomalib.memory import steady_selection
     from harness.weights.inject import backbone_weights
 

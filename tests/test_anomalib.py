@@ -20,9 +20,9 @@ from lightning.pytorch import seed_everything
 from torchvision.transforms.v2 import Compose, RandomHorizontalFlip, Resize
 
 from harness.backends.anomalib import AnomalibBackend, catalog
+from harness.backends.anomalib.build import build_model
 from harness.backends.anomalib.checks import check_specs
 from harness.backends.anomalib.data import SplitDataModule
-from harness.backends.anomalib.engine import _before_crop, build_model
 from harness.backends.base import Outcome, RunContext
 from harness.config import load_config
 from harness.datasets.base import Split
@@ -274,7 +274,7 @@ def test_maps_of_a_cut_out_centre_meet_that_part_of_the_masks() -> None:
     from anomalib.models.image import MHPatchcore, Patchcore
 
     def before_crop(pre_processor: Any) -> tuple[tuple[int, int] | None, list[str]]:
-        return _before_crop(SimpleNamespace(pre_processor=pre_processor))
+        return before_crop(SimpleNamespace(pre_processor=pre_processor))
 
     assert before_crop(MHPatchcore.configure_pre_processor()) == ((256, 256), [])
     assert before_crop(Patchcore.configure_pre_processor()) == (None, [])

@@ -2,6 +2,7 @@
 
 catalog.py   which models there are and what they take (imports nothing heavy)
 checks.py    what would make a spec fail, found before any work
+build.py     a spec -> anomalib's model
 data.py      the split, as an anomalib datamodule
 engine.py    one spec: fit, test, raw predictions
 scorer.py    a saved model at work

@@ -7,16 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from anomalib.callbacks import ModelCheckpoint
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
-from harness.backends.anomalib.catalog import canonical, models, signature
-from harness.backends.anomalib.coreset import exact_coreset
+from harness.backends.anomalib.build import build_model, raw_scores
 from harness.backends.anomalib.data import SplitDataModule
 from harness.backends.anomalib.memory import steady_selection
 from harness.backends.anomalib.places import before_crop
@@ -24,7 +21,6 @@ from harness.backends.base import HELD_OUT, TEST_IMAGES, Outcome, RunContext
 from harness.backends.cost import PeakMemory, Timing, latency, size, some, times
 from harness.datasets.base import Split
 from harness.devices import Device, pick
-from harness.errors import PredictionsError
 from harness.images import read_image
 from harness.predictions import Floats, join
 from harness.spec import RunSpec, thaw
@@ -74,22 +70,6 @@ def _keep(store: dict[str, tuple[float, Floats | None]], batch: Any) -> None:
     scores, maps = raw_scores(batch)
     for index, path in enumerate(batch.image_path):
         store[path] = (float(scores[index]), None if maps is None else maps[index])
-
-
-def raw_scores(batch: Any) -> tuple[npt.NDArray[np.float64], Floats | None]:
-    """Scores (n,) and maps (n, height, width) of what a model's step gives.
-
-    Raises:
-        PredictionsError: it gives neither.
-    """
-    maps, scores = batch.anomaly_map, batch.pred_score
-    if scores is None and maps is None:
-        raise PredictionsError("the model gives neither scores nor anomaly maps; expected at least one.")
-    if scores is None:
-        scores = maps.flatten(1).amax(dim=1)
-    scores = scores.detach().double().reshape(-1).cpu().numpy()
-    arrays = None if maps is None else maps.detach().float().reshape(len(scores), *maps.shape[-2:]).cpu().numpy()
-    return scores, arrays
 
 
 def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Outcome:
@@ -154,31 +134,6 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Outcome:
         weights=_weights_record(spec, used),
         warnings=warnings + moved + [weights.note for weights in used.values() if weights.fallback],
     )
-
-
-def build_model(spec: RunSpec) -> AnomalibModule:
-    """The model with the spec's parameters and input size, everything else anomalib's own."""
-    import anomalib.models.image
-
-    cls = getattr(anomalib.models.image, models()[canonical(spec.model)][0])
-    arguments = spec.parameters
-    if arguments.pop("coreset", "anomalib") == "exact":
-        cls = exact_coreset(cls, spec.seed)
-    if spec.backbone is not None:
-        arguments["backbone"] = spec.backbone
-    if spec.layers is not None:
-        arguments["layers"] = list(spec.layers)
-    if spec.image_size is not None:
-        arguments["pre_processor"] = cls.configure_pre_processor(image_size=spec.image_size)
-    if "visualizer" in signature(spec.model)[1]:
-        arguments["visualizer"] = False
-    model = cls(**arguments)
-    evaluator = model.evaluator
-    for metric in [*evaluator.val_metrics, *evaluator.test_metrics] if evaluator else []:
-        if "gt_mask" in metric.fields:
-            # Some models insist on masks for their pixel figures; without masks those are blank instead.
-            metric.strict = False
-    return model
 
 
 def _trainer_arguments(spec: RunSpec, model: AnomalibModule) -> tuple[dict[str, Any], list[str]]:

@@ -7,18 +7,21 @@ answers than `predict`. So its pre- and post-processor are exchanged for ones th
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
+from anomalib.models.image.patchcore import torch_model as patchcore
 from torch import nn
 from torchvision.transforms.v2 import CenterCrop, InterpolationMode
 
 from harness.backends.formats import INPUT, ONNX_OPTIONS, Format, write_torchscript
 from harness.backends.graph import Answers, Decision, Resize, Whole, centre_crop, output_names
 from harness.cut import Cut
+from harness.weights.inject import replaced
 
 
 class Crop(nn.Module):
@@ -85,14 +88,17 @@ def export(model: AnomalibModule, cut: Cut, chosen: Format, file: Path) -> list[
     prepare = _exportable(model)
     names = output_names(cut, maps=_has_maps(model))
     if chosen == "torchscript":
-        write_torchscript(Whole(prepare, Scoring(model.model), Decision(cut)), file)
+        with replaced(patchcore, "DEFAULT_CHUNK_SIZE", math.inf):
+            write_torchscript(Whole(prepare, Scoring(model.model), Decision(cut)), file)
         return names
     model.pre_processor.export_transform = prepare
     model.post_processor = PostProcessor(Decision(cut))
     root = file.parent / "engine"
     engine = Engine(default_root_dir=root, logger=False, barebones=False, enable_progress_bar=False, accelerator="cpu")
     options = {"input_names": [INPUT], **ONNX_OPTIONS}
-    made = engine.export(model, chosen, export_root=root, model_file_name=file.stem, onnx_kwargs=options)
+    # PatchCore works off its patches in a loop whose length would be fixed to that of the example.
+    with replaced(patchcore, "DEFAULT_CHUNK_SIZE", math.inf):
+        made = engine.export(model, chosen, export_root=root, model_file_name=file.stem, onnx_kwargs=options)
     assert made is not None
     for part in [made, made.with_suffix(".bin")] if chosen == "openvino" else [made]:
         part.replace(file.with_suffix(part.suffix))

@@ -14,9 +14,10 @@ import torch
 from anomalib.data import ImageBatch
 from anomalib.models import AnomalibModule
 from anomalib.utils.serialization import anomalib_safe_globals
+from torch import nn
 from torchvision.tv_tensors import Image
 
-from harness.backends.anomalib.engine import build_model, raw_scores
+from harness.backends.anomalib.build import build_model, raw_scores
 from harness.backends.anomalib.places import before_crop
 from harness.devices import pick
 from harness.errors import WeightsError
@@ -45,6 +46,8 @@ class AnomalibScorer:
     def __init__(self, model: AnomalibModule, spec: RunSpec, device: str) -> None:
         chosen = pick(device)
         self.model = model.eval().requires_grad_(False).to(chosen.torch)
+        if chosen.kind == "cpu":
+            _faster_convolutions(model.model)
         self.name = spec.model
         self.device = chosen.description
         self.input_size = model.input_size
@@ -86,7 +89,8 @@ class AnomalibScorer:
 
     def score(self, prepared: Sequence[torch.Tensor]) -> tuple[npt.NDArray[np.float64], Floats | None]:
         """See `Scorer.score`: the step that tests take."""
-        batch = ImageBatch(image=torch.stack(list(prepared)).to(self._torch))
+        images = torch.stack(list(prepared)) if len(prepared) > 1 else prepared[0][None]
+        batch = ImageBatch(image=images.to(self._torch))
         lower = torch.autocast(self._torch.type, self._autocast) if self._autocast is not None else nullcontext()
         with torch.inference_mode(), lower:
             return raw_scores(self.model.validation_step(batch, 0))
@@ -96,6 +100,19 @@ class AnomalibScorer:
         from harness.backends.anomalib.export import export
 
         return export(self.model, cut, chosen, file)
+
+
+def _faster_convolutions(network: Any) -> None:
+    """Convolutions of the backbone take a third less time with channels last; what comes after them, without."""
+    extractor = getattr(network, "feature_extractor", None)
+    if not isinstance(extractor, nn.Module):
+        return
+    extractor.to(memory_format=torch.channels_last)
+    extractor.register_forward_hook(_channels_first)
+
+
+def _channels_first(_: nn.Module, __: Any, features: Any) -> Any:
+    return {name: one.contiguous() for name, one in features.items()} if isinstance(features, dict) else features
 
 
 def _read(file: Path, model: type[AnomalibModule], trust: bool) -> Mapping[str, Any]:
