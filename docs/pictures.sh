@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes docs/models_comparing.png and docs/report.png from a result folder: LibreOffice to PDF, poppler and ImageMagick
-# to PNG; Chromium for the report.
-#   docs/pictures.sh results/compare
+# Makes docs/models_comparing.png, docs/report.png and docs/demo.png from a result folder: LibreOffice to PDF, poppler and
+# ImageMagick to PNG; Chromium for report and page, into which the image is dropped.
+#   docs/pictures.sh results/compare part.png
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 results="$(cd "$1" && pwd)"
@@ -22,3 +22,5 @@ convert "$work"/page-*.png -append -colors 64 "$here/models_comparing.png"
 chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1280,1500 --virtual-time-budget=20000 \
     --screenshot="$work/report.png" "file://$results/report.html" >/dev/null 2>&1
 convert "$work/report.png" -colors 128 "$here/report.png"
+python "$here/page.py" "$results" "$2" "$work/demo.png"
+convert "$work/demo.png" -colors 128 "$here/demo.png"

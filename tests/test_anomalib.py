@@ -273,12 +273,12 @@ def test_maps_of_a_cut_out_centre_meet_that_part_of_the_masks() -> None:
     """By default some models resize to 256, say, and see only the 224 in the middle."""
     from anomalib.models.image import MHPatchcore, Patchcore
 
-    def before_crop(pre_processor: Any) -> tuple[tuple[int, int] | None, list[str]]:
+    def before(pre_processor: Any) -> tuple[tuple[int, int] | None, list[str]]:
         return before_crop(SimpleNamespace(pre_processor=pre_processor))
 
-    assert before_crop(MHPatchcore.configure_pre_processor()) == ((256, 256), [])
-    assert before_crop(Patchcore.configure_pre_processor()) == (None, [])
+    assert before(MHPatchcore.configure_pre_processor()) == ((256, 256), [])
+    assert before(Patchcore.configure_pre_processor()) == (None, [])
     flipped = SimpleNamespace(transform=Compose([Resize((64, 64)), RandomHorizontalFlip(1.0)]))
-    resized, warnings = before_crop(flipped)
+    resized, warnings = before(flipped)
     assert resized is None
     assert warnings[0].startswith("pre-processor: RandomHorizontalFlip may move pixels")
