@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.datasets.base import Sample
+from harness.decision import Thresholds
 from harness.metrics.evaluate import rankings
 from harness.metrics.intervals import intervals
 from harness.metrics.measure import measure as measure_level
-from harness.metrics.thresholds import Thresholds
 from harness.predictions import Predictions
 
 MAPS = 1_000

@@ -1,4 +1,4 @@
-"""A picture of the page of `harness demo`: `python docs/page.py RESULTS IMAGE TARGET`; needs chromium and playwright."""
+"""A picture of the page of `harness demo`: `python docs/page.py RESULTS IMAGE TARGET`; needs chromium, playwright."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ from pydantic import (
 
 from harness import registry
 from harness.datasets.base import DataOptions
+from harness.devices import DEVICE
 from harness.errors import ConfigError, nearest
 from harness.grid import Axis, normalise
 from harness.schema_errors import sentence
@@ -35,7 +36,6 @@ from harness.threshold import Threshold
 
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SEPARATOR = "; also: "
-DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
 class SweepConfig(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,9 @@ from harness.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+
+
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ def pick(name: str) -> Device:
     """
     import torch
 
+    if not DEVICE.fullmatch(name):
+        raise ConfigError(f"device: {name!r} found; expected auto, cpu, cuda, cuda:N or mps.")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, number = name.partition(":")

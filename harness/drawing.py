@@ -71,8 +71,9 @@ def seen_part(
         return slice(0, image[0]), slice(0, image[1])
     parts = []
     for side, whole, size, begin in zip(image, resized, map_size, centre(resized, map_size), strict=True):
-        first, last = (round(edge * side / whole) for edge in (begin, begin + size))
-        parts.append(slice(max(first, 0), min(last, side)))
+        first, last = (min(max(round(edge * side / whole), 0), side) for edge in (begin, begin + size))
+        # Of a side of one or two pixels, at least one.
+        parts.append(slice(first, last) if last > first else slice(min(first, side - 1), min(first, side - 1) + 1))
     return parts[0], parts[1]
 
 

@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -163,7 +163,7 @@ class _Sweep:
             metrics={**evaluation.metrics, **outcome.own_metrics},
             intervals={name: list(ends) for name, ends in evaluation.intervals.items()},
             defects=evaluation.defects,
-            thresholds=evaluation.thresholds.as_dict(),
+            thresholds=asdict(evaluation.thresholds),
             cost=outcome.cost,
             seconds={**outcome.seconds, "total": clock.seconds()},
             device=outcome.device,

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from harness.decision import Thresholds
 from harness.drawing import Span, heat, outlined, seen_part
 from harness.images import RGB, read_image
-from harness.metrics.thresholds import Thresholds
 from harness.predictions import Predictions
 
 FOLDER = "heatmaps"

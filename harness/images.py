@@ -61,12 +61,12 @@ def _upright(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     notes = []
     pages = getattr(image, "n_frames", 1)
     if pages > 1:
-        notes.append(f"page 1 of {pages}")
+        notes.append(f"page {image.tell() + 1} of {pages}")
     # How a file stores its values; Pillow forgets it once they are decoded.
     if ";16" in str(getattr(image, "tile", "")) and not image.mode.startswith("I"):
         notes.append("upper 8 of 16 bits")
     image.load()
-    if image.getexif().get(ORIENTATION, 1) != 1:
+    if image.getexif().get(ORIENTATION) in range(2, 9):
         notes.append("turned upright")
     turned: Image.Image = ImageOps.exif_transpose(image)
     return turned, tuple(notes)
@@ -138,7 +138,8 @@ def _as_rgb(image: Image.Image, notes: tuple[str, ...], name: str) -> Reading:
     mode = image.mode
     if mode.startswith("I"):
         pixels = _grey_to_rgb(np.asarray(image).astype(np.float64) / FULL_SCALE, name)
-        return Reading(pixels, (*notes, "16-bit grey scaled to 8 bits"))
+        stored = "16-bit grey" if ";16" in mode else "32-bit grey, taken for 16 bits,"
+        return Reading(pixels, (*notes, f"{stored} scaled to 8 bits"))
     if mode == "F":
         pixels = _grey_to_rgb(np.asarray(image).astype(np.float64), name)
         return Reading(pixels, (*notes, "float grey scaled to 8 bits"))

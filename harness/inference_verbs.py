@@ -5,21 +5,23 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, TextIO, cast
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from harness.chatter import chatter_to
 from harness.errors import ConfigError, StoreError
 from harness.inference.inputs import images_named
+from harness.inference.rows import COLUMNS
 from harness.store import make_folder
 
 ROWS = "predictions.csv"
+HEADER = ",".join(COLUMNS).encode()
 
 
 def predict(
@@ -38,10 +40,14 @@ def predict(
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
     if maps not in {"tiff", "png"}:
         raise ConfigError(f"--map: {maps!r} found; expected tiff or png.")
-    paths = images_named(names, sys.stdin, recursive)
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            # File names need not be text; what comes in goes out.
+            stream.reconfigure(errors="surrogateescape")
+    paths = images_named(names, sys.stdin, recursive, apart=out)
     if out is not None:
-        make_folder(out, "--out")
         csv = csv or out / ROWS
+    _check_targets(paths, out, csv)
     with chatter_to(io.StringIO(), show=False):
         from harness.inference.model import load_model
         from harness.inference.pictures import check_map_format
@@ -50,7 +56,8 @@ def predict(
         model = load_model(run, category=category, device=device, trust=trust)
     map_format: Literal["png", "tiff"] = "png" if maps == "png" else "tiff"
     if out is not None:
-        check_map_format(map_format, model.cut)
+        check_map_format(map_format, model.thresholds)
+        make_folder(out, "--out")
     for note in (*([model.run.note] if model.run and model.run.note else []), *model.notes):
         console.print(f"[dim]{escape(note)}[/]")
     with _rows(csv) as stream, _bar(console) as bar:
@@ -97,27 +104,78 @@ def export(run: Path, chosen: str, out: Path | None, check: Sequence[str], categ
     return 0
 
 
-@contextmanager
-def _rows(csv: Path | None) -> Iterator[TextIO]:
-    """Where rows go: a file, or standard output."""
+def _check_targets(images: Sequence[Path], out: Path | None, csv: Path | None) -> None:
+    """Nothing that is there already, other than earlier rows and pictures, is written over.
+
+    Raises:
+        StoreError: it would be.
+    """
+    inputs = {path.resolve() for path in images}
+    within = [path for path in images if out is not None and path.resolve().is_relative_to(out.resolve())]
+    if within:
+        raise StoreError(
+            f"--out: {out} holds images that are to be judged ({within[0]}); expected a folder of its own."
+        )
     if csv is None:
+        return
+    if csv.is_dir():
+        raise StoreError(f"--csv: {csv} is a folder; expected a file.")
+    if csv.resolve() in inputs:
+        raise StoreError(f"--csv: {csv} is one of the images; expected another file.")
+    if csv.is_file():
+        with csv.open("rb") as stream:
+            begins = stream.read(len(HEADER))
+        if begins not in {b"", HEADER}:
+            raise StoreError(f"--csv: {csv} exists and holds something else than such rows; expected another file.")
+
+
+class _Rows:
+    """A stream of rows; whatever goes wrong with writing them is said as that.
+
+    Args:
+        stream: open.
+        name: for errors.
+    """
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self._stream, self._name = stream, name
+
+    def write(self, text: str, /) -> None:
+        """See `TextIO.write`."""
+        self._tried(lambda: self._stream.write(text))
+
+    def flush(self) -> None:
+        """See `TextIO.flush`."""
+        self._tried(self._stream.flush)
+
+    def _tried(self, work: Callable[[], object]) -> None:
         try:
-            yield sys.stdout
-            sys.stdout.flush()
+            work()
         except BrokenPipeError:
             # Whoever reads has had enough (`| head`); Python would complain once more when it ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise KeyboardInterrupt from None
+        except OSError as error:
+            if self._stream is sys.stdout:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise StoreError(f"{self._name}: rows can't be written ({error.strerror}).") from error
+
+
+@contextmanager
+def _rows(csv: Path | None) -> Iterator[_Rows]:
+    """Where rows go: a file, or standard output."""
+    if csv is None:
+        yield _Rows(sys.stdout, "standard output")
         return
     try:
         csv.parent.mkdir(parents=True, exist_ok=True)
-        with csv.open("w", encoding="utf-8", newline="") as stream:
-            yield stream
+        stream = csv.open("w", encoding="utf-8", newline="", errors="surrogateescape")
     except OSError as error:
         raise StoreError(f"--csv: {csv} can't be written ({error.strerror}).") from error
+    with stream:
+        yield _Rows(stream, str(csv))
 
 
 def _bar(console: Console) -> Progress:
     columns = (MofNCompleteColumn(), BarColumn(bar_width=24), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, TextColumn("{task.description}"), console=console, transient=True,
-                    disable=not console.is_terminal)  # fmt: skip
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -25,7 +25,7 @@ class RunRecord:
         intervals: 95% of the image metrics, [low, high].
         defects: figures of each type of defect.
         thresholds: image, pixel (raw scores) and what fixed them; image_scale, pixel_scale, see
-            `harness.metrics.thresholds.Thresholds`.
+            `harness.decision.Thresholds`.
         model: file (in the run's folder) and sha256 of the model as it was saved; empty where it was not.
         cost: see `harness.backends.base.Outcome.cost`.
         seconds: fit and test; total, by the clock, with measuring and writing; where runs share work, alone: what

@@ -29,6 +29,8 @@ from harness.weights.local import file_hash
 RECORD = "record.json"
 # Curves, and what there is to know of the pictures.
 DETAILS = "details.json"
+# As backends save them.
+MODELS = ("model.safetensors", "model.ckpt")
 RUNS = "runs"
 # What report.html loads.
 REPORT_FILES = "report"
@@ -172,26 +174,7 @@ class ResultFolder:
         Raises:
             StoreError: it is damaged, or was written by a newer version.
         """
-        file = self.run_folder(run_id) / RECORD
-        try:
-            text = file.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StoreError(f"{file}: can't be read ({error.strerror}).") from error
-        try:
-            values = json.loads(text)
-            schema = values["schema"]
-            if isinstance(schema, int) and schema > SCHEMA:
-                raise StoreError(
-                    f"{file}: record format {schema} found, at most {SCHEMA} expected: it was written by a newer "
-                    "version of harness. Update harness, or choose another --output."
-                )
-            return RunRecord.from_dict(values)
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"{file}: damaged ({type(error).__name__}: {error}). Remove its folder to have the run made again."
-            ) from error
+        return read_record(self.run_folder(run_id))
 
     def records(self) -> list[RunRecord]:
         """All records, by run id.
@@ -249,9 +232,37 @@ class ResultFolder:
         return model_in(self.run_folder(run_id))
 
 
+def read_record(run_folder: Path) -> RunRecord | None:
+    """The record in a run's folder, None if there is none.
+
+    Raises:
+        StoreError: it is damaged, or was written by a newer version.
+    """
+    file = run_folder / RECORD
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"{file}: can't be read ({error.strerror}).") from error
+    try:
+        values = json.loads(text)
+        schema = values["schema"]
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise StoreError(
+                f"{file}: record format {schema} found, at most {SCHEMA} expected: it was written by a newer "
+                "version of harness. Update harness, or choose another --output."
+            )
+        return RunRecord.from_dict(values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{file}: damaged ({type(error).__name__}: {error}). Remove its folder to have the run made again."
+        ) from error
+
+
 def model_in(run_folder: Path) -> Path | None:
-    """The saved model in a run's folder, if it was kept."""
-    return next(iter(sorted(run_folder.glob("model.*"))), None)
+    """The saved model in a run's folder, if it was kept; other files of that name are somebody else's."""
+    return next((file for name in MODELS if (file := run_folder / name).is_file()), None)
 
 
 def saved_model(run_folder: Path) -> dict[str, str]:

@@ -65,7 +65,7 @@ class DummyBackend:
 
 
 def _save(folder: Path) -> None:
-    (folder / "model.txt").write_text("a model")
+    (folder / "model.ckpt").write_text("a model")
 
 
 def _predict(samples: Sequence[Sample], mean: Any, power: float) -> Predictions:

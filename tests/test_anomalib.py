@@ -273,6 +273,8 @@ def test_maps_of_a_cut_out_centre_meet_that_part_of_the_masks() -> None:
     """By default some models resize to 256, say, and see only the 224 in the middle."""
     from anomalib.models.image import MHPatchcore, Patchcore
 
+    from harness.backends.anomalib.places import before_crop
+
     def before(pre_processor: Any) -> tuple[tuple[int, int] | None, list[str]]:
         return before_crop(SimpleNamespace(pre_processor=pre_processor))
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ from harness.backends import formats
 from harness.backends.formats import write_torchscript
 from harness.backends.graph import Decision, Prepare, Resize, output_names
 from harness.backends.native.export import whole
-from harness.cut import Cut, normalize
+from harness.decision import Thresholds, normalize
 from harness.detectors.sources import MEAN, STD, View
 from harness.errors import ConfigError, ExportError, HarnessError, StoreError, WeightsError
 from harness.export.write import export
 from harness.images import read_image
 from harness.inference.exported import ExportedFile
 from harness.store import ResultFolder
+from harness.weights.local import file_hash
 from tests.conftest import Cli
 from tests.trained import run_of
 
@@ -74,8 +76,8 @@ def test_the_module_says_what_the_detector_says(
     detector: Any = loaded.scorer.detector
     expected = loaded.predict(images)
     with torch.no_grad():
-        found = whole(detector, loaded.cut)(torch.from_numpy(images_as_input(images)))
-    answers = dict(zip(output_names(loaded.cut, maps=True), found, strict=True))
+        found = whole(detector, loaded.thresholds)(torch.from_numpy(images_as_input(images)))
+    answers = dict(zip(output_names(loaded.thresholds, maps=True), found, strict=True))
     assert list(answers) == ["score", "normalized_score", "label", "anomaly_map", "mask"]
     assert answers["score"].numpy() == pytest.approx([one.score for one in expected], rel=1e-5)
     assert answers["label"].tolist() == [one.label for one in expected]
@@ -91,15 +93,15 @@ def test_a_bank_larger_than_a_block(trained: ResultFolder, images: list[Path], m
     loaded = load_model(trained.run_folder(record.run_id), device="cpu")
     monkeypatch.setattr(PatchCoreHead, "BLOCK", 7)
     with torch.no_grad():
-        scores = whole(loaded.scorer.detector, loaded.cut)(torch.from_numpy(images_as_input(images)))[0]
+        scores = whole(loaded.scorer.detector, loaded.thresholds)(torch.from_numpy(images_as_input(images)))[0]
     assert scores.numpy() == pytest.approx([one.score for one in loaded.predict(images)], rel=1e-5)
 
 
 def test_answers_of_a_run_without_thresholds() -> None:
-    assert output_names(Cut(), maps=True) == ["score", "anomaly_map"]
-    assert output_names(Cut(image=1.0), maps=False) == ["score", "label"]
-    assert output_names(Cut(image=1.0, pixel=1.0), maps=True) == ["score", "label", "anomaly_map", "mask"]
-    answers = Decision(Cut(image=2.0, image_scale=0.5))(torch.tensor([2.0, 2.5, 2.1]), None)
+    assert output_names(Thresholds(), maps=True) == ["score", "anomaly_map"]
+    assert output_names(Thresholds(image=1.0), maps=False) == ["score", "label"]
+    assert output_names(Thresholds(image=1.0, pixel=1.0), maps=True) == ["score", "label", "anomaly_map", "mask"]
+    answers = Decision(Thresholds(image=2.0, image_scale=0.5))(torch.tensor([2.0, 2.5, 2.1]), None)
     assert answers.label is not None
     assert answers.label.tolist() == [False, True, True]
     assert answers.normalized_score is not None
@@ -123,7 +125,8 @@ def exported(
 def check_file(trained: ResultFolder, file: Path, images: list[Path], backend: str, model: str, **params: Any) -> None:
     """Against the run itself, with images of other sizes and numbers than it was checked on."""
     record = run_of(trained, backend, model, **params)
-    original, loaded = load_model(trained.run_folder(record.run_id), device="cpu"), load_model(file)
+    original = load_model(trained.run_folder(record.run_id), device="cpu")
+    loaded = load_model(file, trust=True)
     odd = [Image.open(path).resize((120, 75)) for path in images[:3]]
     for batch in (images[:1], images[:5], odd, [*images[:2], odd[0]]):
         for one, other in zip(original.predict(batch), loaded.predict(batch), strict=True):
@@ -211,17 +214,71 @@ def test_a_file_with_other_answers_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_with_another_map_is_refused(
+    trained: ResultFolder, tmp_path: Path, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_model(trained.run_folder(run_of(trained, "native", "padim").run_id), device="cpu")
+
+    class Wrong(torch.nn.Module):
+        def __init__(self, inner: torch.nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, prepared: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            scores, maps = self.inner(prepared)
+            return scores, maps.flip(2)
+
+    def wrong(module: Any, file: Path) -> None:
+        module.scoring = Wrong(module.scoring)
+        write_torchscript(module, file)
+
+    monkeypatch.setattr("harness.backends.native.export.write_torchscript", wrong)
+    with pytest.raises(ExportError, match=r"the anomaly map in the exported file differs from Torch's"):
+        export(loaded, "torchscript", tmp_path / "m.pt", images)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_batch_is_tried_where_all_images_differ_in_size(
+    trained: ResultFolder, tmp_path: Path, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_model(trained.run_folder(run_of(trained, "native", "padim").run_id), device="cpu")
+
+    def fixed(module: Any, file: Path) -> None:
+        monkeypatch.setattr(formats, "EXAMPLE", (1, 3, 64, 64))
+        frozen = torch.jit.trace(lambda batch: module(batch[:1]), torch.rand(1, 3, 64, 64), check_trace=False)
+        frozen.save(str(file))
+
+    monkeypatch.setattr("harness.backends.native.export.write_torchscript", fixed)
+    with warnings.catch_warnings(), pytest.raises((ExportError, IndexError)):
+        warnings.simplefilter("ignore")
+        export(loaded, "torchscript", tmp_path / "m.pt", images[:1])
+
+
+def test_an_export_in_the_runs_own_folder_does_not_hide_its_model(
+    trained: ResultFolder, tmp_path: Path, cli: Cli, images: list[Path]
+) -> None:
+    record = run_of(trained, "native", "padim")
+    run = tmp_path / "elsewhere"  # a copied run folder is a run
+    shutil.copytree(trained.run_folder(record.run_id), run)
+    done = cli("export", run, "--format", "torchscript", "--out", run / "model.pt")
+    assert done.exit_code == 0, done.output
+    loaded = load_model(run)
+    assert loaded.run is not None
+    assert loaded.run.file.name == "model.safetensors"
+    assert loaded.predict(images[0]).score == load_model(trained.run_folder(record.run_id)).predict(images[0]).score
+
+
 def test_a_file_with_another_label_is_refused(
     trained: ResultFolder, tmp_path: Path, images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = load_model(trained.run_folder(run_of(trained, "native", "padim").run_id), device="cpu")
 
     def wrong(module: Any, file: Path) -> None:
-        module.decision.cut = Cut(image=1e9, pixel=1.0, image_scale=1.0, pixel_scale=1.0)
+        module.decision.thresholds = Thresholds(image=-1e9, pixel=1.0, image_scale=1.0, pixel_scale=1.0)
         write_torchscript(module, file)
 
     monkeypatch.setattr("harness.backends.native.export.write_torchscript", wrong)
-    with pytest.raises(ExportError, match="normal in the exported file, anomalous in Torch"):
+    with pytest.raises(ExportError, match="anomalous in the exported file, normal in Torch"):
         export(loaded, "torchscript", tmp_path / "m.pt", images)
     assert list(tmp_path.iterdir()) == []
 
@@ -244,19 +301,61 @@ def test_what_can_not_be_written_leaves_what_was_there(
     assert (tmp_path / "m.pt").read_text() == "an earlier one"
 
 
+class Writer(torch.nn.Module):
+    """What loading it does shows in a file."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__()
+        self.target = target
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.sum(dim=[1, 2, 3])
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[str, bool]:
+        return self.target, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, bool]) -> None:
+        self.target, self.training = state
+        torch.save(torch.zeros(1), self.target)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated")
+def test_torchscript_is_a_program_and_needs_trust(
+    trained: ResultFolder, tmp_path: Path, cli: Cli, images: list[Path]
+) -> None:
+    file = exported(trained, tmp_path, cli, "torchscript", "native", "padim")
+    about = json.loads((tmp_path / "padim.pt.json").read_text())
+    written = tmp_path / "executed"
+    torch.jit.script(Writer(str(written))).save(str(file))  # type: ignore[no-untyped-call]
+    written.unlink(missing_ok=True)
+    about["sha256"] = {file.name: file_hash(file)}
+    (tmp_path / "padim.pt.json").write_text(json.dumps(about))
+    with pytest.raises(WeightsError, match=r"TorchScript is a program.*say --trust"):
+        load_model(file)
+    done = cli("predict", file, images[0])
+    assert done.exit_code == 2
+    assert "say --trust" in done.stderr
+    assert not written.exists()
+    load_model(file, trust=True)
+    assert written.exists()
+
+
 def test_damaged_exports_are_refused(trained: ResultFolder, tmp_path: Path, cli: Cli) -> None:
     file = exported(trained, tmp_path, cli, "torchscript", "native", "padim")
     beside = tmp_path / "padim.pt.json"
     about, whole_file = json.loads(beside.read_text()), file.read_bytes()
     file.write_bytes(whole_file[:-100])
     with pytest.raises(WeightsError, match="damaged or changed since it was exported"):
-        load_model(file)
+        load_model(file, trust=True)
     file.write_bytes(whole_file)
     for change in ({"format": "exe"}, {"version": 99}, {"thresholds": {"eval": "1"}}, {"sha256": {"../x": "1"}},
-                   {"sha256": {}}, {"preprocessing": {}}, {"outputs": 3}):  # fmt: skip
+                   {"sha256": {}}, {"preprocessing": {}}, {"outputs": 3}, {"outputs": ["os"]}, {"notes": 5},
+                   {"thresholds": {"image": "1"}}, {"thresholds": {"image": 1, "image_scale": 0}}):  # fmt: skip
         beside.write_text(json.dumps({**about, **change}))
         with pytest.raises(HarnessError, match=r"padim\.pt\.json: (damaged|written by a newer)"):
-            ExportedFile(file)
+            ExportedFile(file, trust=True)
     beside.write_text("{")
     with pytest.raises(StoreError, match="damaged"):
         load_model(file)

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from harness.datasets.base import Sample
+from harness.decision import Thresholds
 from harness.drawing import OUTLINE
 from harness.gallery import choose, draw, draw_gallery
-from harness.metrics.thresholds import Thresholds
 from harness.predictions import Predictions, join
 
 SIDE = 64

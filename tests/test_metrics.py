@@ -26,6 +26,7 @@ from sklearn.metrics import f1_score as sklearn_f1
 
 from harness import registry
 from harness.datasets.base import Sample
+from harness.decision import Thresholds
 from harness.errors import DataError, PredictionsError
 from harness.metrics import regions
 from harness.metrics.aupro import aupro, pro_curve
@@ -34,7 +35,7 @@ from harness.metrics.evaluate import evaluate, judge
 from harness.metrics.intervals import intervals
 from harness.metrics.measure import measure
 from harness.metrics.ranking import Ranking
-from harness.metrics.thresholds import Thresholds, best_f1_threshold, fix_thresholds
+from harness.metrics.thresholds import best_f1_threshold, fix_thresholds
 from harness.metrics.validation import validation_part
 from harness.predictions import Predictions, join
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from io import StringIO
 from pathlib import Path
 
@@ -15,10 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.cut import normalize
+from harness import load_model
+from harness.decision import normalize
 from harness.images import read_image
 from harness.inference.pictures import stems
-from harness.inference.predict import COLUMNS
+from harness.inference.rows import COLUMNS
 from harness.store import ResultFolder
 from tests.conftest import Cli
 from tests.trained import run_of, scores_of
@@ -143,8 +145,9 @@ def test_pictures_have_the_size_of_their_images(run: Path, cli: Cli, images: Pat
         assert read_image(out / f"more/000.{kind}").shape == (64, 64, 3)
     whole = np.asarray(Image.open(out / "000-png.map.tiff"))
     assert whole.dtype == np.float32
-    # Raw values: this model's image score without weighting is the largest of the map before smoothing.
-    assert 0 < whole.min() < whole.max() < 2 * float(found[1]["score"]) + 1
+    expected = load_model(run).predict(images / "000.png").map_at_image_size()
+    assert expected is not None
+    assert np.allclose(whole, expected, rtol=1e-4)
 
 
 def test_maps_as_16_bit_png(trained: ResultFolder, cli: Cli, images: Path, tmp_path: Path) -> None:
@@ -173,6 +176,8 @@ def test_file_names_do_not_meet() -> None:
     assert found[paths[0]] == "x/1"
     assert found[paths[3]] == "y z/1"
     assert stems([Path("../up/1.png")])[Path("../up/1.png")] == "1"
+    assert stems([Path("..png")])[Path("..png")] == "image"
+    assert len(stems([Path("x" * 240 + ".png")])[Path("x" * 240 + ".png")]) == 80
 
 
 def test_paths_do_not_start_formulas(run: Path, cli: Cli, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,14 +200,20 @@ def test_paths_do_not_start_formulas(run: Path, cli: Cli, images: Path, monkeypa
         (["{run}", "-"], "no paths on standard input"),
         (["{run}", "{images}", "--map", "bmp"], "--map: 'bmp' found; expected tiff or png."),
         (["{run}", "{images}", "--device", "cuda:7"], "device: cuda:7 found"),
-        (["{run}", "{images}", "--csv", "{images}"], "can't be written"),
-        (["{run}", "{images}", "--out", "{images}/000.png"], "--out: can't write to"),
+        (["{run}", "{images}", "--csv", "{images}"], "is a folder; expected a file"),
+        (["{run}", "{images}", "--csv", "{images}/000.png"], "is one of the images"),
+        (["{run}", "{images}", "--csv", "{run}/record.json"], "holds something else than such rows"),
+        (["{run}", "{images}/000.png", "--out", "{images}"], "holds images that are to be judged"),
+        (["{run}", "{images}", "--out", "{images}/../note"], "--out: can't write to"),
+        (["{run}", ""], "an empty name found"),
+        (["{run}", "{images}", "--category", "cable"], "--category: 'cable' found"),
     ],
 )
 def test_what_is_wrong_is_said_before_any_work(
-    run: Path, cli: Cli, images: Path, tmp_path: Path, arguments: list[str], sentence: str
+    run: Path, cli: Cli, images: Path, tmp_path: Path, toy_tree: Path, arguments: list[str], sentence: str
 ) -> None:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "note").write_text("a file")
     (tmp_path / "outer").mkdir()
     shutil.copytree(images, tmp_path / "outer" / "inner")
     places = {"run": run, "images": images, "empty": tmp_path / "empty", "outer": tmp_path / "outer"}
@@ -210,6 +221,65 @@ def test_what_is_wrong_is_said_before_any_work(
     assert done.exit_code == 2
     assert sentence in done.stderr
     assert done.stdout == ""
+    assert (images / "000.png").read_bytes() == (toy_tree / "plate" / "test" / "dent" / "000.png").read_bytes()
+
+
+def test_pictures_of_an_earlier_call_are_no_images(run: Path, cli: Cli, images: Path) -> None:
+    for _ in range(2):
+        done = cli("predict", run, images, "--recursive", "--out", images / "found")
+        assert done.exit_code == 0, done.output
+        assert len(rows_of((images / "found" / "predictions.csv").read_text())) == 3
+
+
+def test_an_image_without_pictures_is_said_and_the_rest_goes_on(run: Path, cli: Cli, images: Path) -> None:
+    Image.new("RGB", (65501, 2)).save(images / "line.png")
+    done = cli("predict", run, images, "--out", "out", "--batch", 2)
+    assert done.exit_code == 1
+    found = {Path(row["path"]).name: row for row in rows_of(Path("out/predictions.csv").read_text())}
+    assert len(found) == 3
+    assert "a JPEG has at most 65500" in found["line.png"]["error"]
+    assert float(found["line.png"]["score"]) > 0
+    assert found["001.png"]["error"] == ""
+    assert Path("out/001.overlay.jpg").is_file()
+    assert "1 failed" in done.stderr
+
+
+def test_images_of_two_pixels(trained: ResultFolder, cli: Cli, images: Path) -> None:
+    run = trained.run_folder(run_of(trained, "native", "patchcore", center_crop=64).run_id)
+    for size in ((1, 1), (300, 2), (2, 300)):
+        Image.new("RGB", size, (9, 99, 199)).save(images / f"{size[0]}x{size[1]}.png")
+    done = cli("predict", run, images, "--out", "out")
+    assert done.exit_code == 0, done.output
+
+
+def test_names_that_are_no_text(run: Path, images: Path) -> None:
+    odd = os.fsencode(images) + b"/caf\xe9.png"
+    shutil.copy(os.fsencode(images / "000.png"), odd)
+    command = [sys.executable, "-m", "harness", "predict", str(run), "-", "--csv", "rows.csv"]
+    done = subprocess.run(command, input=odd + b"\n", capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert Path("rows.csv").read_bytes().splitlines()[1].startswith(odd + b",")
+    to_stdout = subprocess.run(command[:-2], input=odd + b"\n", capture_output=True, check=True)
+    assert to_stdout.stdout.splitlines()[1].startswith(odd + b",")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_rows_that_can_not_be_written_are_said(run: Path, images: Path) -> None:
+    command = [sys.executable, "-m", "harness", "predict", str(run), str(images)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert "standard output: rows can't be written (No space left on device)" in done.stderr
+    assert "Traceback" not in done.stderr
+    with subprocess.Popen(
+        [*command, "--batch", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as gone:
+        assert gone.stdout is not None
+        assert gone.stderr is not None
+        gone.stdout.close()
+        said = gone.stderr.read()
+    assert "Traceback" not in said
+    assert gone.returncode == 130
 
 
 def test_no_threshold_no_labels(toy_tree: Path, cli: Cli, images: Path, tmp_path: Path) -> None:
@@ -222,7 +292,7 @@ def test_no_threshold_no_labels(toy_tree: Path, cli: Cli, images: Path, tmp_path
     done = cli("predict", "m.safetensors", images, "--out", "out")
     assert done.exit_code == 0
     assert "2 images: 2 scored." in done.stderr
-    assert "fixed no threshold" in done.stderr
+    assert "there is no threshold" in done.stderr
     row = rows_of(Path("out/predictions.csv").read_text())[0]
     assert (row["predicted_label"], row["threshold"], row["normalized_score"]) == ("", "", "")
     assert not Path("out/000.outline.jpg").exists()
@@ -249,8 +319,11 @@ def test_stopped_with_ctrl_c_the_rows_so_far_are_there(run: Path, images: Path, 
     process.stdin.write(f"{names}\n{slow}\n")
     process.stdin.close()
     rows = Path("rows.csv")
+    end = time.monotonic() + 120
     while not rows.exists() or rows.read_text().count("\n") < 3:
         assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     with slow.open("wb"):  # lets the reader end
         pass

@@ -21,7 +21,7 @@ from harness.spec import RunSpec
 
 if TYPE_CHECKING:
     from harness.backends.formats import Format
-    from harness.cut import Cut
+    from harness.decision import Thresholds
 
 # What a backend took for validation; see `Outcome.validation`.
 HELD_OUT = "held-out normal images"
@@ -139,14 +139,14 @@ class Scorer(Protocol):
     def score(self, prepared: Sequence[Any]) -> tuple[npt.NDArray[np.float64], Floats | None]:
         """Scores (n,) and maps (n, height, width), or None for a model without maps; called by one thread at a time."""
 
-    def export(self, cut: Cut, chosen: Format, file: Path) -> list[str]:
+    def export(self, thresholds: Thresholds, chosen: Format, file: Path) -> list[str]:
         """Write the model with pre-processing, normalisation and thresholds to one file.
 
         The file takes RGB images in [0, 1], (n, 3, any, any), and gives those of `harness.backends.graph.Answers` that
         there are.
 
         Args:
-            cut: thresholds.
+            thresholds: see `harness.decision.Thresholds`.
             chosen: the file's format.
             file: where to; with the format's suffix, in a folder that exists.
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from harness.cut import Cut, normalize
+from harness.decision import Thresholds, normalize
+from harness.predictions import centre
 
 
 class Answers(NamedTuple):
@@ -18,7 +19,7 @@ class Answers(NamedTuple):
 
     Attributes:
         score: (n,) raw.
-        normalized_score: (n,) see `harness.cut.normalize`.
+        normalized_score: (n,) see `harness.decision.normalize`.
         label: (n,) whether the score is above the threshold.
         anomaly_map: (n, height, width) raw, at the size of the network's input.
         mask: (n, height, width) whether the map is above the pixel threshold.
@@ -35,22 +36,22 @@ class Decision(nn.Module):
     """Raw scores and maps -> `Answers`.
 
     Args:
-        cut: thresholds.
+        thresholds: see `harness.decision.Thresholds`.
     """
 
-    def __init__(self, cut: Cut) -> None:
+    def __init__(self, thresholds: Thresholds) -> None:
         super().__init__()
-        self.cut = cut
+        self.thresholds = thresholds
 
     def forward(self, scores: torch.Tensor, maps: torch.Tensor | None) -> Answers:
         """(n,) and (n, height, width)."""
-        image, scale = self.cut.image, self.cut.image_scale
+        image, scale = self.thresholds.image, self.thresholds.image_scale
         return Answers(
             score=scores,
             normalized_score=None if image is None or scale is None else normalize(scores, image, scale),
             label=None if image is None else scores > image,
             anomaly_map=maps,
-            mask=None if maps is None or self.cut.pixel is None else maps > self.cut.pixel,
+            mask=None if maps is None or self.thresholds.pixel is None else maps > self.thresholds.pixel,
         )
 
 
@@ -118,7 +119,7 @@ class Prepare(nn.Module):
 
 def centre_crop(images: torch.Tensor, size: tuple[int, int], crop: tuple[int, int]) -> torch.Tensor:
     """The centre, as torchvision cuts it out of images of that size."""
-    top, left = round((size[0] - crop[0]) / 2), round((size[1] - crop[1]) / 2)
+    top, left = centre(size, crop)
     return images[:, :, top : top + crop[0], left : left + crop[1]]
 
 
@@ -142,8 +143,8 @@ class Whole(nn.Module):
         return tuple(one for one in answers if one is not None)
 
 
-def output_names(cut: Cut, maps: bool) -> list[str]:
+def output_names(thresholds: Thresholds, maps: bool) -> list[str]:
     """Which of `Answers` an exported model has."""
     one = torch.zeros(1)
-    answers = Decision(cut)(one, one.reshape(1, 1, 1) if maps else None)
+    answers = Decision(thresholds)(one, one.reshape(1, 1, 1) if maps else None)
     return [name for name, value in answers._asdict().items() if value is not None]

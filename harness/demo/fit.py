@@ -17,7 +17,7 @@ from harness.demo.show import Shown, choose_colours, error, notes, problems, sho
 from harness.demo.uploads import LARGEST_FILE, TYPES, Upload, images_of
 from harness.errors import ConfigError, HarnessError, StoreError
 from harness.execute import execute
-from harness.inference.model import Model, load_model
+from harness.inference.model import load_model
 from harness.prepare import check, prepare
 from harness.progress import SweepProgress
 from harness.record import RunRecord
@@ -66,11 +66,13 @@ def page(results: Path) -> None:
         problems(["no image to test found; at least 1 expected."])
     if st.button("Fit", type="primary", disabled=not enough):
         _fit(good, test, settings)
+    elif st.session_state.pop("fitting", False):
+        problems(["Something was clicked before the fit had ended, which stopped it; press Fit again."])
     fitted = st.session_state.get("fitted")
     if fitted is None:
         st.caption("One good image in five, at least one, is held out to fix the threshold.")
         return
-    shown = _judged(fitted)
+    shown = _shown(fitted)
     colours = choose_colours(shown, "fit")
     if fitted["of"] != _identity(good, test, settings):
         st.info("Images or settings have changed since; what follows is of before. Press *Fit* to bring it up to date.")
@@ -87,7 +89,7 @@ def _uploader(label: str, key: str) -> list[Upload]:
         accept_multiple_files=True,
         key=key,
     )
-    uploads, wrong = images_of(files or [])
+    uploads, wrong = images_of(files or [], st.session_state.setdefault(f"decoded-{key}", {}))
     problems(wrong)
     if uploads:
         st.caption(f"{len(uploads)} image{'' if len(uploads) == 1 else 's'}")
@@ -123,27 +125,32 @@ def _identity(good: Sequence[Upload], test: Sequence[Upload], settings: dict[str
 
 def _fit(good: Sequence[Upload], test: Sequence[Upload], settings: dict[str, Any]) -> None:
     st.session_state.pop("fitted", None)
+    # A click ends this run of the page wherever it is; the next one then finds the mark.
+    st.session_state["fitting"] = True
     folder = TemporaryDirectory(prefix="harness-demo-", ignore_cleanup_errors=True)
     try:
         # Nobody has said yet what the test images are; the figures of this run are never shown.
         root = Path(folder.name)
         _write(root / "images", good, {one.name: "unknown" for one in test}, test)
-        run = _make(root / "images", root / "results", "fit", settings)
-        model = load_model(run)
+        model = load_model(_make(root / "images", root / "results", "fit", settings))
+        results = model.predict([one.reading.pixels for one in test])
     except HarnessError as refused:
         error(refused.problems)
-        return
-    assert model.run is not None
-    st.session_state["fitted"] = {
-        "of": _identity(good, test, settings),
-        "folder": folder,  # goes with the session
-        "model": model,
-        "good": list(good),
-        "test": list(test),
-        "settings": settings,
-        "results": None,
-        "notes": [*threshold_note(model.cut), *model.notes, *model.run.record.warnings],
-    }
+    # Torch may run out of memory, say: on the page, which goes on.
+    except Exception as failed:  # noqa: BLE001
+        error([f"{settings['method']}: {type(failed).__name__}: {failed}"])
+    else:
+        assert model.run is not None
+        st.session_state["fitted"] = {
+            "of": _identity(good, test, settings),
+            "folder": folder,  # goes with the session
+            "good": list(good),
+            "test": list(test),
+            "settings": settings,
+            "results": results,
+            "notes": [*threshold_note(model.thresholds), *model.notes, *model.run.record.warnings],
+        }
+    st.session_state["fitting"] = False
 
 
 def _write(root: Path, good: Sequence[Upload], states: dict[str, str], test: Sequence[Upload]) -> None:
@@ -158,8 +165,13 @@ def _write(root: Path, good: Sequence[Upload], states: dict[str, str], test: Seq
 
 def _make(images: Path, output: Path, name: str, settings: dict[str, Any]) -> Path:
     """A sweep of one run, by the way that all sweeps take; its folder."""
-    given = {"output": str(output), "weights": settings["weights"], "backbone": settings["backbone"]}
-    options = [f"data.val={HELD_OUT}", "latency=false", f"image_size={settings['image_size']}", f"name={name}"]
+    given = {
+        "name": name,
+        "output": str(output),
+        "weights": settings["weights"],
+        "backbone": settings["backbone"],
+    }
+    options = [f"data.val={HELD_OUT}", "latency=false", f"image_size={settings['image_size']}"]
     config = one_run(settings["method"], "native", images, given, options)
     with st.status("reading images ...") as place:
         try:
@@ -176,12 +188,7 @@ def _make(images: Path, output: Path, name: str, settings: dict[str, Any]) -> Pa
     return prepared.folder.run_folder(prepared.runs[0].run_id)
 
 
-def _judged(fitted: dict[str, Any]) -> list[Shown]:
-    model: Model = fitted["model"]
-    if fitted["results"] is None:
-        readings = [one.reading for one in fitted["test"]]
-        prepared = [model.scorer.prepare(reading.pixels) for reading in readings]
-        fitted["results"] = model.results([(None, reading) for reading in readings], prepared)
+def _shown(fitted: dict[str, Any]) -> list[Shown]:
     pairs = zip(fitted["test"], fitted["results"], strict=True)
     shown = [Shown(one.name, one.reading.pixels, result) for one, result in pairs]
     return sorted(shown, key=lambda one: one.result.score, reverse=True)
@@ -212,14 +219,19 @@ def _saved(fitted: dict[str, Any], results: Path, name: str, defective: Sequence
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}", name):
         raise ConfigError(f"Name: {name!r} found; expected letters, digits, '.', '_' and '-'.")
     target = results / name
-    if target.exists():
-        raise StoreError(f"Name: {target} exists already; choose another one.")
+    try:
+        target.mkdir()
+    except FileExistsError as there:
+        raise StoreError(f"Name: {target} exists already; choose another one.") from there
+    except OSError as problem:
+        raise StoreError(f"{target}: can't be written ({problem.strerror}).") from problem
     states = {one.name: "defective" if one.name in defective else "good" for one in fitted["test"]}
     try:
         _write(target / "images", fitted["good"], states, fitted["test"])
         run = _make(target / "images", results, name, fitted["settings"])
         write_report(ResultFolder(target))
-    except HarnessError:
+    except BaseException:
+        # Also where a click ends this run of the page: a half-made run would take the name.
         shutil.rmtree(target, ignore_errors=True)
         raise
     return run

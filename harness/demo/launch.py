@@ -11,13 +11,14 @@ from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from rich.console import Console
 from rich.markup import escape
 
 from harness.demo.uploads import LARGEST_FILE
 from harness.errors import ConfigError, HarnessError, StoreError
+from harness.interrupt import Interrupt
 
 HOST = "localhost"
 ADDRESS = "127.0.0.1"
@@ -65,7 +66,7 @@ def serve(results: Path, port: int, open_browser: bool) -> int:
     app = Path(__file__).with_name("app.py")
     command = [sys.executable, "-m", "streamlit", "run", str(app), *settings, "--", str(results.absolute())]
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+    with Interrupt(), subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         try:
             _wait(server, port)
             url = f"http://{HOST}:{port}"
@@ -91,12 +92,14 @@ def _check_free(port: int) -> None:
 
 
 def _wait(server: subprocess.Popen[bytes], port: int) -> None:
+    # A proxy is for other machines.
+    direct = build_opener(ProxyHandler({}))
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         if server.poll() is not None:
             raise HarnessError(f"demo: Streamlit ended with status {server.returncode}; what it said is above.")
         try:
-            with urlopen(f"http://{ADDRESS}:{port}/_stcore/health", timeout=2):
+            with direct.open(f"http://{ADDRESS}:{port}/_stcore/health", timeout=2):
                 return
         except (URLError, OSError):
             time.sleep(0.1)

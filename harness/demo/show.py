@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from harness.cut import Cut
 from harness.datasets.base import GOOD
+from harness.decision import Thresholds
 from harness.drawing import Span, heat, line_width, outlined, overlay
 from harness.images import RGB
 from harness.inference.pictures import own_span
@@ -60,7 +60,7 @@ def choose_colours(shown: Sequence[Shown], key: str) -> Colours:
         key=f"range-{key}",
     )
     maps = [one.result.anomaly_map for one in shown if one.result.anomaly_map is not None]
-    automatic = shown[0].result.cut.span if shown else None
+    automatic = shown[0].result.thresholds.span if shown else None
     if by_hand == "automatic" or not maps:
         return Colours(automatic, opacity)
     low, high = min(float(one.min()) for one in maps), max(float(one.max()) for one in maps)
@@ -106,8 +106,8 @@ def _judgement(truth: str, label: bool | None) -> str:
 def _pictures(one: Shown, whole: Floats, colours: Colours) -> None:
     span = colours.span or own_span(whole)
     image = one.pixels
-    if one.result.cut.pixel is not None:
-        image = outlined(image, whole, one.result.cut.pixel, line_width(one.result.image_size))
+    if one.result.thresholds.pixel is not None:
+        image = outlined(image, whole, one.result.thresholds.pixel, line_width(one.result.image_size))
     pictures = {
         "image, with what is above the threshold": image,
         "heatmap": heat(whole, span),
@@ -129,9 +129,9 @@ def notes(sentences: Sequence[str]) -> None:
         st.caption(_plain(sentence))
 
 
-def threshold_note(cut: Cut) -> list[str]:
+def threshold_note(thresholds: Thresholds) -> list[str]:
     """Where the threshold comes from."""
-    return [f"threshold fixed by: {cut.fixed_by}"] if cut.image is not None else []
+    return [f"threshold fixed by: {thresholds.fixed_by}"] if thresholds.image is not None else []
 
 
 def success(sentence: str) -> None:

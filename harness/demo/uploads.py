@@ -53,8 +53,14 @@ class Upload:
         (folder / self.name).write_bytes(self.content)
 
 
-def images_of(files: Iterable[Dropped]) -> tuple[list[Upload], list[str]]:
-    """Those that are images, each once, and a sentence for each that is not."""
+def images_of(files: Iterable[Dropped], known: dict[str, Reading] | None = None) -> tuple[list[Upload], list[str]]:
+    """Those that are images, each once, and a sentence for each that is not.
+
+    Args:
+        files: as dropped.
+        known: images that were decoded before, by digest; brought up to date.
+    """
+    known = {} if known is None else known
     found: dict[str, Upload] = {}
     problems = []
     names: set[str] = set()
@@ -65,11 +71,13 @@ def images_of(files: Iterable[Dropped]) -> tuple[list[Upload], list[str]]:
             problems.append(f"{file.name}: the same image as {found[digest].name}; it is taken once.")
             continue
         try:
-            reading = _read(file.name, content)
+            reading = known.get(digest) or _read(file.name, content)
         except DataError as error:
             problems += [f"{problem} It is left out." for problem in error.problems]
             continue
         found[digest] = Upload(_free_name(file.name, names), content, digest, reading)
+    known.clear()
+    known.update({digest: upload.reading for digest, upload in found.items()})
     return list(found.values()), problems
 
 
@@ -78,6 +86,10 @@ def _read(name: str, content: bytes) -> Reading:
         raise DataError(f"{name}: the file is empty.")
     try:
         image = Image.open(BytesIO(content))
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"{name}: far more pixels than {LARGEST_IMAGE // 10**6} million, which the page takes."
+        ) from error
     # Pillow's decoders raise nearly anything on what is no image.
     except Exception as error:
         raise DataError(f"{name}: no image that can be read.") from error
@@ -93,8 +105,9 @@ def _read(name: str, content: bytes) -> Reading:
 
 def _free_name(name: str, taken: set[str]) -> str:
     """A file name that is no path, and not taken, whatever the case."""
-    plain = re.sub(r"[^A-Za-z0-9._ +()-]+", "-", name.replace("\\", "/").rpartition("/")[2]).strip(" .-") or "image.png"
-    stem, suffix = Path(plain).stem[-80:], Path(plain).suffix
+    path = Path(name.replace("\\", "/").rpartition("/")[2])
+    suffix = path.suffix.lower() if path.suffix.lower() in EXTENSIONS else ".png"
+    stem = re.sub(r"[^\w .+()-]+", "-", path.stem).strip(" .-")[:80] or "image"
     chosen, number = f"{stem}{suffix}", 1
     while chosen.lower() in taken:
         number += 1

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -13,11 +16,11 @@ from harness.datasets.base import GOOD
 from harness.demo.show import Colours, Shown, choose_colours, error, notes, problems, show, threshold_note
 from harness.demo.uploads import LARGEST_FILE, TYPES, images_of
 from harness.errors import HarnessError
-from harness.images import read
+from harness.images import Reading, read
 from harness.inference.model import Model, load_model
+from harness.inference.result import Result
 from harness.record import RunRecord
 from harness.scores import SCORES, TEST
-from harness.spec import RunSpec
 from harness.store import RECORD, ResultFolder, model_in
 
 PER_PAGE = 5
@@ -41,7 +44,8 @@ class Choice:
         """For the list."""
         figure = self.record.metrics.get("image_AUROC")
         tail = "" if figure is None else f", image AUROC {figure:.3f}"
-        return f"{self.sweep}: {RunSpec.from_dict(self.record.spec).label()}{tail}"
+        # The id tells all runs apart; the page takes runs of one title for one.
+        return f"{self.sweep}: {self.record.run_id}{tail}"
 
 
 def choices(results: Path) -> tuple[list[Choice], list[str]]:
@@ -88,13 +92,14 @@ def page(results: Path) -> None:
     except HarnessError as refused:
         error(refused.problems)
         return
-    notes([*threshold_note(model.cut), *model.notes, *chosen.record.warnings])
+    notes([*threshold_note(model.thresholds), *model.notes, *chosen.record.warnings])
+    # A run that was made again is another.
+    key = f"{chosen.folder} {file.stat().st_mtime_ns}"
     own, tested = st.tabs(["Your images", "Test images of the run"])
     with own:
-        mine = _dropped(model, str(chosen.folder))
+        mine = _dropped(model, key)
     with tested:
-        rows = _test_rows(chosen)
-        theirs = _tested(model, chosen, rows)
+        theirs = _tested(model, chosen, _test_rows(chosen), key)
     colours = choose_colours([*mine, *theirs], "use")
     with own:
         _show_all(mine, colours)
@@ -114,22 +119,41 @@ def _dropped(model: Model, key: str) -> list[Shown]:
         accept_multiple_files=True,
         key="images",
     )
-    uploads, wrong = images_of(files or [])
+    uploads, wrong = images_of(files or [], st.session_state.setdefault("decoded", {}))
     problems(wrong)
-    known = st.session_state.setdefault("judged", {})
     shown = []
-    for upload in uploads:
-        place = (key, upload.digest)
-        if place not in known:
-            try:
-                (known[place],) = model.results([(None, upload.reading)], [model.scorer.prepare(upload.reading.pixels)])
-            except HarnessError as refused:
-                problems([f"{upload.name}: {sentence}" for sentence in refused.problems])
-                continue
-        shown.append(Shown(upload.name, upload.reading.pixels, known[place]))
-    # Not more than what is on the page is kept.
-    st.session_state["judged"] = {place: known[place] for place in known if place[1] in {u.digest for u in uploads}}
+    with _remembered("judged") as results:
+        for upload in uploads:
+            result = results(f"{key} {upload.digest}", partial(_judged, model, None, upload.reading))
+            if isinstance(result, str):
+                problems([f"{upload.name}: {result}"])
+            else:
+                shown.append(Shown(upload.name, upload.reading.pixels, result))
     return sorted(shown, key=lambda one: one.result.score, reverse=True)
+
+
+def _judged(model: Model, path: str | None, reading: Reading) -> Result | str:
+    """What the model says, or why it can't."""
+    try:
+        (result,) = model.results([(path, reading)], [model.scorer.prepare(reading.pixels)])
+    # Torch may run out of memory, an image be too small for a network: said on the page, which goes on.
+    except Exception as refused:  # noqa: BLE001
+        return str(refused)
+    return result
+
+
+@contextmanager
+def _remembered(name: str) -> Iterator[Callable[[str, Callable[[], Any]], Any]]:
+    """Results by key: every move of a slider runs the page again, and not the network. What is not asked for goes."""
+    before: dict[str, Any] = st.session_state.setdefault(name, {})
+    kept: dict[str, Any] = {}
+
+    def result(key: str, compute: Callable[[], Any]) -> Any:
+        kept[key] = before[key] if key in before else compute()
+        return kept[key]
+
+    yield result
+    st.session_state[name] = kept
 
 
 @dataclass(frozen=True)
@@ -158,7 +182,7 @@ def _test_rows(chosen: Choice) -> list[_Row]:
     return sorted(rows, key=lambda row: (row.score - threshold) * (1 if row.label else -1))
 
 
-def _tested(model: Model, chosen: Choice, rows: Sequence[_Row]) -> list[Shown]:
+def _tested(model: Model, chosen: Choice, rows: Sequence[_Row], key: str) -> list[Shown]:
     if not rows:
         st.info("This run has no scores.csv that can be read.")
         return []
@@ -168,15 +192,23 @@ def _tested(model: Model, chosen: Choice, rows: Sequence[_Row]) -> list[Shown]:
         number = int(st.number_input(f"Page of {pages}, worst first", 1, pages, 1, key=f"page-{chosen.folder}"))
     shown, missing = [], []
     root = Path(str(chosen.record.data.get("root", "")))
-    for row in rows[(number - 1) * PER_PAGE : number * PER_PAGE]:
-        try:
-            reading = read(root / row.path)
-        except HarnessError:
-            missing.append(row.path)
-            continue
-        (result,) = model.results([(row.path, reading)], [model.scorer.prepare(reading.pixels)])
-        truth = row.defect if row.label else GOOD
-        shown.append(Shown(row.path, reading.pixels, result, truth))
+    with _remembered("tested") as results:
+        for row in rows[(number - 1) * PER_PAGE : number * PER_PAGE]:
+            found = results(f"{key} {row.path}", partial(_read_and_judged, model, root, row.path))
+            if found is None:
+                missing.append(row.path)
+            elif isinstance(found[1], str):
+                problems([f"{row.path}: {found[1]}"])
+            else:
+                shown.append(Shown(row.path, found[0].pixels, found[1], row.defect if row.label else GOOD))
     if missing:
         problems([f"{len(missing)} of these images can't be read below {root}, such as {missing[0]}."])
     return shown
+
+
+def _read_and_judged(model: Model, root: Path, name: str) -> tuple[Reading, Result | str] | None:
+    try:
+        reading = read(root / name)
+    except HarnessError:
+        return None
+    return reading, _judged(model, name, reading)

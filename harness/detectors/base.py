@@ -15,6 +15,7 @@ from torch import nn
 
 from harness.backbones import chosen_layers
 from harness.datasets.base import Sample, Split, existing_dir
+from harness.decision import Thresholds
 from harness.detectors.arguments import check_pixels
 from harness.detectors.cache import StageCache
 from harness.detectors.features import PRECISIONS, Extractor, FeatureMaps, Features, build_extractor
@@ -27,7 +28,6 @@ from harness.detectors.workbench import Workbench
 from harness.devices import Device, pick
 from harness.errors import ConfigError, NotFittedError
 from harness.metrics.evaluate import evaluate
-from harness.metrics.thresholds import Thresholds
 from harness.predictions import join
 from harness.weights.resolve import Weights, known_backbone, resolve
 

@@ -61,13 +61,22 @@ class View:
 def _unit(picture: Picture) -> torch.Tensor:
     """(3, height, width) in [0, 1]."""
     if isinstance(picture, torch.Tensor):
-        if picture.ndim != 3 or picture.shape[0] != 3 or not picture.is_floating_point():
-            raise DataError(
-                f"image: a {picture.dtype} tensor of shape {tuple(picture.shape)} found; "
-                "expected float, (3, height, width), in [0, 1]."
-            )
+        check_tensor(picture)
         return picture.float()
     return as_tensor(_pixels(picture))
+
+
+def check_tensor(image: torch.Tensor) -> None:
+    """Whether it may be an image.
+
+    Raises:
+        DataError: another type or shape.
+    """
+    if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
+        raise DataError(
+            f"image: a {image.dtype} tensor of shape {tuple(image.shape)} found; "
+            "expected float, (3, height, width), in [0, 1]."
+        )
 
 
 def _pixels(picture: str | Path | npt.NDArray[Any] | Image.Image) -> RGB:

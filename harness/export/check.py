@@ -13,13 +13,15 @@ import numpy.typing as npt
 
 from harness.errors import DataError, ExportError
 from harness.images import RGB, read
-from harness.inference.exported import ExportedFile
+from harness.inference.exported import ExportedFile, as_input
 from harness.inference.find import SavedRun
 from harness.inference.model import Model
 from harness.inference.result import Result
+from harness.predictions import Floats
 from harness.scores import SCORES, TEST
 
 TOLERANCE = 1e-3  # of a score, relative
+MAP_TOLERANCE = 1e-2  # of a map's range: a single patch may find another neighbour that is as near
 IMAGES = 20
 BATCH = 4
 
@@ -31,7 +33,7 @@ class Check:
     Attributes:
         images: how many were compared, alone and in batches.
         largest_relative_difference: of a score.
-        largest_difference_of_maps: of a value, raw; None for a model without maps.
+        largest_difference_of_maps: of a value, relative to the range of its map; None for a model without maps.
     """
 
     images: int
@@ -68,7 +70,7 @@ def compare(model: Model, exported: ExportedFile, images: Sequence[Path]) -> Che
     """Judge images with both, one by one and in batches of one size.
 
     Raises:
-        ExportError: a score differs by more than a thousandth, or a label at all.
+        ExportError: a score differs by more than a thousandth, a map by a hundredth of its range, or a label at all.
         DataError: an image can't be read.
     """
     readings = [read(path) for path in images]
@@ -82,16 +84,17 @@ def compare(model: Model, exported: ExportedFile, images: Sequence[Path]) -> Che
             worst = max(worst, _score(images[index], expected[place], score))
             if "label" in answers:
                 _label(images[index], expected[place], bool(answers["label"][place]))
+            if "normalized_score" in answers:
+                _normalized(images[index], expected[place], float(answers["normalized_score"][place]))
             true_map = expected[place].anomaly_map
-            if true_map is not None and "anomaly_map" in answers:
-                difference = float(np.abs(answers["anomaly_map"][place] - true_map).max())
-                worst_map = max(worst_map or 0.0, difference)
+            if true_map is not None:
+                worst_map = max(worst_map or 0.0, _map(images[index], true_map, answers["anomaly_map"][place]))
     return Check(len(images), worst, worst_map)
 
 
 def _answers(exported: ExportedFile, images: Sequence[RGB], first: Path) -> Mapping[str, npt.NDArray[Any]]:
     try:
-        return exported.answers(np.stack([exported.prepare(pixels) for pixels in images]))
+        return exported.answers(as_input(images))
     # Whatever the runtime raises: a traced model may hold sizes of the example that it was traced with, say.
     except Exception as error:
         said = next((line for line in reversed(str(error).splitlines()) if line.strip()), "")[:200]
@@ -106,7 +109,8 @@ def _batches(shapes: Sequence[tuple[int, ...]]) -> list[list[int]]:
     for shape in dict.fromkeys(shapes):
         alike = [index for index, other in enumerate(shapes) if other == shape]
         found += [alike[first : first + BATCH] for first in range(0, len(alike), BATCH)]
-    return [group for group in found if len(group) > 1]
+    # Where no two have one size, one image twice: a batch must have been tried.
+    return [group for group in found if len(group) > 1] or [[0, 0]]
 
 
 def _score(path: Path, expected: Result, score: float) -> float:
@@ -115,6 +119,25 @@ def _score(path: Path, expected: Result, score: float) -> float:
         raise ExportError(
             f"{path}: score {score:.6g} in the exported file, {expected.score:.6g} in Torch, a relative difference of "
             f"{difference:.1e} where {TOLERANCE:g} is allowed; the file was removed. Try another --format."
+        )
+    return difference
+
+
+def _normalized(path: Path, expected: Result, value: float) -> None:
+    if expected.normalized_score is None or not abs(value - expected.normalized_score) <= TOLERANCE:
+        raise ExportError(
+            f"{path}: normalised score {value:.6g} in the exported file, {expected.normalized_score} in Torch; the "
+            "file was removed. Try another --format."
+        )
+
+
+def _map(path: Path, expected: Floats, found: Floats) -> float:
+    span = float(expected.max() - expected.min()) or 1.0
+    difference = float(np.abs(found - expected).max()) / span if found.shape == expected.shape else np.inf
+    if not difference <= MAP_TOLERANCE:
+        raise ExportError(
+            f"{path}: the anomaly map in the exported file differs from Torch's by {difference:.1e} of its range, "
+            f"where {MAP_TOLERANCE:g} is allowed; the file was removed. Try another --format."
         )
     return difference
 

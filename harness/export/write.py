@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,19 +15,11 @@ from harness import __version__
 from harness.backends.formats import INPUT, NEEDED, SUFFIXES, Format, check_installed
 from harness.errors import ConfigError, StoreError
 from harness.export.check import Check, compare
-from harness.inference.exported import FORMAT, OPENVINO_OPTIONS, SUFFIX, ExportedFile
+from harness.inference.exported import FORMAT, OPENVINO_OPTIONS, OUTPUTS, SUFFIX, ExportedFile
 from harness.inference.find import SavedRun
 from harness.inference.model import Model
 from harness.store import make_folder
 from harness.weights.local import file_hash
-
-OUTPUTS = {
-    "score": "(batch,) raw; larger is more anomalous",
-    "normalized_score": "(batch,) 0 to 1: 0.5 at the threshold, 0.25 at the median of held-out normal images",
-    "label": "(batch,) whether the score is above the threshold",
-    "anomaly_map": "(batch, height, width) raw, of what the model sees",
-    "mask": "(batch, height, width) whether the map is above the pixel threshold",
-}
 
 
 def export(
@@ -35,7 +27,6 @@ def export(
     chosen: Format,
     target: Path | None,
     images: Sequence[Path],
-    tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[Path, Check]:
     """Write, check, put in place.
 
@@ -44,7 +35,6 @@ def export(
         chosen: the file's format.
         target: where to; None for `exported/model.<suffix>` in the run's folder.
         images: what it is checked on.
-        tell: called with a word on what goes on.
 
     Returns:
         The file, and what the check found.
@@ -65,26 +55,25 @@ def export(
     make_folder(file.parent, "--out")
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".export-") as scratch:
         made = Path(scratch) / file.name
-        tell(f"writing {chosen}")
         outputs = _written(model, chosen, made)
         about = _about(model, run, chosen, made, outputs)
         beside = made.with_name(made.name + SUFFIX)
-        beside.write_text(json.dumps(about, indent=2))
-        tell(f"checking on {len(images)} images")
-        check = compare(model, ExportedFile(made), images)
-        beside.write_text(json.dumps({**about, "checked": asdict(check)}, indent=2) + "\n")
         try:
+            beside.write_text(json.dumps(about, indent=2))
+            # What was written just now is trusted.
+            check = compare(model, ExportedFile(made, trust=True), images)
+            beside.write_text(json.dumps({**about, "checked": asdict(check)}, indent=2) + "\n")
             # The JSON comes last: a file without one is not loaded.
             for name in [*about["sha256"], beside.name]:
                 shutil.move(str(Path(scratch) / name), str(file.parent / name))
         except OSError as error:
-            raise StoreError(f"{file}: can't be written ({error.strerror}).") from error
+            raise StoreError(f"{file}: can't be written ({error.strerror or error}).") from error
     return file, check
 
 
 def _written(model: Model, chosen: Format, made: Path) -> list[str]:
     try:
-        return model.scorer.export(model.cut, chosen, made)
+        return model.scorer.export(model.thresholds, chosen, made)
     except (ConfigError, MemoryError):
         raise
     # What a model can't do in another format, Torch's exporter, onnxscript and OpenVINO say in their own ways.
@@ -117,9 +106,10 @@ def _about(model: Model, run: SavedRun, chosen: Format, made: Path, outputs: lis
         },
         "preprocessing": {"resized_to": list(scorer.resized or seen), "cut_to": seen},
         "outputs": {name: OUTPUTS[name] for name in outputs},
-        "thresholds": asdict(model.cut),
+        "thresholds": asdict(model.thresholds),
         "notes": list(scorer.notes),
         **({"runtime": {"openvino": OPENVINO_OPTIONS}} if chosen == "openvino" else {}),
+        **({"runtime": {"device": "cpu"}} if chosen == "torchscript" else {}),
         "versions": {"harness": __version__, **_versions(["torch", "timm", "anomalib", *NEEDED[chosen]])},
     }
 

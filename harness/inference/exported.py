@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.cut import Cut
+from harness.decision import Thresholds
 from harness.errors import ConfigError, StoreError, WeightsError
 from harness.images import RGB
 from harness.predictions import Floats
@@ -20,6 +20,13 @@ from harness.weights.local import file_hash
 SUFFIX = ".json"
 FORMAT = 1
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "torchscript": "torch"}
+OUTPUTS = {
+    "score": "(batch,) raw; larger is more anomalous",
+    "normalized_score": "(batch,) 0 to 1: 0.5 at the threshold, 0.25 at the median of held-out normal images",
+    "label": "(batch,) whether the score is above the threshold",
+    "anomaly_map": "(batch, height, width) raw, of what the model sees",
+    "mask": "(batch, height, width) whether the map is above the pixel threshold",
+}
 # Without it OpenVINO computes with 16 bits on the processors that can, and scores differ by some percent.
 OPENVINO_OPTIONS = {"INFERENCE_PRECISION_HINT": "f32"}
 
@@ -34,30 +41,38 @@ class ExportedFile:
 
     Args:
         file: .onnx, .xml or .pt, with its .json beside it.
+        trust: whether a TorchScript file, which is a program, may be executed.
 
     Attributes:
         about: what the .json says.
-        cut: thresholds.
+        thresholds: see `harness.decision.Thresholds`.
 
     Raises:
         StoreError: the .json is missing or damaged.
-        WeightsError: the file is damaged or was changed.
+        WeightsError: the file is damaged or was changed, or is TorchScript and not trusted.
         ConfigError: its runtime is not installed.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, trust: bool = False) -> None:
         self.about = _read(file)
+        if self.about["format"] == "torchscript" and not trust:
+            raise WeightsError(
+                f"{file}: TorchScript is a program, and loading it executes what it says. If you made this file "
+                "yourself, or trust who did, say --trust (trust=True); ONNX and OpenVINO need no trust."
+            )
         try:
-            self.cut = Cut(**self.about["thresholds"])
+            self.thresholds = Thresholds.from_dict(self.about["thresholds"])
             self.name = str(self.about["model"])
             self.device = f"cpu, {RUNTIMES[self.about['format']]}"
             resized, seen = (tuple(self.about["preprocessing"][key]) for key in ("resized_to", "cut_to"))
             self.resized: tuple[int, int] | None = None if resized == seen else (int(resized[0]), int(resized[1]))
             self.input_size: tuple[int, int] | None = (int(seen[0]), int(seen[1]))
-            self._outputs = [str(name) for name in self.about["outputs"]]
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+            self._outputs = list(self.about["outputs"])
+            self.notes: tuple[str, ...] = tuple(str(note) for note in self.about["notes"])
+            if "score" not in self._outputs or not set(self._outputs) <= set(OUTPUTS):
+                raise ValueError(f"outputs {self._outputs}")
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise _damaged(file, error) from error
-        self.notes: tuple[str, ...] = tuple(self.about.get("notes", ()))
         for part, expected in self.about["sha256"].items():
             beside = file.parent / part
             if not beside.is_file() or file_hash(beside) != expected:
@@ -72,22 +87,29 @@ class ExportedFile:
         """
         return dict(zip(self._outputs, self._run(images), strict=True))
 
-    def prepare(self, pixels: RGB) -> Floats:
-        """(3, height, width) in [0, 1]; the rest is in the file."""
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
+    def prepare(self, pixels: RGB) -> RGB:
+        """As it is: the rest is in the file, and 8 bits take less memory than 32."""
+        return pixels
 
-    def score(self, prepared: Sequence[Floats]) -> tuple[npt.NDArray[np.float64], Floats | None]:
+    def score(self, prepared: Sequence[RGB]) -> tuple[npt.NDArray[np.float64], Floats | None]:
         """See `Scorer.score`. Images of different sizes go one after the other."""
         alike = len({one.shape for one in prepared}) == 1
-        batches = [np.stack(list(prepared))] if alike else [one[None] for one in prepared]
-        found = [self.answers(batch) for batch in batches]
+        batches = [list(prepared)] if alike else [[one] for one in prepared]
+        found = [self.answers(as_input(batch)) for batch in batches]
         maps = [one["anomaly_map"] for one in found if "anomaly_map" in one]
         scores = np.concatenate([one["score"] for one in found]).astype(np.float64)
         return scores, np.concatenate(maps) if maps else None
 
-    def export(self, cut: Cut, chosen: str, file: Path) -> list[str]:
+    def export(self, thresholds: Thresholds, chosen: str, file: Path) -> list[str]:
         """Not possible."""
         raise ConfigError("export: an exported file found; expected a run.")
+
+
+def as_input(images: Sequence[RGB]) -> Floats:
+    """Images of one size as an exported file takes them: (n, 3, height, width) in [0, 1]."""
+    stacked = np.stack([one.transpose(2, 0, 1) for one in images]).astype(np.float32)
+    stacked /= 255
+    return stacked
 
 
 def _read(file: Path) -> dict[str, Any]:

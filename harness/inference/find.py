@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.errors import StoreError
 from harness.record import RunRecord
-from harness.store import RECORD, ResultFolder, model_in
+from harness.store import RECORD, ResultFolder, model_in, read_record
 
 KEEP = "Set save_models: best (or all) and make the runs again with --fresh."
 
@@ -41,7 +41,7 @@ def find_run(path: Path, category: str | None = None) -> SavedRun:
         StoreError: there is none, or its model was not kept; says what to do.
     """
     if (path / RECORD).is_file():
-        return _of_run(path)
+        return _of_run(path, category)
     folder = ResultFolder(path)
     if not folder.runs.is_dir():
         found = "a file" if path.is_file() else "a folder without runs" if path.is_dir() else "nothing"
@@ -52,9 +52,13 @@ def find_run(path: Path, category: str | None = None) -> SavedRun:
     return _best(folder, category)
 
 
-def _of_run(path: Path) -> SavedRun:
-    record = ResultFolder(path.absolute().parent.parent).read_record(path.absolute().name)
+def _of_run(path: Path, category: str | None) -> SavedRun:
+    record = read_record(path)
     assert record is not None
+    if category is not None and category != _category(record):
+        raise StoreError(
+            f"--category: {category!r} found; the run {path} is of {_category(record) or 'no category'!r}."
+        )
     if record.status != "ok":
         raise StoreError(f"{path}: this run failed ({(record.error or {}).get('message', '')}); it has no model.")
     file = model_in(path)

@@ -12,7 +12,7 @@ from harness.images import EXTENSIONS, list_images
 STDIN = "-"
 
 
-def images_named(names: Sequence[str], listed: Iterable[str], recursive: bool) -> list[Path]:
+def images_named(names: Sequence[str], listed: Iterable[str], recursive: bool, apart: Path | None = None) -> list[Path]:
     """Images in the order in which they are named, each once.
 
     A folder is all images in it, sorted; a pattern (`*`, `?`, `[...]`, `**`) what it matches, sorted; `-` the lines of
@@ -23,9 +23,10 @@ def images_named(names: Sequence[str], listed: Iterable[str], recursive: bool) -
         names: files, folders, patterns or `-`.
         listed: lines with a path each, for `-`.
         recursive: take what is below a folder too.
+        apart: a folder, such as that of earlier pictures, of which folders and patterns take nothing.
 
     Raises:
-        DataError: a folder has no images, or a pattern matches nothing; all such names at once.
+        DataError: a folder has no images, a pattern matches nothing, or a name is empty; all such names at once.
     """
     found: dict[Path, None] = {}
     problems: list[str] = []
@@ -35,10 +36,15 @@ def images_named(names: Sequence[str], listed: Iterable[str], recursive: bool) -
         except DataError as error:
             problems += error.problems
             continue
-        found.update(dict.fromkeys(taken))
+        beside = apart is not None and taken != [Path(name)]
+        found.update(dict.fromkeys(path for path in taken if not (beside and _is_below(path, apart))))
     if problems:
         raise DataError(problems)
     return list(found)
+
+
+def _is_below(path: Path, folder: Path | None) -> bool:
+    return folder is not None and path.resolve().is_relative_to(folder.resolve())
 
 
 def _lines(listed: Iterable[str], recursive: bool) -> list[Path]:
@@ -54,6 +60,8 @@ def _lines(listed: Iterable[str], recursive: bool) -> list[Path]:
 
 
 def _named(name: str, recursive: bool) -> list[Path]:
+    if not name:
+        raise DataError("'': an empty name found; expected an image, a folder, a pattern or -.")
     path = Path(name)
     if path.is_dir():
         return _folder(path, recursive)

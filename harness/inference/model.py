@@ -13,12 +13,13 @@ from PIL import Image
 
 from harness import registry
 from harness.backends.base import Backend, Scorer
-from harness.cut import Cut
+from harness.decision import Thresholds
 from harness.errors import ConfigError, DataError, StoreError, WeightsError
-from harness.images import Reading, from_array, from_pil, read
+from harness.images import RGB, Reading, from_array, from_pil, read
 from harness.inference.find import SavedRun, find_run
 from harness.inference.result import Result
 from harness.spec import RunSpec
+from harness.store import MODELS, RECORD
 from harness.weights.local import file_hash
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 EXPORTED = {".onnx", ".xml", ".pt"}
 BATCH = 8  # on a cpu more no longer fit its caches
-# One image: a path, a PIL image, RGB (height, width, 3) or grey (height, width) of 8 or 16 bits, or a float tensor
-# (3, height, width) in [0, 1].
-One = "str | Path | Image.Image | npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | torch.Tensor"
 
 
 class Model:
@@ -36,24 +34,21 @@ class Model:
 
     Args:
         scorer: what computes scores and maps.
-        cut: thresholds.
+        thresholds: see `harness.decision.Thresholds`.
         run: the run that it is from, None where it is from none.
 
     Attributes:
-        scorer, cut, run: as given.
+        scorer, thresholds, run: as given.
     """
 
-    def __init__(self, scorer: Scorer, cut: Cut, run: SavedRun | None = None) -> None:
-        self.scorer, self.cut, self.run = scorer, cut, run
+    def __init__(self, scorer: Scorer, thresholds: Thresholds, run: SavedRun | None = None) -> None:
+        self.scorer, self.thresholds, self.run = scorer, thresholds, run
         self._lock = Lock()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know of its answers, one sentence each."""
-        notes = self.scorer.notes
-        if self.cut.image is None:
-            notes = (*notes, "the run fixed no threshold: images get scores, and no labels")
-        return notes
+        return (*self.scorer.notes, *self.thresholds.notes())
 
     @overload
     def predict(self, images: str | Path | Image.Image, batch_size: int = BATCH) -> Result: ...
@@ -85,6 +80,10 @@ class Model:
             raise DataError(f"batch_size: {batch_size} found, 1 or more expected.")
         if _is_one(images):
             return next(self._judge([images], 1))
+        if not isinstance(images, Iterable):
+            raise DataError(
+                f"image: {type(images).__name__} found; expected a path, a PIL image, an array or a tensor."
+            )
         return list(self._judge(images, batch_size))
 
     def _judge(self, images: Iterable[Any], batch_size: int) -> Iterator[Result]:
@@ -121,7 +120,7 @@ class Model:
                 raise DataError(f"{path or 'image'}: the model's score is {score}.")
             size = (reading.pixels.shape[0], reading.pixels.shape[1])
             one = None if maps is None else maps[index]
-            found.append(Result(score, one, self.cut, size, self.scorer.resized, path, reading.notes))
+            found.append(Result(score, one, self.thresholds, size, self.scorer.resized, path, reading.notes))
         return found
 
 
@@ -130,10 +129,10 @@ def load_model(path: str | Path, *, category: str | None = None, device: str = "
 
     Args:
         path: a run's folder, a sweep's folder (its best run), an exported file, or what `Detector.save` wrote (without
-            thresholds).
+            thresholds); the model's file in a run's folder is that run.
         category: of a sweep with several.
         device: auto, cpu, cuda, cuda:N or mps.
-        trust: whether a checkpoint that can't be loaded otherwise may execute the code that it names.
+        trust: whether code in the file may be executed: TorchScript's, or of a checkpoint that can't do without.
 
     Raises:
         StoreError: no run or no kept model there, or its record is damaged.
@@ -141,31 +140,31 @@ def load_model(path: str | Path, *, category: str | None = None, device: str = "
         ConfigError: this machine has no such device.
     """
     path = Path(path)
-    if path.is_file():
-        return _from_file(path, device)
-    run = find_run(path, category)
-    unchanged = _is_unchanged(run)
+    if path.is_file() and not (path.name in MODELS and (path.parent / RECORD).is_file()):
+        return _from_file(path, device, trust)
+    run = find_run(path.parent if path.is_file() else path, category)
     try:
+        unchanged = _is_unchanged(run)
         spec = RunSpec.from_dict(run.record.spec)
-        cut = Cut(**run.record.thresholds)
-    except (KeyError, TypeError, ValueError) as error:
+        thresholds = Thresholds.from_dict(run.record.thresholds)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise StoreError(
             f"{run.folder}: its record can't be used ({type(error).__name__}: {error}). "
             "Make the run again with --fresh."
         ) from error
     backend: Backend = registry.lookup(registry.BACKENDS, "backend", spec.backend)()
     scorer = backend.load(spec, run.file, device, trust)
-    return Model(scorer if unchanged else _tried(scorer, run.file), cut, run)
+    return Model(scorer if unchanged else _tried(scorer, run.file), thresholds, run)
 
 
-def _from_file(path: Path, device: str) -> Model:
+def _from_file(path: Path, device: str, trust: bool) -> Model:
     if path.suffix in EXPORTED:
         if device not in {"auto", "cpu"}:
             raise ConfigError(f"device: {device} found; an exported file runs on the cpu here; expected auto or cpu.")
         from harness.inference.exported import ExportedFile
 
-        exported = ExportedFile(path)
-        return Model(exported, exported.cut)
+        exported = ExportedFile(path, trust)
+        return Model(exported, exported.thresholds)
     if path.suffix != ".safetensors":
         raise StoreError(
             f"{path}: a file {path.suffix or 'without a suffix'} found; expected a run's folder, a sweep's, an "
@@ -173,7 +172,7 @@ def _from_file(path: Path, device: str) -> Model:
         )
     from harness.backends.native.scorer import NativeScorer
 
-    return Model(_tried(NativeScorer.from_file(path, device), path), Cut())
+    return Model(_tried(NativeScorer.from_file(path, device), path), Thresholds())
 
 
 def _tried(scorer: Scorer, file: Path) -> Scorer:
@@ -221,18 +220,16 @@ def open_image(image: Any) -> tuple[str | None, Reading]:
     return None, Reading(_from_tensor(image))
 
 
-def _from_tensor(image: Any) -> Any:
+def _from_tensor(image: Any) -> RGB:
     import torch
+
+    from harness.detectors.sources import check_tensor
 
     if not isinstance(image, torch.Tensor):
         raise DataError(f"image: {type(image).__name__} found; expected a path, a PIL image, an array or a tensor.")
-    if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
-        raise DataError(
-            f"image: a {image.dtype} tensor of shape {tuple(image.shape)} found; expected float, (3, height, width), "
-            "in [0, 1]."
-        )
-    if not (float(image.min()) >= 0 and float(image.max()) <= 1):
-        raise DataError(
-            f"image: a tensor from {float(image.min()):g} to {float(image.max()):g} found; expected [0, 1]."
-        )
-    return (image.detach().cpu().permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+    check_tensor(image)
+    if not image.numel() or not (float(image.min()) >= 0 and float(image.max()) <= 1):
+        found = f"values from {float(image.min()):g} to {float(image.max()):g}" if image.numel() else "no pixels"
+        raise DataError(f"image: a tensor with {found} found; expected values in [0, 1].")
+    pixels: RGB = (image.detach().cpu().permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+    return pixels

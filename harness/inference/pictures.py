@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,28 +13,32 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from harness.cut import Cut, normalize
+from harness.decision import Thresholds, normalize
 from harness.drawing import Span, line_width, outlined, overlay
-from harness.errors import ConfigError, StoreError
+from harness.errors import ConfigError, DataError, StoreError
 from harness.images import RGB
 from harness.inference.result import Result
 from harness.predictions import Floats
 
 MapFormat = Literal["tiff", "png"]
 QUALITY = 92
+JPEG_SIDE = 65500
 LARGEST = 65535
+LONGEST = 80  # characters of a name
+FATAL = {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EIO}
 
 
-def check_map_format(map_format: MapFormat, cut: Cut) -> None:
+def check_map_format(map_format: MapFormat, thresholds: Thresholds) -> None:
     """Whether maps can be written so.
 
     Raises:
         ConfigError: a PNG has whole numbers only, and without a threshold there is nothing to scale by.
     """
-    if map_format == "png" and (cut.pixel is None or cut.pixel_scale is None):
+    if map_format == "png" and (thresholds.pixel is None or thresholds.pixel_scale is None):
         raise ConfigError(
-            "--map: png found, but this run fixed no pixel threshold from normal images, so there is no scale for its "
-            "maps that holds for all images; expected tiff, which has raw values."
+            "--map: png found, but for this model there is "
+            + ("no pixel threshold" if thresholds.pixel is None else "no scale of pixels above those of normal images")
+            + ", so nothing to bring all maps to 16 bits by; expected tiff, which has raw values."
         )
 
 
@@ -48,9 +53,8 @@ def stems(paths: Iterable[Path]) -> dict[Path, str]:
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for path, whole in absolute.items():
-        parts = [re.sub(r"[^A-Za-z0-9._ +-]+", "-", part) for part in whole.parts[common:]]
-        stem = "/".join(part for part in parts[:-1] if part not in {"..", "."})
-        name = f"{stem}/{Path(parts[-1]).stem}" if stem else Path(parts[-1]).stem
+        parts = [_plain(part) for part in whole.parts[common:-1]]
+        name = "/".join([*parts, _plain(whole.stem)])
         for candidate in (name, f"{name}{whole.suffix.replace('.', '-')}", *(f"{name}-{i}" for i in range(2, 10**6))):
             if candidate.lower() not in taken:
                 break
@@ -60,6 +64,11 @@ def stems(paths: Iterable[Path]) -> dict[Path, str]:
     return names
 
 
+def _plain(part: str) -> str:
+    """A part of a path that is a name on every system, and neither `.` nor `..`; not too long for what is added."""
+    return re.sub(r"[^\w .+()-]+", "-", part).strip(" .")[:LONGEST] or "image"
+
+
 def write_pictures(folder: Path, stem: str, pixels: RGB, result: Result, map_format: MapFormat) -> None:
     """`<stem>.overlay.jpg`, `<stem>.map.tiff` (or .png), and with a threshold `<stem>.outline.jpg`.
 
@@ -67,7 +76,8 @@ def write_pictures(folder: Path, stem: str, pixels: RGB, result: Result, map_for
     16-bit `normalize` of it, 32768 at the pixel threshold, 0 where the model did not look.
 
     Raises:
-        StoreError: one can't be written.
+        StoreError: nothing can be written there.
+        DataError: those of this image can't.
     """
     whole = result.map_at_image_size()
     if whole is None:
@@ -75,14 +85,15 @@ def write_pictures(folder: Path, stem: str, pixels: RGB, result: Result, map_for
     target = folder / stem
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        span = result.cut.span or own_span(whole)
+        span = result.thresholds.span or own_span(whole)
         _write_jpeg(target.with_name(f"{target.name}.overlay.jpg"), overlay(pixels, whole, span))
-        if result.cut.pixel is not None:
-            drawn = outlined(pixels, whole, result.cut.pixel, line_width(result.image_size))
+        if result.thresholds.pixel is not None:
+            drawn = outlined(pixels, whole, result.thresholds.pixel, line_width(result.image_size))
             _write_jpeg(target.with_name(f"{target.name}.outline.jpg"), drawn)
-        _write_map(target.with_name(f"{target.name}.map.{map_format}"), whole, result.cut, map_format)
+        _write_map(target.with_name(f"{target.name}.map.{map_format}"), whole, result.thresholds, map_format)
     except OSError as error:
-        raise StoreError(f"{target}: pictures can't be written ({error.strerror or error}).") from error
+        kind = StoreError if error.errno in FATAL else DataError
+        raise kind(f"{target}: pictures can't be written ({error.strerror or error}).") from error
 
 
 def own_span(anomaly_map: Floats) -> Span:
@@ -90,19 +101,19 @@ def own_span(anomaly_map: Floats) -> Span:
     return float(np.nanmin(anomaly_map)), float(np.nanmax(anomaly_map))
 
 
-def _write_map(file: Path, whole: Floats, cut: Cut, map_format: MapFormat) -> None:
+def _write_map(file: Path, whole: Floats, thresholds: Thresholds, map_format: MapFormat) -> None:
     if map_format == "tiff":
         Image.fromarray(whole).save(file, compression="tiff_adobe_deflate")
         return
-    assert cut.pixel is not None
-    assert cut.pixel_scale is not None
-    unit = normalize(whole, cut.pixel, cut.pixel_scale)
+    assert thresholds.pixel is not None
+    assert thresholds.pixel_scale is not None
+    unit = normalize(whole, thresholds.pixel, thresholds.pixel_scale)
     steps: npt.NDArray[np.uint16] = np.nan_to_num(np.rint(unit * LARGEST), nan=0).astype(np.uint16)
     Image.fromarray(steps).save(file)
 
 
 def _write_jpeg(file: Path, picture: RGB) -> None:
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    if not done:
-        raise OSError("JPEG has at most 65535 pixels a side")
+    if max(picture.shape) > JPEG_SIDE:
+        raise OSError(f"a side of {max(picture.shape)} pixels, where a JPEG has at most {JPEG_SIDE}")
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     file.write_bytes(data.tobytes())

@@ -5,30 +5,32 @@ from __future__ import annotations
 import csv
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StoreError
 from harness.images import Reading, read
 from harness.inference.model import Model
 from harness.inference.pictures import MapFormat, stems, write_pictures
 from harness.inference.result import Result
+from harness.inference.rows import COLUMNS
 
-COLUMNS = (
-    "path",
-    "score",
-    "predicted_label",
-    "threshold",
-    "seconds",
-    "normalized_score",
-    "reading",
-    "error",
-)
 THREADS = 4  # that read and write; the network has the cores
+
+
+class Rows(Protocol):
+    """Where rows go."""
+
+    def write(self, text: str, /) -> object:
+        """A row."""
+
+    def flush(self) -> object:
+        """Have them where others can read them."""
 
 
 @dataclass
@@ -42,7 +44,7 @@ class Counts:
 
     def add(self, row: Row) -> None:
         """One more."""
-        if row.result is None:
+        if row.error or row.result is None:
             self.failed += 1
         elif row.result.label is None:
             self.unlabelled += 1
@@ -66,9 +68,9 @@ class Row:
 
     Attributes:
         path: of the image.
-        result: None where it failed.
+        result: None where it could not be judged.
         seconds: reading and preparing it, and its share of its batch's scoring.
-        error: why it failed.
+        error: why it failed, or its pictures.
     """
 
     path: Path
@@ -109,7 +111,7 @@ class _Prepared:
 def predict_images(
     model: Model,
     paths: Sequence[Path],
-    rows: TextIO,
+    rows: Rows,
     batch_size: int,
     out: Path | None = None,
     map_format: MapFormat = "tiff",
@@ -134,22 +136,33 @@ def predict_images(
     counts = Counts()
     names = stems(paths) if out is not None else {}
     with ThreadPoolExecutor(THREADS) as pool:
-        drawing: deque[Future[None]] = deque()
-        for batch in _batches(_read_ahead(pool, model, paths, 2 * batch_size), batch_size):
-            for row, reading in _judge(model, batch):
-                if out is not None and row.result is not None and reading is not None:
-                    job = (out, names[row.path], reading.pixels, row.result, map_format)
-                    drawing.append(pool.submit(write_pictures, *job))
+        for batch in _batches(_read_ahead(pool, model, paths, batch_size + THREADS), batch_size):
+            judged = list(_judge(model, batch))
+            if out is not None:
+                draw = partial(_with_pictures, out, names, map_format)
+                judged = list(pool.map(draw, judged))
+            for row, _ in judged:
                 writer.writerow(row.cells())
                 counts.add(row)
                 tell(row)
             rows.flush()
-            # Not more pictures in memory than can be written meanwhile.
-            while len(drawing) > 2 * batch_size:
-                drawing.popleft().result()
-        for job_done in drawing:
-            job_done.result()
     return counts
+
+
+def _with_pictures(
+    out: Path, names: Mapping[Path, str], map_format: MapFormat, judged: tuple[Row, Reading | None]
+) -> tuple[Row, Reading | None]:
+    """The row, with its error where its pictures could not be made; a folder that nothing can be written to is one."""
+    row, reading = judged
+    if row.result is None or reading is None:
+        return judged
+    try:
+        write_pictures(out, names[row.path], reading.pixels, row.result, map_format)
+    except StoreError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        return replace(row, error=_said(error, row.path)), reading
+    return judged
 
 
 def _read_ahead(pool: ThreadPoolExecutor, model: Model, paths: Sequence[Path], ahead: int) -> Iterator[_Prepared]:

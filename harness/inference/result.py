@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from harness.cut import Cut, normalize
+from harness.decision import Thresholds, normalize
 from harness.drawing import at_image_size
 from harness.predictions import Floats
 
@@ -19,7 +19,7 @@ class Result:
     Attributes:
         score: raw, as in scores.csv.
         anomaly_map: (height, width) at the size of the network's input, raw; None for a model without maps.
-        cut: thresholds.
+        thresholds: see `harness.decision.Thresholds`.
         image_size: (height, width) of the image, upright.
         resized: (height, width) it was brought to before its centre was cut out; None: nothing was cut off.
         path: of the image, None where it was handed over in memory.
@@ -28,7 +28,7 @@ class Result:
 
     score: float
     anomaly_map: Floats | None
-    cut: Cut
+    thresholds: Thresholds
     image_size: tuple[int, int]
     resized: tuple[int, int] | None = None
     path: str | None = None
@@ -37,19 +37,19 @@ class Result:
     @property
     def threshold(self) -> float | None:
         """Of the image's score, raw; what is above is anomalous."""
-        return self.cut.image
+        return self.thresholds.image
 
     @property
     def label(self) -> bool | None:
         """Whether the image is anomalous; None without a threshold."""
-        return None if self.cut.image is None else self.score > self.cut.image
+        return None if self.thresholds.image is None else self.score > self.thresholds.image
 
     @property
     def normalized_score(self) -> float | None:
         """See `normalize`; None without threshold or scale."""
-        if self.cut.image is None or self.cut.image_scale is None:
+        if self.thresholds.image is None or self.thresholds.image_scale is None:
             return None
-        return normalize(self.score, self.cut.image, self.cut.image_scale)
+        return normalize(self.score, self.thresholds.image, self.thresholds.image_scale)
 
     def map_at_image_size(self) -> Floats | None:
         """(height, width) of the image itself, raw; NaN where the model did not look."""
@@ -58,4 +58,4 @@ class Result:
     def mask(self) -> npt.NDArray[np.bool_] | None:
         """(height, width) of the image itself; True is above the pixel threshold. None without maps or threshold."""
         whole = self.map_at_image_size()
-        return None if whole is None or self.cut.pixel is None else whole > self.cut.pixel
+        return None if whole is None or self.thresholds.pixel is None else whole > self.thresholds.pixel

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from harness import registry
+from harness.decision import Thresholds
 from harness.metrics import regions
 from harness.metrics.curves import curves
 from harness.metrics.intervals import intervals
 from harness.metrics.measure import measure
 from harness.metrics.ranking import Ranking
-from harness.metrics.thresholds import Thresholds, fix_thresholds
+from harness.metrics.thresholds import fix_thresholds
 from harness.metrics.validation import validation_part
 from harness.predictions import Predictions
 

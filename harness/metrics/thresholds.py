@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from harness.decision import Thresholds
 from harness.metrics.ranking import Ranking
 from harness.predictions import Predictions
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """In raw scores; what is above is anomalous.
-
-    Attributes:
-        image, pixel: None where none is fixed.
-        fixed_by: which samples chose them, for the sheet.
-        image_scale, pixel_scale: how far a threshold is above the median of normal scores (of the pixels of normal
-            images), for `harness.cut.normalize`; None where there are none to tell, or it is not above.
-    """
-
-    image: float | None
-    pixel: float | None
-    fixed_by: str
-    image_scale: float | None = None
-    pixel_scale: float | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """For the record."""
-        return asdict(self)
 
 
 def fix_thresholds(

@@ -16,7 +16,7 @@ from harness.report.facts import metric_columns
 from harness.report.misses import add_misses
 from harness.report.results import Results
 from harness.report.sheets import COUNTS, DIFFERENCE, METRICS, Sheet, add_sheet
-from harness.report.tables import cut, defects_table, environment_table, failures_table, notices, runs_table
+from harness.report.tables import defects_table, environment_table, failures_table, notices, runs_table, thresholds
 from harness.store import RUNS, ResultFolder, write_atomic
 
 # The metrics of each pivot, as published tables have them.
@@ -71,7 +71,9 @@ def _sheets(results: Results) -> Iterator[Sheet]:
         pivot = pivot_table(results, names)
         if not pivot.empty:
             frozen = list(pivot.columns).index("category") + 1
-            yield Sheet(title, pivot, cut(results), bold=_best_of_rows(pivot, frozen), frozen=frozen, format="0.000")
+            yield Sheet(
+                title, pivot, thresholds(results), bold=_best_of_rows(pivot, frozen), frozen=frozen, format="0.000"
+            )
     yield Sheet(
         "Runs",
         runs,
@@ -82,7 +84,7 @@ def _sheets(results: Results) -> Iterator[Sheet]:
     )
     defects = defects_table(results)
     if not defects.empty:
-        yield Sheet("Defects", defects, cut(results), scaled=["image_AUROC", "image_AP"], frozen=2)
+        yield Sheet("Defects", defects, thresholds(results), scaled=["image_AUROC", "image_AP"], frozen=2)
     seeds = seeds_table(results)
     if not seeds.empty:
         means = {(row, str(name)) for row in seeds.index[seeds["seed"].isin(["mean", "sd"])] for name in seeds}

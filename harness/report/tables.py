@@ -227,7 +227,7 @@ def _thresholds(records: Sequence[RunRecord]) -> list[str]:
     return found
 
 
-def cut(results: Results) -> list[str]:
+def thresholds(results: Results) -> list[str]:
     """What is said above a table that shows the best settings only."""
     most = max((len(found) for found in results.settings.values()), default=0)
     return [f"The {WIDEST} best of {most} settings; Runs has all."] if most > WIDEST else []

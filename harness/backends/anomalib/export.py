@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import CenterCrop, InterpolationMode
 
 from harness.backends.formats import INPUT, ONNX_OPTIONS, Format, write_torchscript
 from harness.backends.graph import Answers, Decision, Resize, Whole, centre_crop, output_names
-from harness.cut import Cut
+from harness.decision import Thresholds
 from harness.weights.inject import replaced
 
 
@@ -82,17 +82,17 @@ def _plain(predictions: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
     return (maps.amax(dim=(1, 2)) if scores is None else scores.reshape(-1)), maps
 
 
-def export(model: AnomalibModule, cut: Cut, chosen: Format, file: Path) -> list[str]:
+def export(model: AnomalibModule, thresholds: Thresholds, chosen: Format, file: Path) -> list[str]:
     """See `harness.backends.base.Scorer.export`. The Engine knows no TorchScript: there the model is traced."""
     model = copy.deepcopy(model).cpu()
     prepare = _exportable(model)
-    names = output_names(cut, maps=_has_maps(model))
+    names = output_names(thresholds, maps=_has_maps(model))
     if chosen == "torchscript":
         with replaced(patchcore, "DEFAULT_CHUNK_SIZE", math.inf):
-            write_torchscript(Whole(prepare, Scoring(model.model), Decision(cut)), file)
+            write_torchscript(Whole(prepare, Scoring(model.model), Decision(thresholds)), file)
         return names
     model.pre_processor.export_transform = prepare
-    model.post_processor = PostProcessor(Decision(cut))
+    model.post_processor = PostProcessor(Decision(thresholds))
     root = file.parent / "engine"
     engine = Engine(default_root_dir=root, logger=False, barebones=False, enable_progress_bar=False, accelerator="cpu")
     options = {"input_names": [INPUT], **ONNX_OPTIONS}

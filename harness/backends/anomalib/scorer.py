@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -28,7 +30,7 @@ from harness.weights.inject import unfilled
 
 if TYPE_CHECKING:
     from harness.backends.formats import Format
-    from harness.cut import Cut
+    from harness.decision import Thresholds
 
 AUTOCAST = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 FULL = {None, 32, "32", "32-true"}
@@ -66,8 +68,15 @@ class AnomalibScorer:
     @classmethod
     def from_file(cls, spec: RunSpec, file: Path, device: str, trust: bool) -> AnomalibScorer:
         """See `harness.backends.base.Backend.load`."""
-        with unfilled():
-            model = build_model(spec)
+        try:
+            with unfilled():
+                model = build_model(spec)
+        # A record of another anomalib, or an altered one: whatever its constructors raise.
+        except Exception as error:
+            raise WeightsError(
+                f"{file}: anomalib can't build {spec.model} as the run's record describes it ({type(error).__name__}: "
+                f"{_first_line(error)}). {AGAIN}"
+            ) from error
         checkpoint = _read(file, type(model), trust)
         try:
             model.on_load_checkpoint(dict(checkpoint))
@@ -76,7 +85,7 @@ class AnomalibScorer:
         except Exception as error:
             raise WeightsError(
                 f"{file}: does not fit anomalib's {type(model).__name__} as the run's record describes it "
-                f"({type(error).__name__}: {error}). Make the run again with --fresh."
+                f"({type(error).__name__}: {_first_line(error)}). {AGAIN}"
             ) from error
         return cls(model, spec, device)
 
@@ -95,11 +104,11 @@ class AnomalibScorer:
         with torch.inference_mode(), lower:
             return raw_scores(self.model.validation_step(batch, 0))
 
-    def export(self, cut: Cut, chosen: Format, file: Path) -> list[str]:
+    def export(self, thresholds: Thresholds, chosen: Format, file: Path) -> list[str]:
         """See `Scorer.export`."""
         from harness.backends.anomalib.export import export
 
-        return export(self.model, cut, chosen, file)
+        return export(self.model, thresholds, chosen, file)
 
 
 def _faster_convolutions(network: Any) -> None:
@@ -121,10 +130,13 @@ def _read(file: Path, model: type[AnomalibModule], trust: bool) -> Mapping[str, 
         with anomalib_safe_globals(extra=model.checkpoint_safe_globals()):
             checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if not zipfile.is_zipfile(file):
+            raise WeightsError(f"{file}: damaged, or no checkpoint. {AGAIN}") from error
         if not trust:
+            named = re.search(r"GLOBAL (\S+)", str(error))
             raise WeightsError(
-                f"{file}: holds Python objects, and not only tensors; loading them executes whatever code the file "
-                f"names ({_first_line(error)}). If you made this file yourself, or trust who did, say --trust "
+                f"{file}: holds Python objects, and not only tensors{f' ({named[1]})' if named else ''}; loading them "
+                "executes whatever code the file names. If you made this file yourself, or trust who did, say --trust "
                 "(trust=True)."
             ) from error
         checkpoint = _read_trusted(file)

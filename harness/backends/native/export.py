@@ -10,7 +10,7 @@ from torch import nn
 
 from harness.backends.formats import Format, onnx_to_openvino, write_onnx, write_torchscript
 from harness.backends.graph import Decision, Prepare, Whole, output_names
-from harness.cut import Cut
+from harness.decision import Thresholds
 from harness.detectors.base import Detector
 from harness.detectors.sources import MEAN, STD
 
@@ -34,15 +34,15 @@ class Scoring(nn.Module):
         return found
 
 
-def whole(detector: Detector, cut: Cut) -> Whole:
+def whole(detector: Detector, thresholds: Thresholds) -> Whole:
     """On the cpu."""
     prepare = Prepare(detector.view.size, detector.view.crop, MEAN, STD)
-    return Whole(prepare, Scoring(detector.extractor(), detector.head()), Decision(cut)).cpu()
+    return Whole(prepare, Scoring(detector.extractor(), detector.head()), Decision(thresholds)).cpu()
 
 
-def export(detector: Detector, cut: Cut, chosen: Format, file: Path) -> list[str]:
+def export(detector: Detector, thresholds: Thresholds, chosen: Format, file: Path) -> list[str]:
     """See `harness.backends.base.Scorer.export`."""
-    module, names = whole(detector, cut), output_names(cut, maps=True)
+    module, names = whole(detector, thresholds), output_names(thresholds, maps=True)
     if chosen == "torchscript":
         write_torchscript(module, file)
     elif chosen == "onnx":

@@ -18,7 +18,7 @@ from harness.predictions import Floats
 
 if TYPE_CHECKING:
     from harness.backends.formats import Format
-    from harness.cut import Cut
+    from harness.decision import Thresholds
 
 
 class NativeScorer:
@@ -52,8 +52,8 @@ class NativeScorer:
         scores = self.detector.score_batch(torch.stack(list(prepared)))
         return scores.images.double().cpu().numpy(), scores.maps.cpu().numpy()
 
-    def export(self, cut: Cut, chosen: Format, file: Path) -> list[str]:
+    def export(self, thresholds: Thresholds, chosen: Format, file: Path) -> list[str]:
         """See `Scorer.export`."""
         from harness.backends.native.export import export
 
-        return export(self.detector, cut, chosen, file)
+        return export(self.detector, thresholds, chosen, file)
