@@ -144,25 +144,30 @@ def check_file(trained: ResultFolder, file: Path, images: list[Path], backend: s
     assert {"harness", "torch", "anomalib"} <= set(about["versions"])
 
 
-@pytest.mark.parametrize("chosen", ["torchscript", "onnx", "openvino"])
+@pytest.mark.parametrize("chosen", ["torchscript", "onnx", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_native_formats(trained: ResultFolder, tmp_path: Path, cli: Cli, images: list[Path], chosen: str) -> None:
     run = ("native", "patchcore")
     file = exported(trained, tmp_path, cli, chosen, *run, center_crop=64)
     check_file(trained, file, images, *run, center_crop=64)
 
 
+@pytest.mark.slow
 def test_anomalib_through_its_engine(trained: ResultFolder, tmp_path: Path, cli: Cli, images: list[Path]) -> None:
     check_file(trained, exported(trained, tmp_path, cli, "onnx", "anomalib", "padim"), images, "anomalib", "padim")
 
 
+# Every model as ONNX, from which OpenVINO is made; the other formats of those that ask most of them.
+FURTHER = [
+    *(("onnx", "native", model, params) for model, params in NATIVE if params != {"center_crop": 64}),
+    *(("onnx", "anomalib", model, {}) for model in ("patchcore", "stfpm")),
+    *((chosen, "native", model, {}) for chosen in ("openvino", "torchscript") for model in ("spade", "cflow")),
+    *((chosen, "anomalib", "patchcore", {}) for chosen in ("openvino", "torchscript")),
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("chosen", ["torchscript", "onnx", "openvino"])
-@pytest.mark.parametrize(
-    ("backend", "model", "params"),
-    [("native", model, params) for model, params in NATIVE if params != {"center_crop": 64}]
-    + [("anomalib", model, {}) for model in ("patchcore", "padim", "stfpm")],
-)
-def test_all_models_in_all_formats(
+@pytest.mark.parametrize(("chosen", "backend", "model", "params"), FURTHER)
+def test_further_models_and_formats(
     trained: ResultFolder,
     tmp_path: Path,
     cli: Cli,

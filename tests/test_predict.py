@@ -252,6 +252,7 @@ def test_images_of_two_pixels(trained: ResultFolder, cli: Cli, images: Path) -> 
     assert done.exit_code == 0, done.output
 
 
+@pytest.mark.slow
 def test_names_that_are_no_text(run: Path, images: Path) -> None:
     odd = os.fsencode(images) + b"/caf\xe9.png"
     shutil.copy(os.fsencode(images / "000.png"), odd)
@@ -263,6 +264,7 @@ def test_names_that_are_no_text(run: Path, images: Path) -> None:
     assert to_stdout.stdout.splitlines()[1].startswith(odd + b",")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_rows_that_can_not_be_written_are_said(run: Path, images: Path) -> None:
     command = [sys.executable, "-m", "harness", "predict", str(run), str(images)]
@@ -308,6 +310,7 @@ def test_columns(run: Path, cli: Cli, images: Path) -> None:
     assert tuple(header) == COLUMNS
 
 
+@pytest.mark.slow
 def test_stopped_with_ctrl_c_the_rows_so_far_are_there(run: Path, images: Path, tmp_path: Path) -> None:
     """A real process and a real signal, while it waits for its input's images."""
     names = "\n".join([str(images / "000.png")] * 1 + [str(images / "more" / "000.png")])
