@@ -3,8 +3,10 @@
 find.py      a run's folder, or the best run of a sweep's
 model.py     load_model and Model.predict
 result.py    what is said of one image
+exported.py  a file that `export` wrote, by its runtime
 inputs.py    files, folders, patterns -> images
 predict.py   the command: images -> rows and pictures
+rows.py      the columns of the rows
 pictures.py  overlay, map and outline of one image, as files
 """
 

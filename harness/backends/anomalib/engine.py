@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Outcome:
         val=join(split.val, raw.val, resized) if split.val else None,
         seconds={"fit": fit_seconds, "test": test_seconds},
         device=device.description,
-        save_model=_saver(engine),
+        save_model=_saver(engine, model),
         cost=cost,
         validation=HELD_OUT if split.val else TEST_IMAGES,
         own_metrics={f"anomalib_{key}": _finite(value) for key, value in (own[0] if own else {}).items()},
@@ -157,11 +158,22 @@ def _single_images(model: AnomalibModule, split: Split, device: Device) -> Timin
     return found
 
 
-def _saver(engine: Engine) -> Callable[[Path], None]:
+def _saver(engine: Engine, model: AnomalibModule) -> Callable[[Path], None]:
     def save(folder: Path) -> None:
+        _plain_enums(model)
         engine.trainer.save_checkpoint(folder / "model.ckpt")
 
     return save
+
+
+def _plain_enums(model: AnomalibModule) -> None:
+    """Parameters that are enums as their values, where Python (up to 3.11.3) pickles an enum as a call of `getattr`.
+
+    No loader that executes nothing takes that; anomalib takes the values as well.
+    """
+    for name, value in list(model.hparams.items()):
+        if isinstance(value, Enum) and value.__reduce_ex__(2)[0] is getattr:
+            model.hparams[name] = value.value
 
 
 def _timed(work: Callable[[], None], synchronize: Callable[[], None]) -> float:
