@@ -423,6 +423,7 @@ def test_cflows_likelihood_is_anomalibs(both: dict[str, Any]) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 @real_data
 def test_the_row_of_a_plain_implementation_under_its_settings() -> None:
     """ind_knn_ad on the same images, network and settings (256, centre 224): image AUROC, pixel AUROC.

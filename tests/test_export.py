@@ -68,6 +68,7 @@ def test_preparing_is_the_detectors() -> None:
     assert (prepared - view(image)).abs().max() < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "params"), NATIVE)
 def test_the_module_says_what_the_detector_says(
     trained: ResultFolder, images: list[Path], model: str, params: dict[str, Any]
@@ -144,7 +145,7 @@ def check_file(trained: ResultFolder, file: Path, images: list[Path], backend: s
     assert {"harness", "torch", "anomalib"} <= set(about["versions"])
 
 
-@pytest.mark.parametrize("chosen", ["torchscript", "onnx", pytest.param("openvino", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("chosen", ["torchscript", *(pytest.param(one, marks=pytest.mark.slow) for one in ("onnx", "openvino"))])
 def test_native_formats(trained: ResultFolder, tmp_path: Path, cli: Cli, images: list[Path], chosen: str) -> None:
     run = ("native", "patchcore")
     file = exported(trained, tmp_path, cli, chosen, *run, center_crop=64)
@@ -181,6 +182,7 @@ def test_further_models_and_formats(
     check_file(trained, file, images, backend, model, **params)
 
 
+@pytest.mark.slow
 def test_predict_takes_an_exported_file_and_no_torch(
     trained: ResultFolder, tmp_path: Path, cli: Cli, images: list[Path]
 ) -> None:

@@ -48,6 +48,7 @@ def wait_for(condition, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_resumed_sweep_equals_an_undisturbed_one(tmp_path: Path, toy_tree: Path) -> None:
     config = write_config(tmp_path / "k.yaml", TEXT.format(root=toy_tree))
     assert start(config, "whole").wait() == 0

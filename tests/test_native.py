@@ -280,6 +280,7 @@ def test_a_cache_that_cant_be_had_is_refused(tmp_path: Path) -> None:
 # ---- the memory budget
 
 
+@pytest.mark.slow
 def test_features_beyond_the_budget_go_to_files_and_change_nothing(
     tmp_path: Path, toy_tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,7 +70,8 @@ def load(path: str | Path, device: str = "auto", progress: bool = True) -> Detec
     try:
         with safe_open(path, framework="pt") as file:
             about: dict[str, Any] = json.loads((file.metadata() or {})["harness"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            # Copied, since tensors of a file begin anywhere: not aligned, triangular solves round otherwise.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
         if about["format"] > FORMAT:
             raise WeightsError(f"{path}: written by a newer harness (format {about['format']}, {FORMAT} known).")
         return _build(about, tensors, device, progress)
