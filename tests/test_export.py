@@ -145,7 +145,9 @@ def check_file(trained: ResultFolder, file: Path, images: list[Path], backend: s
     assert {"harness", "torch", "anomalib"} <= set(about["versions"])
 
 
-@pytest.mark.parametrize("chosen", ["torchscript", *(pytest.param(one, marks=pytest.mark.slow) for one in ("onnx", "openvino"))])
+@pytest.mark.parametrize(
+    "chosen", ["torchscript", *(pytest.param(one, marks=pytest.mark.slow) for one in ("onnx", "openvino"))]
+)
 def test_native_formats(trained: ResultFolder, tmp_path: Path, cli: Cli, images: list[Path], chosen: str) -> None:
     run = ("native", "patchcore")
     file = exported(trained, tmp_path, cli, chosen, *run, center_crop=64)
