@@ -1,4 +1,4 @@
-"""Samples, splits, and what every kind of data has in common.
+"""Samples, splits, and what every kind of data for detection has in common.
 
 A kind of data is a `DataOptions` subclass: its fields are the keys of the `data:` block, `load()` lists the samples.
 Splitting, checking and fingerprinting are the same for all kinds and live in split.py.
@@ -86,8 +86,8 @@ class Split:
         return any(sample.mask for sample in self.test)
 
 
-class DataOptions(BaseModel, ABC):
-    """The keys of `data:` that every kind shares."""
+class BaseOptions(BaseModel, ABC):
+    """The keys of `data:` that every kind of every task shares."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -95,12 +95,27 @@ class DataOptions(BaseModel, ABC):
     synthetic: ClassVar[bool] = False
 
     kind: str
-    category: str | list[str] | None = None
-    val: float = Field(default=0.1, ge=0, lt=1)
     split_seed: int = Field(default=0, ge=0)
     train_batch_size: int = Field(default=32, ge=1)
     eval_batch_size: int = Field(default=32, ge=1)
     num_workers: int = Field(default=0, ge=0)
+
+    def categories(self, work_dir: Path) -> list[str]:
+        """The categories to run on, in order; `[""]` where the data has none."""
+        del work_dir
+        return [""]
+
+    def made_by_harness(self, work_dir: Path) -> list[Path]:
+        """Folders that `load()` writes because the data is the harness's own; none for data that is given."""
+        del work_dir
+        return []
+
+
+class DataOptions(BaseOptions):
+    """The keys of `data:` that every kind of data for detection shares."""
+
+    category: str | list[str] | None = None
+    val: float = Field(default=0.1, ge=0, lt=1)
 
     @field_validator("category")
     @classmethod
@@ -116,14 +131,9 @@ class DataOptions(BaseModel, ABC):
         return value
 
     def categories(self, work_dir: Path) -> list[str]:
-        """The categories to run on, in order; `[""]` where the data has none."""
+        """See `BaseOptions.categories`."""
         del work_dir
         return [self.category] if isinstance(self.category, str) else self.category or [""]
-
-    def made_by_harness(self, work_dir: Path) -> list[Path]:
-        """Folders that `load()` writes because the data is the harness's own; none for data that is given."""
-        del work_dir
-        return []
 
     @abstractmethod
     def load(self, category: str, work_dir: Path) -> Parts:
