@@ -27,15 +27,18 @@ from pydantic import (
 )
 
 from harness import registry
-from harness.datasets.base import DataOptions
+from harness.datasets.base import BaseOptions, DataOptions
 from harness.devices import DEVICE
 from harness.errors import ConfigError, nearest
 from harness.grid import Axis, normalise
 from harness.schema_errors import sentence
+from harness.tasks.base import Task
 from harness.threshold import Threshold
 
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SEPARATOR = "; also: "
+# Keys that only detection has a use for.
+OF_DETECTION = {"threshold", "aupro_limit"}
 
 
 class SweepConfig(BaseModel):
@@ -44,9 +47,10 @@ class SweepConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: str
+    task: Literal["detection", "classification"] = "detection"
     seed: int | None = Field(default=None, ge=0, lt=2**32)
     seeds: list[int] = Field(default=[0], min_length=1)
-    data: SerializeAsAny[DataOptions]
+    data: SerializeAsAny[BaseOptions]
     weights: str = "auto"
     device: str = "auto"
     threshold: Threshold = Threshold()
@@ -66,6 +70,12 @@ class SweepConfig(BaseModel):
         return Path(self.output) / self.name
 
     @property
+    def detection_data(self) -> DataOptions:
+        """`data`, where the task is detection."""
+        assert isinstance(self.data, DataOptions)
+        return self.data
+
+    @property
     def work_dir(self) -> Path:
         """Where data made by the harness is put."""
         return Path(self.output)
@@ -83,6 +93,14 @@ class SweepConfig(BaseModel):
             raise ValueError("found both `seed` and `seeds`; expected one of them")
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0 or max(self.seeds) >= 2**32:
             raise ValueError(f"seeds: expected different numbers from 0 up to 2**32 - 1; found {self.seeds}")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_of_the_task(self) -> SweepConfig:
+        if self.task != "detection":
+            for name in sorted(OF_DETECTION & self.model_fields_set):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"`{name}` is of no use to task {self.task!r}; expected it left out")
         return self
 
     @field_validator("cache_limit", "memory_limit", mode="before")
@@ -182,7 +200,7 @@ def _is_own_key(text: str) -> bool:
 
 def _validate(values: dict[str, Any], where: str, problems: list[str]) -> SweepConfig:
     """The config, or everything that is wrong: what was before, and what the schema finds."""
-    values["data"], found = _validate_data(values.get("data"))
+    values["data"], found = _validate_data(values.get("data"), values.get("task", "detection"))
     problems = [*problems, *found]
     try:
         config = SweepConfig.model_validate(values)
@@ -196,7 +214,10 @@ def _validate(values: dict[str, Any], where: str, problems: list[str]) -> SweepC
 def as_yaml(config: SweepConfig) -> str:
     """The config as it is run: merged, resolved, defaults filled in."""
     values = config.model_dump(exclude={"seed"}, exclude_none=True)
-    values["threshold"] = {key: value for key, value in config.threshold.policy().items() if value is not None}
+    if config.task == "detection":
+        values["threshold"] = {key: value for key, value in config.threshold.policy().items() if value is not None}
+    else:
+        values = {key: value for key, value in values.items() if key not in OF_DETECTION}
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
@@ -241,16 +262,23 @@ def _override(config: DictConfig, overrides: Sequence[str]) -> list[str]:
     return problems
 
 
-def _validate_data(block: Any) -> tuple[Any, list[str]]:
+def _validate_data(block: Any, task: Any) -> tuple[Any, list[str]]:
     """The options object of `data:`, chosen by its kind, and what is wrong with it."""
+    if task not in registry.TASKS:
+        # Said by the schema.
+        return None, []
+    of: Task = registry.load(registry.TASKS[task])()
+    *known, last = of.kinds()
     if not isinstance(block, dict) or not isinstance(block.get("kind"), str):
         found = "no `data:`" if block is None else f"{block!r}"
-        known = ", ".join(registry.DATASETS)
-        return None, [f"data.kind: {found} found; expected one of {known}, or the name of an anomalib datamodule."]
-    if block["kind"].lower() in registry.DATASETS:
+        return None, [f"data.kind: {found} found; expected one of {', '.join(known)}, or {last}."]
+    if block["kind"].lower() in (*registry.DATASETS, *registry.LABELLED_DATASETS):
         # Folder is folder, as anomalib spells it.
         block = {**block, "kind": block["kind"].lower()}
-    options: type[DataOptions] = registry.load(registry.DATASETS.get(block["kind"], registry.OTHER_DATASET))
+    try:
+        options = of.options(block["kind"])
+    except ConfigError as error:
+        return None, list(error.problems)
     try:
         return options.model_validate(block), []
     except ValidationError as error:

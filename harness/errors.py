@@ -6,6 +6,7 @@
     |-- WeightsError              no weights, wrong weights, or weights that do not fit the backbone
     |-- UnknownNameError          a model, backbone, layer, dataset kind ... that does not exist
     |-- StoreError                the result folder can't be read or written
+    |-- TrainingError             a loss that is no number
     |-- MemoryLimitError          features fit neither in memory nor on disk
     |-- ExportError               an exported file gives other answers than the model it was made of
     |-- NotFittedError            a detector is asked for scores before it has learnt anything
@@ -52,6 +53,10 @@ class UnknownNameError(HarnessError):
 
 class StoreError(HarnessError):
     """The result folder can't be read or written."""
+
+
+class TrainingError(HarnessError):
+    """Training went wrong: the loss is NaN or infinite."""
 
 
 class MemoryLimitError(HarnessError):

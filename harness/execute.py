@@ -6,18 +6,15 @@ import time
 import traceback
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.artifacts import write_artifacts
 from harness.backends.base import Failure, Outcome, RunContext
-from harness.describe import describe, describe_roles, vanished_masks
 from harness.errors import StoreError
 from harness.interrupt import Interrupt
-from harness.metrics.evaluate import judge
-from harness.prepare import PlannedRun, Prepared, backend
+from harness.prepare import PlannedRun, Prepared, backend, task
 from harness.progress import SweepProgress
 from harness.provenance import provenance
 from harness.record import RunRecord
@@ -78,6 +75,7 @@ class _Sweep:
         self._progress = progress
         self._models = _BestModels(prepared.folder, prepared.records.values())
         self._next_write = 0.0
+        self._task = task(self._config.task)
 
     def run(self, runs: Sequence[PlannedRun]) -> None:
         """Run all groups; those that another process has are looked at again until they are free or done."""
@@ -118,6 +116,7 @@ class _Sweep:
             cache_limit=self._config.cache_limit,
             memory_limit=self._config.memory_limit,
             latency=self._config.latency,
+            unfinished=self._folder.unfinished(group[0].run_id),
         )
         self._progress.start(group[0].spec.label())
         clock = _Clock()
@@ -151,24 +150,22 @@ class _Sweep:
     def _succeed(self, run: PlannedRun, outcome: Outcome, clock: _Clock) -> None:
         """Measure, write what a person looks at, and put the run in place in one step."""
         stage = self._folder.stage(run.run_id)
-        evaluation = judge(outcome.test, outcome.val, dict(run.spec.threshold), run.spec.aupro_limit)
-        write_artifacts(stage, evaluation)
+        measured = dict(self._task.measure(run.spec, run.split, outcome, stage))
+        metrics, warnings = measured.pop("metrics"), measured.pop("warnings", [])
         record = RunRecord(
             run_id=run.run_id,
             status="ok",
             spec=run.spec.as_dict(),
             axes=list(run.spec.axes),
-            data={**describe(run.split), **describe_roles(evaluation), "validation": outcome.validation},
             weights=outcome.weights,
-            metrics={**evaluation.metrics, **outcome.own_metrics},
-            intervals={name: list(ends) for name, ends in evaluation.intervals.items()},
-            defects=evaluation.defects,
-            thresholds=asdict(evaluation.thresholds),
+            metrics={**metrics, **outcome.own_metrics},
             cost=outcome.cost,
             seconds={**outcome.seconds, "total": clock.seconds()},
             device=outcome.device,
-            warnings=[*outcome.warnings, *vanished_masks(evaluation)],
+            warnings=[*outcome.warnings, *warnings],
             provenance=clock.provenance(),
+            task=self._task.name,
+            **measured,
         )
         keep = self._config.save_models == "all" or (
             self._config.save_models == "best" and self._models.is_best(record)
@@ -177,6 +174,7 @@ class _Sweep:
             outcome.save_model(stage)
             record = replace(record, model=saved_model(stage))
         self._folder.commit(record)
+        self._folder.clear_unfinished(run.run_id)
         if keep and self._config.save_models == "best":
             # Only now that the better one is in place: a kill in between leaves one model too many, never none.
             self._models.replace(record)
@@ -191,9 +189,10 @@ class _Sweep:
             status="failed",
             spec=run.spec.as_dict(),
             axes=list(run.spec.axes),
-            data=describe(run.split),
+            data=self._task.describe(run.split),
             seconds={"total": clock.seconds()},
             provenance=clock.provenance(),
+            task=self._task.name,
             error={"type": type(error).__name__, "message": str(error), "traceback": text},
         )
         self._folder.commit(record)

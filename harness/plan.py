@@ -52,7 +52,9 @@ class Plan:
         return self.points - len(self.specs)
 
 
-def make_plan(config: SweepConfig, categories: Sequence[str], signatures: Signatures) -> Plan:
+def make_plan(
+    config: SweepConfig, categories: Sequence[str], signatures: Signatures, backend: str = "anomalib"
+) -> Plan:
     """Expand the grid: categories x mappings x axes x seeds.
 
     An axis that a model has no use for is an error where the mapping names that model alone, and collapses where it
@@ -67,13 +69,13 @@ def make_plan(config: SweepConfig, categories: Sequence[str], signatures: Signat
     for position, mapping in enumerate(config.grid):
         where = f"grid[{position}]" if len(config.grid) > 1 else "grid"
         try:
-            usable = _usable(where, mapping, signatures)
+            usable = _usable(where, mapping, signatures, backend)
         except ConfigError as error:
             problems |= dict.fromkeys(error.problems)
             continue
         for category, point, seed in itertools.product(categories, list(_points(mapping)), config.seeds):
             points += 1
-            signature = usable[point.get("backend", "anomalib"), point["model"]]
+            signature = usable[point.setdefault("backend", backend), point["model"]]
             trained = trained or signature.trainer
             try:
                 specs[_spec(config, signature, point, category, seed)] = None
@@ -96,12 +98,12 @@ def _points(mapping: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _usable(
-    where: str, mapping: Mapping[str, Sequence[Any]], signatures: Signatures
+    where: str, mapping: Mapping[str, Sequence[Any]], signatures: Signatures, default: str
 ) -> dict[tuple[str, str], Signature]:
     """What each model of a mapping takes; refuses axes that none of them takes."""
     problems: list[str] = []
     found: dict[tuple[str, str], Signature] = {}
-    for backend, model in itertools.product(mapping.get("backend", ["anomalib"]), mapping["model"]):
+    for backend, model in itertools.product(mapping.get("backend", [default]), mapping["model"]):
         try:
             found[backend, model] = signatures(backend, model)
         except ConfigError as error:
@@ -154,7 +156,7 @@ def _spec(config: SweepConfig, signature: Signature, point: Mapping[str, Any], c
     if layers is not None and len(set(layers)) < len(layers):
         raise ConfigError(f"layers: expected each layer once; found {list(layers)}.")
     return RunSpec(
-        backend=point.get("backend", "anomalib"),
+        backend=point["backend"],
         model=signature.name,
         backbone=backbone,
         layers=tuple(layers) if layers is not None else None,
@@ -167,8 +169,8 @@ def _spec(config: SweepConfig, signature: Signature, point: Mapping[str, Any], c
         trainer=freeze_items(config.trainer) if signature.trainer else (),
         train_batch_size=config.data.train_batch_size,
         eval_batch_size=config.data.eval_batch_size,
-        threshold=freeze_items(config.threshold.policy()),
-        aupro_limit=config.aupro_limit,
+        threshold=freeze_items(config.threshold.policy()) if config.task == "detection" else (),
+        aupro_limit=config.aupro_limit if config.task == "detection" else None,
         axes=tuple(axis for axis in point if axis in given or axis == "image_size"),
     )
 

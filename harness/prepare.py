@@ -6,23 +6,22 @@ Nothing here imports Torch (unless the data is one of anomalib's own datamodules
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from harness import registry
-from harness.backends.base import Backend, Signature
+from harness.backends.base import AnySplit, Backend, Signature
 from harness.config import SweepConfig
-from harness.datasets.base import Split
 from harness.datasets.index import FileIndex, Progress
-from harness.datasets.split import load_splits
-from harness.errors import ConfigError, DataError, HarnessError, UnknownNameError
-from harness.metrics.validation import validation_part
+from harness.errors import ConfigError, HarnessError, UnknownNameError
 from harness.plan import Plan, make_plan
 from harness.record import RunRecord
 from harness.spec import RunSpec, run_id
 from harness.store import ResultFolder
+from harness.tasks.base import Task
 from harness.weights.local import local_hash
 
 
@@ -32,7 +31,7 @@ class PlannedRun:
 
     run_id: str
     spec: RunSpec
-    split: Split
+    split: AnySplit
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Prepared:
                     parent.rmdir()
 
     @property
-    def splits(self) -> dict[str, Split]:
+    def splits(self) -> dict[str, AnySplit]:
         """By category."""
         return {run.spec.category: run.split for run in self.runs}
 
@@ -95,21 +94,23 @@ def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
     """
     folder = ResultFolder(config.folder)
     records = {record.run_id: record for record in folder.records()}
-    problems: list[str] = []
-    plan, splits, index = None, [], FileIndex(folder.index)
+    problems = _other_task(config, records.values())
+    plan, index = None, FileIndex(folder.index)
+    splits: list[AnySplit] = []
+    kind = task(config.task)
     try:
         categories = config.data.categories(config.work_dir)
-        plan = make_plan(config, categories, _signature)
+        plan = make_plan(config, categories, partial(_signature, kind), kind.backend)
     except HarnessError as error:
         problems += error.problems
     missing = [] if plan is None else [p for p in config.data.made_by_harness(config.work_dir) if not p.exists()]
     # Real data is looked at too, so that all problems are told at once; toy data is not made in vain.
     if not (problems and config.data.synthetic):
         try:
-            splits = load_splits(config.data, config.work_dir, index, progress)
+            splits = kind.load(config, index, progress)
         except HarnessError as error:
             problems += [problem for problem in error.problems if problem not in problems]
-    problems += _too_few_to_validate(config, splits)
+    problems += kind.problems(config, splits)
     if plan is None or problems:
         raise ConfigError(problems)
     by_category = {split.category: split for split in splits}
@@ -122,15 +123,12 @@ def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
     return Prepared(config, folder, plan, tuple(runs), records, index, made)
 
 
-def _too_few_to_validate(config: SweepConfig, splits: Sequence[Split]) -> list[str]:
-    """Test sets of which `threshold: f1_on_val` can take no part."""
-    problems = []
-    for split in splits if config.threshold.method == "f1_on_val" else ():
-        try:
-            validation_part(split.test, config.threshold.share, config.threshold.seed)
-        except DataError as error:
-            problems += [f"{split.root}: {problem}" for problem in error.problems]
-    return problems
+def _other_task(config: SweepConfig, records: Iterable[RunRecord]) -> list[str]:
+    """A sentence where the result folder holds runs of another task."""
+    other = sorted({record.task for record in records} - {config.task})
+    if not other:
+        return []
+    return [f"name: {config.folder} holds runs of task {other[0]}, found task {config.task}; expected another name."]
 
 
 def check(runs: Sequence[PlannedRun], device: str) -> None:
@@ -154,8 +152,18 @@ def backend(name: str) -> Backend:
     return found
 
 
-def _signature(backend_name: str, model: str) -> Signature:
+def task(name: str) -> Task:
+    """The task registered as `name`."""
+    found: Task = registry.lookup(registry.TASKS, "task", name)()
+    return found
+
+
+def _signature(of: Task, backend_name: str, model: str) -> Signature:
     try:
-        return backend(backend_name).parameters(model)
+        found = backend(backend_name)
     except UnknownNameError as error:
         raise ConfigError(f"backend: {error.problems[0]}") from error
+    if found.task != of.name:
+        known = ", ".join(name for name in registry.BACKENDS if backend(name).task == of.name)
+        raise ConfigError(f"backend: {backend_name} found, which is for task {found.task}; expected one of: {known}.")
+    return found.parameters(model)

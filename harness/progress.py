@@ -10,9 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from harness.record import RunRecord
-
-HEADLINE = ("image_AUROC", "pixel_AUROC")
+from harness.record import HEADLINES, RunRecord
 
 
 class SweepProgress:
@@ -66,7 +64,9 @@ class SweepProgress:
 
     def done(self, label: str, record: RunRecord) -> None:
         """A run ended well."""
-        figures = [f"{name} {value:.3f}" for name in HEADLINE if (value := record.metrics.get(name)) is not None]
+        figures = [
+            f"{name} {value:.3f}" for name in HEADLINES[record.task] if (value := record.metrics.get(name)) is not None
+        ]
         self._end(label, ", ".join([*figures, f"{record.seconds['total']:.1f} s"]), "green")
         for warning in record.warnings:
             self.note(f"  warning: {warning}")

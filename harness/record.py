@@ -6,7 +6,11 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 # Raise it when a field changes its meaning or goes; older records must stay readable.
-SCHEMA = 3
+SCHEMA = 4
+
+
+# What runs of a task are ranked by, and said of them in few words.
+HEADLINES = {"detection": ("image_AUROC", "pixel_AUROC"), "classification": ("macro_F1", "accuracy")}
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class RunRecord:
         warnings: what was done differently from what was asked.
         provenance: versions, hardware, when.
         error: type, message, traceback of a failed run.
+        task: detection or classification; records before format 4 know the first only.
+        folds: of a classification, what there is to know of each fold.
     """
 
     run_id: str
@@ -53,6 +59,8 @@ class RunRecord:
     warnings: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     error: dict[str, str] | None = None
+    task: str = "detection"
+    folds: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, with the format's version."""
@@ -65,6 +73,8 @@ class RunRecord:
         return cls(**{key: value for key, value in values.items() if key != "schema" or key in known})
 
     def rank(self) -> tuple[float, float, str]:
-        """Larger is better: image AUROC, then pixel AUROC; the id decides ties, so that the order is fixed."""
-        image, pixel = self.metrics.get("image_AUROC"), self.metrics.get("pixel_AUROC")
-        return (-1.0 if image is None else image, -1.0 if pixel is None else pixel, self.run_id)
+        """Larger is better: image AUROC, then pixel AUROC (macro F1, then accuracy); the id decides ties, so that the
+        order is fixed.
+        """
+        first, second = (self.metrics.get(name) for name in HEADLINES[self.task])
+        return (-1.0 if first is None else first, -1.0 if second is None else second, self.run_id)

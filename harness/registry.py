@@ -13,6 +13,7 @@ from harness.errors import UnknownNameError, unknown_name
 BACKENDS: dict[str, str] = {
     "anomalib": "harness.backends.anomalib:AnomalibBackend",
     "native": "harness.backends.native:NativeBackend",
+    "supervised": "harness.backends.supervised:SupervisedBackend",
 }
 
 # The native backend's methods; each file follows its paper. See harness/detectors/base.py.
@@ -31,6 +32,18 @@ DATASETS: dict[str, str] = {
 }
 # `data.kind` with any other name is one of anomalib's datamodules.
 OTHER_DATASET = "harness.datasets.datamodule:DatamoduleData"
+
+# The same for `task: classification`; see harness/datasets/labelled.py.
+LABELLED_DATASETS: dict[str, str] = {
+    "labelled": "harness.datasets.labelled_files:LabelledData",
+    "toy": "harness.datasets.labelled_toy:LabelledToy",
+}
+
+# See harness/tasks/base.py.
+TASKS: dict[str, str] = {
+    "detection": "harness.tasks.detection:Detection",
+    "classification": "harness.tasks.classification:Classification",
+}
 
 # Each takes a `Ranking` (counts at every threshold) and gives a number, NaN where it is undefined, along the last axis
 # of the counts. The columns of the sheet are `image_<name>` and `pixel_<name>`, in this order; an image metric gets its

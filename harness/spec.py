@@ -30,6 +30,7 @@ class RunSpec:
         train_batch_size, eval_batch_size: images.
         threshold: how F1Score's thresholds are fixed; see `harness.threshold.Threshold`.
         aupro_limit: largest false positive rate that counts for AUPRO.
+            Both are of detection only: () and None in a classification.
         axes: the names that the grid sets; what a reader wants to see first. No part of the identity.
     """
 
@@ -47,7 +48,7 @@ class RunSpec:
     train_batch_size: int
     eval_batch_size: int
     threshold: tuple[tuple[str, Any], ...]
-    aupro_limit: float
+    aupro_limit: float | None
     axes: tuple[str, ...] = field(default=(), compare=False)
 
     @property

@@ -6,6 +6,7 @@
     config.yaml                the YAML as run last
     runs/<run_id>/             record.json, scores.csv, heatmaps ...; appears whole, or not at all
     .work/                     what runs under way have written so far
+    .unfinished/               what long trainings have reached; outlives a kill
     .locks/                    which process works on which run; free again when that process dies
 """
 
@@ -98,6 +99,7 @@ class ResultFolder:
         self.index = root / ".data_index.json"
         self._locks = root / ".locks"
         self._work = root / ".work"
+        self._unfinished = root / ".unfinished"
 
     def create(self) -> None:
         """Make the folders.
@@ -146,6 +148,14 @@ class ResultFolder:
             with self.claim(folder.name) as mine:
                 if mine:
                     shutil.rmtree(folder, ignore_errors=True)
+
+    def unfinished(self, run_id: str) -> Path:
+        """Where a run keeps what its next try can go on from; may not exist."""
+        return self._unfinished / run_id
+
+    def clear_unfinished(self, run_id: str) -> None:
+        """Remove it: the run is in place, or is to begin anew."""
+        shutil.rmtree(self.unfinished(run_id), ignore_errors=True)
 
     def stage(self, run_id: str) -> Path:
         """An empty folder in which a run's files are gathered before `commit`."""

@@ -219,10 +219,8 @@ def _finish(prepared: Prepared, console: Console, tally: Tally | None) -> int:
     """The best runs, what failed, and where the workbook is."""
     from harness.report.excel import write_workbook
     from harness.report.html import write_report
-    from harness.report.recommend import recommendations
     from harness.report.results import Results
-    from harness.report.tables import notices
-    from harness.report.terminal import best_table
+    from harness.report.terminal import in_few_words
 
     folder = prepared.folder
     results = Results.of(folder)
@@ -232,11 +230,12 @@ def _finish(prepared: Prepared, console: Console, tally: Tally | None) -> int:
     if folder.is_stale(folder.report):
         write_report(folder, results)
     records = results.records
-    if results.ok():
-        console.print(best_table(results))
-    for sentence in recommendations(results):
+    table, answers, notices = in_few_words(results)
+    if table is not None:
+        console.print(table)
+    for sentence in answers:
         console.print(f"[bold]{escape(sentence)}[/]")
-    for notice in notices(results):
+    for notice in notices:
         console.print(f"[bold yellow]{escape(notice)}[/]")
     for record in tally.failed if tally else []:
         console.print(f"[red]failed:[/] {escape(record.run_id)}: {escape((record.error or {}).get('message', ''))}")

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from harness.backends.base import HELD_OUT, TEST_IMAGES, Failure, Outcome, RunContext, Signature
+from harness.backends.base import HELD_OUT, TEST_IMAGES, Detected, Failure, Outcome, RunContext, Signature
 from harness.datasets.base import Sample, Split
 from harness.errors import ConfigError
 from harness.images import read_image
@@ -24,6 +24,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 class DummyBackend:
     """See `harness.backends.base.Backend`. With `fail: true` a run raises; all runs on a category are one group."""
 
+    task: ClassVar[str] = "detection"
     runs: ClassVar[list[RunSpec]] = []
     before_run: ClassVar[Callable[[RunSpec], None] | None] = None
 
@@ -50,7 +51,7 @@ class DummyBackend:
                 yield Failure(spec, ValueError("asked to fail\n=and to start a formula"))
                 continue
             power = float(spec.parameters.get("power", 1.0))
-            yield Outcome(
+            yield Detected(
                 spec=spec,
                 test=_predict(split.test, mean, power),
                 val=_predict(split.val, mean, power) if split.val else None,

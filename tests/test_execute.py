@@ -124,7 +124,7 @@ def test_what_raises_while_a_run_is_written_is_its_failure(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("harness.execute.write_artifacts", full)
+    monkeypatch.setattr("harness.tasks.detection.write_artifacts", full)
     result = cli("sweep", config)
     assert result.exit_code == 1
     assert {row["error"] for row in rows("Failures")} == {"OSError"}
@@ -150,9 +150,9 @@ def test_scores_that_are_no_numbers_fail_the_run_by_name(
 def test_a_run_that_can_not_be_written_leaves_its_group_alone(
     cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness import execute
+    from harness.tasks import detection
 
-    original, written = execute.write_artifacts, []
+    original, written = detection.write_artifacts, []
 
     def second_fails(*arguments: Any) -> None:
         written.append(1)
@@ -160,7 +160,7 @@ def test_a_run_that_can_not_be_written_leaves_its_group_alone(
             raise OSError(28, "No space left on device")
         original(*arguments)
 
-    monkeypatch.setattr(execute, "write_artifacts", second_fails)
+    monkeypatch.setattr(detection, "write_artifacts", second_fails)
     assert cli("sweep", config).exit_code == 1
     assert len(rows("Failures")) == 1
     assert len(written) == 4

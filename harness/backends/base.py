@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from harness.class_predictions import ClassPredictions
 from harness.datasets.base import Split
+from harness.datasets.labelled import LabelledSplit
 from harness.images import RGB
 from harness.predictions import Floats, Predictions
 from harness.spec import RunSpec
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 # What a backend took for validation; see `Outcome.validation`.
 HELD_OUT = "held-out normal images"
 TEST_IMAGES = "test images"
+
+# The data of a run, whatever the task.
+AnySplit = Split | LabelledSplit
 
 
 class Signature(NamedTuple):
@@ -55,6 +60,8 @@ class RunContext:
         cache_limit: bytes that they may take there.
         memory_limit: bytes that features may take in memory, None for half of what is free.
         latency: whether single images are timed.
+        unfinished: a folder of the group's first run that outlives a kill, for what a long training has reached;
+            removed once that run is in place.
     """
 
     scratch: Path
@@ -65,16 +72,15 @@ class RunContext:
     cache_limit: int = 0
     memory_limit: int | None = None
     latency: bool = True
+    unfinished: Path | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of one spec.
+    """What came of one spec, whatever the task.
 
     Attributes:
         spec: the spec.
-        test: predictions for the test samples.
-        val: predictions for the held-out normal samples, None where there are none.
         seconds: "fit" and "test", what they take for this run alone; where work is shared also "alone", their sum
             with the held-out images, and "spent", what this run added.
         device: what it ran on.
@@ -82,7 +88,6 @@ class Outcome:
             time; images_per_second at the config's batch size, with reading; peak_memory and peak_gpu_memory (of the
             process, while the group went on) and model_size (of the tensors of the saved model), in bytes. What can't
             be had is None or left out.
-        validation: what the backend itself took for validation: "held-out normal images", "test images", or "".
         own_metrics: the backend's own figures, names with its prefix.
         weights: see `RunRecord.weights`.
         warnings: what was done differently from what was asked.
@@ -90,16 +95,43 @@ class Outcome:
     """
 
     spec: RunSpec
-    test: Predictions
-    val: Predictions | None
     seconds: dict[str, float]
     device: str
     save_model: Callable[[Path], None]
     cost: dict[str, float | None] = field(default_factory=dict)
-    validation: str = ""
     own_metrics: dict[str, float | None] = field(default_factory=dict)
     weights: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detected(Outcome):
+    """What came of one spec of `task: detection`.
+
+    Attributes:
+        test: predictions for the test samples.
+        val: predictions for the held-out normal samples, None where there are none.
+        validation: what the backend itself took for validation: "held-out normal images", "test images", or "".
+    """
+
+    test: Predictions
+    val: Predictions | None
+    validation: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classified(Outcome):
+    """What came of one spec of `task: classification`.
+
+    Attributes:
+        predictions: probabilities, out of fold and of the images to be named.
+        folds: of each fold what there is to know: fold, epochs, seconds, its own figures.
+        curves: by fold (and network), one entry an epoch.
+    """
+
+    predictions: ClassPredictions
+    folds: list[dict[str, Any]] = field(default_factory=list)
+    curves: dict[str, list[dict[str, float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -159,7 +191,9 @@ class Scorer(Protocol):
 
 
 class Backend(Protocol):
-    """Turns specs into outcomes."""
+    """Turns specs into outcomes of one task."""
+
+    task: ClassVar[str]
 
     def parameters(self, model: str) -> Signature:
         """What the model takes. Cheap.
@@ -168,20 +202,20 @@ class Backend(Protocol):
             ConfigError: there is no such model.
         """
 
-    def check(self, specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
+    def check(self, specs: Sequence[RunSpec], splits: Mapping[str, Any], device: str) -> list[str]:
         """Everything that would make these specs fail, one sentence each, before any work is done."""
 
     def share_key(self, spec: RunSpec) -> Hashable:
         """Specs with equal keys are handed over together, because they can share work."""
 
-    def run(self, specs: Sequence[RunSpec], split: Split, context: RunContext) -> Iterator[Outcome | Failure]:
+    def run(self, specs: Sequence[RunSpec], split: Any, context: RunContext) -> Iterator[Outcome | Failure]:
         """One outcome a spec, as soon as it is known.
 
         An exception that escapes ends the group: it is recorded as the failure of every spec not yet answered for.
         """
 
-    def load(self, spec: RunSpec, file: Path, device: str, trust: bool) -> Scorer:
-        """The model that `Outcome.save_model` wrote.
+    def load(self, spec: RunSpec, file: Path, device: str, trust: bool) -> Any:
+        """The model that `Outcome.save_model` wrote: a `Scorer`, or for classification a `Namer`.
 
         Args:
             spec: of the run.

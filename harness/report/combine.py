@@ -25,6 +25,10 @@ def combine(sources: Sequence[ResultFolder], target: ResultFolder) -> list[str]:
         StoreError: the target is in use for something else, or a record can't be read.
     """
     _refuse_others(sources, target)
+    tasks = {record.task: source.root for source in sources for record in source.records()}
+    if len(tasks) > 1:
+        listed = ", ".join(f"{task} ({root})" for task, root in sorted(tasks.items()))
+        raise StoreError(f"runs of several tasks found: {listed}; expected one task in a report.")
     chosen: dict[str, tuple[ResultFolder, RunRecord]] = {}
     twice: dict[str, None] = {}
     for source in sources:

@@ -11,9 +11,11 @@ from urllib.parse import quote
 import pandas as pd
 from openpyxl import Workbook
 
+from harness.report import naming
 from harness.report.comparisons import AVERAGE, backends_table, pivot_table, seeds_table, summary_table
 from harness.report.facts import metric_columns
 from harness.report.misses import add_misses
+from harness.report.naming import Naming
 from harness.report.results import Results
 from harness.report.sheets import COUNTS, DIFFERENCE, METRICS, Sheet, add_sheet
 from harness.report.tables import defects_table, environment_table, failures_table, notices, runs_table, thresholds
@@ -43,7 +45,7 @@ def build_workbook(results: Results) -> bytes:
         book.remove(book.worksheets[0])
         for sheet in _sheets(results):
             add_sheet(book, sheet)
-            if sheet.title == "Runs":
+            if sheet.title == "Runs" and results.task == "detection":
                 add_misses(book, results)
         target = io.BytesIO()
         book.save(target)
@@ -64,6 +66,41 @@ def _uncollected() -> Iterator[None]:
 
 def _sheets(results: Results) -> Iterator[Sheet]:
     """All sheets in their order; those that have nothing to say in this sweep are left out."""
+    yield from _of_naming(Naming(results)) if results.task == "classification" else _of_detection(results)
+    yield Sheet("Environment", environment_table(results))
+    yield Sheet("Config", pd.DataFrame({"config.yaml": results.folder.read_config().rstrip().splitlines()}))
+    yield Sheet("Failures", failures_table(results), empty="no failures")
+
+
+def _of_naming(found: Naming) -> Iterator[Sheet]:
+    """Sheets of a classification."""
+    figures = [*naming.HEADLINE, *naming.MORE, naming.LOW, naming.HIGH]
+    summary, runs = naming.summary_table(found), naming.runs_table(found, failed=True)
+    yield Sheet("Summary", summary, naming.notices(found), scaled=figures, links=_links(summary, "best_run"))
+    yield Sheet("Runs", runs, scaled=figures, links=_links(runs, "run"))
+    for title, frame, frozen in (
+        ("Labels", naming.labels_table(found), 2),
+        ("Classes and states", naming.groups_table(found), 3),
+    ):
+        if not frame.empty:
+            shown = [str(name) for name in frame.columns[frozen:]]
+            yield Sheet(title, frame, scaled=shown, frozen=frozen, format="0.000")
+    confusion = naming.confusion_table(found)
+    if not confusion.empty:
+        best = found.settings[0]
+        said = [f"Images of the best run ({best.name}): a row is what they are, a column what they were called."]
+        names = {str(name): row for row, name in enumerate(confusion["true label"])}
+        wrong = {
+            (row, said) for said in names for row in confusion.index[confusion[said].notna()] if names[said] != row
+        }
+        yield Sheet("Confusion", confusion, said, marked=wrong)
+    for title, frame in (("Confused", naming.confused_table(found)), ("Folds", naming.folds_table(found))):
+        if not frame.empty:
+            yield Sheet(title, frame, frozen=2)
+
+
+def _of_detection(results: Results) -> Iterator[Sheet]:
+    """Sheets of a detection."""
     metrics = [name for name in metric_columns(results.ok()) if not name.endswith(COUNTS)]
     summary, runs = summary_table(results), runs_table(results, failed=True)
     yield Sheet("Summary", summary, notices(results), scaled=metrics, links=_links(summary, "best_run"))
@@ -93,9 +130,6 @@ def _sheets(results: Results) -> Iterator[Sheet]:
     if not backends.empty:
         compared = [str(n) for n in backends if str(n).startswith(METRICS) and not str(n).endswith((DIFFERENCE, " p"))]
         yield Sheet("Backends", backends, scaled=compared)
-    yield Sheet("Environment", environment_table(results))
-    yield Sheet("Config", pd.DataFrame({"config.yaml": results.folder.read_config().rstrip().splitlines()}))
-    yield Sheet("Failures", failures_table(results), empty="no failures")
 
 
 def _links(frame: pd.DataFrame, column: str) -> dict[str, Sequence[str]]:

@@ -17,6 +17,8 @@ import pandas as pd
 from harness.errors import StoreError
 from harness.record import RunRecord
 from harness.report.facts import HEADLINE, axis_columns, category, costs, dataset, metric_columns, short_names
+from harness.report.naming_page import SCRIPTS as NAMING_SCRIPTS
+from harness.report.naming_page import page_data
 from harness.report.recommend import Answer, answers
 from harness.report.results import Results
 from harness.report.settings import Setting, apart_from, described
@@ -44,7 +46,7 @@ def write_report(folder: ResultFolder, results: Results | None = None) -> None:
         try:
             (target / RUNS).mkdir(parents=True, exist_ok=True)
             _copy_plotly(target)
-            for record in results.ok():
+            for record in results.ok() if results.task == "detection" else ():
                 _write_details(results, record)
         except OSError as error:
             raise StoreError(f"{target}: can't be written ({error.strerror}).") from error
@@ -54,24 +56,31 @@ def write_report(folder: ResultFolder, results: Results | None = None) -> None:
 def build_page(results: Results) -> str:
     """The page's HTML, with its data, styles and scripts in it."""
     page = files("harness.report") / "page"
+    scripts: Sequence[str]
+    if results.task == "classification":
+        shown = page_data(results)
+        name, scripts, data = "naming.html", NAMING_SCRIPTS, shown["data"]
+        more: dict[str, Any] = {"page": shown}
+    else:
+        name, scripts, data = "report.html", SCRIPTS, _data(results)
+        more = {"notices": notices(results), "answers": _answers(results)}
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        (page / "report.html").read_text(encoding="utf-8")
+        (page / name).read_text(encoding="utf-8")
     )
     return template.render(
         name=results.folder.root.resolve().name,
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         runs=len(results.ok()),
         failed=len(results.records) - len(results.ok()),
-        notices=notices(results),
-        answers=_answers(results),
         failures=failures_table(results).drop(columns="traceback").fillna("").to_dict("records"),
         environment=environment_table(results).to_dict("records"),
         config=results.folder.read_config(),
         style=(page / "style.css").read_text(encoding="utf-8"),
-        script="\n".join((page / name).read_text(encoding="utf-8") for name in SCRIPTS),
-        data=as_script(_data(results)),
+        script="\n".join((page / name).read_text(encoding="utf-8") for name in scripts),
+        data=as_script(data),
         plotly=f"{REPORT_FILES}/plotly.min.js",
         workbook=results.folder.workbook.name,
+        **more,
     )
 
 

@@ -39,6 +39,11 @@ class Results:
         """
         return cls(folder, folder.records())
 
+    @property
+    def task(self) -> str:
+        """Of all runs: a result folder has one."""
+        return self.records[0].task if self.records else "detection"
+
     def ok(self) -> list[RunRecord]:
         """Records of the runs that ended well."""
         return [record for record in self.records if record.status == "ok"]

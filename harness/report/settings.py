@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.metrics.evaluate import FPR_LIMIT
-from harness.record import RunRecord
+from harness.record import HEADLINES, RunRecord
 from harness.report.facts import axis_columns, category, cell, costs, dataset, join, weights_source
 
 
@@ -73,9 +73,9 @@ class Setting:
         return float(np.mean(defined)) if defined else None
 
     def rank(self) -> tuple[int, float, float, str]:
-        """Larger is better: more categories, image AUROC, pixel AUROC; the label decides ties."""
-        image, pixel = self.metric("image_AUROC"), self.metric("pixel_AUROC")
-        return (len(self.by_category), -1 if image is None else image, -1 if pixel is None else pixel, self.label)
+        """Larger is better: more categories, then the task's headlines; the label decides ties."""
+        first, second = (self.metric(name) for name in HEADLINES[self.first.task])
+        return (len(self.by_category), -1 if first is None else first, -1 if second is None else second, self.label)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

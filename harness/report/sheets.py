@@ -33,6 +33,8 @@ PLAIN_NUMBERS = ("image_threshold", "pixel_threshold", "p_vs_best", "image_AUROC
 COUNTS = ("FalsePositives", "FalseNegatives")
 # How the columns begin that hold a metric, also where a backend's name or "mean" follows.
 METRICS = ("image_", "pixel_", "anomalib_")
+# And of a classification.
+SHARES = ("_F1", "accuracy", "_F1_low", "_F1_high", "folds_mean", "folds_sd")
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ def number_format(name: str, values: Sequence[Any]) -> str:
         return "0" if whole else "0.0"
     if name.endswith(("_seconds", "_MB", "images_per_second")) or "ms_per_image" in name:
         return "0.0"
-    if name.startswith(METRICS) or name in PLAIN_NUMBERS:
+    if name.startswith(METRICS) or name.endswith(SHARES) or name in PLAIN_NUMBERS:
         return "0.000"
     return ""
 

@@ -177,33 +177,45 @@ def _end_of(traceback: str) -> str:
 def notices(results: Results) -> list[str]:
     """What a reader must know before any number, one sentence each."""
     ok = results.ok()
-    found = []
-    random = [record for record in ok if record.weights.get("source") == "random"]
-    if random:
-        fallen = any(record.weights.get("fallback") for record in random)
-        why = "no pretrained weights were found, and the data is toy data" if fallen else "as the config asks"
-        found.append(
-            f"RANDOM WEIGHTS in {len(random)} of {len(ok)} runs: {why}. The numbers say that the harness works, not "
-            "which model to trust. Put weights in weights/ and run again."
-        )
-    failed = len(results.records) - len(ok)
-    if failed:
-        found.append(f"{failed} of {len(results.records)} runs failed: see Failures.")
+    found = [*random_weights_notice(ok), *failed_notice(results)]
     on_test = sum(record.data.get("validation") == TEST_IMAGES for record in ok)
     if on_test:
         found.append(
             f"VALIDATED ON TEST IMAGES in {on_test} of {len(ok)} runs: with data.val 0 anomalib takes the test images "
             "for validation. Its own figures (anomalib_*), and whatever a model chooses by validation, know them."
         )
-    found += _thresholds(ok)
-    compared = sum(len(setting.records) for of_dataset in results.settings.values() for setting in of_dataset)
-    left_out = len(ok) - compared
-    if left_out:
-        found.append(
-            f"{left_out} of {len(ok)} runs are shown in Runs only: their test images were changed since, or the same "
-            "setting was run again later, or with real weights."
-        )
-    return found
+    return [*found, *_thresholds(ok), *left_out_notice(results)]
+
+
+def random_weights_notice(ok: Sequence[RunRecord]) -> list[str]:
+    """A sentence where runs have random weights."""
+    random = [record for record in ok if record.weights.get("source") == "random"]
+    if not random:
+        return []
+    fallen = any(record.weights.get("fallback") for record in random)
+    why = "no pretrained weights were found, and the data is toy data" if fallen else "as the config asks"
+    return [
+        f"RANDOM WEIGHTS in {len(random)} of {len(ok)} runs: {why}. The numbers say that the harness works, not "
+        "which model to trust. Put weights in weights/ and run again."
+    ]
+
+
+def failed_notice(results: Results) -> list[str]:
+    """A sentence where runs failed."""
+    failed = len(results.records) - len(results.ok())
+    return [f"{failed} of {len(results.records)} runs failed: see Failures."] if failed else []
+
+
+def left_out_notice(results: Results) -> list[str]:
+    """A sentence where runs can't be compared with the others."""
+    ok = results.ok()
+    left_out = len(ok) - sum(len(setting.records) for found in results.settings.values() for setting in found)
+    if not left_out:
+        return []
+    return [
+        f"{left_out} of {len(ok)} runs are shown in Runs only: their test images were changed since, or the same "
+        "setting was run again later, or with real weights."
+    ]
 
 
 def _thresholds(records: Sequence[RunRecord]) -> list[str]:

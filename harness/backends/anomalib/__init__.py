@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from harness.backends.anomalib import catalog
 from harness.backends.base import Failure, Outcome, RunContext, Scorer, Signature
@@ -24,6 +25,8 @@ CORESET = {"patchcore": {"coreset": "anomalib"}}
 
 class AnomalibBackend:
     """See `harness.backends.base.Backend`. A group is one run: anomalib shares no work between runs."""
+
+    task: ClassVar[str] = "detection"
 
     def parameters(self, model: str) -> Signature:
         """See `Backend.parameters`."""

@@ -18,7 +18,7 @@ from harness.backends.anomalib.build import build_model, raw_scores
 from harness.backends.anomalib.data import SplitDataModule
 from harness.backends.anomalib.memory import steady_selection
 from harness.backends.anomalib.places import before_crop
-from harness.backends.base import HELD_OUT, TEST_IMAGES, Outcome, RunContext
+from harness.backends.base import HELD_OUT, TEST_IMAGES, Detected, RunContext
 from harness.backends.cost import PeakMemory, Timing, latency, size, some, times
 from harness.datasets.base import Split
 from harness.devices import Device, pick
@@ -73,7 +73,7 @@ def _keep(store: dict[str, tuple[float, Floats | None]], batch: Any) -> None:
         store[path] = (float(scores[index]), None if maps is None else maps[index])
 
 
-def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Outcome:
+def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
     """Fit and test one spec.
 
     Raises:
@@ -122,7 +122,7 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Outcome:
             warnings.append(f"latency: could not be measured ({type(error).__name__}: {error})")
     context.stage("measuring")
     resized, moved = before_crop(model)
-    return Outcome(
+    return Detected(
         spec=spec,
         test=join(split.test, raw.test, resized),
         val=join(split.val, raw.val, resized) if split.val else None,

@@ -11,6 +11,7 @@ import ast
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 from harness import registry
 from harness.backends.base import Failure, Outcome, RunContext, Scorer, Signature
@@ -25,6 +26,8 @@ COMMON = {"precision": "fp32", "center_crop": None}
 
 class NativeBackend:
     """See `harness.backends.base.Backend`. A group is all runs on the same images, seen alike by the same backbone."""
+
+    task: ClassVar[str] = "detection"
 
     def parameters(self, model: str) -> Signature:
         """See `Backend.parameters`."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import registry
-from harness.backends.base import HELD_OUT, Failure, Outcome, RunContext
+from harness.backends.base import HELD_OUT, Detected, Failure, Outcome, RunContext
 from harness.backends.native.costs import Costs
 from harness.datasets.base import Sample, Split
 from harness.detectors.base import Detector, State
@@ -89,7 +89,7 @@ def _outcome(
     roots: dict[str, Stage],
     stages: Stages,
     costs: Costs,
-) -> Outcome:
+) -> Detected:
     before = stages.spent
     state: State = stages.value(roots["fit"])
     scores: dict[str, Scores] = {role: stages.value(stage) for role, stage in roots.items() if role != "fit"}
@@ -99,7 +99,7 @@ def _outcome(
     weights = detector.weights
     warnings = [text for root in roots.values() for text in stages.warnings(root)]
     cost, said = costs.of(detector, state, sum(test.values()))
-    return Outcome(
+    return Detected(
         spec=spec,
         test=_predictions(split.test, scores["test"], detector),
         val=_predictions(split.val, scores["val"], detector) if "val" in scores else None,

@@ -1,0 +1,64 @@
+"""Supervised networks that name the state of a part: timm's, trained by Lightning.
+
+settings.py  what a run can be told, and what does not go together
+checks.py    what would make a spec fail, found before any work
+run.py       one spec: its folds, merged into probabilities
+training.py  one network on one fold: Lightning's Trainer, checkpoints, what outlives a kill
+module.py    a step of training; losses.py, augment.py, network.py, schedules.py and views.py beside it
+one_class.py a network a class, and how their answers are merged
+namer.py     a saved model at work
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from harness.backends.base import Failure, Outcome, RunContext, Signature
+from harness.backends.supervised.settings import DEFAULTS, MODELS
+from harness.datasets.labelled import LabelledSplit
+from harness.errors import ConfigError, unknown_name
+from harness.spec import RunSpec
+
+if TYPE_CHECKING:
+    from harness.backends.supervised.namer import SupervisedNamer
+
+
+class SupervisedBackend:
+    """See `harness.backends.base.Backend`. A group is one run: a setting with all its folds."""
+
+    task: ClassVar[str] = "classification"
+
+    def parameters(self, model: str) -> Signature:
+        """See `Backend.parameters`."""
+        name = model.lower().replace("-", "_")
+        if name not in MODELS:
+            raise ConfigError(
+                f"model: {unknown_name('method', model, MODELS)} The network is the axis `backbone`, any of timm's."
+            )
+        return Signature(name, DEFAULTS)
+
+    def check(self, specs: Sequence[RunSpec], splits: Mapping[str, LabelledSplit], device: str) -> list[str]:
+        """See `Backend.check`."""
+        from harness.backends.supervised.checks import check_specs
+
+        return check_specs(specs, splits, device)
+
+    def share_key(self, spec: RunSpec) -> Hashable:
+        """See `Backend.share_key`."""
+        return spec
+
+    def run(self, specs: Sequence[RunSpec], split: LabelledSplit, context: RunContext) -> Iterator[Outcome | Failure]:
+        """See `Backend.run`."""
+        from harness.backends.supervised.run import run_spec
+
+        for spec in specs:
+            yield run_spec(spec, split, context)
+
+    def load(self, spec: RunSpec, file: Path, device: str, trust: bool) -> SupervisedNamer:
+        """See `Backend.load`. All is in the file, and nothing in it is code."""
+        from harness.backends.supervised.namer import SupervisedNamer
+
+        del spec, trust
+        return SupervisedNamer.from_file(file, device)

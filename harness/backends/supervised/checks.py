@@ -1,0 +1,90 @@
+"""What would make a spec fail, found before any work: one sentence each."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+
+import lightning.pytorch as pl
+
+from harness.backends.checks import check_weights
+from harness.backends.supervised.network import Classifier
+from harness.backends.supervised.one_class import classes
+from harness.backends.supervised.settings import Settings
+from harness.datasets.labelled import LabelledSplit
+from harness.devices import pick
+from harness.errors import HarnessError
+from harness.spec import RunSpec
+from harness.weights.resolve import known_backbone
+
+# Arguments of the Trainer that are the harness's own.
+OWN = {"callbacks", "logger", "default_root_dir", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps",
+       "reload_dataloaders_every_n_epochs", "enable_checkpointing", "max_steps", "max_time"}  # fmt: skip
+
+
+def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, LabelledSplit], device: str) -> list[str]:
+    """Problems of all specs, each once; see `Backend.check`."""
+    problems: dict[str, None] = {}
+    checked: set[object] = set()
+    try:
+        pick(device)
+    except HarnessError as error:
+        problems.update(dict.fromkeys(error.problems))
+    for spec in specs:
+        split = splits[spec.category]
+        problems.update(dict.fromkeys(_trainer_problems(spec)))
+        try:
+            settings = Settings.of(spec)
+            problems.update(dict.fromkeys(_data_problems(spec, settings, split)))
+            known_backbone(str(spec.backbone))
+            key = (spec.weights, str(spec.backbone), split.synthetic)
+            if key not in checked:
+                checked.add(key)
+                check_weights(*key)
+            if (spec.backbone, settings.image_size) not in checked:
+                checked.add((spec.backbone, settings.image_size))
+                problems.update(dict.fromkeys(_network_problems(str(spec.backbone), settings)))
+        except HarnessError as error:
+            problems.update(dict.fromkeys(error.problems))
+    return list(problems)
+
+
+def _network_problems(backbone: str, settings: Settings) -> Iterator[str]:
+    try:
+        Classifier(backbone, 2, settings)
+    # Networks say in their own ways that they do not take such images.
+    except Exception as error:  # noqa: BLE001
+        height, width = settings.image_size
+        yield (
+            f"image_size: {height}x{width} found, which backbone {backbone} does not take "
+            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'})."
+        )
+
+
+def _trainer_problems(spec: RunSpec) -> Iterator[str]:
+    known = set(inspect.signature(pl.Trainer.__init__).parameters) - OWN
+    for key, value in spec.trainer:
+        if key in OWN:
+            yield f"trainer.{key}: found, but the harness sets it; expected it left out."
+        elif key not in known:
+            yield f"trainer.{key}: found; Lightning's Trainer takes no such argument."
+        elif key == "strategy" and value == "ddp":
+            yield "trainer.strategy: ddp found, which would start the whole sweep again; expected ddp_spawn."
+    epochs = dict(spec.trainer).get("max_epochs", 1)
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+        yield f"trainer.max_epochs: found {epochs!r}, expected a whole number from 1."
+
+
+def _data_problems(spec: RunSpec, settings: Settings, split: LabelledSplit) -> Iterator[str]:
+    parts = classes(split.labels)
+    unknown = sorted(set(settings.arcface_classes) - set(parts))
+    if unknown:
+        yield f"arcface_classes: found {', '.join(unknown)}; the classes are {', '.join(parts)}."
+    if spec.model == "one_class":
+        # A label without a separator is a class of one state, which is told from null all the same.
+        if len(parts) < 2:
+            yield f"model: one_class found, but there is one class ({next(iter(parts))}); expected several."
+        if settings.arcface_classes:
+            yield "arcface_classes: found with model one_class, where a network has one class; expected none."
+    if spec.train_batch_size < 2:
+        yield f"data.train_batch_size: found {spec.train_batch_size}, expected at least 2 (batch normalisation)."

@@ -1,0 +1,163 @@
+"""What a supervised run can be told, with defaults; what does not go together is said before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from harness.errors import ConfigError, nearest
+from harness.spec import RunSpec
+
+# `baseline`: one network for all labels. `one_class`: for each class one that tells its states apart.
+MODELS = ("baseline", "one_class")
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "head_init": ("default", "xavier"),
+    "head_activation": ("none", "silu"),
+    "loss": ("cross_entropy", "focal", "arcface"),
+    "balance": ("none", "class_weights", "sampler"),
+    "augment": ("none", "flips", "rotate45", "heavy", "autoaugment", "randaugment"),
+    "mix": ("none", "mixup", "cutmix"),
+    "optimizer": ("adamw", "adam", "radam", "sgd"),
+    "schedule": ("none", "plateau", "step", "cosine_restarts", "one_cycle"),
+    "average": ("none", "ema", "swa"),
+    "keep": ("last", "best"),
+}
+VIEWS = ("flips", "rotations", "brightness")
+LIMITS: Mapping[str, tuple[float, float]] = {
+    "dropout": (0, 0.95),
+    "label_smoothing": (0, 0.95),
+    "focal_gamma": (0, 10),
+    "arcface_margin": (0, 90),
+    "arcface_scale": (1, 200),
+    "mix_alpha": (1e-3, 100),
+    "lr": (1e-9, 10),
+    "weight_decay": (0, 10),
+    "schedule_epochs": (1, 10_000),
+    "schedule_factor": (1e-6, 1),
+    "early_stopping": (0, 10_000),
+    "ema_decay": (0, 0.999999),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of one run.
+
+    Attributes:
+        image_size: (height, width) that images are brought to.
+        dropout: before the head.
+        head_init: `xavier` draws the head's weights by Glorot and Bengio (2010).
+        head_activation: `silu` puts one between the pooled features and the head.
+        loss: `arcface` is Deng et al. (2019), on the pooled features.
+        label_smoothing: share of the target that all labels get.
+        focal_gamma: of the focal loss (Lin et al., 2017): (1 - p) ** gamma weighs each image.
+        arcface_margin: degrees.
+        arcface_scale: of the cosines.
+        arcface_classes: classes whose images get the margin; all if empty.
+        balance: against the long tail: `class_weights` in the loss, or a `sampler` that draws labels alike.
+        augment, mix, mix_alpha: of training images only.
+        optimizer, lr, weight_decay: of training.
+        schedule: of the learning rate; `schedule_epochs` is the step, the first restart, or the plateau's patience;
+            `schedule_factor` what a step or plateau multiplies it by.
+        early_stopping: epochs without a better validation macro F1 after which training ends; 0 for never.
+        average: of weights while training goes on: `ema` (`ema_decay` a step) or `swa` (over the last quarter).
+        keep: the `last` epoch, or the `best` by validation macro F1.
+        tta: views averaged when images are named: none, or several of flips, rotations, brightness joined by +.
+        tensorboard: whether curves are written for it too.
+    """
+
+    image_size: tuple[int, int]
+    dropout: float = 0.0
+    head_init: str = "default"
+    head_activation: str = "none"
+    loss: str = "cross_entropy"
+    label_smoothing: float = 0.0
+    focal_gamma: float = 2.0
+    arcface_margin: float = 28.6
+    arcface_scale: float = 30.0
+    arcface_classes: tuple[str, ...] = ()
+    balance: str = "none"
+    augment: str = "flips"
+    mix: str = "none"
+    mix_alpha: float = 0.2
+    optimizer: str = "adamw"
+    lr: float = 2e-4
+    weight_decay: float = 2e-2
+    schedule: str = "none"
+    schedule_epochs: int = 5
+    schedule_factor: float = 0.5
+    early_stopping: int = 0
+    average: str = "none"
+    ema_decay: float = 0.99
+    keep: str = "last"
+    tta: str = "none"
+    tensorboard: bool = False
+
+    @classmethod
+    def of(cls, spec: RunSpec) -> Settings:
+        """Of a spec.
+
+        Raises:
+            ConfigError: values that there are not, or that do not go together, all at once.
+        """
+        settings = cls.from_dict({"image_size": spec.image_size or (224, 224), **spec.parameters})
+        problems = [*settings._names(), *settings._numbers(), *settings._together()]
+        if problems:
+            raise ConfigError(problems)
+        return settings
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
+        """Of plain values, as a file holds them."""
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The kinds of views that are averaged."""
+        return () if self.tta == "none" else tuple(self.tta.split("+"))
+
+    def _names(self) -> list[str]:
+        problems = []
+        for name, known in CHOICES.items():
+            found = getattr(self, name)
+            if found not in known:
+                near = nearest(str(found), known)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                problems.append(f"{name}: found {found!r}, expected one of {', '.join(known)}.{hint}")
+        unknown = [view for view in self.views if view not in VIEWS]
+        if unknown or len(set(self.views)) < len(self.views):
+            problems.append(f"tta: found {self.tta!r}, expected none, or some of {', '.join(VIEWS)} joined by +.")
+        return problems
+
+    def _numbers(self) -> list[str]:
+        return [
+            f"{name}: found {getattr(self, name)}, expected a number from {low:g} to {high:g}."
+            for name, (low, high) in LIMITS.items()
+            if not low <= getattr(self, name) <= high
+        ]
+
+    def _together(self) -> list[str]:
+        problems = []
+        if self.loss == "arcface" and self.mix != "none":
+            problems.append(f"mix: found {self.mix} with loss arcface, whose margin needs one label; expected none.")
+        if self.loss == "arcface" and self.label_smoothing:
+            problems.append(f"label_smoothing: found {self.label_smoothing} with loss arcface; expected 0.")
+        if self.arcface_classes and self.loss != "arcface":
+            problems.append(f"arcface_classes: found with loss {self.loss}; expected loss arcface.")
+        if "rotations" in self.views and self.image_size[0] != self.image_size[1]:
+            height, width = self.image_size
+            problems.append(f"tta: found rotations with images of {height} x {width}; expected square images.")
+        return problems
+
+
+DEFAULTS: Mapping[str, Any] = {
+    "backbone": "tf_efficientnet_b0",
+    **{
+        f.name: list(f.default) if isinstance(f.default, tuple) else f.default
+        for f in fields(Settings)
+        if f.name != "image_size"
+    },
+}

@@ -1,0 +1,196 @@
+"""One network on one fold: Lightning's Trainer, and what outlives a kill."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, EMAWeightAveraging, WeightAveraging
+from lightning.pytorch.loggers import TensorBoardLogger
+from safetensors.torch import load_file, save_file
+
+from harness.backends.supervised.module import Lesson, Training, as_images
+from harness.backends.supervised.network import Classifier
+from harness.backends.supervised.pictures import Pixels
+from harness.backends.supervised.settings import Settings
+from harness.backends.supervised.views import probabilities, views
+from harness.devices import Device
+
+LAST, BEST, DONE, WEIGHTS = "last.ckpt", "best.ckpt", "done.json", "weights.safetensors"
+SWA_FROM = 0.75  # of the epochs
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network that has learnt.
+
+    Attributes:
+        network: in evaluation, on the cpu.
+        history: see `Training.history`.
+        resumed: the epoch it went on from after a kill; 0 where it was trained in one go.
+        epoch: whose weights were kept.
+    """
+
+    network: Classifier
+    history: list[dict[str, float]]
+    resumed: int
+    epoch: int
+
+
+def train(
+    network: Classifier,
+    settings: Settings,
+    lesson: Lesson,
+    folder: Path,
+    device: Device,
+    trainer: Mapping[str, Any],
+    log_to: Path | None,
+    stage: Callable[[str], None],
+) -> Trained:
+    """Train, or go on with what an earlier try left in `folder`.
+
+    Args:
+        network: with its first weights.
+        settings: of the run.
+        lesson: what it learns.
+        folder: what outlives a kill; may hold an earlier try's.
+        device: what it runs on.
+        trainer: arguments of Lightning's Trainer; `max_epochs` among them.
+        log_to: where TensorBoard's curves go, None for nowhere.
+        stage: told what goes on.
+
+    Raises:
+        TrainingError: the loss is no number.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / DONE).is_file():
+        about = json.loads((folder / DONE).read_text())
+        network.load_state_dict(load_file(folder / WEIGHTS))
+        return Trained(network.eval(), about["history"], about["resumed"], about["epoch"])
+    epochs = int(trainer.get("max_epochs", 10))
+    module = Training(network, settings, lesson, epochs)
+    keeper = _Keeper(folder)
+    resumed = _begun(folder / LAST)
+    runner = pl.Trainer(
+        **{**device.trainer_arguments(), "max_epochs": epochs, **trainer},
+        callbacks=[*_callbacks(settings, epochs), _Teller(stage, epochs), keeper],
+        logger=TensorBoardLogger(str(log_to), name="", version="") if log_to is not None else False,
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        reload_dataloaders_every_n_epochs=1,
+    )
+    with warnings.catch_warnings():
+        # Of workers, and of few batches: neither is news to whoever wrote the config.
+        warnings.simplefilter("ignore")
+        runner.fit(module, ckpt_path=str(folder / LAST) if resumed else None, weights_only=True if resumed else None)
+    if runner.interrupted:
+        raise KeyboardInterrupt
+    epoch = len(module.history)
+    if settings.keep == "best":
+        best = torch.load(folder / BEST, map_location="cpu", weights_only=True)
+        module.load_state_dict(best["state_dict"])
+        epoch = len(best["history"])
+    network.cpu().eval()
+    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, folder / WEIGHTS)
+    about = {"history": module.history, "resumed": resumed, "epoch": epoch}
+    (folder / DONE).write_text(json.dumps(about))
+    for spent in (LAST, BEST):
+        (folder / spent).unlink(missing_ok=True)
+    return Trained(network, module.history, resumed, epoch)
+
+
+def _begun(file: Path) -> int:
+    """Epochs that an earlier try finished; a damaged file counts for none."""
+    try:
+        return len(torch.load(file, map_location="cpu", weights_only=True)["history"])
+    except FileNotFoundError:
+        return 0
+    # Whatever Torch makes of a file that is no checkpoint.
+    except Exception:  # noqa: BLE001
+        file.unlink(missing_ok=True)
+        return 0
+
+
+def _callbacks(settings: Settings, epochs: int) -> list[Callback]:
+    found: list[Callback] = []
+    if settings.early_stopping:
+        found.append(EarlyStopping("val_macro_F1", mode="max", patience=settings.early_stopping))
+    if settings.average == "ema":
+        found.append(EMAWeightAveraging(decay=settings.ema_decay))
+    elif settings.average == "swa":
+        found.append(_Swa(int(SWA_FROM * epochs)))
+    return found
+
+
+class _Swa(WeightAveraging):
+    """Equal average of the weights at the ends of the last epochs (Izmailov et al., 2018)."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        self._first = first
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        del step_idx
+        return epoch_idx is not None and epoch_idx >= self._first
+
+
+class _Keeper(Checkpoint):
+    """Writes each epoch's state, in place whole or not at all; the best one is kept beside the last."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """After all others, so that their states are in it."""
+        assert isinstance(pl_module, Training)
+        scratch = self._folder / f".{LAST}"
+        trainer.save_checkpoint(scratch)
+        figures = [entry["val_macro_F1"] for entry in pl_module.history]
+        if figures[-1] > max(figures[:-1], default=-1.0):
+            copy = self._folder / f".{BEST}"
+            shutil.copyfile(scratch, copy)
+            copy.replace(self._folder / BEST)
+        scratch.replace(self._folder / LAST)
+
+
+class _Teller(Callback):
+    """Tells which epoch it is."""
+
+    def __init__(self, stage: Callable[[str], None], epochs: int) -> None:
+        self._stage, self._epochs = stage, epochs
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """One more."""
+        del pl_module
+        self._stage(f"epoch {trainer.current_epoch + 1} of {self._epochs}")
+
+
+def name_all(
+    network: Classifier,
+    pixels: Pixels,
+    chosen: Sequence[int],
+    kinds: Sequence[str],
+    batch_size: int,
+    device: Device,
+) -> npt.NDArray[np.float64]:
+    """Probabilities (n, outputs) of the chosen images, averaged over views."""
+    network.to(device.torch).eval()
+    looks, found = views(kinds), []
+    with torch.inference_mode():
+        for start in range(0, len(chosen), batch_size):
+            batch = torch.from_numpy(np.stack([pixels[i] for i in chosen[start : start + batch_size]]))
+            found.append(probabilities(network, as_images(batch.to(device.torch)), looks).numpy())
+    network.cpu()
+    return np.concatenate(found) if found else np.zeros((0, network.head.out_features))

@@ -1,0 +1,74 @@
+// The page of a classification: a table that sorts, and one setting's confusions, pairs, labels and curves.
+function sortBy(column, down) {
+  const body = document.querySelector("#settings tbody");
+  const key = (row) => row.cells[column].dataset.sort;
+  const rows = [...body.rows].sort((a, b) => {
+    const [x, y] = [key(a), key(b)];
+    // What is missing comes last, whichever way.
+    if (x === "" || y === "") return (x === "") - (y === "");
+    const order = Number.isNaN(Number(x)) || Number.isNaN(Number(y)) ? x.localeCompare(y, undefined, { numeric: true }) : x - y;
+    return down ? -order : order;
+  });
+  body.replaceChildren(...rows);
+}
+
+function startSorting() {
+  const heads = [...document.querySelectorAll("#settings th")];
+  heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
+    const down = head.getAttribute("aria-sort") !== "descending";
+    heads.forEach((other) => other.setAttribute("aria-sort", "none"));
+    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    sortBy(column, down);
+  }));
+}
+
+function drawConfusion(one) {
+  const names = one.labels.map((label) => escaped(label.label));
+  const shares = one.confusion.map((row) => { const sum = row.reduce((a, b) => a + b, 0) || 1; return row.map((count) => count / sum); });
+  const text = one.confusion.map((row) => row.map((count) => count || ""));
+  const side = Math.max(420, Math.min(1400, 200 + 24 * names.length));
+  document.getElementById("plot-confusion").style.height = `${side}px`;
+  return draw("plot-confusion", [{ type: "heatmap", x: names, y: names, z: shares, text, texttemplate: names.length <= 40 ? "%{text}" : "", zmin: 0, zmax: 1, colorscale: [[0, colour("ground")], [1, colour("good")]], showscale: false, xgap: 1, ygap: 1, customdata: one.confusion, hovertemplate: "is %{y}<br>called %{x}<br>%{customdata} images<extra></extra>" }],
+    { height: side, xaxis: { automargin: true, tickangle: -45, dtick: 1, type: "category" }, yaxis: { automargin: true, autorange: "reversed", dtick: 1, type: "category" }, margin: { l: 120, r: 8, t: 8, b: 120 } });
+}
+
+function drawLabels(one) {
+  const labels = one.labels.filter((label) => label.f1 != null).sort((a, b) => a.images - b.images);
+  return draw("plot-labels", [{ type: "bar", x: labels.map((label) => escaped(`${label.label} (${label.images})`)), y: labels.map((label) => label.f1), marker: { color: colour("good") }, hovertemplate: "%{x}<br>F1 %{y:.3f}<extra></extra>" }],
+    { yaxis: { range: [0, 1.02], title: { text: "F1" } }, xaxis: { automargin: true, tickangle: -45, type: "category", dtick: labels.length <= 60 ? 1 : undefined }, margin: { l: 50, r: 8, t: 8, b: 120 } });
+}
+
+function drawEpochs(one) {
+  const traces = Object.entries(one.epochs).flatMap(([name, entries], index) => [
+    { type: "scatter", mode: "lines", name: `${name} train loss`, legendgroup: name, x: entries.map((e) => e.epoch), y: entries.map((e) => e.train_loss), line: { color: palette(index), dash: "dot" } },
+    { type: "scatter", mode: "lines", name: `${name} validation loss`, legendgroup: name, x: entries.map((e) => e.epoch), y: entries.map((e) => e.val_loss), line: { color: palette(index) } },
+    { type: "scatter", mode: "lines", name: `${name} macro F1`, legendgroup: name, x: entries.map((e) => e.epoch), y: entries.map((e) => e.val_macro_F1), yaxis: "y2", line: { color: palette(index), width: 3 } },
+  ]);
+  return draw("plot-epochs", traces, { xaxis: { title: { text: "epoch" } }, yaxis: { title: { text: "loss" }, domain: [0, 0.45] }, yaxis2: { title: { text: "macro F1" }, domain: [0.55, 1], range: [0, 1.02], anchor: "x" }, margin: { l: 50, r: 8, t: 8, b: 44 }, showlegend: traces.length <= 36 });
+}
+
+function pairs(one) {
+  if (!one.confused.length) return [el("p", { class: "quiet" }, "None: every image got its label.")];
+  return one.confused.map((pair) => el("figure", { class: "pair" },
+    el("figcaption", {}, el("b", {}, pair.label), " called ", el("b", {}, pair.said), `: ${pair.images} of ${pair.of}`),
+    el("div", { class: "examples" }, ...pair.examples.map((example) => el("img", { src: example.file, loading: "lazy", alt: `${example.name}: ${pair.label} called ${pair.said}`, title: `${example.name}, probability ${example.probability.toFixed(2)}` })))));
+}
+
+async function showSetting() {
+  const one = harness.data.settings[Number(document.getElementById("setting").value)];
+  document.getElementById("files").href = one.folder;
+  document.getElementById("warnings").replaceChildren(...one.warnings.map((text) => el("p", { class: "quiet" }, text)));
+  document.getElementById("confused").replaceChildren(...pairs(one));
+  await drawConfusion(one);
+  await drawLabels(one);
+  await drawEpochs(one);
+  document.body.dataset.ready = "true";
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  if (!harness.data.settings.length) { document.body.dataset.ready = "true"; return; }
+  startSorting();
+  document.getElementById("setting").addEventListener("change", showSetting);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showSetting);
+  showSetting();
+});

@@ -1,0 +1,54 @@
+"""The contract of a task. Plan, execution, store and the sheet's mechanics know no more of a task than this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harness.backends.base import AnySplit, Outcome
+from harness.datasets.base import BaseOptions
+from harness.datasets.index import FileIndex, Progress
+from harness.spec import RunSpec
+
+if TYPE_CHECKING:
+    from harness.config import SweepConfig
+
+
+class Task(Protocol):
+    """A kind of predictions, and the metrics that go with it."""
+
+    name: str
+    backend: str  # where the grid names none
+
+    def options(self, kind: str) -> type[BaseOptions]:
+        """The class that holds the keys of `data:` of that kind."""
+
+    def kinds(self) -> Sequence[str]:
+        """Names of the kinds of data, for messages."""
+
+    def load(self, config: SweepConfig, index: FileIndex, progress: Progress | None) -> list[AnySplit]:
+        """Read the data: one split a category.
+
+        Raises:
+            DataError: everything that is wrong with it.
+        """
+
+    def problems(self, config: SweepConfig, splits: Sequence[AnySplit]) -> list[str]:
+        """What of the config can't be had with this data, one sentence each."""
+
+    def describe(self, split: AnySplit) -> dict[str, Any]:
+        """A split, for the record."""
+
+    def measure(self, spec: RunSpec, split: AnySplit, outcome: Outcome, stage: Path) -> Mapping[str, Any]:
+        """Measure a run and write what lies beside its record.
+
+        Args:
+            spec: of the run.
+            split: its data.
+            outcome: what the backend handed over.
+            stage: the run's folder to be.
+
+        Returns:
+            Fields of `RunRecord`: data, metrics and whatever else the task has; `warnings` are added to the backend's.
+        """

@@ -1,0 +1,202 @@
+"""`task: classification`: what is it, and in which state."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from harness import registry
+from harness.backends.base import AnySplit, Classified, Outcome
+from harness.class_predictions import ClassPredictions
+from harness.datasets.base import BaseOptions
+from harness.datasets.index import FileIndex, Progress
+from harness.datasets.labelled import LabelledOptions, LabelledSplit, split_label
+from harness.datasets.labelled_split import load_labelled
+from harness.errors import ConfigError, unknown_name
+from harness.images import read_image
+from harness.metrics.classification import (
+    accuracy,
+    confused,
+    confusion,
+    f1_of_labels,
+    groups,
+    macro_f1,
+    macro_f1_interval,
+    tail,
+)
+from harness.spec import RunSpec
+from harness.store import DETAILS, write_atomic
+
+if TYPE_CHECKING:
+    from harness.config import SweepConfig
+
+NAMES = "names.csv"
+OUT_OF_FOLD, TO_BE_NAMED = "out of fold", "test"
+EXAMPLES = 3  # images of each confused pair
+FOLDER = "examples"
+SIDE = 160  # pixels of an example's longer side
+
+
+class Classification:
+    """See `harness.tasks.base.Task`."""
+
+    name = "classification"
+    backend = "supervised"
+
+    def options(self, kind: str) -> type[BaseOptions]:
+        """See `Task.options`."""
+        if kind not in registry.LABELLED_DATASETS:
+            raise ConfigError(f"data.kind: {unknown_name('labelled data', kind, registry.LABELLED_DATASETS)}")
+        found: type[BaseOptions] = registry.load(registry.LABELLED_DATASETS[kind])
+        return found
+
+    def kinds(self) -> Sequence[str]:
+        """See `Task.kinds`."""
+        return list(registry.LABELLED_DATASETS)
+
+    def load(self, config: SweepConfig, index: FileIndex, progress: Progress | None) -> list[AnySplit]:
+        """See `Task.load`."""
+        assert isinstance(config.data, LabelledOptions)
+        return [load_labelled(config.data, config.work_dir, index, progress)]
+
+    def problems(self, config: SweepConfig, splits: Sequence[AnySplit]) -> list[str]:
+        """See `Task.problems`; there are none that reading the data does not find."""
+        del config, splits
+        return []
+
+    def describe(self, split: AnySplit) -> dict[str, Any]:
+        """See `Task.describe`."""
+        assert isinstance(split, LabelledSplit)
+        judged = sum(fold in split.run_folds for fold in split.folds)
+        return {
+            "kind": split.kind,
+            "category": "",
+            "root": str(split.root),
+            "fingerprint": split.fingerprint,
+            "test_fingerprint": split.test_fingerprint,
+            "train": len(split.train),
+            "judged": judged,
+            "test": len(split.test),
+            "labels": len(split.labels),
+            "folds": list(split.run_folds),
+            "notes": list(split.notes),
+            "sample_submission": str(split.sample_submission) if split.sample_submission else None,
+        }
+
+    def measure(self, spec: RunSpec, split: AnySplit, outcome: Outcome, stage: Path) -> Mapping[str, Any]:
+        """See `Task.measure`."""
+        del spec
+        assert isinstance(outcome, Classified)
+        assert isinstance(split, LabelledSplit)
+        found = outcome.predictions
+        found.save(stage)
+        write_atomic(stage / NAMES, names_csv(found))
+        train_counts = np.bincount([split.labels.index(s.label) for s in split.train], minlength=len(found.labels))
+        about = details(found, outcome.curves, split)
+        _draw_examples(stage, about["confused"])
+        write_atomic(stage / DETAILS, json.dumps(about, allow_nan=False))
+        ends = macro_f1_interval(found.truth, found.predicted, len(found.labels))
+        return {
+            "data": self.describe(split),
+            "metrics": metrics(found, train_counts.astype(np.int64)),
+            "intervals": {} if ends is None else {"macro_F1": list(ends)},
+            "folds": outcome.folds,
+            "warnings": list(split.notes),
+        }
+
+
+def metrics(found: ClassPredictions, train_counts: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, float | None]:
+    """All figures of a run, out of fold unless the name begins with `test_`; None where undefined.
+
+    Args:
+        found: of the run.
+        train_counts: shape (labels,), images there are of each.
+    """
+    truth, said, k = found.truth, found.predicted, len(found.labels)
+    counts = confusion(truth, said, k)
+    f1 = f1_of_labels(counts)
+    rare = tail(train_counts, counts)
+    parts = [split_label(label) for label in found.labels]
+    by_state = groups(truth, said, [state for _, state in parts])
+    values = {
+        "macro_F1": macro_f1(truth, said, k),
+        "accuracy": accuracy(truth, said),
+        "tail_F1": float(np.nanmean(f1[rare])) if rare.any() else float("nan"),
+        "class_F1": float(np.mean([one.f1 for one in groups(truth, said, [part for part, _ in parts])])),
+        "state_F1": float(np.mean([one.f1 for one in by_state])),
+        "plain_macro_F1": float("nan") if found.plain is None else macro_f1(truth, found.plain.argmax(axis=1), k),
+        "test_macro_F1": macro_f1(found.test_truth, found.test_predicted, k),
+        "test_accuracy": accuracy(found.test_truth, found.test_predicted),
+    }
+    return {name: None if np.isnan(value) else value for name, value in values.items()}
+
+
+def details(
+    found: ClassPredictions, curves: Mapping[str, list[dict[str, float]]], split: LabelledSplit
+) -> dict[str, Any]:
+    """What the report shows of a run beside its record."""
+    k = len(found.labels)
+    counts = confusion(found.truth, found.predicted, k)
+    f1, said = f1_of_labels(counts), found.predicted
+    parts = [split_label(label) for label in found.labels]
+    paths = {sample.name: sample.path for sample in split.train}
+    pairs = confused(counts, found.labels)
+    for pair in pairs:
+        wanted = (found.labels.index(pair["label"]), found.labels.index(pair["said"]))
+        wrong = np.flatnonzero((found.truth == wanted[0]) & (said == wanted[1]))
+        surest = wrong[np.argsort(-found.probabilities[wrong, wanted[1]], kind="stable")][:EXAMPLES]
+        pair["examples"] = [
+            {
+                "name": found.names[i],
+                "path": paths[found.names[i]],
+                "probability": float(found.probabilities[i, wanted[1]]),
+            }
+            for i in surest
+        ]
+    return {
+        "labels": [
+            {"label": label, "images": int(counts[i].sum()), "right": int(counts[i, i]),
+             "said": int(counts[:, i].sum()), "f1": None if np.isnan(f1[i]) else float(f1[i])}
+            for i, label in enumerate(found.labels)
+        ],
+        "classes": [vars(one) for one in groups(found.truth, said, [part for part, _ in parts])],
+        "states": [vars(one) for one in groups(found.truth, said, [state for _, state in parts])],
+        "confusion": counts.tolist(),
+        "confused": pairs,
+        "epochs": dict(curves),
+    }  # fmt: skip
+
+
+def _draw_examples(stage: Path, pairs: list[dict[str, Any]]) -> None:
+    """Small pictures of the examples under examples/, whose files are noted with them."""
+    (stage / FOLDER).mkdir()
+    for number, pair in enumerate(pairs):
+        for place, example in enumerate(pair["examples"]):
+            picture = Image.fromarray(read_image(example.pop("path")))
+            picture.thumbnail((SIDE, SIDE))
+            example["file"] = f"{FOLDER}/{number:02}-{place}.jpg"
+            picture.save(stage / example["file"], quality=85)
+
+
+def names_csv(found: ClassPredictions) -> str:
+    """One row an image: what it was called, how surely, and what it is where that is known."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "label", "predicted_label", "probability", "fold", "role"])
+    said, test_said = found.predicted, found.test_predicted
+    for i, name in enumerate(found.names):
+        label = found.labels[found.truth[i]]
+        writer.writerow([name, label, found.labels[said[i]], f"{found.probabilities[i, said[i]]:.6f}",
+                         int(found.folds[i]), OUT_OF_FOLD])  # fmt: skip
+    for i, name in enumerate(found.test_names):
+        label = found.labels[found.test_truth[i]] if found.test_truth[i] >= 0 else ""
+        best = test_said[i]
+        writer.writerow([name, label, found.labels[best], f"{found.test_probabilities[i, best]:.6f}", "", TO_BE_NAMED])
+    return text.getvalue()
