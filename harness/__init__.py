@@ -20,15 +20,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.inference import Model, Result, load_model
+    from harness.inference import Classifier, Model, Named, Result, load_classifier, load_model
 
 __version__ = "0.1.0"
-__all__ = ["Model", "Result", "__version__", "load_model"]
+__all__ = ["Classifier", "Model", "Named", "Result", "__version__", "load_classifier", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
     """What is heavy is imported when it is asked for: the command line must start fast."""
-    if name in {"Model", "Result", "load_model"}:
+    if name in __all__ and name != "__version__":
         from harness import inference
 
         return getattr(inference, name)

@@ -34,7 +34,7 @@ class ClassPredictions:
         test_names: of the images to be named.
         test_keys: what a submission calls them.
         test_truth: shape (m,), -1 where the label is not known (or never trained on).
-        test_probabilities: shape (m, labels), averaged over folds.
+        test_by_fold: shape (folds, m, labels), of each fold's networks, in the order of the folds.
     """
 
     labels: tuple[str, ...]
@@ -46,14 +46,14 @@ class ClassPredictions:
     test_names: tuple[str, ...]
     test_keys: tuple[str, ...]
     test_truth: npt.NDArray[np.int64]
-    test_probabilities: Probabilities
+    test_by_fold: Probabilities
 
     def __post_init__(self) -> None:
         n, m, k = len(self.names), len(self.test_names), len(self.labels)
         for what, found, rows in (
             ("out-of-fold", self.probabilities, n),
             ("plain", self.probabilities if self.plain is None else self.plain, n),
-            ("test", self.test_probabilities, m),
+            *(("test", found, m) for found in self.test_by_fold),
         ):
             if found.shape != (rows, k):
                 raise PredictionsError(f"{what} probabilities of shape {found.shape} found, {(rows, k)} expected.")
@@ -68,6 +68,11 @@ class ClassPredictions:
     def predicted(self) -> npt.NDArray[np.int64]:
         """Shape (n,), positions in `labels`."""
         return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
+
+    @property
+    def test_probabilities(self) -> Probabilities:
+        """Shape (m, labels), averaged over folds."""
+        return np.asarray(self.test_by_fold.mean(axis=0), dtype=np.float32)
 
     @property
     def test_predicted(self) -> npt.NDArray[np.int64]:
@@ -85,7 +90,7 @@ class ClassPredictions:
             "test_names": _text(self.test_names),
             "test_keys": _text(self.test_keys),
             "test_truth": self.test_truth,
-            "test_probabilities": self.test_probabilities,
+            "test_by_fold": self.test_by_fold,
         }
         if self.plain is not None:
             arrays["plain"] = self.plain

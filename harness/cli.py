@@ -185,6 +185,34 @@ def export(
 
 
 @app.command()
+def submit(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Folders of runs, or of sweeps (their best).", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The file.")] = Path("submission.csv"),
+    debug: Debug = False,
+) -> None:
+    """Write what classifications call their test images, averaged, in the form of the sample submission."""
+    from harness import ensemble_verbs
+
+    _guard(lambda: ensemble_verbs.submit(runs, out), debug)
+
+
+@app.command()
+def blend(
+    config: Annotated[Path, typer.Argument(help="The blend's YAML file.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", help="Write a submission too.")] = None,
+    device: Device = "auto",
+    debug: Debug = False,
+) -> None:
+    """Put classifications together: averages, then rules, each with macro F1 before and after."""
+    from harness import ensemble_verbs
+
+    _guard(lambda: ensemble_verbs.blend(config, out, device), debug)
+
+
+@app.command()
 def demo(
     results: Annotated[Path, typer.Argument(metavar="[RESULTS]", help="Folder of result folders.")] = Path("results"),
     port: Annotated[int, typer.Option("--port", min=1024, max=65535, help="Of localhost.")] = 8501,
@@ -214,15 +242,20 @@ def make_data(
     folder: Annotated[Path, typer.Argument(help="Where to write it.", show_default=False)],
     seed: Annotated[int, typer.Option(min=0, help="Everything is drawn from it.")] = 0,
     size: Annotated[int, typer.Option(min=32, max=1024, help="Height and width in pixels.")] = 128,
-    train: Annotated[int, typer.Option(min=2, help="Normal training images a category.")] = 24,
+    train: Annotated[
+        int | None, typer.Option(min=2, help="Normal training images a category (24); labelled: in all (400).")
+    ] = None,
     good: Annotated[int, typer.Option(min=1, help="Normal test images a category.")] = 10,
     bad: Annotated[int, typer.Option(min=1, help="Test images of each type of defect.")] = 5,
+    labelled: Annotated[
+        bool, typer.Option("--labelled", help="Labelled data for classification, in a competition's layout.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
-    """Write the toy data as a normal folder of MVTec AD's shape."""
+    """Write the toy data as a normal folder of MVTec AD's shape, or labelled for classification."""
     from harness import verbs
 
-    _guard(lambda: verbs.make_data(folder, seed, size, train, good, bad), debug)
+    _guard(lambda: verbs.make_data(folder, seed, size, train, good, bad, labelled), debug)
 
 
 @app.callback(invoke_without_command=True)

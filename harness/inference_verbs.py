@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, TextIO, cast
+from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,11 +17,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 from harness.chatter import chatter_to
 from harness.errors import ConfigError, StoreError
 from harness.inference.inputs import images_named
-from harness.inference.rows import COLUMNS
+from harness.inference.rows import COLUMNS, NAMING_COLUMNS
 from harness.store import make_folder
 
+if TYPE_CHECKING:
+    from harness.inference.classifier import Classifier
+    from harness.inference.model import Model
+
 ROWS = "predictions.csv"
-HEADER = ",".join(COLUMNS).encode()
+HEADERS = tuple(",".join(columns).encode() for columns in (COLUMNS, NAMING_COLUMNS))
 
 
 def predict(
@@ -49,13 +53,16 @@ def predict(
         csv = csv or out / ROWS
     _check_targets(paths, out, csv)
     with chatter_to(io.StringIO(), show=False):
-        from harness.inference.model import load_model
+        from harness.inference.classifier import Classifier
         from harness.inference.pictures import check_map_format
         from harness.inference.predict import Row, predict_images
 
-        model = load_model(run, category=category, device=device, trust=trust)
+        model = _loaded(run, category, device, trust)
     map_format: Literal["png", "tiff"] = "png" if maps == "png" else "tiff"
-    if out is not None:
+    if isinstance(model, Classifier):
+        if out is not None:
+            make_folder(out, "--out")
+    elif out is not None:
         check_map_format(map_format, model.thresholds)
         make_folder(out, "--out")
     for note in (*([model.run.note] if model.run and model.run.note else []), *model.notes):
@@ -74,6 +81,18 @@ def predict(
         if made is not None:
             console.print(f"[bold]{escape(str(made))}[/]")
     return 1 if counts.failed else 0
+
+
+def _loaded(run: Path, category: str | None, device: str, trust: bool) -> Model | Classifier:
+    """A detector or a classifier, as the run is."""
+    from harness.inference.classifier import CLASSIFICATION, classifier_of
+    from harness.inference.find import find_run
+    from harness.inference.model import load_model, model_of
+
+    if run.is_file():
+        return load_model(run, category=category, device=device, trust=trust)
+    found = find_run(run, category)
+    return classifier_of(found, device) if found.record.task == CLASSIFICATION else model_of(found, device, trust)
 
 
 def export(run: Path, chosen: str, out: Path | None, check: Sequence[str], category: str | None, trust: bool) -> int:
@@ -124,8 +143,8 @@ def _check_targets(images: Sequence[Path], out: Path | None, csv: Path | None) -
         raise StoreError(f"--csv: {csv} is one of the images; expected another file.")
     if csv.is_file():
         with csv.open("rb") as stream:
-            begins = stream.read(len(HEADER))
-        if begins not in {b"", HEADER}:
+            begins = stream.read(max(map(len, HEADERS)))
+        if begins and not begins.startswith(HEADERS):
             raise StoreError(f"--csv: {csv} exists and holds something else than such rows; expected another file.")
 
 

@@ -23,6 +23,7 @@ from harness.store import REPORT_FILES, ResultFolder, make_folder, write_atomic
 if TYPE_CHECKING:
     from harness.execute import Tally
 
+LEAST_LABELLED = 40  # training images of labelled toy data
 NAMED_BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2", "efficientnet_b7", "cspdarknet53")
 
 
@@ -83,9 +84,6 @@ def plan(config_file: Path, overrides: Sequence[str], output: Path | None, check
 def report(folders: Sequence[Path], output: Path | None) -> int:
     """Make sheet and report anew from the records alone; of several sweeps, in a folder of their own."""
     from harness.report.combine import combine, result_folder
-    from harness.report.excel import write_workbook
-    from harness.report.html import write_report
-    from harness.report.results import Results
 
     console = _console()
     sources = [result_folder(path) for path in dict.fromkeys(folders)]
@@ -94,6 +92,16 @@ def report(folders: Sequence[Path], output: Path | None) -> int:
         target = ResultFolder(output or sources[0].root.absolute().parent / "combined")
         for sentence in combine(sources, target):
             console.print(escape(sentence))
+    remake(target, console)
+    return 0
+
+
+def remake(target: ResultFolder, console: Console) -> None:
+    """Sheet and report of a result folder, from its records."""
+    from harness.report.excel import write_workbook
+    from harness.report.html import write_report
+    from harness.report.results import Results
+
     target.create()
     # Nothing of an earlier report, or of a version that made it otherwise.
     shutil.rmtree(target.root / REPORT_FILES, ignore_errors=True)
@@ -102,7 +110,6 @@ def report(folders: Sequence[Path], output: Path | None) -> int:
     write_report(target, results)
     for made in (target.workbook, target.report):
         console.print(f"[bold]{escape(str(made))}[/]")
-    return 0
 
 
 def compare(first: Path, second: Path) -> int:
@@ -145,17 +152,30 @@ def weights(backbones: Sequence[str], folder: Path) -> int:
     return 0
 
 
-def make_data(folder: Path, seed: int, size: int, train: int, good: int, bad: int) -> int:
+def make_data(folder: Path, seed: int, size: int, train: int | None, good: int, bad: int, labelled: bool) -> int:
     """Write the toy data; refuses a folder that already holds something."""
+    from harness.datasets.labelled_toy_images import LABELS, write_labelled_toy
     from harness.datasets.toy_images import CATEGORIES, write_toy
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: already exists and is not empty; expected a new or an empty folder.")
+    if labelled and (train or 400) < LEAST_LABELLED:
+        raise DataError(
+            f"--train: {train} found; labelled data has {len(LABELS)} labels, expected {LEAST_LABELLED} or more."
+        )
     try:
-        write_toy(folder, seed=seed, size=size, train=train, good=good, bad=bad)
+        if labelled:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_labelled_toy(folder, seed=seed, size=size, train=train or 400)
+        else:
+            write_toy(folder, seed=seed, size=size, train=train or 24, good=good, bad=bad)
     except OSError as error:
         raise DataError(f"{folder}: can't be written ({error.strerror}).") from error
     console = _console()
+    if labelled:
+        console.print(f"{len(LABELS)} labels, long-tailed, written to {escape(str(folder))}")
+        console.print(f"Use them with: task: classification, data: {{kind: labelled, root: {escape(str(folder))}}}")
+        return 0
     console.print(f"{len(CATEGORIES)} categories ({', '.join(CATEGORIES)}) written to {escape(str(folder))}")
     console.print(f"Use them with: data: {{kind: mvtec, root: {escape(str(folder))}}}")
     return 0

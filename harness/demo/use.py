@@ -61,7 +61,12 @@ def choices(results: Path) -> tuple[list[Choice], list[str]]:
             except HarnessError as damaged:
                 unreadable += damaged.problems
                 continue
-            if record is not None and record.status == "ok" and model_in(file.parent) is not None:
+            if (
+                record is not None
+                and record.status == "ok"
+                and record.task == "detection"
+                and model_in(file.parent) is not None
+            ):
                 chosen.append(Choice(file.parent, record, folder.root.name))
         found += sorted(chosen, key=lambda one: one.record.rank(), reverse=True)
     return found, unreadable

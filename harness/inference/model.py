@@ -17,7 +17,8 @@ from harness.decision import Thresholds
 from harness.errors import ConfigError, DataError, StoreError, WeightsError
 from harness.images import RGB, Reading, from_array, from_pil, read
 from harness.inference.find import SavedRun, find_run
-from harness.inference.result import Result
+from harness.inference.result import ANOMALOUS, NORMAL, Result
+from harness.inference.rows import COLUMNS
 from harness.spec import RunSpec
 from harness.store import MODELS, RECORD
 from harness.weights.local import file_hash
@@ -41,6 +42,9 @@ class Model:
         scorer, thresholds, run: as given.
     """
 
+    columns = COLUMNS
+    kinds = (NORMAL, ANOMALOUS)
+
     def __init__(self, scorer: Scorer, thresholds: Thresholds, run: SavedRun | None = None) -> None:
         self.scorer, self.thresholds, self.run = scorer, thresholds, run
         self._lock = Lock()
@@ -49,6 +53,10 @@ class Model:
     def notes(self) -> tuple[str, ...]:
         """What to know of its answers, one sentence each."""
         return (*self.scorer.notes, *self.thresholds.notes())
+
+    def prepare(self, reading: Reading) -> Any:
+        """An image as `results` takes it; called by several threads at once."""
+        return self.scorer.prepare(reading.pixels)
 
     @overload
     def predict(self, images: str | Path | Image.Image, batch_size: int = BATCH) -> Result: ...
@@ -78,7 +86,7 @@ class Model:
         """
         if batch_size < 1:
             raise DataError(f"batch_size: {batch_size} found, 1 or more expected.")
-        if _is_one(images):
+        if is_one(images):
             return next(self._judge([images], 1))
         if not isinstance(images, Iterable):
             raise DataError(
@@ -97,7 +105,7 @@ class Model:
             yield from self._results(batch)
 
     def _results(self, batch: Sequence[tuple[str | None, Reading]]) -> list[Result]:
-        prepared = [self.scorer.prepare(reading.pixels) for _, reading in batch]
+        prepared = [self.prepare(reading) for _, reading in batch]
         return self.results(batch, prepared)
 
     def results(self, batch: Sequence[tuple[str | None, Reading]], prepared: Sequence[Any]) -> list[Result]:
@@ -105,7 +113,7 @@ class Model:
 
         Args:
             batch: path or None, and the image as read.
-            prepared: what `scorer.prepare` made of each.
+            prepared: what `prepare` made of each.
 
         Raises:
             DataError: the model gives no finite score for one.
@@ -142,9 +150,18 @@ def load_model(path: str | Path, *, category: str | None = None, device: str = "
     path = Path(path)
     if path.is_file() and not (path.name in MODELS and (path.parent / RECORD).is_file()):
         return _from_file(path, device, trust)
-    run = find_run(path.parent if path.is_file() else path, category)
+    return model_of(find_run(path.parent if path.is_file() else path, category), device, trust)
+
+
+def model_of(run: SavedRun, device: str, trust: bool) -> Model:
+    """Of a run that was found; see `load_model`."""
+    if run.record.task != "detection":
+        raise StoreError(
+            f"{run.folder}: a run of task {run.record.task} found; expected a detection. From Python, load_classifier "
+            "takes it; on the command line, predict and submit do."
+        )
     try:
-        unchanged = _is_unchanged(run)
+        unchanged = is_unchanged(run)
         spec = RunSpec.from_dict(run.record.spec)
         thresholds = Thresholds.from_dict(run.record.thresholds)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -185,7 +202,7 @@ def _tried(scorer: Scorer, file: Path) -> Scorer:
     return scorer
 
 
-def _is_unchanged(run: SavedRun) -> bool:
+def is_unchanged(run: SavedRun) -> bool:
     """Whether the model's checksum is the record's; records of older versions have none."""
     expected = run.record.model.get("sha256")
     if not expected:
@@ -199,7 +216,8 @@ def _is_unchanged(run: SavedRun) -> bool:
     return True
 
 
-def _is_one(images: Any) -> bool:
+def is_one(images: Any) -> bool:
+    """Whether it is one image, and not several."""
     if isinstance(images, str | Path | Image.Image):
         return True
     return getattr(images, "ndim", 4) < 4

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,12 +15,15 @@ from typing import Any, Protocol
 
 from harness.errors import HarnessError, StoreError
 from harness.images import Reading, read
+from harness.inference.classifier import Classifier, Named
 from harness.inference.model import Model
 from harness.inference.pictures import MapFormat, stems, write_pictures
 from harness.inference.result import Result
 from harness.inference.rows import COLUMNS
 
 THREADS = 4  # that read and write; the network has the cores
+SHOWN = 5  # kinds of images that the sentence counts
+OWN = len(COLUMNS) - 4  # columns that are the task's own
 
 
 class Rows(Protocol):
@@ -35,29 +38,33 @@ class Rows(Protocol):
 
 @dataclass
 class Counts:
-    """How many images were found to be what."""
+    """How many images were found to be what.
 
-    normal: int = 0
-    anomalous: int = 0
-    unlabelled: int = 0
+    Attributes:
+        kinds: those that are named even where there are none.
+        found: how many of each kind.
+        failed: images without an answer, or without their pictures.
+    """
+
+    kinds: Sequence[str] = ()
+    found: Counter[str] = field(default_factory=Counter)
     failed: int = 0
 
     def add(self, row: Row) -> None:
         """One more."""
         if row.error or row.result is None:
             self.failed += 1
-        elif row.result.label is None:
-            self.unlabelled += 1
-        elif row.result.label:
-            self.anomalous += 1
         else:
-            self.normal += 1
+            self.found[row.result.kind] += 1
 
     def sentence(self) -> str:
         """For a person."""
-        total = self.normal + self.anomalous + self.unlabelled + self.failed
-        parts = [f"{self.normal} normal", f"{self.anomalous} anomalous"] if self.normal + self.anomalous else []
-        parts += [f"{self.unlabelled} scored"] if self.unlabelled else []
+        total = self.found.total() + self.failed
+        always = self.kinds if any(self.found[kind] for kind in self.kinds) else ()
+        parts = [f"{self.found[kind]} {kind}" for kind in always]
+        rest = [(kind, count) for kind, count in self.found.most_common() if kind not in self.kinds]
+        parts += [f"{count} {kind}" for kind, count in rest[:SHOWN]]
+        parts += [f"{sum(count for _, count in rest[SHOWN:])} others"] if len(rest) > SHOWN else []
         parts += [f"{self.failed} failed (see their rows)"] if self.failed else []
         return f"{total} image{'' if total == 1 else 's'}: {', '.join(parts)}."
 
@@ -74,29 +81,24 @@ class Row:
     """
 
     path: Path
-    result: Result | None
+    result: Result | Named | None
     seconds: float
     error: str = ""
 
-    def cells(self) -> list[str]:
-        """In the order of COLUMNS; blank where there is nothing to say."""
+    def cells(self, columns: Sequence[str]) -> list[str]:
+        """In the order of `columns`; blank where there is nothing to say."""
         name = str(self.path)
         # A program that opens the file must not take a path for a formula; this is the same path.
         name = f"./{name}" if name[:1] in {"=", "+", "-", "@"} else name
         result = self.result
-        if result is None:
-            return [name, "", "", "", f"{self.seconds:.4f}", "", "", self.error]
-        unit = result.normalized_score
-        return [
+        cells = [
             name,
-            repr(result.score),
-            "" if result.label is None else str(int(result.label)),
-            "" if result.threshold is None else repr(result.threshold),
-            f"{self.seconds:.4f}",
-            "" if unit is None else f"{unit:.6f}",
-            "; ".join(result.reading),
+            *(result.cells() if result else [""] * OWN),
+            "; ".join(result.reading) if result else "",
             self.error,
         ]
+        cells.insert(columns.index("seconds"), f"{self.seconds:.4f}")
+        return cells
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class _Prepared:
 
 
 def predict_images(
-    model: Model,
+    model: Model | Classifier,
     paths: Sequence[Path],
     rows: Rows,
     batch_size: int,
@@ -132,8 +134,8 @@ def predict_images(
         StoreError: pictures can't be written.
     """
     writer = csv.writer(rows, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    counts = Counts()
+    writer.writerow(model.columns)
+    counts = Counts(model.kinds)
     names = stems(paths) if out is not None else {}
     with ThreadPoolExecutor(THREADS) as pool:
         for batch in _batches(_read_ahead(pool, model, paths, batch_size + THREADS), batch_size):
@@ -142,7 +144,7 @@ def predict_images(
                 draw = partial(_with_pictures, out, names, map_format)
                 judged = list(pool.map(draw, judged))
             for row, _ in judged:
-                writer.writerow(row.cells())
+                writer.writerow(row.cells(model.columns))
                 counts.add(row)
                 tell(row)
             rows.flush()
@@ -154,7 +156,7 @@ def _with_pictures(
 ) -> tuple[Row, Reading | None]:
     """The row, with its error where its pictures could not be made; a folder that nothing can be written to is one."""
     row, reading = judged
-    if row.result is None or reading is None:
+    if not isinstance(row.result, Result) or reading is None:
         return judged
     try:
         write_pictures(out, names[row.path], reading.pixels, row.result, map_format)
@@ -165,7 +167,9 @@ def _with_pictures(
     return judged
 
 
-def _read_ahead(pool: ThreadPoolExecutor, model: Model, paths: Sequence[Path], ahead: int) -> Iterator[_Prepared]:
+def _read_ahead(
+    pool: ThreadPoolExecutor, model: Model | Classifier, paths: Sequence[Path], ahead: int
+) -> Iterator[_Prepared]:
     waiting: deque[Future[_Prepared]] = deque()
     left = iter(paths)
     while True:
@@ -175,11 +179,11 @@ def _read_ahead(pool: ThreadPoolExecutor, model: Model, paths: Sequence[Path], a
         yield waiting.popleft().result()
 
 
-def _prepare(model: Model, path: Path) -> _Prepared:
+def _prepare(model: Model | Classifier, path: Path) -> _Prepared:
     start = time.perf_counter()
     try:
         reading = read(path)
-        tensor = model.scorer.prepare(reading.pixels)
+        tensor = model.prepare(reading)
     except Exception as error:  # noqa: BLE001
         # One image of a pixel's height, say, may be too small for a model: that image's failure alone.
         return _Prepared(path, None, None, time.perf_counter() - start, _said(error, path))
@@ -191,7 +195,7 @@ def _batches(prepared: Iterator[_Prepared], size: int) -> Iterator[list[_Prepare
         yield batch
 
 
-def _judge(model: Model, batch: Sequence[_Prepared]) -> Iterator[tuple[Row, Reading | None]]:
+def _judge(model: Model | Classifier, batch: Sequence[_Prepared]) -> Iterator[tuple[Row, Reading | None]]:
     """A row for each image of a batch; what fails together is tried alone."""
     good = [one for one in batch if one.reading is not None]
     answers: dict[Path, Row] = {}
@@ -207,12 +211,12 @@ def _judge(model: Model, batch: Sequence[_Prepared]) -> Iterator[tuple[Row, Read
         yield answers.get(one.path) or Row(one.path, None, one.seconds, one.error), one.reading
 
 
-def _score(model: Model, images: Sequence[_Prepared]) -> dict[Path, Row]:
+def _score(model: Model | Classifier, images: Sequence[_Prepared]) -> dict[Path, Row]:
     if not images:
         return {}
     start = time.perf_counter()
     given = [(str(one.path), one.reading) for one in images if one.reading is not None]
-    results = model.results(given, [one.tensor for one in images])
+    results: Sequence[Result | Named] = model.results(given, [one.tensor for one in images])
     share = (time.perf_counter() - start) / len(images)
     return {one.path: Row(one.path, result, one.seconds + share) for one, result in zip(images, results, strict=True)}
 

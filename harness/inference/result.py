@@ -11,6 +11,8 @@ from harness.decision import Thresholds, normalize
 from harness.drawing import at_image_size
 from harness.predictions import Floats
 
+NORMAL, ANOMALOUS, UNLABELLED = "normal", "anomalous", "scored"
+
 
 @dataclass(frozen=True)
 class Result:
@@ -50,6 +52,21 @@ class Result:
         if self.thresholds.image is None or self.thresholds.image_scale is None:
             return None
         return normalize(self.score, self.thresholds.image, self.thresholds.image_scale)
+
+    @property
+    def kind(self) -> str:
+        """What it is counted as."""
+        return UNLABELLED if self.label is None else ANOMALOUS if self.label else NORMAL
+
+    def cells(self) -> list[str]:
+        """The columns of the rows that are the task's own."""
+        unit = self.normalized_score
+        return [
+            repr(self.score),
+            "" if self.label is None else str(int(self.label)),
+            "" if self.threshold is None else repr(self.threshold),
+            "" if unit is None else f"{unit:.6f}",
+        ]
 
     def map_at_image_size(self) -> Floats | None:
         """(height, width) of the image itself, raw; NaN where the model did not look."""

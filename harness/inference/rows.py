@@ -1,4 +1,4 @@
-"""The columns of the rows that `predict` writes."""
+"""The columns of the rows that `predict` writes: a path, what the task says of it, and how it was read."""
 
 from __future__ import annotations
 
@@ -9,6 +9,16 @@ COLUMNS = (
     "threshold",
     "seconds",
     "normalized_score",
+    "reading",
+    "error",
+)
+NAMING_COLUMNS = (
+    "path",
+    "predicted_label",
+    "probability",
+    "second_label",
+    "second_probability",
+    "seconds",
     "reading",
     "error",
 )

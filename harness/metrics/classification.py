@@ -141,15 +141,15 @@ def confused(counts: Ints, labels: Sequence[str], most: int = 20) -> list[dict[s
     ]
 
 
-def tail(train_counts: Ints, counts: Ints) -> npt.NDArray[np.bool_]:
-    """The rarer half of the labels that are judged: those with the fewest training images.
+def tail(counts: Ints) -> npt.NDArray[np.bool_]:
+    """The rarer half of the labels that are judged: those with the fewest images.
 
     Args:
-        train_counts: shape (labels,), images there are of each.
         counts: confusions, shape (labels, labels).
     """
-    judged = np.flatnonzero(counts.sum(axis=1) > 0)
-    rarer = judged[np.argsort(train_counts[judged], kind="stable")][: len(judged) // 2]
-    found = np.zeros(len(train_counts), dtype=np.bool_)
+    images = counts.sum(axis=1)
+    judged = np.flatnonzero(images > 0)
+    rarer = judged[np.argsort(images[judged], kind="stable")][: len(judged) // 2]
+    found = np.zeros(len(images), dtype=np.bool_)
     found[rarer] = True
     return found

@@ -96,33 +96,23 @@ class Classification:
         assert isinstance(outcome, Classified)
         assert isinstance(split, LabelledSplit)
         found = outcome.predictions
-        found.save(stage)
-        write_atomic(stage / NAMES, names_csv(found))
-        train_counts = np.bincount([split.labels.index(s.label) for s in split.train], minlength=len(found.labels))
-        about = details(found, outcome.curves, split)
-        _draw_examples(stage, about["confused"])
-        write_atomic(stage / DETAILS, json.dumps(about, allow_nan=False))
+        write_files(stage, found, outcome.curves, {sample.name: Path(sample.path) for sample in split.train})
         ends = macro_f1_interval(found.truth, found.predicted, len(found.labels))
         return {
             "data": self.describe(split),
-            "metrics": metrics(found, train_counts.astype(np.int64)),
+            "metrics": metrics(found),
             "intervals": {} if ends is None else {"macro_F1": list(ends)},
             "folds": outcome.folds,
             "warnings": list(split.notes),
         }
 
 
-def metrics(found: ClassPredictions, train_counts: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, float | None]:
-    """All figures of a run, out of fold unless the name begins with `test_`; None where undefined.
-
-    Args:
-        found: of the run.
-        train_counts: shape (labels,), images there are of each.
-    """
+def metrics(found: ClassPredictions) -> dict[str, float | None]:
+    """All figures of a run, out of fold unless the name begins with `test_`; None where undefined."""
     truth, said, k = found.truth, found.predicted, len(found.labels)
     counts = confusion(truth, said, k)
     f1 = f1_of_labels(counts)
-    rare = tail(train_counts, counts)
+    rare = tail(counts)
     parts = [split_label(label) for label in found.labels]
     by_state = groups(truth, said, [state for _, state in parts])
     values = {
@@ -138,27 +128,37 @@ def metrics(found: ClassPredictions, train_counts: np.ndarray[Any, np.dtype[np.i
     return {name: None if np.isnan(value) else value for name, value in values.items()}
 
 
-def details(
-    found: ClassPredictions, curves: Mapping[str, list[dict[str, float]]], split: LabelledSplit
-) -> dict[str, Any]:
+def write_files(
+    stage: Path, found: ClassPredictions, curves: Mapping[str, list[dict[str, float]]], paths: Mapping[str, Path]
+) -> None:
+    """What lies beside a record.
+
+    Args:
+        stage: the run's folder.
+        found: of the run.
+        curves: see `harness.backends.base.Classified`.
+        paths: of the images, by name; of those that are not there, no example is shown.
+    """
+    found.save(stage)
+    write_atomic(stage / NAMES, names_csv(found))
+    about = details(found, curves)
+    _draw_examples(stage, about["confused"], paths)
+    write_atomic(stage / DETAILS, json.dumps(about, allow_nan=False))
+
+
+def details(found: ClassPredictions, curves: Mapping[str, list[dict[str, float]]]) -> dict[str, Any]:
     """What the report shows of a run beside its record."""
     k = len(found.labels)
     counts = confusion(found.truth, found.predicted, k)
     f1, said = f1_of_labels(counts), found.predicted
     parts = [split_label(label) for label in found.labels]
-    paths = {sample.name: sample.path for sample in split.train}
     pairs = confused(counts, found.labels)
     for pair in pairs:
         wanted = (found.labels.index(pair["label"]), found.labels.index(pair["said"]))
         wrong = np.flatnonzero((found.truth == wanted[0]) & (said == wanted[1]))
         surest = wrong[np.argsort(-found.probabilities[wrong, wanted[1]], kind="stable")][:EXAMPLES]
         pair["examples"] = [
-            {
-                "name": found.names[i],
-                "path": paths[found.names[i]],
-                "probability": float(found.probabilities[i, wanted[1]]),
-            }
-            for i in surest
+            {"name": found.names[i], "probability": float(found.probabilities[i, wanted[1]])} for i in surest
         ]
     return {
         "labels": [
@@ -174,12 +174,15 @@ def details(
     }  # fmt: skip
 
 
-def _draw_examples(stage: Path, pairs: list[dict[str, Any]]) -> None:
+def _draw_examples(stage: Path, pairs: list[dict[str, Any]], paths: Mapping[str, Path]) -> None:
     """Small pictures of the examples under examples/, whose files are noted with them."""
     (stage / FOLDER).mkdir()
     for number, pair in enumerate(pairs):
         for place, example in enumerate(pair["examples"]):
-            picture = Image.fromarray(read_image(example.pop("path")))
+            path = paths.get(example["name"])
+            if path is None or not path.is_file():
+                continue
+            picture = Image.fromarray(read_image(path))
             picture.thumbnail((SIDE, SIDE))
             example["file"] = f"{FOLDER}/{number:02}-{place}.jpg"
             picture.save(stage / example["file"], quality=85)

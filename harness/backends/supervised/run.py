@@ -278,7 +278,7 @@ def _together(folds: Sequence[_Fold], split: LabelledSplit, truth: npt.NDArray[n
         test_names=tuple(sample.name for sample in split.test),
         test_keys=tuple(sample.key for sample in split.test),
         test_truth=truth_of(split.test, split.labels),
-        test_probabilities=np.mean([fold.of_test for fold in folds], axis=0).astype(np.float32),
+        test_by_fold=np.stack([fold.of_test for fold in folds]).astype(np.float32),
     )
 
 

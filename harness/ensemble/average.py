@@ -1,0 +1,106 @@
+"""Networks averaged weight by weight (as model soups are; Wortsman et al., 2022), and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from harness.backends.supervised.namer import Member, SupervisedNamer
+from harness.class_predictions import ClassPredictions, Probabilities
+from harness.ensemble.runs import ClassRun, same_images
+from harness.errors import StoreError
+from harness.images import read_image
+from harness.store import model_in
+
+BATCH = 32
+
+
+def averaged(runs: Sequence[ClassRun], device: str, tell: Callable[[str], None]) -> tuple[ClassPredictions, bool]:
+    """Predictions of averaged networks.
+
+    Several runs are averaged fold by fold, so that no image is judged by a network that saw it. Of one run the networks
+    of all folds are averaged into one: it saw every image, and there are no figures out of fold.
+
+    Args:
+        runs: of one architecture, their models kept.
+        device: auto, cpu, cuda, cuda:N or mps.
+        tell: what goes on.
+
+    Returns:
+        Predictions, and whether they are out of fold; else those of the run stand there.
+
+    Raises:
+        StoreError: a model was not kept, or architectures, folds or images differ.
+    """
+    same_images(runs)
+    namers = [_namer(run, device) for run in runs]
+    first, found = namers[0], runs[0].predictions
+    for run, other in zip(runs[1:], namers[1:], strict=True):
+        _same_networks(run, first, other)
+        if not np.array_equal(run.predictions.folds, found.folds):
+            raise StoreError(f"{run.folder}: other folds than {runs[0].folder} found; expected the same split_seed.")
+    if len(runs) == 1:
+        members = [
+            _mean([m for m in first.members if m.part == part]) for part in dict.fromkeys(m.part for m in first.members)
+        ]
+        tell("naming test images with the average of all folds")
+        of_test = _say(_with(first, members), runs[0], found.test_names)
+        return replace(found, test_by_fold=of_test[None]), False
+    members = [_mean(same) for same in zip(*(namer.members for namer in namers), strict=True)]
+    own, tests = found.probabilities.copy(), []
+    for fold in dict.fromkeys(member.fold for member in members):
+        tell(f"naming images with the average of fold {fold}")
+        namer = _with(first, [member for member in members if member.fold == fold])
+        judged = np.flatnonzero(found.folds == fold)
+        own[judged] = _say(namer, runs[0], [found.names[i] for i in judged])
+        tests.append(_say(namer, runs[0], found.test_names))
+    return replace(found, probabilities=own, plain=None, test_by_fold=np.stack(tests)), True
+
+
+def _namer(run: ClassRun, device: str) -> SupervisedNamer:
+    file = model_in(run.folder)
+    if file is None:
+        raise StoreError(
+            f"{run.folder}: the model of this run was not kept. Set save_models: all and make the runs again with "
+            "--fresh."
+        )
+    return SupervisedNamer.from_file(file, device)
+
+
+def _same_networks(run: ClassRun, first: SupervisedNamer, other: SupervisedNamer) -> None:
+    def shape(namer: SupervisedNamer) -> object:
+        return namer.model, namer.backbone, [(m.fold, m.part, m.own) for m in namer.members]
+
+    sizes = [{k: v.shape for k, v in namer.members[0].network.state_dict().items()} for namer in (first, other)]
+    if shape(first) != shape(other) or sizes[0] != sizes[1] or first.settings.image_size != other.settings.image_size:
+        raise StoreError(
+            f"{run.folder}: {other.name} found, averaged with {first.name}; expected the same network, image size, "
+            "method and folds."
+        )
+
+
+def _mean(members: Sequence[Member]) -> Member:
+    states = [member.network.state_dict() for member in members]
+    mean = {
+        key: torch.stack([state[key] for state in states]).mean(dim=0) if value.is_floating_point() else value
+        for key, value in states[0].items()
+    }
+    members[0].network.load_state_dict(mean)
+    return members[0]
+
+
+def _with(namer: SupervisedNamer, members: Sequence[Member]) -> SupervisedNamer:
+    return SupervisedNamer(namer.model, namer.labels, namer.settings, members, namer.backbone, namer.torch_device)
+
+
+def _say(namer: SupervisedNamer, run: ClassRun, names: Sequence[str]) -> Probabilities:
+    root = Path(run.record.data["root"])
+    found = []
+    for start in range(0, len(names), BATCH):
+        batch = [namer.prepare(read_image(root / name)) for name in names[start : start + BATCH]]
+        found.append(namer.probabilities(batch))
+    return np.concatenate(found).astype(np.float32) if found else np.zeros((0, len(namer.labels)), dtype=np.float32)

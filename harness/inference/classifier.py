@@ -1,0 +1,189 @@
+"""The Python face of a classification: load it, hand it images, read what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness import registry
+from harness.backends.base import Backend
+from harness.datasets.labelled import split_label
+from harness.errors import DataError, StoreError
+from harness.images import Reading
+from harness.inference.find import SavedRun, find_run
+from harness.inference.model import BATCH, is_one, is_unchanged, open_image
+from harness.inference.rows import NAMING_COLUMNS
+from harness.spec import RunSpec
+
+if TYPE_CHECKING:
+    from harness.backends.supervised.namer import SupervisedNamer
+
+CLASSIFICATION = "classification"
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a classifier says of one image.
+
+    Attributes:
+        labels: all labels there are.
+        probabilities: shape (labels,), summing to 1; averaged over folds and views.
+        path: of the image, None where it was handed over in memory.
+        reading: what was done to it in reading, a few words each.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: npt.NDArray[np.float64]
+    path: str | None = None
+    reading: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The likeliest."""
+        return self.labels[int(self.probabilities.argmax())]
+
+    @property
+    def probability(self) -> float:
+        """Of that label."""
+        return float(self.probabilities.max())
+
+    @property
+    def part(self) -> str:
+        """The class of that label."""
+        return split_label(self.label)[0]
+
+    @property
+    def state(self) -> str:
+        """The state of that label."""
+        return split_label(self.label)[1]
+
+    @property
+    def kind(self) -> str:
+        """What it is counted as."""
+        return self.label
+
+    def cells(self) -> list[str]:
+        """The columns of the rows that are the task's own."""
+        first, second = np.argsort(-self.probabilities, kind="stable")[:2]
+        return [
+            self.labels[first],
+            f"{self.probabilities[first]:.6f}",
+            self.labels[second],
+            f"{self.probabilities[second]:.6f}",
+        ]
+
+
+class Classifier:
+    """A trained classification with all its folds. Any number of threads may call `predict` at once.
+
+    Args:
+        namer: what computes probabilities.
+        run: the run that it is from.
+
+    Attributes:
+        namer, run: as given.
+    """
+
+    columns = NAMING_COLUMNS
+    kinds: tuple[str, ...] = ()
+
+    def __init__(self, namer: SupervisedNamer, run: SavedRun) -> None:
+        self.namer, self.run = namer, run
+        self._lock = Lock()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """In the order of probabilities."""
+        return self.namer.labels
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of its answers, one sentence each."""
+        return ()
+
+    def prepare(self, reading: Reading) -> Any:
+        """An image as `results` takes it; called by several threads at once."""
+        return self.namer.prepare(reading.pixels)
+
+    def results(self, batch: Sequence[tuple[str | None, Reading]], prepared: Sequence[Any]) -> list[Named]:
+        """Name images that are read and prepared already.
+
+        Args:
+            batch: path or None, and the image as read.
+            prepared: what `prepare` made of each.
+        """
+        with self._lock:
+            found = self.namer.probabilities(prepared)
+        return [
+            Named(self.namer.labels, one, path, reading.notes)
+            for one, (path, reading) in zip(found, batch, strict=True)
+        ]
+
+    def predict(self, images: Any, batch_size: int = BATCH) -> Named | list[Named]:
+        """Name one image, or several.
+
+        Args:
+            images: as `harness.inference.model.Model.predict` takes them.
+            batch_size: images that the networks see at a time.
+
+        Returns:
+            A `Named` for one image, a list in their order for several.
+
+        Raises:
+            DataError: an image can't be read, or is none.
+        """
+        if batch_size < 1:
+            raise DataError(f"batch_size: {batch_size} found, 1 or more expected.")
+        if is_one(images):
+            return next(self._named([images], 1))
+        if not isinstance(images, Iterable):
+            raise DataError(
+                f"image: {type(images).__name__} found; expected a path, a PIL image, an array or a tensor."
+            )
+        return list(self._named(images, batch_size))
+
+    def _named(self, images: Iterable[Any], batch_size: int) -> Iterator[Named]:
+        batch: list[tuple[str | None, Reading]] = []
+        for image in images:
+            batch.append(open_image(image))
+            if len(batch) == batch_size:
+                yield from self.results(batch, [self.prepare(reading) for _, reading in batch])
+                batch = []
+        if batch:
+            yield from self.results(batch, [self.prepare(reading) for _, reading in batch])
+
+
+def load_classifier(path: str | Path, *, device: str = "auto") -> Classifier:
+    """A trained classification.
+
+    Args:
+        path: a run's folder, or a sweep's (its best run).
+        device: auto, cpu, cuda, cuda:N or mps.
+
+    Raises:
+        StoreError: no run or no kept model there, its record is damaged, or it is of another task.
+        WeightsError: the model's file is damaged or was changed.
+        ConfigError: this machine has no such device.
+    """
+    return classifier_of(find_run(Path(path)), device)
+
+
+def classifier_of(run: SavedRun, device: str) -> Classifier:
+    """Of a run that was found; see `load_classifier`."""
+    if run.record.task != CLASSIFICATION:
+        raise StoreError(
+            f"{run.folder}: a run of task {run.record.task} found; expected a classification (load_model)."
+        )
+    is_unchanged(run)
+    try:
+        spec = RunSpec.from_dict(run.record.spec)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{run.folder}: its record can't be used ({type(error).__name__}: {error}).") from error
+    backend: Backend = registry.lookup(registry.BACKENDS, "backend", spec.backend)()
+    return Classifier(backend.load(spec, run.file, device, trust=False), run)
