@@ -58,13 +58,7 @@ class Prepared:
 
     def discard_made_data(self) -> None:
         """Leave nothing behind of a sweep that was refused: toy data made for it goes, with folders left empty."""
-        for folder in self.made:
-            shutil.rmtree(folder, ignore_errors=True)
-            # The toy data's own folder, `_toy`, and the output folder.
-            for parent in (*list(folder.parents)[:2], self.config.work_dir):
-                # Not empty: something else is in it.
-                with suppress(OSError):
-                    parent.rmdir()
+        _discard(self.made, self.config.work_dir)
 
     @property
     def splits(self) -> dict[str, AnySplit]:
@@ -112,6 +106,7 @@ def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
             problems += [problem for problem in error.problems if problem not in problems]
     problems += kind.problems(config, splits)
     if plan is None or problems:
+        _discard([path for path in missing if path.exists()], config.work_dir)
         raise ConfigError(problems)
     by_category = {split.category: split for split in splits}
     runs = []
@@ -121,6 +116,16 @@ def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
         runs.append(PlannedRun(identity, spec, split))
     made = tuple(path for path in missing if path.exists())
     return Prepared(config, folder, plan, tuple(runs), records, index, made)
+
+
+def _discard(made: Iterable[Path], work_dir: Path) -> None:
+    for folder in made:
+        shutil.rmtree(folder, ignore_errors=True)
+        # The toy data's own folder, `_toy`, and the output folder.
+        for parent in (*list(folder.parents)[:2], work_dir):
+            # Not empty: something else is in it.
+            with suppress(OSError):
+                parent.rmdir()
 
 
 def _other_task(config: SweepConfig, records: Iterable[RunRecord]) -> list[str]:

@@ -137,7 +137,7 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
 def test_one_picture_with_two_labels_is_refused(tmp_path: Path) -> None:
     root = competition(tmp_path)
     (root / "train" / "1.png").write_bytes((root / "train" / "0.png").read_bytes())
-    with pytest.raises(DataError, match="same picture as train/0.png, labelled 'cable-cut' and 'cable-good'"):
+    with pytest.raises(DataError, match=r"same picture as train/0\.png, labelled 'cable-cut' and 'cable-good'"):
         split(root)
 
 
@@ -161,7 +161,7 @@ def test_bad_options_are_one_sentence(tmp_path: Path, options: dict[str, Any], w
 
 def test_nothing_labelled_is_said(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    with pytest.raises(DataError, match="no labelled images; expected train_df.csv"):
+    with pytest.raises(DataError, match=r"no labelled images; expected train_df\.csv"):
         split(tmp_path)
 
 
@@ -235,9 +235,7 @@ def test_pickled_folds_execute_nothing_and_say_how_to_convert(tmp_path: Path) ->
     assert read_folds(Path("folds.npy"), 4).tolist() == [0, 0, 1, 1]
     evil = tmp_path / "evil.npy"
     with evil.open("wb") as stream:
-        np.lib.format.write_array_header_1_0(
-            stream, {"descr": "|O", "fortran_order": False, "shape": (1,)}
-        )  # type: ignore[arg-type]
+        np.lib.format.write_array_header_1_0(stream, {"descr": "|O", "fortran_order": False, "shape": (1,)})  # type: ignore[arg-type]
         pickle.dump(_Executes(), stream)
     with pytest.raises(DataError, match="could run code"):
         read_folds(evil, 1)

@@ -311,7 +311,7 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Pat
     for key, value in whole.network.state_dict().items():
         assert torch.equal(value, resumed.network.state_dict()[key]), key
     # A third call trains nothing: the network is there.
-    again = learn(tmp_path / "cut", 5, stage=lambda text: pytest.fail(text), **given)
+    again = learn(tmp_path / "cut", 5, stage=pytest.fail, **given)
     assert torch.equal(again.network.head.weight, resumed.network.head.weight)
     assert set(load_file(tmp_path / "cut" / WEIGHTS)) == set(again.network.state_dict())
 
