@@ -183,7 +183,21 @@ def _predict(result: dict[str, Any]) -> str:
     )
 
 
+def _classify(result: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"{one['backbone']}, {one['size']} x {one['size']}, batches of {one['batch']}",
+            f"{one['bare_images_per_second']}",
+            f"{one['ours_images_per_second']}",
+            f"**{one['ratio']}** (wanted: at least {result['wanted']})",
+        ]
+        for one in result["cases"]
+    ]
+    return _table(["images a second, training", "bare Lightning loop", "ours", "ours / bare"], rows)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "classify": _classify,
     "coreset": _coreset,
     "sweep": _sweep,
     "inference": _inference,

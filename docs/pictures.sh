@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Makes docs/models_comparing.png, docs/report.png and docs/demo.png from a result folder: LibreOffice to PDF, poppler and
-# ImageMagick to PNG; Chromium for report and page, into which the image is dropped.
-#   docs/pictures.sh results/compare part.png
+# Makes docs/models_comparing.png, docs/report.png and docs/demo.png from a result folder, docs/classify.png from that of a
+# classification: LibreOffice to PDF, poppler and ImageMagick to PNG; Chromium for reports and page, into which the image is
+# dropped.
+#   docs/pictures.sh results/compare part.png results/classify-smoke
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 results="$(cd "$1" && pwd)"
@@ -19,8 +20,12 @@ for page in "$work"/page-*.png; do
         -extent 1500x330 -trim +repage -bordercolor white -border 8 "$page"
 done
 convert "$work"/page-*.png -append -colors 64 "$here/models_comparing.png"
-chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1280,1500 --virtual-time-budget=20000 \
-    --screenshot="$work/report.png" "file://$results/report.html" >/dev/null 2>&1
-convert "$work/report.png" -colors 128 "$here/report.png"
+picture() {  # of a page: its folder, the height shown, where to
+    chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size="1280,$2" --virtual-time-budget=20000 \
+        --screenshot="$work/report.png" "file://$1/report.html" >/dev/null 2>&1
+    convert "$work/report.png" -colors 128 "$3"
+}
+picture "$results" 1500 "$here/report.png"
+picture "$(cd "$3" && pwd)" 2080 "$here/classify.png"
 python "$here/page.py" "$results" "$2" "$work/demo.png"
 convert "$work/demo.png" -colors 128 "$here/demo.png"

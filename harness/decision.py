@@ -54,8 +54,8 @@ class Thresholds:
             return ("there is no threshold: images get scores, and no labels",)
         if self.image_scale is None:
             return (
-                "no normalised scores: their scale is how far the threshold is above the median of held-out normal "
-                "images, and here it is not above, or not known",
+                "no normalised scores: too few normal images were held out to say how far good parts differ; a larger "
+                "data.val, or more training images, and the sweep again give them",
             )
         return ()
 

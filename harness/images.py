@@ -139,6 +139,10 @@ def _as_rgb(image: Image.Image, notes: tuple[str, ...], name: str) -> Reading:
     if mode.startswith("I"):
         pixels = _grey_to_rgb(np.asarray(image).astype(np.float64) / FULL_SCALE, name)
         stored = "16-bit grey" if ";16" in mode else "32-bit grey, taken for 16 bits,"
+        brightest = int(np.asarray(image).max(initial=0))
+        if 255 < brightest < 4096:
+            # Cameras of 10 and 12 bits; not stretched, since a dark picture of 16 bits looks the same.
+            notes = (*notes, f"brightest value {brightest} of 65535: a camera of 12 bits or less?")
         return Reading(pixels, (*notes, f"{stored} scaled to 8 bits"))
     if mode == "F":
         pixels = _grey_to_rgb(np.asarray(image).astype(np.float64), name)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 
 from harness.chatter import chatter_to
 from harness.errors import ConfigError, StoreError
-from harness.inference.inputs import images_named
+from harness.inference.inputs import below, images_named
 from harness.inference.rows import COLUMNS, NAMING_COLUMNS
 from harness.store import make_folder
 
@@ -44,6 +44,8 @@ def predict(
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
     if maps not in {"tiff", "png"}:
         raise ConfigError(f"--map: {maps!r} found; expected tiff or png.")
+    if maps == "png" and out is None:
+        raise ConfigError("--map: png found without --out, and so no map to be written; expected --out too.")
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper):
             # File names need not be text; what comes in goes out.
@@ -52,6 +54,8 @@ def predict(
     if out is not None:
         csv = csv or out / ROWS
     _check_targets(paths, out, csv)
+    if not recursive and (left := below(names)):
+        console.print(f"{left} images in folders below are left out: say --recursive to take them.")
     with chatter_to(io.StringIO(), show=False):
         from harness.inference.classifier import Classifier
         from harness.inference.pictures import check_map_format

@@ -12,12 +12,18 @@ import yaml
 from safetensors.torch import save_file
 
 from benchmarks import tables
+from harness.backends.supervised import SupervisedBackend
+from harness.backends.supervised.checks import _trainer_problems
+from harness.backends.supervised.settings import Settings
 from harness.config import load_config
 from harness.datasets.toy_images import write_toy
+from harness.ensemble.recipe import load_recipe
+from harness.plan import make_plan
 from harness.store import ResultFolder
 from tests.conftest import ROOT, Cli
 
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if path.stem != "blend")
+CLASSIFY = sorted((ROOT / "configs" / "classify").glob("*.yaml"))
 README = (ROOT / "README.md").read_text()
 
 
@@ -55,6 +61,26 @@ def test_every_config_says_how_to_run_it_and_plans(cli: Cli, config: Path) -> No
     result = cli("plan", config)
     assert result.exit_code == 0, result.output
     assert load_config(config).data.kind == "toy"
+
+
+@pytest.mark.parametrize("config", CLASSIFY, ids=lambda path: path.stem)
+def test_every_config_of_a_classification_plans(cli: Cli, config: Path) -> None:
+    """On the toy data in place of what it names."""
+    assert f"python -m harness sweep configs/classify/{config.name}" in config.read_text()
+    result = cli("plan", config, "data.kind=toy", "data.size=32", "--no-check")
+    assert result.exit_code == 0, result.output
+    loaded = load_config(config, ["data.kind=toy"])
+    signature = SupervisedBackend().parameters
+    for spec in make_plan(loaded, [""], lambda _, model: signature(model), "supervised").specs:
+        Settings.of(spec)
+        assert not list(_trainer_problems(spec))
+
+
+def test_the_configs_of_a_classification_cover_the_public_solutions() -> None:
+    text = "".join(path.read_text() for path in CLASSIFY)
+    for word in ("tf_efficientnet_b6", "tf_efficientnetv2_s", "resnext101_32x8d", "resnest50d", "arcface", "one_class"):
+        assert word in text
+    assert load_recipe(ROOT / "configs" / "blend.yaml").rules
 
 
 def test_named_configs_are_there() -> None:

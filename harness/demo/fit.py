@@ -15,7 +15,7 @@ from harness import registry
 from harness.config import one_run
 from harness.demo.show import Shown, choose_colours, error, notes, problems, show, success, threshold_note
 from harness.demo.uploads import LARGEST_FILE, TYPES, Upload, images_of
-from harness.errors import ConfigError, HarnessError, StoreError
+from harness.errors import ConfigError, HarnessError, StoreError, WeightsError
 from harness.execute import execute
 from harness.inference.model import load_model
 from harness.prepare import check, prepare
@@ -51,6 +51,9 @@ class PageProgress(SweepProgress):
 
     def failed(self, label: str, record: RunRecord) -> None:
         """The page says so itself."""
+
+
+ON_THE_PAGE = "On this page: choose a backbone whose weights are in weights/, or tick Random weights to try it."
 
 
 def page(results: Path) -> None:
@@ -135,7 +138,7 @@ def _fit(good: Sequence[Upload], test: Sequence[Upload], settings: dict[str, Any
         model = load_model(_make(root / "images", root / "results", "fit", settings))
         results = model.predict([one.reading.pixels for one in test])
     except HarnessError as refused:
-        error(refused.problems)
+        error([*refused.problems, *([ON_THE_PAGE] if isinstance(refused, WeightsError) else [])])
     # Torch may run out of memory, say: on the page, which goes on.
     except Exception as failed:  # noqa: BLE001
         error([f"{settings['method']}: {type(failed).__name__}: {failed}"])
@@ -200,7 +203,7 @@ def _save(fitted: dict[str, Any], results: Path) -> None:
         f"It goes to {results}, with its images and model, and is then on the page *Use a run*, for `predict` and "
         "`export`. Its figures need to know which of the test images are defective."
     )
-    name = st.text_input("Name", "my-part", key="name")
+    name = st.text_input("Name", "my-part", key="name", help="A folder's: letters, digits, '.', '_' and '-'.")
     names = [one.name for one in fitted["test"]]
     tell = "Which of the test images are defective? (the others count as good)"
     defective = st.pills(tell, names, selection_mode="multi", key="bad")
@@ -217,7 +220,7 @@ def _save(fitted: dict[str, Any], results: Path) -> None:
 
 def _saved(fitted: dict[str, Any], results: Path, name: str, defective: Sequence[str]) -> Path:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}", name):
-        raise ConfigError(f"Name: {name!r} found; expected letters, digits, '.', '_' and '-'.")
+        raise ConfigError(f"Name: {name!r} found; expected letters, digits, '.', '_' and '-', such as my-part.")
     target = results / name
     try:
         target.mkdir()

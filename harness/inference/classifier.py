@@ -105,7 +105,7 @@ class Classifier:
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know of its answers, one sentence each."""
-        return ()
+        return self.run.doubts
 
     def prepare(self, reading: Reading) -> Any:
         """An image as `results` takes it; called by several threads at once."""

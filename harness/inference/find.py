@@ -10,7 +10,7 @@ from harness.errors import StoreError
 from harness.record import RunRecord
 from harness.store import RECORD, ResultFolder, model_in, read_record
 
-KEEP = "Set save_models: best (or all) and make the runs again with --fresh."
+KEEP = "Set save_models: all (best keeps one for each category) and make the runs again with --fresh."
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,17 @@ class SavedRun:
     record: RunRecord
     file: Path
     note: str = ""
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What speaks against relying on its answers, one sentence each; mostly none."""
+        found = []
+        if self.record.weights.get("source") == "random":
+            found.append("its weights are random: what it says of real parts means nothing")
+        bad, missed = self.record.data.get("test_anomalous"), self.record.metrics.get("image_FalseNegatives")
+        if bad and missed is not None and missed >= bad:
+            found.append(f"at its threshold it found none of the {bad} defective test images")
+        return tuple(found)
 
 
 def find_run(path: Path, category: str | None = None) -> SavedRun:

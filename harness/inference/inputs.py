@@ -43,6 +43,12 @@ def images_named(names: Sequence[str], listed: Iterable[str], recursive: bool, a
     return list(found)
 
 
+def below(names: Sequence[str]) -> int:
+    """How many images there are in folders below those that are named, which only --recursive takes."""
+    folders = [Path(name) for name in names if name and name != STDIN and Path(name).is_dir()]
+    return sum(image.parent != folder for folder in folders for image in list_images(folder))
+
+
 def _is_below(path: Path, folder: Path | None) -> bool:
     return folder is not None and path.resolve().is_relative_to(folder.resolve())
 

@@ -52,7 +52,7 @@ class Model:
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know of its answers, one sentence each."""
-        return (*self.scorer.notes, *self.thresholds.notes())
+        return (*(self.run.doubts if self.run else ()), *self.scorer.notes, *self.thresholds.notes())
 
     def prepare(self, reading: Reading) -> Any:
         """An image as `results` takes it; called by several threads at once."""

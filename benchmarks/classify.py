@@ -1,0 +1,139 @@
+"""Training images a second of a classification, beside a bare Lightning loop over the same network and loader.
+
+Both train the same network from the same weights on the same augmented batches, in turn, and validate once an epoch.
+The bare loop is a LightningModule with a cross entropy and an optimiser, and nothing else; ours also checks each loss,
+keeps a history and writes the state that outlives a kill.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from harness.backends.supervised.augment import augmentation
+from harness.backends.supervised.module import Lesson, Pictures, as_images, seed_of
+from harness.backends.supervised.network import Classifier, build
+from harness.backends.supervised.schedules import optimizer
+from harness.backends.supervised.settings import Settings
+from harness.backends.supervised.training import train
+from harness.devices import pick
+
+WANTED = 0.95
+# Network, size, batch, images.
+CASES = (("mobilenetv2_100", 128, 16, 160), ("resnet18", 128, 16, 160))
+LABELS = 16
+
+
+class Bare(pl.LightningModule):
+    """What somebody would write by hand."""
+
+    def __init__(self, network: Classifier, settings: Settings, lesson: Lesson) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        self._settings, self._lesson = settings, lesson
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """The same loader as ours."""
+        lesson, epoch = self._lesson, self.trainer.current_epoch
+        seed = seed_of(lesson.seed, epoch)
+        made = augmentation(self._settings.augment)
+        pictures = Pictures(lesson.pixels, lesson.targets, lesson.learnt, made, seed)
+        return DataLoader(pictures, batch_sampler=lesson.batches("none", epoch))
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The same as ours."""
+        lesson = self._lesson
+        return DataLoader(Pictures(lesson.pixels, lesson.targets, lesson.judged), batch_size=lesson.eval_batch_size)
+
+    def configure_optimizers(self) -> Any:
+        """The same as ours."""
+        return optimizer(self._settings, self.network.parameters())
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        """Cross entropy."""
+        del batch_idx
+        return torch.nn.functional.cross_entropy(self.network(as_images(batch[0])), batch[1])
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """A figure."""
+        del batch_idx
+        self.log("accuracy", (self.network(as_images(batch[0])).argmax(dim=1) == batch[1]).float().mean())
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    """Images a second of both, medians over alternating repetitions, and their ratio."""
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    repeats, epochs = (1, 1) if quick else (5, 3)
+    cases = []
+    for backbone, side, batch, images in CASES[:1] if quick else CASES:
+        settings, lesson = _lesson(side, batch, images)
+        pairs = []
+        for repeat in range(repeats + 1):
+            bare = _timed_bare(backbone, settings, lesson, epochs)
+            ours = _timed_ours(backbone, settings, lesson, epochs)
+            if repeat or quick:
+                # The first pair warms up.
+                pairs.append((bare, ours))
+        learnt = epochs * len(lesson.learnt)
+        ratio = statistics.median(bare / ours for bare, ours in pairs)
+        cases.append({
+            "backbone": backbone,
+            "size": side,
+            "batch": batch,
+            "bare_images_per_second": round(learnt / statistics.median(bare for bare, _ in pairs), 1),
+            "ours_images_per_second": round(learnt / statistics.median(ours for _, ours in pairs), 1),
+            "ratio": round(ratio, 3),
+            "within": ratio >= WANTED,
+        })  # fmt: skip
+    return {"repeats": repeats, "epochs": epochs, "wanted": WANTED, "cases": cases}
+
+
+def _lesson(side: int, batch: int, images: int) -> tuple[Settings, Lesson]:
+    rng = np.random.default_rng(0)
+    total = images + images // 4
+    settings = Settings(image_size=(side, side), augment="rotate45", lr=1e-3)
+    lesson = Lesson(
+        pixels=rng.integers(0, 255, (total, 3, side, side), dtype=np.uint8),
+        targets=rng.integers(0, LABELS, total),
+        learnt=range(images),
+        judged=range(images, total),
+        outputs=LABELS,
+        with_margin=None,
+        batch_size=batch,
+        eval_batch_size=32,
+        num_workers=0,
+        seed=0,
+    )
+    return settings, lesson
+
+
+def _timed_bare(backbone: str, settings: Settings, lesson: Lesson, epochs: int) -> float:
+    module = Bare(build(backbone, LABELS, settings, None, 0), settings, lesson)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = pl.Trainer(
+            max_epochs=epochs, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=folder,
+            reload_dataloaders_every_n_epochs=1,
+        )  # fmt: skip
+        start = time.perf_counter()
+        trainer.fit(module)
+        return time.perf_counter() - start
+
+
+def _timed_ours(backbone: str, settings: Settings, lesson: Lesson, epochs: int) -> float:
+    network = build(backbone, LABELS, settings, None, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        train(network, settings, lesson, Path(folder), pick("cpu"), {"max_epochs": epochs}, None, lambda text: None)
+        return time.perf_counter() - start
