@@ -48,7 +48,7 @@ class Bare(pl.LightningModule):
         seed = seed_of(lesson.seed, epoch)
         made = augmentation(self._settings.augment)
         pictures = Pictures(lesson.pixels, lesson.targets, lesson.learnt, made, seed)
-        return DataLoader(pictures, batch_sampler=lesson.batches("none", epoch))
+        return DataLoader(pictures, batch_sampler=lesson.batches(self._settings, epoch))
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The same as ours."""

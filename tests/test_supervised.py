@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from harness.backends.supervised.augment import augmentation, mixing
+from harness.backends.supervised.checks import SEVERAL
 from harness.backends.supervised.losses import Loss, arcface, focal, label_weights
 from harness.backends.supervised.module import Lesson, Pictures
 from harness.backends.supervised.network import Classifier, build
@@ -52,11 +53,16 @@ def lesson(seed: int = 0, n: int = 24, **changes: Any) -> Lesson:
 
 
 def learn(
-    folder: Path, epochs: int = 3, what: Lesson | None = None, stage: Callable[[str], None] = str, **given: Any
+    folder: Path,
+    epochs: int = 3,
+    what: Lesson | None = None,
+    stage: Callable[[str], None] = str,
+    trainer: dict[str, Any] | None = None,
+    **given: Any,
 ) -> Trained:
     made, chosen = settings(**given), what or lesson()
     network = build(BACKBONE, chosen.outputs, made, None, chosen.seed)
-    return train(network, made, chosen, folder, CPU, {"max_epochs": epochs}, None, stage)
+    return train(network, made, chosen, folder, CPU, {"max_epochs": epochs, **(trainer or {})}, None, stage)
 
 
 # ---- by hand
@@ -86,6 +92,8 @@ def test_label_weights_by_hand() -> None:
     found = label_weights(torch.tensor([6.0, 3, 0]))
     assert found.tolist() == pytest.approx([9 / 12, 9 / 6, 0])
     assert (found * torch.tensor([6.0, 3, 0])).sum().item() == pytest.approx(9)
+    # 9 and 4 images at half the strength: 1/3 and 1/2, so a total of 3 + 2 before and 13 after.
+    assert label_weights(torch.tensor([9.0, 4]), 0.5).tolist() == pytest.approx([13 / 15, 13 / 10])
 
 
 def test_arcface_adds_the_margin_to_the_angle() -> None:
@@ -204,18 +212,33 @@ def test_augmentation_changes_training_images_only(name: str) -> None:
     assert torch.equal(plain[3][0], torch.from_numpy(found[3]))
 
 
-def test_the_sampler_draws_labels_alike() -> None:
-    targets = np.array([0] * 90 + [1] * 9 + [2], dtype=np.int64)
-    what = lesson(pixels=np.zeros((100, 3, *SIZE), np.uint8), targets=targets, learnt=range(100))
-    drawn = np.concatenate([targets[what.order("sampler", epoch)] for epoch in range(40)])
-    assert np.bincount(drawn) / len(drawn) == pytest.approx([1 / 3] * 3, abs=0.03)
-    assert sorted(what.order("none", 0)) == list(range(100))
-    assert what.order("none", 0) != what.order("none", 1)
+@pytest.mark.parametrize(
+    ("strength", "shares"), [(1.0, [1 / 3, 1 / 3, 1 / 3]), (0.5, [9 / 13, 3 / 13, 1 / 13]), (0.0, [0.9, 0.09, 0.01])]
+)
+def test_the_sampler_draws_rare_labels_more_often(strength: float, shares: list[float]) -> None:
+    targets = (
+        np.array([0] * 81 + [1] * 9 + [2], dtype=np.int64) if strength == 0.5 else np.repeat([0, 1, 2], (90, 9, 1))
+    )
+    count = len(targets)
+    what = lesson(pixels=np.zeros((count, 3, *SIZE), np.uint8), targets=targets, learnt=range(count))
+    sampler, none = settings(balance="sampler", balance_strength=strength), settings()
+    drawn = np.concatenate([targets[what.order(sampler, epoch)] for epoch in range(60)])
+    assert np.bincount(drawn) / len(drawn) == pytest.approx(shares, abs=0.03)
+    assert sorted(what.order(none, 0)) == list(range(count))
+    assert what.order(none, 0) != what.order(none, 1)
 
 
 def test_a_last_batch_of_one_image_is_dropped() -> None:
-    assert [len(batch) for batch in lesson(learnt=range(17)).batches("none", 0)] == [8, 8]
-    assert [len(batch) for batch in lesson(learnt=range(18)).batches("none", 0)] == [8, 8, 2]
+    assert [len(batch) for batch in lesson(learnt=range(17)).batches(settings(), 0)] == [8, 8]
+    assert [len(batch) for batch in lesson(learnt=range(18)).batches(settings(), 0)] == [8, 8, 2]
+
+
+def test_processes_share_the_images_of_an_epoch() -> None:
+    what, made = lesson(learnt=range(19)), settings()
+    shares = [[i for batch in what.batches(made, 0, (rank, 2)) for i in batch] for rank in range(2)]
+    assert [len(share) for share in shares] == [10, 10]
+    # 19 images for 20 places: the first one has two.
+    assert sorted([*shares[0], *shares[1]]) == sorted([*range(19), what.order(made, 0)[0]])
 
 
 # ---- training
@@ -324,6 +347,20 @@ def test_a_torn_checkpoint_begins_anew(tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_stops_and_says_so(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"the loss is (nan|inf|-inf) in epoch \d, batch \d: training was stopped"):
         learn(tmp_path, 4, optimizer="sgd", lr=1e30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", SEVERAL)
+def test_several_processes_train_one_network(tmp_path: Path, strategy: str) -> None:
+    several = {"devices": 2, "strategy": strategy}
+    found = learn(tmp_path / "t", 3, trainer=several, average="ema", ema_decay=0.5)
+    losses = [entry["train_loss"] for entry in found.history]
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]
+    first = build(BACKBONE, 3, settings(), None, 0)
+    assert not torch.equal(found.network.head.weight, first.head.weight)
+    with pytest.raises(TrainingError, match=r"^the loss is .*training was stopped"):
+        learn(tmp_path / "nan", 4, trainer=several, optimizer="sgd", lr=1e30)
 
 
 def test_a_batch_with_one_label_only_trains(tmp_path: Path) -> None:

@@ -14,12 +14,17 @@ from harness.backends.supervised.settings import Settings
 from harness.datasets.labelled import LabelledSplit
 from harness.devices import pick
 from harness.errors import HarnessError
-from harness.spec import RunSpec
+from harness.spec import RunSpec, thaw
 from harness.weights.resolve import known_backbone
 
 # Arguments of the Trainer that are the harness's own.
 OWN = {"callbacks", "logger", "default_root_dir", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps",
-       "reload_dataloaders_every_n_epochs", "enable_checkpointing", "max_steps", "max_time"}  # fmt: skip
+       "reload_dataloaders_every_n_epochs", "enable_checkpointing", "max_steps", "max_time",
+       "use_distributed_sampler", "num_nodes"}  # fmt: skip
+
+
+# Strategies whose processes go on from where the sweep is. Others run the whole command again in each.
+SEVERAL = ("ddp_spawn", "ddp_fork")
 
 
 def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, LabelledSplit], device: str) -> list[str]:
@@ -63,14 +68,21 @@ def _network_problems(backbone: str, settings: Settings) -> Iterator[str]:
 
 def _trainer_problems(spec: RunSpec) -> Iterator[str]:
     known = set(inspect.signature(pl.Trainer.__init__).parameters) - OWN
-    for key, value in spec.trainer:
+    for key, _ in spec.trainer:
         if key in OWN:
             yield f"trainer.{key}: found, but the harness sets it; expected it left out."
         elif key not in known:
             yield f"trainer.{key}: found; Lightning's Trainer takes no such argument."
-        elif key == "strategy" and value == "ddp":
-            yield "trainer.strategy: ddp found, which would start the whole sweep again; expected ddp_spawn."
-    epochs = dict(spec.trainer).get("max_epochs", 1)
+    given = dict(spec.trainer)
+    devices, strategy = given.get("devices", 1), given.get("strategy", "auto")
+    if devices not in (1, "1") and not (isinstance(devices, tuple) and len(devices) == 1) and strategy not in SEVERAL:
+        yield (
+            f"trainer.strategy: {strategy} found with devices {thaw(devices)}, which would start the whole command "
+            f"again in each process; expected {' or '.join(SEVERAL)}."
+        )
+    elif strategy not in ("auto", *SEVERAL):
+        yield f"trainer.strategy: {strategy} found; expected auto, or with several devices {' or '.join(SEVERAL)}."
+    epochs = given.get("max_epochs", 1)
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
         yield f"trainer.max_epochs: found {epochs!r}, expected a whole number from 1."
 

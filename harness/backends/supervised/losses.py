@@ -102,12 +102,12 @@ def arcface(network: Classifier, embedded: torch.Tensor, targets: torch.Tensor, 
     return losses
 
 
-def label_weights(counts: torch.Tensor) -> torch.Tensor:
-    """Weights in inverse proportion to the number of images, 1 on average over images; (labels,).
+def label_weights(counts: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
+    """Weights 1 / images ** strength, 1 on average over images; (labels,).
 
     Args:
         counts: (labels,) training images of each; a label without any gets 0.
+        strength: 1 makes all labels count alike, 0 leaves them as they are.
     """
-    present = counts > 0
-    inverse = torch.where(present, 1 / counts.clamp(min=1), torch.zeros(()))
-    return inverse * counts.sum() / present.sum()
+    weights = torch.where(counts > 0, counts.clamp(min=1) ** -strength, torch.zeros(()))
+    return weights * counts.sum() / (weights * counts).sum()

@@ -86,7 +86,7 @@ class Lesson:
         learnt, judged: positions of the images to learn from and to be judged by.
         outputs: how many.
         with_margin: outputs whose images get ArcFace's margin, (outputs,); None for all.
-        batch_size, eval_batch_size: images.
+        batch_size, eval_batch_size: images, of each process.
         num_workers: processes that load images.
         seed: of everything random.
     """
@@ -108,21 +108,28 @@ class Lesson:
         found = np.bincount(self.targets[list(self.learnt)], minlength=self.outputs)
         return torch.from_numpy(found).float()
 
-    def order(self, balance: str, epoch: int) -> list[int]:
-        """Positions in `learnt` for one epoch; a `sampler` draws all labels alike, with replacement."""
+    def order(self, settings: Settings, epoch: int) -> list[int]:
+        """Positions in `learnt` for one epoch; a `sampler` draws rare labels more often, with replacement."""
         rng = np.random.default_rng([self.seed, epoch])
-        if balance != "sampler":
+        if settings.balance != "sampler":
             return [int(i) for i in rng.permutation(len(self.learnt))]
-        targets = self.targets[list(self.learnt)]
-        chances = 1 / np.bincount(targets, minlength=self.outputs)[targets]
-        return [int(i) for i in rng.choice(len(targets), len(targets), p=chances / chances.sum())]
+        chances = label_weights(self.counts, settings.balance_strength).double().numpy()
+        chances = chances[self.targets[list(self.learnt)]]
+        return [int(i) for i in rng.choice(len(chances), len(chances), p=chances / chances.sum())]
 
-    def batches(self, balance: str, epoch: int) -> BatchSampler:
-        """Positions in `learnt`; a last batch of a single image is dropped: batch normalisation can't do with one."""
-        rest = len(self.learnt) % self.batch_size
-        return BatchSampler(
-            self.order(balance, epoch), self.batch_size, drop_last=rest == 1 and len(self.learnt) > self.batch_size
-        )
+    def batches(self, settings: Settings, epoch: int, share: tuple[int, int] = (0, 1)) -> BatchSampler:
+        """Positions in `learnt`; a last batch of a single image is dropped: batch normalisation can't do with one.
+
+        Args:
+            settings: of the run.
+            epoch: from 0.
+            share: (which process, of how many): all get equally many images, some of the first ones twice if need be.
+        """
+        which, processes = share
+        order = self.order(settings, epoch)
+        order = (order + order[: -len(order) % processes])[which::processes]
+        rest = len(order) % self.batch_size
+        return BatchSampler(order, self.batch_size, drop_last=rest == 1 and len(order) > self.batch_size)
 
 
 class Training(pl.LightningModule):
@@ -144,7 +151,8 @@ class Training(pl.LightningModule):
         self.network = network.to(memory_format=torch.channels_last)
         self.history: list[dict[str, float]] = []
         self._settings, self._lesson, self._epochs = settings, lesson, epochs
-        weights = label_weights(lesson.counts) if settings.balance == "class_weights" else None
+        weighted = settings.balance == "class_weights"
+        weights = label_weights(lesson.counts, settings.balance_strength) if weighted else None
         margin = None if lesson.with_margin is None else torch.from_numpy(lesson.with_margin)
         self._loss = Loss(settings, lesson.outputs, weights, margin)
         self._augment = augmentation(settings.augment)
@@ -161,14 +169,18 @@ class Training(pl.LightningModule):
         lesson = self._lesson
         seed = seed_of(lesson.seed, epoch)
         pictures = Pictures(lesson.pixels, lesson.targets, lesson.learnt, self._augment, seed)
-        sampler = lesson.batches(self._settings.balance, epoch)
+        sampler = lesson.batches(self._settings, epoch, self._share)
         return DataLoader(pictures, batch_sampler=sampler, num_workers=lesson.num_workers)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The images that the network is judged by, as they are."""
+        """The images that the network is judged by, as they are; of several processes each judges all."""
         lesson = self._lesson
         pictures = Pictures(lesson.pixels, lesson.targets, lesson.judged)
         return DataLoader(pictures, batch_size=lesson.eval_batch_size, num_workers=lesson.num_workers)
+
+    @property
+    def _share(self) -> tuple[int, int]:
+        return self.trainer.global_rank, self.trainer.world_size
 
     def configure_optimizers(self) -> Any:
         """See `harness.backends.supervised.schedules`."""
@@ -176,7 +188,7 @@ class Training(pl.LightningModule):
         self._plateau = plateau(self._settings, made)
         if self._plateau is not None and self._plateau_state is not None:
             self._plateau.load_state_dict(self._plateau_state)
-        steps = len(self._lesson.batches(self._settings.balance, 0))
+        steps = len(self._lesson.batches(self._settings, 0, self._share))
         moved = schedule(self._settings, made, steps, steps * self._epochs)
         return made if moved is None else {"optimizer": made, "lr_scheduler": {"scheduler": moved, "interval": "step"}}
 

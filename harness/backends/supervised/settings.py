@@ -31,6 +31,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "focal_gamma": (0, 10),
     "arcface_margin": (0, 90),
     "arcface_scale": (1, 200),
+    "balance_strength": (0, 1),
     "mix_alpha": (1e-3, 100),
     "lr": (1e-9, 10),
     "weight_decay": (0, 10),
@@ -56,7 +57,9 @@ class Settings:
         arcface_margin: degrees.
         arcface_scale: of the cosines.
         arcface_classes: classes whose images get the margin; all if empty.
-        balance: against the long tail: `class_weights` in the loss, or a `sampler` that draws labels alike.
+        balance: against the long tail: `class_weights` in the loss, or a `sampler` of images.
+        balance_strength: both go by 1 / (images of the label) ** strength: 1 makes all labels count alike, 0.5 is the
+            square-root sampling of Kang et al. (2020), section 3.
         augment, mix, mix_alpha: of training images only.
         optimizer, lr, weight_decay: of training.
         schedule: of the learning rate; `schedule_epochs` is the step, the first restart, or the plateau's patience;
@@ -79,6 +82,7 @@ class Settings:
     arcface_scale: float = 30.0
     arcface_classes: tuple[str, ...] = ()
     balance: str = "none"
+    balance_strength: float = 1.0
     augment: str = "flips"
     mix: str = "none"
     mix_alpha: float = 0.2

@@ -14,9 +14,11 @@ import lightning.pytorch as pl
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, EMAWeightAveraging, WeightAveraging
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from safetensors.torch import load_file, save_file
+from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.optim.swa_utils import get_ema_avg_fn
 
 from harness.backends.supervised.module import Lesson, Training, as_images
 from harness.backends.supervised.network import Classifier
@@ -24,6 +26,7 @@ from harness.backends.supervised.pictures import Pixels
 from harness.backends.supervised.settings import Settings
 from harness.backends.supervised.views import probabilities, views
 from harness.devices import Device
+from harness.errors import TrainingError
 
 LAST, BEST, DONE, WEIGHTS = "last.ckpt", "best.ckpt", "done.json", "weights.safetensors"
 SWA_FROM = 0.75  # of the epochs
@@ -76,13 +79,14 @@ def train(
         about = json.loads((folder / DONE).read_text())
         network.load_state_dict(load_file(folder / WEIGHTS))
         return Trained(network.eval(), about["history"], about["resumed"], about["epoch"])
-    epochs = int(trainer.get("max_epochs", 10))
+    epochs = int(trainer["max_epochs"])
     module = Training(network, settings, lesson, epochs)
-    keeper = _Keeper(folder)
+    # Other processes can't be handed what tells.
+    teller = [_Teller(stage, epochs)] if trainer.get("strategy", "auto") == "auto" else []
     resumed = _begun(folder / LAST)
     runner = pl.Trainer(
         **{**device.trainer_arguments(), "max_epochs": epochs, **trainer},
-        callbacks=[*_callbacks(settings, epochs), _Teller(stage, epochs), keeper],
+        callbacks=[*_callbacks(settings, epochs), *teller, _Keeper(folder)],
         logger=TensorBoardLogger(str(log_to), name="", version="") if log_to is not None else False,
         default_root_dir=folder,
         enable_progress_bar=False,
@@ -90,25 +94,39 @@ def train(
         num_sanity_val_steps=0,
         log_every_n_steps=1,
         reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
     )
     with warnings.catch_warnings():
         # Of workers, and of few batches: neither is news to whoever wrote the config.
         warnings.simplefilter("ignore")
-        runner.fit(module, ckpt_path=str(folder / LAST) if resumed else None, weights_only=True if resumed else None)
+        try:
+            runner.fit(
+                module, ckpt_path=str(folder / LAST) if resumed else None, weights_only=True if resumed else None
+            )
+        except ProcessRaisedException as error:
+            raise _of_process(error) from error
     if runner.interrupted:
         raise KeyboardInterrupt
-    epoch = len(module.history)
+    # From the file: of what another process trained, only the weights come back.
+    history = torch.load(folder / LAST, map_location="cpu", weights_only=True)["history"]
+    epoch = len(history)
     if settings.keep == "best":
         best = torch.load(folder / BEST, map_location="cpu", weights_only=True)
         module.load_state_dict(best["state_dict"])
         epoch = len(best["history"])
     network.cpu().eval()
     save_file({key: value.contiguous() for key, value in network.state_dict().items()}, folder / WEIGHTS)
-    about = {"history": module.history, "resumed": resumed, "epoch": epoch}
+    about = {"history": history, "resumed": resumed, "epoch": epoch}
     (folder / DONE).write_text(json.dumps(about))
     for spent in (LAST, BEST):
         (folder / spent).unlink(missing_ok=True)
-    return Trained(network, module.history, resumed, epoch)
+    return Trained(network, history, resumed, epoch)
+
+
+def _of_process(error: ProcessRaisedException) -> Exception:
+    """What one of several processes raised: their library hands on a text."""
+    _, found, said = str(error).rstrip().rpartition(f"{TrainingError.__name__}: ")
+    return TrainingError(said) if found else error
 
 
 def _begun(file: Path) -> int:
@@ -128,10 +146,21 @@ def _callbacks(settings: Settings, epochs: int) -> list[Callback]:
     if settings.early_stopping:
         found.append(EarlyStopping("val_macro_F1", mode="max", patience=settings.early_stopping))
     if settings.average == "ema":
-        found.append(EMAWeightAveraging(decay=settings.ema_decay))
+        found.append(WeightAveraging(avg_fn=_Ema(settings.ema_decay)))
     elif settings.average == "swa":
         found.append(_Swa(int(SWA_FROM * epochs)))
     return found
+
+
+@dataclass(frozen=True)
+class _Ema:
+    """Torch's exponential moving average of weights, such that it can be handed to another process."""
+
+    decay: float
+
+    def __call__(self, average: torch.Tensor, now: torch.Tensor, count: torch.Tensor | int) -> torch.Tensor:
+        found: torch.Tensor = get_ema_avg_fn(self.decay)(average, now, count)
+        return found
 
 
 class _Swa(WeightAveraging):
@@ -156,7 +185,9 @@ class _Keeper(Checkpoint):
         """After all others, so that their states are in it."""
         assert isinstance(pl_module, Training)
         scratch = self._folder / f".{LAST}"
-        trainer.save_checkpoint(scratch)
+        trainer.save_checkpoint(scratch)  # which all processes take part in, and the first one writes
+        if not trainer.is_global_zero:
+            return
         figures = [entry["val_macro_F1"] for entry in pl_module.history]
         if figures[-1] > max(figures[:-1], default=-1.0):
             copy = self._folder / f".{BEST}"
