@@ -39,7 +39,7 @@ class Bare(pl.LightningModule):
 
     def __init__(self, network: Classifier, settings: Settings, lesson: Lesson) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network
         self._settings, self._lesson = settings, lesson
 
     def train_dataloader(self) -> DataLoader[Any]:

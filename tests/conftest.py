@@ -60,6 +60,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory, toy_tree: Path) -> ResultF
     return train(tmp_path_factory.mktemp("trained"), toy_tree)
 
 
+@pytest.fixture(scope="session")
+def classified(tmp_path_factory: pytest.TempPathFactory) -> ResultFolder:
+    """A finished sweep of three small classifications, all kept; not to be changed: copy it."""
+    from tests.classified import classify
+
+    return classify(tmp_path_factory.mktemp("classified"))
+
+
 @pytest.fixture
 def cli() -> Cli:
     """Run the command line in this process: `cli("sweep", config, ...)`."""

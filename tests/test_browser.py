@@ -22,6 +22,26 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: Debia
 Open = Callable[..., Any]
 READY = "body[data-ready=true]"
 
+# WCAG's contrast of text against what lies behind it, the least on the page.
+CONTRAST = """() => {
+  const linear = (x) => x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4;
+  const light = (text) => {
+    const [r, g, b] = text.match(/\\d+/g).slice(0, 3).map((x) => linear(x / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (node) => {
+    const own = getComputedStyle(node).backgroundColor;
+    if (!own.startsWith("rgba(0, 0, 0, 0")) return own;
+    return node.parentElement ? behind(node.parentElement) : "rgb(255, 255, 255)";
+  };
+  const contrast = (node) => {
+    const [a, b] = [light(getComputedStyle(node).color), light(behind(node))];
+    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  };
+  const text = "h1, p, td, th button, .link, label, summary, .tag";
+  return Math.min(...[...document.querySelectorAll(text)].filter((n) => n.innerText).map(contrast));
+}"""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
@@ -184,28 +204,7 @@ def test_nothing_hangs_over_and_text_is_readable(
 ) -> None:
     page = open_report(made, width=width, scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    # WCAG's contrast of text against what lies behind it.
-    ratio = page.evaluate(
-        """() => {
-          const linear = (x) => x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4;
-          const light = (text) => {
-            const [r, g, b] = text.match(/\\d+/g).slice(0, 3).map((x) => linear(x / 255));
-            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-          };
-          const behind = (node) => {
-            const own = getComputedStyle(node).backgroundColor;
-            if (!own.startsWith("rgba(0, 0, 0, 0")) return own;
-            return node.parentElement ? behind(node.parentElement) : "rgb(255, 255, 255)";
-          };
-          const contrast = (node) => {
-            const [a, b] = [light(getComputedStyle(node).color), light(behind(node))];
-            return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-          };
-          const text = "h1, p, td, th button, .link, label, summary, .tag";
-          return Math.min(...[...document.querySelectorAll(text)].filter((n) => n.innerText).map(contrast));
-        }"""
-    )
-    assert ratio >= 4.5
+    assert page.evaluate(CONTRAST) >= 4.5
     page.locator("#runs tbody button").first.click()
     page.wait_for_selector("dialog[open] #gallery figure")
     assert page.evaluate("document.getElementById('run').scrollWidth <= document.getElementById('run').clientWidth")
@@ -288,3 +287,50 @@ def test_records_of_an_earlier_version_open_without_their_curves(
     page.locator("#runs tbody button").first.click()
     page.wait_for_selector("#plot-scores .main-svg")
     assert "made by an earlier version, or its details.json is gone" in page.inner_text("#run-body")
+
+
+# ---- the page of a classification
+
+
+def test_settings_of_a_classification_sort_by_any_column(classified: ResultFolder, open_report: Open) -> None:
+    page = open_report(classified)
+    heads = page.locator("#settings th").all_inner_texts()
+    for name in ("macro F1", "tail F1"):
+        place = heads.index(name) + 1
+        for _ in range(2):
+            page.locator(f"#settings th:nth-child({place}) button").click()
+            way = page.locator(f"#settings th:nth-child({place})").get_attribute("aria-sort")
+            figures = [float(text) for text in page.locator(f"#settings td:nth-child({place})").all_inner_texts()]
+            assert len(figures) == 3
+            assert figures == sorted(figures, reverse=way == "descending")
+
+
+def test_one_setting_shows_confusions_pairs_and_epochs(classified: ResultFolder, open_report: Open) -> None:
+    page = open_report(classified)
+    for index in range(3):
+        page.select_option("#setting", index=index)
+        page.wait_for_function(f"harness.data.settings[{index}].folder.endsWith(document.querySelector('#files')"
+                               ".getAttribute('href'))")  # fmt: skip
+        one = page.evaluate(f"harness.data.settings[{index}]")
+        # The plot's own numbers: each image once, in the row of what it is.
+        counts = page.evaluate("document.getElementById('plot-confusion').data[0].customdata")
+        assert [sum(row) for row in counts] == [label["images"] for label in one["labels"]]
+        pairs = page.locator("#confused figure")
+        assert pairs.count() == len(one["confused"]) > 0
+        assert pairs.first.inner_text().startswith(f"{one['confused'][0]['label']} called {one['confused'][0]['said']}")
+        pairs.first.scroll_into_view_if_needed()
+        page.wait_for_function("[...document.querySelectorAll('#confused figure:first-child img')].every("
+                               "(image) => image.complete && image.naturalWidth > 0)")  # fmt: skip
+        curves = page.evaluate("document.getElementById('plot-epochs').data.map((trace) => trace.x.length)")
+        assert set(curves) == {2}
+        assert len(curves) == 3 * len(one["epochs"])
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_page_of_a_classification_fits_and_is_readable(
+    classified: ResultFolder, open_report: Open, width: int, scheme: str
+) -> None:
+    page = open_report(classified, width=width, scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.get_by_text("What these words mean").click()
+    assert page.evaluate(CONTRAST) >= 4.5

@@ -25,37 +25,8 @@ from harness.errors import PredictionsError, StoreError, WeightsError
 from harness.metrics.classification import macro_f1
 from harness.record import RunRecord
 from harness.store import ResultFolder
+from tests.classified import CONFIG
 from tests.conftest import ROOT, Cli
-
-CONFIG = """
-task: classification
-name: {name}
-data: {{kind: toy, train: 100, test: 20, size: 32, folds: 2, train_batch_size: 16}}
-weights: random
-device: cpu
-trainer: {{max_epochs: 2}}
-save_models: all
-latency: false
-grid:
-  - {{model: baseline, backbone: test_resnet, image_size: 32, lr: 5.0e-3, balance: [none, sampler], tta: flips}}
-  - {{model: one_class, backbone: test_resnet, image_size: 32, lr: 5.0e-3}}
-"""
-
-
-@pytest.fixture(scope="session")
-def classified(tmp_path_factory: pytest.TempPathFactory) -> ResultFolder:
-    """A finished sweep of three runs; not to be changed: copy it."""
-    from typer.testing import CliRunner
-
-    from harness.cli import app
-
-    root = tmp_path_factory.mktemp("classified")
-    config = root / "c.yaml"
-    config.write_text(CONFIG.format(name="named"))
-    done = CliRunner().invoke(app, ["sweep", str(config), "--output", str(root / "results")])
-    assert done.exit_code == 0, done.output
-    assert "Calling everything 'washer-good' would give 0.0" in done.output
-    return ResultFolder(root / "results" / "named")
 
 
 def record_of(folder: ResultFolder, model: str, **params: Any) -> RunRecord:
@@ -452,22 +423,39 @@ def test_killed_in_the_middle_it_goes_on_from_its_last_epoch(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_the_smoke_config_learns_and_views_and_blends_do_not_harm(cli: Cli) -> None:
-    config = ROOT / "configs" / "classify" / "smoke.yaml"
-    result = cli("sweep", config, "grid[0].balance=[none, sampler]")
+@pytest.mark.timeout(600)
+def test_the_smoke_config_learns_and_views_do_not_harm(cli: Cli) -> None:
+    result = cli("sweep", ROOT / "configs" / "classify" / "smoke.yaml")
     assert result.exit_code == 0, result.output
     folder = ResultFolder(Path("results/classify-smoke"))
-    by_balance = {record.spec["params"]["balance"]: record for record in folder.records()}
-    plain, balanced = by_balance["none"], by_balance["sampler"]
-    assert plain.metrics["macro_F1"] >= 0.85  # type: ignore[operator]
-    assert plain.metrics["macro_F1"] >= plain.metrics["plain_macro_F1"]  # type: ignore[operator]
-    assert balanced.metrics["tail_F1"] > plain.metrics["tail_F1"]  # type: ignore[operator]
-    found = ClassPredictions.load(folder.run_folder(plain.run_id))
+    (run,) = folder.records()
+    macro, without_views = run.metrics["macro_F1"], run.metrics["plain_macro_F1"]
+    assert macro is not None
+    assert without_views is not None
+    assert macro >= 0.85
+    assert macro >= without_views
+    found = ClassPredictions.load(folder.run_folder(run.run_id))
     commonest = np.full(len(found.truth), np.bincount(found.truth).argmax())
     assert macro_f1(found.truth, commonest, 16) < 0.05
-    runs = {name: str(folder.run_folder(record.run_id)) for name, record in by_balance.items()}
-    Path("mix.yaml").write_text(yaml.safe_dump({"runs": runs, "soft": "fit"}))
-    assert cli("blend", "mix.yaml").exit_code == 0
-    (blended,) = ResultFolder(Path("results/mix")).records()
-    best = max(record.metrics["macro_F1"] for record in by_balance.values())  # type: ignore[type-var]
-    assert blended.metrics["macro_F1"] >= best  # type: ignore[operator]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_balancing_lifts_the_tail_and_a_blend_of_two_does_not_harm(cli: Cli) -> None:
+    config = ROOT / "configs" / "classify" / "smoke.yaml"
+    # Half the epochs: what is rare is not learnt yet, unless it is shown more often or counts more.
+    shorter = ("trainer.max_epochs=12", "grid.tta=none", "name=short")
+    result = cli("sweep", config, *shorter, "grid.balance=[none, sampler, class_weights]")
+    assert result.exit_code == 0, result.output
+    folder = ResultFolder(Path("results/short"))
+    by_balance = {record.spec["params"]["balance"]: record for record in folder.records()}
+    tails = {name: record.metrics["tail_F1"] or 0.0 for name, record in by_balance.items()}
+    assert tails["sampler"] > tails["none"] + 0.05, tails
+    assert tails["class_weights"] > tails["none"] + 0.05, tails
+    runs = {name: str(folder.run_folder(by_balance[name].run_id)) for name in ("none", "class_weights")}
+    best = max(by_balance[name].metrics["macro_F1"] or 0.0 for name in runs)
+    for soft in ("equal", "fit"):
+        Path("mix.yaml").write_text(yaml.safe_dump({"name": soft, "runs": runs, "soft": soft}))
+        assert cli("blend", "mix.yaml").exit_code == 0
+        (blended,) = ResultFolder(Path("results") / soft).records()
+        assert (blended.metrics["macro_F1"] or 0.0) >= best, soft

@@ -96,21 +96,25 @@ def _described(record: RunRecord, axes: Sequence[str]) -> dict[str, Any]:
 def summary_table(naming: Naming) -> pd.DataFrame:
     """A row a setting, the best first: figures out of fold, averaged over seeds, with interval and tie mark."""
     axes = axis_columns(naming.results.records)
+    described = [_described(setting.first, axes) for setting in naming.settings]
+    differs = [name for name in described[0] if len({what[name] for what in described}) > 1] if described else []
     rows = []
     for found in naming.results.settings.values():
         for setting in found:
             ends, standing = naming.interval(setting), naming.standing(found[0], setting)
             what = _described(setting.first, axes)
             rows.append({
-                "model": what.pop("model"),
+                # First what tells the settings apart, last what they share.
+                "model": what["model"],
+                **{name: what[name] for name in differs},
                 **{name: setting.metric(name) for name in HEADLINE},
                 LOW: ends[0] if ends else None,
                 HIGH: ends[1] if ends else None,
                 "vs_best": standing.mark or None,
                 "p_vs_best": standing.p,
-                **what,
                 **{name: setting.metric(name) for name in MORE},
                 **{name: setting.cost(name) for name in ("fit_seconds", "ms_per_image_p50", "model_MB")},
+                **{name: value for name, value in what.items() if name not in differs},
                 "seeds": len(setting.records),
                 "best_run": setting.best_run,
             })  # fmt: skip

@@ -148,7 +148,7 @@ class Training(pl.LightningModule):
 
     def __init__(self, network: Classifier, settings: Settings, lesson: Lesson, epochs: int) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network
         self.history: list[dict[str, float]] = []
         self._settings, self._lesson, self._epochs = settings, lesson, epochs
         weighted = settings.balance == "class_weights"

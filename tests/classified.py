@@ -1,0 +1,34 @@
+"""A small real sweep of a classification: two settings of one network for all labels, and one network a class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from harness.cli import app
+from harness.store import ResultFolder
+
+CONFIG = """
+task: classification
+name: {name}
+data: {{kind: toy, train: 100, test: 20, size: 32, folds: 2, train_batch_size: 16}}
+weights: random
+device: cpu
+trainer: {{max_epochs: 2}}
+save_models: all
+latency: false
+grid:
+  - {{model: baseline, backbone: test_resnet, image_size: 32, lr: 5.0e-3, balance: [none, sampler], tta: flips}}
+  - {{model: one_class, backbone: test_resnet, image_size: 32, lr: 5.0e-3}}
+"""
+
+
+def classify(root: Path) -> ResultFolder:
+    """Run it below `root`."""
+    config = root / "c.yaml"
+    config.write_text(CONFIG.format(name="named"))
+    done = CliRunner().invoke(app, ["sweep", str(config), "--output", str(root / "results")])
+    assert done.exit_code == 0, done.output
+    assert "Calling everything 'washer-good' would give 0.0" in done.output
+    return ResultFolder(root / "results" / "named")
