@@ -23,7 +23,7 @@ convert "$work"/page-*.png -append -colors 64 "$here/models_comparing.png"
 picture() {  # of a page: its folder, the height shown, where to
     chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size="1280,$2" --virtual-time-budget=20000 \
         --screenshot="$work/report.png" "file://$1/report.html" >/dev/null 2>&1
-    convert "$work/report.png" -colors 128 "$3"
+    convert "$work/report.png" +dither -colors 128 "$3"
 }
 picture "$results" 1500 "$here/report.png"
 picture "$(cd "$3" && pwd)" 2080 "$here/classify.png"

@@ -19,6 +19,7 @@ from harness.progress import SweepProgress
 from harness.provenance import provenance
 from harness.record import RunRecord
 from harness.report.excel import write_workbook
+from harness.spec import differing
 from harness.store import ResultFolder, saved_model
 
 # How often the workbook is rewritten while runs are going on; it is always written at the end.
@@ -76,6 +77,7 @@ class _Sweep:
         self._models = _BestModels(prepared.folder, prepared.records.values())
         self._next_write = 0.0
         self._task = task(self._config.task)
+        self._differing = differing([run.spec for run in prepared.runs])
 
     def run(self, runs: Sequence[PlannedRun]) -> None:
         """Run all groups; those that another process has are looked at again until they are free or done."""
@@ -118,7 +120,7 @@ class _Sweep:
             latency=self._config.latency,
             unfinished=self._folder.unfinished(group[0].run_id),
         )
-        self._progress.start(group[0].spec.label())
+        self._progress.start(group[0].spec.label(self._differing))
         clock = _Clock()
         try:
             for answer in backend(group[0].spec.backend).run([r.spec for r in group], group[0].split, context):
@@ -179,7 +181,7 @@ class _Sweep:
             # Only now that the better one is in place: a kill in between leaves one model too many, never none.
             self._models.replace(record)
         self.tally.done.append(record)
-        self._progress.done(run.spec.label(), record)
+        self._progress.done(run.spec.label(self._differing), record)
 
     def _fail(self, run: PlannedRun, error: Exception, clock: _Clock) -> None:
         self._folder.stage(run.run_id)
@@ -197,7 +199,7 @@ class _Sweep:
         )
         self._folder.commit(record)
         self.tally.failed.append(record)
-        self._progress.failed(run.spec.label(), record)
+        self._progress.failed(run.spec.label(self._differing), record)
 
     def write_workbook(self, force: bool) -> None:
         """Bring models_comparing.xlsx up to date; unless forced, so seldom that it costs a tenth of the time."""

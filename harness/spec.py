@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from typing import Any
@@ -94,10 +94,17 @@ class RunSpec:
             threshold=freeze_items(values["threshold"]),
         )
 
-    def label(self) -> str:
-        """A short name for a person."""
+    def label(self, differing: Collection[str] | None = None) -> str:
+        """A short name: with the initials of all that the grid sets, or in full with what differs from other runs.
+
+        Args:
+            differing: parameters that do; None for the initials.
+        """
         parts = [self.model, self.backbone or "", "+".join(map(str, self.layers or ()))]
-        parts += [f"{_initials(k)}{thaw(v)}" for k, v in self.params if k in self.axes]
+        if differing is None:
+            parts += [f"{_initials(k)}{thaw(v)}" for k, v in self.params if k in self.axes]
+        else:
+            parts += [f"{k}={thaw(v)}" for k, v in (*self.params, ("seed", self.seed)) if k in differing]
         parts += [f"{s}px" for s in ("x".join(map(str, dict.fromkeys(self.image_size or ()))),) if s]
         if self.backend != "anomalib":
             parts.insert(0, self.backend)
@@ -133,6 +140,15 @@ def thaw(value: Any) -> Any:
     if isinstance(value, tuple) and len(value) == 2 and value[0] is dict:
         return {key: thaw(item) for key, item in value[1]}
     return [thaw(item) for item in value] if isinstance(value, tuple) else value
+
+
+def differing(specs: Sequence[RunSpec]) -> set[str]:
+    """Parameters, and `seed`, that are not the same in all specs that have them."""
+    values: dict[str, set[Any]] = {}
+    for spec in specs:
+        for name, value in (*spec.params, ("seed", spec.seed)):
+            values.setdefault(name, set()).add(value)
+    return {name for name, found in values.items() if len(found) > 1}
 
 
 def _initials(name: str) -> str:

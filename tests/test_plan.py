@@ -14,7 +14,7 @@ from harness.backends.base import Signature
 from harness.config import load_config
 from harness.errors import ConfigError
 from harness.plan import Plan, make_plan
-from harness.spec import run_id
+from harness.spec import differing, run_id
 from tests.conftest import write_config
 
 
@@ -121,6 +121,11 @@ def test_run_id_is_readable_and_depends_on_what_matters(tmp_path: Path) -> None:
     others |= {run_id(plan(tmp_path, grid, more).specs[0], "data", None) for more in ("seed: 1", "weights: random")}
     others.add(run_id(plan(tmp_path, grid, "threshold: none").specs[0], "data", None))
     assert len(others | {name}) == 6
+    # On the terminal what differs is in full, and what does not is left out.
+    assert spec.label(set()) == "a patchcore resnet18 layer2+layer3"
+    several = plan(tmp_path, grid.replace("0.1", "[0.1, 0.5]"), "seeds: [0, 1]").specs
+    assert differing(several) == {"coreset_sampling_ratio", "seed"}
+    assert several[-1].label(differing(several)).endswith("coreset_sampling_ratio=0.5 seed=1")
 
 
 def test_run_id_does_not_depend_on_how_the_grid_is_written(tmp_path: Path) -> None:

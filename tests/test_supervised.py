@@ -289,6 +289,22 @@ def test_a_plateau_lowers_the_learning_rate(tmp_path: Path) -> None:
     assert rates[-1] < rates[0]
 
 
+def test_curves_go_to_tensorboard_too(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    network = build(BACKBONE, 3, settings(), None, 0)
+    found = train(network, settings(), lesson(), tmp_path / "t", CPU, {"max_epochs": 3}, tmp_path / "board", str)
+    events = EventAccumulator(str(tmp_path / "board")).Reload()
+    for name in ("train_loss", "val_loss", "val_macro_F1"):
+        assert [e.value for e in events.Scalars(name)] == pytest.approx([e[name] for e in found.history], rel=1e-6)
+
+
+def test_mixed_precision_and_clipping_train(tmp_path: Path) -> None:
+    found = learn(tmp_path, 4, trainer={"precision": "bf16-mixed", "gradient_clip_val": 1.0})
+    assert found.history[-1]["train_loss"] < found.history[0]["train_loss"]
+    assert found.network.head.weight.dtype == torch.float32
+
+
 def test_early_stopping_and_the_best_epoch(tmp_path: Path) -> None:
     found = learn(tmp_path, 12, early_stopping=2, keep="best", lr=1e-2)
     figures = [entry["val_macro_F1"] for entry in found.history]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 
 import lightning.pytorch as pl
 
@@ -89,6 +90,8 @@ def _trainer_problems(spec: RunSpec) -> Iterator[str]:
 
 def _data_problems(spec: RunSpec, settings: Settings, split: LabelledSplit) -> Iterator[str]:
     parts = classes(split.labels)
+    if settings.tensorboard and find_spec("tensorboard") is None:
+        yield "tensorboard: true found, but it is not installed; pip install 'harness[tensorboard]', or leave it out."
     unknown = sorted(set(settings.arcface_classes) - set(parts))
     if unknown:
         yield f"arcface_classes: found {', '.join(unknown)}; the classes are {', '.join(parts)}."

@@ -86,7 +86,7 @@ def train(
     resumed = _begun(folder / LAST)
     runner = pl.Trainer(
         **{**device.trainer_arguments(), "max_epochs": epochs, **trainer},
-        callbacks=[*_callbacks(settings, epochs), *teller, _Keeper(folder)],
+        callbacks=[*_callbacks(settings, epochs), *teller, _Keeper(folder, best=settings.keep == "best")],
         logger=TensorBoardLogger(str(log_to), name="", version="") if log_to is not None else False,
         default_root_dir=folder,
         enable_progress_bar=False,
@@ -107,8 +107,8 @@ def train(
             raise _of_process(error) from error
     if runner.interrupted:
         raise KeyboardInterrupt
-    # From the file: of what another process trained, only the weights come back.
-    history = torch.load(folder / LAST, map_location="cpu", weights_only=True)["history"]
+    # Of what other processes trained, only the weights came back.
+    history = module.history or torch.load(folder / LAST, map_location="cpu", weights_only=True)["history"]
     epoch = len(history)
     if settings.keep == "best":
         best = torch.load(folder / BEST, map_location="cpu", weights_only=True)
@@ -176,10 +176,10 @@ class _Swa(WeightAveraging):
 
 
 class _Keeper(Checkpoint):
-    """Writes each epoch's state, in place whole or not at all; the best one is kept beside the last."""
+    """Writes each epoch's state, in place whole or not at all; with `best` the best one stays beside the last."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, best: bool) -> None:
+        self._folder, self._best = folder, best
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """After all others, so that their states are in it."""
@@ -189,11 +189,20 @@ class _Keeper(Checkpoint):
         if not trainer.is_global_zero:
             return
         figures = [entry["val_macro_F1"] for entry in pl_module.history]
-        if figures[-1] > max(figures[:-1], default=-1.0):
+        if self._best and figures[-1] > max(figures[:-1], default=-1.0):
             copy = self._folder / f".{BEST}"
-            shutil.copyfile(scratch, copy)
+            _twin(scratch, copy)
             copy.replace(self._folder / BEST)
         scratch.replace(self._folder / LAST)
+
+
+def _twin(file: Path, other: Path) -> None:
+    """The same content by another name: without copying it, where the file system can."""
+    other.unlink(missing_ok=True)
+    try:
+        other.hardlink_to(file)
+    except OSError:
+        shutil.copyfile(file, other)
 
 
 class _Teller(Callback):
