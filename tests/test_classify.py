@@ -82,6 +82,11 @@ def test_the_workbook_shows_settings_runs_labels_and_confusions(classified: Resu
     assert summary[0]["vs_best"] == "best"
     assert {row["vs_best"] for row in summary[1:]} <= {"tied", "worse"}
     assert "RANDOM WEIGHTS in 3 of 3 runs" in book["Summary"]["A1"].value
+    for title in ("Labels", "Classes and states"):
+        header = [cell.value for cell in book[title][1]]
+        formats = [cell.number_format for cell in book[title][2]]
+        assert formats[header.index("images")] == "0"
+        assert set(formats[header.index("images") + 1 :]) == {"0.000"}
     labels = rows(classified, "Labels")
     assert len(labels) == 16
     assert [row["images"] for row in labels] == sorted(row["images"] for row in labels)

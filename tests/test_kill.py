@@ -75,6 +75,7 @@ def test_a_resumed_sweep_equals_an_undisturbed_one(tmp_path: Path, toy_tree: Pat
     assert not any(work.iterdir())
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal_stops_cleanly(tmp_path: Path, toy_tree: Path) -> None:
     """In a real terminal: the bar is drawn, Ctrl-C leaves the workbook, the exit status is 130."""
     config = write_config(tmp_path / "k.yaml", TEXT.format(root=toy_tree))

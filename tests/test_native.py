@@ -80,7 +80,8 @@ def same(left: Outcome, right: Outcome) -> None:
         assert np.array_equal(ours.maps, theirs.maps), left.spec
 
 
-@pytest.mark.parametrize("blocks", [None, pytest.param((10, 16), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("blocks", [None, (10, 16)])
 def test_a_grid_says_what_each_run_says_alone(
     tmp_path: Path, toy_tree: Path, monkeypatch: pytest.MonkeyPatch, blocks: tuple[int, int] | None
 ) -> None:

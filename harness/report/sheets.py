@@ -204,7 +204,9 @@ def number_format(name: str, values: Sequence[Any]) -> str:
         # Means over seeds and categories need not be whole.
         whole = all(value is None or math.isnan(value) or float(value).is_integer() for value in values)
         return "0" if whole else "0.0"
-    if name.endswith(("_seconds", "_MB", "images_per_second")) or "ms_per_image" in name:
+    if name == "images":
+        return "0"
+    if name.endswith(("_seconds", "_MB", "images_per_second")) or name == "seconds" or "ms_per_image" in name:
         return "0.0"
     if name.startswith(METRICS) or name.endswith(SHARES) or name in PLAIN_NUMBERS:
         return "0.000"
