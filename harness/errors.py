@@ -7,6 +7,7 @@
     |-- UnknownNameError          a model, backbone, layer, dataset kind ... that does not exist
     |-- StoreError                the result folder can't be read or written
     |-- TrainingError             a loss that is no number
+    |-- WorkerLostError           what made a run died, again and again
     |-- MemoryLimitError          features fit neither in memory nor on disk
     |-- ExportError               an exported file gives other answers than the model it was made of
     |-- NotFittedError            a detector is asked for scores before it has learnt anything
@@ -57,6 +58,10 @@ class StoreError(HarnessError):
 
 class TrainingError(HarnessError):
     """Training went wrong: the loss is NaN or infinite."""
+
+
+class WorkerLostError(HarnessError):
+    """A process or a machine died while it made runs."""
 
 
 class MemoryLimitError(HarnessError):

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from harness.backends.base import Failure, Outcome, RunContext
-from harness.errors import StoreError
+from harness.errors import StoreError, WorkerLostError
 from harness.interrupt import Interrupt
-from harness.prepare import PlannedRun, Prepared, backend, task
+from harness.launch.base import Ended, Launcher, Lost, Made, Said
+from harness.launch.here import Here
+from harness.prepare import PlannedRun, Prepared, backend
 from harness.progress import SweepProgress
 from harness.provenance import provenance
 from harness.record import RunRecord
 from harness.report.excel import write_workbook
 from harness.spec import differing
-from harness.store import ResultFolder, saved_model
+from harness.store import ResultFolder
+from harness.work import Job, failure, is_best, now
 
 # How often the workbook is rewritten while runs are going on; it is always written at the end.
 WORKBOOK_EVERY = 5.0  # seconds
@@ -42,16 +41,24 @@ class Tally:
     interrupted: bool = False
 
 
-def execute(prepared: Prepared, runs: Sequence[PlannedRun], progress: SweepProgress) -> Tally:
+def execute(
+    prepared: Prepared,
+    runs: Sequence[PlannedRun],
+    progress: SweepProgress,
+    launcher: Launcher | None = None,
+    retries: int = 0,
+) -> Tally:
     """Run what is asked for, record it, and leave a valid workbook behind, whatever happens.
 
     Args:
         prepared: the sweep; its result folder exists.
         runs: those to be run now.
         progress: shows what goes on.
+        launcher: what makes them; None for this process.
+        retries: how often runs are tried again that were lost with what made them.
     """
     interrupt = Interrupt()
-    sweep = _Sweep(prepared, progress, interrupt)
+    sweep = _Sweep(prepared, progress, interrupt, launcher or Here(prepared.folder, progress), retries)
     try:
         with interrupt:
             prepared.folder.clear_abandoned()
@@ -64,142 +71,152 @@ def execute(prepared: Prepared, runs: Sequence[PlannedRun], progress: SweepProgr
     return sweep.tally
 
 
+@dataclass
+class _Group:
+    """Runs that are made together.
+
+    Attributes:
+        runs: those without a record.
+        tries: how often they were lost.
+        claims: what is given back when the group ends.
+        names: run ids of all that were handed out.
+        began: when that was.
+    """
+
+    runs: list[PlannedRun]
+    tries: int = 0
+    claims: ExitStack = field(default_factory=ExitStack)
+    names: tuple[str, ...] = ()
+    began: str = ""
+
+
 class _Sweep:
     """One call of `execute`."""
 
-    def __init__(self, prepared: Prepared, progress: SweepProgress, interrupt: Interrupt) -> None:
+    def __init__(
+        self, prepared: Prepared, progress: SweepProgress, interrupt: Interrupt, launcher: Launcher, retries: int
+    ) -> None:
         self._interrupt = interrupt
         self.tally = Tally()
         self._prepared = prepared
         self._config = prepared.config
         self._folder = prepared.folder
         self._progress = progress
+        self._launcher, self._retries = launcher, retries
         self._models = _BestModels(prepared.folder, prepared.records.values())
         self._next_write = 0.0
-        self._task = task(self._config.task)
         self._differing = differing([run.spec for run in prepared.runs])
+        self._active: dict[int, _Group] = {}
+        self._started = 0
 
     def run(self, runs: Sequence[PlannedRun]) -> None:
         """Run all groups; those that another process has are looked at again until they are free or done."""
-        waiting = _groups(runs)
-        while waiting:
-            busy = [group for group in waiting if not self._try(group)]
-            if len(busy) == len(waiting):
-                self._progress.note(f"waiting for {sum(map(len, busy))} runs of another process")
-                time.sleep(LOOK_AGAIN)
-            waiting = busy
+        waiting = [_Group(found) for found in _groups(runs)]
+        try:
+            with self._launcher:
+                while waiting or self._active:
+                    self._hand_out(waiting)
+                    if self._active:
+                        self._listen(waiting)
+                    elif waiting:
+                        busy = sum(len(group.runs) for group in waiting)
+                        self._progress.note(f"waiting for {busy} runs of another process")
+                        time.sleep(LOOK_AGAIN)
+        finally:
+            for group in self._active.values():
+                group.claims.close()
 
-    def _try(self, group: Sequence[PlannedRun]) -> bool:
-        """Run a group unless another process has one of its runs; gives False then."""
-        self._interrupt.check()
+    def _hand_out(self, waiting: list[_Group]) -> None:
+        """Start what can be started."""
+        for group in list(waiting):
+            if len(self._active) >= self._launcher.jobs:
+                return
+            self._interrupt.check()
+            if not self._claim(group):
+                continue
+            waiting.remove(group)
+            if not group.runs:
+                group.claims.close()
+                continue
+            group.began, group.names = now(), tuple(run.run_id for run in group.runs)
+            self._started += 1
+            self._active[self._started] = group
+            self._progress.start(group.runs[0].spec.label(self._differing))
+            self._launcher.start(self._started, Job(self._config, tuple(group.runs), self._models.kept))
+
+    def _claim(self, group: _Group) -> bool:
+        """Hold all runs of a group that are not done; gives False where another process has one of them."""
         with ExitStack() as claims:
-            claimed = [claims.enter_context(self._folder.claim(run.run_id)) for run in group]
-            if not all(claimed):
+            if not all(claims.enter_context(self._folder.claim(run.run_id)) for run in group.runs):
                 return False
             # Another process may have finished some since this call began.
-            fresh = [run for run in group if not self._finished_elsewhere(run)]
-            if fresh:
-                self._run_group(fresh)
-            self.write_workbook(force=False)
+            group.runs = [run for run in group.runs if not self._finished_elsewhere(run)]
+            group.claims = claims.pop_all()
         return True
 
     def _finished_elsewhere(self, run: PlannedRun) -> bool:
         record = self._folder.read_record(run.run_id)
         return record is not None and record.status == "ok" and record != self._prepared.records.get(run.run_id)
 
-    def _run_group(self, group: Sequence[PlannedRun]) -> None:
-        unanswered = {run.spec: run for run in group}
-        context = RunContext(
-            scratch=self._folder.scratch(group[0].run_id),
-            device=self._config.device,
-            num_workers=self._config.data.num_workers,
-            stage=self._progress.stage,
-            cache=Path(self._config.cache) if self._config.cache is not None else None,
-            cache_limit=self._config.cache_limit,
-            memory_limit=self._config.memory_limit,
-            latency=self._config.latency,
-            unfinished=self._folder.unfinished(group[0].run_id),
-        )
-        self._progress.start(group[0].spec.label(self._differing))
-        clock = _Clock()
-        try:
-            for answer in backend(group[0].spec.backend).run([r.spec for r in group], group[0].split, context):
-                self._record(unanswered.pop(answer.spec), answer, clock)
-                self._interrupt.check()
-                clock = _Clock()
-        except StoreError:
-            # The result folder itself can't be written: nothing could be recorded.
-            raise
-        # The one place that isolates a failing run: whatever a model, Lightning or Torch raises becomes a record.
-        except Exception as error:  # noqa: BLE001
-            for run in unanswered.values():
-                self._fail(run, error, clock)
-        finally:
-            self._folder.clear_work(run.run_id for run in group)
+    def _listen(self, waiting: list[_Group]) -> None:
+        """Take what comes, until something ended."""
+        for event in self._launcher.events(LOOK_AGAIN if waiting else None):
+            group = self._active[event.job]
+            match event:
+                case Said(stage=stage):
+                    self._progress.stage(stage)
+                case Made(record=record):
+                    self._land(group, record)
+                    self._interrupt.check()
+                case Ended():
+                    self._end(event.job)
+                case Lost(why=why):
+                    self._end(event.job)
+                    self._lost(group, why, waiting)
 
-    def _record(self, run: PlannedRun, answer: Outcome | Failure, clock: _Clock) -> None:
-        """What raises while a run is measured or written is that run's failure, and not its group's."""
-        try:
-            if isinstance(answer, Failure):
-                self._fail(run, answer.error, clock)
-            else:
-                self._succeed(run, answer, clock)
-        except StoreError:
-            raise
-        except Exception as error:  # noqa: BLE001
-            self._fail(run, error, clock)
+    def _end(self, number: int) -> None:
+        group = self._active.pop(number)
+        self._folder.clear_work(group.names)
+        group.claims.close()
+        self.write_workbook(force=False)
 
-    def _succeed(self, run: PlannedRun, outcome: Outcome, clock: _Clock) -> None:
-        """Measure, write what a person looks at, and put the run in place in one step."""
-        stage = self._folder.stage(run.run_id)
-        measured = dict(self._task.measure(run.spec, run.split, outcome, stage))
-        metrics, warnings = measured.pop("metrics"), measured.pop("warnings", [])
-        record = RunRecord(
-            run_id=run.run_id,
-            status="ok",
-            spec=run.spec.as_dict(),
-            axes=list(run.spec.axes),
-            weights=outcome.weights,
-            metrics={**metrics, **outcome.own_metrics},
-            cost=outcome.cost,
-            seconds={**outcome.seconds, "total": clock.seconds()},
-            device=outcome.device,
-            warnings=[*outcome.warnings, *warnings],
-            provenance=clock.provenance(),
-            task=self._task.name,
-            **measured,
-        )
-        keep = self._config.save_models == "all" or (
-            self._config.save_models == "best" and self._models.is_best(record)
-        )
-        if keep:
-            outcome.save_model(stage)
-            record = replace(record, model=saved_model(stage))
+    def _lost(self, group: _Group, why: str, waiting: list[_Group]) -> None:
+        """Try again what has no record yet, or give it up."""
+        if not group.runs:
+            return
+        group.tries += 1
+        if group.tries <= self._retries:
+            self._progress.note(f"  warning: {why}; {len(group.runs)} of its runs are tried again")
+            waiting.insert(0, _Group(group.runs, group.tries))
+            return
+        error = WorkerLostError(f"{why}, as often as it was tried ({group.tries}).")
+        facts = (0.0, {**provenance(), "began": group.began, "ended": now()})
+        with ExitStack() as claims:
+            for run in list(group.runs):
+                if claims.enter_context(self._folder.claim(run.run_id)):
+                    self._land(group, failure(self._config, run, error, self._folder, facts))
+
+    def _land(self, group: _Group, record: RunRecord) -> None:
+        """Put a run in place, in one step."""
+        run = next(run for run in group.runs if run.run_id == record.run_id)
+        best = self._config.save_models == "best" and bool(record.model)
+        if best and not self._models.is_best(record):
+            # Another worker has made a better one meanwhile.
+            self._folder.drop_staged_model(record.run_id)
+            best, record = False, replace(record, model={})
         self._folder.commit(record)
+        group.runs.remove(run)
+        label = run.spec.label(self._differing)
+        if record.status != "ok":
+            self.tally.failed.append(record)
+            self._progress.failed(label, record)
+            return
         self._folder.clear_unfinished(run.run_id)
-        if keep and self._config.save_models == "best":
+        if best:
             # Only now that the better one is in place: a kill in between leaves one model too many, never none.
             self._models.replace(record)
         self.tally.done.append(record)
-        self._progress.done(run.spec.label(self._differing), record)
-
-    def _fail(self, run: PlannedRun, error: Exception, clock: _Clock) -> None:
-        self._folder.stage(run.run_id)
-        text = "".join(traceback.format_exception(error))
-        record = RunRecord(
-            run_id=run.run_id,
-            status="failed",
-            spec=run.spec.as_dict(),
-            axes=list(run.spec.axes),
-            data=self._task.describe(run.split),
-            seconds={"total": clock.seconds()},
-            provenance=clock.provenance(),
-            task=self._task.name,
-            error={"type": type(error).__name__, "message": str(error), "traceback": text},
-        )
-        self._folder.commit(record)
-        self.tally.failed.append(record)
-        self._progress.failed(run.spec.label(self._differing), record)
+        self._progress.done(label, record)
 
     def write_workbook(self, force: bool) -> None:
         """Bring models_comparing.xlsx up to date; unless forced, so seldom that it costs a tenth of the time."""
@@ -218,42 +235,31 @@ class _Sweep:
 
 
 class _BestModels:
-    """Which run's model is kept on which data, with `save_models: best`."""
+    """Which run's model is kept on which data, with `save_models: best`.
+
+    Attributes:
+        kept: by data, the run.
+    """
 
     def __init__(self, folder: ResultFolder, records: Iterable[RunRecord]) -> None:
         self._folder = folder
-        self._best: dict[str, RunRecord] = {}
+        self.kept: dict[str, RunRecord] = {}
         for record in records:
             if record.status == "ok" and folder.model_file(record.run_id) and self.is_best(record):
-                self._best[record.data["fingerprint"]] = record
+                self.kept[record.data["fingerprint"]] = record
 
     def is_best(self, record: RunRecord) -> bool:
         """Whether no run with a kept model on the same data is better."""
-        rival = self._best.get(record.data["fingerprint"])
-        return rival is None or rival.run_id == record.run_id or record.rank() > rival.rank()
+        return is_best(record, self.kept)
 
     def replace(self, record: RunRecord) -> None:
         """Keep this run's model, drop the one before."""
-        before = self._best.get(record.data["fingerprint"])
-        self._best[record.data["fingerprint"]] = record
+        before = self.kept.get(record.data["fingerprint"])
+        self.kept[record.data["fingerprint"]] = record
         if before is not None and before.run_id != record.run_id:
             file = self._folder.model_file(before.run_id)
             if file:
                 file.unlink(missing_ok=True)
-
-
-class _Clock:
-    """When a run began, and how long it has been going on."""
-
-    def __init__(self) -> None:
-        self._began = _now()
-        self._start = time.perf_counter()
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self._start
-
-    def provenance(self) -> dict[str, Any]:
-        return {**provenance(), "began": self._began, "ended": _now()}
 
 
 def _groups(runs: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
@@ -263,7 +269,3 @@ def _groups(runs: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
         key = (run.spec.backend, run.split.fingerprint, backend(run.spec.backend).share_key(run.spec))
         groups.setdefault(key, []).append(run)
     return list(groups.values())
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -161,6 +161,12 @@ class ResultFolder:
         """An empty folder in which a run's files are gathered before `commit`."""
         return self._empty(self._work / run_id / "run")
 
+    def drop_staged_model(self, run_id: str) -> None:
+        """Leave the model out of a run that is about to be put in place."""
+        file = model_in(self._work / run_id / "run")
+        if file is not None:
+            file.unlink()
+
     def commit(self, record: RunRecord) -> None:
         """Put the staged files and the record in place in one step: from then on the run is done (or failed)."""
         stage, target = self._work / record.run_id / "run", self.run_folder(record.run_id)
