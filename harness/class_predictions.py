@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.datasets.labelled import LabelledSample
+from harness.datasets.labelled import LabelledSample, Meaning
 from harness.errors import PredictionsError, StoreError
 
 Probabilities = npt.NDArray[np.float32]
@@ -26,6 +26,7 @@ class ClassPredictions:
 
     Attributes:
         labels: in the order of the last axis.
+        meanings: class and state of each.
         names: of the images that a fold judged.
         truth: shape (n,), their labels as positions in `labels`.
         folds: shape (n,), who judged them: networks that never saw them.
@@ -38,6 +39,7 @@ class ClassPredictions:
     """
 
     labels: tuple[str, ...]
+    meanings: tuple[Meaning, ...]
     names: tuple[str, ...]
     truth: npt.NDArray[np.int64]
     folds: npt.NDArray[np.int64]
@@ -61,6 +63,8 @@ class ClassPredictions:
                 raise PredictionsError(f"{what} probabilities: NaN, infinite or negative ones found.")
             if rows and np.abs(found.sum(axis=1) - 1).max() > 1e-3:
                 raise PredictionsError(f"{what} probabilities: rows found that do not sum to 1.")
+        if len(self.meanings) != k:
+            raise PredictionsError(f"{k} labels found, with classes and states of {len(self.meanings)}.")
         if self.truth.shape != (n,) or self.folds.shape != (n,) or self.test_truth.shape != (m,):
             raise PredictionsError(f"{n} images found, with {len(self.truth)} labels and {len(self.folds)} folds.")
 
@@ -83,6 +87,8 @@ class ClassPredictions:
         """Write probabilities.npz; plain arrays only, so that it loads without executing anything."""
         arrays = {
             "labels": _text(self.labels),
+            "classes": _text([part for part, _ in self.meanings]),
+            "states": _text([state for _, state in self.meanings]),
             "names": _text(self.names),
             "truth": self.truth,
             "folds": self.folds,
@@ -108,7 +114,8 @@ class ClassPredictions:
             with np.load(file, allow_pickle=False) as found:
                 values: dict[str, Any] = {"plain": None, **{key: found[key] for key in found.files}}
             texts = ("labels", "names", "test_names", "test_keys")
-            return cls(**values | {key: tuple(values[key].tolist()) for key in texts})
+            meanings = tuple(zip(values.pop("classes").tolist(), values.pop("states").tolist(), strict=True))
+            return cls(meanings=meanings, **values | {key: tuple(values[key].tolist()) for key in texts})
         except FileNotFoundError:
             raise StoreError(f"{file}: missing; expected the probabilities of a classification run.") from None
         # Whatever a damaged archive makes NumPy raise.

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.backends.supervised.one_class import classes
 from harness.config import load_config
 from harness.datasets.folds import assign_folds, read_folds
 from harness.datasets.index import FileIndex
@@ -58,7 +59,7 @@ def split(root: Path, **options: Any) -> LabelledSplit:
 
 
 def samples(*labels: str) -> list[LabelledSample]:
-    return [LabelledSample(f"/{i}.png", f"{i}.png", label) for i, label in enumerate(labels)]
+    return [LabelledSample(f"/{i}.png", f"{i}.png", label, row=i) for i, label in enumerate(labels)]
 
 
 def test_the_competitions_layout(tmp_path: Path) -> None:
@@ -149,7 +150,7 @@ def test_one_picture_with_two_labels_is_refused(tmp_path: Path) -> None:
         ({"layout": "competition", "images": "../train"}, "leads out of"),
         ({"columns": {"file_name": "picture"}}, "expected picture"),
         ({"columns": {"label": "x", "class": "y"}}, "expected x (or y and state)"),
-        ({"folds": 40}, "only 12 images have a label that others have too"),
+        ({"folds": 40}, "40 found, but no label has more than 3 images; expected at most 3 folds"),
         ({"run_folds": [0, 7]}, "found [0, 7], expected different ones of [0, 1, 2]"),
     ],
 )
@@ -166,25 +167,25 @@ def test_nothing_labelled_is_said(tmp_path: Path) -> None:
 
 
 def test_a_label_with_one_image_is_always_trained_and_never_judged() -> None:
-    folds, notes = assign_folds(samples("a", "a", "a", "b", "c", "c", "c"), 3, seed=0)
+    folds, notes = assign_folds(samples("a", "a", "a", "b", "c", "c", "c"), 3, seed=0, rows=7)
     assert folds[3] == ALWAYS_TRAINED
     assert sorted(folds[:3]) == sorted(folds[4:]) == [0, 1, 2]
     assert "1 labels have a single image (b)" in notes[0]
 
 
 def test_fewer_images_than_folds_are_said() -> None:
-    folds, notes = assign_folds(samples(*"aaaaabb"), 5, seed=0)
+    folds, notes = assign_folds(samples(*"aaaaabb"), 5, seed=0, rows=7)
     assert len(set(folds[:5])) == 5
     assert len(set(folds[5:])) == 2
     assert "1 labels have fewer images than folds (b)" in notes[0]
 
 
 def test_a_share_is_held_out_of_each_label() -> None:
-    folds, _ = assign_folds(samples(*["a"] * 10, *["b"] * 2), 0.3, seed=0)
+    folds, _ = assign_folds(samples(*["a"] * 10, *["b"] * 2), 0.3, seed=0, rows=12)
     assert (folds[:10] == 0).sum() == 3
     assert (folds[10:] == 0).sum() == 1
     assert set(folds) == {0, ALWAYS_TRAINED}
-    again, _ = assign_folds(samples(*["a"] * 10, *["b"] * 2), 0.3, seed=1)
+    again, _ = assign_folds(samples(*["a"] * 10, *["b"] * 2), 0.3, seed=1, rows=12)
     assert again.tolist() != folds.tolist()
 
 
@@ -197,24 +198,116 @@ def test_folds_from_a_file(tmp_path: Path) -> None:
         (np.array([0, 1]), "2 numbers, 4 expected"),
         (np.array([[0, 0], [1, 2]]), "some of them twice"),
         (np.array([0.5, 1, 0, 0]), "whole numbers"),
-        (np.array([-1, -1, -1, -1]), "expected numbers from 0"),
+        (np.array([-2, 0, 1, 0]), "expected numbers from 0"),
     ):
         np.save(tmp_path / "wrong.npy", wrong)
         with pytest.raises(DataError, match=words):
             read_folds(tmp_path / "wrong.npy", 4)
     (tmp_path / "text.npy").write_text("no array")
-    with pytest.raises(DataError, match=r"can't be read|pickled"):
+    with pytest.raises(DataError, match=r"is no \.npy file"):
         read_folds(tmp_path / "text.npy", 4)
+    np.savez(tmp_path / "a.npz", folds=np.arange(4))
+    (tmp_path / "a.npz").rename(tmp_path / "renamed.npy")
+    with pytest.raises(DataError, match=r"is no \.npy file"):
+        read_folds(tmp_path / "renamed.npy", 4)
+    for useless, words in ((np.zeros(4, np.int64), "none to learn from"), (np.full(4, -1), "no image to be judged")):
+        np.save(tmp_path / "useless.npy", useless)
+        with pytest.raises(DataError, match=words):
+            assign_folds(samples(*"aabb"), str(tmp_path / "useless.npy"), seed=0, rows=4)
+
+
+def test_folds_from_a_file_are_by_the_rows_of_the_table(tmp_path: Path) -> None:
+    root = competition(tmp_path)
+    np.save(tmp_path / "folds.npy", np.arange(12) // 6)
+    whole = split(root, folds=str(tmp_path / "folds.npy"))
+    by_name = dict(zip((s.name for s in whole.train), whole.folds, strict=True))
+    (root / "train" / "0.png").unlink()
+    (root / "train" / "1.png").write_bytes((root / "train" / "5.png").read_bytes())
+    rest = split(root, folds=str(tmp_path / "folds.npy"))
+    assert len(rest.train) == 10
+    for sample, fold in zip(rest.train, rest.folds, strict=True):
+        assert fold == by_name[sample.name], sample.name
 
 
 def test_a_fold_without_a_label_to_learn_is_said() -> None:
-    folds, notes = assign_folds(samples(*"aabb"), 2, seed=0)
+    folds, notes = assign_folds(samples(*"aabb"), 2, seed=0, rows=4)
     assert not notes
     file = Path("folds.npy")
     np.save(file, np.array([0, 1, 1, 1]))
-    folds, notes = assign_folds(samples(*"aabb"), str(file), seed=0)
+    folds, notes = assign_folds(samples(*"aabb"), str(file), seed=0, rows=4)
     assert folds.tolist() == [0, 1, 1, 1]
     assert "b (fold 1)" in notes[0]
+
+
+def test_a_label_left_with_one_image_once_copies_are_gone_is_always_trained(tmp_path: Path) -> None:
+    root = competition(tmp_path, train=9)
+    for name in ("5.png", "1.png"):
+        assert (root / "train" / name).is_file()
+    # cable-cut has the images 1 and 5, of which one is a copy now.
+    (root / "train" / "5.png").write_bytes((root / "train" / "1.png").read_bytes())
+    found = split(root, folds=2)
+    (place,) = [i for i, s in enumerate(found.train) if s.label == "cable-cut"]
+    assert found.folds[place] == ALWAYS_TRAINED
+    assert any("1 labels have a single image (cable-cut)" in note for note in found.notes)
+
+
+def test_too_many_folds_for_every_label_are_refused() -> None:
+    with pytest.raises(DataError, match="5 found, but no label has more than 3 images; expected at most 3 folds"):
+        assign_folds(samples(*"aaabbb"), 5, seed=0, rows=6)
+
+
+def test_class_and_state_are_those_of_the_table(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    parts = [("t-shirt", "good"), ("t-shirt", "torn"), ("t-bolt", "good"), ("t-bolt", "bent")]
+    rows = []
+    for i in range(12):
+        picture(root / f"{i}.png", i * 9)
+        part, state = parts[i % 4]
+        rows.append({"file_name": f"{i}.png", "class": part, "state": state, "label": i % 4})
+    table(root / "parts.csv", rows)
+    found = split(root, csv="parts.csv")
+    assert found.labels == ("0", "1", "2", "3")
+    assert found.meanings == tuple(parts)
+    assert classes(found.meanings) == {"t-shirt": [0, 1], "t-bolt": [2, 3]}
+    rows[4]["class"] = "t-bolt"
+    table(root / "parts.csv", rows)
+    with pytest.raises(DataError, match="label '0' with class 't-bolt' and state 'good' found, before with 't-shirt'"):
+        split(root, csv="parts.csv")
+
+
+def test_folders_of_labels_below_train_and_test(tmp_path: Path) -> None:
+    for i in range(3):
+        picture(tmp_path / "train" / "nut-bent" / f"{i}.png", i)
+        picture(tmp_path / "train" / "nut-good" / f"{i}.png", 50 + i)
+        picture(tmp_path / "test" / "nut-good" / f"{i}.png", 100 + i)
+    found = split(tmp_path)
+    assert found.labels == ("nut-bent", "nut-good")
+    assert [sample.label for sample in found.test] == ["nut-good"] * 3
+    # One level deeper than that, nobody can say what the label is.
+    picture(tmp_path / "train" / "nut-bent" / "more" / "9.png", 9)
+    with pytest.raises(DataError, match=r"1 images of .* lie deeper .*train/nut-bent/more/9\.png"):
+        split(tmp_path)
+
+
+def test_folders_of_labels_with_images_to_be_named_beside_them(tmp_path: Path) -> None:
+    for i in range(3):
+        picture(tmp_path / "nut-bent" / f"{i}.png", i)
+        picture(tmp_path / "nut-good" / f"{i}.png", 50 + i)
+        picture(tmp_path / "new" / f"{i}.png", 100 + i)
+    table(tmp_path / "sample.csv", [{"file": "new/0.png", "label": "nut-good"}])
+    found = split(tmp_path, test_images="new", sample_submission="sample.csv")
+    assert found.labels == ("nut-bent", "nut-good")
+    assert [sample.name for sample in found.test] == [f"new/{i}.png" for i in range(3)]
+    assert found.sample_submission == tmp_path / "sample.csv"
+    with pytest.raises(DataError, match=r"data\.images: found, but layout folders has no table"):
+        split(tmp_path, layout="folders", images="new")
+
+
+def test_images_to_be_named_that_are_called_alike_are_refused(tmp_path: Path) -> None:
+    root = competition(tmp_path)
+    table(root / "test_df.csv", [{"index": 0, "file_name": f"{i}.png"} for i in range(4)])
+    with pytest.raises(DataError, match=r"column index: 1 values stand for several images \(0\)"):
+        split(root)
 
 
 class _Executes:

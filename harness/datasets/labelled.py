@@ -15,6 +15,8 @@ from pydantic import Field, field_validator
 from harness.datasets.base import BaseOptions
 
 SEPARATOR = "-"
+# Class and state of a label.
+Meaning = tuple[str, str]
 # The fold of an image that every network learns from and none is judged by.
 ALWAYS_TRAINED = -1
 
@@ -30,6 +32,7 @@ class LabelledSample:
         part: the class, such as bottle.
         state: of the part, such as good.
         key: what a submission calls it; the file's name unless a table says otherwise.
+        row: where it stands in the table, from 0, rows that are left out counted.
     """
 
     path: str
@@ -38,6 +41,7 @@ class LabelledSample:
     part: str = ""
     state: str = ""
     key: str = ""
+    row: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class LabelledParts:
         test: images to be named; their labels may be known or not.
         notes: what does not match, and what was done about it, one sentence each.
         sample_submission: the table that a submission must look like, None where there is none.
+        rows: of the table of training images, those that are left out too.
     """
 
     root: Path
@@ -57,6 +62,7 @@ class LabelledParts:
     test: tuple[LabelledSample, ...] = ()
     notes: tuple[str, ...] = ()
     sample_submission: Path | None = None
+    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class LabelledSplit:
     Attributes:
         kind, category, root: as in `harness.datasets.base.Split`; there are no categories.
         labels: all labels, sorted; probabilities are in this order.
+        meanings: class and state of each label.
         train: images to learn from.
         folds: shape (train,): in which fold an image is judged; `ALWAYS_TRAINED` for those that never are.
         run_folds: the folds that are run.
@@ -80,6 +87,7 @@ class LabelledSplit:
     kind: str
     root: Path
     labels: tuple[str, ...]
+    meanings: tuple[Meaning, ...]
     train: tuple[LabelledSample, ...]
     folds: tuple[int, ...]
     run_folds: tuple[int, ...]
@@ -136,8 +144,8 @@ class LabelledOptions(BaseOptions):
         """
 
 
-def split_label(label: str) -> tuple[str, str]:
-    """Class and state of a label: before and after the first separator."""
+def split_label(label: str) -> Meaning:
+    """Class and state of a label where nothing else says: before and after the first separator."""
     part, _, state = label.partition(SEPARATOR)
     return part, state
 

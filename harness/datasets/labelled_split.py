@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +18,7 @@ from harness.datasets.labelled import (
     LabelledParts,
     LabelledSample,
     LabelledSplit,
+    Meaning,
     listed,
 )
 from harness.errors import DataError
@@ -43,14 +44,13 @@ def load_labelled(
     problems = index.look_at({s.path for s in (*parts.train, *parts.test)}, set(), progress)
     if problems:
         raise DataError(problems)
-    # Folds from a file are by the table's rows, so copies go after folds are known.
-    folds, notes = assign_folds(parts.train, options.folds, options.split_seed)
     kept = _without_copies(parts, index)
     train = tuple(parts.train[i] for i in kept.positions)
-    folds = folds[list(kept.positions)]
+    meanings = _meanings(train)
     labels = tuple(sorted({sample.label for sample in train}))
     if len(labels) < 2:
         raise DataError(f"{parts.root}: one label found ({labels[0]}); at least 2 are expected.")
+    folds, notes = assign_folds(train, options.folds, options.split_seed, parts.rows)
     unknown = sorted({s.label for s in parts.test if s.label} - set(labels))
     if unknown:
         notes.append(f"{len(unknown)} labels of test images are never trained on ({listed(unknown)}): always missed.")
@@ -59,16 +59,38 @@ def load_labelled(
         kind=options.kind,
         root=parts.root,
         labels=labels,
+        meanings=tuple(meanings[label] for label in labels),
         train=train,
         folds=tuple(folds.tolist()),
         run_folds=run_folds,
         test=parts.test,
-        fingerprint=_fingerprint(train, folds, run_folds, parts.test, index, labels),
+        fingerprint=_fingerprint(train, folds, run_folds, parts.test, index, meanings),
         synthetic=options.synthetic,
         test_fingerprint=_judged_fingerprint(train, folds, run_folds, index),
         notes=(*parts.notes, *kept.notes, *notes),
         sample_submission=parts.sample_submission,
     )
+
+
+def _meanings(train: Sequence[LabelledSample]) -> dict[str, Meaning]:
+    """Class and state of each label.
+
+    Raises:
+        DataError: images of one label are of two classes or states.
+    """
+    found: dict[str, Meaning] = {}
+    problems: dict[str, None] = {}
+    for sample in train:
+        own = (sample.part, sample.state)
+        first = found.setdefault(sample.label, own)
+        if first != own:
+            problems[
+                f"{sample.path}: label {sample.label!r} with class {own[0]!r} and state {own[1]!r} found, before with "
+                f"{first[0]!r} and {first[1]!r}; expected one class and state for each label."
+            ] = None
+    if problems:
+        raise DataError(list(problems)[:10])
+    return found
 
 
 def _chosen(options: LabelledOptions, folds: Folds) -> tuple[int, ...]:
@@ -124,10 +146,11 @@ def _fingerprint(
     run_folds: Sequence[int],
     test: Sequence[LabelledSample],
     index: FileIndex,
-    labels: Sequence[str],
+    meanings: Mapping[str, Meaning],
 ) -> str:
     """Hash of what a result depends on; where the data lies is no part of it."""
-    facts = [["labels", *labels], ["run_folds", *run_folds]]
+    facts: list[list[object]] = [["label", label, *meanings[label]] for label in sorted(meanings)]
+    facts += [["run_folds", *run_folds]]
     facts += [["train", s.name, s.label, int(f), index.hash_of(s.path)] for s, f in zip(train, folds, strict=True)]
     facts += [["test", s.name, s.label, index.hash_of(s.path)] for s in test]
     return _digest(facts)

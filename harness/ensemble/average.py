@@ -94,7 +94,9 @@ def _mean(members: Sequence[Member]) -> Member:
 
 
 def _with(namer: SupervisedNamer, members: Sequence[Member]) -> SupervisedNamer:
-    return SupervisedNamer(namer.model, namer.labels, namer.settings, members, namer.backbone, namer.torch_device)
+    return SupervisedNamer(
+        namer.model, namer.labels, namer.meanings, namer.settings, members, namer.backbone, namer.torch_device
+    )
 
 
 def _say(namer: SupervisedNamer, run: ClassRun, names: Sequence[str]) -> Probabilities:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.class_predictions import ClassPredictions
-from harness.datasets.labelled import split_label
+from harness.datasets.labelled import Meaning
 from harness.ensemble.average import averaged
 from harness.ensemble.fit import fit_weights
 from harness.ensemble.recipe import Recipe, Rule, Source
@@ -93,7 +93,7 @@ def blend(recipe: Recipe, device: str = "auto", tell: Callable[[str], None] = la
                 f"{name}: networks averaged over folds saw every image; out of fold, the run itself stands in."
             )
     first = next(iter(parts.values()))
-    _check_rules(recipe.rules, first.labels)
+    _check_rules(recipe.rules, first.labels, first.meanings)
     k = len(first.labels)
     alone = {name: macro_f1(one.truth, one.predicted, k) if own[name] else None for name, one in parts.items()}
     shares = _shares(recipe, parts)
@@ -166,8 +166,8 @@ def _apply(rule: Rule, current: ClassPredictions, parts: Mapping[str, ClassPredi
     """Where the rule holds, the taken run's probabilities stand in."""
     taken = parts[rule.take]
     keeper = parts[rule.unless.run] if rule.unless else taken
-    own = _holds(rule, current.labels, current.predicted, taken.predicted, keeper.predicted)
-    test = _holds(rule, current.labels, current.test_predicted, taken.test_predicted, keeper.test_predicted)
+    own = _holds(rule, current, current.predicted, taken.predicted, keeper.predicted)
+    test = _holds(rule, current, current.test_predicted, taken.test_predicted, keeper.test_predicted)
     return replace(
         current,
         probabilities=np.where(own[:, None], taken.probabilities, current.probabilities),
@@ -177,14 +177,14 @@ def _apply(rule: Rule, current: ClassPredictions, parts: Mapping[str, ClassPredi
 
 def _holds(
     rule: Rule,
-    labels: tuple[str, ...],
+    current: ClassPredictions,
     now: npt.NDArray[np.int64],
     said: npt.NDArray[np.int64],
     keeper: npt.NDArray[np.int64],
 ) -> Mask:
     """For which images a rule holds: what they are called now, what the taken run says, and what the keeper says."""
-    names = np.array(labels)
-    classes, states = (np.array(part) for part in zip(*map(split_label, labels), strict=True))
+    names = np.array(current.labels)
+    classes, states = (np.array(part) for part in zip(*current.meanings, strict=True))
     found = np.ones(len(now), dtype=np.bool_)
     if rule.classes:
         found &= np.isin(classes[now], rule.classes)
@@ -199,8 +199,8 @@ def _holds(
     return found
 
 
-def _check_rules(rules: list[Rule], labels: tuple[str, ...]) -> None:
-    classes, states = ({split_label(label)[i] for label in labels} for i in (0, 1))
+def _check_rules(rules: list[Rule], labels: tuple[str, ...], meanings: Sequence[Meaning]) -> None:
+    classes, states = ({meaning[i] for meaning in meanings} for i in (0, 1))
     problems = []
     for number, rule in enumerate(rules):
         named = [("class", name, classes) for name in rule.classes or []]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from harness import registry
 from harness.backends.base import Backend
-from harness.datasets.labelled import split_label
+from harness.datasets.labelled import Meaning
 from harness.errors import DataError, StoreError
 from harness.images import Reading
 from harness.inference.find import SavedRun, find_run
@@ -33,12 +33,14 @@ class Named:
 
     Attributes:
         labels: all labels there are.
+        meanings: class and state of each.
         probabilities: shape (labels,), summing to 1; averaged over folds and views.
         path: of the image, None where it was handed over in memory.
         reading: what was done to it in reading, a few words each.
     """
 
     labels: tuple[str, ...]
+    meanings: tuple[Meaning, ...]
     probabilities: npt.NDArray[np.float64]
     path: str | None = None
     reading: tuple[str, ...] = ()
@@ -56,12 +58,12 @@ class Named:
     @property
     def part(self) -> str:
         """The class of that label."""
-        return split_label(self.label)[0]
+        return self.meanings[int(self.probabilities.argmax())][0]
 
     @property
     def state(self) -> str:
         """The state of that label."""
-        return split_label(self.label)[1]
+        return self.meanings[int(self.probabilities.argmax())][1]
 
     @property
     def kind(self) -> str:
@@ -121,7 +123,7 @@ class Classifier:
         with self._lock:
             found = self.namer.probabilities(prepared)
         return [
-            Named(self.namer.labels, one, path, reading.notes)
+            Named(self.namer.labels, self.namer.meanings, one, path, reading.notes)
             for one, (path, reading) in zip(found, batch, strict=True)
         ]
 

@@ -17,7 +17,7 @@ from harness.backends.base import AnySplit, Classified, Outcome
 from harness.class_predictions import ClassPredictions
 from harness.datasets.base import BaseOptions
 from harness.datasets.index import FileIndex, Progress
-from harness.datasets.labelled import LabelledOptions, LabelledSplit, split_label
+from harness.datasets.labelled import LabelledOptions, LabelledSplit
 from harness.datasets.labelled_split import load_labelled
 from harness.errors import ConfigError, unknown_name
 from harness.images import read_image
@@ -113,13 +113,12 @@ def metrics(found: ClassPredictions) -> dict[str, float | None]:
     counts = confusion(truth, said, k)
     f1 = f1_of_labels(counts)
     rare = tail(counts)
-    parts = [split_label(label) for label in found.labels]
-    by_state = groups(truth, said, [state for _, state in parts])
+    by_state = groups(truth, said, [state for _, state in found.meanings])
     values = {
         "macro_F1": macro_f1(truth, said, k),
         "accuracy": accuracy(truth, said),
         "tail_F1": float(np.nanmean(f1[rare])) if rare.any() else float("nan"),
-        "class_F1": float(np.mean([one.f1 for one in groups(truth, said, [part for part, _ in parts])])),
+        "class_F1": float(np.mean([one.f1 for one in groups(truth, said, [part for part, _ in found.meanings])])),
         "state_F1": float(np.mean([one.f1 for one in by_state])),
         "plain_macro_F1": float("nan") if found.plain is None else macro_f1(truth, found.plain.argmax(axis=1), k),
         "test_macro_F1": macro_f1(found.test_truth, found.test_predicted, k),
@@ -151,7 +150,6 @@ def details(found: ClassPredictions, curves: Mapping[str, list[dict[str, float]]
     k = len(found.labels)
     counts = confusion(found.truth, found.predicted, k)
     f1, said = f1_of_labels(counts), found.predicted
-    parts = [split_label(label) for label in found.labels]
     pairs = confused(counts, found.labels)
     for pair in pairs:
         wanted = (found.labels.index(pair["label"]), found.labels.index(pair["said"]))
@@ -166,8 +164,8 @@ def details(found: ClassPredictions, curves: Mapping[str, list[dict[str, float]]
              "said": int(counts[:, i].sum()), "f1": None if np.isnan(f1[i]) else float(f1[i])}
             for i, label in enumerate(found.labels)
         ],
-        "classes": [vars(one) for one in groups(found.truth, said, [part for part, _ in parts])],
-        "states": [vars(one) for one in groups(found.truth, said, [state for _, state in parts])],
+        "classes": [vars(one) for one in groups(found.truth, said, [part for part, _ in found.meanings])],
+        "states": [vars(one) for one in groups(found.truth, said, [state for _, state in found.meanings])],
         "confusion": counts.tolist(),
         "confused": pairs,
         "epochs": dict(curves),

@@ -18,6 +18,7 @@ from harness.backends.supervised.one_class import classes, merge
 from harness.backends.supervised.pictures import Pixels, to_size
 from harness.backends.supervised.settings import Settings
 from harness.backends.supervised.views import probabilities, views
+from harness.datasets.labelled import Meaning
 from harness.devices import Device, pick
 from harness.errors import HarnessError, WeightsError
 from harness.images import RGB
@@ -50,13 +51,14 @@ class SupervisedNamer:
     Args:
         model: baseline or one_class.
         labels: in the order of probabilities.
+        meanings: class and state of each.
         settings: of the run; its views are averaged.
         members: all networks.
         backbone: timm's name.
         device: what it runs on.
 
     Attributes:
-        model, labels, settings, members, backbone: as given.
+        model, labels, meanings, settings, members, backbone: as given.
         torch_device: as given.
     """
 
@@ -64,14 +66,16 @@ class SupervisedNamer:
         self,
         model: str,
         labels: Sequence[str],
+        meanings: Sequence[Meaning],
         settings: Settings,
         members: Sequence[Member],
         backbone: str,
         device: Device,
     ) -> None:
         self.model, self.labels, self.settings = model, tuple(labels), settings
+        self.meanings = tuple(meanings)
         self.members, self.backbone, self.torch_device = tuple(members), backbone, device
-        self._views, self._parts = views(settings.views), classes(labels)
+        self._views, self._parts = views(settings.views), classes(meanings)
 
     @property
     def name(self) -> str:
@@ -138,7 +142,8 @@ class SupervisedNamer:
                 state = {key.removeprefix(prefix): v for key, v in tensors.items() if key.startswith(prefix)}
                 network.load_state_dict(state)
                 members.append(Member(one["fold"], one["part"], tuple(one["own"]), network.eval()))
-            return cls(about["model"], about["labels"], settings, members, about["backbone"], picked)
+            meanings = [(part, state) for part, state in about["meanings"]]
+            return cls(about["model"], about["labels"], meanings, settings, members, about["backbone"], picked)
         except HarnessError:
             raise
         # Whatever a damaged or foreign file makes the libraries raise.

@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from harness.datasets.labelled import split_label
+from harness.datasets.labelled import Meaning
 
 Floats = npt.NDArray[np.float64]
 
 
-def classes(labels: Sequence[str]) -> dict[str, list[int]]:
-    """Positions of each class's labels."""
+def classes(meanings: Sequence[Meaning]) -> dict[str, list[int]]:
+    """Positions of each class's labels, by class and state of each label."""
     found: dict[str, list[int]] = {}
-    for position, label in enumerate(labels):
-        found.setdefault(split_label(label)[0], []).append(position)
+    for position, (part, _) in enumerate(meanings):
+        found.setdefault(part, []).append(position)
     return found
 
 

@@ -76,7 +76,7 @@ class _Run:
         self._device = pick(context.device)
         self._weights = resolve(spec.weights, str(spec.backbone), split.synthetic)
         self._truth = truth_of(split.train, split.labels)
-        self._parts = classes(split.labels)
+        self._parts = classes(split.meanings)
         self._members: list[Member] = []
         self._trained: dict[str, Trained] = {}
         assert context.unfinished is not None
@@ -215,7 +215,13 @@ class _Run:
 
     def _namer(self) -> SupervisedNamer:
         return SupervisedNamer(
-            self._spec.model, self._split.labels, self._settings, self._members, str(self._spec.backbone), self._device
+            self._spec.model,
+            self._split.labels,
+            self._split.meanings,
+            self._settings,
+            self._members,
+            str(self._spec.backbone),
+            self._device,
         )
 
     def _warnings(self, folds: Sequence[_Fold]) -> list[str]:
@@ -270,6 +276,7 @@ def _together(folds: Sequence[_Fold], split: LabelledSplit, truth: npt.NDArray[n
     with_views = any(fold.own is not fold.plain for fold in folds) and not np.array_equal(own, plain)
     return ClassPredictions(
         labels=split.labels,
+        meanings=split.meanings,
         names=tuple(split.train[i].name for i in judged[order]),
         truth=truth[judged[order]],
         folds=np.concatenate([np.full(len(f.judged), f.number, dtype=np.int64) for f in folds])[order],
@@ -303,6 +310,7 @@ def _save(namer: SupervisedNamer, spec: RunSpec, folder: Path) -> None:
         "model": namer.model,
         "backbone": namer.backbone,
         "labels": list(namer.labels),
+        "meanings": [list(meaning) for meaning in namer.meanings],
         "settings": {**spec.parameters, "image_size": list(namer.settings.image_size)},
         "members": [{"fold": m.fold, "part": m.part, "own": list(m.own)} for m in namer.members],
     }
