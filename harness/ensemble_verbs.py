@@ -23,8 +23,7 @@ def submit(paths: Sequence[Path], out: Path) -> int:
     from harness.ensemble.submit import submit
 
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-    if not out.parent.is_dir():
-        raise StoreError(f"--out: no folder found at {out.parent.absolute()}; expected one that is there.")
+    _check_folder(out)
     found = submit([class_run(path) for path in dict.fromkeys(paths)], out)
     common = ", ".join(f"{count} {label}" for label, count in found.counts.most_common(SHOWN))
     more = len(found.counts) - SHOWN
@@ -34,7 +33,7 @@ def submit(paths: Sequence[Path], out: Path) -> int:
     console.print(
         f"checked against {escape(str(found.like))}: the same images in the same order."
         if found.like
-        else "There is no sample submission to check against: columns are file_name and label."
+        else f"There is no sample submission to check against: columns are {' and '.join(found.header)}."
     )
     console.print(f"[bold]{escape(str(out))}[/]")
     return 0
@@ -45,13 +44,15 @@ def blend(config: Path, out: Path | None, device: str) -> int:
     from harness.ensemble.recipe import load_recipe
 
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    if out is not None:
+        _check_folder(out)
     recipe = load_recipe(config)
     with chatter_to(io.StringIO(), show=False):
         from harness.ensemble.blend import blend, write_blend
         from harness.ensemble.submit import submit
 
         found = blend(recipe, device, lambda text: console.print(escape(text)))
-        folder = write_blend(recipe, found)
+        folder, run_id = write_blend(recipe, found)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("run", "macro F1", "share"):
         table.add_column(name, justify="left" if name == "run" else "right")
@@ -71,6 +72,11 @@ def blend(config: Path, out: Path | None, device: str) -> int:
     if out is not None:
         from harness.ensemble.runs import class_run
 
-        submit([class_run(folder.root)], out)
+        submit([class_run(folder.run_folder(run_id))], out)
         console.print(f"[bold]{escape(str(out))}[/]")
     return 0
+
+
+def _check_folder(out: Path) -> None:
+    if not out.parent.is_dir():
+        raise StoreError(f"--out: no folder found at {out.parent.absolute()}; expected one that is there.")

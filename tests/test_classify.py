@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,7 @@ def predictions(truth: list[int], rows: list[list[float]], test: list[list[float
     labels = ("a-bad", "a-good", "b-good")
     return ClassPredictions(
         labels=labels,
+        meanings=(("a", "bad"), ("a", "good"), ("b", "good")),
         names=tuple(f"{i}.png" for i in range(len(truth))),
         truth=np.array(truth),
         folds=np.zeros(len(truth), dtype=np.int64),
@@ -232,11 +234,11 @@ def predictions(truth: list[int], rows: list[list[float]], test: list[list[float
     )
 
 
-def put(folder: Path, found: ClassPredictions, template: RunRecord) -> Path:
+def put(folder: Path, found: ClassPredictions, template: RunRecord, **data: Any) -> Path:
     folder.mkdir(parents=True)
     found.save(folder)
     values = template.as_dict() | {"run_id": folder.name}
-    values["data"] = {**values["data"], "sample_submission": None, "root": str(folder)}
+    values["data"] = {**values["data"], "sample_submission": None, "root": str(folder)} | data
     (folder / "record.json").write_text(json.dumps(values))
     return folder
 
@@ -274,6 +276,64 @@ def test_a_blend_by_hand(classified: ResultFolder, cli: Cli) -> None:
     assert load_workbook("results/mix/models_comparing.xlsx")["Summary"] is not None
     assert cli("submit", "results/mix", "--out", "again.csv").exit_code == 0
     assert Path("again.csv").read_text() == Path("sub.csv").read_text()
+
+
+def test_a_blend_submits_itself_and_not_a_better_one(classified: ResultFolder, cli: Cli) -> None:
+    template = record_of(classified, "one_class")
+    good, bad = ([[1, 0, 0], [0, 1, 0]], [[0, 1, 0], [1, 0, 0]])
+    put(Path("good"), predictions([0, 1], good, [[1, 0, 0]]), template)
+    put(Path("bad"), predictions([0, 1], bad, [[0, 0, 1]]), template)
+    for name, label in (("good", "a-bad"), ("bad", "b-good")):
+        Path("mix.yaml").write_text(yaml.safe_dump({"runs": {"A": name}}))
+        assert cli("blend", "mix.yaml", "--out", "sub.csv").exit_code == 0
+        assert [row[1] for row in read_csv("sub.csv")] == ["label", label]
+    records = ResultFolder(Path("results/mix")).records()
+    assert len(records) == 2
+    # The same run whose folds count otherwise is another blend.
+    Path("mix.yaml").write_text(yaml.safe_dump({"runs": {"A": {"average_weights": ["bad"]}}}))
+    result = cli("blend", "mix.yaml", "--out", "nowhere/sub.csv")
+    assert result.exit_code == 2
+    assert "--out: no folder found" in result.output
+    assert len(ResultFolder(Path("results/mix")).records()) == 2
+
+
+def test_runs_with_other_labels_or_contents_do_not_blend(classified: ResultFolder, cli: Cli) -> None:
+    template = record_of(classified, "one_class")
+    rows = [[1, 0, 0], [0, 1, 0]]
+    put(Path("one"), predictions([0, 1], rows, [[1, 0, 0]]), template)
+    put(Path("corrected"), predictions([0, 2], rows, [[1, 0, 0]]), template)
+    put(Path("retaken"), predictions([0, 1], rows, [[1, 0, 0]]), template, test_fingerprint="other")
+    for other in ("corrected", "retaken"):
+        Path("mix.yaml").write_text(yaml.safe_dump({"runs": {"A": "one", "B": other}}))
+        result = cli("blend", "mix.yaml")
+        assert result.exit_code == 2
+        assert "with other labels or contents; expected runs on the same data" in result.output
+
+
+def test_warnings_of_runs_are_those_of_their_blend(classified: ResultFolder, cli: Cli) -> None:
+    template = record_of(classified, "one_class")
+    folder = put(Path("one"), predictions([0, 1], [[1, 0, 0], [0, 1, 0]], [[1, 0, 0]]), template)
+    values = json.loads((folder / "record.json").read_text())
+    values["warnings"] = ["keep best: flatters them", *values["data"]["notes"]]
+    (folder / "record.json").write_text(json.dumps(values))
+    Path("mix.yaml").write_text(yaml.safe_dump({"runs": {"A": "one"}, "soft": "fit"}))
+    result = cli("blend", "mix.yaml")
+    (record,) = ResultFolder(Path("results/mix")).records()
+    assert [text for text in record.warnings if text.startswith("A: ")] == ["A: keep best: flatters them"]
+    # A blend itself chooses no epochs.
+    assert "chose epochs" not in result.output
+    assert "chose epochs" not in Path("results/mix/report.html").read_text()
+
+
+def test_a_submission_without_a_sample_says_what_images_are_called_by(classified: ResultFolder, cli: Cli) -> None:
+    template = record_of(classified, "one_class")
+    found = predictions([0, 1], [[1, 0, 0], [0, 1, 0]], [[1, 0, 0]])
+    put(Path("files"), found, template)
+    put(Path("numbers"), replace(found, test_keys=("17",)), template)
+    for name, head in (("files", "file_name"), ("numbers", "index")):
+        result = cli("submit", name, "--out", "sub.csv")
+        assert f"columns are {head} and label" in result.output
+        assert read_csv("sub.csv")[0] == [head, "label"]
 
 
 def test_fitted_weights_are_never_worse_than_the_best_run() -> None:
@@ -314,7 +374,7 @@ def test_weights_of_networks_are_averaged_fold_by_fold(classified: ResultFolder,
     Path("wrong.yaml").write_text(yaml.safe_dump(wrong))
     result = cli("blend", "wrong.yaml", "--device", "cpu")
     assert result.exit_code == 2
-    assert "expected the same network, image size, method and folds" in result.output
+    assert "expected the same network with the same head, image size, method" in result.output
 
 
 @pytest.mark.parametrize(
@@ -358,6 +418,8 @@ def test_a_bad_recipe_is_one_sentence(classified: ResultFolder, cli: Cli, recipe
         ("trainer.max_epoch=3", "trainer.max_epoch: found; Lightning's Trainer takes no such argument"),
         ("trainer.callbacks=3", "trainer.callbacks: found, but the harness sets it"),
         ("trainer.max_epochs=0", "trainer.max_epochs: found 0"),
+        ("trainer.limit_val_batches=0", "trainer.limit_val_batches: found, but the harness sets it"),
+        ("trainer.precision=bf16-true", "bf16-true found; expected 32-true, or mixed"),
         ("data.train_batch_size=1", "expected at least 2"),
         ("grid[0].arcface_classes=[[wheel]]", "expected loss arcface"),
         ("data.run_folds=[5]", "found [5], expected different ones of [0, 1]"),

@@ -78,6 +78,15 @@ def test_focal_loss_by_hand() -> None:
     assert focal(logits, both, 1, torch.tensor([1.0, 3, 1])).item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_loss_of_a_sure_answer_has_a_gradient(gamma: float) -> None:
+    logits = torch.tensor([[30.0, 0, 0], [0.0, 1, 0]], requires_grad=True)
+    focal(logits, torch.tensor([[1.0, 0, 0], [1.0, 0, 0]]), gamma).sum().backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+    assert logits.grad[1].abs().max() > 0
+
+
 def test_label_smoothing_and_cross_entropy_are_torchs() -> None:
     network = build(BACKBONE, 3, settings(), None, 0).eval()
     images, targets = torch.rand(5, 3, *SIZE), torch.tensor([0, 1, 2, 1, 0])
@@ -143,8 +152,7 @@ def test_mixup_and_cutmix_targets_say_what_was_mixed() -> None:
 
 
 def test_the_merge_of_class_networks_by_hand() -> None:
-    labels = ["a-good", "a-cut", "b-good"]
-    parts = classes(labels)
+    parts = classes([("a", "good"), ("a", "cut"), ("b", "good")])
     assert parts == {"a": [0, 1], "b": [2]}
     assert own_targets(np.array([0, 1, 2, 2]), parts["a"]).tolist() == [0, 1, 2, 2]
     answers = {
@@ -355,6 +363,76 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Pat
         named = name_all(one.network, lesson().pixels, range(24), ("flips",), 8, CPU)
         assert np.array_equal(named, name_all(resumed.network, lesson().pixels, range(24), ("flips",), 8, CPU))
     assert set(load_file(tmp_path / "cut" / WEIGHTS)) == set(again.network.state_dict())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"average": "ema"}, {"early_stopping": 2, "lr": 1e-2}, {"average": "swa", "keep": "best"}],
+    ids=["ema", "early_stopping", "swa"],
+)
+def test_a_kill_after_the_last_epoch_changes_nothing(
+    tmp_path: Path, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = learn(tmp_path / "whole", 6, **given)
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr("harness.backends.supervised.training.save_file", kill)
+        with pytest.raises(Killed):
+            learn(tmp_path / "cut", 6, **given)
+    resumed = learn(tmp_path / "cut", 6, stage=pytest.fail, **given)
+    assert [e["train_loss"] for e in resumed.history] == [e["train_loss"] for e in whole.history]
+    for key, value in whole.network.state_dict().items():
+        assert torch.equal(value, resumed.network.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("extra", [{}, {"early_stopping": 2}, {"keep": "best"}], ids=["plain", "stopping", "best"])
+def test_weights_are_averaged_at_the_end_and_judged_as_they_are_kept(tmp_path: Path, extra: dict[str, Any]) -> None:
+    from harness.metrics.classification import macro_f1
+
+    first = build(BACKBONE, 3, settings(), None, 0)
+    found = learn(tmp_path / "swa", 8, average="swa", lr=1e-2, **extra)
+    plain = learn(tmp_path / "plain", 8, lr=1e-2, **extra)
+    assert not torch.equal(found.network.head.weight, first.head.weight)
+    # Until the averaging begins, with epoch 7, all is as without it.
+    for one, other in list(zip(found.history, plain.history, strict=False))[:6]:
+        assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+    named = name_all(found.network, lesson().pixels, lesson().judged, (), 8, CPU)
+    judged = macro_f1(lesson().targets[18:], named.argmax(axis=1), 3)
+    assert judged == pytest.approx(found.history[found.epoch - 1]["val_macro_F1"])
+    if not extra:
+        assert not torch.equal(found.network.head.weight, plain.network.head.weight)
+
+
+def test_schedules_count_steps_and_not_batches(tmp_path: Path) -> None:
+    given = {"schedule": "one_cycle", "lr": 1e-3, "what": lesson(n=46)}
+    found = learn(tmp_path, 6, trainer={"accumulate_grad_batches": 3}, **given)
+    assert found.history[-1]["lr"] < 1e-5
+    assert max(entry["lr"] for entry in found.history) > 5e-4
+
+
+def test_averaging_does_not_copy_the_images() -> None:
+    from copy import deepcopy
+
+    what = lesson()
+    assert deepcopy(what) is what
+
+
+def test_images_that_judge_are_never_augmented(tmp_path: Path) -> None:
+    from harness.backends.supervised.module import Training
+
+    module = Training(build(BACKBONE, 3, settings(), None, 0), settings(augment="heavy", mix="mixup"), lesson(), 1)
+    images = torch.cat([batch[0] for batch in module.val_dataloader()])
+    assert torch.equal(images, torch.from_numpy(lesson().pixels[list(lesson().judged)]))
+
+
+def test_a_label_without_images_to_learn_from(tmp_path: Path) -> None:
+    what = lesson(outputs=4)  # and no image of the fourth
+    for number, given in enumerate(({"loss": "arcface", "balance": "class_weights"}, {"balance": "sampler"})):
+        found = learn(tmp_path / str(number), 2, what, **given)
+        assert all(math.isfinite(value) for entry in found.history for value in entry.values())
 
 
 def test_a_torn_checkpoint_begins_anew(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from harness.class_predictions import ClassPredictions, Probabilities
 from harness.ensemble.runs import ClassRun, same_images
 from harness.errors import StoreError
 from harness.images import read_image
+from harness.inference.classifier import classifier_of
+from harness.inference.find import KEEP, SavedRun
 from harness.store import model_in
 
 BATCH = 32
@@ -64,22 +66,21 @@ def averaged(runs: Sequence[ClassRun], device: str, tell: Callable[[str], None])
 def _namer(run: ClassRun, device: str) -> SupervisedNamer:
     file = model_in(run.folder)
     if file is None:
-        raise StoreError(
-            f"{run.folder}: the model of this run was not kept. Set save_models: all and make the runs again with "
-            "--fresh."
-        )
-    return SupervisedNamer.from_file(file, device)
+        raise StoreError(f"{run.folder}: the model of this run was not kept. {KEEP}")
+    return classifier_of(SavedRun(run.folder, run.record, file), device).namer
 
 
 def _same_networks(run: ClassRun, first: SupervisedNamer, other: SupervisedNamer) -> None:
     def shape(namer: SupervisedNamer) -> object:
-        return namer.model, namer.backbone, [(m.fold, m.part, m.own) for m in namer.members]
+        own = namer.settings
+        head = (own.image_size, own.head_activation, own.loss == "arcface" and own.arcface_scale)
+        return namer.model, namer.backbone, head, [(m.fold, m.part, m.own) for m in namer.members]
 
     sizes = [{k: v.shape for k, v in namer.members[0].network.state_dict().items()} for namer in (first, other)]
-    if shape(first) != shape(other) or sizes[0] != sizes[1] or first.settings.image_size != other.settings.image_size:
+    if shape(first) != shape(other) or sizes[0] != sizes[1]:
         raise StoreError(
-            f"{run.folder}: {other.name} found, averaged with {first.name}; expected the same network, image size, "
-            "method and folds."
+            f"{run.folder}: {other.name} found, averaged with {first.name}; expected the same network with the same "
+            "head, image size, method and folds."
         )
 
 

@@ -85,8 +85,10 @@ def blend(recipe: Recipe, device: str = "auto", tell: Callable[[str], None] = la
     runs = {name: _runs(source) for name, source in recipe.runs.items()}
     same_images([run for found in runs.values() for run in found])
     parts: dict[str, ClassPredictions] = {}
-    warnings, own = [], {}
+    warnings: list[str] = []
+    own: dict[str, bool] = {}
     for name, source in recipe.runs.items():
+        warnings += dict.fromkeys(f"{name}: {text}" for run in runs[name] for text in _of_figures(run))
         parts[name], own[name] = _predictions(name, source, runs[name], device, tell)
         if not own[name]:
             warnings.append(
@@ -117,6 +119,12 @@ def blend(recipe: Recipe, device: str = "auto", tell: Callable[[str], None] = la
         steps.append(_step(rule.sentence(), current, changed, before, after))
         current = changed
     return Blend(current, alone, shares, steps, warnings, runs)
+
+
+def _of_figures(run: ClassRun) -> list[str]:
+    """Warnings of a run without those about its data, which the blend has itself."""
+    notes = run.record.data.get("notes", [])
+    return [text for text in run.record.warnings if text not in notes]
 
 
 def _runs(source: Source) -> list[ClassRun]:
@@ -231,8 +239,11 @@ def _step(text: str, one: ClassPredictions, other: ClassPredictions, before: flo
     )
 
 
-def write_blend(recipe: Recipe, found: Blend) -> ResultFolder:
+def write_blend(recipe: Recipe, found: Blend) -> tuple[ResultFolder, str]:
     """Put a blend in a result folder of its own, as a run: it can be submitted, and shown beside other runs.
+
+    Returns:
+        The folder, and the run's name.
 
     Raises:
         StoreError: the folder holds something else, or can't be written.
@@ -244,7 +255,7 @@ def write_blend(recipe: Recipe, found: Blend) -> ResultFolder:
     folder.create()
     first = next(iter(found.runs.values()))[0]
     params: dict[str, Any] = {
-        "runs": [f"{name} {run.record.run_id}" for name, runs in found.runs.items() for run in runs],
+        "runs": [_told(name, recipe.runs[name], runs) for name, runs in found.runs.items()],
         "shares": [f"{share:.4f} {name}" for name, share in found.shares.items()],
         "rules": [rule.sentence() for rule in recipe.rules],
     }
@@ -270,4 +281,11 @@ def write_blend(recipe: Recipe, found: Blend) -> ResultFolder:
     write_files(stage, found.predictions, {}, {name: root / name for name in found.predictions.names})
     folder.commit(record)
     folder.clear_work([run_id])
-    return folder
+    return folder, run_id
+
+
+def _told(name: str, source: Source, runs: Sequence[ClassRun]) -> str:
+    """What stands behind a short name, all of it: blends that differ in it are different runs."""
+    names = ", ".join(run.record.run_id for run in runs)
+    folds = "".join(f", fold {fold} x {weight:g}" for fold, weight in sorted(source.folds.items()))
+    return f"{name}: {'weights averaged of ' if source.average_weights else ''}{names}{folds}"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from harness.class_predictions import ClassPredictions
 from harness.errors import StoreError
 from harness.record import RunRecord
@@ -70,7 +72,7 @@ def same_labels(runs: Sequence[ClassRun]) -> None:
 
 
 def same_images(runs: Sequence[ClassRun]) -> None:
-    """Refuse runs that were judged by other images, or in other folds of them.
+    """Refuse runs that were judged by other images, or by the same names with other labels or contents.
 
     Raises:
         StoreError: which of them.
@@ -82,6 +84,12 @@ def same_images(runs: Sequence[ClassRun]) -> None:
             raise StoreError(
                 f"{run.folder}: judged by {len(run.predictions.names)} images, {runs[0].folder} by {len(first.names)}, "
                 "and not the same ones; expected runs on the same data and run_folds."
+            )
+        ours, theirs = (one.record.data.get("test_fingerprint") for one in (run, runs[0]))
+        if not np.array_equal(run.predictions.truth, first.truth) or ours != theirs:
+            raise StoreError(
+                f"{run.folder}: judged by images of the same names as {runs[0].folder}, but with other labels or "
+                "contents; expected runs on the same data. Make the older ones again."
             )
         if run.predictions.test_keys != first.test_keys:
             raise StoreError(f"{run.folder}: names other test images than {runs[0].folder}; expected the same ones.")

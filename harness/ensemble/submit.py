@@ -25,11 +25,13 @@ class Submission:
         rows: how many.
         counts: how many of each label.
         like: the sample submission, None where there was none.
+        header: names of the columns.
     """
 
     rows: int
     counts: Counter[str]
     like: Path | None
+    header: Sequence[str]
 
 
 def submit(runs: Sequence[ClassRun], out: Path) -> Submission:
@@ -54,14 +56,19 @@ def submit(runs: Sequence[ClassRun], out: Path) -> Submission:
     if not first.test_keys:
         raise StoreError(f"{runs[0].folder}: there are no images to be named (no test images in its data).")
     mean = np.mean([run.predictions.test_probabilities for run in runs], axis=0)
+    if len(set(first.test_keys)) < len(first.test_keys):
+        raise StoreError(f"{runs[0].folder}: test images that are called alike found; expected a name for each.")
     labels = dict(zip(first.test_keys, (first.labels[i] for i in mean.argmax(axis=1)), strict=True))
     sample = runs[0].record.data.get("sample_submission")
     like = Path(sample) if sample else None
-    rows = _like(like, labels, first) if like is not None else [["file_name", "label"], *map(list, labels.items())]
+    # Without a sample: what images are called is their file's name, or what a table has for it.
+    files = all(name.endswith(key) for name, key in zip(first.test_names, first.test_keys, strict=True))
+    plain = [["file_name" if files else "index", "label"], *map(list, labels.items())]
+    rows = _like(like, labels, first) if like is not None else plain
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     write_atomic(out, text.getvalue())
-    return Submission(len(rows) - 1, Counter(row[1] for row in rows[1:]), like)
+    return Submission(len(rows) - 1, Counter(row[1] for row in rows[1:]), like, rows[0])
 
 
 def _like(sample: Path, labels: dict[str, str], found: ClassPredictions) -> list[list[str]]:
@@ -81,7 +88,10 @@ def _like(sample: Path, labels: dict[str, str], found: ClassPredictions) -> list
         )
     asked = [row[0].strip() for row in rows if row]
     by_name = dict(zip((Path(name).name for name in found.test_names), labels.values(), strict=True))
-    if not set(asked) <= set(labels) and set(asked) <= set(by_name):
+    if len(by_name) < len(labels):
+        # Files of several folders are called alike: their names alone say nothing.
+        by_name = {}
+    if by_name and not set(asked) <= set(labels) and set(asked) <= set(by_name):
         # It may call images by their files where the table has numbers for them.
         labels = by_name
     missing, spare = sorted(set(asked) - set(labels)), sorted(set(labels) - set(asked))

@@ -244,13 +244,18 @@ def notices(naming: Naming) -> list[str]:
     ok = results.ok()
     found = [*random_weights_notice(ok), *failed_notice(results)]
     found += dict.fromkeys(note for record in ok for note in record.data.get("notes", []))
-    flattered = sum("flatters them" in warning for record in ok for warning in record.warnings)
+    flattered = sum(_chose_by_figures(record) for record in ok)
     if flattered:
         found.append(
             f"{flattered} of {len(ok)} runs chose epochs, or when to stop or slow down, by the images that their "
             "figures are about (keep, early_stopping, plateau): those figures are somewhat too high."
         )
     return [*found, *left_out_notice(results)]
+
+
+def _chose_by_figures(record: RunRecord) -> bool:
+    given = record.spec["params"]
+    return bool(given.get("keep") == "best" or given.get("early_stopping") or given.get("schedule") == "plateau")
 
 
 def answer(naming: Naming) -> list[str]:

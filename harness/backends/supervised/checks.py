@@ -18,12 +18,15 @@ from harness.errors import HarnessError
 from harness.spec import RunSpec, thaw
 from harness.weights.resolve import known_backbone
 
-# Arguments of the Trainer that are the harness's own.
+# Arguments of the Trainer that are the harness's own: each epoch has all images, and is followed by all that judge it.
 OWN = {"callbacks", "logger", "default_root_dir", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps",
        "reload_dataloaders_every_n_epochs", "enable_checkpointing", "max_steps", "max_time",
-       "use_distributed_sampler", "num_nodes"}  # fmt: skip
+       "use_distributed_sampler", "num_nodes", "accelerator", "check_val_every_n_epoch", "val_check_interval",
+       "limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches", "fast_dev_run",
+       "overfit_batches", "barebones", "inference_mode"}  # fmt: skip
 
 
+PRECISIONS = (32, "32", "32-true", "16-mixed", "bf16-mixed")
 # Strategies whose processes go on from where the sweep is. Others run the whole command again in each.
 SEVERAL = ("ddp_spawn", "ddp_fork")
 
@@ -75,6 +78,11 @@ def _trainer_problems(spec: RunSpec) -> Iterator[str]:
         elif key not in known:
             yield f"trainer.{key}: found; Lightning's Trainer takes no such argument."
     given = dict(spec.trainer)
+    if given.get("precision", 32) not in PRECISIONS:
+        yield (
+            f"trainer.precision: {given['precision']} found; expected 32-true, or mixed: 16-mixed or bf16-mixed, with "
+            "weights in 32 bits."
+        )
     devices, strategy = given.get("devices", 1), given.get("strategy", "auto")
     if devices not in (1, "1") and not (isinstance(devices, tuple) and len(devices) == 1) and strategy not in SEVERAL:
         yield (

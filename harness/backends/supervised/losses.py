@@ -79,7 +79,9 @@ def focal(
         (n,).
     """
     log_p = functional.log_softmax(logits, dim=1)
-    terms = shares * log_p if gamma == 0 else shares * (1 - log_p.exp()).pow(gamma) * log_p
+    # Below 1, the power's slope at 0 is infinite: a sure answer would have no gradient.
+    unsure = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).eps)
+    terms = shares * log_p if gamma == 0 else shares * unsure.pow(gamma) * log_p
     return -(terms if weights is None else terms * weights).sum(dim=1)
 
 

@@ -102,6 +102,11 @@ class Lesson:
     num_workers: int
     seed: int
 
+    def __deepcopy__(self, memo: object) -> Lesson:
+        """Itself: nothing in it changes, and weight averaging copies all that a module holds."""
+        del memo
+        return self
+
     @property
     def counts(self) -> torch.Tensor:
         """(outputs,) images to learn from."""
@@ -188,7 +193,9 @@ class Training(pl.LightningModule):
         self._plateau = plateau(self._settings, made)
         if self._plateau is not None and self._plateau_state is not None:
             self._plateau.load_state_dict(self._plateau_state)
-        steps = len(self._lesson.batches(self._settings, 0, self._share))
+        batches = len(self._lesson.batches(self._settings, 0, self._share))
+        # Lightning moves a schedule once a step of the optimiser, which may be several batches.
+        steps = math.ceil(batches / self.trainer.accumulate_grad_batches)
         moved = schedule(self._settings, made, steps, steps * self._epochs)
         return made if moved is None else {"optimizer": made, "lr_scheduler": {"scheduler": moved, "interval": "step"}}
 
@@ -198,8 +205,8 @@ class Training(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Dropout and mixing too are a function of the seed and of how far training is."""
-        del batch, batch_idx
-        seed = seed_of(self._lesson.seed, 1, self.global_step)
+        del batch
+        seed = seed_of(self._lesson.seed, 1, self.current_epoch, batch_idx)
         torch.default_generator.manual_seed(seed)
         if self.device.type != "cpu":
             torch.manual_seed(seed)
@@ -256,6 +263,7 @@ class Training(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What Lightning does not know of."""
         checkpoint["history"] = self.history
+        checkpoint["stopped"] = self.trainer.should_stop
         checkpoint["plateau"] = None if self._plateau is None else self._plateau.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

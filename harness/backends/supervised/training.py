@@ -27,6 +27,7 @@ from harness.backends.supervised.settings import Settings
 from harness.backends.supervised.views import probabilities, views
 from harness.devices import Device
 from harness.errors import TrainingError
+from harness.store import write_atomic
 
 LAST, BEST, DONE, WEIGHTS = "last.ckpt", "best.ckpt", "done.json", "weights.safetensors"
 SWA_FROM = 0.75  # of the epochs
@@ -75,17 +76,50 @@ def train(
         TrainingError: the loss is no number.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / DONE).is_file():
-        about = json.loads((folder / DONE).read_text())
-        network.load_state_dict(load_file(folder / WEIGHTS))
-        return Trained(network.eval(), about["history"], about["resumed"], about["epoch"])
+    done = _done(folder, network)
+    if done is not None:
+        return done
     epochs = int(trainer["max_epochs"])
     module = Training(network, settings, lesson, epochs)
+    begun = _begun(folder / LAST)
+    resumed = 0 if begun is None else len(begun["history"])
+    if begun is not None and (begun["stopped"] or resumed >= epochs):
+        # Killed after its last epoch: there is nothing left to train.
+        module.load_state_dict(begun["state_dict"])
+        module.history = begun["history"]
+    else:
+        _fit(module, settings, folder, device, {**trainer, "max_epochs": epochs}, log_to, stage, resumed)
+    # Of what other processes trained, only the weights came back.
+    history = module.history or torch.load(folder / LAST, map_location="cpu", weights_only=True)["history"]
+    epoch = len(history)
+    if settings.keep == "best":
+        best = torch.load(folder / BEST, map_location="cpu", weights_only=True)
+        module.load_state_dict(best["state_dict"])
+        epoch = len(best["history"])
+    network.cpu().eval()
+    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, folder / WEIGHTS)
+    # Last, and whole or not at all: once it is there, all else is.
+    write_atomic(folder / DONE, json.dumps({"history": history, "resumed": resumed, "epoch": epoch}))
+    for spent in (LAST, BEST):
+        (folder / spent).unlink(missing_ok=True)
+    return Trained(network, history, resumed, epoch)
+
+
+def _fit(
+    module: Training,
+    settings: Settings,
+    folder: Path,
+    device: Device,
+    trainer: Mapping[str, Any],
+    log_to: Path | None,
+    stage: Callable[[str], None],
+    resumed: int,
+) -> None:
+    epochs = trainer["max_epochs"]
     # Other processes can't be handed what tells.
     teller = [_Teller(stage, epochs)] if trainer.get("strategy", "auto") == "auto" else []
-    resumed = _begun(folder / LAST)
     runner = pl.Trainer(
-        **{**device.trainer_arguments(), "max_epochs": epochs, **trainer},
+        **{**device.trainer_arguments(), **trainer},
         callbacks=[*_callbacks(settings, epochs), *teller, _Keeper(folder, best=settings.keep == "best")],
         logger=TensorBoardLogger(str(log_to), name="", version="") if log_to is not None else False,
         default_root_dir=folder,
@@ -107,20 +141,16 @@ def train(
             raise _of_process(error) from error
     if runner.interrupted:
         raise KeyboardInterrupt
-    # Of what other processes trained, only the weights came back.
-    history = module.history or torch.load(folder / LAST, map_location="cpu", weights_only=True)["history"]
-    epoch = len(history)
-    if settings.keep == "best":
-        best = torch.load(folder / BEST, map_location="cpu", weights_only=True)
-        module.load_state_dict(best["state_dict"])
-        epoch = len(best["history"])
-    network.cpu().eval()
-    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, folder / WEIGHTS)
-    about = {"history": history, "resumed": resumed, "epoch": epoch}
-    (folder / DONE).write_text(json.dumps(about))
-    for spent in (LAST, BEST):
-        (folder / spent).unlink(missing_ok=True)
-    return Trained(network, history, resumed, epoch)
+
+
+def _done(folder: Path, network: Classifier) -> Trained | None:
+    """What an earlier try finished."""
+    try:
+        about = json.loads((folder / DONE).read_text())
+        network.load_state_dict(load_file(folder / WEIGHTS))
+        return Trained(network.eval(), about["history"], about["resumed"], about["epoch"])
+    except FileNotFoundError:
+        return None
 
 
 def _of_process(error: ProcessRaisedException) -> Exception:
@@ -129,16 +159,18 @@ def _of_process(error: ProcessRaisedException) -> Exception:
     return TrainingError(said) if found else error
 
 
-def _begun(file: Path) -> int:
-    """Epochs that an earlier try finished; a damaged file counts for none."""
+def _begun(file: Path) -> dict[str, Any] | None:
+    """What an earlier try reached; a damaged file counts for nothing."""
     try:
-        return len(torch.load(file, map_location="cpu", weights_only=True)["history"])
+        found: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        len(found["history"]), found["stopped"]
+        return found
     except FileNotFoundError:
-        return 0
+        return None
     # Whatever Torch makes of a file that is no checkpoint.
     except Exception:  # noqa: BLE001
         file.unlink(missing_ok=True)
-        return 0
+        return None
 
 
 def _callbacks(settings: Settings, epochs: int) -> list[Callback]:
@@ -164,15 +196,31 @@ class _Ema:
 
 
 class _Swa(WeightAveraging):
-    """Equal average of the weights at the ends of the last epochs (Izmailov et al., 2018)."""
+    """Equal average of the weights at the ends of the last epochs (Izmailov et al., 2018), buffers too.
+
+    It is brought up to date before validation, so that an epoch's figures are about what is kept of it; until the
+    averaging begins, that is the weights as they are.
+    """
 
     def __init__(self, first: int) -> None:
         super().__init__()
         self._first = first
 
-    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        del step_idx
-        return epoch_idx is not None and epoch_idx >= self._first
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """After the last batch of an epoch."""
+        del outputs, batch, batch_idx
+        assert self._average_model is not None
+        if not trainer.is_last_batch:
+            return
+        if trainer.current_epoch <= self._first:
+            # The first update of an average is a copy.
+            self._average_model.n_averaged.zero_()
+        self._average_model.update_parameters(pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Nothing is left to do."""
 
 
 class _Keeper(Checkpoint):
