@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any
+from hashlib import sha256
 
 from harness.errors import StoreError, WorkerLostError
 from harness.interrupt import Interrupt
@@ -76,15 +76,19 @@ class _Group:
     """Runs that are made together.
 
     Attributes:
+        key: see `Job`.
         runs: those without a record.
         tries: how often they were lost.
+        failed: whether one of its runs did.
         claims: what is given back when the group ends.
         names: run ids of all that were handed out.
         began: when that was.
     """
 
+    key: str
     runs: list[PlannedRun]
     tries: int = 0
+    failed: bool = False
     claims: ExitStack = field(default_factory=ExitStack)
     names: tuple[str, ...] = ()
     began: str = ""
@@ -111,7 +115,7 @@ class _Sweep:
 
     def run(self, runs: Sequence[PlannedRun]) -> None:
         """Run all groups; those that another process has are looked at again until they are free or done."""
-        waiting = [_Group(found) for found in _groups(runs)]
+        waiting = [_Group(key, found) for key, found in _groups(runs).items()]
         try:
             with self._launcher:
                 while waiting or self._active:
@@ -142,7 +146,7 @@ class _Sweep:
             self._started += 1
             self._active[self._started] = group
             self._progress.start(group.runs[0].spec.label(self._differing))
-            self._launcher.start(self._started, Job(self._config, tuple(group.runs), self._models.kept))
+            self._launcher.start(self._started, Job(self._config, tuple(group.runs), group.key, self._models.kept))
 
     def _claim(self, group: _Group) -> bool:
         """Hold all runs of a group that are not done; gives False where another process has one of them."""
@@ -177,6 +181,8 @@ class _Sweep:
     def _end(self, number: int) -> None:
         group = self._active.pop(number)
         self._folder.clear_work(group.names)
+        if not group.runs and not group.failed:
+            self._folder.clear_unfinished(group.key)
         group.claims.close()
         self.write_workbook(force=False)
 
@@ -187,7 +193,7 @@ class _Sweep:
         group.tries += 1
         if group.tries <= self._retries:
             self._progress.note(f"  warning: {why}; {len(group.runs)} of its runs are tried again")
-            waiting.insert(0, _Group(group.runs, group.tries))
+            waiting.insert(0, _Group(group.key, group.runs, group.tries, group.failed))
             return
         error = WorkerLostError(f"{why}, as often as it was tried ({group.tries}).")
         facts = (0.0, {**provenance(), "began": group.began, "ended": now()})
@@ -208,10 +214,10 @@ class _Sweep:
         group.runs.remove(run)
         label = run.spec.label(self._differing)
         if record.status != "ok":
+            group.failed = True
             self.tally.failed.append(record)
             self._progress.failed(label, record)
             return
-        self._folder.clear_unfinished(run.run_id)
         if best:
             # Only now that the better one is in place: a kill in between leaves one model too many, never none.
             self._models.replace(record)
@@ -262,10 +268,10 @@ class _BestModels:
                 file.unlink(missing_ok=True)
 
 
-def _groups(runs: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
-    """Runs that their backend wants together, in the order in which each group's first run was planned."""
-    groups: dict[Any, list[PlannedRun]] = {}
+def _groups(runs: Sequence[PlannedRun]) -> dict[str, list[PlannedRun]]:
+    """Runs that their backend wants together, in the order in which each group's first run was planned, by key."""
+    groups: dict[str, list[PlannedRun]] = {}
     for run in runs:
-        key = (run.spec.backend, run.split.fingerprint, backend(run.spec.backend).share_key(run.spec))
-        groups.setdefault(key, []).append(run)
-    return list(groups.values())
+        shared = (run.spec.backend, run.split.fingerprint, backend(run.spec.backend).share_key(run.spec))
+        groups.setdefault(sha256(repr(shared).encode()).hexdigest()[:12], []).append(run)
+    return groups

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 Axis = list[Any]
+# Axes whose values are sets.
+SETS = ("layers", "arcface_classes")
 
 
 def normalise(position: int, mapping: Any) -> dict[str, Axis]:
@@ -19,7 +21,7 @@ def normalise(position: int, mapping: Any) -> dict[str, Axis]:
             raise ValueError(f"{where}: expected names as keys; found {key!r}")
         values = value if isinstance(value, list) else [value]
         # `layers: [layer2, layer3]` is one set of layers, as in anomalib; several sets are a list of lists.
-        if key == "layers" and isinstance(value, list) and value and not any(isinstance(v, list) for v in value):
+        if key in SETS and isinstance(value, list) and value and not any(isinstance(v, list) for v in value):
             values = [value]
         if not values:
             raise ValueError(f"{where}: axis {key!r} is empty; expected at least one value")

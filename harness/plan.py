@@ -73,14 +73,16 @@ def make_plan(
         except ConfigError as error:
             problems |= dict.fromkeys(error.problems)
             continue
+        idle = _Idle(mapping)
         for category, point, seed in itertools.product(categories, list(_points(mapping)), config.seeds):
             points += 1
             signature = usable[point.setdefault("backend", backend), point["model"]]
             trained = trained or signature.trainer
             try:
-                specs[_spec(config, signature, point, category, seed)] = None
+                specs[_spec(config, signature, point, category, seed, idle)] = None
             except ConfigError as error:
                 problems |= dict.fromkeys(f"{where}.{problem}" for problem in error.problems)
+        problems |= dict.fromkeys(f"{where}.{problem}" for problem in idle.problems())
     unused = [] if trained else [key for key in config.trainer if key != EPOCHS]
     if unused and not problems:
         problems[
@@ -90,6 +92,32 @@ def make_plan(
         raise ConfigError(list(problems))
     order = {category: index for index, category in enumerate(categories)}
     return Plan(tuple(sorted(specs, key=lambda spec: order[spec.category])), points)
+
+
+class _Idle:
+    """Axes of a mapping that no point of it uses: a slip. One that some points use collapses in the others."""
+
+    def __init__(self, mapping: Mapping[str, Sequence[Any]]) -> None:
+        self._mapping = mapping
+        self._why: dict[str, str] = {}
+        self._used: set[str] = set()
+
+    def note(self, given: Mapping[str, Any], unused: Mapping[str, str], defaults: Mapping[str, Any]) -> None:
+        """Of one point: what it was given, and what of that has no effect."""
+        for axis, value in given.items():
+            if axis in unused and value != defaults[axis]:
+                self._why[axis] = unused[axis]
+            elif axis not in unused:
+                self._used.add(axis)
+
+    def problems(self) -> list[str]:
+        """A sentence each."""
+        return [
+            f"{axis}: {', '.join(map(str, self._mapping[axis]))} found, which nothing uses here; expected {why}, or "
+            "it left out."
+            for axis, why in self._why.items()
+            if axis not in self._used
+        ]
 
 
 def _points(mapping: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
@@ -130,7 +158,9 @@ def _is_own(axis: str, signature: Signature) -> bool:
     return axis in signature.parameters and not (axis in ELSEWHERE and signature.trainer)
 
 
-def _spec(config: SweepConfig, signature: Signature, point: Mapping[str, Any], category: str, seed: int) -> RunSpec:
+def _spec(
+    config: SweepConfig, signature: Signature, point: Mapping[str, Any], category: str, seed: int, idle: _Idle
+) -> RunSpec:
     parameters = {key: value for key, value in signature.parameters.items() if _is_own(key, signature)}
     given = {axis: value for axis, value in point.items() if axis in parameters}
     defaults = {key: value for key, value in parameters.items() if value is not None}
@@ -146,6 +176,10 @@ def _spec(config: SweepConfig, signature: Signature, point: Mapping[str, Any], c
             problems += error.problems
     if problems:
         raise ConfigError(problems)
+    unused = signature.unused(values)
+    idle.note({axis: values[axis] for axis in given}, unused, parameters)
+    # Points that differ in what has no effect are one run.
+    values |= {name: parameters[name] for name in unused}
     backbone = values.pop("backbone", None)
     layers = values.pop("layers", None)
     if isinstance(layers, str | int):

@@ -149,13 +149,13 @@ class ResultFolder:
                 if mine:
                     shutil.rmtree(folder, ignore_errors=True)
 
-    def unfinished(self, run_id: str) -> Path:
-        """Where a run keeps what its next try can go on from; may not exist."""
-        return self._unfinished / run_id
+    def unfinished(self, key: str) -> Path:
+        """Where a group of runs keeps what its next try can go on from; may not exist."""
+        return self._unfinished / key
 
-    def clear_unfinished(self, run_id: str) -> None:
-        """Remove it: the run is in place, or is to begin anew."""
-        shutil.rmtree(self.unfinished(run_id), ignore_errors=True)
+    def clear_unfinished(self, key: str) -> None:
+        """Remove it: the runs are in place."""
+        shutil.rmtree(self.unfinished(key), ignore_errors=True)
 
     def stage(self, run_id: str) -> Path:
         """An empty folder in which a run's files are gathered before `commit`."""

@@ -26,11 +26,13 @@ class Job:
     Attributes:
         config: the sweep's.
         runs: the group.
+        key: names what they share; the same whenever the same runs are grouped.
         rivals: with `save_models: best`, by data the best run whose model is kept so far.
     """
 
     config: SweepConfig
     runs: tuple[PlannedRun, ...]
+    key: str
     rivals: Mapping[str, RunRecord] = field(default_factory=dict)
 
 
@@ -57,7 +59,7 @@ def make(job: Job, folder: ResultFolder, stage: Callable[[str], None]) -> Iterat
         cache_limit=job.config.cache_limit,
         memory_limit=job.config.memory_limit,
         latency=job.config.latency,
-        unfinished=folder.unfinished(first.run_id),
+        unfinished=folder.unfinished(job.key),
     )
     clock = _Clock()
     try:

@@ -398,6 +398,48 @@ def test_a_bad_recipe_is_one_sentence(classified: ResultFolder, cli: Cli, recipe
     assert not Path("results").exists()
 
 
+# ---- what is shared
+
+
+def test_views_share_their_networks_and_settings_their_images(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.backends.supervised import pictures, training
+
+    calls: dict[str, int] = {"_fit": 0, "decode": 0}
+    for module, name in ((training, "_fit"), (pictures, "decode")):
+        original = getattr(module, name)
+
+        def counted(*arguments: Any, _name: str = name, _original: Any = original, **named: Any) -> Any:
+            calls[_name] += 1
+            return _original(*arguments, **named)
+
+        monkeypatch.setattr(module, name, counted)
+    monkeypatch.setattr(pictures, "_KEPT", {})
+    Path("c.yaml").write_text(CONFIG.format(name="shared"))
+    point = "model: baseline, backbone: test_resnet, image_size: 32, lr: [5.0e-3, 1.0e-3], tta: [none, flips]"
+    result = cli("sweep", "c.yaml", f"grid=[{{{point}}}]")
+    assert result.exit_code == 0, result.output
+    # Two settings of two folds each, and one set of images.
+    assert calls == {"_fit": 4, "decode": 1}
+    folder = ResultFolder(Path("results/shared"))
+    runs = {(r.spec["params"]["lr"], r.spec["params"]["tta"]): r for r in folder.records()}
+    assert len(runs) == 4
+    for lr in (5e-3, 1e-3):
+        plain, seen = (ClassPredictions.load(folder.run_folder(runs[lr, tta].run_id)) for tta in ("none", "flips"))
+        assert seen.plain is not None
+        assert np.array_equal(plain.probabilities, seen.plain)
+        assert runs[lr, "flips"].seconds["fit"] > 0
+    assert not list((folder.root / ".unfinished").iterdir())
+
+
+def test_points_that_differ_in_what_has_no_effect_are_one_run(cli: Cli) -> None:
+    Path("c.yaml").write_text(CONFIG.format(name="equal"))
+    point = "model: baseline, backbone: test_resnet, loss: [cross_entropy, focal, arcface], focal_gamma: [1, 3]"
+    result = cli("plan", "c.yaml", f"grid=[{{{point}, arcface_classes: [gear, nut]}}]", "--no-check")
+    assert result.exit_code == 0, result.output
+    # One of cross entropy, two of focal, one of arcface.
+    assert "equal: 4 runs (6 points, 2 equal to another)" in result.output
+
+
 # ---- what goes wrong
 
 
@@ -421,7 +463,8 @@ def test_a_bad_recipe_is_one_sentence(classified: ResultFolder, cli: Cli, recipe
         ("trainer.limit_val_batches=0", "trainer.limit_val_batches: found, but the harness sets it"),
         ("trainer.precision=bf16-true", "bf16-true found; expected 32-true, or mixed"),
         ("data.train_batch_size=1", "expected at least 2"),
-        ("grid[0].arcface_classes=[[wheel]]", "expected loss arcface"),
+        ("grid[0].arcface_classes=[wheel]", "nothing uses here; expected loss arcface, or it left out"),
+        ("grid[0].focal_gamma=[1,3]", "focal_gamma: 1, 3 found, which nothing uses here; expected loss focal"),
         ("data.run_folds=[5]", "found [5], expected different ones of [0, 1]"),
         ("weights=pretrained", "weights: none found for backbone 'test_resnet'"),
     ],

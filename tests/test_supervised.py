@@ -478,7 +478,6 @@ def test_what_does_not_go_together_is_refused() -> None:
     assert "Did you mean arcface?" in problems(loss="arcfase")
     assert "margin needs one label" in problems(loss="arcface", mix="mixup")
     assert "with loss arcface; expected 0" in problems(loss="arcface", label_smoothing=0.1)
-    assert "expected loss arcface" in problems(arcface_classes=("cable",))
     assert "some of flips, rotations, brightness" in problems(tta="flips+flops")
     assert "dropout: found 1.5, expected a number from 0 to 0.95" in problems(dropout=1.5)
     oblong = Settings(image_size=(32, 64), tta="rotations")

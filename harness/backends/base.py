@@ -33,6 +33,11 @@ TEST_IMAGES = "test images"
 AnySplit = Split | LabelledSplit
 
 
+def _all_used(values: Mapping[str, Any]) -> Mapping[str, str]:
+    del values
+    return {}
+
+
 class Signature(NamedTuple):
     """What a model takes.
 
@@ -40,11 +45,13 @@ class Signature(NamedTuple):
         name: the model's canonical name.
         parameters: its parameters with their defaults; None where there is none, or none that can be written down.
         trainer: whether the config's `trainer:` block goes to it.
+        unused: of given values, the names of those without effect, each with what would give it one.
     """
 
     name: str
     parameters: Mapping[str, Any]
     trainer: bool = True
+    unused: Callable[[Mapping[str, Any]], Mapping[str, str]] = _all_used
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,8 @@ class RunContext:
         cache_limit: bytes that they may take there.
         memory_limit: bytes that features may take in memory, None for half of what is free.
         latency: whether single images are timed.
-        unfinished: a folder of the group's first run that outlives a kill, for what a long training has reached;
-            removed once that run is in place.
+        unfinished: a folder of the group's that outlives a kill, for what a long training has reached; removed once
+            all runs of the group are in place.
     """
 
     scratch: Path

@@ -11,12 +11,13 @@ namer.py     a saved model at work
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from harness.backends.base import Failure, Outcome, RunContext, Signature
-from harness.backends.supervised.settings import DEFAULTS, MODELS
+from harness.backends.supervised.settings import DEFAULTS, MODELS, unused
 from harness.datasets.labelled import LabelledSplit
 from harness.errors import ConfigError, unknown_name
 from harness.spec import RunSpec
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
     from harness.backends.supervised.namer import SupervisedNamer
 
 
+# Settings that no network learns by.
+NOT_TRAINED = ("tta", "tensorboard")
+
+
 class SupervisedBackend:
-    """See `harness.backends.base.Backend`. A group is one run: a setting with all its folds."""
+    """See `harness.backends.base.Backend`. A run is a setting with all its folds; a group has the same training."""
 
     task: ClassVar[str] = "classification"
 
@@ -37,7 +42,7 @@ class SupervisedBackend:
             raise ConfigError(
                 f"model: {unknown_name('method', model, MODELS)} The network is the axis `backbone`, any of timm's."
             )
-        return Signature(name, DEFAULTS)
+        return Signature(name, DEFAULTS, unused=unused)
 
     def check(self, specs: Sequence[RunSpec], splits: Mapping[str, LabelledSplit], device: str) -> list[str]:
         """See `Backend.check`."""
@@ -46,8 +51,10 @@ class SupervisedBackend:
         return check_specs(specs, splits, device)
 
     def share_key(self, spec: RunSpec) -> Hashable:
-        """See `Backend.share_key`."""
-        return spec
+        """See `Backend.share_key`. Runs that only look at their networks' images otherwise share the networks."""
+        values = spec.as_dict()
+        trained = {key: value for key, value in spec.parameters.items() if key not in NOT_TRAINED}
+        return json.dumps(values | {"params": trained}, sort_keys=True)
 
     def run(self, specs: Sequence[RunSpec], split: LabelledSplit, context: RunContext) -> Iterator[Outcome | Failure]:
         """See `Backend.run`."""

@@ -27,6 +27,35 @@ def to_size(pixels: RGB, size: tuple[int, int]) -> Pixels:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
+# The last ones, by fingerprint and size.
+_KEPT: dict[tuple[str, tuple[int, int]], Pixels] = {}
+
+
+def decode_once(
+    data: str,
+    paths: Sequence[str],
+    size: tuple[int, int],
+    scratch: Path,
+    limit: int | None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Pixels:
+    """`decode`, unless the last ones are still in memory: a sweep's runs are mostly on the same images at one size.
+
+    Args:
+        data: fingerprint of the images.
+        paths, size, scratch, limit, progress: see `decode`.
+    """
+    if (data, size) in _KEPT:
+        return _KEPT[data, size]
+    # They need not fit into memory beside the next.
+    _KEPT.clear()
+    found = decode(paths, size, scratch, limit, progress)
+    found.flags.writeable = False
+    if not isinstance(found, np.memmap):
+        _KEPT[data, size] = found
+    return found
+
+
 def decode(
     paths: Sequence[str],
     size: tuple[int, int],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from harness.backends.supervised.module import Lesson, seed_of
 from harness.backends.supervised.namer import FORMAT, MODEL, Member, SupervisedNamer
 from harness.backends.supervised.network import build
 from harness.backends.supervised.one_class import classes, merge, own_targets
-from harness.backends.supervised.pictures import Pixels, decode
+from harness.backends.supervised.pictures import Pixels, decode_once
 from harness.backends.supervised.settings import Settings
 from harness.backends.supervised.training import Trained, name_all, train
 from harness.class_predictions import ClassPredictions, truth_of
@@ -105,7 +106,12 @@ class _Run:
         return Classified(
             spec=self._spec,
             predictions=predictions,
-            seconds={"fit": fit + decoded, "test": test},
+            seconds={
+                "fit": fit + decoded,
+                "test": test,
+                "alone": fit + decoded + test,
+                "spent": time.perf_counter() - start,
+            },
             device=self._device.description,
             save_model=partial(_save, namer, self._spec),
             cost=cost,
@@ -118,7 +124,8 @@ class _Run:
     def _decoded(self) -> Pixels:
         self._context.stage("reading images")
         paths = [sample.path for sample in (*self._split.train, *self._split.test)]
-        return decode(paths, self._settings.image_size, self._context.scratch, self._context.memory_limit)
+        size, context = self._settings.image_size, self._context
+        return decode_once(self._split.fingerprint, paths, size, context.scratch, context.memory_limit)
 
     def _units(self, fold: int) -> Iterator[Unit]:
         if self._spec.model == "baseline":
@@ -137,11 +144,11 @@ class _Run:
         self._context.stage(f"fold {fold}: naming images")
         start = time.perf_counter()
         answers = {u.part: self._named(trained[u.part], pixels, judged, self._settings.views) for u in units}
+        of_test = {u.part: self._named(trained[u.part], pixels, tested, self._settings.views) for u in units}
+        test = time.perf_counter() - start
         plain = answers
         if self._settings.views:
             plain = {u.part: self._named(trained[u.part], pixels, judged, ()) for u in units}
-        of_test = {u.part: self._named(trained[u.part], pixels, tested, self._settings.views) for u in units}
-        test = time.perf_counter() - start
         own, claims = self._merged(answers)
         for unit in units:
             self._members.append(Member(fold, unit.part, unit.own, trained[unit.part].network))
@@ -158,6 +165,8 @@ class _Run:
             "resumed_after_epoch": max(one.resumed for one in trained.values()),
             "seconds": sum(entry["seconds"] for one in trained.values() for entry in one.history),
         }
+        # Networks may be there already, of a run that is looked at otherwise, or of a try that was cut short.
+        fit = max(fit, about["seconds"])
         return _Fold(fold, judged, own, self._merged(plain)[0], self._merged(of_test)[0], claims, about, fit, test)
 
     def _train(self, unit: Unit, pixels: Pixels) -> Trained:
@@ -180,7 +189,8 @@ class _Run:
         )
         network = build(str(spec.backbone), outputs, settings, self._weights, seed)
         trainer = {"max_epochs": EPOCHS, **{key: thaw(value) for key, value in spec.trainer}}
-        log_to = self._unfinished.parents[1] / "tensorboard" / self._unfinished.name / unit.name
+        name = re.sub(r"[^A-Za-z0-9._+-]+", "-", f"{spec.label()} s{spec.seed}")[:90]
+        log_to = self._unfinished.parents[1] / "tensorboard" / f"{name}-{self._unfinished.name}" / unit.name
         total = len(self._split.run_folds)
         where = f"fold {self._split.run_folds.index(unit.fold) + 1} of {total}" + (
             f", {unit.part}" if unit.part else ""

@@ -24,6 +24,19 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "average": ("none", "ema", "swa"),
     "keep": ("last", "best"),
 }
+# What a setting needs to have an effect: another one, and its values. ArcFace's head is always drawn by xavier.
+NEEDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "head_init": ("loss", ("cross_entropy", "focal")),
+    "focal_gamma": ("loss", ("focal",)),
+    "arcface_margin": ("loss", ("arcface",)),
+    "arcface_scale": ("loss", ("arcface",)),
+    "arcface_classes": ("loss", ("arcface",)),
+    "balance_strength": ("balance", ("class_weights", "sampler")),
+    "mix_alpha": ("mix", ("mixup", "cutmix")),
+    "schedule_epochs": ("schedule", ("plateau", "step", "cosine_restarts")),
+    "schedule_factor": ("schedule", ("plateau", "step")),
+    "ema_decay": ("average", ("ema",)),
+}
 VIEWS = ("flips", "rotations", "brightness")
 LIMITS: Mapping[str, tuple[float, float]] = {
     "dropout": (0, 0.95),
@@ -149,8 +162,6 @@ class Settings:
             problems.append(f"mix: found {self.mix} with loss arcface, whose margin needs one label; expected none.")
         if self.loss == "arcface" and self.label_smoothing:
             problems.append(f"label_smoothing: found {self.label_smoothing} with loss arcface; expected 0.")
-        if self.arcface_classes and self.loss != "arcface":
-            problems.append(f"arcface_classes: found with loss {self.loss}; expected loss arcface.")
         if "rotations" in self.views and self.image_size[0] != self.image_size[1]:
             height, width = self.image_size
             problems.append(f"tta: found rotations with images of {height} x {width}; expected square images.")
@@ -165,3 +176,12 @@ DEFAULTS: Mapping[str, Any] = {
         if f.name != "image_size"
     },
 }
+
+
+def unused(values: Mapping[str, Any]) -> dict[str, str]:
+    """Settings without effect beside the others, each with what would give it one."""
+    return {
+        name: f"{other} {' or '.join(wanted)}"
+        for name, (other, wanted) in NEEDS.items()
+        if values.get(other, DEFAULTS[other]) not in wanted
+    }
