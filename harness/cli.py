@@ -51,16 +51,20 @@ def sweep(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Make only the runs that failed before.")
     ] = False,
+    launcher: Annotated[
+        str, typer.Option("--launcher", help="Where runs are made: here, or local (worker processes).")
+    ] = "here",
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Workers at once; default: GPUs, or 2.")] = None,
+    retries: Annotated[int, typer.Option("--retries", min=0, help="Tries more for runs whose worker died.")] = 2,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show what the libraries print.")] = False,
     debug: Debug = False,
 ) -> None:
     """Run a grid and write models_comparing.xlsx. Finished runs are skipped."""
     from harness import verbs
+    from harness.launch.options import LaunchOptions
 
-    _guard(
-        lambda: verbs.sweep(config, overrides or [], output, limit, fresh, retry_failed, verbose),
-        debug,
-    )
+    launch = LaunchOptions(launcher, jobs, retries)
+    _guard(lambda: verbs.sweep(config, overrides or [], output, limit, fresh, retry_failed, verbose, launch), debug)
 
 
 @app.command()

@@ -128,6 +128,7 @@ class _Sweep:
                         time.sleep(LOOK_AGAIN)
         finally:
             for group in self._active.values():
+                self._folder.clear_work(group.names)
                 group.claims.close()
 
     def _hand_out(self, waiting: list[_Group]) -> None:
@@ -168,7 +169,7 @@ class _Sweep:
             group = self._active[event.job]
             match event:
                 case Said(stage=stage):
-                    self._progress.stage(stage)
+                    self._progress.stage(stage, group.runs[0].spec.label(self._differing) if group.runs else None)
                 case Made(record=record):
                     self._land(group, record)
                     self._interrupt.check()

@@ -51,8 +51,9 @@ class SweepProgress:
         self._label = label
         self.stage(stage)
 
-    def stage(self, stage: str) -> None:
-        """What goes on in the current run."""
+    def stage(self, stage: str, label: str | None = None) -> None:
+        """What goes on in the current run, or of several at once in the one named."""
+        self._label = self._label if label is None else label
         if self._bar and self._task is not None:
             self._bar.update(self._task, description=escape(self._label), stage=stage)
 

@@ -17,6 +17,7 @@ from harness.chatter import chatter_to
 from harness.config import SweepConfig, as_yaml, load_config, one_run
 from harness.datasets.index import Progress
 from harness.errors import ConfigError, DataError, HarnessError
+from harness.launch.options import HERE, LaunchOptions
 from harness.prepare import PlannedRun, Prepared, check, prepare
 from harness.store import REPORT_FILES, ResultFolder, make_folder, write_atomic
 
@@ -35,9 +36,13 @@ def sweep(
     fresh: bool,
     retry_failed: bool,
     verbose: bool,
+    launch: LaunchOptions = HERE,
 ) -> int:
     """Run what is not done yet; 0 if all went well, 1 if a run failed, 130 if stopped."""
-    return _sweep(_load(config_file, overrides, output), limit, fresh, retry_failed, verbose)
+    problems = launch.problems()
+    if problems:
+        raise ConfigError(problems)
+    return _sweep(_load(config_file, overrides, output), limit, fresh, retry_failed, verbose, launch)
 
 
 def run(
@@ -50,15 +55,18 @@ def run(
     verbose: bool,
 ) -> int:
     """A sweep of one point; all such share a result folder, and so a sheet."""
-    return _sweep(one_run(method, backend, data, given, parameters), None, fresh, False, verbose)
+    config = one_run(method, backend, data, given, parameters)
+    return _sweep(config, None, fresh, False, verbose, HERE)
 
 
-def _sweep(config: SweepConfig, limit: int | None, fresh: bool, retry_failed: bool, verbose: bool) -> int:
+def _sweep(
+    config: SweepConfig, limit: int | None, fresh: bool, retry_failed: bool, verbose: bool, launch: LaunchOptions
+) -> int:
     console = _console()
     prepared = prepare(config, _reading(console))
     runs = _chosen(prepared, limit, fresh, retry_failed)
     console.print(_headline(prepared, len(runs)))
-    tally = _run(prepared, runs, console, verbose) if runs else None
+    tally = _run(prepared, runs, console, verbose, launch) if runs else None
     return _finish(prepared, console, tally)
 
 
@@ -181,7 +189,9 @@ def make_data(folder: Path, seed: int, size: int, train: int | None, good: int, 
     return 0
 
 
-def _run(prepared: Prepared, runs: Sequence[PlannedRun], console: Console, verbose: bool) -> Tally:
+def _run(
+    prepared: Prepared, runs: Sequence[PlannedRun], console: Console, verbose: bool, launch: LaunchOptions
+) -> Tally:
     """Check, then execute, with what the libraries print in sweep.log."""
     from harness.execute import execute
     from harness.progress import SweepProgress
@@ -205,7 +215,8 @@ def _run(prepared: Prepared, runs: Sequence[PlannedRun], console: Console, verbo
         with folder.open_log() as log:
             log.write(said.getvalue())
             with chatter_to(log, verbose):
-                return execute(prepared, runs, progress)
+                launcher = launch.make(folder, progress, prepared.config.device)
+                return execute(prepared, runs, progress, launcher, launch.retries)
 
 
 def _load(config_file: Path, overrides: Sequence[str], output: Path | None) -> SweepConfig:

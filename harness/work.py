@@ -37,7 +37,9 @@ class Job:
 
 
 def make(job: Job, folder: ResultFolder, stage: Callable[[str], None]) -> Iterator[RunRecord]:
-    """One record a run, as soon as it is known; until the next is asked for, its files lie in `folder.stage(run_id)`.
+    """One record a run, as soon as it is known; its other files lie in `folder.stage(run_id)`.
+
+    What lies in stages and in scratch is left to whoever asked, to be put in place or removed.
 
     Args:
         job: what to make.
@@ -72,8 +74,6 @@ def make(job: Job, folder: ResultFolder, stage: Callable[[str], None]) -> Iterat
     except Exception as error:  # noqa: BLE001
         for run in unanswered.values():
             yield failure(job.config, run, error, folder, clock.facts())
-    finally:
-        folder.clear_work(run.run_id for run in job.runs)
 
 
 def failure(

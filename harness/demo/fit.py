@@ -39,7 +39,7 @@ class PageProgress(SweepProgress):
         super().__init__(1, live=False)
         self._place = place
 
-    def stage(self, stage: str) -> None:
+    def stage(self, stage: str, label: str | None = None) -> None:
         """See `SweepProgress.stage`."""
         self._place.update(label=f"{stage} ...")
 
