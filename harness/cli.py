@@ -52,10 +52,17 @@ def sweep(
         bool, typer.Option("--retry-failed", help="Make only the runs that failed before.")
     ] = False,
     launcher: Annotated[
-        str, typer.Option("--launcher", help="Where runs are made: here, or local (worker processes).")
+        str, typer.Option("--launcher", help="Where runs are made: here, local (worker processes), ray (a cluster).")
     ] = "here",
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Workers at once; default: GPUs, or 2.")] = None,
-    retries: Annotated[int, typer.Option("--retries", min=0, help="Tries more for runs whose worker died.")] = 2,
+    retries: Annotated[int, typer.Option("--retries", min=0, help="More tries for runs whose worker died.")] = 2,
+    address: Annotated[
+        str | None, typer.Option("--address", help="Of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT.")
+    ] = None,
+    ship_data: Annotated[bool, typer.Option("--ship-data", help="Send images to the cluster's nodes.")] = False,
+    cpus: Annotated[float, typer.Option("--cpus-per-job", min=0.1, help="Of a node, for a group of runs.")] = 1,
+    gpus: Annotated[float | None, typer.Option("--gpus-per-job", min=0, help="Default: 1 if the runs use one.")] = None,
+    memory: Annotated[float, typer.Option("--memory-per-job", min=0, help="GB; default: no matter.")] = 0,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show what the libraries print.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -63,7 +70,7 @@ def sweep(
     from harness import verbs
     from harness.launch.options import LaunchOptions
 
-    launch = LaunchOptions(launcher, jobs, retries)
+    launch = LaunchOptions(launcher, jobs, retries, address, ship_data, cpus, gpus, memory)
     _guard(lambda: verbs.sweep(config, overrides or [], output, limit, fresh, retry_failed, verbose, launch), debug)
 
 

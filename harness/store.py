@@ -159,17 +159,21 @@ class ResultFolder:
 
     def stage(self, run_id: str) -> Path:
         """An empty folder in which a run's files are gathered before `commit`."""
-        return self._empty(self._work / run_id / "run")
+        return self._empty(self.staged(run_id))
+
+    def staged(self, run_id: str) -> Path:
+        """The stage as it is."""
+        return self._work / run_id / "run"
 
     def drop_staged_model(self, run_id: str) -> None:
         """Leave the model out of a run that is about to be put in place."""
-        file = model_in(self._work / run_id / "run")
+        file = model_in(self.staged(run_id))
         if file is not None:
             file.unlink()
 
     def commit(self, record: RunRecord) -> None:
         """Put the staged files and the record in place in one step: from then on the run is done (or failed)."""
-        stage, target = self._work / record.run_id / "run", self.run_folder(record.run_id)
+        stage, target = self.staged(record.run_id), self.run_folder(record.run_id)
         write_atomic(stage / RECORD, json.dumps(record.as_dict(), indent=2, allow_nan=False))
         try:
             if target.exists():

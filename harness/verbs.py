@@ -202,7 +202,7 @@ def _run(
         progress.start("checking models, backbones and weights", stage="")
         try:
             with chatter_to(said, verbose):
-                check(runs, prepared.config.device)
+                check(runs, launch.device(prepared.config.device))
             if prepared.config.cache is not None:
                 make_folder(Path(prepared.config.cache), "cache")
         except HarnessError:

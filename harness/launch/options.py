@@ -10,7 +10,7 @@ from harness.launch.base import Launcher
 from harness.progress import SweepProgress
 from harness.store import ResultFolder
 
-LAUNCHERS = ("here", "local")
+LAUNCHERS = ("here", "local", "ray")
 RETRIES = 2
 
 
@@ -19,22 +19,46 @@ class LaunchOptions:
     """Where runs are made.
 
     Attributes:
-        launcher: here (this process), or local (worker processes on this machine).
-        jobs: how many groups of runs at once; None for as many as there are GPUs, or 2.
-        retries: how often runs are tried again that were lost with the process that made them.
+        launcher: here (this process), local (worker processes on this machine), or ray (a cluster).
+        jobs: how many groups of runs at once; None for as many as there are GPUs, or 2; on a cluster as many as fit.
+        retries: how often runs are tried again that were lost with the process or node that made them.
+        address: of the cluster: auto, host:port or ray://host:port; None starts one on this machine.
+        ship_data: whether images are sent to nodes.
+        cpus, gpus, memory: what a job takes of a node; gpus None: one if the runs use one; memory in GB.
     """
 
     launcher: str = "here"
     jobs: int | None = None
     retries: int = RETRIES
+    address: str | None = None
+    ship_data: bool = False
+    cpus: float = 1
+    gpus: float | None = None
+    memory: float = 0
 
     def problems(self) -> list[str]:
         """What does not go together, one sentence each."""
         if self.launcher not in LAUNCHERS:
             return [f"--launcher: {unknown_name('launcher', self.launcher, LAUNCHERS)}"]
+        found = []
         if self.launcher == "here" and self.jobs is not None:
-            return [f"--jobs: {self.jobs} found, but runs are made in this process; expected --launcher local with it."]
-        return []
+            found.append(f"--jobs: {self.jobs} found, but runs are made in this process; expected --launcher local.")
+        of_cluster = {
+            "--address": self.address is not None,
+            "--ship-data": self.ship_data,
+            "--cpus-per-job": self.cpus != 1,
+            "--gpus-per-job": self.gpus is not None,
+            "--memory-per-job": self.memory != 0,
+        }
+        if self.launcher != "ray":
+            found += [
+                f"{name}: found without --launcher ray, which it is for." for name, on in of_cluster.items() if on
+            ]
+        return found
+
+    def device(self, device: str) -> str:
+        """Of the config, the device that must be on this machine."""
+        return "auto" if self.launcher == "ray" else device
 
     def make(self, folder: ResultFolder, progress: SweepProgress, device: str) -> Launcher:
         """The launcher.
@@ -54,13 +78,19 @@ class LaunchOptions:
             from harness.launch.here import Here
 
             return Here(folder, progress)
+        if self.launcher == "ray":
+            from harness.launch.cluster import Cluster, Needs
+
+            gpus = self.gpus if self.gpus is not None else None if device == "auto" else float(device[:4] == "cuda")
+            needs = Needs(self.cpus, gpus, round(self.memory * 1e9))
+            return Cluster(folder, self.address, self.jobs, needs, self.ship_data)
         from harness.launch.local import Local
 
-        gpus = visible_gpus() if device in {"auto", "cuda"} else []
-        jobs = self.jobs or len(gpus) or 2
-        if gpus and jobs > len(gpus):
-            progress.note(f"{jobs} workers share {len(gpus)} GPU{'' if len(gpus) == 1 else 's'}.")
-        return Local(folder, jobs, gpus)
+        free = visible_gpus() if device in {"auto", "cuda"} else []
+        jobs = self.jobs or len(free) or 2
+        if free and jobs > len(free):
+            progress.note(f"{jobs} workers share {len(free)} GPU{'' if len(free) == 1 else 's'}.")
+        return Local(folder, jobs, free)
 
 
 HERE = LaunchOptions()

@@ -1,0 +1,83 @@
+"""A job on a node of a cluster: made in a folder of the node, and sent to the sweep run by run."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from harness.chatter import chatter_to
+from harness.errors import DataError
+from harness.launch.shipping import laid_out, pack, unreadable
+from harness.store import ResultFolder
+from harness.work import Job, make
+
+TELL_EVERY = 0.5  # seconds between words on what goes on
+
+
+def work_folder() -> Path:
+    """Where this node keeps what its jobs work on."""
+    return Path(tempfile.gettempdir()) / f"harness-{os.getuid() if hasattr(os, 'getuid') else 0}"
+
+
+def home_of(root: Path) -> str:
+    """The name of a sweep on the nodes, from its result folder on this machine."""
+    return sha256(f"{socket.gethostname()}{root.resolve()}".encode()).hexdigest()[:12]
+
+
+def run_job(
+    number: int, job: Job, queue: Any, home: str, directory: str, contents: Mapping[str, bytes] | None = None
+) -> None:
+    """Make a job; every message is in the queue before this returns.
+
+    Args:
+        number: the job's name in messages.
+        job: what to make.
+        home: names the sweep: what a killed training has reached is found again on the same node.
+        directory: the sweep's working directory, which relative paths are meant from; taken where the node has it.
+        queue: takes ("said", number, text), ("made", number, record, packed files), ("log", number, text).
+        contents: of the images, where they are not to be read at their paths.
+
+    Raises:
+        DataError: images can't be read on this node.
+    """
+    work = work_folder()
+    with suppress(OSError):
+        os.chdir(directory)
+    folder = ResultFolder(work / home)
+    folder.root.mkdir(parents=True, exist_ok=True)
+    split = job.runs[0].split
+    if contents is not None:
+        split = laid_out(split, contents, work / "data" / split.fingerprint)
+    missing = unreadable(split)
+    if missing is not None:
+        raise DataError(
+            f"node {socket.gethostname()}: no file found at {missing}; expected the data at the same paths on every "
+            "node, or --ship-data."
+        )
+    told = 0.0
+
+    def stage(text: str) -> None:
+        nonlocal told
+        if time.monotonic() - told > TELL_EVERY:
+            told = time.monotonic()
+            queue.put(("said", number, text))
+
+    here = replace(job, runs=tuple(replace(run, split=split) for run in job.runs))
+    log = io.StringIO()
+    try:
+        with chatter_to(log, show=False):
+            for record in make(here, folder, stage):
+                queue.put(("made", number, record, pack(folder.staged(record.run_id))))
+    finally:
+        folder.clear_work(run.run_id for run in job.runs)
+        queue.put(("log", number, log.getvalue()))
+    folder.clear_unfinished(job.key)
