@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +105,11 @@ def wait_for(port: int, node: Node) -> None:
 
 
 def wait_for_nodes(address: str, count: int) -> None:
-    text = (
-        f"import ray; ray.init({address!r}, log_to_driver=False); print('nodes', sum(n['Alive'] for n in ray.nodes()))"
-    )
+    text = f"import ray; ray.init({address!r}, log_to_driver=False); print('nodes', len(ray.nodes()))"
+    command = [sys.executable, "-c", text]
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        done = subprocess.run([sys.executable, "-c", text], env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
         if f"nodes {count}" in done.stdout:
             return
     raise AssertionError("the nodes did not come up")
@@ -155,6 +154,27 @@ def test_a_node_that_dies_costs_a_retry_and_nothing_else(cluster: TwoNodes) -> N
     assert len(there.records()) == 2
     assert sheet(there) == sheet(here)
     assert not list((there.root / ".work").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_the_sweep_killed_and_started_again_goes_on(cluster: TwoNodes) -> None:
+    Path("cut.yaml").write_text(CONFIG.format(name="cut"))
+    command = ("cut.yaml", LONG, "trainer.max_epochs=12", "--launcher", "ray", "--address", cluster.address)
+    process = sweep(*command)
+    reached = work_folder() / home_of(Path("results/cut")) / ".unfinished"
+    while len(list(reached.glob("*/fold0/last.ckpt"))) < 2:
+        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert not ResultFolder(Path("results/cut")).records()
+    again = sweep(*command)
+    output, _ = again.communicate()
+    assert again.returncode == 0, output
+    records = ResultFolder(Path("results/cut")).records()
+    assert [record.status for record in records] == ["ok", "ok"]
+    assert all(record.folds[0]["resumed_after_epoch"] for record in records)
 
 
 @pytest.mark.slow
@@ -227,8 +247,8 @@ def test_a_job_names_what_a_node_can_not_read_and_takes_what_is_shipped(toy_tree
     assert made[1] == 7
     record: RunRecord = made[2]
     assert record.status == "ok", record.error
-    assert record.data["root"] == str(tree)
+    assert record.data["root"] == str(tree / "plate")
     unpack(made[3], tmp_path / "came")
     assert (tmp_path / "came" / "scores.csv").is_file()
-    assert replace(record).run_id == job.runs[0].run_id
+    assert record.run_id == job.runs[0].run_id
     shutil.rmtree(work_folder() / "test-home")
