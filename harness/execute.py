@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -12,6 +13,7 @@ from harness.errors import StoreError, WorkerLostError
 from harness.interrupt import Interrupt
 from harness.launch.base import Ended, Launcher, Lost, Made, Said
 from harness.launch.here import Here
+from harness.launch.spread import spread
 from harness.prepare import PlannedRun, Prepared, backend
 from harness.progress import SweepProgress
 from harness.provenance import provenance
@@ -115,9 +117,9 @@ class _Sweep:
 
     def run(self, runs: Sequence[PlannedRun]) -> None:
         """Run all groups; those that another process has are looked at again until they are free or done."""
-        waiting = [_Group(key, found) for key, found in _groups(runs).items()]
         try:
             with self._launcher:
+                waiting = self._spread(runs)
                 while waiting or self._active:
                     self._hand_out(waiting)
                     if self._active:
@@ -130,6 +132,20 @@ class _Sweep:
             for group in self._active.values():
                 self._folder.clear_work(group.names)
                 group.claims.close()
+
+    def _spread(self, runs: Sequence[PlannedRun]) -> list[_Group]:
+        """Groups, split where workers would have none."""
+        groups = _groups(runs)
+        keys = {run.run_id: key for key, found in groups.items() for run in found}
+        parts = spread(list(groups.values()), self._launcher.jobs, _levels)
+        counts: Counter[str] = Counter()
+        found = []
+        for part in parts:
+            key = keys[part[0].run_id]
+            # Of a group that is whole the name stays, however many workers there are.
+            found.append(_Group(key if not counts[key] else f"{key}-{counts[key]}", part))
+            counts[key] += 1
+        return found
 
     def _hand_out(self, waiting: list[_Group]) -> None:
         """Start what can be started."""
@@ -267,6 +283,10 @@ class _BestModels:
             file = self._folder.model_file(before.run_id)
             if file:
                 file.unlink(missing_ok=True)
+
+
+def _levels(run: PlannedRun) -> tuple[Hashable, ...]:
+    return backend(run.spec.backend).share_levels(run.spec)
 
 
 def _groups(runs: Sequence[PlannedRun]) -> dict[str, list[PlannedRun]]:

@@ -40,6 +40,11 @@ class DummyBackend:
     def share_key(self, spec: RunSpec) -> Hashable:
         return spec.seed
 
+    def share_levels(self, spec: RunSpec) -> tuple[Hashable, ...]:
+        """See `Backend.share_levels`."""
+        del spec
+        return ()
+
     def run(self, specs: Sequence[RunSpec], split: Split, context: RunContext) -> Iterator[Outcome | Failure]:
         del context
         mean = np.mean([read_image(s.path) for s in split.train], axis=0)

@@ -16,6 +16,7 @@ import pytest
 
 from harness.launch.local import THREADS, VISIBLE, environment
 from harness.launch.options import LaunchOptions
+from harness.launch.spread import spread
 from harness.store import ResultFolder
 from tests.classified import CONFIG
 from tests.conftest import Cli, write_config
@@ -78,6 +79,20 @@ def test_options_that_make_no_sense_are_refused(cli: Cli, toy_tree: Path, option
     assert result.exit_code == 2
     assert words in result.output
     assert not Path("results").exists()
+
+
+def test_groups_are_split_where_they_share_least_and_only_for_idle_workers() -> None:
+    def levels(name: str) -> tuple[str, ...]:
+        return tuple(name.split("/"))
+
+    one = ["a/0", "a/1", "b/0", "b/1", "c/0", "d/0"]
+    assert spread([one], 1, levels) == [one]
+    # Members that share their first level stay together as long as there are others to part.
+    assert spread([one], 2, levels) == [["a/0", "a/1", "c/0"], ["b/0", "b/1", "d/0"]]
+    assert spread([one], 4, levels) == [["a/0", "a/1"], ["b/0", "b/1"], ["c/0"], ["d/0"]]
+    assert len(spread([one], 6, levels)) == 6
+    assert spread([["a/0"] * 3], 5, levels) == [["a/0"] * 3]
+    assert spread([["x/0", "x/1"], one], 3, levels)[0] == ["x/0", "x/1"]
 
 
 def test_this_process_is_the_default() -> None:

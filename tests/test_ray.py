@@ -167,7 +167,7 @@ def test_the_sweep_killed_and_started_again_goes_on(cluster: TwoNodes) -> None:
         assert process.poll() is None, process.stdout.read() if process.stdout else ""
         time.sleep(0.05)
     process.kill()
-    process.wait()
+    process.communicate()
     assert not ResultFolder(Path("results/cut")).records()
     again = sweep(*command)
     output, _ = again.communicate()

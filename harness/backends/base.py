@@ -215,6 +215,9 @@ class Backend(Protocol):
     def share_key(self, spec: RunSpec) -> Hashable:
         """Specs with equal keys are handed over together, because they can share work."""
 
+    def share_levels(self, spec: RunSpec) -> tuple[Hashable, ...]:
+        """What specs of equal keys share beyond that, coarse to fine; if a group is split, then where these differ."""
+
     def run(self, specs: Sequence[RunSpec], split: Any, context: RunContext) -> Iterator[Outcome | Failure]:
         """One outcome a spec, as soon as it is known.
 

@@ -43,6 +43,11 @@ class AnomalibBackend:
         """See `Backend.share_key`."""
         return spec
 
+    def share_levels(self, spec: RunSpec) -> tuple[Hashable, ...]:
+        """See `Backend.share_levels`."""
+        del spec
+        return ()
+
     def run(self, specs: Sequence[RunSpec], split: Split, context: RunContext) -> Iterator[Outcome | Failure]:
         """See `Backend.run`."""
         from harness.backends.anomalib.engine import run_spec

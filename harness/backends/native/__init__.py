@@ -44,6 +44,10 @@ class NativeBackend:
         """See `Backend.share_key`. Seeds share features too: only random weights depend on them."""
         return (spec.image_size, dict(spec.params).get("center_crop"), spec.backbone, spec.weights)
 
+    def share_levels(self, spec: RunSpec) -> tuple[Hashable, ...]:
+        """See `Backend.share_levels`. Apart, models take the features again; seeds apart, one model's too."""
+        return ((spec.model, spec.layers), spec.seed)
+
     def run(self, specs: Sequence[RunSpec], split: Split, context: RunContext) -> Iterator[Outcome | Failure]:
         """See `Backend.run`."""
         from harness.backends.native.group import run_group

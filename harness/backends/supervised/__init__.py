@@ -56,6 +56,11 @@ class SupervisedBackend:
         trained = {key: value for key, value in spec.parameters.items() if key not in NOT_TRAINED}
         return json.dumps(values | {"params": trained}, sort_keys=True)
 
+    def share_levels(self, spec: RunSpec) -> tuple[Hashable, ...]:
+        """See `Backend.share_levels`."""
+        del spec
+        return ()
+
     def run(self, specs: Sequence[RunSpec], split: LabelledSplit, context: RunContext) -> Iterator[Outcome | Failure]:
         """See `Backend.run`."""
         from harness.backends.supervised.run import run_spec
