@@ -13,7 +13,7 @@ from harness.errors import HarnessError
 from harness.provenance import provenance
 
 README = "readme"
-NAMES = ("classify", "coreset", "inference", "memory", "metrics", "overhead", "predict", "report", "sweep")
+NAMES = ("classify", "coreset", "inference", "launch", "memory", "metrics", "overhead", "predict", "report", "sweep")
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -33,7 +34,15 @@ pytest.importorskip("ray", reason="needs Ray: pip install 'harness[ray]'")
 
 RAY = Path(sys.executable).with_name("ray")
 # One thread a job, as Ray has it for one core, so that sums are the same to the last bit.
-ENVIRONMENT = {**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+# And a folder of its own, with a short name: what other programs of this machine started is not looked at.
+FOLDER = tempfile.mkdtemp(prefix="ray-")
+ENVIRONMENT = {
+    **os.environ,
+    "RAY_TMPDIR": FOLDER,
+    "RAY_AUTH_MODE": "disabled",
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
 
 
 def free_port() -> int:

@@ -218,7 +218,8 @@ def connect(address: str | None) -> None:
 
     def begin() -> None:
         try:
-            ray.init(address=address, log_to_driver=False, configure_logging=False, include_dashboard=False)
+            # Left to itself, Ray would look for what another program started, or for what is left of it.
+            ray.init(address=address or "local", log_to_driver=False, configure_logging=False, include_dashboard=False)
         # Whatever Ray makes of an address.
         except BaseException as error:  # noqa: BLE001
             failed.append(error)
