@@ -56,7 +56,7 @@ def execute(
         prepared: the sweep; its result folder exists.
         runs: those to be run now.
         progress: shows what goes on.
-        launcher: what makes them; None for this process.
+        launcher: what makes them, entered and ready; None for this process.
         retries: how often runs are tried again that were lost with what made them.
     """
     interrupt = Interrupt()
@@ -118,16 +118,15 @@ class _Sweep:
     def run(self, runs: Sequence[PlannedRun]) -> None:
         """Run all groups; those that another process has are looked at again until they are free or done."""
         try:
-            with self._launcher:
-                waiting = self._spread(runs)
-                while waiting or self._active:
-                    self._hand_out(waiting)
-                    if self._active:
-                        self._listen(waiting)
-                    elif waiting:
-                        busy = sum(len(group.runs) for group in waiting)
-                        self._progress.note(f"waiting for {busy} runs of another process")
-                        time.sleep(LOOK_AGAIN)
+            waiting = self._spread(runs)
+            while waiting or self._active:
+                self._hand_out(waiting)
+                if self._active:
+                    self._listen(waiting)
+                elif waiting:
+                    busy = sum(len(group.runs) for group in waiting)
+                    self._progress.note(f"waiting for {busy} runs of another process")
+                    time.sleep(LOOK_AGAIN)
         finally:
             for group in self._active.values():
                 self._folder.clear_work(group.names)

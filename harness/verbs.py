@@ -200,23 +200,27 @@ def _run(
     folder = prepared.folder
     with SweepProgress(len(runs), live=console.is_terminal and not verbose) as progress:
         progress.start("checking models, backbones and weights", stage="")
+        begun = False
         try:
-            with chatter_to(said, verbose):
-                check(runs, launch.device(prepared.config.device))
-            if prepared.config.cache is not None:
-                make_folder(Path(prepared.config.cache), "cache")
+            with launch.make(folder, progress, prepared.config.device, runs) as launcher:
+                with chatter_to(said, verbose):
+                    check(runs, launch.device(prepared.config.device))
+                    launcher.ready()
+                if prepared.config.cache is not None:
+                    make_folder(Path(prepared.config.cache), "cache")
+                # Nothing was written before everything was found to be right.
+                begun = True
+                folder.create()
+                prepared.index.save()
+                write_atomic(folder.config, as_yaml(prepared.config))
+                with folder.open_log() as log:
+                    log.write(said.getvalue())
+                    with chatter_to(log, verbose):
+                        return execute(prepared, runs, progress, launcher, launch.retries)
         except HarnessError:
-            prepared.discard_made_data()
+            if not begun:
+                prepared.discard_made_data()
             raise
-        # Nothing was written before everything was found to be right.
-        folder.create()
-        prepared.index.save()
-        write_atomic(folder.config, as_yaml(prepared.config))
-        with folder.open_log() as log:
-            log.write(said.getvalue())
-            with chatter_to(log, verbose):
-                launcher = launch.make(folder, progress, prepared.config.device)
-                return execute(prepared, runs, progress, launcher, launch.retries)
 
 
 def _load(config_file: Path, overrides: Sequence[str], output: Path | None) -> SweepConfig:

@@ -25,6 +25,7 @@ class DummyBackend:
     """See `harness.backends.base.Backend`. With `fail: true` a run raises; all runs on a category are one group."""
 
     task: ClassVar[str] = "detection"
+    heavy: ClassVar[str] = "tests.dummy"
     runs: ClassVar[list[RunSpec]] = []
     before_run: ClassVar[Callable[[RunSpec], None] | None] = None
 

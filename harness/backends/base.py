@@ -201,6 +201,8 @@ class Backend(Protocol):
     """Turns specs into outcomes of one task."""
 
     task: ClassVar[str]
+    # The module that does the work: what takes long to import stands behind it.
+    heavy: ClassVar[str]
 
     def parameters(self, model: str) -> Signature:
         """What the model takes. Cheap.

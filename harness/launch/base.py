@@ -46,19 +46,26 @@ Event = Said | Made | Ended | Lost
 
 
 class Launcher(Protocol):
-    """Makes jobs. Used as a context: on leaving, whatever is still being made is stopped."""
+    """Makes jobs. Used as a context: it begins to get ready on entering, and on leaving stops what is being made."""
 
     @property
     def jobs(self) -> int:
         """How many at once."""
 
     def __enter__(self) -> Self:
-        """Get ready."""
+        """Begin to get ready, while the sweep is still being checked."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop."""
+
+    def ready(self) -> None:
+        """Wait until jobs can be started.
+
+        Raises:
+            ConfigError: they never can.
+        """
 
     def start(self, number: int, job: Job) -> None:
         """Begin with a job; called while fewer than `jobs` are under way.

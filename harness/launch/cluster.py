@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Thread
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from harness.errors import ConfigError, HarnessError
 from harness.launch.base import Ended, Event, Lost, Made, Said
+from harness.launch.connect import Connecting
 from harness.launch.node import home_of, run_job
 from harness.launch.shipping import files_of, read_files, unpack
+from harness.launch.warm import warm
 from harness.store import ResultFolder
 from harness.work import Job
 
-ANSWERS_WITHIN = 12.0  # seconds
 LOOK_EVERY = 0.1  # seconds between looks at what has come back
+MOST_WARMED = 64  # processes
 COUNT_EVERY = 2.0  # seconds between counts of the cluster's nodes
-INSTALL = "pip install 'harness[ray]'"
 
 
 @dataclass(frozen=True)
@@ -59,18 +57,26 @@ class Cluster:
         jobs: how many at once; None for as many as the nodes have room for.
         needs: of a job.
         ship_data: send images through Ray's object store, instead of reading them at their paths on the nodes.
+        modules: what jobs will need, imported on the nodes while there is nothing else to do.
     """
 
     def __init__(
-        self, folder: ResultFolder, address: str | None, jobs: int | None, needs: Needs, ship_data: bool
+        self,
+        folder: ResultFolder,
+        address: str | None,
+        jobs: int | None,
+        needs: Needs,
+        ship_data: bool,
+        modules: Sequence[str] = (),
     ) -> None:
         self._folder, self._address, self._limit = folder, address, jobs
-        self._needs, self._ship_data = needs, ship_data
+        self._needs, self._ship_data, self._modules = needs, ship_data, tuple(modules)
         self._tasks: dict[int, Any] = {}
         self._shipped: dict[str, Any] = {}
         self._queue: Any = None
         self._counted = (0.0, 0)
         self._home = home_of(folder.root)
+        self._connecting = Connecting(address, self._warm_up)
 
     @property
     def jobs(self) -> int:
@@ -83,12 +89,21 @@ class Cluster:
         return count if self._limit is None else min(count, self._limit)
 
     def __enter__(self) -> Self:
-        """Connect.
+        """Begin to connect.
 
         Raises:
-            ConfigError: Ray is not installed, nobody answers, or no node has room for a job.
+            ConfigError: Ray is not installed, or nobody listens at the address.
         """
-        connect(self._address)
+        self._connecting.begin()
+        return self
+
+    def ready(self) -> None:
+        """Wait until connected.
+
+        Raises:
+            ConfigError: nobody answers, or no node has room for a job.
+        """
+        self._connecting.wait()
         from ray.util.queue import Queue
 
         nodes = self._nodes()
@@ -96,13 +111,19 @@ class Cluster:
             self._needs = replace(self._needs, gpus=1 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0)
         if not any(self._needs.fit_on(node) for node in nodes):
             there = "; ".join(_told(node) for node in nodes)
-            self._leave()
             raise ConfigError(
                 f"a job needs {self._needs}, but the nodes have {there or 'nothing'}; expected less, with "
                 "--cpus-per-job, --gpus-per-job and --memory-per-job, or larger nodes."
             )
         self._queue = Queue(actor_options={"num_cpus": 0})
-        return self
+
+    def _warm_up(self) -> None:
+        """As many tasks as there may be jobs, which import and leave their processes behind."""
+        import ray
+
+        room = sum(Needs(self._needs.cpus).fit_on(node) for node in self._nodes())
+        for _ in range(min(room, self._limit or room, MOST_WARMED)):
+            ray.remote(warm).options(num_cpus=self._needs.cpus, max_retries=0).remote(self._modules)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -115,11 +136,6 @@ class Cluster:
         self._tasks = {}
         if self._queue is not None:
             self._queue.shutdown(force=True)
-        self._leave()
-
-    def _leave(self) -> None:
-        import ray
-
         ray.shutdown()
 
     def _nodes(self) -> list[dict[str, float]]:
@@ -200,65 +216,6 @@ class Cluster:
             yield Lost(number, f"a task was lost with its worker or node ({type(error).__name__}: {said[0][:200]})")
         else:
             yield Ended(number)
-
-
-def connect(address: str | None) -> None:
-    """Connect to a cluster, or start one on this machine.
-
-    Raises:
-        ConfigError: Ray is not installed, or nobody answers.
-    """
-    try:
-        import ray
-    except ImportError:
-        raise ConfigError(f"--launcher: ray found, but Ray is not installed; {INSTALL}.") from None
-    if address is not None and address != "auto":
-        _knock(address)
-    failed: list[BaseException] = []
-
-    def begin() -> None:
-        try:
-            # Left to itself, Ray would look for what another program started, or for what is left of it.
-            ray.init(address=address or "local", log_to_driver=False, configure_logging=False, include_dashboard=False)
-        # Whatever Ray makes of an address.
-        except BaseException as error:  # noqa: BLE001
-            failed.append(error)
-
-    if address is None:
-        begin()
-    else:
-        # It waits long for what answers, but is no cluster.
-        thread = Thread(target=begin, daemon=True)
-        thread.start()
-        thread.join(ANSWERS_WITHIN)
-        if thread.is_alive():
-            failed.append(TimeoutError(f"no answer within {ANSWERS_WITHIN:.0f} s"))
-    if failed:
-        said = str(failed[0]).strip().splitlines() or [type(failed[0]).__name__]
-        raise ConfigError(
-            f"--address: {address or 'a cluster of this machine'} found, which could not be reached ({said[0]}); "
-            "expected auto (a cluster that runs on this machine), host:port, or ray://host:port, of a cluster started "
-            "with `ray start --head`. Of one with tokens, RAY_AUTH_MODE=token and its token are needed here and on all "
-            "nodes."
-        ) from failed[0]
-
-
-def _knock(address: str) -> None:
-    """Nobody listens there: said at once."""
-    parts = urlsplit(address if "//" in address else f"//{address}")
-    try:
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if not host or port is None:
-        raise ConfigError(f"--address: {address!r} found; expected auto, host:port or ray://host:port.")
-    try:
-        socket.create_connection((host, port), timeout=5).close()
-    except OSError as error:
-        raise ConfigError(
-            f"--address: nobody answers at {host}:{port} ({error.strerror or error}); expected a Ray cluster, started "
-            "there with `ray start --head`."
-        ) from error
 
 
 def _told(node: dict[str, float]) -> str:

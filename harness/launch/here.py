@@ -34,6 +34,9 @@ class Here:
     ) -> None:
         """Nothing outlives what was raised."""
 
+    def ready(self) -> None:
+        """It always is."""
+
     def start(self, number: int, job: Job) -> None:
         """Remember it: the work is done when events are asked for."""
         self._job = (number, job)

@@ -5,11 +5,12 @@ A worker writes into the sweep's stages and tells of each record; putting runs i
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
@@ -18,8 +19,10 @@ from threading import Thread
 from types import TracebackType
 from typing import Any, Self
 
+from harness.chatter import chatter_to
 from harness.errors import HarnessError
 from harness.launch.base import Ended, Event, Lost, Made, Said
+from harness.launch.warm import warm
 from harness.store import ResultFolder
 from harness.work import Job, make
 
@@ -45,18 +48,24 @@ class Local:
         folder: the sweep's.
         jobs: how many workers.
         gpus: names of the GPUs to hand out, one to a worker; none if they run on something else, or all on one.
+        modules: what jobs will need, imported while there is nothing else to do.
     """
 
-    def __init__(self, folder: ResultFolder, jobs: int, gpus: list[str]) -> None:
-        self.jobs = jobs
+    def __init__(self, folder: ResultFolder, jobs: int, gpus: list[str], modules: Sequence[str] = ()) -> None:
+        self.jobs, self._modules = jobs, tuple(modules)
         self._folder, self._gpus = folder, gpus
         self._workers: list[_Worker] = []
         # Not forked: Torch's threads, and CUDA, do not survive that.
         self._context = get_context("spawn")
 
     def __enter__(self) -> Self:
-        """Workers are started as there is work for them."""
+        """All workers are started: what they import takes as long as what the sweep checks."""
+        for _ in range(self.jobs):
+            self._hire()
         return self
+
+    def ready(self) -> None:
+        """Jobs wait in their workers' pipes."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -83,7 +92,7 @@ class Local:
     def _hire(self) -> _Worker:
         place = min(set(range(self.jobs)) - {worker.place for worker in self._workers})
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=work, args=(theirs, self._folder.root), daemon=True)
+        process = self._context.Process(target=work, args=(theirs, self._folder.root, self._modules), daemon=True)
         with _environment(environment(place, self.jobs, self._gpus)):
             process.start()
         theirs.close()
@@ -177,22 +186,26 @@ def _how(exit_code: int | None) -> str:
     return f"was killed by {name}{hint}"
 
 
-def work(pipe: connection.Connection, root: Path) -> None:
+def work(pipe: connection.Connection, root: Path, modules: Sequence[str]) -> None:
     """A worker's life: jobs come in, records go out, until the pipe closes or the sweep's process dies."""
-    from harness.chatter import chatter_to
-
     # Ctrl-C reaches all processes of a terminal: the sweep's ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Not killed outright, so that what libraries have locked is freed.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     Thread(target=_end_with_parent, daemon=True).start()
+    said = io.StringIO()
+    with chatter_to(said, show=False):
+        warm(modules)
     folder = ResultFolder(root)
-    with folder.open_log() as log, chatter_to(log, show=False):
-        while True:
-            try:
-                job = pipe.recv()
-            except EOFError:
-                return
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        # Only now: the folder is made once everything was found to be right.
+        with folder.open_log() as log, chatter_to(log, show=False):
+            log.write(said.getvalue())
+            said = io.StringIO()
             _make(job, folder, pipe)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.errors import ConfigError, unknown_name
 from harness.launch.base import Launcher
+from harness.prepare import PlannedRun, backend
 from harness.progress import SweepProgress
 from harness.store import ResultFolder
 
@@ -60,13 +62,14 @@ class LaunchOptions:
         """Of the config, the device that must be on this machine."""
         return "auto" if self.launcher == "ray" else device
 
-    def make(self, folder: ResultFolder, progress: SweepProgress, device: str) -> Launcher:
+    def make(self, folder: ResultFolder, progress: SweepProgress, device: str, runs: Sequence[PlannedRun]) -> Launcher:
         """The launcher.
 
         Args:
             folder: the sweep's.
             progress: told what the user must know.
             device: the config's.
+            runs: what it will make.
 
         Raises:
             ConfigError: see `problems`.
@@ -78,19 +81,20 @@ class LaunchOptions:
             from harness.launch.here import Here
 
             return Here(folder, progress)
+        modules = [backend(name).heavy for name in dict.fromkeys(run.spec.backend for run in runs)]
         if self.launcher == "ray":
             from harness.launch.cluster import Cluster, Needs
 
             gpus = self.gpus if self.gpus is not None else None if device == "auto" else float(device[:4] == "cuda")
             needs = Needs(self.cpus, gpus, round(self.memory * 1e9))
-            return Cluster(folder, self.address, self.jobs, needs, self.ship_data)
+            return Cluster(folder, self.address, self.jobs, needs, self.ship_data, modules)
         from harness.launch.local import Local
 
         free = visible_gpus() if device in {"auto", "cuda"} else []
         jobs = self.jobs or len(free) or 2
         if free and jobs > len(free):
             progress.note(f"{jobs} workers share {len(free)} GPU{'' if len(free) == 1 else 's'}.")
-        return Local(folder, jobs, free)
+        return Local(folder, min(jobs, len(runs)), free, modules)
 
 
 HERE = LaunchOptions()

@@ -27,6 +27,7 @@ class AnomalibBackend:
     """See `harness.backends.base.Backend`. A group is one run: anomalib shares no work between runs."""
 
     task: ClassVar[str] = "detection"
+    heavy: ClassVar[str] = "harness.backends.anomalib.engine"
 
     def parameters(self, model: str) -> Signature:
         """See `Backend.parameters`."""

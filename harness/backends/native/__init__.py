@@ -28,6 +28,7 @@ class NativeBackend:
     """See `harness.backends.base.Backend`. A group is all runs on the same images, seen alike by the same backbone."""
 
     task: ClassVar[str] = "detection"
+    heavy: ClassVar[str] = "harness.backends.native.group"
 
     def parameters(self, model: str) -> Signature:
         """See `Backend.parameters`."""

@@ -34,6 +34,7 @@ class SupervisedBackend:
     """See `harness.backends.base.Backend`. A run is a setting with all its folds; a group has the same training."""
 
     task: ClassVar[str] = "classification"
+    heavy: ClassVar[str] = "harness.backends.supervised.run"
 
     def parameters(self, model: str) -> Signature:
         """See `Backend.parameters`."""
