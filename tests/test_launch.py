@@ -112,7 +112,7 @@ def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     def start(name: str, *options: str) -> subprocess.Popen[str]:
         Path("c.yaml").write_text(CONFIG.format(name=name))
-        command = [sys.executable, "-m", "harness", "sweep", "c.yaml", LONG, "trainer.max_epochs=12"]
+        command = [sys.executable, "-m", "harness", "sweep", "c.yaml", LONG, "trainer.max_epochs=40"]
         command += ["--launcher", "local", "--jobs", "2", *options]
         processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
         return processes[-1]

@@ -144,7 +144,7 @@ def sheet(folder: ResultFolder) -> dict[str, dict[str, Any]]:
 def test_a_node_that_dies_costs_a_retry_and_nothing_else(cluster: TwoNodes) -> None:
     for name in ("there", "here"):
         Path(f"{name}.yaml").write_text(CONFIG.format(name=name))
-    given = (LONG, "trainer.max_epochs=12")
+    given = (LONG, "trainer.max_epochs=60")
     process = sweep("there.yaml", *given, "--launcher", "ray", "--address", cluster.address)
     reached = work_folder() / home_of(Path("results/there")) / ".unfinished"
     while len(list(reached.glob("*/fold0/last.ckpt"))) < 2:
@@ -169,7 +169,7 @@ def test_a_node_that_dies_costs_a_retry_and_nothing_else(cluster: TwoNodes) -> N
 @pytest.mark.timeout(400)
 def test_the_sweep_killed_and_started_again_goes_on(cluster: TwoNodes) -> None:
     Path("cut.yaml").write_text(CONFIG.format(name="cut"))
-    command = ("cut.yaml", LONG, "trainer.max_epochs=12", "--launcher", "ray", "--address", cluster.address)
+    command = ("cut.yaml", LONG, "trainer.max_epochs=60", "--launcher", "ray", "--address", cluster.address)
     process = sweep(*command)
     reached = work_folder() / home_of(Path("results/cut")) / ".unfinished"
     while len(list(reached.glob("*/fold0/last.ckpt"))) < 2:

@@ -104,7 +104,9 @@ class Cluster:
             ConfigError: nobody answers, or no node has room for a job.
         """
         self._connecting.wait()
+        import ray
         from ray.util.queue import Queue
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         nodes = self._nodes()
         if self._needs.gpus is None:
@@ -115,7 +117,9 @@ class Cluster:
                 f"a job needs {self._needs}, but the nodes have {there or 'nothing'}; expected less, with "
                 "--cpus-per-job, --gpus-per-job and --memory-per-job, or larger nodes."
             )
-        self._queue = Queue(actor_options={"num_cpus": 0})
+        # Beside the sweep, and with ray:// beside the head: what a node has said must not die with another node.
+        beside = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": beside})
 
     def _warm_up(self) -> None:
         """As many tasks as there may be jobs, which import and leave their processes behind."""
