@@ -124,10 +124,14 @@ class _Sweep:
                 if self._active:
                     self._listen(waiting)
                 elif waiting:
-                    busy = sum(len(group.runs) for group in waiting)
-                    self._progress.note(f"waiting for {busy} runs of another process")
+                    left = sum(len(group.runs) for group in waiting)
+                    what = "another process to end them" if self._launcher.jobs else "a node with room for them"
+                    self._progress.note(f"{left} runs are left: waiting for {what}")
                     time.sleep(LOOK_AGAIN)
         finally:
+            if self._active:
+                # Before their stages go, and others may claim their runs.
+                self._launcher.stop()
             for group in self._active.values():
                 self._folder.clear_work(group.names)
                 group.claims.close()

@@ -139,17 +139,26 @@ def sheet(folder: ResultFolder) -> dict[str, dict[str, Any]]:
     return {run["run"]: {name: run[name] for name in (*names, "status")} for run in runs}
 
 
+# Four trainings for two nodes: whenever one dies, it is in the middle of something.
+FOUR = LONG.replace("[5.0e-3, 1.0e-3]", "[5.0e-3, 3.0e-3, 2.0e-3, 1.0e-3]")
+
+
+def wait_for_trainings(process: subprocess.Popen[str], name: str) -> None:
+    """Until two nodes are in the middle of one each."""
+    reached = work_folder() / home_of(Path("results") / name) / ".unfinished"
+    while len(list(reached.glob("*/fold0/last.ckpt"))) < 2:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_node_that_dies_costs_a_retry_and_nothing_else(cluster: TwoNodes) -> None:
     for name in ("there", "here"):
         Path(f"{name}.yaml").write_text(CONFIG.format(name=name))
-    given = (LONG, "trainer.max_epochs=60")
+    given = (FOUR, "trainer.max_epochs=30")
     process = sweep("there.yaml", *given, "--launcher", "ray", "--address", cluster.address)
-    reached = work_folder() / home_of(Path("results/there")) / ".unfinished"
-    while len(list(reached.glob("*/fold0/last.ckpt"))) < 2:
-        assert process.poll() is None, process.stdout.read() if process.stdout else ""
-        time.sleep(0.05)
+    wait_for_trainings(process, "there")
     cluster.other.kill()
     output, _ = process.communicate()
     assert process.returncode == 0, output
@@ -160,7 +169,7 @@ def test_a_node_that_dies_costs_a_retry_and_nothing_else(cluster: TwoNodes) -> N
     assert local.returncode == 0, output
     there, here = (ResultFolder(Path("results") / name) for name in ("there", "here"))
     assert sorted(r.run_id for r in there.records()) == sorted(r.run_id for r in here.records())
-    assert len(there.records()) == 2
+    assert len(there.records()) == 4
     assert sheet(there) == sheet(here)
     assert not list((there.root / ".work").iterdir())
 
@@ -169,21 +178,18 @@ def test_a_node_that_dies_costs_a_retry_and_nothing_else(cluster: TwoNodes) -> N
 @pytest.mark.timeout(400)
 def test_the_sweep_killed_and_started_again_goes_on(cluster: TwoNodes) -> None:
     Path("cut.yaml").write_text(CONFIG.format(name="cut"))
-    command = ("cut.yaml", LONG, "trainer.max_epochs=60", "--launcher", "ray", "--address", cluster.address)
+    command = ("cut.yaml", FOUR, "trainer.max_epochs=30", "--launcher", "ray", "--address", cluster.address)
     process = sweep(*command)
-    reached = work_folder() / home_of(Path("results/cut")) / ".unfinished"
-    while len(list(reached.glob("*/fold0/last.ckpt"))) < 2:
-        assert process.poll() is None, process.stdout.read() if process.stdout else ""
-        time.sleep(0.05)
+    wait_for_trainings(process, "cut")
     process.kill()
     process.communicate()
-    assert not ResultFolder(Path("results/cut")).records()
+    assert len(ResultFolder(Path("results/cut")).records()) < 4
     again = sweep(*command)
     output, _ = again.communicate()
     assert again.returncode == 0, output
     records = ResultFolder(Path("results/cut")).records()
-    assert [record.status for record in records] == ["ok", "ok"]
-    assert all(record.folds[0]["resumed_after_epoch"] for record in records)
+    assert [record.status for record in records] == ["ok"] * 4
+    assert any(record.folds[0]["resumed_after_epoch"] for record in records)
 
 
 @pytest.mark.slow

@@ -67,6 +67,9 @@ class Launcher(Protocol):
             ConfigError: they never can.
         """
 
+    def stop(self) -> None:
+        """Stop what is being made, and be done; more than once is no matter."""
+
     def start(self, number: int, job: Job) -> None:
         """Begin with a job; called while fewer than `jobs` are under way.
 

@@ -132,6 +132,10 @@ class Cluster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """See `stop`."""
+        self.stop()
+
+    def stop(self) -> None:
         """Stop what is under way, and disconnect."""
         import ray
 
@@ -140,6 +144,7 @@ class Cluster:
         self._tasks = {}
         if self._queue is not None:
             self._queue.shutdown(force=True)
+            self._queue = None
         ray.shutdown()
 
     def _nodes(self) -> list[dict[str, float]]:

@@ -32,6 +32,9 @@ class Here:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """See `stop`."""
+
+    def stop(self) -> None:
         """Nothing outlives what was raised."""
 
     def ready(self) -> None:

@@ -70,6 +70,10 @@ class Local:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """See `stop`."""
+        self.stop()
+
+    def stop(self) -> None:
         """End all workers: those without work by themselves, the others in the middle of it."""
         for worker in self._workers:
             worker.pipe.close()
