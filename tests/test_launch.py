@@ -34,6 +34,7 @@ grid:
 """
 
 
+@pytest.mark.slow
 def test_workers_make_the_same_records_as_one_process(cli: Cli, toy_tree: Path) -> None:
     made = {}
     for name, options in (("one", ()), ("two", ("--launcher", "local", "--jobs", 2))):
