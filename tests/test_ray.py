@@ -215,6 +215,15 @@ def test_images_are_shipped_through_rays_client(cluster: TwoNodes, toy_tree: Pat
 
 
 @pytest.mark.slow
+def test_without_an_address_a_cluster_of_this_machine_is_started(toy_tree: Path) -> None:
+    write_config(Path("own.yaml"), GRID.format(name="own", root=toy_tree))
+    process = sweep("own.yaml", "--launcher", "ray")
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    assert [record.status for record in ResultFolder(Path("results/own")).records()] == ["ok"] * 3
+
+
+@pytest.mark.slow
 def test_an_address_that_is_no_cluster_is_refused(cli: Cli, toy_tree: Path) -> None:
     config = write_config(Path("c.yaml"), GRID.format(name="x", root=toy_tree))
     result = cli("sweep", config, "--launcher", "ray", "--address", f"127.0.0.1:{free_port()}")
