@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
+from harness.best_models import BestModels
 from harness.errors import StoreError, WorkerLostError
 from harness.interrupt import Interrupt
 from harness.launch.base import Ended, Launcher, Lost, Made, Said
@@ -20,8 +21,7 @@ from harness.provenance import provenance
 from harness.record import RunRecord
 from harness.report.excel import write_workbook
 from harness.spec import differing
-from harness.store import ResultFolder
-from harness.work import Job, failure, is_best, now
+from harness.work import Job, failure, now
 
 # How often the workbook is rewritten while runs are going on; it is always written at the end.
 WORKBOOK_EVERY = 5.0  # seconds
@@ -109,7 +109,7 @@ class _Sweep:
         self._folder = prepared.folder
         self._progress = progress
         self._launcher, self._retries = launcher, retries
-        self._models = _BestModels(prepared.folder, prepared.records.values())
+        self._models = BestModels(prepared.folder, prepared.records.values())
         self._next_write = 0.0
         self._differing = differing([run.spec for run in prepared.runs])
         self._active: dict[int, _Group] = {}
@@ -258,34 +258,6 @@ class _Sweep:
             self._progress.note(f"  warning: {error} The sweep goes on and tries again.")
         took = time.monotonic() - start
         self._next_write = start + took + max(WORKBOOK_EVERY, 9 * took)
-
-
-class _BestModels:
-    """Which run's model is kept on which data, with `save_models: best`.
-
-    Attributes:
-        kept: by data, the run.
-    """
-
-    def __init__(self, folder: ResultFolder, records: Iterable[RunRecord]) -> None:
-        self._folder = folder
-        self.kept: dict[str, RunRecord] = {}
-        for record in records:
-            if record.status == "ok" and folder.model_file(record.run_id) and self.is_best(record):
-                self.kept[record.data["fingerprint"]] = record
-
-    def is_best(self, record: RunRecord) -> bool:
-        """Whether no run with a kept model on the same data is better."""
-        return is_best(record, self.kept)
-
-    def replace(self, record: RunRecord) -> None:
-        """Keep this run's model, drop the one before."""
-        before = self.kept.get(record.data["fingerprint"])
-        self.kept[record.data["fingerprint"]] = record
-        if before is not None and before.run_id != record.run_id:
-            file = self._folder.model_file(before.run_id)
-            if file:
-                file.unlink(missing_ok=True)
 
 
 def _levels(run: PlannedRun) -> tuple[Hashable, ...]:

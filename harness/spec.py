@@ -117,8 +117,12 @@ def run_id(spec: RunSpec, fingerprint: str, weights_hash: str | None) -> str:
     """A readable slug and a short hash of the spec, the data and, where they lie in a file, the weights."""
     identity = {"spec": spec.as_dict(), "data": fingerprint, "weights": weights_hash}
     digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    slug = re.sub(r"[^A-Za-z0-9._+-]+", "-", f"{spec.label()} s{spec.seed}").strip("-.")
-    return f"{slug[:90]}-{digest}"
+    return f"{slug(spec)}-{digest}"
+
+
+def slug(spec: RunSpec) -> str:
+    """A readable name for a folder; specs may share it."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", f"{spec.label()} s{spec.seed}").strip("-.")[:90]
 
 
 def freeze_items(mapping: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

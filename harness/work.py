@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.backends.base import Failure, Outcome, RunContext
+from harness.best_models import is_best
 from harness.config import SweepConfig
 from harness.errors import StoreError
 from harness.prepare import PlannedRun, backend, task
@@ -154,12 +155,6 @@ class _Maker:
         if best:
             self._rivals[record.data["fingerprint"]] = record
         return record
-
-
-def is_best(record: RunRecord, rivals: Mapping[str, RunRecord]) -> bool:
-    """Whether no run with a kept model on the same data is better."""
-    rival = rivals.get(record.data["fingerprint"])
-    return rival is None or rival.run_id == record.run_id or record.rank() > rival.rank()
 
 
 class _Clock:

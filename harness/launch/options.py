@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.errors import ConfigError, unknown_name
+from harness.errors import unknown_name
 from harness.launch.base import Launcher
 from harness.prepare import PlannedRun, backend
 from harness.progress import SweepProgress
@@ -63,20 +63,14 @@ class LaunchOptions:
         return "auto" if self.launcher == "ray" else device
 
     def make(self, folder: ResultFolder, progress: SweepProgress, device: str, runs: Sequence[PlannedRun]) -> Launcher:
-        """The launcher.
+        """The launcher, where there are no `problems`.
 
         Args:
             folder: the sweep's.
             progress: told what the user must know.
             device: the config's.
             runs: what it will make.
-
-        Raises:
-            ConfigError: see `problems`.
         """
-        problems = self.problems()
-        if problems:
-            raise ConfigError(problems)
         if self.launcher == "here":
             from harness.launch.here import Here
 

@@ -6,7 +6,8 @@ run.py       one spec: its folds, merged into probabilities
 training.py  one network on one fold: Lightning's Trainer, checkpoints, what outlives a kill
 module.py    a step of training; losses.py, augment.py, network.py, schedules.py and views.py beside it
 one_class.py a network a class, and how their answers are merged
-namer.py     a saved model at work
+fold.py      what came of a fold, and folds put together
+namer.py     a model saved, and at work
 """
 
 from __future__ import annotations

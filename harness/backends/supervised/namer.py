@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from harness.backends.supervised.network import Classifier, build
 from harness.backends.supervised.one_class import classes, merge
@@ -112,6 +113,29 @@ class SupervisedNamer:
         """Leave the device's memory."""
         for member in self.members:
             member.network.cpu()
+
+    def save(self, parameters: Mapping[str, Any], folder: Path) -> None:
+        """All networks as one safetensors file, with what `from_file` needs to make them again.
+
+        Args:
+            parameters: of the run's spec.
+            folder: where to, as model.safetensors.
+        """
+        tensors = {
+            f"{number}.{name}": tensor.detach().cpu().contiguous().clone()
+            for number, member in enumerate(self.members)
+            for name, tensor in member.network.state_dict().items()
+        }
+        about = {
+            "format": FORMAT,
+            "model": self.model,
+            "backbone": self.backbone,
+            "labels": list(self.labels),
+            "meanings": [list(meaning) for meaning in self.meanings],
+            "settings": {**parameters, "image_size": list(self.settings.image_size)},
+            "members": [{"fold": m.fold, "part": m.part, "own": list(m.own)} for m in self.members],
+        }
+        save_file(tensors, folder / MODEL, {METADATA: json.dumps(about)})
 
     @classmethod
     def from_file(cls, path: Path, device: str) -> SupervisedNamer:

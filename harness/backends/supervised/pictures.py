@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,38 +31,25 @@ def to_size(pixels: RGB, size: tuple[int, int]) -> Pixels:
 _KEPT: dict[tuple[str, tuple[int, int]], Pixels] = {}
 
 
-def decode_once(
-    data: str,
-    paths: Sequence[str],
-    size: tuple[int, int],
-    scratch: Path,
-    limit: int | None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Pixels:
+def decode_once(data: str, paths: Sequence[str], size: tuple[int, int], scratch: Path, limit: int | None) -> Pixels:
     """`decode`, unless the last ones are still in memory: a sweep's runs are mostly on the same images at one size.
 
     Args:
         data: fingerprint of the images.
-        paths, size, scratch, limit, progress: see `decode`.
+        paths, size, scratch, limit: see `decode`.
     """
     if (data, size) in _KEPT:
         return _KEPT[data, size]
     # They need not fit into memory beside the next.
     _KEPT.clear()
-    found = decode(paths, size, scratch, limit, progress)
+    found = decode(paths, size, scratch, limit)
     found.flags.writeable = False
     if not isinstance(found, np.memmap):
         _KEPT[data, size] = found
     return found
 
 
-def decode(
-    paths: Sequence[str],
-    size: tuple[int, int],
-    scratch: Path,
-    limit: int | None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Pixels:
+def decode(paths: Sequence[str], size: tuple[int, int], scratch: Path, limit: int | None) -> Pixels:
     """All images, (n, 3, *size).
 
     Args:
@@ -70,7 +57,6 @@ def decode(
         size: (height, width).
         scratch: where the file goes if they do not fit into memory.
         limit: bytes that they may take in memory, None for half of what is free.
-        progress: called with (images done, in all).
 
     Raises:
         MemoryLimitError: they fit neither into memory nor on the disk.
@@ -95,6 +81,6 @@ def decode(
         found[index] = to_size(read_image(paths[index]), size)
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for done, _ in enumerate(pool.map(one, range(len(paths))), 1):
-            progress(done, len(paths))
+        # Through a list, so that what went wrong with an image is raised.
+        list(pool.map(one, range(len(paths))))
     return found

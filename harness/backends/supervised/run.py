@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import save_file
 
 from harness.backends.base import Classified, RunContext
 from harness.backends.cost import PeakMemory, latency, size, some, times
+from harness.backends.supervised.fold import Fold, together
 from harness.backends.supervised.module import Lesson, seed_of
-from harness.backends.supervised.namer import FORMAT, MODEL, Member, SupervisedNamer
+from harness.backends.supervised.namer import Member, SupervisedNamer
 from harness.backends.supervised.network import build
 from harness.backends.supervised.one_class import classes, merge, own_targets
 from harness.backends.supervised.pictures import Pixels, decode_once
 from harness.backends.supervised.settings import Settings
 from harness.backends.supervised.training import Trained, name_all, train
-from harness.class_predictions import ClassPredictions, truth_of
+from harness.class_predictions import truth_of
 from harness.datasets.labelled import LabelledSplit
 from harness.devices import pick
 from harness.images import read_image
 from harness.metrics.classification import accuracy, macro_f1
-from harness.spec import RunSpec, thaw
+from harness.spec import RunSpec, slug, thaw
 from harness.weights.resolve import resolve
 
 Floats = npt.NDArray[np.float64]
@@ -90,7 +87,7 @@ class _Run:
         pixels = self._decoded()
         decoded = time.perf_counter() - start
         folds = [self._fold(fold, pixels) for fold in self._split.run_folds]
-        predictions = _together(folds, self._split, self._truth)
+        predictions = together(folds, self._split, self._truth)
         fit, test = sum(fold.fit for fold in folds), sum(fold.test for fold in folds)
         namer = self._namer()
         cost: dict[str, float | None] = peak.cost()
@@ -113,7 +110,7 @@ class _Run:
                 "spent": time.perf_counter() - start,
             },
             device=self._device.description,
-            save_model=partial(_save, namer, self._spec),
+            save_model=partial(namer.save, self._spec.parameters),
             cost=cost,
             weights={"backbone": self._spec.backbone, **self._weights.as_dict()},
             warnings=warnings,
@@ -134,7 +131,7 @@ class _Run:
         for part, own in self._parts.items():
             yield Unit(fold, part, tuple(own))
 
-    def _fold(self, fold: int, pixels: Pixels) -> _Fold:
+    def _fold(self, fold: int, pixels: Pixels) -> Fold:
         judged = self._split.judged(fold)
         tested = list(range(len(self._split.train), len(pixels)))
         units = list(self._units(fold))
@@ -167,7 +164,7 @@ class _Run:
         }
         # Networks may be there already, of a run that is looked at otherwise, or of a try that was cut short.
         fit = max(fit, about["seconds"])
-        return _Fold(fold, judged, own, self._merged(plain)[0], self._merged(of_test)[0], claims, about, fit, test)
+        return Fold(fold, judged, own, self._merged(plain)[0], self._merged(of_test)[0], claims, about, fit, test)
 
     def _train(self, unit: Unit, pixels: Pixels) -> Trained:
         spec, settings = self._spec, self._settings
@@ -189,8 +186,7 @@ class _Run:
         )
         network = build(str(spec.backbone), outputs, settings, self._weights, seed)
         trainer = {"max_epochs": EPOCHS, **{key: thaw(value) for key, value in spec.trainer}}
-        name = re.sub(r"[^A-Za-z0-9._+-]+", "-", f"{spec.label()} s{spec.seed}")[:90]
-        log_to = self._unfinished.parents[1] / "tensorboard" / f"{name}-{self._unfinished.name}" / unit.name
+        log_to = self._unfinished.parents[1] / "tensorboard" / f"{slug(spec)}-{self._unfinished.name}" / unit.name
         total = len(self._split.run_folds)
         where = f"fold {self._split.run_folds.index(unit.fold) + 1} of {total}" + (
             f", {unit.part}" if unit.part else ""
@@ -234,7 +230,7 @@ class _Run:
             self._device,
         )
 
-    def _warnings(self, folds: Sequence[_Fold]) -> list[str]:
+    def _warnings(self, folds: Sequence[Fold]) -> list[str]:
         found = [self._weights.note] if self._weights.fallback else []
         chosen = [
             text
@@ -263,42 +259,6 @@ class _Run:
         return found
 
 
-@dataclass(frozen=True)
-class _Fold:
-    """What came of one fold: positions judged, probabilities with and without views, of the test images, claims."""
-
-    number: int
-    judged: Sequence[int]
-    own: Floats
-    plain: Floats
-    of_test: Floats
-    claims: Floats
-    about: dict[str, Any]
-    fit: float
-    test: float
-
-
-def _together(folds: Sequence[_Fold], split: LabelledSplit, truth: npt.NDArray[np.int64]) -> ClassPredictions:
-    """Out of fold, in the order of the training images; test images averaged over folds."""
-    judged = np.concatenate([fold.judged for fold in folds]).astype(int)
-    order = np.argsort(judged, kind="stable")
-    own, plain = (np.concatenate([getattr(fold, name) for fold in folds])[order] for name in ("own", "plain"))
-    with_views = any(fold.own is not fold.plain for fold in folds) and not np.array_equal(own, plain)
-    return ClassPredictions(
-        labels=split.labels,
-        meanings=split.meanings,
-        names=tuple(split.train[i].name for i in judged[order]),
-        truth=truth[judged[order]],
-        folds=np.concatenate([np.full(len(f.judged), f.number, dtype=np.int64) for f in folds])[order],
-        probabilities=own.astype(np.float32),
-        plain=plain.astype(np.float32) if with_views else None,
-        test_names=tuple(sample.name for sample in split.test),
-        test_keys=tuple(sample.key for sample in split.test),
-        test_truth=truth_of(split.test, split.labels),
-        test_by_fold=np.stack([fold.of_test for fold in folds]).astype(np.float32),
-    )
-
-
 def _single_images(namer: SupervisedNamer, paths: Sequence[str]) -> Any:
     """Times of single images, from decoded to probabilities, all networks."""
     chosen: Callable[[Sequence[Any]], list[Any]] = some
@@ -307,21 +267,3 @@ def _single_images(namer: SupervisedNamer, paths: Sequence[str]) -> Any:
         found = times(lambda pixels: namer.probabilities([namer.prepare(pixels)]), images, namer.torch_device)
     namer.to_cpu()
     return found
-
-
-def _save(namer: SupervisedNamer, spec: RunSpec, folder: Path) -> None:
-    """All networks as one safetensors file, with what is needed to make them again."""
-    tensors: dict[str, torch.Tensor] = {}
-    for number, member in enumerate(namer.members):
-        for name, tensor in member.network.state_dict().items():
-            tensors[f"{number}.{name}"] = tensor.detach().cpu().contiguous().clone()
-    about = {
-        "format": FORMAT,
-        "model": namer.model,
-        "backbone": namer.backbone,
-        "labels": list(namer.labels),
-        "meanings": [list(meaning) for meaning in namer.meanings],
-        "settings": {**spec.parameters, "image_size": list(namer.settings.image_size)},
-        "members": [{"fold": m.fold, "part": m.part, "own": list(m.own)} for m in namer.members],
-    }
-    save_file(tensors, folder / MODEL, {"harness-classifier": json.dumps(about)})
