@@ -440,6 +440,18 @@ def test_a_torn_checkpoint_begins_anew(tmp_path: Path) -> None:
     assert learn(tmp_path, 2).resumed == 0
 
 
+@pytest.mark.parametrize("damaged", [DONE, WEIGHTS])
+def test_a_finished_training_whose_files_are_damaged_begins_anew(tmp_path: Path, damaged: str) -> None:
+    whole = learn(tmp_path, 2)
+    (tmp_path / damaged).write_bytes(b"{half")
+    again = learn(tmp_path, 2)
+    assert again.resumed == 0
+    assert [entry["train_loss"] for entry in again.history] == [entry["train_loss"] for entry in whole.history]
+    for key, value in whole.network.state_dict().items():
+        assert torch.equal(value, again.network.state_dict()[key]), key
+    assert (tmp_path / DONE).stat().st_size > 10
+
+
 def test_a_loss_that_is_no_number_stops_and_says_so(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"the loss is (nan|inf|-inf) in epoch \d, batch \d: training was stopped"):
         learn(tmp_path, 4, optimizer="sgd", lr=1e30)

@@ -144,12 +144,19 @@ def _fit(
 
 
 def _done(folder: Path, network: Classifier) -> Trained | None:
-    """What an earlier try finished."""
+    """What an earlier try finished; damaged files count for nothing, and leave the network as it was."""
     try:
+        weights = load_file(folder / WEIGHTS)
         about = json.loads((folder / DONE).read_text())
-        network.load_state_dict(load_file(folder / WEIGHTS))
-        return Trained(network.eval(), about["history"], about["resumed"], about["epoch"])
+        found = Trained(network, about["history"], about["resumed"], about["epoch"])
+        network.load_state_dict(weights)
+        network.eval()
+        return found
     except FileNotFoundError:
+        return None
+    # Whatever the libraries make of a file that is damaged: it is trained anew.
+    except Exception:  # noqa: BLE001
+        (folder / DONE).unlink(missing_ok=True)
         return None
 
 
