@@ -144,7 +144,7 @@ def _fit(
 
 
 def _done(folder: Path, network: Classifier) -> Trained | None:
-    """What an earlier try finished; damaged files count for nothing, and leave the network as it was."""
+    """What an earlier try finished; damaged files count for nothing."""
     try:
         weights = load_file(folder / WEIGHTS)
         about = json.loads((folder / DONE).read_text())
