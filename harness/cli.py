@@ -21,6 +21,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Workers at once; default: GPUs, or 2.")]
+Retries = Annotated[int, typer.Option("--retries", min=0, help="More tries for runs whose worker died.")]
+Address = Annotated[
+    str | None, typer.Option("--address", help="Of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT.")
+]
+ShipData = Annotated[bool, typer.Option("--ship-data", help="Send images to the cluster's nodes.")]
+Cpus = Annotated[float, typer.Option("--cpus-per-job", min=0.1, help="Of a node, for a group of runs.")]
+Gpus = Annotated[float | None, typer.Option("--gpus-per-job", min=0, help="Default: 1 if the runs use one.")]
+Memory = Annotated[float, typer.Option("--memory-per-job", min=0, help="GB; default: no matter.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show what the libraries print.")]
 Config = Annotated[Path, typer.Argument(help="The sweep's YAML file.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
@@ -54,16 +64,14 @@ def sweep(
     launcher: Annotated[
         str, typer.Option("--launcher", help="Where runs are made: here, local (worker processes), ray (a cluster).")
     ] = "here",
-    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Workers at once; default: GPUs, or 2.")] = None,
-    retries: Annotated[int, typer.Option("--retries", min=0, help="More tries for runs whose worker died.")] = 2,
-    address: Annotated[
-        str | None, typer.Option("--address", help="Of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT.")
-    ] = None,
-    ship_data: Annotated[bool, typer.Option("--ship-data", help="Send images to the cluster's nodes.")] = False,
-    cpus: Annotated[float, typer.Option("--cpus-per-job", min=0.1, help="Of a node, for a group of runs.")] = 1,
-    gpus: Annotated[float | None, typer.Option("--gpus-per-job", min=0, help="Default: 1 if the runs use one.")] = None,
-    memory: Annotated[float, typer.Option("--memory-per-job", min=0, help="GB; default: no matter.")] = 0,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show what the libraries print.")] = False,
+    jobs: Jobs = None,
+    retries: Retries = 2,
+    address: Address = None,
+    ship_data: ShipData = False,
+    cpus: Cpus = 1,
+    gpus: Gpus = None,
+    memory: Memory = 0,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Run a grid and write models_comparing.xlsx. Finished runs are skipped."""
@@ -72,6 +80,29 @@ def sweep(
 
     launch = LaunchOptions(launcher, jobs, retries, address, ship_data, cpus, gpus, memory)
     _guard(lambda: verbs.sweep(config, overrides or [], output, limit, fresh, retry_failed, verbose, launch), debug)
+
+
+@app.command()
+def tune(
+    config: Config,
+    overrides: Overrides = None,
+    output: Output = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Trials at once; default: as fit.")] = None,
+    retries: Retries = 2,
+    address: Address = None,
+    ship_data: ShipData = False,
+    cpus: Cpus = 1,
+    gpus: Gpus = None,
+    memory: Memory = 0,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Search for good settings (`search:` in the YAML) with Ray Tune. What is known is not tried again."""
+    from harness import verbs
+    from harness.launch.options import LaunchOptions
+
+    launch = LaunchOptions("ray", jobs, retries, address, ship_data, cpus, gpus, memory)
+    _guard(lambda: verbs.tune(config, overrides or [], output, verbose, launch), debug)
 
 
 @app.command()
@@ -88,7 +119,7 @@ def run(
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = None,
     output: Annotated[Path, typer.Option("--output", help="Results go to <output>/run.")] = Path("results"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Make the run again if it is done.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show what the libraries print.")] = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Make one run without a YAML file: same records and same sheet as a sweep's."""

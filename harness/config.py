@@ -32,6 +32,7 @@ from harness.devices import DEVICE
 from harness.errors import ConfigError, nearest
 from harness.grid import Axis, normalise
 from harness.schema_errors import sentence
+from harness.search.space import Search
 from harness.tasks.base import Task
 from harness.threshold import Threshold
 
@@ -62,7 +63,8 @@ class SweepConfig(BaseModel):
     cache_limit: int = Field(default=20 * 10**9, ge=0)
     memory_limit: int | None = Field(default=None, ge=0)
     trainer: dict[str, Any] = Field(default_factory=dict)
-    grid: list[dict[str, Axis]] = Field(min_length=1)
+    grid: list[dict[str, Axis]] = Field(default_factory=list)
+    search: Search | None = None
 
     @property
     def folder(self) -> Path:
@@ -101,6 +103,12 @@ class SweepConfig(BaseModel):
             for name in sorted(OF_DETECTION & self.model_fields_set):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     raise ValueError(f"`{name}` is of no use to task {self.task!r}; expected it left out")
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_run(self) -> SweepConfig:
+        if not self.grid and self.search is None:
+            raise ValueError("grid: missing; expected a mapping of axes, a list of them, or `search:`")
         return self
 
     @field_validator("cache_limit", "memory_limit", mode="before")
@@ -213,7 +221,7 @@ def _validate(values: dict[str, Any], where: str, problems: list[str]) -> SweepC
 
 def as_yaml(config: SweepConfig) -> str:
     """The config as it is run: merged, resolved, defaults filled in."""
-    values = config.model_dump(exclude={"seed"}, exclude_none=True)
+    values = config.model_dump(exclude={"seed"} if config.grid else {"seed", "grid"}, exclude_none=True)
     if config.task == "detection":
         values["threshold"] = {key: value for key, value in config.threshold.policy().items() if value is not None}
     else:

@@ -6,12 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from hashlib import sha256
+from dataclasses import dataclass, field
 
-from harness.best_models import BestModels
-from harness.errors import StoreError, WorkerLostError
+from harness.errors import WorkerLostError
 from harness.interrupt import Interrupt
+from harness.landing import Landing, Tally
 from harness.launch.base import Ended, Launcher, Lost, Made, Said
 from harness.launch.here import Here
 from harness.launch.spread import spread
@@ -19,28 +18,10 @@ from harness.prepare import PlannedRun, Prepared, backend
 from harness.progress import SweepProgress
 from harness.provenance import provenance
 from harness.record import RunRecord
-from harness.report.excel import write_workbook
 from harness.spec import differing
-from harness.work import Job, failure, now
+from harness.work import Job, failure, grouped, now
 
-# How often the workbook is rewritten while runs are going on; it is always written at the end.
-WORKBOOK_EVERY = 5.0  # seconds
 LOOK_AGAIN = 0.5  # seconds between looks at runs that another process works on
-
-
-@dataclass
-class Tally:
-    """What this call did.
-
-    Attributes:
-        done: runs finished by this call.
-        failed: runs that failed in this call.
-        interrupted: whether it was stopped by Ctrl-C or a signal.
-    """
-
-    done: list[RunRecord] = field(default_factory=list)
-    failed: list[RunRecord] = field(default_factory=list)
-    interrupted: bool = False
 
 
 def execute(
@@ -67,10 +48,10 @@ def execute(
             sweep.run(runs)
     except (KeyboardInterrupt, SystemExit):
         # Lightning turns Ctrl-C into SystemExit.
-        sweep.tally.interrupted = True
+        sweep.landing.tally.interrupted = True
     finally:
-        sweep.write_workbook(force=True)
-    return sweep.tally
+        sweep.landing.write_workbook(force=True)
+    return sweep.landing.tally
 
 
 @dataclass
@@ -103,14 +84,12 @@ class _Sweep:
         self, prepared: Prepared, progress: SweepProgress, interrupt: Interrupt, launcher: Launcher, retries: int
     ) -> None:
         self._interrupt = interrupt
-        self.tally = Tally()
+        self.landing = Landing(prepared, progress)
         self._prepared = prepared
         self._config = prepared.config
         self._folder = prepared.folder
         self._progress = progress
         self._launcher, self._retries = launcher, retries
-        self._models = BestModels(prepared.folder, prepared.records.values())
-        self._next_write = 0.0
         self._differing = differing([run.spec for run in prepared.runs])
         self._active: dict[int, _Group] = {}
         self._started = 0
@@ -138,7 +117,7 @@ class _Sweep:
 
     def _spread(self, runs: Sequence[PlannedRun]) -> list[_Group]:
         """Groups, split where workers would have none."""
-        groups = _groups(runs)
+        groups = grouped(runs)
         keys = {run.run_id: key for key, found in groups.items() for run in found}
         parts = spread(list(groups.values()), self._launcher.jobs, _levels)
         counts: Counter[str] = Counter()
@@ -166,7 +145,9 @@ class _Sweep:
             self._started += 1
             self._active[self._started] = group
             self._progress.start(group.runs[0].spec.label(self._differing))
-            self._launcher.start(self._started, Job(self._config, tuple(group.runs), group.key, self._models.kept))
+            self._launcher.start(
+                self._started, Job(self._config, tuple(group.runs), group.key, self.landing.models.kept)
+            )
 
     def _claim(self, group: _Group) -> bool:
         """Hold all runs of a group that are not done; gives False where another process has one of them."""
@@ -204,7 +185,7 @@ class _Sweep:
         if not group.runs and not group.failed:
             self._folder.clear_unfinished(group.key)
         group.claims.close()
-        self.write_workbook(force=False)
+        self.landing.write_workbook(force=False)
 
     def _lost(self, group: _Group, why: str, waiting: list[_Group]) -> None:
         """Try again what has no record yet, or give it up."""
@@ -225,49 +206,15 @@ class _Sweep:
     def _land(self, group: _Group, record: RunRecord) -> None:
         """Put a run in place, in one step."""
         run = next(run for run in group.runs if run.run_id == record.run_id)
-        best = self._config.save_models == "best" and bool(record.model)
-        if best and not self._models.is_best(record):
-            # Another worker has made a better one meanwhile.
-            self._folder.drop_staged_model(record.run_id)
-            best, record = False, replace(record, model={})
-        self._folder.commit(record)
+        record = self.landing.land(record)
         group.runs.remove(run)
         label = run.spec.label(self._differing)
-        if record.status != "ok":
+        if record.status == "ok":
+            self._progress.done(label, record)
+        else:
             group.failed = True
-            self.tally.failed.append(record)
             self._progress.failed(label, record)
-            return
-        if best:
-            # Only now that the better one is in place: a kill in between leaves one model too many, never none.
-            self._models.replace(record)
-        self.tally.done.append(record)
-        self._progress.done(label, record)
-
-    def write_workbook(self, force: bool) -> None:
-        """Bring models_comparing.xlsx up to date; unless forced, so seldom that it costs a tenth of the time."""
-        if not force and time.monotonic() < self._next_write:
-            return
-        start = time.monotonic()
-        try:
-            write_workbook(self._folder)
-        except StoreError as error:
-            # Open in a program that locks it, say. The records are safe; at the end it is an error.
-            if force:
-                raise
-            self._progress.note(f"  warning: {error} The sweep goes on and tries again.")
-        took = time.monotonic() - start
-        self._next_write = start + took + max(WORKBOOK_EVERY, 9 * took)
 
 
 def _levels(run: PlannedRun) -> tuple[Hashable, ...]:
     return backend(run.spec.backend).share_levels(run.spec)
-
-
-def _groups(runs: Sequence[PlannedRun]) -> dict[str, list[PlannedRun]]:
-    """Runs that their backend wants together, in the order in which each group's first run was planned, by key."""
-    groups: dict[str, list[PlannedRun]] = {}
-    for run in runs:
-        shared = (run.spec.backend, run.split.fingerprint, backend(run.spec.backend).share_key(run.spec))
-        groups.setdefault(sha256(repr(shared).encode()).hexdigest()[:12], []).append(run)
-    return groups

@@ -69,17 +69,17 @@ def make_plan(
     for position, mapping in enumerate(config.grid):
         where = f"grid[{position}]" if len(config.grid) > 1 else "grid"
         try:
-            usable = _usable(where, mapping, signatures, backend)
+            known = usable(where, mapping, signatures, backend)
         except ConfigError as error:
             problems |= dict.fromkeys(error.problems)
             continue
-        idle = _Idle(mapping)
-        for category, point, seed in itertools.product(categories, list(_points(mapping)), config.seeds):
+        idle = Idle(mapping)
+        for category, point, seed in itertools.product(categories, list(points_of(mapping)), config.seeds):
             points += 1
-            signature = usable[point.setdefault("backend", backend), point["model"]]
+            signature = known[point.setdefault("backend", backend), point["model"]]
             trained = trained or signature.trainer
             try:
-                specs[_spec(config, signature, point, category, seed, idle)] = None
+                specs[spec_of(config, signature, point, category, seed, idle)] = None
             except ConfigError as error:
                 problems |= dict.fromkeys(f"{where}.{problem}" for problem in error.problems)
         problems |= dict.fromkeys(f"{where}.{problem}" for problem in idle.problems())
@@ -94,7 +94,7 @@ def make_plan(
     return Plan(tuple(sorted(specs, key=lambda spec: order[spec.category])), points)
 
 
-class _Idle:
+class Idle:
     """Axes of a mapping that no point of it uses: a slip. One that some points use collapses in the others."""
 
     def __init__(self, mapping: Mapping[str, Sequence[Any]]) -> None:
@@ -120,15 +120,20 @@ class _Idle:
         ]
 
 
-def _points(mapping: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+def points_of(mapping: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """Every combination of the axes' values."""
     for values in itertools.product(*mapping.values()):
         yield dict(zip(mapping, values, strict=True))
 
 
-def _usable(
+def usable(
     where: str, mapping: Mapping[str, Sequence[Any]], signatures: Signatures, default: str
 ) -> dict[tuple[str, str], Signature]:
-    """What each model of a mapping takes; refuses axes that none of them takes."""
+    """What each (backend, model) of a mapping takes.
+
+    Raises:
+        ConfigError: unknown models, and axes that none of them takes.
+    """
     problems: list[str] = []
     found: dict[tuple[str, str], Signature] = {}
     for backend, model in itertools.product(mapping.get("backend", [default]), mapping["model"]):
@@ -158,9 +163,14 @@ def _is_own(axis: str, signature: Signature) -> bool:
     return axis in signature.parameters and not (axis in ELSEWHERE and signature.trainer)
 
 
-def _spec(
-    config: SweepConfig, signature: Signature, point: Mapping[str, Any], category: str, seed: int, idle: _Idle
+def spec_of(
+    config: SweepConfig, signature: Signature, point: Mapping[str, Any], category: str, seed: int, idle: Idle
 ) -> RunSpec:
+    """The run of one point, category and seed; what is given and has no effect is noted with `idle`.
+
+    Raises:
+        ConfigError: values that the model can't have.
+    """
     parameters = {key: value for key, value in signature.parameters.items() if _is_own(key, signature)}
     given = {axis: value for axis, value in point.items() if axis in parameters}
     defaults = {key: value for key, value in parameters.items() if value is not None}

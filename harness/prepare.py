@@ -43,6 +43,7 @@ class Prepared:
         folder: where its results are.
         plan: the expanded grid.
         runs: the plan's specs with their identities.
+        splits: the data, by category.
         records: what the result folder held at the start, by run id.
         index: what is known of the data's files; to be saved once the result folder exists.
         made: folders of toy data that were written just now.
@@ -52,6 +53,7 @@ class Prepared:
     folder: ResultFolder
     plan: Plan
     runs: tuple[PlannedRun, ...]
+    splits: Mapping[str, AnySplit]
     records: Mapping[str, RunRecord]
     index: FileIndex
     made: tuple[Path, ...] = ()
@@ -59,11 +61,6 @@ class Prepared:
     def discard_made_data(self) -> None:
         """Leave nothing behind of a sweep that was refused: toy data made for it goes, with folders left empty."""
         _discard(self.made, self.config.work_dir)
-
-    @property
-    def splits(self) -> dict[str, AnySplit]:
-        """By category."""
-        return {run.spec.category: run.split for run in self.runs}
 
     def is_done(self, run: PlannedRun) -> bool:
         """Whether the run has a result; a failure is none."""
@@ -94,7 +91,7 @@ def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
     kind = task(config.task)
     try:
         categories = config.data.categories(config.work_dir)
-        plan = make_plan(config, categories, partial(_signature, kind), kind.backend)
+        plan = make_plan(config, categories, partial(signature, kind), kind.backend)
     except HarnessError as error:
         problems += error.problems
     missing = [] if plan is None else [p for p in config.data.made_by_harness(config.work_dir) if not p.exists()]
@@ -109,13 +106,24 @@ def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
         _discard([path for path in missing if path.exists()], config.work_dir)
         raise ConfigError(problems)
     by_category = {split.category: split for split in splits}
-    runs = []
-    for spec in plan.specs:
-        split = by_category[spec.category]
-        identity = run_id(spec, split.fingerprint, local_hash(spec.weights, spec.backbone))
-        runs.append(PlannedRun(identity, spec, split))
+    runs = identified(plan.specs, by_category)
     made = tuple(path for path in missing if path.exists())
-    return Prepared(config, folder, plan, tuple(runs), records, index, made)
+    return Prepared(config, folder, plan, runs, by_category, records, index, made)
+
+
+def identified(specs: Iterable[RunSpec], splits: Mapping[str, AnySplit]) -> tuple[PlannedRun, ...]:
+    """Specs with their identities.
+
+    Args:
+        specs: of any categories.
+        splits: the data, by category.
+    """
+    found = []
+    for spec in specs:
+        split = splits[spec.category]
+        identity = run_id(spec, split.fingerprint, local_hash(spec.weights, spec.backbone))
+        found.append(PlannedRun(identity, spec, split))
+    return tuple(found)
 
 
 def _discard(made: Iterable[Path], work_dir: Path) -> None:
@@ -163,7 +171,12 @@ def task(name: str) -> Task:
     return found
 
 
-def _signature(of: Task, backend_name: str, model: str) -> Signature:
+def signature(of: Task, backend_name: str, model: str) -> Signature:
+    """What a model takes.
+
+    Raises:
+        ConfigError: there is no such backend or model, or it is of another task.
+    """
     try:
         found = backend(backend_name)
     except UnknownNameError as error:

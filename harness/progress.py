@@ -68,7 +68,7 @@ class SweepProgress:
         figures = [
             f"{name} {value:.3f}" for name in HEADLINES[record.task] if (value := record.metrics.get(name)) is not None
         ]
-        self._end(label, ", ".join([*figures, f"{record.seconds['total']:.1f} s"]), "green")
+        self.ended(label, ", ".join([*figures, f"{record.seconds['total']:.1f} s"]), "green")
         for warning in record.warnings:
             self.note(f"  warning: {warning}")
 
@@ -76,9 +76,10 @@ class SweepProgress:
         """A run failed."""
         error = record.error or {}
         first = error.get("message", "").split("\n", maxsplit=1)[0]
-        self._end(label, f"FAILED: {error.get('type')}: {first}", "red")
+        self.ended(label, f"FAILED: {error.get('type')}: {first}", "red")
 
-    def _end(self, label: str, text: str, style: str) -> None:
+    def ended(self, label: str, text: str, style: str) -> None:
+        """One more is over."""
         self._count += 1
         elapsed = time.monotonic() - self._start
         left = elapsed / self._count * (self._total - self._count)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
@@ -31,6 +33,8 @@ def _holder(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseMode
     for part in loc[:-1]:
         field = model.model_fields.get(str(part))
         annotation = field.annotation if field else None
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
+        # A block that may be left out is a union with None.
+        for one in (annotation, *get_args(annotation)):
+            if isinstance(one, type) and issubclass(one, BaseModel):
+                model = one
     return model

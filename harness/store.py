@@ -4,6 +4,7 @@
     models_comparing.xlsx      rewritten as runs end
     sweep.log                  what anomalib, Lightning and Python's warnings said
     config.yaml                the YAML as run last
+    search.json                of a search, what was tried
     runs/<run_id>/             record.json, scores.csv, heatmaps ...; appears whole, or not at all
     .work/                     what runs under way have written so far
     .unfinished/               what long trainings have reached; outlives a kill
@@ -19,7 +20,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from filelock import FileLock, Timeout
 
@@ -95,6 +96,7 @@ class ResultFolder:
         self.workbook = root / "models_comparing.xlsx"
         self.report = root / "report.html"
         self.config = root / "config.yaml"
+        self.search = root / "search.json"
         self.log = root / "sweep.log"
         self.index = root / ".data_index.json"
         self._locks = root / ".locks"
@@ -128,6 +130,23 @@ class ResultFolder:
             return self.config.read_text(encoding="utf-8")
         except OSError:
             return ""
+
+    def read_search(self) -> dict[str, Any] | None:
+        """What a search has tried; None where there was none.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        try:
+            found = json.loads(self.search.read_text(encoding="utf-8"))
+            found["trials"], found["metric"]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"{self.search}: damaged ({type(error).__name__}: {error}). Remove it; the runs' own results are kept."
+            ) from error
+        return dict(found)
 
     def run_folder(self, run_id: str) -> Path:
         """The folder of one run; may not exist yet."""

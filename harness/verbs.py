@@ -22,7 +22,7 @@ from harness.prepare import PlannedRun, Prepared, check, prepare
 from harness.store import REPORT_FILES, ResultFolder, make_folder, write_atomic
 
 if TYPE_CHECKING:
-    from harness.execute import Tally
+    from harness.landing import Tally
 
 LEAST_LABELLED = 40  # training images of labelled toy data
 NAMED_BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2", "efficientnet_b7", "cspdarknet53")
@@ -45,6 +45,23 @@ def sweep(
     return _sweep(_load(config_file, overrides, output), limit, fresh, retry_failed, verbose, launch)
 
 
+def tune(config_file: Path, overrides: Sequence[str], output: Path | None, verbose: bool, launch: LaunchOptions) -> int:
+    """Search; 0 if all went well, 1 if a trial failed, 130 if stopped."""
+    from harness.search.verb import search
+
+    problems = launch.problems()
+    if problems:
+        raise ConfigError(problems)
+    config = _load(config_file, overrides, output)
+    if config.search is None:
+        raise ConfigError(f"{config_file}: search: missing; expected one, or `python -m harness sweep` for a grid.")
+    console = _console()
+    prepared = prepare(config, _reading(console))
+    tally = search(prepared, console, verbose, launch)
+    status = _finish(prepared, console, tally)
+    return status or int(bool(tally and tally.failed))
+
+
 def run(
     method: str,
     backend: str,
@@ -62,6 +79,8 @@ def run(
 def _sweep(
     config: SweepConfig, limit: int | None, fresh: bool, retry_failed: bool, verbose: bool, launch: LaunchOptions
 ) -> int:
+    if not config.grid:
+        raise ConfigError("grid: missing; expected one. `search:` is for `python -m harness tune`.")
     console = _console()
     prepared = prepare(config, _reading(console))
     runs = _chosen(prepared, limit, fresh, retry_failed)

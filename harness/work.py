@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from harness.backends.base import Failure, Outcome, RunContext
+from harness.backends.base import Failure, Outcome, RunContext, Seen
 from harness.best_models import is_best
 from harness.config import SweepConfig
 from harness.errors import StoreError
 from harness.prepare import PlannedRun, backend, task
 from harness.provenance import provenance
 from harness.record import RunRecord
+from harness.spec import RunSpec
 from harness.store import ResultFolder, saved_model
 
 
@@ -37,7 +39,31 @@ class Job:
     rivals: Mapping[str, RunRecord] = field(default_factory=dict)
 
 
-def make(job: Job, folder: ResultFolder, stage: Callable[[str], None]) -> Iterator[RunRecord]:
+def grouped(runs: Sequence[PlannedRun]) -> dict[str, list[PlannedRun]]:
+    """Runs that their backend wants together, in the order in which each group's first run was planned, by key."""
+    groups: dict[str, list[PlannedRun]] = {}
+    for run in runs:
+        shared = (run.spec.backend, run.split.fingerprint, backend(run.spec.backend).share_key(run.spec))
+        groups.setdefault(sha256(repr(shared).encode()).hexdigest()[:12], []).append(run)
+    return groups
+
+
+@dataclass(frozen=True)
+class Rungs:
+    """Epochs after which a training is looked at, before it is known what will become of it.
+
+    Attributes:
+        epochs: which.
+        tell: called with the epoch and the metrics so far; it need not return.
+    """
+
+    epochs: Collection[int]
+    tell: Callable[[int, Mapping[str, float | None]], None]
+
+
+def make(
+    job: Job, folder: ResultFolder, stage: Callable[[str], None], rungs: Rungs | None = None
+) -> Iterator[RunRecord]:
     """One record a run, as soon as it is known; its other files lie in `folder.stage(run_id)`.
 
     What lies in stages and in scratch is left to whoever asked, to be put in place or removed.
@@ -46,6 +72,7 @@ def make(job: Job, folder: ResultFolder, stage: Callable[[str], None]) -> Iterat
         job: what to make.
         folder: where stages are.
         stage: told what goes on.
+        rungs: when the first training of the job is looked at; None for never.
 
     Raises:
         StoreError: the folder can't be written to, so that nothing could be recorded.
@@ -63,6 +90,7 @@ def make(job: Job, folder: ResultFolder, stage: Callable[[str], None]) -> Iterat
         memory_limit=job.config.memory_limit,
         latency=job.config.latency,
         unfinished=folder.unfinished(job.key),
+        watch=None if rungs is None else _Watching(job, rungs),
     )
     clock = _Clock()
     try:
@@ -155,6 +183,19 @@ class _Maker:
         if best:
             self._rivals[record.data["fingerprint"]] = record
         return record
+
+
+class _Watching:
+    """See `harness.backends.base.Watch`: only the job's first run is looked at."""
+
+    def __init__(self, job: Job, rungs: Rungs) -> None:
+        self._task, self._run, self._rungs = task(job.config.task), job.runs[0], rungs
+
+    def wants(self, spec: RunSpec, epoch: int) -> bool:
+        return spec == self._run.spec and epoch in self._rungs.epochs
+
+    def saw(self, spec: RunSpec, epoch: int, seen: Seen) -> None:
+        self._rungs.tell(epoch, self._task.glance(spec, seen))
 
 
 class _Clock:

@@ -54,6 +54,32 @@ class Signature(NamedTuple):
     unused: Callable[[Mapping[str, Any]], Mapping[str, str]] = _all_used
 
 
+class SeenTest(NamedTuple):
+    """What a detector says in the middle of its training.
+
+    Attributes:
+        test: predictions for the test samples.
+        val: predictions for the held-out normal samples, None where there are none.
+    """
+
+    test: Predictions
+    val: Predictions | None
+
+
+# What is seen of a training before its end, by task.
+Seen = SeenTest | ClassPredictions
+
+
+class Watch(Protocol):
+    """Looks at a training after some of its epochs, and may end it by raising SystemExit."""
+
+    def wants(self, spec: RunSpec, epoch: int) -> bool:
+        """Whether it wants to see what the training of `spec` has reached after so many epochs."""
+
+    def saw(self, spec: RunSpec, epoch: int, seen: Seen) -> None:
+        """Here it is; of folds the first one is enough."""
+
+
 @dataclass(frozen=True)
 class RunContext:
     """What a backend needs beside specs and data.
@@ -69,6 +95,7 @@ class RunContext:
         latency: whether single images are timed.
         unfinished: a folder of the group's that outlives a kill, for what a long training has reached; removed once
             all runs of the group are in place.
+        watch: asked after each epoch of the first training, where there are epochs; None for nobody.
     """
 
     scratch: Path
@@ -80,6 +107,7 @@ class RunContext:
     memory_limit: int | None = None
     latency: bool = True
     unfinished: Path | None = None
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

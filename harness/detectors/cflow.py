@@ -171,10 +171,21 @@ class TrainedFlows(Stage):
             flows = build_flows(self.flow, {layer: one.shape[1] for layer, one in maps.items()})
             for decoder in flows.values():
                 decoder.to(device)
-            train(flows, maps, self.flow, device, bench.at)
+            train(
+                flows,
+                maps,
+                self.flow,
+                device,
+                bench.at,
+                lambda epoch: bench.look(epoch, lambda: self._state(flows, maps)),
+            )
+        return self._state(flows, maps)
+
+    def _state(self, flows: dict[str, SequenceINN], maps: FeatureMaps) -> State:
         state: State = {}
         for layer, decoder in flows.items():
             state |= {f"{layer}:{name}": value.detach().clone() for name, value in decoder.state_dict().items()}
+            device = next(decoder.parameters()).device
             likelihoods = (judge(decoder, one[None].to(device), self.flow) for one in maps[layer])
             state[LARGEST + layer] = torch.stack([one.max() for one in likelihoods]).max()
         return state

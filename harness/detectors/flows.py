@@ -111,8 +111,18 @@ def train(
     flow: Flow,
     device: torch.device,
     progress: Callable[[int, int], None],
+    after: Callable[[int], None],
 ) -> None:
-    """Maximise log sigmoid of the likelihood (as the authors' code does), layer by layer, batch by batch."""
+    """Maximise log sigmoid of the likelihood (as the authors' code does), layer by layer, batch by batch.
+
+    Args:
+        flows: one a layer.
+        maps: features of the training images.
+        flow: how they are trained.
+        device: where.
+        progress: called with images done, and in all.
+        after: called with the number of epochs done, after each but the last.
+    """
     optimiser = torch.optim.Adam([p for decoder in flows.values() for p in decoder.parameters()], lr=flow.lr)
     images = len(next(iter(maps.values())))
     for epoch in range(flow.max_epochs):
@@ -132,6 +142,8 @@ def train(
                     loss.backward()  # type: ignore[no-untyped-call]
                     optimiser.step()
             progress(epoch * images + first + IMAGES, flow.max_epochs * images)
+        if epoch + 1 < flow.max_epochs:
+            after(epoch + 1)
 
 
 def _split(indices: torch.Tensor, steps: int, size: int) -> Iterator[torch.Tensor]:

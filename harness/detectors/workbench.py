@@ -37,6 +37,8 @@ class Workbench:
         cache: results kept between sweeps, or None.
         data: what the images are, for the cache's keys; a fingerprint of their contents.
         tell: called with a word on what goes on.
+        watch: shown what a training has reached: epochs done, and what gives the state so far.
+        apart: seconds of the running stage that looking at it took.
         warnings: what the running stage did differently from what was asked, each with the part that it is about.
         saved: seconds that the cache saved the running stage.
         laps: seconds after which parts of the running stage were done.
@@ -50,6 +52,8 @@ class Workbench:
     cache: StageCache | None = None
     data: str = ""
     tell: Callable[[str], None] = _nobody
+    watch: Callable[[int, Callable[[], Any]], None] | None = None
+    apart: float = 0.0
     warnings: list[tuple[Hashable, str]] = field(default_factory=list)
     saved: float = 0.0
     laps: dict[Hashable, float] = field(default_factory=dict)
@@ -65,6 +69,14 @@ class Workbench:
         """How far the stage is."""
         self.tell(f"{self._title} {done / max(total, 1):.0%}")
 
+    def look(self, epoch: int, state: Callable[[], Any]) -> None:
+        """Show what a training has reached, to whoever watches; the time that it takes is not the stage's."""
+        if self.watch is None:
+            return
+        start = time.perf_counter()
+        self.watch(epoch, state)
+        self.apart += time.perf_counter() - start
+
     def warn(self, text: str, part: Hashable = None) -> None:
         """It is said, and recorded with the runs that it is true of: those that need this part of the stage."""
         if (part, text) not in self.warnings:
@@ -73,6 +85,7 @@ class Workbench:
     def start_stage(self) -> dict[Hashable, float]:
         """A stage begins; gives what its laps will be put into. Its warnings begin anew, too."""
         self.laps, self._began, self.saved, self.warnings = {}, time.perf_counter(), 0.0, []
+        self.apart = 0.0
         return self.laps
 
     def lap(self, part: Hashable, share: float = 1.0) -> None:

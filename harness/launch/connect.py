@@ -34,8 +34,7 @@ class Connecting:
         Raises:
             ConfigError: Ray is not installed, or nobody listens at the address.
         """
-        if find_spec("ray") is None:
-            raise ConfigError(f"--launcher: ray found, but Ray is not installed; {INSTALL}.")
+        require_ray("--launcher ray")
         if self._address is not None and self._address != "auto":
             _knock(self._address)
         if self._address is None:
@@ -78,6 +77,19 @@ class Connecting:
         # Whatever Ray makes of an address.
         except BaseException as error:  # noqa: BLE001
             self._failed.append(error)
+
+
+def require_ray(what: str) -> None:
+    """Say how to install Ray, where it is missing.
+
+    Args:
+        what: needs it.
+
+    Raises:
+        ConfigError: it is missing.
+    """
+    if find_spec("ray") is None:
+        raise ConfigError(f"{what}: needs Ray, which is not installed; {INSTALL}.")
 
 
 def _knock(address: str) -> None:

@@ -7,7 +7,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
@@ -17,8 +17,9 @@ from typing import Any
 from harness.chatter import chatter_to
 from harness.errors import DataError
 from harness.launch.shipping import laid_out, pack, unreadable
+from harness.record import RunRecord
 from harness.store import ResultFolder
-from harness.work import Job, make
+from harness.work import Job, Rungs, make
 
 TELL_EVERY = 0.5  # seconds between words on what goes on
 
@@ -36,7 +37,21 @@ def home_of(root: Path) -> str:
 def run_job(
     number: int, job: Job, queue: Any, home: str, directory: str, contents: Mapping[str, bytes] | None = None
 ) -> None:
-    """Make a job; every message is in the queue before this returns.
+    """Make a job; see `making`."""
+    for _ in making(number, job, queue, home, directory, contents):
+        pass
+
+
+def making(
+    number: int,
+    job: Job,
+    queue: Any,
+    home: str,
+    directory: str,
+    contents: Mapping[str, bytes] | None = None,
+    rungs: Rungs | None = None,
+) -> Iterator[RunRecord]:
+    """Make a job; every message is in the queue before this is over. A record comes once its message is sent.
 
     Args:
         number: the job's name in messages.
@@ -45,6 +60,7 @@ def run_job(
         directory: the sweep's working directory, which relative paths are meant from; taken where the node has it.
         queue: takes ("said", number, text), ("made", number, record, packed files), ("log", number, text).
         contents: of the images, where they are not to be read at their paths.
+        rungs: see `harness.work.make`.
 
     Raises:
         DataError: images can't be read on this node.
@@ -75,8 +91,13 @@ def run_job(
     log = io.StringIO()
     try:
         with chatter_to(log, show=False):
-            for record in make(here, folder, stage):
+            for record in make(here, folder, stage, rungs):
                 queue.put(("made", number, record, pack(folder.staged(record.run_id))))
+                yield record
+    except SystemExit:
+        # Stopped early: nobody will go on from what it has reached.
+        folder.clear_unfinished(job.key)
+        raise
     finally:
         folder.clear_work(run.run_id for run in job.runs)
         queue.put(("log", number, log.getvalue()))

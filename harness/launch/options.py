@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from harness.errors import unknown_name
 from harness.launch.base import Launcher
 from harness.prepare import PlannedRun, backend
 from harness.progress import SweepProgress
 from harness.store import ResultFolder
+
+if TYPE_CHECKING:
+    from harness.launch.link import Link
 
 LAUNCHERS = ("here", "local", "ray")
 RETRIES = 2
@@ -77,11 +81,9 @@ class LaunchOptions:
             return Here(folder, progress)
         modules = [backend(name).heavy for name in dict.fromkeys(run.spec.backend for run in runs)]
         if self.launcher == "ray":
-            from harness.launch.cluster import Cluster, Needs
+            from harness.launch.cluster import Cluster
 
-            gpus = self.gpus if self.gpus is not None else None if device == "auto" else float(device[:4] == "cuda")
-            needs = Needs(self.cpus, gpus, round(self.memory * 1e9))
-            return Cluster(folder, self.address, self.jobs, needs, self.ship_data, modules)
+            return Cluster(self.link(folder, device, modules))
         from harness.launch.local import Local
 
         free = visible_gpus() if device in {"auto", "cuda"} else []
@@ -89,6 +91,20 @@ class LaunchOptions:
         if free and jobs > len(free):
             progress.note(f"{jobs} workers share {len(free)} GPU{'' if len(free) == 1 else 's'}.")
         return Local(folder, min(jobs, len(runs)), free, modules)
+
+    def link(self, folder: ResultFolder, device: str, modules: Sequence[str]) -> Link:
+        """The way to the cluster.
+
+        Args:
+            folder: the sweep's.
+            device: the config's.
+            modules: what jobs will need.
+        """
+        from harness.launch.link import Link, Needs
+
+        gpus = self.gpus if self.gpus is not None else None if device == "auto" else float(device[:4] == "cuda")
+        needs = Needs(self.cpus, gpus, round(self.memory * 1e9))
+        return Link(folder, self.address, self.jobs, needs, self.ship_data, modules)
 
 
 HERE = LaunchOptions()

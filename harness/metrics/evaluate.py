@@ -58,11 +58,7 @@ def judge(
         policy: the fields of `harness.threshold.Threshold`.
         fpr_limit: largest false positive rate that counts for AUPRO.
     """
-    validation = None
-    if policy["method"] == "f1_on_val":
-        chosen = validation_part(test.samples, policy["share"], policy["seed"])
-        validation, test = test.part(chosen), test.part(~chosen)
-    thresholds = fix_thresholds(policy, held_out, validation)
+    test, validation, thresholds = _fixed(test, held_out, policy)
     levels = rankings(test, thresholds, fpr_limit)
     return Evaluation(
         test=test,
@@ -74,6 +70,25 @@ def judge(
         defects=_defects(test, thresholds),
         curves={level: curves(ranking) for level, ranking in levels.items()},
     )
+
+
+def figures_of(
+    test: Predictions, held_out: Predictions | None, policy: Mapping[str, Any], fpr_limit: float = FPR_LIMIT
+) -> dict[str, float | None]:
+    """The metrics of `judge`, and nothing else of it."""
+    test, _, thresholds = _fixed(test, held_out, policy)
+    return evaluate(test, thresholds, fpr_limit)
+
+
+def _fixed(
+    test: Predictions, held_out: Predictions | None, policy: Mapping[str, Any]
+) -> tuple[Predictions, Predictions | None, Thresholds]:
+    """The test without what fixes the thresholds, that, and the thresholds."""
+    validation = None
+    if policy["method"] == "f1_on_val":
+        chosen = validation_part(test.samples, policy["share"], policy["seed"])
+        validation, test = test.part(chosen), test.part(~chosen)
+    return test, validation, fix_thresholds(policy, held_out, validation)
 
 
 def evaluate(test: Predictions, thresholds: Thresholds, fpr_limit: float = FPR_LIMIT) -> dict[str, float | None]:

@@ -17,6 +17,7 @@ from harness.report.facts import metric_columns
 from harness.report.misses import add_misses
 from harness.report.naming import Naming
 from harness.report.results import Results
+from harness.report.search import Searched
 from harness.report.sheets import COUNTS, DIFFERENCE, METRICS, Sheet, add_sheet
 from harness.report.tables import defects_table, environment_table, failures_table, notices, runs_table, thresholds
 from harness.store import RUNS, ResultFolder, write_atomic
@@ -67,9 +68,23 @@ def _uncollected() -> Iterator[None]:
 def _sheets(results: Results) -> Iterator[Sheet]:
     """All sheets in their order; those that have nothing to say in this sweep are left out."""
     yield from _of_naming(Naming(results)) if results.task == "classification" else _of_detection(results)
+    searched = Searched.of(results)
+    if searched is not None:
+        yield _of_search(searched)
     yield Sheet("Environment", environment_table(results))
     yield Sheet("Config", pd.DataFrame({"config.yaml": results.folder.read_config().rstrip().splitlines()}))
     yield Sheet("Failures", failures_table(results), empty="no failures")
+
+
+def _of_search(searched: Searched) -> Sheet:
+    """A trial a row; the best stands out."""
+    frame = searched.table()
+    best = searched.best
+    rows = frame.index[frame["trial"] == best["number"]] if best is not None else []
+    bold = {(int(row), str(name)) for row in rows for name in frame}
+    figures = [name for name in (searched.metric, "best_so_far", f"{searched.metric}_by_then") if name in frame]
+    links = _links(frame, "run") if "run" in frame else {}
+    return Sheet("Search", frame, searched.sentences(), bold=bold, scaled=figures, links=links)
 
 
 def _of_naming(found: Naming) -> Iterator[Sheet]:

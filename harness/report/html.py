@@ -21,12 +21,13 @@ from harness.report.naming_page import SCRIPTS as NAMING_SCRIPTS
 from harness.report.naming_page import page_data
 from harness.report.recommend import Answer, answers
 from harness.report.results import Results
+from harness.report.search import Searched
 from harness.report.settings import Setting, apart_from, described
 from harness.report.sheets import COUNTS
 from harness.report.tables import environment_table, failures_table, notices, runs_table
 from harness.store import REPORT_FILES, RUNS, ResultFolder, write_atomic
 
-SCRIPTS = ("common.js", "table.js", "plots.js", "run.js", "main.js")
+SCRIPTS = ("common.js", "table.js", "plots.js", "search.js", "run.js", "main.js")
 COSTS = ("ms_per_image_p50", "ms_per_image_p95", "images_per_second", "fit_seconds", "alone_seconds", "peak_memory_MB",
          "model_MB")  # fmt: skip
 TIED_SHOWN = 12
@@ -64,10 +65,15 @@ def build_page(results: Results) -> str:
     else:
         name, scripts, data = "report.html", SCRIPTS, _data(results)
         more = {"notices": notices(results), "answers": _answers(results)}
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        (page / name).read_text(encoding="utf-8")
-    )
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    searched = Searched.of(results)
+    search = ""
+    if searched is not None:
+        data = {**data, "search": (found := searched.page())}
+        search = environment.from_string((page / "search.html").read_text(encoding="utf-8")).render(found)
+    template = environment.from_string((page / name).read_text(encoding="utf-8"))
     return template.render(
+        search=search,
         name=results.folder.root.resolve().name,
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         runs=len(results.ok()),

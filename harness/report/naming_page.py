@@ -13,7 +13,7 @@ from harness.report.results import Results
 from harness.report.settings import Setting
 from harness.store import RUNS
 
-SCRIPTS = ("common.js", "plots.js", "naming.js")
+SCRIPTS = ("common.js", "plots.js", "search.js", "naming.js")
 SHOWN = 60  # settings whose details are in the page
 PAIRS = 12  # confused pairs of each
 

@@ -29,7 +29,7 @@ LINE_HEIGHT = 15  # points
 TALLEST = 409  # points, by the format's definition
 LONGEST = 32_000  # characters a cell may hold, by the format's definition (32,767), with some to spare
 DIFFERENCE = " difference"
-PLAIN_NUMBERS = ("image_threshold", "pixel_threshold", "p_vs_best", "image_AUROC p")
+PLAIN_NUMBERS = ("image_threshold", "pixel_threshold", "p_vs_best", "image_AUROC p", "best_so_far")
 COUNTS = ("FalsePositives", "FalseNegatives")
 # How the columns begin that hold a metric, also where a backend's name or "mean" follows.
 METRICS = ("image_", "pixel_", "anomalib_")
@@ -208,7 +208,7 @@ def number_format(name: str, values: Sequence[Any]) -> str:
         return "0"
     if name.endswith(("_seconds", "_MB", "images_per_second")) or name == "seconds" or "ms_per_image" in name:
         return "0.0"
-    if name.startswith(METRICS) or name.endswith(SHARES) or name in PLAIN_NUMBERS:
+    if name.startswith(METRICS) or name.endswith((*SHARES, "_by_then")) or name in PLAIN_NUMBERS:
         return "0.000"
     return ""
 

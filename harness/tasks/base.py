@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.backends.base import AnySplit, Outcome
+from harness.backends.base import AnySplit, Outcome, Seen
 from harness.datasets.base import BaseOptions
 from harness.datasets.index import FileIndex, Progress
 from harness.spec import RunSpec
@@ -36,6 +36,12 @@ class Task(Protocol):
 
     def problems(self, config: SweepConfig, splits: Sequence[AnySplit]) -> list[str]:
         """What of the config can't be had with this data, one sentence each."""
+
+    def figures(self) -> Sequence[str]:
+        """Names of the metrics, the one that a search goes by unless it is told otherwise first."""
+
+    def glance(self, spec: RunSpec, seen: Seen) -> Mapping[str, float | None]:
+        """Metrics of what is seen of a training before its end."""
 
     def describe(self, split: AnySplit) -> dict[str, Any]:
         """A split, for the record."""

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from harness import registry
-from harness.backends.base import AnySplit, Classified, Outcome
+from harness.backends.base import AnySplit, Classified, Outcome, Seen
 from harness.class_predictions import ClassPredictions
 from harness.datasets.base import BaseOptions
 from harness.datasets.index import FileIndex, Progress
@@ -37,6 +37,16 @@ from harness.store import DETAILS, write_atomic
 if TYPE_CHECKING:
     from harness.config import SweepConfig
 
+FIGURES = (
+    "macro_F1",
+    "accuracy",
+    "tail_F1",
+    "class_F1",
+    "state_F1",
+    "plain_macro_F1",
+    "test_macro_F1",
+    "test_accuracy",
+)
 NAMES = "names.csv"
 OUT_OF_FOLD, TO_BE_NAMED = "out of fold", "test"
 EXAMPLES = 3  # images of each confused pair
@@ -70,6 +80,16 @@ class Classification:
         """See `Task.problems`; there are none that reading the data does not find."""
         del config, splits
         return []
+
+    def figures(self) -> Sequence[str]:
+        """See `Task.figures`."""
+        return FIGURES
+
+    def glance(self, spec: RunSpec, seen: Seen) -> Mapping[str, float | None]:
+        """See `Task.glance`."""
+        del spec
+        assert isinstance(seen, ClassPredictions)
+        return metrics(seen)
 
     def describe(self, split: AnySplit) -> dict[str, Any]:
         """See `Task.describe`."""
@@ -114,17 +134,17 @@ def metrics(found: ClassPredictions) -> dict[str, float | None]:
     f1 = f1_of_labels(counts)
     rare = tail(counts)
     by_state = groups(truth, said, [state for _, state in found.meanings])
-    values = {
-        "macro_F1": macro_f1(truth, said, k),
-        "accuracy": accuracy(truth, said),
-        "tail_F1": float(np.nanmean(f1[rare])) if rare.any() else float("nan"),
-        "class_F1": float(np.mean([one.f1 for one in groups(truth, said, [part for part, _ in found.meanings])])),
-        "state_F1": float(np.mean([one.f1 for one in by_state])),
-        "plain_macro_F1": float("nan") if found.plain is None else macro_f1(truth, found.plain.argmax(axis=1), k),
-        "test_macro_F1": macro_f1(found.test_truth, found.test_predicted, k),
-        "test_accuracy": accuracy(found.test_truth, found.test_predicted),
-    }
-    return {name: None if np.isnan(value) else value for name, value in values.items()}
+    values = (
+        macro_f1(truth, said, k),
+        accuracy(truth, said),
+        float(np.nanmean(f1[rare])) if rare.any() else float("nan"),
+        float(np.mean([one.f1 for one in groups(truth, said, [part for part, _ in found.meanings])])),
+        float(np.mean([one.f1 for one in by_state])),
+        float("nan") if found.plain is None else macro_f1(truth, found.plain.argmax(axis=1), k),
+        macro_f1(found.test_truth, found.test_predicted, k),
+        accuracy(found.test_truth, found.test_predicted),
+    )
+    return {name: None if np.isnan(value) else value for name, value in zip(FIGURES, values, strict=True)}
 
 
 def write_files(

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from harness import registry
 from harness.artifacts import write_artifacts
-from harness.backends.base import AnySplit, Detected, Outcome
+from harness.backends.base import AnySplit, Detected, Outcome, Seen, SeenTest
 from harness.datasets.base import BaseOptions, Split
 from harness.datasets.index import FileIndex, Progress
 from harness.datasets.split import load_splits
 from harness.describe import describe, describe_roles, vanished_masks
 from harness.errors import DataError
-from harness.metrics.evaluate import judge
+from harness.metrics.evaluate import figures_of, judge
 from harness.metrics.validation import validation_part
 from harness.spec import RunSpec
 
@@ -52,6 +52,16 @@ class Detection:
             except DataError as error:
                 problems += [f"{split.root}: {problem}" for problem in error.problems]
         return problems
+
+    def figures(self) -> Sequence[str]:
+        """See `Task.figures`."""
+        return [f"{level}_{name}" for level, metrics in registry.METRICS.items() for name in metrics]
+
+    def glance(self, spec: RunSpec, seen: Seen) -> Mapping[str, float | None]:
+        """See `Task.glance`."""
+        assert isinstance(seen, SeenTest)
+        assert spec.aupro_limit is not None
+        return figures_of(seen.test, seen.val, dict(spec.threshold), spec.aupro_limit)
 
     def describe(self, split: AnySplit) -> dict[str, Any]:
         """See `Task.describe`."""

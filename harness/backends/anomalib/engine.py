@@ -16,6 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 
 from harness.backends.anomalib.build import build_model, raw_scores
 from harness.backends.anomalib.data import SplitDataModule
+from harness.backends.anomalib.looking import Looking
 from harness.backends.anomalib.memory import steady_selection
 from harness.backends.anomalib.places import before_crop
 from harness.backends.base import HELD_OUT, TEST_IMAGES, Detected, RunContext
@@ -88,9 +89,10 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
     raw = RawPredictions()
     datamodule = SplitDataModule(split, spec.train_batch_size, spec.eval_batch_size, context.num_workers)
     arguments, warnings = _trainer_arguments(spec, model)
+    looking = [] if context.watch is None else [Looking(spec, split, context.watch)]
     engine = Engine(
         # anomalib insists on a checkpoint callback; one that keeps nothing saves writing each model in vain.
-        callbacks=[raw, ModelCheckpoint(dirpath=context.scratch, save_top_k=0)],
+        callbacks=[raw, *looking, ModelCheckpoint(dirpath=context.scratch, save_top_k=0)],
         default_root_dir=context.scratch,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -103,6 +105,9 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
     if split.val and raw.val_step != engine.trainer.global_step:
         # The last validation saw an earlier state of the model, or there was none: look once more.
         engine.validate(model=model, datamodule=datamodule, verbose=False)
+    for one in looking:
+        warnings += one.warnings
+        fit_seconds -= one.seconds
     context.stage("testing")
     own: list[dict[str, float]] = []
     test_seconds = _timed(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from harness import registry
-from harness.backends.base import HELD_OUT, Detected, Failure, Outcome, RunContext
+from harness.backends.base import HELD_OUT, Detected, Failure, Outcome, RunContext, SeenTest, Watch
 from harness.backends.native.costs import Costs
 from harness.datasets.base import Sample, Split
 from harness.detectors.base import Detector, State
@@ -17,6 +20,7 @@ from harness.predictions import Predictions, join
 from harness.spec import RunSpec
 
 MODEL = "model.safetensors"
+AT_ONCE = 8  # images that are looked at in the middle of a training
 
 
 def build(spec: RunSpec, synthetic: bool, device: str, context: RunContext | None = None) -> Detector:
@@ -67,6 +71,7 @@ def run_group(specs: Sequence[RunSpec], split: Split, context: RunContext) -> It
     roots = {spec: _roots(detector, group, bool(split.val)) for spec, detector in detectors.items()}
     stages = Stages((stage for found in roots.values() for stage in found.values()), bench)
     for spec, detector in detectors.items():
+        bench.watch = None if context.watch is None else partial(_look, context.watch, spec, detector, split)
         try:
             yield _outcome(spec, detector, split, roots[spec], stages, costs)
         # Whatever Torch raises is recorded; a stage that failed fails every run that needs it, and no other.
@@ -116,6 +121,30 @@ def _outcome(
         weights={"backbone": detector.backbone, **weights.as_dict()},
         warnings=list(dict.fromkeys(warnings + said + ([weights.note] if weights.fallback else []))),
     )
+
+
+def _look(
+    watch: Watch, spec: RunSpec, detector: Detector, split: Split, epoch: int, state: Callable[[], State]
+) -> None:
+    """Show what a training has reached, on images that are taken through the network for it."""
+    if not watch.wants(spec, epoch):
+        return
+    detector.state = state()
+    try:
+        seen = [_scored(detector, samples) if samples else None for samples in (split.test, split.val)]
+    finally:
+        detector.forget()
+    assert seen[0] is not None
+    watch.saw(spec, epoch, SeenTest(seen[0], seen[1]))
+
+
+def _scored(detector: Detector, samples: Sequence[Sample]) -> Predictions:
+    batches = [
+        detector.score_batch(torch.stack([detector.view(sample.path) for sample in samples[i : i + AT_ONCE]]))
+        for i in range(0, len(samples), AT_ONCE)
+    ]
+    scores = Scores(torch.cat([one.images for one in batches]), torch.cat([one.maps for one in batches]))
+    return _predictions(samples, scores, detector)
 
 
 def _predictions(samples: Sequence[Sample], scores: Scores, detector: Detector) -> Predictions:

@@ -49,3 +49,27 @@ def together(folds: Sequence[Fold], split: LabelledSplit, truth: npt.NDArray[np.
         test_truth=truth_of(split.test, split.labels),
         test_by_fold=np.stack([fold.of_test for fold in folds]).astype(np.float32),
     )
+
+
+def of_fold(
+    number: int,
+    judged: Sequence[int],
+    said: npt.NDArray[np.float32],
+    split: LabelledSplit,
+    truth: npt.NDArray[np.int64],
+) -> ClassPredictions:
+    """What a fold's network says of its own images alone, of each (judged, labels)."""
+    chosen = list(judged)
+    return ClassPredictions(
+        labels=split.labels,
+        meanings=split.meanings,
+        names=tuple(split.train[i].name for i in chosen),
+        truth=truth[chosen],
+        folds=np.full(len(chosen), number, dtype=np.int64),
+        probabilities=said,
+        plain=None,
+        test_names=(),
+        test_keys=(),
+        test_truth=np.zeros(0, dtype=np.int64),
+        test_by_fold=np.zeros((1, 0, len(split.labels)), dtype=np.float32),
+    )

@@ -149,12 +149,14 @@ class Training(pl.LightningModule):
     Attributes:
         network: as given.
         history: one entry an epoch: epoch, train_loss, val_loss, val_macro_F1, lr, seconds.
+        said: of the judged images after the last epoch, (judged, outputs) probabilities.
     """
 
     def __init__(self, network: Classifier, settings: Settings, lesson: Lesson, epochs: int) -> None:
         super().__init__()
         self.network = network
         self.history: list[dict[str, float]] = []
+        self.said: npt.NDArray[np.float32] = np.zeros((0, lesson.outputs), dtype=np.float32)
         self._settings, self._lesson, self._epochs = settings, lesson, epochs
         weighted = settings.balance == "class_weights"
         weights = label_weights(lesson.counts, settings.balance_strength) if weighted else None
@@ -239,6 +241,7 @@ class Training(pl.LightningModule):
         """Figures of the epoch."""
         logits, targets = (torch.cat(part) for part in zip(*self._judged, strict=True))
         self._judged = []
+        self.said = logits.softmax(dim=1).numpy()
         found = macro_f1(targets.numpy(), logits.argmax(dim=1).numpy(), self._lesson.outputs)
         self.log("val_macro_F1", found)
         self.log("val_loss", float(torch.nn.functional.cross_entropy(logits, targets)))

@@ -14,14 +14,14 @@ import torch
 
 from harness.backends.base import Classified, RunContext
 from harness.backends.cost import PeakMemory, latency, size, some, times
-from harness.backends.supervised.fold import Fold, together
+from harness.backends.supervised.fold import Fold, of_fold, together
 from harness.backends.supervised.module import Lesson, seed_of
 from harness.backends.supervised.namer import Member, SupervisedNamer
 from harness.backends.supervised.network import build
 from harness.backends.supervised.one_class import classes, merge, own_targets
 from harness.backends.supervised.pictures import Pixels, decode_once
 from harness.backends.supervised.settings import Settings
-from harness.backends.supervised.training import Trained, name_all, train
+from harness.backends.supervised.training import Look, Trained, name_all, train
 from harness.class_predictions import truth_of
 from harness.datasets.labelled import LabelledSplit
 from harness.devices import pick
@@ -200,7 +200,21 @@ class _Run:
             trainer,
             log_to if settings.tensorboard else None,
             lambda text: self._context.stage(f"{where}, {text}"),
+            self._look(unit),
         )
+
+    def _look(self, unit: Unit) -> Look | None:
+        """Shows what the first network of the run says of its fold, to whoever watches."""
+        watch = self._context.watch
+        if watch is None or unit.part or unit.fold != self._split.run_folds[0]:
+            return None
+        judged = self._split.judged(unit.fold)
+
+        def look(epoch: int, said: npt.NDArray[np.float32]) -> None:
+            if watch.wants(self._spec, epoch):
+                watch.saw(self._spec, epoch, of_fold(unit.fold, judged, said, self._split, self._truth))
+
+        return look
 
     def _with_margin(self) -> npt.NDArray[np.bool_] | None:
         chosen = self._settings.arcface_classes

@@ -31,6 +31,7 @@ from harness.store import write_atomic
 
 LAST, BEST, DONE, WEIGHTS = "last.ckpt", "best.ckpt", "done.json", "weights.safetensors"
 SWA_FROM = 0.75  # of the epochs
+Look = Callable[[int, npt.NDArray[np.float32]], None]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def train(
     trainer: Mapping[str, Any],
     log_to: Path | None,
     stage: Callable[[str], None],
+    look: Look | None = None,
 ) -> Trained:
     """Train, or go on with what an earlier try left in `folder`.
 
@@ -71,6 +73,8 @@ def train(
         trainer: arguments of Lightning's Trainer; `max_epochs` among them.
         log_to: where TensorBoard's curves go, None for nowhere.
         stage: told what goes on.
+        look: called after each epoch but the last with its number and what is said of the judged images; it need not
+            return. Of several processes none calls it.
 
     Raises:
         TrainingError: the loss is no number.
@@ -88,7 +92,7 @@ def train(
         module.load_state_dict(begun["state_dict"])
         module.history = begun["history"]
     else:
-        _fit(module, settings, folder, device, {**trainer, "max_epochs": epochs}, log_to, stage, resumed)
+        _fit(module, settings, folder, device, {**trainer, "max_epochs": epochs}, log_to, stage, resumed, look)
     # Of what other processes trained, only the weights came back.
     history = module.history or torch.load(folder / LAST, map_location="cpu", weights_only=True)["history"]
     epoch = len(history)
@@ -114,10 +118,11 @@ def _fit(
     log_to: Path | None,
     stage: Callable[[str], None],
     resumed: int,
+    look: Look | None,
 ) -> None:
     epochs = trainer["max_epochs"]
     # Other processes can't be handed what tells.
-    teller = [_Teller(stage, epochs)] if trainer.get("strategy", "auto") == "auto" else []
+    teller = [_Teller(stage, look, epochs)] if trainer.get("strategy", "auto") == "auto" else []
     runner = pl.Trainer(
         **{**device.trainer_arguments(), **trainer},
         callbacks=[*_callbacks(settings, epochs), *teller, _Keeper(folder, best=settings.keep == "best")],
@@ -261,15 +266,21 @@ def _twin(file: Path, other: Path) -> None:
 
 
 class _Teller(Callback):
-    """Tells which epoch it is."""
+    """Tells which epoch it is, and shows what it came to."""
 
-    def __init__(self, stage: Callable[[str], None], epochs: int) -> None:
-        self._stage, self._epochs = stage, epochs
+    def __init__(self, stage: Callable[[str], None], look: Look | None, epochs: int) -> None:
+        self._stage, self._look, self._epochs = stage, look, epochs
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """One more."""
         del pl_module
         self._stage(f"epoch {trainer.current_epoch + 1} of {self._epochs}")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """After the images were judged."""
+        assert isinstance(pl_module, Training)
+        if self._look is not None and trainer.current_epoch + 1 < self._epochs and not trainer.should_stop:
+            self._look(trainer.current_epoch + 1, pl_module.said)
 
 
 def name_all(

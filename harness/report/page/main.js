@@ -18,7 +18,7 @@ function start() {
   });
   if (!harness.data.runs.length) { document.body.dataset.ready = "true"; return; }
   startTable();
-  const drawn = startPlots();
+  const drawn = [...searchPlots(), ...startPlots()];
   const plots = async () => {
     for (const one of drawn) await one();
     document.body.dataset.ready = "true";

@@ -69,6 +69,7 @@ document.addEventListener("DOMContentLoaded", () => {
   if (!harness.data.settings.length) { document.body.dataset.ready = "true"; return; }
   startSorting();
   document.getElementById("setting").addEventListener("change", showSetting);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showSetting);
-  showSetting();
+  const all = async () => { for (const one of [...searchPlots(), showSetting]) await one(); };
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", all);
+  all();
 });

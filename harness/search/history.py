@@ -1,0 +1,160 @@
+"""What a search has tried, and what came of it: search.json beside the sheet. Results themselves are in the records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from harness.errors import StoreError
+from harness.record import RunRecord
+from harness.report.settings import Setting
+from harness.search.points import Point, Space
+from harness.store import ResultFolder, write_atomic
+
+SCHEMA = 1
+State = Literal["running", "done", "stopped", "failed"]
+
+
+@dataclass
+class Trial:
+    """One setting that was tried.
+
+    Attributes:
+        number: from 1.
+        point: where in the space.
+        runs: run ids.
+        state: done; stopped early; failed; or running, which after a kill means that it was.
+        value: of the metric; of a stopped one, what it had reached.
+        looks: (epoch, value) of its first training, before the end.
+        seconds: that it took.
+        began, ended: when.
+        why: it failed.
+    """
+
+    number: int
+    point: dict[str, Any]
+    runs: list[str]
+    state: State = "running"
+    value: float | None = None
+    looks: list[tuple[int, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    began: str = ""
+    ended: str = ""
+    why: str = ""
+
+
+class History:
+    """The trials of a result folder.
+
+    Args:
+        folder: the sweep's.
+        space: as it is searched now.
+        records: what the folder holds, by run id.
+
+    Attributes:
+        trials: by number; of earlier calls those that are still known.
+        interrupted: points that an earlier call had begun with.
+        importance: share of each axis in what the metric varies by.
+    """
+
+    def __init__(self, folder: ResultFolder, space: Space, records: Mapping[str, RunRecord]) -> None:
+        self._folder, self._space = folder, space
+        self.trials: list[Trial] = []
+        self.interrupted: list[Point] = []
+        self.importance: dict[str, float] = {}
+        found = folder.read_search() or {}
+        try:
+            if found.get("schema", SCHEMA) > SCHEMA:
+                raise StoreError(
+                    f"{folder.search}: format {found['schema']} found, at most {SCHEMA} expected: it was written by a "
+                    "newer version of harness. Update harness, or choose another --output."
+                )
+            same = found.get("metric") == space.metric
+            for values in found.get("trials", []):
+                self._take(Trial(**values), same, records)
+        except TypeError as error:
+            raise StoreError(
+                f"{folder.search}: damaged ({error}). Remove it; the runs' own results are kept."
+            ) from error
+
+    def _take(self, trial: Trial, same_metric: bool, records: Mapping[str, RunRecord]) -> None:
+        """A trial of an earlier call, as far as it still means something."""
+        trial.looks = [(int(epoch), float(value)) for epoch, value in trial.looks]
+        if trial.state == "running":
+            if self._space.holds(trial.point):
+                self.interrupted.append(trial.point)
+            return
+        if trial.state == "done":
+            own = [records[run] for run in trial.runs if run in records]
+            if len(own) < len(trial.runs):
+                return
+            trial.value = value_of(own, self._space.metric)
+            if trial.value is None:
+                return
+        elif trial.state == "stopped" and not same_metric:
+            return
+        self.trials.append(trial)
+
+    @property
+    def known(self) -> list[Trial]:
+        """Those that count: in the space as it is now."""
+        return [trial for trial in self.trials if trial.state != "running" and self._space.holds(trial.point)]
+
+    @property
+    def best(self) -> Trial | None:
+        """The best that was made to the end."""
+        done = [trial for trial in self.known if trial.state == "done" and trial.value is not None]
+        sign = 1 if self._space.search.mode == "max" else -1
+        return max(done, key=lambda trial: sign * (trial.value or 0.0), default=None)
+
+    def begin(self, point: Point, runs: Sequence[str], began: str) -> Trial:
+        """One more."""
+        number = max((trial.number for trial in self.trials), default=0) + 1
+        trial = Trial(number, dict(point), list(runs), began=began)
+        self.trials.append(trial)
+        self.save()
+        return trial
+
+    def save(self) -> None:
+        """Write search.json."""
+        search = self._space.search
+        values = {
+            "schema": SCHEMA,
+            "metric": self._space.metric,
+            "mode": search.mode,
+            "num_samples": search.num_samples,
+            "axes": {
+                name: {"text": str(domain), "log": domain.kind == "loguniform"}
+                for name, domain in self._space.domains.items()
+            },
+            "importance": self.importance,
+            "trials": [asdict(trial) for trial in self.trials],
+        }
+        write_atomic(self._folder.search, json.dumps(values, indent=1))
+
+
+def value_of(records: Sequence[RunRecord], metric: str) -> float | None:
+    """Mean of a metric over categories, of each over seeds; None where it is undefined."""
+    return Setting("", tuple(records)).metric(metric) if records else None
+
+
+def made_before(space: Space, records: Mapping[str, RunRecord], history: History) -> list[tuple[Point, float]]:
+    """Points that a grid's runs, or another search's, stand for: whole settings, each with its value."""
+    tried = {run for trial in history.trials for run in trial.runs}
+    found: dict[str, tuple[Point, float]] = {}
+    for record in records.values():
+        if record.status != "ok" or record.run_id in tried:
+            continue
+        point = space.point_of_record(record)
+        key = json.dumps(point, sort_keys=True)
+        if point is None or key in found:
+            continue
+        runs = [run.run_id for run in space.runs(point)]
+        # Only if the point means this very run, and all its other categories and seeds are there.
+        if record.run_id in runs and all(run in records and records[run].status == "ok" for run in runs):
+            value = value_of([records[run] for run in runs], space.metric)
+            if value is not None:
+                found[key] = (point, value)
+    return list(found.values())
