@@ -262,7 +262,9 @@ def _override(config: DictConfig, overrides: Sequence[str]) -> list[str]:
         try:
             # By OmegaConf's own reading of YAML, so that 1e-2 is a number here as in the file.
             parsed: Any = OmegaConf.to_container(OmegaConf.create(f"value: {value}"))
-            OmegaConf.update(config, key, parsed["value"], merge=True, force_add=True)
+            # What a parameter of a search may be is one thing, and no sum of what it was and what it is.
+            merge = not key.startswith("search.space.")
+            OmegaConf.update(config, key, parsed["value"], merge=merge, force_add=True)
         except yaml.YAMLError:
             problems.append(f"override {text!r}: the value is no valid YAML.")
         except (OmegaConfBaseException, ValueError, IndexError, TypeError, AttributeError) as error:

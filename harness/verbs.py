@@ -91,8 +91,14 @@ def _sweep(
 
 def plan(config_file: Path, overrides: Sequence[str], output: Path | None, checked: bool) -> int:
     """Print the runs and their state; writes no results (toy data is made, since the runs' identities need it)."""
+    from harness.search.verb import show
+
     console = _console()
     prepared = prepare(_load(config_file, overrides, output), _reading(console))
+    if prepared.config.search is not None:
+        show(prepared, console, checked)
+    if not prepared.config.grid:
+        return 0
     pending = [run for run in prepared.runs if not prepared.is_done(run)]
     if checked and pending:
         with chatter_to(io.StringIO(), show=False):

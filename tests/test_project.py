@@ -56,7 +56,8 @@ def test_every_dependency_has_bounds_on_both_sides() -> None:
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_says_how_to_run_it_and_plans(cli: Cli, config: Path) -> None:
     lines = config.read_text().splitlines()
-    assert any(f"python -m harness sweep configs/{config.name}" in line for line in lines[:8])
+    verb = "tune" if load_config(config).search else "sweep"
+    assert any(f"python -m harness {verb} configs/{config.name}" in line for line in lines[:8])
     assert any(line.startswith("# Cost:") for line in lines[:12])
     result = cli("plan", config)
     assert result.exit_code == 0, result.output
@@ -66,10 +67,13 @@ def test_every_config_says_how_to_run_it_and_plans(cli: Cli, config: Path) -> No
 @pytest.mark.parametrize("config", CLASSIFY, ids=lambda path: path.stem)
 def test_every_config_of_a_classification_plans(cli: Cli, config: Path) -> None:
     """On the toy data in place of what it names."""
-    assert f"python -m harness sweep configs/classify/{config.name}" in config.read_text()
+    loaded = load_config(config, ["data.kind=toy", "data.size=32"])
+    verb = "tune" if loaded.search else "sweep"
+    assert f"python -m harness {verb} configs/classify/{config.name}" in config.read_text()
     result = cli("plan", config, "data.kind=toy", "data.size=32", "--no-check")
     assert result.exit_code == 0, result.output
-    loaded = load_config(config, ["data.kind=toy"])
+    if loaded.search:
+        assert "a search for the largest macro_F1, 16 trials, 0 known" in result.output
     signature = SupervisedBackend().parameters
     for spec in make_plan(loaded, [""], lambda _, model: signature(model), "supervised").specs:
         Settings.of(spec)

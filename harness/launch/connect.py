@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from importlib.util import find_spec
 from threading import Thread
 from urllib.parse import urlsplit
@@ -38,8 +40,9 @@ class Connecting:
         if self._address is not None and self._address != "auto":
             _knock(self._address)
         if self._address is None:
-            # Started from another thread, Ray's own cluster hangs.
-            self._connect()
+            # Started from another thread, Ray's own cluster hangs. What it has to say is of no use to anybody.
+            with redirect_stderr(io.StringIO()):
+                self._connect()
         else:
             self._thread.start()
 

@@ -13,6 +13,7 @@ from harness.report.facts import HEADLINE, HIGH, LOW, axis_columns
 from harness.report.naming import Naming
 from harness.report.recommend import recommendations
 from harness.report.results import Results
+from harness.report.search import Searched
 from harness.report.tables import notices, runs_table
 
 SHOWN = 9
@@ -21,6 +22,12 @@ PLAIN = {"model", "backbone"}
 
 def in_few_words(results: Results) -> tuple[Table | None, list[str], list[str]]:
     """The best runs, where there are any, the answer, and what a reader must know, whatever the task."""
+    table, answers, told = _of_task(results)
+    searched = Searched.of(results)
+    return table, [*answers, *(searched.sentences() if searched is not None else [])], told
+
+
+def _of_task(results: Results) -> tuple[Table | None, list[str], list[str]]:
     if results.task == "classification":
         found = Naming(results)
         return names_table(found) if results.ok() else None, naming.answer(found), naming.notices(found)

@@ -1,4 +1,4 @@
-"""`tune`: check what may be proposed, then let Ray Tune try it."""
+"""`tune`: check what may be proposed, then let Ray Tune try it; and what `plan` says of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from harness.chatter import chatter_to
 from harness.config import SweepConfig, as_yaml
@@ -69,6 +70,28 @@ def search(prepared: Prepared, console: Console, verbose: bool, launch: LaunchOp
         if not begun:
             prepared.discard_made_data()
         raise
+
+
+def show(prepared: Prepared, console: Console, checked: bool) -> None:
+    """What would be searched; nothing is tried.
+
+    Raises:
+        HarnessError: what is wrong with the space.
+    """
+    space = Space(prepared.config, prepared.splits)
+    examples = space.check()
+    if checked:
+        with chatter_to(io.StringIO(), show=False):
+            check(examples, prepared.config.device)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("axis", "values"):
+        table.add_column(name, overflow="fold")
+    for axis, value in space.search.fixed.items():
+        table.add_row(escape(axis), escape("+".join(map(str, value)) if isinstance(value, list) else str(value)))
+    for axis, domain in space.domains.items():
+        table.add_row(escape(axis), escape(str(domain)))
+    console.print(table)
+    console.print(headline(prepared.config, space, History(prepared.folder, space, prepared.records)))
 
 
 def headline(config: SweepConfig, space: Space, history: History) -> str:
