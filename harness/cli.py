@@ -27,9 +27,11 @@ Address = Annotated[
     str | None, typer.Option("--address", help="Of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT.")
 ]
 ShipData = Annotated[bool, typer.Option("--ship-data", help="Send images to the cluster's nodes.")]
-Cpus = Annotated[float, typer.Option("--cpus-per-job", min=0.1, help="Of a node, for a group of runs.")]
-Gpus = Annotated[float | None, typer.Option("--gpus-per-job", min=0, help="Default: 1 if the runs use one.")]
-Memory = Annotated[float, typer.Option("--memory-per-job", min=0, help="GB; default: no matter.")]
+Cpus = Annotated[
+    float | None, typer.Option("--cpus-per-job", min=0.1, help="Of a node. Default: 1, or trainer.devices.")
+]
+Gpus = Annotated[float | None, typer.Option("--gpus-per-job", min=0, help="Default: trainer.devices.")]
+Memory = Annotated[float | None, typer.Option("--memory-per-job", min=0, help="GB; default: memory_limit.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show what the libraries print.")]
 Config = Annotated[Path, typer.Argument(help="The sweep's YAML file.", show_default=False)]
 Overrides = Annotated[
@@ -68,9 +70,9 @@ def sweep(
     retries: Retries = 2,
     address: Address = None,
     ship_data: ShipData = False,
-    cpus: Cpus = 1,
+    cpus: Cpus = None,
     gpus: Gpus = None,
-    memory: Memory = 0,
+    memory: Memory = None,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
@@ -87,13 +89,14 @@ def tune(
     config: Config,
     overrides: Overrides = None,
     output: Output = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed trials again, too.")] = False,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Trials at once; default: as fit.")] = None,
     retries: Retries = 2,
     address: Address = None,
     ship_data: ShipData = False,
-    cpus: Cpus = 1,
+    cpus: Cpus = None,
     gpus: Gpus = None,
-    memory: Memory = 0,
+    memory: Memory = None,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
@@ -102,7 +105,7 @@ def tune(
     from harness.launch.options import LaunchOptions
 
     launch = LaunchOptions("ray", jobs, retries, address, ship_data, cpus, gpus, memory)
-    _guard(lambda: verbs.tune(config, overrides or [], output, verbose, launch), debug)
+    _guard(lambda: verbs.tune(config, overrides or [], output, retry_failed, verbose, launch), debug)
 
 
 @app.command()

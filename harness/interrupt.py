@@ -16,10 +16,17 @@ class Interrupt:
     Remembering matters: Python drops an exception that is raised inside a finaliser, where a signal may well arrive,
     and Lightning turns it into SystemExit. `check()` between runs raises what was dropped. On leaving, the handlers
     of before are put back, which Lightning too replaces.
+
+    Args:
+        raises: otherwise the first signal is only remembered, and the second one raises.
+
+    Attributes:
+        requested: whether a signal has come.
     """
 
-    def __init__(self) -> None:
-        self._requested = False
+    def __init__(self, raises: bool = True) -> None:
+        self._raises = raises
+        self.requested = False
         self._before: dict[signal.Signals, Handler] = {}
 
     def __enter__(self) -> Interrupt:
@@ -38,8 +45,9 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        self._requested = True
-        raise KeyboardInterrupt
+        again, self.requested = self.requested, True
+        if self._raises or again:
+            raise KeyboardInterrupt
 
     def check(self) -> None:
         """Stop here, if a signal has come.
@@ -47,5 +55,5 @@ class Interrupt:
         Raises:
             KeyboardInterrupt: it has.
         """
-        if self._requested:
+        if self.requested:
             raise KeyboardInterrupt

@@ -83,15 +83,19 @@ def make_plan(
             except ConfigError as error:
                 problems |= dict.fromkeys(f"{where}.{problem}" for problem in error.problems)
         problems |= dict.fromkeys(f"{where}.{problem}" for problem in idle.problems())
-    unused = [] if trained else [key for key in config.trainer if key != EPOCHS]
-    if unused and not problems:
-        problems[
-            f"trainer.{unused[0]}: found, but no run of this grid is trained by Lightning; expected at most {EPOCHS}."
-        ] = None
+    if config.grid and not trained and not problems:
+        problems |= dict.fromkeys(untrained(config))
     if problems:
         raise ConfigError(list(problems))
     order = {category: index for index, category in enumerate(categories)}
     return Plan(tuple(sorted(specs, key=lambda spec: order[spec.category])), points)
+
+
+def untrained(config: SweepConfig) -> list[str]:
+    """Of keys for Lightning's Trainer, where no run is trained by it, a sentence about the first."""
+    unused = [key for key in config.trainer if key != EPOCHS]
+    said = "found, but no run is trained by Lightning; expected at most"
+    return [f"trainer.{key}: {said} {EPOCHS}." for key in unused[:1]]
 
 
 class Idle:

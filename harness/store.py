@@ -34,6 +34,8 @@ DETAILS = "details.json"
 # As backends save them.
 MODELS = ("model.safetensors", "model.ckpt")
 RUNS = "runs"
+# What search.json has of each trial; see harness.search.history.Trial.
+TRIAL = ("number", "point", "runs", "state", "value", "looks", "seconds", "began", "ended", "why")
 # What report.html loads.
 REPORT_FILES = "report"
 
@@ -138,15 +140,15 @@ class ResultFolder:
             StoreError: it is damaged.
         """
         try:
-            found = json.loads(self.search.read_text(encoding="utf-8"))
-            found["trials"], found["metric"]
+            found = dict(json.loads(self.search.read_text(encoding="utf-8")))
+            found["metric"] + "", [[trial[key] for key in TRIAL] for trial in found["trials"]]
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(
                 f"{self.search}: damaged ({type(error).__name__}: {error}). Remove it; the runs' own results are kept."
             ) from error
-        return dict(found)
+        return found
 
     def run_folder(self, run_id: str) -> Path:
         """The folder of one run; may not exist yet."""
@@ -254,8 +256,9 @@ class ResultFolder:
             lock.release()
 
     def is_stale(self, made: Path) -> bool:
-        """Whether there are records that a file made from them can't have seen."""
-        written = [file.stat().st_mtime_ns for file in self.runs.glob(f"*/{RECORD}")]
+        """Whether there are records, or trials of a search, that a file made from them can't have seen."""
+        files = [*self.runs.glob(f"*/{RECORD}"), *([self.search] if self.search.is_file() else [])]
+        written = [file.stat().st_mtime_ns for file in files]
         return bool(written) and (not made.is_file() or made.stat().st_mtime_ns < max(written))
 
     @contextmanager

@@ -45,7 +45,14 @@ def sweep(
     return _sweep(_load(config_file, overrides, output), limit, fresh, retry_failed, verbose, launch)
 
 
-def tune(config_file: Path, overrides: Sequence[str], output: Path | None, verbose: bool, launch: LaunchOptions) -> int:
+def tune(
+    config_file: Path,
+    overrides: Sequence[str],
+    output: Path | None,
+    retry_failed: bool,
+    verbose: bool,
+    launch: LaunchOptions,
+) -> int:
     """Search; 0 if all went well, 1 if a trial failed, 130 if stopped."""
     from harness.search.verb import search
 
@@ -57,9 +64,8 @@ def tune(config_file: Path, overrides: Sequence[str], output: Path | None, verbo
         raise ConfigError(f"{config_file}: search: missing; expected one, or `python -m harness sweep` for a grid.")
     console = _console()
     prepared = prepare(config, _reading(console))
-    tally = search(prepared, console, verbose, launch)
-    status = _finish(prepared, console, tally)
-    return status or int(bool(tally and tally.failed))
+    tally, failed = search(prepared, console, verbose, launch, retry_failed)
+    return _finish(prepared, console, tally) or int(failed > 0)
 
 
 def run(
@@ -91,11 +97,11 @@ def _sweep(
 
 def plan(config_file: Path, overrides: Sequence[str], output: Path | None, checked: bool) -> int:
     """Print the runs and their state; writes no results (toy data is made, since the runs' identities need it)."""
-    from harness.search.verb import show
-
     console = _console()
     prepared = prepare(_load(config_file, overrides, output), _reading(console))
     if prepared.config.search is not None:
+        from harness.search.verb import show
+
         show(prepared, console, checked)
     if not prepared.config.grid:
         return 0
@@ -227,7 +233,7 @@ def _run(
         progress.start("checking models, backbones and weights", stage="")
         begun = False
         try:
-            with launch.make(folder, progress, prepared.config.device, runs) as launcher:
+            with launch.make(folder, progress, prepared.config, runs) as launcher:
                 with chatter_to(said, verbose):
                     check(runs, launch.device(prepared.config.device))
                     launcher.ready()

@@ -106,7 +106,11 @@ def test_readme_options_exist(cli: Cli) -> None:
 
 
 def test_readme_configs_are_valid(tmp_path: Path) -> None:
-    blocks = [block for block in re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL) if "grid:" in block or "search:" in block]
+    blocks = [
+        block
+        for block in re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+        if "grid:" in block or "search:" in block
+    ]
     assert blocks
     for number, block in enumerate(blocks):
         file = tmp_path / f"readme{number}.yaml"

@@ -78,6 +78,11 @@ def test_the_block_is_read_and_written_as_it_is_meant() -> None:
         ("search.time_budget=soon", "expected seconds, or such as 30 min or 2 h; found 'soon'"),
         ("search.num_samples=0", "search.num_samples: found 0"),
         ("search.metrik=x", "Did you mean 'metric'?"),
+        ("search.grace_epochs=20000", "search.grace_epochs: found 20000"),
+        ("search.space.image_size={randint: [16, 64]}", "image_size: randint found; expected choice"),
+        ("search.space.layers={uniform: [1, 8]}", "layers: uniform found; expected choice"),
+        ("search.space.backend={uniform: [1, 8]}", "backend: uniform found; expected choice"),
+        ("search.space.image_size={choice: [8, 64]}", "image_size: expected a number from 16 up"),
     ],
 )
 def test_what_is_wrong_with_the_block_is_said(change: str, said: str) -> None:
@@ -98,6 +103,22 @@ def test_a_parameter_that_the_model_does_not_have_is_refused(change: str, said: 
     with pytest.raises(ConfigError) as caught:
         space_of(SEARCH + f"    {change}\n").check()
     assert said in str(caught.value)
+
+
+def test_keys_for_lightning_are_taken_where_it_trains_and_refused_where_not() -> None:
+    with pytest.raises(ConfigError, match=r"trainer.gradient_clip_val: found, but no run is trained by Lightning"):
+        space_of(SEARCH, "trainer.gradient_clip_val=1.0").check()
+    text = CLASSIFIED.format(name="c").split("grid:", maxsplit=1)[0]
+    text += "search: {space: {model: baseline, backbone: test_resnet, lr: {uniform: [0.001, 0.1]}}}"
+    assert space_of(text, "trainer.gradient_clip_val=1.0").check()
+
+
+def test_an_address_of_rays_client_is_refused(cli: Cli) -> None:
+    pytest.importorskip("ray", reason="needs Ray: pip install 'harness[ray]'")
+    result = cli("tune", write_config(Path("s.yaml"), SEARCH), "--address", "ray://127.0.0.1:1")
+    assert result.exit_code == 2
+    assert "expected auto or host:port" in result.output
+    assert not Path("results/s").exists()
 
 
 def test_any_number_for_a_parameter_of_whole_ones_is_refused() -> None:
@@ -217,13 +238,39 @@ def test_what_is_known_is_not_tried_again_and_is_learnt_from() -> None:
     assert sorted(propose(9, {2: 0.0}, domain={"choice": [1, 2, 3, 4]})) == [1, 3, 4]
 
 
+def test_a_space_that_can_be_counted_is_tried_to_its_last_point() -> None:
+    assert sorted(propose(60, domain={"randint": [0, 40]})) == list(range(40))
+    assert sorted(propose(40, domain={"randint": [0, 40]}, mode="min")) == list(range(40))
+
+
+def test_numbers_are_short_but_tell_narrow_ranges_apart() -> None:
+    for domain in ({"uniform": [0.9999, 0.99999]}, {"loguniform": [0.9999, 0.99999]}, {"uniform": [0, 5000]}):
+        found = propose(8, domain=domain)
+        assert len(set(found)) == 8
+        assert max(len(repr(x)) for x in found) <= 12
+
+
+def test_no_more_than_the_limit_are_proposed_at_once() -> None:
+    proposer = pytest.importorskip("harness.search.proposer", reason="needs Ray: pip install 'harness[ray]'")
+    from harness.search.history import Trial
+    from harness.search.space import Search
+
+    search = Search(space={"model": "m", "x": {"uniform": [0, 1]}})
+    found = proposer.Proposer(search, search.domains, lambda name, point: {}, lambda name, result: None, 0, limit=2)
+    assert found.suggest("a") == found.suggest("b") == {}
+    assert found.suggest("c") is None
+    found.on_trial_complete("a", error=True)
+    assert found.suggest("c") == {}
+    assert Trial(1, {}, []).state == "running"
+
+
 @pytest.fixture
 def searched(made: ResultFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Prepared, Space]:
     """A search whose points are those of a finished grid."""
     monkeypatch.setitem(registry.BACKENDS, "dummy", "tests.dummy:DummyBackend")
     shutil.copytree(made.root.parent, tmp_path / "results")
     text = CONFIG.format(name="demo").split("grid:", maxsplit=1)[0]
-    text += "search: {num_samples: 6, space: {backend: dummy, model: mean, power: {choice: [1.0, 2.0, 3.0]}}}"
+    text += "search: {num_samples: 6, space: {backend: dummy, model: mean, power: {choice: [1.0, 2.0, 3.0, 1.5]}}}"
     prepared = prepare(load_config(write_config(tmp_path / "s.yaml", text), ["output=results"]))
     return prepared, Space(prepared.config, prepared.splits)
 
@@ -249,8 +296,9 @@ def test_a_setting_that_lacks_a_run_is_not_known(searched: tuple[Prepared, Space
 def test_what_was_tried_is_remembered_as_far_as_it_means_something(searched: tuple[Prepared, Space]) -> None:
     prepared, space = searched
     history = History(prepared.folder, space, prepared.records)
-    for power, state in ((1.0, "done"), (2.0, "stopped"), (3.0, "running")):
-        trial = history.begin({"power": power}, [run.run_id for run in space.runs({"power": power})], "now")
+    names = [run.run_id for run in space.runs({"power": 1.0})]
+    for power, state, runs in ((1.0, "done", names), (2.0, "stopped", ["gone"]), (3.0, "running", ["begun"])):
+        trial = history.begin({"power": power}, runs)
         trial.state, trial.value, trial.looks = state, 0.25, [(3, 0.25)]  # type: ignore[assignment]
     history.save()
     again = History(prepared.folder, space, prepared.records)
@@ -258,7 +306,11 @@ def test_what_was_tried_is_remembered_as_far_as_it_means_something(searched: tup
     # The records have the value.
     assert again.known[0].value == again.best.value != 0.25  # type: ignore[union-attr]
     assert again.interrupted == [{"power": 3.0}]
-    assert again.begin({"power": 3.0}, [], "now").number == 3
+    # Also if the next call is stopped before it comes to that.
+    again.save()
+    again = History(prepared.folder, space, prepared.records)
+    assert again.interrupted == [{"power": 3.0}]
+    assert again.begin({"power": 3.0}, []).number == 3
     # By another metric, what a stopped one had reached says nothing.
     other = Space(prepared.config.model_copy(update={"search": space.search.model_copy(update={"metric": "image_AP"})}),
                   prepared.splits)  # fmt: skip
@@ -268,6 +320,26 @@ def test_what_was_tried_is_remembered_as_far_as_it_means_something(searched: tup
     narrower = space.search.model_copy(update={"space": {**space.search.space, "power": {"choice": [2.0, 3.0]}}})
     fewer = Space(prepared.config.model_copy(update={"search": narrower}), prepared.splits)
     assert [trial.number for trial in History(prepared.folder, fewer, prepared.records).known] == [2]
+
+
+def test_what_failed_is_known_unless_it_is_to_be_tried_again_or_has_been_made(
+    searched: tuple[Prepared, Space],
+) -> None:
+    prepared, space = searched
+    history = History(prepared.folder, space, prepared.records)
+    made = [run.run_id for run in space.runs({"power": 3.0})]
+    for power, runs, why in ((1.0, ["a"], "ValueError: no"), (2.0, ["b"], "WorkerLostError: died"), (3.0, made, "x")):
+        trial = history.begin({"power": power}, runs)
+        trial.state, trial.why = "failed", why
+    history.begin({"power": 1.0}, made)
+    history.save()
+    again = History(prepared.folder, space, prepared.records)
+    # Those whose runs are there are done: a sweep made them, or a kill came just after the last one.
+    assert [(trial.number, trial.state) for trial in again.known] == [(1, "failed"), (3, "done"), (4, "done")]
+    assert again.interrupted == [{"power": 2.0}]
+    retried = History(prepared.folder, space, prepared.records, retry_failed=True)
+    assert [trial.number for trial in retried.known] == [3, 4]
+    assert retried.interrupted == [{"power": 1.0}, {"power": 2.0}]
 
 
 @pytest.mark.parametrize(
@@ -284,21 +356,24 @@ def test_a_damaged_history_is_said(searched: tuple[Prepared, Space], text: str, 
     prepared.folder.search.write_text(text)
     with pytest.raises(StoreError, match=said):
         History(prepared.folder, space, prepared.records)
+    if said == "damaged":
+        with pytest.raises(StoreError, match=said):
+            write_workbook(prepared.folder)
 
 
 def test_the_sheet_and_the_page_tell_of_a_search(searched: tuple[Prepared, Space]) -> None:
     prepared, space = searched
     history = History(prepared.folder, space, prepared.records)
     for power in (1.0, 3.0, 2.0):
-        trial = history.begin(
-            {"power": power}, [run.run_id for run in space.runs({"power": power})], "2026-01-01T00:00"
-        )
+        trial = history.begin({"power": power}, [run.run_id for run in space.runs({"power": power})])
         trial.state, trial.seconds = "done", 2.5
         own = [prepared.records[run].metrics["image_AUROC"] for run in trial.runs]
         trial.value = float(np.mean([v for v in own if v is not None]))
-    stopped = history.begin({"power": 1.5}, ["gone"], "2026-01-01T00:00")
+    stopped = history.begin({"power": 1.5}, ["gone"])
     stopped.state, stopped.value, stopped.looks = "stopped", 0.4, [(1, 0.3), (3, 0.4)]
-    history.begin({"power": 9.0}, ["under-way"], "2026-01-01T00:00")
+    outside = history.begin({"power": 7.0}, ["elsewhere"])
+    outside.state, outside.value, outside.looks = "stopped", 0.9, [(3, 0.9)]
+    history.begin({"power": 1.5}, ["under-way"])
     history.importance = {"power": 1.0}
     history.save()
     folder = prepared.folder
@@ -341,6 +416,26 @@ def test_the_best_of_many_that_know_nothing_is_corrected_to_chance() -> None:
         honest.append(corrected(*draws))
     assert np.mean(claimed) > 0.64
     assert np.mean(honest) == pytest.approx(0.5, abs=0.06)
+
+
+def test_where_many_are_perfect_on_few_images_the_best_is_not_taken_at_its_word() -> None:
+    """Ties on what is drawn must not go to the one that is the best on what is left out too."""
+    rng = np.random.default_rng(3)
+    labels = np.arange(12) < 6
+    honest, true = [], []
+    for _ in range(40):
+        # 40 trials, worth 0.9 each: some are perfect on these images.
+        scores = sorted(rng.normal(size=(40, 12)) + 1.81 * labels, key=lambda one: -wins(one, labels))
+        draws = auroc_draws(labels, list(scores))
+        assert draws is not None
+        honest.append(corrected(*draws))
+        true.append(0.9)
+        assert wins(scores[0], labels) > 0.97
+    assert np.mean(honest) == pytest.approx(np.mean(true), abs=0.02)
+
+
+def wins(scores: Any, labels: Any) -> float:
+    return float((scores[labels][:, None] > scores[~labels]).mean())
 
 
 def test_one_that_is_better_than_all_others_keeps_its_figure() -> None:

@@ -148,7 +148,7 @@ def test_hopeless_trainings_are_stopped_early_and_leave_nothing_behind() -> None
         rivals = [value for other in found for at, value in other["looks"] if at == epoch and other is not trial]
         assert max(rivals) > reached
     assert sorted(run for trial in done for run in trial["runs"]) == sorted(r.run_id for r in folder.records())
-    assert not (work_folder() / home_of(folder.root)).exists()
+    assert not (work_folder() / home_of(folder.root, "search")).exists()
     assert not list((folder.root / ".work").iterdir())
 
 
@@ -182,7 +182,7 @@ def test_a_node_that_dies_costs_its_trial_a_retry(cluster: TwoNodes) -> None:  #
     write_config(Path("n.yaml"), CLASSIFIERS.format(name="n"))
     command = ("n.yaml", "search.stop_early=false", "search.num_samples=4", "trainer.max_epochs=40")
     process = start(*command, "--address", cluster.address)
-    reached = work_folder() / home_of(Path("results/n")) / ".unfinished"
+    reached = work_folder() / home_of(Path("results/n"), "search") / ".unfinished"
     while len(list(reached.glob("*/fold0/last.ckpt"))) < 2:
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)

@@ -6,7 +6,7 @@ The sweep alone writes the result folder.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,18 +28,27 @@ class Needs:
     """What a job takes of a node.
 
     Attributes:
-        cpus: how many.
-        gpus: how many; None: one, where any node has one.
+        cpus: how many; None: one beside GPUs, else as many as devices.
+        gpus: how many; None: as many as devices, where any node has them.
         memory: bytes; 0 for no matter how many.
+        devices: that a training runs on.
     """
 
-    cpus: float = 1
-    gpus: float | None = 0
+    cpus: float | None = None
+    gpus: float | None = None
     memory: int = 0
+    devices: int = 1
 
-    def fit_on(self, node: dict[str, float]) -> int:
+    def settled(self, nodes: Sequence[Mapping[str, float]]) -> Needs:
+        """With all that depends on what nodes there are."""
+        there = any(node.get("GPU", 0) >= 1 for node in nodes)
+        gpus = self.gpus if self.gpus is not None else float(self.devices * there)
+        cpus = self.cpus if self.cpus is not None else 1.0 if gpus else float(self.devices)
+        return replace(self, cpus=cpus, gpus=gpus)
+
+    def fit_on(self, node: Mapping[str, float]) -> int:
         """How many jobs a node has room for."""
-        wanted = {"CPU": self.cpus, "GPU": self.gpus or 0, "memory": self.memory}
+        wanted = {"CPU": self.cpus or 0, "GPU": self.gpus or 0, "memory": self.memory}
         return min((int(node.get(name, 0) // amount) for name, amount in wanted.items() if amount), default=1)
 
     def of_task(self) -> dict[str, Any]:
@@ -47,7 +56,7 @@ class Needs:
         return {"num_cpus": self.cpus, "num_gpus": self.gpus or 0, "memory": self.memory or None}
 
     def __str__(self) -> str:
-        parts = [f"{self.cpus:g} CPUs"] + ([f"{self.gpus:g} GPUs"] if self.gpus else [])
+        parts = [f"{self.cpus or 0:g} CPUs"] + ([f"{self.gpus:g} GPUs"] if self.gpus else [])
         return ", ".join(parts + ([f"{self.memory / 1e9:.1f} GB of memory"] if self.memory else []))
 
 
@@ -104,8 +113,7 @@ class Link:
         from ray.util.queue import Queue
 
         nodes = self.nodes()
-        if self.needs.gpus is None:
-            self.needs = replace(self.needs, gpus=float(any(node.get("GPU", 0) >= 1 for node in nodes)))
+        self.needs = self.needs.settled(nodes)
         if not any(self.needs.fit_on(node) for node in nodes):
             there = "; ".join(sorted({_told(node) for node in nodes}))
             raise ConfigError(
@@ -119,9 +127,11 @@ class Link:
         """As many tasks as there may be jobs, which import and leave their processes behind."""
         import ray
 
-        room = sum(Needs(self.needs.cpus).fit_on(node) for node in self.nodes())
+        nodes = self.nodes()
+        needs = Needs(self.needs.settled(nodes).cpus, 0.0)
+        room = sum(needs.fit_on(node) for node in nodes)
         for _ in range(min(room, self.limit or room, MOST_WARMED)):
-            ray.remote(warm).options(num_cpus=self.needs.cpus, max_retries=0).remote(self._modules)
+            ray.remote(warm).options(num_cpus=needs.cpus, max_retries=0).remote(self._modules)
 
     def stop(self) -> None:
         """Disconnect; what runs there must have been stopped."""

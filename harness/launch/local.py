@@ -152,7 +152,8 @@ def environment(place: int, jobs: int, gpus: list[str]) -> dict[str, str]:
         jobs: how many there are.
         gpus: names of the GPUs to hand out.
     """
-    share = str(max(1, _cores() // jobs))
+    # What is said to OpenMP alone is meant for all: the others go by it too, unless they are told otherwise.
+    share = os.environ.get(THREADS[0], str(max(1, _cores() // jobs)))
     found = {name: os.environ.get(name, share) for name in THREADS}
     if gpus:
         found[VISIBLE] = gpus[place % len(gpus)]

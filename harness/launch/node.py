@@ -29,9 +29,9 @@ def work_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"harness-{os.getuid() if hasattr(os, 'getuid') else 0}"
 
 
-def home_of(root: Path) -> str:
-    """The name of a sweep on the nodes, from its result folder on this machine."""
-    return sha256(f"{socket.gethostname()}{root.resolve()}".encode()).hexdigest()[:12]
+def home_of(root: Path, what: str = "") -> str:
+    """The name of a sweep (or of what else is made for its result folder) on the nodes."""
+    return sha256(f"{socket.gethostname()}{root.resolve()}{what}".encode()).hexdigest()[:12]
 
 
 def run_job(
@@ -91,7 +91,7 @@ def making(
     log = io.StringIO()
     try:
         with chatter_to(log, show=False):
-            for record in make(here, folder, stage, rungs):
+            for record in map(_named, make(here, folder, stage, rungs)):
                 queue.put(("made", number, record, pack(folder.staged(record.run_id))))
                 yield record
     except SystemExit:
@@ -102,3 +102,11 @@ def making(
         folder.clear_work(run.run_id for run in job.runs)
         queue.put(("log", number, log.getvalue()))
     folder.clear_unfinished(job.key)
+
+
+def _named(record: RunRecord) -> RunRecord:
+    """A failure names the node: it may be the node's, whose weights are missing, say."""
+    if record.error is None:
+        return record
+    said = {**record.error, "message": f"node {socket.gethostname()}: {record.error['message']}"}
+    return replace(record, error=said)

@@ -14,6 +14,7 @@ from harness.progress import SweepProgress
 from harness.store import ResultFolder
 
 if TYPE_CHECKING:
+    from harness.config import SweepConfig
     from harness.launch.link import Link
 
 LAUNCHERS = ("here", "local", "ray")
@@ -30,7 +31,7 @@ class LaunchOptions:
         retries: how often runs are tried again that were lost with the process or node that made them.
         address: of the cluster: auto, host:port or ray://host:port; None starts one on this machine.
         ship_data: whether images are sent to nodes.
-        cpus, gpus, memory: what a job takes of a node; gpus None: one if the runs use one; memory in GB.
+        cpus, gpus, memory: what a job takes of a node, memory in GB; None: as the config says, see `link`.
     """
 
     launcher: str = "here"
@@ -38,9 +39,9 @@ class LaunchOptions:
     retries: int = RETRIES
     address: str | None = None
     ship_data: bool = False
-    cpus: float = 1
+    cpus: float | None = None
     gpus: float | None = None
-    memory: float = 0
+    memory: float | None = None
 
     def problems(self) -> list[str]:
         """What does not go together, one sentence each."""
@@ -52,9 +53,9 @@ class LaunchOptions:
         of_cluster = {
             "--address": self.address is not None,
             "--ship-data": self.ship_data,
-            "--cpus-per-job": self.cpus != 1,
+            "--cpus-per-job": self.cpus is not None,
             "--gpus-per-job": self.gpus is not None,
-            "--memory-per-job": self.memory != 0,
+            "--memory-per-job": self.memory is not None,
         }
         if self.launcher != "ray":
             found += [
@@ -66,13 +67,15 @@ class LaunchOptions:
         """Of the config, the device that must be on this machine."""
         return "auto" if self.launcher == "ray" else device
 
-    def make(self, folder: ResultFolder, progress: SweepProgress, device: str, runs: Sequence[PlannedRun]) -> Launcher:
+    def make(
+        self, folder: ResultFolder, progress: SweepProgress, config: SweepConfig, runs: Sequence[PlannedRun]
+    ) -> Launcher:
         """The launcher, where there are no `problems`.
 
         Args:
             folder: the sweep's.
             progress: told what the user must know.
-            device: the config's.
+            config: the sweep's.
             runs: what it will make.
         """
         if self.launcher == "here":
@@ -83,27 +86,32 @@ class LaunchOptions:
         if self.launcher == "ray":
             from harness.launch.cluster import Cluster
 
-            return Cluster(self.link(folder, device, modules))
+            return Cluster(self.link(folder, config, modules))
         from harness.launch.local import Local
 
-        free = visible_gpus() if device in {"auto", "cuda"} else []
+        free = visible_gpus() if config.device in {"auto", "cuda"} else []
         jobs = self.jobs or len(free) or 2
         if free and jobs > len(free):
             progress.note(f"{jobs} workers share {len(free)} GPU{'' if len(free) == 1 else 's'}.")
         return Local(folder, min(jobs, len(runs)), free, modules)
 
-    def link(self, folder: ResultFolder, device: str, modules: Sequence[str]) -> Link:
-        """The way to the cluster.
+    def link(self, folder: ResultFolder, config: SweepConfig, modules: Sequence[str]) -> Link:
+        """The way to the cluster. A job takes what its training does: as many GPUs (or CPUs) as `trainer.devices`, and
+        `memory_limit`, unless the options say otherwise.
 
         Args:
             folder: the sweep's.
-            device: the config's.
+            config: the sweep's.
             modules: what jobs will need.
         """
         from harness.launch.link import Link, Needs
 
-        gpus = self.gpus if self.gpus is not None else None if device == "auto" else float(device[:4] == "cuda")
-        needs = Needs(self.cpus, gpus, round(self.memory * 1e9))
+        devices = config.trainer.get("devices", 1)
+        gpus = self.gpus
+        if gpus is None and config.device != "auto" and not config.device.startswith("cuda"):
+            gpus = 0.0
+        memory = (config.memory_limit or 0) if self.memory is None else round(self.memory * 1e9)
+        needs = Needs(self.cpus, gpus, memory, devices if isinstance(devices, int) and devices > 0 else 1)
         return Link(folder, self.address, self.jobs, needs, self.ship_data, modules)
 
 

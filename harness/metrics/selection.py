@@ -27,8 +27,11 @@ def corrected(drawn: Floats, left_out: Floats) -> float | None:
         drawn: figures on the images drawn, larger is better, shape (resamples, trials).
         left_out: on the others; NaN where undefined.
     """
-    values = left_out[np.arange(len(drawn)), drawn.argmax(axis=1)]
-    return float(np.nanmean(values)) if np.isfinite(values).any() else None
+    # Several may be equally good on what was drawn: which of them would be chosen is a matter of chance. The first one
+    # would be the best on all images, if they come in that order, and so on those left out.
+    chosen = np.where(drawn >= np.nanmax(drawn, axis=1, keepdims=True), left_out, np.nan)
+    known = chosen[np.isfinite(chosen).any(axis=1)]
+    return float(np.nanmean(known, axis=1).mean()) if len(known) else None
 
 
 def auroc_draws(labels: npt.NDArray[np.bool_], scores: Sequence[Floats], seed: int = 0) -> tuple[Floats, Floats] | None:

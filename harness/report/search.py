@@ -15,8 +15,6 @@ from harness.record import RunRecord
 from harness.report.facts import cell
 from harness.report.results import Results
 
-MOST = 200  # trials that the best is corrected for, the best ones
-
 
 class Searched:
     """A search, as search.json has it.
@@ -37,7 +35,9 @@ class Searched:
         self.trials: list[dict[str, Any]] = [
             trial
             for trial in sorted(found["trials"], key=lambda trial: trial["number"])
-            if trial["state"] != "running" and (trial["state"] != "done" or self._made(trial))
+            if trial["state"] != "running"
+            and trial.get("inside", True)
+            and (trial["state"] != "done" or self._made(trial))
         ]
 
     @classmethod
@@ -117,7 +117,7 @@ class Searched:
         honest = self.corrected
         chosen = f"It was chosen among {others} by the very images that its figure is about"
         if honest is None:
-            found.append(f"{chosen}: expect less on others.")
+            found.append(f"{chosen}: expect it to be worse on others.")
         else:
             found.append(
                 f"{chosen}: on images that did not choose, expect {honest:.3f} rather than {best['value']:.3f} "
@@ -128,10 +128,9 @@ class Searched:
     @cached_property
     def corrected(self) -> float | None:
         """What the best is worth on images that did not choose it; None where that is not known for the metric."""
-        chosen = sorted(self.done, key=lambda trial: -self.sign * trial["value"])[:MOST]
-        if len(chosen) < 2 or self.sign < 0:
+        if len(self.done) < 2 or self.sign < 0:
             return None
-        runs = [self._made(trial) for trial in chosen]
+        runs = [self._made(trial) for trial in self.done]
         if self.metric == "image_AUROC":
             return self._corrected_auroc(runs)
         return self._corrected_f1(runs) if self.metric == "macro_F1" else None
@@ -162,13 +161,16 @@ class Searched:
         return corrected(drawn, left_out)
 
     def _corrected_f1(self, trials: Sequence[Sequence[RunRecord]]) -> float | None:
-        if any(len(runs) != 1 for runs in trials):
-            return None
-        found = [ClassPredictions.load(self._results.folder.run_folder(runs[0].run_id)) for runs in trials]
-        if any(one.names != found[0].names for one in found):
-            return None
-        draws = macro_f1_draws(found[0].truth, [one.predicted for one in found], len(found[0].labels))
-        return corrected(*draws)
+        of_seeds = []
+        for seed in dict.fromkeys(record.spec["seed"] for record in trials[0]):
+            own = [record for runs in trials for record in runs if record.spec["seed"] == seed]
+            found = [ClassPredictions.load(self._results.folder.run_folder(record.run_id)) for record in own]
+            if len(found) < len(trials) or any(one.names != found[0].names for one in found):
+                return None
+            # Equal draws for all seeds.
+            of_seeds.append(macro_f1_draws(found[0].truth, [one.predicted for one in found], len(found[0].labels)))
+        drawn, left_out = np.mean(of_seeds, axis=0)
+        return corrected(drawn, left_out)
 
     def page(self) -> dict[str, Any]:
         """What the page draws."""

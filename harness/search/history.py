@@ -11,9 +11,12 @@ from harness.errors import StoreError
 from harness.record import RunRecord
 from harness.report.settings import Setting
 from harness.search.points import Point, Space
-from harness.store import ResultFolder, write_atomic
+from harness.store import TRIAL, ResultFolder, write_atomic
 
 SCHEMA = 1
+# Words of what trials report.
+EPOCH, REACHED, VALUE, FAILED = "epoch", "reached", "value", "failed"
+LOST = "WorkerLostError"
 State = Literal["running", "done", "stopped", "failed"]
 
 
@@ -52,50 +55,51 @@ class History:
         folder: the sweep's.
         space: as it is searched now.
         records: what the folder holds, by run id.
+        retry_failed: whether failed trials are to be tried again.
 
     Attributes:
         trials: by number; of earlier calls those that are still known.
-        interrupted: points that an earlier call had begun with.
+        interrupted: points that an earlier call had begun with, or that are to be tried again.
         importance: share of each axis in what the metric varies by.
     """
 
-    def __init__(self, folder: ResultFolder, space: Space, records: Mapping[str, RunRecord]) -> None:
+    def __init__(
+        self, folder: ResultFolder, space: Space, records: Mapping[str, RunRecord], retry_failed: bool = False
+    ) -> None:
         self._folder, self._space = folder, space
         self.trials: list[Trial] = []
         self.interrupted: list[Point] = []
         self.importance: dict[str, float] = {}
+        self._retry_failed = retry_failed
         found = folder.read_search() or {}
-        try:
-            if found.get("schema", SCHEMA) > SCHEMA:
-                raise StoreError(
-                    f"{folder.search}: format {found['schema']} found, at most {SCHEMA} expected: it was written by a "
-                    "newer version of harness. Update harness, or choose another --output."
-                )
-            same = found.get("metric") == space.metric
-            for values in found.get("trials", []):
-                self._take(Trial(**values), same, records)
-        except TypeError as error:
+        if found.get("schema", SCHEMA) > SCHEMA:
             raise StoreError(
-                f"{folder.search}: damaged ({error}). Remove it; the runs' own results are kept."
-            ) from error
+                f"{folder.search}: format {found['schema']} found, at most {SCHEMA} expected: it was written by a "
+                "newer version of harness. Update harness, or choose another --output."
+            )
+        same = found.get("metric") == space.metric
+        for values in found.get("trials", []):
+            self._take(Trial(**{key: values[key] for key in TRIAL}), same, records)
+        self.interrupted += [point for point in found.get("interrupted", []) if space.holds(point)]
 
     def _take(self, trial: Trial, same_metric: bool, records: Mapping[str, RunRecord]) -> None:
         """A trial of an earlier call, as far as it still means something."""
         trial.looks = [(int(epoch), float(value)) for epoch, value in trial.looks]
-        if trial.state == "running":
-            if self._space.holds(trial.point):
-                self.interrupted.append(trial.point)
+        own = [records[run] for run in trial.runs if run in records and records[run].status == "ok"]
+        value = value_of(own, self._space.metric) if trial.runs and len(own) == len(trial.runs) else None
+        if value is not None:
+            # Whatever became of the trial, its runs are there, made by a sweep perhaps.
+            trial.state, trial.value, trial.why = "done", value, ""
+        elif trial.state == "running" or (trial.state == "failed" and (self._retry_failed or LOST in trial.why)):
+            self._try_again(trial.point)
             return
-        if trial.state == "done":
-            own = [records[run] for run in trial.runs if run in records]
-            if len(own) < len(trial.runs):
-                return
-            trial.value = value_of(own, self._space.metric)
-            if trial.value is None:
-                return
-        elif trial.state == "stopped" and not same_metric:
+        elif trial.state == "done" or not same_metric:
             return
         self.trials.append(trial)
+
+    def _try_again(self, point: dict[str, Any]) -> None:
+        if self._space.holds(point):
+            self.interrupted.append(point)
 
     @property
     def known(self) -> list[Trial]:
@@ -109,11 +113,12 @@ class History:
         sign = 1 if self._space.search.mode == "max" else -1
         return max(done, key=lambda trial: sign * (trial.value or 0.0), default=None)
 
-    def begin(self, point: Point, runs: Sequence[str], began: str) -> Trial:
+    def begin(self, point: Point, runs: Sequence[str]) -> Trial:
         """One more."""
         number = max((trial.number for trial in self.trials), default=0) + 1
-        trial = Trial(number, dict(point), list(runs), began=began)
+        trial = Trial(number, dict(point), list(runs))
         self.trials.append(trial)
+        self.interrupted = [one for one in self.interrupted if one != trial.point]
         self.save()
         return trial
 
@@ -130,7 +135,8 @@ class History:
                 for name, domain in self._space.domains.items()
             },
             "importance": self.importance,
-            "trials": [asdict(trial) for trial in self.trials],
+            "interrupted": [dict(point) for point in self.interrupted],
+            "trials": [{**asdict(trial), "inside": self._space.holds(trial.point)} for trial in self.trials],
         }
         write_atomic(self._folder.search, json.dumps(values, indent=1))
 

@@ -11,7 +11,7 @@ from typing import Any
 from harness.backends.base import AnySplit
 from harness.config import SweepConfig
 from harness.errors import ConfigError
-from harness.plan import Idle, spec_of, usable
+from harness.plan import Idle, spec_of, untrained, usable
 from harness.prepare import PlannedRun, identified, signature, task
 from harness.record import RunRecord
 from harness.search.space import Domain, Search
@@ -61,6 +61,8 @@ class Space:
         axes = {**{name: [value] for name, value in self._search.fixed.items()}, **examples}
         known = usable(WHERE, axes, self._signatures, self._task.backend)
         problems = [*self._whole_numbers(known.values()), *self._metric_problems()]
+        if not any(one.trainer for one in known.values()):
+            problems += untrained(self.config)
         idle = Idle(axes)
         specs: dict[RunSpec, None] = {}
         category, seed = next(iter(self._splits)), self.config.seeds[0]

@@ -6,8 +6,11 @@ if it were its last, and proposes again what is known.
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Sequence
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import optuna
@@ -15,14 +18,14 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
 
-from harness.search.history import Trial
+from harness.search.history import VALUE, Trial
 from harness.search.points import Point
 from harness.search.space import Domain, Search
 
-# Words of what trials report.
-EPOCH, REACHED, VALUE, FAILED = "epoch", "reached", "value", "failed"
-# Proposals in a row that turn out to be known before the space counts as exhausted.
-MOST_KNOWN = 200
+# Proposals in a row that turn out to be known before others are drawn blindly.
+MOST_KNOWN = 20
+BLIND = 500  # such draws, where the space can't be counted
+COUNTABLE = 20_000  # points
 STATES = {"done": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
@@ -53,6 +56,11 @@ class Proposer(Unkept, Searcher):  # type: ignore[misc]
             is known.
         end: called with that name when it is over, and what it said last.
         seed: of what is drawn.
+        limit: trials at once; None for no limit.
+
+    Attributes:
+        study: Optuna's.
+        exhausted: whether there is nothing left to try.
     """
 
     def __init__(
@@ -62,6 +70,7 @@ class Proposer(Unkept, Searcher):  # type: ignore[misc]
         begin: Callable[[str, Point], dict[str, Any] | None],
         end: Callable[[str, dict[str, Any]], Trial | None],
         seed: int,
+        limit: int | None = None,
     ) -> None:
         super().__init__(metric=VALUE, mode=search.mode)
         self._domains, self._begin, self._end = domains, begin, end
@@ -71,6 +80,7 @@ class Proposer(Unkept, Searcher):  # type: ignore[misc]
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=first)
         self.study = optuna.create_study(direction="maximize" if search.mode == "max" else "minimize", sampler=sampler)
         self._asked: dict[str, Any] = {}
+        self._limit, self._random = limit, random.Random(seed)
         self.exhausted = False
 
     def know(self, point: Point, state: str, value: float | None, looks: Sequence[tuple[int, float]] = ()) -> None:
@@ -90,18 +100,43 @@ class Proposer(Unkept, Searcher):  # type: ignore[misc]
         """A point to be proposed before any other."""
         self.study.enqueue_trial(encoded(point, self._domains))
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """What Ray Tune runs next; nothing if all that is proposed is known."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """What Ray Tune runs next; None where as many run as may, FINISHED where there is nothing left."""
+        if self._limit is not None and len(self._asked) >= self._limit:
+            return None
         for _ in range(MOST_KNOWN):
-            asked = self.study.ask(self._space)
-            point = decoded(asked.params, self._domains)
-            handed = self._begin(trial_id, point)
-            if handed is not None:
-                self._asked[trial_id] = asked
-                return handed
-            self.study.tell(asked, state=TrialState.FAIL)
+            found = self._ask(trial_id)
+            if found is not None:
+                return found
+        for point in self._blind():
+            self.study.enqueue_trial(encoded(point, self._domains))
+            found = self._ask(trial_id)
+            if found is not None:
+                return found
         self.exhausted = True
         return str(Searcher.FINISHED)
+
+    def _ask(self, trial_id: str) -> dict[str, Any] | None:
+        """A proposal that is not known, or None."""
+        asked = self.study.ask(self._space)
+        handed = self._begin(trial_id, decoded(asked.params, self._domains))
+        if handed is None:
+            self.study.tell(asked, state=TrialState.FAIL)
+            return None
+        self._asked[trial_id] = asked
+        return handed
+
+    def _blind(self) -> Iterator[dict[str, Any]]:
+        """All points in any order, or where there are too many to be counted some."""
+        known = {name: _all(one) for name, one in self._domains.items()}
+        counted = [values for values in known.values() if values is not None]
+        if len(counted) == len(known) and math.prod(map(len, counted)) <= COUNTABLE:
+            points = list(itertools.product(*counted))
+            self._random.shuffle(points)
+            yield from (dict(zip(known, point, strict=True)) for point in points)
+            return
+        for _ in range(BLIND):
+            yield {name: _drawn(one, self._random) for name, one in self._domains.items()}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """What a training had reached is told when it is over."""
@@ -139,7 +174,7 @@ def _text(value: Any, domain: Domain) -> str:
 
 
 def decoded(values: dict[str, Any], domains: dict[str, Domain]) -> dict[str, Any]:
-    """And back; of numbers four digits, which says as much and can be read."""
+    """And back; numbers as short as the range allows to tell ten thousand apart."""
     return {name: _value(values[name], one) for name, one in domains.items()}
 
 
@@ -149,7 +184,28 @@ def _value(value: Any, domain: Domain) -> Any:
     if not domain.continuous:
         return value
     low, high = domain.values
-    return min(max(float(f"{value:.4g}"), low), high)
+    if domain.kind == "uniform":
+        short = round(value, max(0, 4 - math.floor(math.log10(high - low))))
+    else:
+        short = float(f"{value:.{4 + max(0, -math.floor(math.log10(high / low - 1)))}g}")
+    return min(max(short, low), high)
+
+
+def _all(domain: Domain) -> list[Any] | None:
+    """Its values, where they can be counted."""
+    if domain.kind == "choice":
+        return list(domain.values)
+    return list(range(*domain.values)) if domain.kind == "randint" else None
+
+
+def _drawn(domain: Domain, draw: random.Random) -> Any:
+    found = _all(domain)
+    if found is not None:
+        return draw.choice(found)
+    low, high = domain.values
+    log = domain.kind == "loguniform"
+    value = math.exp(draw.uniform(math.log(low), math.log(high))) if log else draw.uniform(low, high)
+    return _value(min(max(value, low), high), domain)
 
 
 def importance(study: Any) -> dict[str, float]:

@@ -16,6 +16,9 @@ from harness.grid import SETS, normalise
 UNITS = {"": 1, "s": 1, "sec": 1, "min": 60, "h": 3600, "d": 86400}
 TIME = re.compile(r"\s*(\d+(?:\.\d*)?)\s*([a-z]*)\s*")
 KINDS = ("choice", "uniform", "loguniform", "randint")
+# What is one of several names or sets, and no number.
+NAMED = ("backend", "model", "backbone", "layers", "image_size", *SETS)
+LONGEST = 10_000  # epochs
 # Inside a range, where no end is: a whole number must be meant as one.
 INSIDE = 0.381966
 
@@ -88,7 +91,7 @@ class Search(BaseModel):
     time_budget: float | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**32)
     stop_early: bool = True
-    grace_epochs: int = Field(default=3, ge=1)
+    grace_epochs: int = Field(default=3, ge=1, lt=LONGEST)
     reduction_factor: int = Field(default=3, ge=2)
     space: dict[str, Any]
 
@@ -155,6 +158,8 @@ def _axis(name: str, given: Any) -> Any:
     kind, values = next(iter(given.items()))
     if not isinstance(values, list):
         raise ValueError(f"{kind}: found {values!r}, expected a list")
+    if kind != "choice" and name in NAMED:
+        raise ValueError(f"{kind} found; expected choice")
     if kind == "choice":
         if not values or len({json.dumps(one) for one in values}) < len(values):
             raise ValueError(f"choice: found {values}, expected different values")

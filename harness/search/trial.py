@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 from harness.backends.base import AnySplit
@@ -12,13 +14,10 @@ from harness.config import SweepConfig
 from harness.errors import HarnessError
 from harness.launch.node import making, work_folder
 from harness.record import RunRecord
-from harness.search.history import value_of
+from harness.search.history import EPOCH, FAILED, REACHED, VALUE, value_of
 from harness.search.points import Space
-from harness.search.proposer import EPOCH, FAILED, REACHED, VALUE
-from harness.search.space import Search
+from harness.search.space import LONGEST, Search
 from harness.work import Job, Rungs, grouped
-
-LONGEST = 10_000  # epochs
 
 
 def attempt(
@@ -33,16 +32,22 @@ def attempt(
     """Make a trial, and tell Ray Tune what came of it.
 
     Args:
-        config: what the proposer handed over: number and point.
+        config: see `harness.search.book.Book.handed`.
         sweep: the sweep's config.
         splits: the data, by category.
         queue, home, directory: see `harness.launch.node.making`.
-        contents: of the images that are sent along, by the split's fingerprint.
+        contents: where Ray has the images that are sent along, by the split's fingerprint; else None.
     """
+    import ray
     from ray import tune
 
+    # The next trial in this process waits until this one is out of it, however long that takes.
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = "600"
     space = Space(with_cache(sweep, home), splits)
-    records: list[RunRecord] = []
+    records = [RunRecord.from_dict(values) for values in json.loads(config["made"])]
+    rivals = {data: RunRecord.from_dict(values) for data, values in json.loads(config["rivals"]).items()}
+    there = {record.run_id for record in records}
+    runs = [run for run in space.runs(json.loads(config["point"])) if run.run_id not in there]
 
     def tell(epoch: int, metrics: Mapping[str, float | None]) -> None:
         reached = metrics.get(space.metric)
@@ -50,19 +55,23 @@ def attempt(
             # Where Ray Tune stops the trial, this does not return.
             tune.report({EPOCH: epoch, REACHED: reached})
 
-    looked = Rungs(rungs(space.search), tell) if space.search.stop_early else None
+    looked = Rungs(rungs(space.search), tell) if space.search.stop_early and not records else None
     try:
-        for key, group in grouped(space.runs(json.loads(config["point"]))).items():
-            job = Job(space.config, tuple(group), key)
-            given = contents.get(group[0].split.fingerprint)
-            watched = None if records else looked
-            records += making(config["number"], job, queue, home, directory, given, watched)
+        for key, group in grouped(runs).items():
+            job = Job(space.config, tuple(group), key, rivals)
+            reference = contents[group[0].split.fingerprint]
+            given = None if reference is None else ray.get(reference)
+            records += making(config["number"], job, queue, home, directory, given, looked)
+            looked = None
             if any(record.status != "ok" for record in records):
                 break
     except HarnessError as error:
         queue.put(("refused", config["number"], error))
-        tune.report({FAILED: True})
-        return
+        records = []
+    # A fault of this node's, say: the search says it, and goes on.
+    except Exception as error:  # noqa: BLE001
+        queue.put(("broken", config["number"], f"node {gethostname()}: {type(error).__name__}: {error}"))
+        records = []
     failed = any(record.status != "ok" for record in records)
     value = None if failed else value_of(records, space.metric)
     tune.report({FAILED: True} if value is None else {VALUE: value})
@@ -82,6 +91,11 @@ def with_cache(sweep: SweepConfig, home: str) -> SweepConfig:
     return sweep if sweep.cache is not None else sweep.model_copy(update={"cache": str(own_cache(home))})
 
 
+def own_home(home: str) -> Path:
+    """What a node keeps for a search."""
+    return work_folder() / home
+
+
 def own_cache(home: str) -> Path:
     """The cache of a search on a node, removed when the search is over."""
-    return work_folder() / home / "cache"
+    return own_home(home) / "cache"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,6 +16,7 @@ from harness.config import SweepConfig, as_yaml
 from harness.errors import ConfigError, HarnessError
 from harness.landing import Tally
 from harness.launch.connect import require_ray
+from harness.launch.node import home_of
 from harness.launch.options import LaunchOptions
 from harness.prepare import PlannedRun, Prepared, backend, check
 from harness.progress import SweepProgress
@@ -21,55 +24,101 @@ from harness.search.history import History
 from harness.search.points import Space
 from harness.store import write_atomic
 
+if TYPE_CHECKING:
+    from harness.launch.link import Link
 
-def search(prepared: Prepared, console: Console, verbose: bool, launch: LaunchOptions) -> Tally | None:
-    """Try settings until there are as many as were asked for; gives None where there are already.
+
+def search(
+    prepared: Prepared, console: Console, verbose: bool, launch: LaunchOptions, retry_failed: bool
+) -> tuple[Tally | None, int]:
+    """Try settings until there are as many as were asked for.
+
+    Args:
+        prepared: the sweep, whose config has a search.
+        console: where it is said.
+        verbose: show what the libraries print.
+        launch: of the cluster.
+        retry_failed: try failed trials again.
+
+    Returns:
+        What was done, None where there was nothing to do; and how many trials failed.
 
     Raises:
         HarnessError: what is wrong with the space, the cluster or the data.
     """
-    config, folder = prepared.config, prepared.folder
     require_ray("tune")
-    space = Space(config, prepared.splits)
+    if (launch.address or "").startswith("ray://"):
+        raise ConfigError(
+            f"--address: {launch.address} found, which Ray Tune can't be used through; expected auto or host:port, on "
+            "a machine of the cluster."
+        )
+    space = Space(prepared.config, prepared.splits)
     begun = False
     try:
         examples = space.check()
-        history = History(folder, space, prepared.records)
-        console.print(headline(config, space, history))
-        if len(history.known) >= space.search.num_samples:
-            return None
+        history = History(prepared.folder, space, prepared.records, retry_failed)
+        console.print(headline(prepared.config, space, history))
         left = space.search.num_samples - len(history.known)
+        if left <= 0:
+            _bring_up_to_date(prepared, space, history)
+            return None, 0
         with SweepProgress(left, live=console.is_terminal and not verbose) as progress:
             progress.start("checking models, backbones and weights", stage="")
             said = io.StringIO()
-            link = launch.link(folder, config.device, _modules(examples))
+            link = launch.link(prepared.folder, prepared.config, _modules(examples))
+            link.home = home_of(prepared.folder.root, "search")
             link.begin()
             try:
                 with chatter_to(said, verbose):
-                    check(examples, launch.device(config.device))
+                    check(examples, launch.device(prepared.config.device))
                     link.ready()
                 begun = True
-                folder.create()
-                prepared.index.save()
-                write_atomic(folder.config, as_yaml(config))
-                with folder.claim("search") as mine:
-                    if not mine:
-                        raise ConfigError(
-                            f"{folder.root}: another process searches there; expected one at a time. Choose another "
-                            "name or --output."
-                        )
-                    with folder.open_log() as log:
-                        log.write(said.getvalue())
-                        with chatter_to(log, verbose):
-                            from harness.search.tuner import Tuning
-
-                            return Tuning(prepared, space, history, link, progress, launch.retries).run()
+                return _try(prepared, space, retry_failed, link, progress, launch.retries, said.getvalue(), verbose)
             finally:
                 link.stop()
     except HarnessError:
         if not begun:
             prepared.discard_made_data()
         raise
+
+
+def _try(
+    prepared: Prepared,
+    space: Space,
+    retry_failed: bool,
+    link: Link,
+    progress: SweepProgress,
+    retries: int,
+    said: str,
+    verbose: bool,
+) -> tuple[Tally, int]:
+    """Everything was found to be right: write, and begin."""
+    from harness.search.tuner import NAME, Tuning
+
+    folder = prepared.folder
+    folder.create()
+    with folder.claim(NAME) as mine:
+        if not mine:
+            raise ConfigError(
+                f"{folder.root}: another process searches there; expected one at a time. Choose another name or "
+                "--output."
+            )
+        prepared.index.save()
+        write_atomic(folder.config, as_yaml(prepared.config))
+        # Another search may have ended meanwhile.
+        records = {record.run_id: record for record in folder.records()}
+        history = History(folder, space, records, retry_failed)
+        with folder.open_log() as log:
+            log.write(said)
+            with chatter_to(log, verbose):
+                return Tuning(replace(prepared, records=records), space, history, link, progress, retries).run()
+
+
+def _bring_up_to_date(prepared: Prepared, space: Space, history: History) -> None:
+    """There is nothing left to try, but it may be looked at otherwise: another metric, another space."""
+    from harness.search.tuner import conclude, proposer
+
+    conclude(history, proposer(prepared, space, history, None, None, None))
 
 
 def show(prepared: Prepared, console: Console, checked: bool) -> None:

@@ -45,6 +45,7 @@ function scale({ name, log }, trials) {
 function drawParallel() {
   const { trials, axes, metric, sign } = harness.data.search;
   const done = trials.filter((trial) => trial.state === "done").sort((a, b) => sign * (a.value - b.value));
+  if (!done.length) { document.getElementById("plot-parallel").replaceChildren(el("p", {}, "None yet.")); return Promise.resolve(); }
   const rows = done.map((trial) => ({ ...trial, point: { ...trial.point, [metric]: trial.value } }));
   const all = [...axes, { name: metric, log: false }];
   const scales = all.map((axis) => scale(axis, rows));
