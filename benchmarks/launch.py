@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from harness.launch.local import THREADS
+
 WANTED = 1.7  # times as fast with two workers as with one
 ALLOWED = (5.0, 0.02)  # seconds, and share of the sweep, that Ray may add
 GROUPS = 8
@@ -36,13 +38,13 @@ WAYS = {
 
 def measure(quick: bool) -> dict[str, Any]:
     """Seconds of whole commands, medians over repetitions in turn."""
-    repeats, epochs, train = (1, 2, 100) if quick else (3, 26, 200)
+    repeats, epochs, train = (1, 2, 100) if quick else (2, 20, 200)
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as folder:
         _timed(Path(folder), "first", (), 1, train)  # makes the toy data
         for repeat in range(repeats):
             for way, options in WAYS.items():
-                seconds[way].append(_timed(Path(folder), f"r{repeat}-{len(seconds)}", options, epochs, train))
+                seconds[way].append(_timed(Path(folder), f"r{repeat}", options, epochs, train))
                 print(way, round(seconds[way][-1], 1), flush=True)
     here, one, two, ray = (seconds[way] for way in WAYS)
     faster = median(a / b for a, b in zip(one, two, strict=True))
@@ -66,9 +68,8 @@ def _timed(folder: Path, name: str, options: tuple[str, ...], epochs: int, train
     results = folder / "results"
     command = [sys.executable, "-m", "harness", "sweep", str(config), "--output", str(results), *options]
     start = time.perf_counter()
-    done = subprocess.run(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
-    )
+    one_core = {**os.environ, **dict.fromkeys(THREADS, "1")}
+    done = subprocess.run(command, env=one_core, capture_output=True, text=True, check=False)
     took = time.perf_counter() - start
     if done.returncode:
         raise RuntimeError(done.stdout + done.stderr)

@@ -17,7 +17,7 @@ from harness.prepare import PlannedRun, Prepared
 from harness.progress import SweepProgress
 from harness.provenance import provenance
 from harness.record import RunRecord
-from harness.search.history import FAILED, LOST, VALUE, History, Trial
+from harness.search.history import FAILED, LOST, VALUE, History, Trial, value_of
 from harness.search.points import Point, Space
 from harness.work import failure, now
 
@@ -191,6 +191,15 @@ class Book:
                 self.landing.land(failure(self._space.config, run, error, self._folder, facts))
         active.trial.state, active.trial.why = "failed", f"{LOST}: {error}"
         self._over(active)
+
+    def settle(self) -> None:
+        """Trials whose last run has come just before the end are done."""
+        for active in list(self.active.values()):
+            made = [record for record in active.made.values() if record.status == "ok"]
+            value = value_of(made, self._space.metric) if len(made) == len(active.runs) else None
+            if value is not None:
+                active.trial.state, active.trial.value = "done", value
+                self._over(active)
 
     def close(self) -> None:
         """What is under way is given up: the next call begins with it."""

@@ -101,6 +101,7 @@ class Tuning:
             self._tuner().fit()
         finally:
             self._guarded(self._book.listen)
+            self._guarded(self._book.settle)
             rmtree(self._folder.root / ".work" / NAME, ignore_errors=True)
             self._clear_nodes()
         if self._error is not None:
@@ -144,6 +145,8 @@ class Tuning:
         )
 
     def _is_over(self) -> bool:
+        if self._interrupt.requested:
+            self._progress.note("stopping: workers get up to 15 s to end; the same signal again does not wait.")
         return self._interrupt.requested or self._error is not None or time.monotonic() > self._deadline
 
     def _guarded(self, work: Callable[[], Any]) -> Any:
