@@ -8,23 +8,36 @@ import platform
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks.tables import readme
+from benchmarks.tables import page
 from harness.errors import HarnessError
 from harness.provenance import provenance
 
 README = "readme"
-NAMES = ("classify", "coreset", "inference", "launch", "memory", "metrics", "overhead", "predict", "report", "sweep")
+NAMES = (
+    "classify",
+    "coreset",
+    "inference",
+    "launch",
+    "memory",
+    "metrics",
+    "overhead",
+    "predict",
+    "report",
+    "scaling",
+    "sweep",
+)
 RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
     """Parse, measure, print, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", choices=(*NAMES, README), help=f"{README}: bring benchmarks/README.md up to date")
+    parser.add_argument("name", choices=(*NAMES, README), help=f"{README}: bring benchmarks/*.md up to date")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, smaller inputs; nothing is written")
     arguments = parser.parse_args()
     if arguments.name == README:
-        (RESULTS.parent / "README.md").write_text(readme())
+        for file in sorted(RESULTS.parent.glob("*.md")):
+            file.write_text(page(file))
         return
     try:
         result = import_module(f"benchmarks.{arguments.name}").measure(arguments.quick)

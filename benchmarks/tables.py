@@ -11,10 +11,12 @@ HERE = Path(__file__).parent
 END = "<!-- end -->"
 
 
-def readme() -> str:
-    """benchmarks/README.md with the tables of the latest results."""
-    text = (HERE / "README.md").read_text()
+def page(file: Path) -> str:
+    """A page of benchmarks/ with the tables of the latest results."""
+    text = file.read_text()
     for name, render in TABLES.items():
+        if f"<!-- {name} -->" not in text:
+            continue
         result = json.loads((HERE / "results" / f"{name}.json").read_text())
         table = f"<!-- {name} -->\n{render(result)}\n\n{_machine(result['machine'])}\n{END}"
         begin, rest = text.split(f"<!-- {name} -->", maxsplit=1)
@@ -196,14 +198,58 @@ def _classify(result: dict[str, Any]) -> str:
     return _table(["images a second, training", "bare Lightning loop", "ours", "ours / bare"], rows)
 
 
+def _launch(result: dict[str, Any]) -> str:
+    seconds = result["seconds"]
+    rows = [[way, f"{found} s"] for way, found in seconds.items()]
+    rows += [
+        [
+            "two workers against one",
+            f"**{result['two_workers_against_one']} times as fast** (wanted: {result['wanted']})",
+        ],
+        ["Ray adds", f"**{result['ray_adds_seconds']} s** (allowed: {result['allowed_seconds']} s)"],
+    ]
+    return _table(["a sweep of 8 groups", "the whole command"], rows)
+
+
+def _scaling(result: dict[str, Any]) -> str:
+    parts, predicted = result["parts"], result["predicted"]
+    names = {
+        "start_seconds": ("s, a cluster reached (here: started)", 1),
+        "plan_seconds_a_run": ("p, a run planned and identified", 1000),
+        "claim_seconds_a_run": ("c, a run claimed", 1000),
+        "group_seconds": (f"g, a group of {result['runs']} runs made on a node, one core", 1),
+        "message_seconds": ("m, a run's record and files through the queue", 1000),
+        "landing_seconds": ("l, a run unpacked and put in place", 1000),
+        "workbook_seconds_a_run": ("w, the workbook at the end, a run", 1000),
+    }
+    rows = [
+        [text, f"{parts[name]:.2f} s" if factor == 1 else f"{factor * parts[name]:.2f} ms"]
+        for name, (text, factor) in names.items()
+    ]
+    groups, nodes = result["groups"], result["nodes"]
+    rows += [
+        ["b, a run's files", f"{parts['bytes_a_run'] / 1000:.0f} kB"],
+        [f"**{groups:,} groups on {nodes} nodes**", f"**{predicted['total_seconds']} s**"],
+        ["of that: begins", f"{predicted['begins_seconds']} s"],
+        ["the nodes' work", f"{predicted['nodes_seconds']} s"],
+        ["the sweep's own process, meanwhile", f"{predicted['driver_seconds']} s"],
+        ["ends", f"{predicted['ends_seconds']} s"],
+        ["nodes that one sweep's process keeps up with", f"{predicted['nodes_that_one_driver_serves']:,}"],
+        ["received in all", f"{predicted['gigabytes_received']} GB"],
+    ]
+    return _table(["part", "measured"], rows)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "classify": _classify,
     "coreset": _coreset,
     "sweep": _sweep,
     "inference": _inference,
+    "launch": _launch,
     "memory": _memory,
     "metrics": _metrics,
     "overhead": _overhead,
     "predict": _predict,
     "report": _report,
+    "scaling": _scaling,
 }

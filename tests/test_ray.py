@@ -241,11 +241,17 @@ def test_an_address_that_is_no_cluster_is_refused(cli: Cli, toy_tree: Path) -> N
 
 def test_without_ray_it_is_said_how_to_install_it(toy_tree: Path) -> None:
     write_config(Path("c.yaml"), GRID.format(name="x", root=toy_tree))
-    text = "import sys; sys.modules['ray'] = None; from harness.cli import app; app()"
-    command = [sys.executable, "-c", text, "sweep", "c.yaml", "--launcher", "ray"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "needs Ray, which is not installed; pip install 'harness[ray]'" in done.stderr
+    Path("s.yaml").write_text(Path("c.yaml").read_text().split("grid:", maxsplit=1)[0])
+    space = "{backend: native, model: padim, n_features: {randint: [5, 9]}}"
+    for missing, given, said in (
+        ("ray", ("sweep", "c.yaml", "--launcher", "ray"), "Ray"),
+        ("ray", ("tune", "s.yaml", f"search.space={space}"), "Ray"),
+        ("optuna", ("tune", "s.yaml", f"search.space={space}"), "optuna"),
+    ):
+        text = f"import sys; sys.modules[{missing!r}] = None; from harness.cli import app; app()"
+        done = subprocess.run([sys.executable, "-c", text, *given], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert f"needs {said}, which is not installed; pip install 'harness[ray]'" in done.stderr
 
 
 class Messages(list[Any]):

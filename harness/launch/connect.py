@@ -82,17 +82,20 @@ class Connecting:
             self._failed.append(error)
 
 
-def require_ray(what: str) -> None:
+def require_ray(what: str, *also: str) -> None:
     """Say how to install Ray, where it is missing.
 
     Args:
         what: needs it.
+        also: other modules of the same extra that are needed.
 
     Raises:
-        ConfigError: it is missing.
+        ConfigError: something is missing.
     """
-    if find_spec("ray") is None:
-        raise ConfigError(f"{what}: needs Ray, which is not installed; {INSTALL}.")
+    missing = [name for name in ("ray", *also) if find_spec(name) is None]
+    if missing:
+        named = " and ".join("Ray" if name == "ray" else name for name in missing)
+        raise ConfigError(f"{what}: needs {named}, which is not installed; {INSTALL}.")
 
 
 def _knock(address: str) -> None:

@@ -21,6 +21,7 @@ from harness.launch.warm import warm
 from harness.store import ResultFolder
 
 MOST_WARMED = 64  # processes
+WARMS_WITHIN = 30.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Link:
         self._shipped: dict[str, Any] = {}
         self.queue: Any = None
         self.home, self.directory = home_of(folder.root), str(Path.cwd())
+        self._warming: list[Any] = []
         self._connecting = Connecting(address, self._warm_up)
 
     def begin(self) -> None:
@@ -110,6 +112,7 @@ class Link:
             ConfigError: nobody answers, or no node has room for a job.
         """
         self._connecting.wait()
+        import ray
         from ray.util.queue import Queue
 
         nodes = self.nodes()
@@ -120,6 +123,8 @@ class Link:
                 f"a job needs {self.needs}, but the nodes have {there or 'nothing'}; expected less, with "
                 "--cpus-per-job, --gpus-per-job and --memory-per-job, or larger nodes."
             )
+        # A job that came earlier would be given to another process, which imports all that again.
+        ray.wait(self._warming, num_returns=len(self._warming), timeout=WARMS_WITHIN)
         # Beside the sweep, and with ray:// beside the head: what a node has said must not die with another node.
         self.queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": beside()})
 
@@ -130,8 +135,8 @@ class Link:
         nodes = self.nodes()
         needs = Needs(self.needs.settled(nodes).cpus, 0.0)
         room = sum(needs.fit_on(node) for node in nodes)
-        for _ in range(min(room, self.limit or room, MOST_WARMED)):
-            ray.remote(warm).options(num_cpus=needs.cpus, max_retries=0).remote(self._modules)
+        task = ray.remote(warm).options(num_cpus=needs.cpus, max_retries=0)
+        self._warming = [task.remote(self._modules) for _ in range(min(room, self.limit or room, MOST_WARMED))]
 
     def stop(self) -> None:
         """Disconnect; what runs there must have been stopped."""

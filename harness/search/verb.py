@@ -46,7 +46,7 @@ def search(
     Raises:
         HarnessError: what is wrong with the space, the cluster or the data.
     """
-    require_ray("tune")
+    require_ray("tune", "optuna", "pyarrow", "tensorboardX")
     if (launch.address or "").startswith("ray://"):
         raise ConfigError(
             f"--address: {launch.address} found, which Ray Tune can't be used through; expected auto or host:port, on "
