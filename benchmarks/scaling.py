@@ -27,6 +27,7 @@ name: scaling
 data: {{kind: toy, category: plate}}
 weights: random
 device: cpu
+save_models: {models}
 output: {output}
 grid: {{backend: native, model: patchcore, backbone: resnet18, layers: [layer2, layer3], image_size: 128,
         coreset_sampling_ratio: {ratios}, num_neighbors: [1, 5, 9]}}
@@ -78,9 +79,15 @@ def _parts(scratch: Path, repeats: int, rows: int) -> dict[str, float]:
         messages: list[Any] = []
         queue = type("Kept", (), {"put": lambda _, message: messages.append(message)})()
         times = [_timed(lambda: _make(job, queue)) for _ in range(repeats)]
-        made = [message for message in messages if message[0] == "made"][-RUNS:]
+        made = _made(messages)
+        messages.clear()
+        _make(replace(job, config=load_config(_config(scratch, [0.01, 0.1], "all"))), queue)
+        with_models = _made(messages)
         remote = Queue(actor_options={"num_cpus": 0})
-        sent = [_timed(lambda m=message: _sent(remote, m)) for message in made * repeats]  # type: ignore[misc]
+        sent, heavy = (
+            [_timed(lambda m=message: _sent(remote, m)) for message in some * repeats]  # type: ignore[misc]
+            for some in (made, with_models)
+        )
         landed = [_timed(lambda m=message: _land(folder, m)) for message in made * repeats]  # type: ignore[misc]
         many = [round(0.01 + 0.0002 * number, 5) for number in range(math.ceil(rows / 3))]
         planned = _timed(lambda: prepare(load_config(_config(scratch, many)))) / (3 * len(many))
@@ -95,14 +102,16 @@ def _parts(scratch: Path, repeats: int, rows: int) -> dict[str, float]:
             "claim_seconds_a_run": round(median(claimed), 6),
             "workbook_seconds_a_run": round(_timed(lambda: write_workbook(folder)) / rows, 6),
             "bytes_a_run": round(median(len(message[3]) for message in made)),
+            "message_seconds_with_model": round(median(heavy), 5),
+            "bytes_with_model": round(median(len(message[3]) for message in with_models)),
         }
     finally:
         ray.shutdown()
 
 
-def _config(scratch: Path, ratios: list[float]) -> Path:
+def _config(scratch: Path, ratios: list[float], models: str = "none") -> Path:
     file = scratch / "c.yaml"
-    file.write_text(CONFIG.format(output=scratch / "results", ratios=ratios))
+    file.write_text(CONFIG.format(output=scratch / "results", ratios=ratios, models=models))
     return file
 
 
@@ -117,6 +126,11 @@ def _make(job: Job, queue: Any) -> None:
     home = home_of(Path("scaling"), "benchmark")
     list(making(0, job, queue, home, str(Path.cwd())))
     shutil.rmtree(work_folder() / home)
+
+
+def _made(messages: list[Any]) -> list[Any]:
+    """Of the last group."""
+    return [message for message in messages if message[0] == "made"][-RUNS:]
 
 
 def _sent(queue: Any, message: Any) -> None:

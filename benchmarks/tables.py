@@ -227,13 +227,17 @@ def _scaling(result: dict[str, Any]) -> str:
         for name, (text, factor) in names.items()
     ]
     groups, nodes = result["groups"], result["nodes"]
+    even = nodes * result["runs"] * (parts["message_seconds"] + parts["landing_seconds"])
     rows += [
-        ["b, a run's files", f"{parts['bytes_a_run'] / 1000:.0f} kB"],
+        ["a run's files", f"{parts['bytes_a_run'] / 1000:.0f} kB"],
+        ["the same with its model", f"{parts['bytes_with_model'] / 1e6:.1f} MB"],
+        ["m of it", f"{1000 * parts['message_seconds_with_model']:.2f} ms"],
         [f"**{groups:,} groups on {nodes} nodes**", f"**{predicted['total_seconds']} s**"],
         ["of that: begins", f"{predicted['begins_seconds']} s"],
         ["the nodes' work", f"{predicted['nodes_seconds']} s"],
         ["the sweep's own process, meanwhile", f"{predicted['driver_seconds']} s"],
         ["ends", f"{predicted['ends_seconds']} s"],
+        [f"a group that keeps the process and {nodes} nodes equally busy", f"{even:.1f} s"],
         ["nodes that one sweep's process keeps up with", f"{predicted['nodes_that_one_driver_serves']:,}"],
         ["received in all", f"{predicted['gigabytes_received']} GB"],
     ]

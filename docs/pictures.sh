@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes docs/models_comparing.png, docs/report.png and docs/demo.png from a result folder, docs/classify.png from that of a
-# classification: LibreOffice to PDF, poppler and ImageMagick to PNG; Chromium for reports and page, into which the image is
-# dropped.
-#   docs/pictures.sh results/compare part.png results/classify-smoke
+# classification, docs/search.png from that of a search: LibreOffice to PDF, poppler and ImageMagick to PNG; Chromium for
+# reports and page, into which the image is dropped.
+#   docs/pictures.sh results/compare part.png results/classify-smoke results/classify-search
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 results="$(cd "$1" && pwd)"
@@ -27,5 +27,7 @@ picture() {  # of a page: its folder, the height shown, where to
 }
 picture "$results" 1500 "$here/report.png"
 picture "$(cd "$3" && pwd)" 2080 "$here/classify.png"
+python "$here/part.py" "$4" "#search" "$work/search.png"
+convert "$work/search.png" +dither -colors 64 "$here/search.png"
 python "$here/page.py" "$results" "$2" "$work/demo.png"
 convert "$work/demo.png" -colors 128 "$here/demo.png"
