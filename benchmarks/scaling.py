@@ -101,9 +101,9 @@ def _parts(scratch: Path, repeats: int, rows: int) -> dict[str, float]:
             "plan_seconds_a_run": round(planned, 6),
             "claim_seconds_a_run": round(median(claimed), 6),
             "workbook_seconds_a_run": round(_timed(lambda: write_workbook(folder)) / rows, 6),
-            "bytes_a_run": round(median(len(message[3]) for message in made)),
+            "bytes_a_run": round(median(_size(message) for message in made)),
             "message_seconds_with_model": round(median(heavy), 5),
-            "bytes_with_model": round(median(len(message[3]) for message in with_models)),
+            "bytes_with_model": round(median(_size(message) for message in with_models)),
         }
     finally:
         ray.shutdown()
@@ -131,6 +131,10 @@ def _make(job: Job, queue: Any) -> None:
 def _made(messages: list[Any]) -> list[Any]:
     """Of the last group."""
     return [message for message in messages if message[0] == "made"][-RUNS:]
+
+
+def _size(message: Any) -> int:
+    return sum(map(len, message[3].values()))
 
 
 def _sent(queue: Any, message: Any) -> None:

@@ -199,13 +199,14 @@ def _classify(result: dict[str, Any]) -> str:
 
 
 def _launch(result: dict[str, Any]) -> str:
-    seconds = result["seconds"]
-    rows = [[way, f"{found} s"] for way, found in seconds.items()]
-    rows += [
+    pairs = ", ".join(map(str, result["pairs_of_workers"]))
+    rows = [
+        *([way, f"{found} s"] for way, found in result["seconds"].items()),
         [
             "two workers against one",
             f"**{result['two_workers_against_one']} times as fast** (wanted: {result['wanted']})",
-        ],
+        ],  # noqa: E501
+        ["pair by pair", pairs],
         ["Ray adds", f"**{result['ray_adds_seconds']} s** (allowed: {result['allowed_seconds']} s)"],
     ]
     return _table(["a sweep of 8 groups", "the whole command"], rows)

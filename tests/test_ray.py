@@ -19,9 +19,9 @@ import pytest
 from openpyxl import load_workbook
 
 from harness.config import load_config
-from harness.errors import DataError
+from harness.errors import DataError, StoreError
 from harness.launch.node import home_of, run_job, work_folder
-from harness.launch.shipping import files_of, read_files, unpack
+from harness.launch.shipping import files_of, pack, read_files, unpack
 from harness.prepare import prepare
 from harness.record import RunRecord
 from harness.store import ResultFolder
@@ -282,3 +282,17 @@ def test_a_job_names_what_a_node_can_not_read_and_takes_what_is_shipped(toy_tree
     assert (tmp_path / "came" / "scores.csv").is_file()
     assert record.run_id == job.runs[0].run_id
     shutil.rmtree(work_folder() / "test-home")
+
+
+def test_nothing_that_a_node_sends_lies_outside_its_run(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    (folder / "heatmaps").mkdir(parents=True)
+    (folder / "heatmaps" / "0.png").write_bytes(b"picture")
+    (folder / "record.json").write_text("{}")
+    unpack(pack(folder), tmp_path / "came")
+    assert (tmp_path / "came" / "heatmaps" / "0.png").read_bytes() == b"picture"
+    assert (tmp_path / "came" / "record.json").read_text() == "{}"
+    for name in ("../elsewhere", "/elsewhere", "heatmaps/../../elsewhere"):
+        with pytest.raises(StoreError, match="a node sent a file for"):
+            unpack({name: b""}, tmp_path / "came")
+    assert not (tmp_path / "elsewhere").exists()

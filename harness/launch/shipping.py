@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from harness.backends.base import AnySplit
 from harness.datasets.base import Sample, Split
 from harness.datasets.labelled import LabelledSplit
-from harness.errors import DataError
+from harness.errors import DataError, StoreError
+
+# Files of a run, by their path in its folder.
+Packed = dict[str, bytes]
 
 
-def pack(folder: Path) -> bytes:
+def pack(folder: Path) -> Packed:
     """Everything in a folder."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        archive.add(folder, arcname=".")
-    return stream.getvalue()
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()
+    }
 
 
-def unpack(packed: bytes, folder: Path) -> None:
-    """Into an empty folder; nothing can leave it."""
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        archive.extractall(folder, filter="data")
+def unpack(packed: Packed, folder: Path) -> None:
+    """Into an empty folder.
+
+    Raises:
+        StoreError: a file would lie outside it.
+    """
+    for name, content in packed.items():
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
+            raise StoreError(f"{folder}: a node sent a file for {name}; expected one in the run's folder.")
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
 
 
 def files_of(split: AnySplit) -> list[str]:
