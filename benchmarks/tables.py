@@ -205,7 +205,7 @@ def _launch(result: dict[str, Any]) -> str:
         [
             "two workers against one",
             f"**{result['two_workers_against_one']} times as fast** (wanted: {result['wanted']})",
-        ],  # noqa: E501
+        ],
         ["pair by pair", pairs],
         ["Ray adds", f"**{result['ray_adds_seconds']} s** (allowed: {result['allowed_seconds']} s)"],
     ]
