@@ -234,6 +234,10 @@ def test_an_address_that_is_no_cluster_is_refused(cli: Cli, toy_tree: Path) -> N
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         process = sweep("c.yaml", "--launcher", "ray", "--address", f"127.0.0.1:{deaf.getsockname()[1]}")
         output, _ = process.communicate()
+        assert process.returncode == 2, output
+        assert "could not be reached" in output
+        process = sweep("c.yaml", "--launcher", "ray", "--address", f"ray://127.0.0.1:{deaf.getsockname()[1]}")
+        output, _ = process.communicate()
     assert process.returncode == 2, output
     assert "could not be reached" in output
     assert not ResultFolder(Path("results/x")).records()

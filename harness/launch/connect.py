@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from harness.errors import ConfigError
 
 ANSWERS_WITHIN = 12.0  # seconds
+STARTS_WITHIN = 60.0  # seconds
 INSTALL = "pip install 'harness[ray]'"
 
 
@@ -54,6 +55,9 @@ class Connecting:
         """
         if self._address is not None:
             self._thread.join(ANSWERS_WITHIN)
+            if self._thread.is_alive() and self._address.startswith("ray://") and _speaks(self._address):
+                # It is there, and starts a process for this client, which takes as long as it takes.
+                self._thread.join(STARTS_WITHIN)
         if self._thread.is_alive():
             self._failed.append(TimeoutError(f"no answer within {ANSWERS_WITHIN:.0f} s"))
         if not self._failed:
@@ -80,6 +84,18 @@ class Connecting:
         # Whatever Ray makes of an address.
         except BaseException as error:  # noqa: BLE001
             self._failed.append(error)
+
+
+def _speaks(address: str) -> bool:
+    """Whether what listens there speaks what Ray's client speaks."""
+    import grpc
+
+    with grpc.insecure_channel(urlsplit(address).netloc) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=2)
+        except grpc.FutureTimeoutError:
+            return False
+    return True
 
 
 def require_ray(what: str, *also: str) -> None:
