@@ -47,7 +47,7 @@ class Tuning:
         prepared: the sweep; its result folder exists.
         space: of the search.
         history: of earlier calls.
-        link: to the cluster, ready; None where there is nothing left to try.
+        link: to the cluster, ready.
         progress: shows what goes on.
         retries: how often a trial is tried again that was lost with what made it.
     """
