@@ -43,7 +43,7 @@ def training_images() -> list[Path]:
 def embedding(backbone: str, layers: tuple[str, ...], pictures: list[Path]) -> torch.Tensor:
     """(patches, channels) at 256 x 256 pixels; mobilenetv2_100 with its ImageNet weights, others with random ones."""
     real = backbone == "mobilenetv2_100"
-    weights = resolve(str(MOBILENET), backbone, False) if real else Weights("random", "random")
+    weights = resolve(str(MOBILENET), backbone) if real else Weights("random", "random")
     extractor = build_extractor(backbone, layers, weights, seed=0)
     batches = ImageSource(pictures, View((256, 256))).batches()
     return torch.cat([rows(embed(extractor(batch), layers)) for batch in batches])

@@ -85,7 +85,7 @@ def _bare(spec: RunSpec, base: Path, root: Path) -> None:
         val_split_ratio=0.1,
     )
     seed_everything(0, workers=True, verbose=False)
-    with backbone_weights("random", synthetic=True):
+    with backbone_weights("random"):
         model = build_model(spec)
     engine = Engine(default_root_dir=root, enable_progress_bar=False)
     # The bare run gets the steady memory too: without it this fit grows by some GB and is several times slower

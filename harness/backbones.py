@@ -10,7 +10,7 @@ import timm
 import torch
 
 from harness.errors import UnknownNameError, nearest
-from harness.weights.inject import whole_network
+from harness.weights.networks import whole_network
 
 
 @dataclass(frozen=True)

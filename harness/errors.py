@@ -3,7 +3,8 @@
     HarnessError                  one clear sentence (or a list of them) for the person at the terminal
     |-- ConfigError               the YAML or an override is wrong; holds all problems found, not just the first
     |-- DataError                 the images, masks or folders are not what the config says
-    |-- WeightsError              no weights, wrong weights, or weights that do not fit the backbone
+    |-- WeightsError              wrong weights, or weights that do not fit the backbone
+    |   `-- WeightsNotFoundError  no weights for a backbone, in no place that was looked in
     |-- UnknownNameError          a model, backbone, layer, dataset kind ... that does not exist
     |-- StoreError                the result folder can't be read or written
     |-- TrainingError             a loss that is no number
@@ -46,6 +47,23 @@ class DataError(HarnessError):
 
 class WeightsError(HarnessError):
     """Backbone weights are missing, unreadable or do not fit."""
+
+
+class WeightsNotFoundError(WeightsError):
+    """No place that was looked in has weights for a backbone.
+
+    Args:
+        problem: see `HarnessError`.
+        reason: why the hub has none, in few words.
+    """
+
+    def __init__(self, problem: str, reason: str = "") -> None:
+        super().__init__(problem)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[WeightsNotFoundError], tuple[str, str]]:
+        """For a worker that sends it back."""
+        return type(self), (self.problems[0], self.reason)
 
 
 class UnknownNameError(HarnessError):

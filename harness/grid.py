@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.errors import ConfigError
+from harness.weights.normalization import OF_IMAGENET, effective
+
 Axis = list[Any]
 # Axes whose values are sets.
 SETS = ("layers", "arcface_classes")
@@ -25,9 +28,14 @@ def normalise(position: int, mapping: Any) -> dict[str, Axis]:
             values = [value]
         if not values:
             raise ValueError(f"{where}: axis {key!r} is empty; expected at least one value")
-        if any(isinstance(v, Mapping) for v in values):
+        if key != "normalization" and any(isinstance(v, Mapping) for v in values):
             raise ValueError(f"{where}: axis {key!r}: expected values or lists of them; found a mapping")
         axes[key] = values
+    _check_values(where, axes)
+    return axes
+
+
+def _check_values(where: str, axes: Mapping[str, Axis]) -> None:
     for chosen in axes.get("layers", []):
         _check_layers(where, chosen)
     if "model" not in axes:
@@ -38,7 +46,11 @@ def normalise(position: int, mapping: Any) -> dict[str, Axis]:
                 raise ValueError(f"{where}: {key}: expected a name; found {name!r}")
     for size in axes.get("image_size", []):
         _check_size(where, size)
-    return axes
+    for asked in axes.get("normalization", []):
+        try:
+            effective(asked, OF_IMAGENET)
+        except ConfigError as error:
+            raise ValueError(f"{where}: {error.problems[0]}") from error
 
 
 def _check_layers(where: str, chosen: Any) -> None:

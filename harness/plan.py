@@ -12,12 +12,14 @@ from harness.backends.base import Signature
 from harness.config import SweepConfig
 from harness.errors import ConfigError, nearest
 from harness.spec import RunSpec, freeze_items
+from harness.weights.normalization import BACKBONE, input_of
 
 # (backend, model) -> what the model takes.
 Signatures = Callable[[str, str], Signature]
 
 # Axes that are no parameter of a model's constructor.
 OWN_AXES = ("backend", "model", "image_size")
+NORMALIZATION = "normalization"
 EPOCHS = "max_epochs"
 # Set elsewhere in the config, so an axis of that name is a slip.
 ELSEWHERE = {
@@ -27,7 +29,7 @@ ELSEWHERE = {
     "category": "use `data.category`",
     "max_epochs": "use `trainer: {max_epochs: ...}` at the top level",
     "weights": "use `weights:` at the top level",
-    "pre_processor": "use the axis `image_size`",
+    "pre_processor": "use the axes `image_size` and `normalization`",
     "post_processor": "the harness computes from raw scores; anomalib's own figures stand beside",
     "evaluator": "the harness measures all models alike",
     "visualizer": "heatmaps are written to the run's folder",
@@ -146,6 +148,11 @@ def usable(
         except ConfigError as error:
             problems += [f"{where}.{problem}" for problem in error.problems]
     known = {parameter for signature in found.values() for parameter in signature.parameters}
+    if any(signature.normalization for signature in found.values()):
+        known.add(NORMALIZATION)
+    elif NORMALIZATION in mapping and found:
+        models = " and ".join(sorted({signature.name for signature in found.values()}))
+        problems.append(f"{where}.{NORMALIZATION}: {models} keeps its own input; expected it left out.")
     for axis in mapping:
         if axis in OWN_AXES or problems:
             continue
@@ -195,6 +202,10 @@ def spec_of(
     # Points that differ in what has no effect are one run.
     values |= {name: parameters[name] for name in unused}
     backbone = values.pop("backbone", None)
+    normalization = None
+    if signature.normalization is not None and isinstance(backbone, str):
+        asked = point.get(NORMALIZATION, BACKBONE)
+        normalization = input_of(backbone, config.weights, asked, signature.normalization)
     layers = values.pop("layers", None)
     if isinstance(layers, str | int):
         layers = [layers]
@@ -219,7 +230,8 @@ def spec_of(
         eval_batch_size=config.data.eval_batch_size,
         threshold=freeze_items(config.threshold.policy()) if config.task == "detection" else (),
         aupro_limit=config.aupro_limit if config.task == "detection" else None,
-        axes=tuple(axis for axis in point if axis in given or axis == "image_size"),
+        normalization=normalization,
+        axes=tuple(axis for axis in point if axis in given or axis in {"image_size", NORMALIZATION}),
     )
 
 

@@ -63,9 +63,9 @@ class Prepared:
         _discard(self.made, self.config.work_dir)
 
     def is_done(self, run: PlannedRun) -> bool:
-        """Whether the run has a result; a failure is none."""
+        """Whether the run has a result; a failure is none, and so is one of random weights that nobody asked for."""
         record = self.records.get(run.run_id)
-        return record is not None and record.status == "ok"
+        return record is not None and record.status == "ok" and not record.weights.get("fallback")
 
     def has_failed(self, run: PlannedRun) -> bool:
         """Whether the last try failed."""

@@ -43,6 +43,12 @@ class SweepProgress:
         if self._bar:
             self._bar.stop()
 
+    def expect(self, total: int) -> None:
+        """How many runs there are, now that it is known which are left out."""
+        self._total = total
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, total=total)
+
     def start(self, label: str, stage: str = "starting") -> None:
         """A run begins (or, before the first, the checks)."""
         if not self._count:

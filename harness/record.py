@@ -19,12 +19,13 @@ class RunRecord:
 
     Attributes:
         run_id: name of its folder.
-        status: "ok" or "failed".
+        status: "ok", "failed", or "skipped" where the weights of the backbone can't be had.
         spec: `RunSpec.as_dict()`.
         axes: names that the grid set.
         data: kind, category, root, fingerprint, how many images in which role, and what the backend itself took for
             validation.
-        weights: policy, source, file, sha256, fallback (random where weights were asked for), note.
+        weights: see `harness.weights.resolve.Weights`. Records of version 0.1 also have fallback: random where
+            weights were asked for, which no later version does.
         metrics: `<level>_<name>` -> value, None where undefined; the backend's own beside them, with its prefix.
         intervals: 95% of the image metrics, [low, high].
         defects: figures of each type of defect.
@@ -37,13 +38,13 @@ class RunRecord:
         device: what it ran on.
         warnings: what was done differently from what was asked.
         provenance: versions, hardware, when.
-        error: type, message, traceback of a failed run.
+        error: type, message, traceback of a failed run; of a skipped one also the reason in few words.
         task: detection or classification; records before format 4 know the first only.
         folds: of a classification, what there is to know of each fold.
     """
 
     run_id: str
-    status: Literal["ok", "failed"]
+    status: Literal["ok", "failed", "skipped"]
     spec: dict[str, Any]
     axes: list[str]
     data: dict[str, Any]

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from typing import Any
 
+from harness.weights.normalization import Normalization
+
 Layers = tuple[str | int, ...]
-REFROZEN = {"layers", "image_size", "params", "trainer", "threshold", "axes"}
+REFROZEN = {"layers", "image_size", "params", "trainer", "threshold", "normalization", "axes"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,9 @@ class RunSpec:
         threshold: how F1Score's thresholds are fixed; see `harness.threshold.Threshold`.
         aupro_limit: largest false positive rate that counts for AUPRO.
             Both are of detection only: () and None in a classification.
+        normalization: of the network's input, where it gives other results than version 0.1 did; None where it gives
+            the same, so that the runs of 0.1 keep their identity. 0.1 took ImageNet's for detection, and those of
+            timm's default weights for classification.
         axes: the names that the grid sets; what a reader wants to see first. No part of the identity.
     """
 
@@ -49,6 +54,7 @@ class RunSpec:
     eval_batch_size: int
     threshold: tuple[tuple[str, Any], ...]
     aupro_limit: float | None
+    normalization: Normalization | None = None
     axes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -74,6 +80,7 @@ class RunSpec:
             "eval_batch_size": self.eval_batch_size,
             "threshold": dict(self.threshold),
             "aupro_limit": self.aupro_limit,
+            **({"normalization": self.normalization.as_dict()} if self.normalization else {}),
         }
 
     @classmethod
@@ -81,9 +88,9 @@ class RunSpec:
         """From `as_dict`, as a record holds it.
 
         Raises:
-            KeyError, TypeError, ValueError: it is no such mapping.
+            KeyError, TypeError, ValueError, ConfigError: it is no such mapping.
         """
-        size, layers = values["image_size"], values["layers"]
+        size, layers, input_ = values["image_size"], values["layers"], values.get("normalization")
         plain = {f.name: values[f.name] for f in fields(cls) if f.name in values and f.name not in REFROZEN}
         return cls(
             **plain,
@@ -92,6 +99,7 @@ class RunSpec:
             params=freeze_items(values["params"]),
             trainer=freeze_items(values["trainer"]),
             threshold=freeze_items(values["threshold"]),
+            normalization=None if input_ is None else Normalization.from_dict(input_),
         )
 
     def label(self, differing: Collection[str] | None = None) -> str:
@@ -105,6 +113,8 @@ class RunSpec:
             parts += [f"{_initials(k)}{thaw(v)}" for k, v in self.params if k in self.axes]
         else:
             parts += [f"{k}={thaw(v)}" for k, v in (*self.params, ("seed", self.seed)) if k in differing]
+        if self.normalization is not None and "normalization" in self.axes:
+            parts.append(self.normalization.text)
         parts += [f"{s}px" for s in ("x".join(map(str, dict.fromkeys(self.image_size or ()))),) if s]
         if self.backend != "anomalib":
             parts.insert(0, self.backend)

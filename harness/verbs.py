@@ -19,6 +19,7 @@ from harness.datasets.index import Progress
 from harness.errors import ConfigError, DataError, HarnessError
 from harness.launch.options import HERE, LaunchOptions
 from harness.prepare import PlannedRun, Prepared, check, prepare
+from harness.skip import Skipped, record_skipped, without_weights
 from harness.store import REPORT_FILES, ResultFolder, make_folder, write_atomic
 
 if TYPE_CHECKING:
@@ -106,17 +107,21 @@ def plan(config_file: Path, overrides: Sequence[str], output: Path | None, check
     if not prepared.config.grid:
         return 0
     pending = [run for run in prepared.runs if not prepared.is_done(run)]
+    left_out: set[str] = set()
     if checked and pending:
         with chatter_to(io.StringIO(), show=False):
-            check(pending, prepared.config.device)
+            skipped = without_weights(pending, prepared.runs)
+            left_out = {one.run.run_id for one in skipped}
+            check(_others(pending, skipped), prepared.config.device)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("", "state", "seed", "run"):
         table.add_column(name, overflow="fold")
     for position, run in enumerate(prepared.runs, 1):
         state = "done" if prepared.is_done(run) else "failed" if prepared.has_failed(run) else "to do"
+        state = "skipped: no weights" if run.run_id in left_out else state
         table.add_row(str(position), state, str(run.spec.seed), escape(run.run_id))
     console.print(table)
-    console.print(_headline(prepared, len(pending)))
+    console.print(_headline(prepared, len(pending) - len(left_out), len(left_out)))
     return 0
 
 
@@ -165,17 +170,18 @@ def compare(first: Path, second: Path) -> int:
 
 def weights(backbones: Sequence[str], folder: Path) -> int:
     """Print what is found for each backbone: source, hash, file."""
-    from harness.weights.local import file_hash, find_in, weight_files
+    from harness.weights.local import file_hash, file_name, find_in, weight_files
+    from harness.weights.packages import installed, packaged_networks
 
     console = _console()
-    names = list(backbones or NAMED_BACKBONES)
+    names = list(backbones or [*packaged_networks(), *NAMED_BACKBONES])
     if not backbones:
         # Whatever lies in the folder is of interest too.
         listed = {find_in(folder, name) for name in names}
-        rest = [path for path in weight_files(folder) if path not in listed]
-        names += dict.fromkeys((path.stem if path.parent == folder else path.parent.name) for path in rest)
+        names += dict.fromkeys(file_name(path) for path in weight_files(folder) if path not in listed)
     with chatter_to(io.StringIO(), show=False):
-        from harness.weights.resolve import cached, known_backbone
+        from harness.weights.networks import known_backbone
+        from harness.weights.resolve import cached
 
         for name in backbones:
             known_backbone(name)
@@ -183,8 +189,16 @@ def weights(backbones: Sequence[str], folder: Path) -> int:
     for column in ("backbone", "source", "sha256", "file"):
         table.add_column(column, overflow="fold")
     for name in names:
-        local, hub = find_in(folder, name), cached(name)
-        path, source = (local, f"{folder}/") if local else (hub, "hub cache") if hub else (None, "none on this machine")
+        local, package, hub = find_in(folder, name), installed(name), cached(name)
+        path, source = (
+            (local, f"{folder}/")
+            if local
+            else (package.file, f"package {package.package} {package.version}")
+            if package
+            else (hub, "hub cache")
+            if hub
+            else (None, "none on this machine")
+        )
         table.add_row(name, source, file_hash(path)[:12] if path else "", escape(str(path)) if path else "")
     console.print(table)
     console.print(f"To add one: put a state dict of the network at {folder}/<backbone>.safetensors (or .pth, .pt).")
@@ -235,8 +249,11 @@ def _run(
         try:
             with launch.make(folder, progress, prepared.config, runs) as launcher:
                 with chatter_to(said, verbose):
+                    skipped = without_weights(runs, prepared.runs)
+                    runs = _others(runs, skipped)
                     check(runs, launch.device(prepared.config.device))
                     launcher.ready()
+                progress.expect(len(runs))
                 if prepared.config.cache is not None:
                     make_folder(Path(prepared.config.cache), "cache")
                 # Nothing was written before everything was found to be right.
@@ -244,6 +261,7 @@ def _run(
                 folder.create()
                 prepared.index.save()
                 write_atomic(folder.config, as_yaml(prepared.config))
+                record_skipped(skipped, folder, prepared.config.task)
                 with folder.open_log() as log:
                     log.write(said.getvalue())
                     with chatter_to(log, verbose):
@@ -252,6 +270,11 @@ def _run(
             if not begun:
                 prepared.discard_made_data()
             raise
+
+
+def _others(runs: Sequence[PlannedRun], skipped: Sequence[Skipped]) -> list[PlannedRun]:
+    left_out = {one.run.run_id for one in skipped}
+    return [run for run in runs if run.run_id not in left_out]
 
 
 def _load(config_file: Path, overrides: Sequence[str], output: Path | None) -> SweepConfig:
@@ -268,7 +291,7 @@ def _chosen(prepared: Prepared, limit: int | None, fresh: bool, retry_failed: bo
     return runs[:limit]
 
 
-def _headline(prepared: Prepared, to_run: int) -> str:
+def _headline(prepared: Prepared, to_run: int, skipped: int = 0) -> str:
     plan_ = prepared.plan
     done = sum(prepared.is_done(run) for run in prepared.runs)
     failed = sum(prepared.has_failed(run) for run in prepared.runs)
@@ -277,6 +300,7 @@ def _headline(prepared: Prepared, to_run: int) -> str:
     return (
         f"{escape(prepared.config.name)}: {runs}{merged}, {done} done"
         + (f", {failed} failed before" if failed else "")
+        + (f", {skipped} skipped" if skipped else "")
         + f", {to_run} to run now."
     )
 

@@ -73,7 +73,7 @@ def test_raw_scores_and_maps_are_what_a_bare_engine_gives_without_normalisation(
     spec, split = prepared(toy_tree, PATCHCORE)
     outcome = run(spec, split)
     seed_everything(spec.seed, workers=True, verbose=False)
-    with backbone_weights("random", synthetic=True):
+    with backbone_weights("random"):
         model = build_model(spec)
     model.post_processor, model.evaluator = None, None
     datamodule = SplitDataModule(split, 32, 32, 0)
@@ -116,7 +116,7 @@ def test_saved_checkpoint_is_loaded_again_by_anomalib(toy_tree: Path, tmp_path: 
     outcome = run(spec, split)
     outcome.save_model(tmp_path)
     # Early versions of Python 3.11 pickle enums by getattr, which anomalib has not on its list of what may be loaded.
-    with backbone_weights("random", synthetic=True), torch.serialization.safe_globals([getattr]):
+    with backbone_weights("random"), torch.serialization.safe_globals([getattr]):
         model = anomalib.models.image.Patchcore.load_from_checkpoint(tmp_path / "model.ckpt", map_location="cpu")
     engine = Engine(default_root_dir="again", enable_progress_bar=False, accelerator="cpu")
     model.post_processor, model.evaluator = None, None

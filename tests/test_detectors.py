@@ -128,7 +128,7 @@ def test_saved_and_loaded_scores_the_same(
     before = judge(fitted, unseen)
     path = fitted.save(tmp_path / "models" / "plate.safetensors")
     # Nothing but the file: no weights, no hub.
-    monkeypatch.setattr("harness.weights.resolve.local_file", lambda *_: pytest.fail("looked for weights"))
+    monkeypatch.setattr("harness.weights.resolve.local_weights", lambda *_: pytest.fail("looked for weights"))
     again = load(path, device="cpu", progress=False)
     assert type(again) is type(fitted)
     assert again.parameters() == fitted.parameters()
@@ -280,7 +280,7 @@ def test_a_transformer_says_the_same_whoever_was_imported_before(unseen: list[Pa
     original = vision_transformer.resample_abs_pos_embed
     before = features()
     assert vision_transformer.resample_abs_pos_embed is original
-    with backbone_weights("random", synthetic=True):
+    with backbone_weights("random"):
         theirs = TimmFeatureExtractor("vit_tiny_patch16_224", ["blocks.1"])
     assert torch.equal(features(), before)
     found = theirs(torch.stack([View((96, 64))(unseen[0])]))["blocks.1"]

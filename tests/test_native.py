@@ -567,7 +567,7 @@ def test_exact_coreset_in_anomalibs_patchcore(tmp_path: Path, toy_tree: Path, cl
         assert theirs[sample.name] == pytest.approx(score, rel=1e-3)
     # Plain anomalib asks for pretrained weights before it loads its own. Early versions of Python 3.11 pickle enums by
     # getattr, which anomalib has not on its list of what may be loaded.
-    with backbone_weights("random", synthetic=True), torch.serialization.safe_globals([getattr]):
+    with backbone_weights("random"), torch.serialization.safe_globals([getattr]):
         loaded = Patchcore.load_from_checkpoint(records["exact"] / "model.ckpt", map_location="cpu")
     assert type(loaded) is Patchcore
     assert len(loaded.model.memory_bank) == int(len(split.train) * 64 * 0.1)

@@ -19,7 +19,8 @@ from harness.errors import UnknownNameError, WeightsError
 from harness.weights import resolve as resolve_module
 from harness.weights.inject import backbone_weights, load_into
 from harness.weights.local import find_in, local_file
-from harness.weights.resolve import Weights, known_backbone, resolve
+from harness.weights.networks import known_backbone
+from harness.weights.resolve import Weights, resolve
 from harness.weights.state import read_state
 
 
@@ -103,7 +104,7 @@ def test_torchvision_models_are_answered_too(tmp_path: Path) -> None:
     torch.manual_seed(3)
     network = torchvision.models.resnet18(weights=None).eval()
     file = save_as("bare", network.state_dict(), tmp_path)
-    with backbone_weights(str(file), synthetic=False) as used:
+    with backbone_weights(str(file)) as used:
         taken = torchvision.models.resnet18(weights=torchvision.models.ResNet18_Weights.DEFAULT).eval()
     assert used["resnet18"].file == str(file)
     assert torch.equal(taken.layer4[1].conv2.weight, network.layer4[1].conv2.weight)
@@ -169,18 +170,18 @@ def test_a_folder_is_searched_by_name(tmp_path: Path) -> None:
 
 def test_policies_without_a_network(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"none found for backbone 'resnet18'.*HF_HUB_OFFLINE.*Put a state dict"):
-        resolve("auto", "resnet18", synthetic=False)
+        resolve("auto", "resnet18")
     for synthetic in (True, False):
         with pytest.raises(WeightsError, match="none found"):
             resolve("pretrained", "resnet18", synthetic)
-    fallen = resolve("auto", "resnet18", synthetic=True)
+    fallen = resolve("auto", "resnet18")
     assert (fallen.source, fallen.fallback) == ("random", True)
     assert "none in weights/" in fallen.note
-    asked = resolve("random", "resnet18", synthetic=False)
+    asked = resolve("random", "resnet18")
     assert (asked.source, asked.fallback) == ("random", False)
     Path("weights").mkdir()
     save_file(seeded().state_dict(), "weights/resnet18.safetensors")
-    found = resolve("auto", "resnet18", synthetic=False)
+    found = resolve("auto", "resnet18")
     assert (found.source, found.file) == ("file", "weights/resnet18.safetensors")
     assert found.sha256 is not None
 
@@ -194,10 +195,10 @@ def test_random_means_random_and_follows_the_seed() -> None:
 def test_random_weights_are_the_same_for_all_who_ask(name: str) -> None:
     """Whatever a model drew before it built its backbone, and on both backends."""
     layers = list(feature_layers(name))[1:3]
-    with backbone_weights("random", synthetic=False, seed=4):
+    with backbone_weights("random", seed=4):
         torch.rand(17)
         theirs = TimmFeatureExtractor(name, layers).feature_extractor.state_dict()
-    ours = build_extractor(name, tuple(layers), resolve("random", name, synthetic=False), seed=4).network.state_dict()
+    ours = build_extractor(name, tuple(layers), resolve("random", name), seed=4).network.state_dict()
     assert set(ours) == set(theirs)
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
@@ -210,7 +211,7 @@ def test_the_hub_cache_is_used(tmp_path: Path) -> None:
     (repository / "refs" / "main").write_text("0" * 40)
     network = seeded()
     save_file(network.state_dict(), snapshot / "model.safetensors")
-    assert resolve("pretrained", "resnet18", synthetic=False).source == "hub cache"
+    assert resolve("pretrained", "resnet18").source == "hub cache"
     assert same(built("auto"), network)
 
 
@@ -223,7 +224,7 @@ def test_a_hub_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
         monkeypatch.setattr(resolve_module, "PATIENCE", 0.3)
         with pytest.raises(WeightsError, match="the hub"):
-            resolve("pretrained", "resnet18", synthetic=False)
+            resolve("pretrained", "resnet18")
 
 
 def test_unknown_backbones_are_suggested() -> None:

@@ -46,12 +46,15 @@ class Signature(NamedTuple):
         parameters: its parameters with their defaults; None where there is none, or none that can be written down.
         trainer: whether the config's `trainer:` block goes to it.
         unused: of given values, the names of those without effect, each with what would give it one.
+        normalization: what version 0.1 normalised the input by, `imagenet` or `backbone` (as timm's default weights);
+            None for a model that keeps its own input.
     """
 
     name: str
     parameters: Mapping[str, Any]
     trainer: bool = True
     unused: Callable[[Mapping[str, Any]], Mapping[str, str]] = _all_used
+    normalization: str | None = None
 
 
 class SeenTest(NamedTuple):

@@ -10,18 +10,18 @@ from pathlib import Path
 from harness.backbones import Layer
 from harness.datasets.base import Split
 from harness.spec import RunSpec
-from harness.weights.inject import whole_network
+from harness.weights.networks import whole_network
 from harness.weights.resolve import resolve
 from harness.weights.state import fit_state, read_state
 
 
-def check_weights(policy: str, backbone: str, synthetic: bool) -> None:
+def check_weights(policy: str, backbone: str) -> None:
     """Find the weights and see that they fit, without keeping them.
 
     Raises:
         WeightsError: there are none, or they do not fit.
     """
-    weights = resolve(policy, backbone, synthetic)
+    weights = resolve(policy, backbone)
     if weights.file is not None:
         network = whole_network(backbone)
         adapt = getattr(import_module(type(network).__module__), "checkpoint_filter_fn", None)

@@ -29,7 +29,9 @@ from harness.devices import Device, pick
 from harness.errors import ConfigError, NotFittedError
 from harness.metrics.evaluate import evaluate
 from harness.predictions import join
-from harness.weights.resolve import Weights, known_backbone, resolve
+from harness.weights.networks import known_backbone
+from harness.weights.normalization import BACKBONE, effective
+from harness.weights.resolve import Weights, resolve
 
 # What a fitted detector keeps: names and tensors, all that scoring needs beside the backbone.
 State = dict[str, torch.Tensor]
@@ -43,7 +45,8 @@ class Options(TypedDict, total=False):
         center_crop: pixels of the centre that are kept after that. Default: everything.
         precision: of the backbone: fp32, bf16 or fp16. Default fp32.
         weights: auto, pretrained, random or a path. Default auto.
-        allow_random: whether auto may fall back to random weights where there are none. Default False.
+        normalization: of the input: backbone (what the weights were trained with), imagenet, or a mapping with mean
+            and std, three numbers each for RGB in 0 to 1. Default backbone.
         device: auto, cpu, cuda, cuda:N or mps. Default auto.
         seed: of everything random. Default 0.
         batch_size: images at a time. Default 32.
@@ -58,7 +61,7 @@ class Options(TypedDict, total=False):
     center_crop: int | Sequence[int] | None
     precision: str
     weights: str
-    allow_random: bool
+    normalization: str | Mapping[str, Sequence[float]]
     device: str
     seed: int
     batch_size: int
@@ -106,13 +109,14 @@ class Detector(ABC):
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision: found {self.precision!r}, expected {', '.join(PRECISIONS)}.")
         size, crop = check_pixels("image_size", options.get("image_size", 256)), options.get("center_crop")
-        self.view = View(size, None if crop is None else check_pixels("center_crop", crop))
-        if self.view.seen[0] > size[0] or self.view.seen[1] > size[1]:
-            raise ConfigError(f"center_crop: found {self.view.crop}, expected at most the image size, {size}.")
+        cropped = None if crop is None else check_pixels("center_crop", crop)
+        if cropped is not None and (cropped[0] > size[0] or cropped[1] > size[1]):
+            raise ConfigError(f"center_crop: found {cropped}, expected at most the image size, {size}.")
         known_backbone(backbone)
         chosen_layers(backbone, self.layers)
-        policy, allowed = options.get("weights", "auto"), options.get("allow_random", False)
-        self.weights: Weights = resolve(policy, backbone, allowed)
+        self.weights: Weights = resolve(options.get("weights", "auto"), backbone)
+        normalization = effective(options.get("normalization", BACKBONE), self.weights.normalization)
+        self.view = View(size, cropped, normalization)
         self.device: Device = pick(options.get("device", "auto"))
         self._extractor: Extractor | None = None
 

@@ -15,6 +15,7 @@ from harness import registry
 from harness.detectors.base import Detector
 from harness.detectors.features import Extractor
 from harness.errors import HarnessError, StoreError, WeightsError
+from harness.weights.normalization import IMAGENET
 from harness.weights.resolve import Weights
 
 FORMAT = 1
@@ -42,6 +43,7 @@ def save(detector: Detector, target: Path) -> Path:
             "center_crop": detector.view.crop,
             "precision": detector.precision,
             "seed": detector.seed,
+            "normalization": detector.view.normalization.as_dict(),
         },
         "weights": detector.weights.as_dict(),
     }
@@ -84,10 +86,16 @@ def load(path: str | Path, device: str = "auto", progress: bool = True) -> Detec
 
 def _build(about: dict[str, Any], tensors: dict[str, torch.Tensor], device: str, progress: bool) -> Detector:
     cls: type[Detector] = registry.lookup(registry.DETECTORS, "detector", about["detector"])
-    # The network's weights are in the file: none are looked for.
-    options = {**about["options"], "weights": "random", "device": device, "progress": progress}
+    # The network's weights are in the file: none are looked for. Files of version 0.1 have ImageNet's normalisation.
+    options = {
+        "normalization": IMAGENET,
+        **about["options"],
+        "weights": "random",
+        "device": device,
+        "progress": progress,
+    }
     detector = cls(backbone=about["backbone"], layers=about["layers"], **about["parameters"], **options)
-    detector.weights = Weights(**about["weights"])
+    detector.weights = Weights.from_dict(about["weights"])
     extractor = Extractor(detector.backbone, detector.needed_layers(), detector.precision)
     network = {name.removeprefix(BACKBONE): t for name, t in tensors.items() if name.startswith(BACKBONE)}
     extractor.network.load_state_dict(network)

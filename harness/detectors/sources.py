@@ -18,10 +18,7 @@ from torchvision.transforms.v2 import functional as transforms
 from harness.datasets.base import Split
 from harness.errors import DataError
 from harness.images import RGB, from_array, from_pil, list_images, read_image
-
-# Of ImageNet, in RGB: what backbones are trained with, and what anomalib normalises by.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+from harness.weights.normalization import OF_IMAGENET, Normalization
 
 # A path, RGB (height, width, 3) or grey (height, width) of 8 or 16 bits, a PIL image, or a float tensor
 # (3, height, width) in [0, 1].
@@ -35,10 +32,12 @@ class View:
     Attributes:
         size: (height, width) it is resized to, with antialiasing.
         crop: (height, width) of the centre that is kept; None for all of it.
+        normalization: of its values.
     """
 
     size: tuple[int, int]
     crop: tuple[int, int] | None = None
+    normalization: Normalization = OF_IMAGENET
 
     @property
     def seen(self) -> tuple[int, int]:
@@ -54,7 +53,7 @@ class View:
         image = transforms.resize(_unit(picture), list(self.size), antialias=True)
         if self.crop is not None:
             image = transforms.center_crop(image, list(self.crop))
-        seen: torch.Tensor = transforms.normalize(image, list(MEAN), list(STD))
+        seen: torch.Tensor = transforms.normalize(image, list(self.normalization.mean), list(self.normalization.std))
         return seen
 
 
@@ -106,7 +105,10 @@ class ImageSource(Dataset[torch.Tensor]):
 
     def key(self) -> dict[str, Any]:
         """What features depend on beside the pictures' contents; the batch size, in their last bits."""
-        return {"size": self.view.size, "crop": self.view.crop, "batch_size": self._batch_size}
+        values = self.view.normalization
+        # Without ImageNet's, so that what version 0.1 cached is still known.
+        normalized = {} if values.same_values(OF_IMAGENET) else {"mean": values.mean, "std": values.std}
+        return {"size": self.view.size, "crop": self.view.crop, "batch_size": self._batch_size, **normalized}
 
     def __len__(self) -> int:
         return len(self.pictures)

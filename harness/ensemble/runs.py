@@ -49,7 +49,7 @@ def class_run(path: Path) -> ClassRun:
         folder = results.run_folder(max(done, key=RunRecord.rank).run_id)
     record = read_record(folder)
     if record is None or record.status != "ok" or record.task != "classification":
-        what = "a failed run" if record and record.status != "ok" else f"a {record.task}" if record else "nothing"
+        what = "nothing" if record is None else f"a {record.task}, {record.status}"
         raise StoreError(f"{folder}: {what} found; expected a finished run of task classification.")
     return ClassRun(folder, record)
 

@@ -71,7 +71,8 @@ def _of_run(path: Path, category: str | None) -> SavedRun:
             f"--category: {category!r} found; the run {path} is of {_category(record) or 'no category'!r}."
         )
     if record.status != "ok":
-        raise StoreError(f"{path}: this run failed ({(record.error or {}).get('message', '')}); it has no model.")
+        ended = "was skipped" if record.status == "skipped" else "failed"
+        raise StoreError(f"{path}: this run {ended} ({(record.error or {}).get('message', '')}); it has no model.")
     file = model_in(path)
     if file is None:
         raise StoreError(f"{path}: the model of this run was not kept. {KEEP}")

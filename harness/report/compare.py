@@ -36,8 +36,13 @@ def load_run(path: Path) -> tuple[Results, RunRecord]:
         found = "no record.json" if folder.is_dir() else "nothing"
         raise StoreError(f"{path}: {found} found; expected a run's folder, such as results/patchcore/runs/<run>.")
     if record.status != "ok":
-        raise StoreError(f"{path}: this run failed ({(record.error or {}).get('message')}); expected a finished one.")
+        raise StoreError(f"{path}: this run {_ended(record)}; expected a finished one.")
     return Results(results, [record]), record
+
+
+def _ended(record: RunRecord) -> str:
+    what = "was skipped" if record.status == "skipped" else "failed"
+    return f"{what} ({(record.error or {}).get('message')})"
 
 
 def side_by_side(first: Path, second: Path) -> tuple[Table, str]:

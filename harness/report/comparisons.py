@@ -22,6 +22,7 @@ from harness.report.facts import (
     costs,
     join,
     metric_columns,
+    normalization,
     short_names,
 )
 from harness.report.recommend import answers
@@ -174,7 +175,8 @@ def backends_table(results: Results) -> pd.DataFrame:
 def _apart_from_backend(record: RunRecord) -> str:
     """What two runs must have in common, parameters left out: each backend has some of its own."""
     same = ("model", "backbone", "layers", "image_size", "seed", "data_kind", "category", "threshold")
-    return repr([record.data["fingerprint"], record.weights.get("sha256"), *(record.spec[key] for key in same)])
+    own = [record.data["fingerprint"], record.weights.get("sha256"), normalization(record)]
+    return repr([*own, *(record.spec[key] for key in same)])
 
 
 def _pairs(records: Sequence[RunRecord]) -> Iterator[tuple[RunRecord, RunRecord]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness import registry
 from harness.record import RunRecord
+from harness.weights.normalization import BACKBONE, IMAGENET, Normalization
 
 # The four that people look for, in front everywhere.
 HEADLINE = ("image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_F1Score")
@@ -15,6 +16,7 @@ HEADLINE = ("image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_F1Score")
 INTERVAL = "image_AUROC"
 LOW, HIGH = f"{INTERVAL}_low", f"{INTERVAL}_high"
 MB = 2**20
+NORMALIZATION = "normalization"
 
 
 def metric_columns(records: Sequence[RunRecord]) -> list[str]:
@@ -50,6 +52,21 @@ def short_names(datasets: Sequence[str]) -> list[str]:
     """Without the folders above, unless two would be called the same."""
     short = [" ".join(part.rsplit("/", 1)[-1] for part in name.split(" ")) for name in datasets]
     return short if len(set(short)) == len(short) else list(datasets)
+
+
+def normalization(record: RunRecord) -> str | None:
+    """What the network's input was normalised by; None for a model that keeps its own input."""
+    given = record.spec.get(NORMALIZATION)
+    if given is not None:
+        return Normalization.from_dict(given).text
+    if record.spec["backbone"] is None:
+        return None
+    return BACKBONE if record.task == "classification" else IMAGENET
+
+
+def parameter(record: RunRecord, axis: str) -> Any:
+    """The value of an axis, for a cell."""
+    return normalization(record) if axis == NORMALIZATION else cell(record.spec["params"].get(axis))
 
 
 def weights_source(record: RunRecord) -> str | None:

@@ -22,7 +22,7 @@ class Results:
 
     Attributes:
         folder: where it is.
-        records: all, failed ones too.
+        records: all, failed and skipped ones too.
     """
 
     folder: ResultFolder
@@ -46,7 +46,18 @@ class Results:
 
     def ok(self) -> list[RunRecord]:
         """Records of the runs that ended well."""
-        return [record for record in self.records if record.status == "ok"]
+        return self._of("ok")
+
+    def failed(self) -> list[RunRecord]:
+        """Records of the runs that raised."""
+        return self._of("failed")
+
+    def skipped(self) -> list[RunRecord]:
+        """Records of the runs whose weights could not be had."""
+        return self._of("skipped")
+
+    def _of(self, status: str) -> list[RunRecord]:
+        return [record for record in self.records if record.status == status]
 
     @cached_property
     def settings(self) -> dict[str, list[Setting]]:

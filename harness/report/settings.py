@@ -12,7 +12,18 @@ import numpy as np
 
 from harness.metrics.evaluate import FPR_LIMIT
 from harness.record import HEADLINES, RunRecord
-from harness.report.facts import axis_columns, category, cell, costs, dataset, join, weights_source
+from harness.report.facts import (
+    NORMALIZATION,
+    axis_columns,
+    category,
+    cell,
+    costs,
+    dataset,
+    join,
+    normalization,
+    parameter,
+    weights_source,
+)
 
 
 @dataclass(frozen=True)
@@ -138,6 +149,8 @@ def _facts(record: RunRecord) -> dict[str, str]:
         # Earlier records have keys there that say nothing.
         rest |= {f"{block}.{key}": value for key, value in rest.pop(block).items() if value is not None}
     rest["image_size"] = join(record.spec["image_size"], "x") or None
+    if NORMALIZATION in rest or NORMALIZATION in record.axes:
+        rest[NORMALIZATION] = normalization(record)
     rest.setdefault("aupro_limit", FPR_LIMIT)
     rest["weights_source"] = weights_source(record)
     rest["weights_sha256"] = (record.weights.get("sha256") or "")[:12] or None
@@ -155,7 +168,7 @@ def described(record: RunRecord, axes: Sequence[str]) -> dict[str, Any]:
         "backbone": spec["backbone"],
         "layers": join(spec["layers"]),
         "image_size": join(spec["image_size"], "x") or None,
-        **{axis: cell(spec["params"].get(axis)) for axis in axes},
+        **{axis: parameter(record, axis) for axis in axes},
         "weights_source": weights_source(record),
     }
 
@@ -164,7 +177,7 @@ def _labels(records: Sequence[RunRecord]) -> list[str]:
     """One for each setting, by a run of it: only what varies between them, the model always."""
     facts = [_facts(record) for record in records]
     axes = [f"params.{axis}" for axis in axis_columns(records)]
-    order = ["backend", "backbone", "layers", "image_size", *axes]
+    order = ["backend", "backbone", "layers", "image_size", NORMALIZATION, *axes]
     names = [*order, *sorted({key for fact in facts for key in fact} - {"model", *order})]
     values = {name: {fact.get(name) for fact in facts} for name in names}
     # A parameter that has one value wherever there is one tells nothing, unless labels would be the same without it.

@@ -19,6 +19,7 @@ from harness.report.facts import (
     costs,
     join,
     metric_columns,
+    normalization,
     weights_source,
 )
 from harness.report.results import Results
@@ -29,6 +30,7 @@ from harness.report.ties import Standing, runs_against_best
 TRACEBACK_LINES = 16
 # Settings that pivots and types of defect are shown of, the best ones: more are no table that somebody reads.
 WIDEST = 200
+STATUS_ORDER = ("ok", "skipped", "failed")
 
 
 def runs_table(results: Results, failed: bool = False) -> pd.DataFrame:
@@ -50,9 +52,11 @@ def runs_table(results: Results, failed: bool = False) -> pd.DataFrame:
         # Whole numbers stay whole beside runs that have no such parameter.
         frame[axis] = pd.Series([row[axis] for row in rows], dtype=object)
     frame = frame.drop(columns=[name for name in costs(records[0]) if frame[name].isna().all()])
-    order = ["status", "category", "image_AUROC", "pixel_AUROC", "run"]
-    ascending = [False, True, False, False, True]
-    return frame.sort_values(order, ascending=ascending, ignore_index=True, na_position="last")
+    frame = frame.assign(place=frame["status"].map(STATUS_ORDER.index))
+    order = ["place", "category", "image_AUROC", "pixel_AUROC", "run"]
+    ascending = [True, True, False, False, True]
+    ordered = frame.sort_values(order, ascending=ascending, ignore_index=True, na_position="last")
+    return ordered.drop(columns="place")
 
 
 def _row(record: RunRecord, axes: Sequence[str], metrics: Sequence[str], standing: Standing) -> dict[str, Any]:
@@ -77,6 +81,8 @@ def _row(record: RunRecord, axes: Sequence[str], metrics: Sequence[str], standin
         "weights": spec["weights"],
         "weights_source": source,
         "weights_sha256": (record.weights.get("sha256") or "")[:12] or None,
+        "normalization": normalization(record),
+        "normalization_from": _normalization_from(record),
         "train_images": record.data["train"],
         "held_out_images": record.data["val"],
         "test_images": record.data["test"],
@@ -86,6 +92,12 @@ def _row(record: RunRecord, axes: Sequence[str], metrics: Sequence[str], standin
         "warnings": "; ".join(record.warnings) or None,
         "run": record.run_id,
     }
+
+
+def _normalization_from(record: RunRecord) -> str | None:
+    """What says what the weights were trained with; records of version 0.1 do not know it."""
+    source = record.weights.get("normalization_from")
+    return f"{source} (assumed)" if source and record.weights.get("assumed") else source
 
 
 def defects_table(results: Results) -> pd.DataFrame:
@@ -159,8 +171,7 @@ def failures_table(results: Results) -> pd.DataFrame:
             "run": record.run_id,
             "traceback": _end_of((record.error or {}).get("traceback", "")),
         }
-        for record in results.records
-        if record.status == "failed"
+        for record in results.failed()
     ]
     columns = ["category", "model", "backend", "backbone", "layers", "seed", "error", "message", "run", "traceback"]
     return pd.DataFrame(rows, columns=columns)
@@ -177,7 +188,7 @@ def _end_of(traceback: str) -> str:
 def notices(results: Results) -> list[str]:
     """What a reader must know before any number, one sentence each."""
     ok = results.ok()
-    found = [*random_weights_notice(ok), *failed_notice(results)]
+    found = [*random_weights_notice(ok), *unfinished_notice(results)]
     on_test = sum(record.data.get("validation") == TEST_IMAGES for record in ok)
     if on_test:
         found.append(
@@ -193,17 +204,28 @@ def random_weights_notice(ok: Sequence[RunRecord]) -> list[str]:
     if not random:
         return []
     fallen = any(record.weights.get("fallback") for record in random)
-    why = "no pretrained weights were found, and the data is toy data" if fallen else "as the config asks"
+    why = "version 0.1 found no pretrained weights for toy data" if fallen else "as the config asks"
     return [
         f"RANDOM WEIGHTS in {len(random)} of {len(ok)} runs: {why}. The numbers say that the harness works, not "
         "which model to trust. Put weights in weights/ and run again."
     ]
 
 
-def failed_notice(results: Results) -> list[str]:
-    """A sentence where runs failed."""
-    failed = len(results.records) - len(results.ok())
-    return [f"{failed} of {len(results.records)} runs failed: see Failures."] if failed else []
+def unfinished_notice(results: Results) -> list[str]:
+    """A sentence where runs were skipped, and one where runs failed."""
+    failed, skipped, total = len(results.failed()), results.skipped(), len(results.records)
+    found = [_skipped_notice(skipped, total)] if skipped else []
+    return [*found, f"{failed} of {total} runs failed: see Failures."] if failed else found
+
+
+def _skipped_notice(skipped: Sequence[RunRecord], total: int) -> str:
+    backbones = list(dict.fromkeys(str(record.spec["backbone"]) for record in skipped))
+    reasons = dict.fromkeys((record.error or {}).get("reason", "") for record in skipped)
+    file = backbones[0] if len(backbones) == 1 else "<backbone>"
+    return (
+        f"SKIPPED {len(skipped)} of {total} runs: no weights for {', '.join(backbones)} "
+        f"({', '.join(filter(None, reasons))}). Put them at weights/{file}.safetensors and call the same command again."
+    )
 
 
 def left_out_notice(results: Results) -> list[str]:

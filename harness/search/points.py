@@ -11,16 +11,17 @@ from typing import Any
 from harness.backends.base import AnySplit
 from harness.config import SweepConfig
 from harness.errors import ConfigError
-from harness.plan import Idle, spec_of, untrained, usable
+from harness.plan import NORMALIZATION, Idle, spec_of, untrained, usable
 from harness.prepare import PlannedRun, identified, signature, task
 from harness.record import RunRecord
 from harness.search.space import Domain, Search
 from harness.spec import RunSpec, thaw
+from harness.weights.normalization import input_of
 
 Point = Mapping[str, Any]
 WHERE = "search.space"
 # Axes that a model may lack or a network not have: all their combinations are looked at.
-STRUCTURE = ("backend", "model", "backbone", "layers", "image_size")
+STRUCTURE = ("backend", "model", "backbone", "layers", "image_size", "normalization")
 MOST = 512  # combinations of those that are looked at
 
 
@@ -131,6 +132,8 @@ class Space:
         point: dict[str, Any] = {}
         for name, domain in self.domains.items():
             value = values.get(name)
+            if name == NORMALIZATION:
+                value = self._normalization(spec, domain)
             if name == "image_size" and spec.image_size is not None:
                 options = [one for one in domain.values if one in (spec.image_size[0], list(spec.image_size))]
                 value = options[0] if domain.kind == "choice" and options else spec.image_size[0]
@@ -138,6 +141,15 @@ class Space:
                 return None
             point[name] = value
         return point
+
+    def _normalization(self, spec: RunSpec, domain: Domain) -> Any:
+        """The value of the axis that gives a run its input: several may."""
+        takes = self._signatures(spec.backend, spec.model).normalization
+        if takes is None or spec.backbone is None:
+            return None
+        return next(
+            (v for v in domain.values if input_of(spec.backbone, spec.weights, v, takes) == spec.normalization), None
+        )
 
     def holds(self, point: Point) -> bool:
         """Whether a point lies in the space as it is now."""

@@ -17,7 +17,7 @@ UNITS = {"": 1, "s": 1, "sec": 1, "min": 60, "h": 3600, "d": 86400}
 TIME = re.compile(r"\s*(\d+(?:\.\d*)?)\s*([a-z]*)\s*")
 KINDS = ("choice", "uniform", "loguniform", "randint")
 # What is one of several names or sets, and no number.
-NAMED = ("backend", "model", "backbone", "layers", "image_size", *SETS)
+NAMED = ("backend", "model", "backbone", "layers", "image_size", "normalization", *SETS)
 LONGEST = 10_000  # epochs
 # Inside a range, where no end is: a whole number must be meant as one.
 INSIDE = 0.381966

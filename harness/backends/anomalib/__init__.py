@@ -18,6 +18,7 @@ from harness.backends.anomalib import catalog
 from harness.backends.base import Failure, Outcome, RunContext, Scorer, Signature
 from harness.datasets.base import Split
 from harness.spec import RunSpec
+from harness.weights.normalization import IMAGENET
 
 # Beside anomalib's own parameters: who selects PatchCore's coreset, anomalib or harness/detectors/coreset.py.
 CORESET = {"patchcore": {"coreset": "anomalib"}}
@@ -32,7 +33,8 @@ class AnomalibBackend:
     def parameters(self, model: str) -> Signature:
         """See `Backend.parameters`."""
         name, parameters = catalog.signature(model)
-        return Signature(name, {**parameters, **CORESET.get(name, {})})
+        normalization = IMAGENET if catalog.normalizes(name) else None
+        return Signature(name, {**parameters, **CORESET.get(name, {})}, normalization=normalization)
 
     def check(self, specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
         """See `Backend.check`."""

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from anomalib.models import AnomalibModule
+from anomalib.pre_processing import PreProcessor
+from torchvision.transforms.v2 import Compose, Normalize
 
 from harness.backends.anomalib.catalog import canonical, models, signature
 from harness.backends.anomalib.coreset import exact_coreset
@@ -27,8 +29,8 @@ def build_model(spec: RunSpec) -> AnomalibModule:
         arguments["backbone"] = spec.backbone
     if spec.layers is not None:
         arguments["layers"] = list(spec.layers)
-    if spec.image_size is not None:
-        arguments["pre_processor"] = cls.configure_pre_processor(image_size=spec.image_size)
+    if spec.image_size is not None or spec.normalization is not None:
+        arguments["pre_processor"] = _pre_processor(cls, spec)
     if "visualizer" in signature(spec.model)[1]:
         arguments["visualizer"] = False
     model = cls(**arguments)
@@ -38,6 +40,19 @@ def build_model(spec: RunSpec) -> AnomalibModule:
             # Some models insist on masks for their pixel figures; without masks those are blank instead.
             metric.strict = False
     return model
+
+
+def _pre_processor(cls: type[AnomalibModule], spec: RunSpec) -> PreProcessor:
+    """The model's own, for images of the spec's size, with the spec's normalisation in place of ImageNet's.
+
+    It is part of the model: anomalib's checkpoints carry it.
+    """
+    own = cls.configure_pre_processor(**({"image_size": spec.image_size} if spec.image_size is not None else {}))
+    if spec.normalization is None:
+        return own
+    steps = list(getattr(own.transform, "transforms", [own.transform]))
+    given = Normalize(mean=list(spec.normalization.mean), std=list(spec.normalization.std))
+    return PreProcessor(Compose([given if isinstance(step, Normalize) else step for step in steps]))
 
 
 def raw_scores(batch: Any) -> tuple[npt.NDArray[np.float64], Floats | None]:

@@ -49,12 +49,35 @@ def signature(name: str) -> tuple[str, Mapping[str, Any]]:
     key = canonical(name)
     if key not in models():
         raise ConfigError(f"model: {unknown_name('anomalib model', name, models())}")
+    node = _class(key)
+    parameters = init_parameters(node)
+    if "model" in parameters:
+        raise ConfigError(f"model: anomalib's {node.name} asks a language model's server; not supported.")
+    return key, parameters
+
+
+@cache
+def normalizes(name: str) -> bool:
+    """Whether a model normalises the input of one backbone that can be chosen, by ImageNet's mean and std.
+
+    Others have no backbone, one of their own, or no such step in their pre-processor: they keep their own input.
+    """
+    if "backbone" not in signature(name)[1]:
+        return False
+    own = [node for node in _class(canonical(name)).body if isinstance(node, ast.FunctionDef)]
+    pre_processor = next((node for node in own if node.name == "configure_pre_processor"), None)
+    # Without one of its own a model has that of all models, which normalises.
+    return pre_processor is None or any(
+        isinstance(part, ast.Name) and part.id == "Normalize" for part in ast.walk(pre_processor)
+    )
+
+
+@cache
+def _class(key: str) -> ast.ClassDef:
+    """The source of a model's class."""
     class_name, folder = models()[key]
     for file in sorted(folder.glob("*.py"), key=lambda path: path.name != "lightning_model.py"):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and node.name == class_name:
-                parameters = init_parameters(node)
-                if "model" in parameters:
-                    raise ConfigError(f"model: anomalib's {class_name} asks a language model's server; not supported.")
-                return key, parameters
+                return node
     raise ConfigError(f"model: the source of anomalib's {class_name} was not found below {folder}.")

@@ -16,8 +16,7 @@ from harness.datasets.base import Split
 from harness.devices import pick
 from harness.errors import HarnessError, nearest
 from harness.spec import RunSpec, thaw
-from harness.weights.inject import whole_network
-from harness.weights.resolve import known_backbone
+from harness.weights.networks import known_backbone, whole_network
 
 # Trainer arguments that the harness sets.
 RESERVED = {"self", "callbacks", "logger", "default_root_dir", "accelerator", "devices", "strategy", "num_nodes",
@@ -42,7 +41,7 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
         pick(device)
     except HarnessError as error:
         note(error)
-    checked: set[tuple[str, str, bool]] = set()
+    checked: set[tuple[str, str]] = set()
     for spec in specs:
         split = splits[spec.category]
         problems.update(dict.fromkeys(_trainer_problems(spec.trainer)))
@@ -56,7 +55,7 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
                     "use it; expected a ViT or a convolutional network."
                 ] = None
                 continue
-            key = (spec.weights, spec.backbone, split.synthetic)
+            key = (spec.weights, spec.backbone)
             if key not in checked:
                 checked.add(key)
                 check_weights(*key)

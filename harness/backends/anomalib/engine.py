@@ -82,7 +82,7 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
     """
     seed_everything(spec.seed, workers=True, verbose=False)
     context.stage("building")
-    with backbone_weights(spec.weights, split.synthetic, spec.seed) as used:
+    with backbone_weights(spec.weights, spec.seed) as used:
         model = build_model(spec)
     device = pick(context.device)
     peak = PeakMemory(device)
@@ -138,7 +138,7 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
         validation=HELD_OUT if split.val else TEST_IMAGES,
         own_metrics={f"anomalib_{key}": _finite(value) for key, value in (own[0] if own else {}).items()},
         weights=_weights_record(spec, used),
-        warnings=warnings + moved + [weights.note for weights in used.values() if weights.fallback],
+        warnings=warnings + moved + [weights.note for weights in used.values() if weights.note],
     )
 
 

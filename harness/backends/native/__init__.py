@@ -19,6 +19,7 @@ from harness.datasets.base import Split
 from harness.errors import ConfigError, unknown_name
 from harness.signatures import init_parameters
 from harness.spec import RunSpec
+from harness.weights.normalization import IMAGENET
 
 # What every detector takes beside its own; see harness.detectors.base.Options.
 COMMON = {"precision": "fp32", "center_crop": None}
@@ -33,7 +34,7 @@ class NativeBackend:
     def parameters(self, model: str) -> Signature:
         """See `Backend.parameters`."""
         key = model.lower().replace("_", "").replace("-", "")
-        return Signature(key, {**_own_parameters(key, model), **COMMON}, trainer=False)
+        return Signature(key, {**_own_parameters(key, model), **COMMON}, trainer=False, normalization=IMAGENET)
 
     def check(self, specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
         """See `Backend.check`."""
@@ -43,7 +44,14 @@ class NativeBackend:
 
     def share_key(self, spec: RunSpec) -> Hashable:
         """See `Backend.share_key`. Seeds share features too: only random weights depend on them."""
-        return (spec.image_size, dict(spec.params).get("center_crop"), spec.backbone, spec.weights)
+        return (
+            spec.image_size,
+            dict(spec.params).get("center_crop"),
+            spec.backbone,
+            spec.weights,
+            # Absent as in version 0.1, whose groups' names are kept where nothing is new.
+            *([spec.normalization] if spec.normalization else []),
+        )
 
     def share_levels(self, spec: RunSpec) -> tuple[Hashable, ...]:
         """See `Backend.share_levels`. Apart, models take the features again; seeds apart, one model's too."""

@@ -11,23 +11,23 @@ from harness.datasets.base import Split
 from harness.detectors.base import Detector
 from harness.errors import HarnessError
 from harness.spec import RunSpec
-from harness.weights.resolve import known_backbone
+from harness.weights.networks import known_backbone
 
 
 def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
     """Problems of all specs, each once; see `Backend.check`."""
     problems: dict[str, None] = {}
-    checked: set[tuple[str, str, bool]] = set()
+    checked: set[tuple[str, str]] = set()
     for spec in specs:
         split = splits[spec.category]
         try:
             known_backbone(str(spec.backbone))
-            key = (spec.weights, str(spec.backbone), split.synthetic)
+            key = (spec.weights, str(spec.backbone))
             if key not in checked:
                 checked.add(key)
                 check_weights(*key)
             # A detector looks at its arguments when it is built, which costs no work.
-            detector = build(spec, split.synthetic, device)
+            detector = build(spec, device)
             problems.update(dict.fromkeys(_data_problems(spec, split, detector)))
         except HarnessError as error:
             problems.update(dict.fromkeys(error.problems))

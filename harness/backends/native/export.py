@@ -12,7 +12,6 @@ from harness.backends.formats import Format, onnx_to_openvino, write_onnx, write
 from harness.backends.graph import Decision, Prepare, Whole, output_names
 from harness.decision import Thresholds
 from harness.detectors.base import Detector
-from harness.detectors.sources import MEAN, STD
 
 
 class Scoring(nn.Module):
@@ -36,7 +35,8 @@ class Scoring(nn.Module):
 
 def whole(detector: Detector, thresholds: Thresholds) -> Whole:
     """On the cpu."""
-    prepare = Prepare(detector.view.size, detector.view.crop, MEAN, STD)
+    view = detector.view
+    prepare = Prepare(view.size, view.crop, view.normalization.mean, view.normalization.std)
     return Whole(prepare, Scoring(detector.extractor(), detector.head()), Decision(thresholds)).cpu()
 
 

@@ -18,17 +18,17 @@ from harness.detectors.maps import Scores
 from harness.detectors.stages import Stage, Stages
 from harness.predictions import Predictions, join
 from harness.spec import RunSpec
+from harness.weights.normalization import IMAGENET
 
 MODEL = "model.safetensors"
 AT_ONCE = 8  # images that are looked at in the middle of a training
 
 
-def build(spec: RunSpec, synthetic: bool, device: str, context: RunContext | None = None) -> Detector:
+def build(spec: RunSpec, device: str, context: RunContext | None = None) -> Detector:
     """The detector of a spec.
 
     Args:
         spec: of this backend.
-        synthetic: toy data, on which `auto` may fall back to random weights.
         device: the config's.
         context: None where it is only to be seen whether it can be built.
 
@@ -42,7 +42,7 @@ def build(spec: RunSpec, synthetic: bool, device: str, context: RunContext | Non
         "layers": spec.layers,
         "image_size": spec.image_size or 256,
         "weights": spec.weights,
-        "allow_random": synthetic,
+        "normalization": spec.normalization.as_dict() if spec.normalization else IMAGENET,
         "device": device,
         "seed": spec.seed,
         "batch_size": spec.eval_batch_size,
@@ -57,7 +57,7 @@ def run_group(specs: Sequence[RunSpec], split: Split, context: RunContext) -> It
     detectors: dict[RunSpec, Detector] = {}
     for spec in specs:
         try:
-            detectors[spec] = build(spec, split.synthetic, context.device, context)
+            detectors[spec] = build(spec, context.device, context)
         # A detector that can't be built is its run's failure, not the group's.
         except Exception as error:  # noqa: BLE001
             yield Failure(spec, error)
@@ -119,7 +119,7 @@ def _outcome(
         cost=cost,
         validation=HELD_OUT if split.val else "",
         weights={"backbone": detector.backbone, **weights.as_dict()},
-        warnings=list(dict.fromkeys(warnings + said + ([weights.note] if weights.fallback else []))),
+        warnings=list(dict.fromkeys(warnings + said + ([weights.note] if weights.note else []))),
     )
 
 

@@ -22,6 +22,7 @@ from harness.backends.supervised.settings import DEFAULTS, MODELS, unused
 from harness.datasets.labelled import LabelledSplit
 from harness.errors import ConfigError, unknown_name
 from harness.spec import RunSpec
+from harness.weights.normalization import BACKBONE
 
 if TYPE_CHECKING:
     from harness.backends.supervised.namer import SupervisedNamer
@@ -44,7 +45,7 @@ class SupervisedBackend:
             raise ConfigError(
                 f"model: {unknown_name('method', model, MODELS)} The network is the axis `backbone`, any of timm's."
             )
-        return Signature(name, DEFAULTS, unused=unused)
+        return Signature(name, DEFAULTS, unused=unused, normalization=BACKBONE)
 
     def check(self, specs: Sequence[RunSpec], splits: Mapping[str, LabelledSplit], device: str) -> list[str]:
         """See `Backend.check`."""

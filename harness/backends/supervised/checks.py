@@ -16,7 +16,7 @@ from harness.datasets.labelled import LabelledSplit
 from harness.devices import pick
 from harness.errors import HarnessError
 from harness.spec import RunSpec, thaw
-from harness.weights.resolve import known_backbone
+from harness.weights.networks import known_backbone
 
 # Arguments of the Trainer that are the harness's own: each epoch has all images, and is followed by all that judge it.
 OWN = {"callbacks", "logger", "default_root_dir", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps",
@@ -46,7 +46,7 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, LabelledSplit], d
             settings = Settings.of(spec)
             problems.update(dict.fromkeys(_data_problems(spec, settings, split)))
             known_backbone(str(spec.backbone))
-            key = (spec.weights, str(spec.backbone), split.synthetic)
+            key = (spec.weights, str(spec.backbone))
             if key not in checked:
                 checked.add(key)
                 check_weights(*key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,11 +114,10 @@ class SupervisedNamer:
         for member in self.members:
             member.network.cpu()
 
-    def save(self, parameters: Mapping[str, Any], folder: Path) -> None:
+    def save(self, folder: Path) -> None:
         """All networks as one safetensors file, with what `from_file` needs to make them again.
 
         Args:
-            parameters: of the run's spec.
             folder: where to, as model.safetensors.
         """
         tensors = {
@@ -132,7 +131,7 @@ class SupervisedNamer:
             "backbone": self.backbone,
             "labels": list(self.labels),
             "meanings": [list(meaning) for meaning in self.meanings],
-            "settings": {**parameters, "image_size": list(self.settings.image_size)},
+            "settings": self.settings.as_dict(),
             "members": [{"fold": m.fold, "part": m.part, "own": list(m.own)} for m in self.members],
         }
         save_file(tensors, folder / MODEL, {METADATA: json.dumps(about)})

@@ -24,7 +24,7 @@ class Classifier(nn.Module):
 
     Attributes:
         width: of the pooled features.
-        mean, std: of the images that timm's weights were trained on, (1, 3, 1, 1).
+        mean, std: that images are normalised by, (1, 3, 1, 1).
     """
 
     mean: torch.Tensor
@@ -42,8 +42,10 @@ class Classifier(nn.Module):
             nn.init.xavier_uniform_(self.head.weight)
         self._scale = settings.arcface_scale if settings.loss == "arcface" else None
         config: dict[str, Any] = timm.data.resolve_model_data_config(self.features)
-        self.register_buffer("mean", torch.tensor(config["mean"]).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1), persistent=False)
+        given = settings.normalization
+        mean, std = (given.mean, given.std) if given is not None else (config["mean"], config["std"])
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """RGB images in [0, 1], (n, 3, height, width) -> what the head sees, (n, width)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,7 +71,7 @@ class _Run:
         self._spec, self._split, self._context = spec, split, context
         self._settings = Settings.of(spec)
         self._device = pick(context.device)
-        self._weights = resolve(spec.weights, str(spec.backbone), split.synthetic)
+        self._weights = resolve(spec.weights, str(spec.backbone))
         self._truth = truth_of(split.train, split.labels)
         self._parts = classes(split.meanings)
         self._members: list[Member] = []
@@ -110,7 +109,7 @@ class _Run:
                 "spent": time.perf_counter() - start,
             },
             device=self._device.description,
-            save_model=partial(namer.save, self._spec.parameters),
+            save_model=namer.save,
             cost=cost,
             weights={"backbone": self._spec.backbone, **self._weights.as_dict()},
             warnings=warnings,
@@ -245,7 +244,7 @@ class _Run:
         )
 
     def _warnings(self, folds: Sequence[Fold]) -> list[str]:
-        found = [self._weights.note] if self._weights.fallback else []
+        found = [self._weights.note] if self._weights.note else []
         chosen = [
             text
             for asked, text in (

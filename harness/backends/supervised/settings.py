@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from harness.errors import ConfigError, nearest
 from harness.spec import RunSpec
+from harness.weights.normalization import Normalization
 
 # `baseline`: one network for all labels. `one_class`: for each class one that tells its states apart.
 MODELS = ("baseline", "one_class")
@@ -82,6 +83,7 @@ class Settings:
         keep: the `last` epoch, or the `best` by validation macro F1.
         tta: views averaged when images are named: none, or several of flips, rotations, brightness joined by +.
         tensorboard: whether curves are written for it too.
+        normalization: of the input; None for that of timm's default weights.
     """
 
     image_size: tuple[int, int]
@@ -111,6 +113,7 @@ class Settings:
     keep: str = "last"
     tta: str = "none"
     tensorboard: bool = False
+    normalization: Normalization | None = None
 
     @classmethod
     def of(cls, spec: RunSpec) -> Settings:
@@ -119,7 +122,8 @@ class Settings:
         Raises:
             ConfigError: values that there are not, or that do not go together, all at once.
         """
-        settings = cls.from_dict({"image_size": spec.image_size or (224, 224), **spec.parameters})
+        values = {"image_size": spec.image_size or (224, 224), **spec.parameters}
+        settings = replace(cls.from_dict(values), normalization=spec.normalization)
         problems = [*settings._names(), *settings._numbers(), *settings._together()]
         if problems:
             raise ConfigError(problems)
@@ -129,7 +133,15 @@ class Settings:
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
         """Of plain values, as a file holds them."""
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        if plain.get("normalization") is not None:
+            plain["normalization"] = Normalization.from_dict(plain["normalization"])
         return cls(**plain)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a file, as `from_dict` takes them."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {**plain, "normalization": self.normalization.as_dict() if self.normalization else None}
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -173,7 +185,7 @@ DEFAULTS: Mapping[str, Any] = {
     **{
         f.name: list(f.default) if isinstance(f.default, tuple) else f.default
         for f in fields(Settings)
-        if f.name != "image_size"
+        if f.name not in {"image_size", "normalization"}
     },
 }
 

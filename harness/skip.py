@@ -1,0 +1,100 @@
+"""Runs of a sweep that are left out because the weights of their backbone can't be had.
+
+A sweep over several backbones goes on with those whose weights are there. What it leaves out is said and recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.errors import HarnessError, WeightsNotFoundError
+from harness.prepare import PlannedRun, task
+from harness.provenance import provenance
+from harness.record import RunRecord
+from harness.store import ResultFolder
+from harness.tasks.base import Task
+from harness.weights.local import AUTO
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A run that is left out.
+
+    Attributes:
+        run: which.
+        error: why.
+    """
+
+    run: PlannedRun
+    error: WeightsNotFoundError
+
+
+def without_weights(runs: Sequence[PlannedRun], planned: Sequence[PlannedRun]) -> list[Skipped]:
+    """Those of `runs` to leave out.
+
+    None is left out where weights are asked for by name, where the sweep has one backbone only, or where no backbone
+    of it has weights: then the checks refuse the sweep, and say how to get them.
+
+    Args:
+        runs: to be made now.
+        planned: all of the sweep, finished ones among them.
+    """
+    names = {name for run in planned if (name := _backbone(run)) is not None}
+    pending = dict.fromkeys(name for run in runs if (name := _backbone(run)) is not None)
+    if len(names) < 2 or not pending:
+        return []
+    missing = {name: error for name in pending if (error := _missing(name)) is not None}
+    if len(missing) == len(names):
+        return []
+    return [Skipped(run, missing[name]) for run in runs if (name := _backbone(run)) in missing and name is not None]
+
+
+def record_skipped(skipped: Sequence[Skipped], folder: ResultFolder, task_name: str) -> None:
+    """Write a record for each, so that sheet and page show them; a result that is there already is kept."""
+    kind = task(task_name)
+    for one in skipped:
+        run_id = one.run.run_id
+        with folder.claim(run_id) as mine:
+            earlier = folder.read_record(run_id)
+            if not mine or (earlier is not None and earlier.status == "ok"):
+                continue
+            folder.stage(run_id)
+            folder.commit(_record(one, kind))
+            folder.clear_work([run_id])
+
+
+def _backbone(run: PlannedRun) -> str | None:
+    return run.spec.backbone if run.spec.weights == AUTO else None
+
+
+def _missing(backbone: str) -> WeightsNotFoundError | None:
+    from harness.weights.resolve import resolve
+
+    try:
+        resolve(AUTO, backbone)
+    except WeightsNotFoundError as error:
+        return error
+    except HarnessError:
+        # Something else is wrong, which the checks say.
+        return None
+    return None
+
+
+def _record(one: Skipped, kind: Task) -> RunRecord:
+    run = one.run
+    return RunRecord(
+        run_id=run.run_id,
+        status="skipped",
+        spec=run.spec.as_dict(),
+        axes=list(run.spec.axes),
+        data=kind.describe(run.split),
+        provenance=provenance(),
+        task=kind.name,
+        error={
+            "type": type(one.error).__name__,
+            "message": str(one.error),
+            "reason": one.error.reason,
+            "traceback": "",
+        },
+    )
