@@ -44,7 +44,7 @@ def embedding(backbone: str, layers: tuple[str, ...], pictures: list[Path]) -> t
     """(patches, channels) at 256 x 256 pixels; mobilenetv2_100 with its ImageNet weights, others with random ones."""
     real = backbone == "mobilenetv2_100"
     weights = resolve(str(MOBILENET), backbone) if real else Weights("random", "random")
-    extractor = build_extractor(backbone, layers, weights, seed=0)
+    extractor = build_extractor(backbone, layers, (256, 256), weights, seed=0)
     batches = ImageSource(pictures, View((256, 256))).batches()
     return torch.cat([rows(embed(extractor(batch), layers)) for batch in batches])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import timm
 import torch
 
-from harness.errors import UnknownNameError, nearest
+from harness.errors import ConfigError, UnknownNameError, nearest
 from harness.weights.networks import whole_network
 
 
@@ -57,6 +58,54 @@ def feature_layers(backbone: str) -> dict[str, Layer]:
         ) from error
     names = info.module_name()
     return {n: Layer(c, r) for n, c, r in zip(names, info.channels(), info.reduction(), strict=True)}
+
+
+@cache
+def construction(backbone: str, size: tuple[int, int]) -> tuple[tuple[str, Any], ...]:
+    """What `timm.create_model` must be told for images of a size: nothing, that it may change, or the size itself.
+
+    Found by sending the shape of an image through the network, without memory for its tensors.
+
+    Args:
+        backbone: timm's name.
+        size: (height, width) of the images.
+
+    Raises:
+        ConfigError: the network takes no such images.
+    """
+    ways: list[dict[str, Any]] = [{"dynamic_img_size": True}] if is_transformer(backbone) else [{}]
+    reason = ""
+    # Some networks compute with values on the way, which the meta device does not have.
+    for device, way in (*(("meta", way) for way in (*ways, {"img_size": size}, {})), ("cpu", ways[0])):
+        try:
+            _send_shape(backbone, size, way, device)
+        # Networks refuse a size in their own ways: when they are built, or by a shape that does not fit.
+        except Exception as error:  # noqa: BLE001
+            reason = reason or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        else:
+            return tuple(way.items())
+    raise ConfigError(
+        f"image_size: {size[0]}x{size[1]} found, which backbone {backbone} does not take ({reason}); expected "
+        f"{own_size(backbone)}."
+    )
+
+
+def own_size(backbone: str) -> str:
+    """The size that a network was trained with, for a person."""
+    config = timm.models.get_pretrained_cfg(backbone)
+    return f"{config.input_size[1]}x{config.input_size[2]}" if config is not None else "another size"
+
+
+def _send_shape(backbone: str, size: tuple[int, int], options: Mapping[str, Any], device: str) -> None:
+    transformer = is_transformer(backbone)
+    kind = {} if transformer else {"features_only": True, "exportable": True}
+    with torch.device(device), torch.no_grad():
+        network: Any = timm.create_model(backbone, pretrained=False, **kind, **options).eval()
+        image = torch.zeros(1, 3, *size)
+        if transformer:
+            network.forward_intermediates(image, norm=True, output_fmt="NCHW", intermediates_only=True)
+        else:
+            network(image)
 
 
 def chosen_layers(backbone: str, names: tuple[str | int, ...]) -> list[Layer]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from typing import Any
 
+from harness.revisions import revisions
 from harness.weights.normalization import Normalization
 
 Layers = tuple[str | int, ...]
@@ -125,7 +126,9 @@ class RunSpec:
 
 def run_id(spec: RunSpec, fingerprint: str, weights_hash: str | None) -> str:
     """A readable slug and a short hash of the spec, the data and, where they lie in a file, the weights."""
-    identity = {"spec": spec.as_dict(), "data": fingerprint, "weights": weights_hash}
+    identity: dict[str, Any] = {"spec": spec.as_dict(), "data": fingerprint, "weights": weights_hash}
+    if found := revisions(spec):
+        identity["revisions"] = found
     digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     return f"{slug(spec)}-{digest}"
 

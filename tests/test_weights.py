@@ -198,7 +198,7 @@ def test_random_weights_are_the_same_for_all_who_ask(name: str) -> None:
     with backbone_weights("random", seed=4):
         torch.rand(17)
         theirs = TimmFeatureExtractor(name, layers).feature_extractor.state_dict()
-    ours = build_extractor(name, tuple(layers), resolve("random", name), seed=4).network.state_dict()
+    ours = build_extractor(name, tuple(layers), (64, 64), resolve("random", name), seed=4).network.state_dict()
     assert set(ours) == set(theirs)
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 

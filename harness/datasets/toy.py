@@ -20,7 +20,7 @@ from harness.datasets.toy_images import CATEGORIES, write_toy
 from harness.errors import DataError, unknown_name
 
 # Part of the folder's name, so that data made by an older generator is not taken for this one's.
-VERSION = 1
+VERSION = 2
 
 
 class ToyData(DataOptions):
@@ -37,9 +37,9 @@ class ToyData(DataOptions):
 
     seed: int = Field(default=0, ge=0)
     size: int = Field(default=128, ge=32, le=1024)
-    train: int = Field(default=24, ge=2)
-    good: int = Field(default=10, ge=1)
-    bad: int = Field(default=5, ge=1)
+    train: int = Field(default=100, ge=2)
+    good: int = Field(default=30, ge=1)
+    bad: int = Field(default=10, ge=1)
     root: str | None = None
 
     def categories(self, work_dir: Path) -> list[str]:

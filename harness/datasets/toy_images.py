@@ -177,9 +177,9 @@ def _scratch(rng: Generator, part: Part) -> Damage:
     """A thin bright groove with a dark flank."""
     angle, length = rng.uniform(0, np.pi), rng.uniform(0.14, 0.34)
     path = _curve(rng, _polar(_place(rng, part), -length / 2, angle), angle, length, 0.7)
-    groove = _drawn(len(part.region), [path], rng.uniform(0.008, 0.014))
+    groove = _drawn(len(part.region), [path], rng.uniform(0.006, 0.012))
     flank, groove = _soft(groove, 0.002, away=0.008) * part.region, groove * part.region
-    strength = rng.uniform(0.15, 0.7)
+    strength = rng.uniform(0.08, 0.5)
     return _paint(_paint(part.image, strength / 2 * flank, SHADE), strength * groove, LIGHT), groove
 
 
@@ -188,7 +188,7 @@ def _stain(rng: Generator, part: Part) -> Damage:
     blob = _blob(rng, len(part.region), _place(rng, part), rng.uniform(0.035, 0.085), 0.25)
     inside = _soft(blob, 0.012)
     cover = _soft(blob, 0.005) * (0.7 + 2 * inside * (1 - inside))
-    return _paint(part.image, rng.uniform(0.15, 0.7) * cover, RUST), blob
+    return _paint(part.image, rng.uniform(0.09, 0.5) * cover, RUST), blob
 
 
 def _dent(rng: Generator, part: Part) -> Damage:
@@ -197,36 +197,39 @@ def _dent(rng: Generator, part: Part) -> Damage:
     centre, radius = _place(rng, part), rng.uniform(0.04, 0.075)
     dx, dy = (x - centre[0]) / radius, (y - centre[1]) / radius
     shade = (dx + dy) * np.exp(-1.2 * (dx**2 + dy**2))
-    image = part.image * (1 + rng.uniform(0.08, 0.4) * shade)
+    image = part.image * (1 + rng.uniform(0.05, 0.28) * shade)
     return image, _discs(len(shade), [centre], 1.3 * radius)
 
 
 def _chip(rng: Generator, part: Part) -> Damage:
     """A piece broken out of the rim, with a bright edge."""
     rim = _polar(part.centre, 0.41, rng.uniform(0, TURN))
-    gap = _blob(rng, len(part.region), rim, rng.uniform(0.03, 0.08), 0.35) * part.region
+    gap = _blob(rng, len(part.region), rim, rng.uniform(0.012, 0.04), 0.35) * part.region
     return _paint(_paint(part.image, 0.7 * _soft(gap, 0.006) * part.region, LIGHT), gap, SHADE), gap
 
 
 def _undrilled(rng: Generator, part: Part) -> Damage:
     """One bolt hole was never drilled, or barely started."""
     place = _discs(len(part.region), [part.marks[int(rng.integers(6))]], 0.046)
-    return _paint(part.image, rng.uniform(0.75, 1) * place, part.plain), place
+    return _paint(part.image, rng.uniform(0.3, 1) * place, part.plain), place
 
 
 def _swarf(rng: Generator, part: Part) -> Damage:
     """A curl of brass swarf lies on the part."""
     path = _curve(rng, _place(rng, part), rng.uniform(0, TURN), rng.uniform(0.14, 0.3), 6.0)
     swarf = _drawn(len(part.region), [path], 0.018)
-    image = _paint(part.image, 0.8 * _soft(swarf, 0.004, away=0.012), SHADE)
-    return _paint(image, rng.uniform(0.6, 1) * swarf, BRASS), swarf
+    strength = rng.uniform(0.12, 0.7)
+    image = _paint(part.image, 0.8 * strength * _soft(swarf, 0.004, away=0.012), SHADE)
+    return _paint(image, strength * swarf, BRASS), swarf
 
 
 def _hole(rng: Generator, part: Part) -> Damage:
     """Torn threads: dark, with a frayed light edge."""
-    tear = _blob(rng, len(part.region), _place(rng, part), rng.uniform(0.014, 0.045), 0.45)
+    tear = _blob(rng, len(part.region), _place(rng, part), rng.uniform(0.012, 0.042), 0.45)
     fray = _soft(tear, 0.007)
-    return _paint(_paint(part.image, 0.7 * fray, LIGHT), tear, SHADE), np.maximum(tear, fray)
+    strength = rng.uniform(0.3, 1)
+    image = _paint(_paint(part.image, 0.7 * strength * fray, LIGHT), strength * tear, SHADE)
+    return image, np.maximum(tear, fray)
 
 
 def _misprint(rng: Generator, part: Part) -> Damage:
@@ -234,7 +237,7 @@ def _misprint(rng: Generator, part: Part) -> Damage:
     n, dot = len(part.region), part.marks[int(rng.integers(len(part.marks)))]
     dry = _polar(dot, rng.uniform(0, 0.05), rng.uniform(0, TURN))
     bare = _discs(n, [dot], 0.066) * _discs(n, [dry], 0.066)
-    return _paint(part.image, rng.uniform(0.4, 1) * bare, part.plain), bare
+    return _paint(part.image, rng.uniform(0.35, 1) * bare, part.plain), bare
 
 
 _PARTS = {"plate": _plate, "flange": _flange, "fabric": _fabric}

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from harness.backbones import chosen_layers
+from harness.backbones import chosen_layers, construction
 from harness.datasets.base import Sample, Split, existing_dir
 from harness.decision import Thresholds
 from harness.detectors.arguments import check_pixels
@@ -117,6 +117,8 @@ class Detector(ABC):
         self.weights: Weights = resolve(options.get("weights", "auto"), backbone)
         normalization = effective(options.get("normalization", BACKBONE), self.weights.normalization)
         self.view = View(size, cropped, normalization)
+        # Refuses a size that the network does not take.
+        construction(backbone, self.view.seen)
         self.device: Device = pick(options.get("device", "auto"))
         self._extractor: Extractor | None = None
 
@@ -308,7 +310,7 @@ class Detector(ABC):
         """The backbone, on the device; built when it is first asked for."""
         if self._extractor is None:
             self._extractor = build_extractor(
-                self.backbone, self.needed_layers(), self.weights, self.weights_seed, self.precision
+                self.backbone, self.needed_layers(), self.view.seen, self.weights, self.weights_seed, self.precision
             )
             self._extractor.to(self.device.torch)
         return self._extractor

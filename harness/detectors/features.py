@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 
 import timm
 import torch
-from timm.layers import resample_abs_pos_embed
+from timm.layers import Format, resample_abs_pos_embed
 from timm.models import vision_transformer
 from torch import nn
 
-from harness.backbones import feature_layers, is_transformer
+from harness.backbones import construction, feature_layers, is_transformer
 from harness.detectors.stages import Stage
 from harness.detectors.workbench import Workbench
+from harness.revisions import cache_key
 from harness.weights.inject import answered_by, replaced, seeded
 from harness.weights.resolve import Weights
 
@@ -32,12 +33,18 @@ class Extractor(nn.Module):
     Args:
         backbone: timm's name.
         layers: names as `harness.backbones.feature_layers` gives them.
+        size: (height, width) of the images; some networks are built for one.
         precision: fp32, bf16 or fp16; of the network, its features are float32 again.
         pretrained: ask timm for pretrained weights; see `harness.weights.inject` for who answers.
     """
 
     def __init__(
-        self, backbone: str, layers: tuple[str, ...], precision: str = "fp32", pretrained: bool = False
+        self,
+        backbone: str,
+        layers: tuple[str, ...],
+        size: tuple[int, int],
+        precision: str = "fp32",
+        pretrained: bool = False,
     ) -> None:
         super().__init__()
         names = list(feature_layers(backbone))
@@ -45,16 +52,11 @@ class Extractor(nn.Module):
         self._names = [names[index] for index in self._indices]
         self._dtype = PRECISIONS[precision]
         self._transformer = is_transformer(backbone)
-        if self._transformer:
-            try:
-                self.network = timm.create_model(backbone, pretrained=pretrained, dynamic_img_size=True)
-            except TypeError:
-                # A family that only takes images of its own size.
-                self.network = timm.create_model(backbone, pretrained=pretrained)
-        else:
-            self.network = timm.create_model(
-                backbone, pretrained=pretrained, features_only=True, exportable=True, out_indices=self._indices
-            )
+        options: dict[str, Any] = dict(construction(backbone, size))
+        if not self._transformer:
+            options |= {"features_only": True, "exportable": True, "out_indices": self._indices}
+        self.network = timm.create_model(backbone, pretrained=pretrained, **options)
+        self._channels_last = getattr(self.network, "output_fmt", None) == Format.NHWC
         # Convolutions are up to twice as fast so; what they compute is the same up to rounding.
         self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
@@ -63,6 +65,8 @@ class Extractor(nn.Module):
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.no_grad(), torch.autocast(images.device.type, self._dtype, enabled=self._dtype is not None):
             maps = self._blocks(images) if self._transformer else self.network(images)
+        if self._channels_last:
+            maps = [one.permute(0, 3, 1, 2).contiguous() for one in maps]
         return {name: one.float() for name, one in zip(self._names, maps, strict=True)}
 
     def _blocks(self, images: torch.Tensor) -> list[torch.Tensor]:
@@ -84,18 +88,18 @@ class Extractor(nn.Module):
 
 
 def build_extractor(
-    backbone: str, layers: tuple[str, ...], weights: Weights, seed: int, precision: str = "fp32"
+    backbone: str, layers: tuple[str, ...], size: tuple[int, int], weights: Weights, seed: int, precision: str = "fp32"
 ) -> Extractor:
     """An extractor with its weights.
 
     Args:
-        backbone, layers, precision: see `Extractor`.
+        backbone, layers, size, precision: see `Extractor`.
         weights: resolved; with random ones, `seed` draws them.
         seed: of the initialisation.
     """
     # What a network is built with is replaced by its weights; the generators stay as they were.
     with seeded(0), answered_by(lambda _: weights, seed):
-        return Extractor(backbone, layers, precision, pretrained=True)
+        return Extractor(backbone, layers, size, precision, pretrained=True)
 
 
 @dataclass(frozen=True)
@@ -140,11 +144,11 @@ class Features(Stage):
     def _key(self, bench: Workbench, layer: str) -> dict[str, Any]:
         # A layer's name says where it is in the network, and the others do not change it.
         return {"stage": "features", "role": self.role, "layer": layer, "precision": self.precision,
-                "seed": self.seed, **bench.images[self.role].key()}  # fmt: skip
+                "seed": self.seed, **bench.images[self.role].key(), **cache_key(bench.backbone)}  # fmt: skip
 
     def _extract(self, bench: Workbench, layers: tuple[str, ...]) -> dict[str, torch.Tensor]:
         images = bench.images[self.role]
-        extractor = build_extractor(bench.backbone, layers, bench.weights, self.seed, self.precision)
+        extractor = build_extractor(bench.backbone, layers, images.view.seen, bench.weights, self.seed, self.precision)
         extractor.to(bench.device.torch)
         maps: dict[str, torch.Tensor] = {}
         done = 0

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import torch
+from anomalib.models.components import TimmFeatureExtractor
 from lightning.pytorch import Trainer
 
-from harness.backbones import Layer, chosen_layers
+from harness.backbones import Layer, chosen_layers, own_size
 from harness.backends.anomalib.catalog import signature
 from harness.backends.checks import check_weights, coreset_problems
 from harness.datasets.base import Split
@@ -61,7 +63,9 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
                 check_weights(*key)
             layers = _named_layers(spec)
             if layers:
-                problems.update(dict.fromkeys(_parameter_problems(spec, split, chosen_layers(spec.backbone, layers))))
+                chosen = chosen_layers(spec.backbone, layers)
+                problems.update(dict.fromkeys(_parameter_problems(spec, split, chosen)))
+                problems.update(dict.fromkeys(_size_problems(spec.backbone, layers, spec.image_size or DEFAULT_SIZE)))
         except HarnessError as error:
             note(error)
     return list(problems)
@@ -80,6 +84,28 @@ def _named_layers(spec: RunSpec) -> tuple[str, ...]:
     single = spec.parameters.get("layer")
     names = spec.layers if spec.layers is not None else (single,) if single else ()
     return tuple(name for name in names if isinstance(name, str))
+
+
+@cache
+def _size_problems(backbone: str, layers: tuple[str, ...], size: tuple[int, int]) -> list[str]:
+    """What anomalib's feature extractor would make of images of a size: seen without memory for the tensors."""
+    widths = [layer.channels for layer in chosen_layers(backbone, layers)]
+    try:
+        with torch.device("meta"):
+            found = TimmFeatureExtractor(backbone, list(layers), pre_trained=False)(torch.zeros(1, 3, *size))
+    # Networks refuse a size in their own ways.
+    except Exception as error:  # noqa: BLE001
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        return [
+            f"image_size: {size[0]}x{size[1]} found, which anomalib can't have backbone {backbone} take ({reason}); "
+            f"expected {own_size(backbone)}, or `backend: native` where the method is."
+        ]
+    if [one.shape[1] for one in found.values()] != widths:
+        return [
+            f"backbone: {backbone} gives its features with the channels last, which anomalib takes for rows; expected "
+            "another backbone, or `backend: native` where the method is."
+        ]
+    return []
 
 
 @cache
