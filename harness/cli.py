@@ -282,6 +282,20 @@ def weights(
     _guard(lambda: verbs.weights(backbones or [], folder), debug)
 
 
+@app.command()
+def init(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="A folder of images; without one the sample configs are written."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Write a commented config for your images, or the sample configs to configs/."""
+    from harness import verbs
+
+    _guard(lambda: verbs.init(folder), debug)
+
+
 @app.command("make-data")
 def make_data(
     folder: Annotated[Path, typer.Argument(help="Where to write it.", show_default=False)],

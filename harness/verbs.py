@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from harness.landing import Tally
 
 LEAST_LABELLED = 40  # training images of labelled toy data
-NAMED_BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2", "efficientnet_b7", "cspdarknet53")
+NAMED_BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2", "tf_efficientnet_b7", "cspdarknet53")
 
 
 def sweep(
@@ -202,6 +202,22 @@ def weights(backbones: Sequence[str], folder: Path) -> int:
         table.add_row(name, source, file_hash(path)[:12] if path else "", escape(str(path)) if path else "")
     console.print(table)
     console.print(f"To add one: put a state dict of the network at {folder}/<backbone>.safetensors (or .pth, .pt).")
+    return 0
+
+
+def init(folder: Path | None) -> int:
+    """Write a first config: for the images of a folder, or the samples."""
+    from harness.init import write_config, write_samples
+
+    console = _console()
+    if folder is None:
+        files = write_samples(Path("configs"))
+        console.print(f"{len(files)} sample configs written to configs/")
+        console.print("Next: python -m harness sweep configs/patchcore.yaml", highlight=False)
+        return 0
+    file = write_config(folder)
+    console.print(f"[bold]{escape(str(file))}[/] written for the images in {escape(str(folder))}")
+    console.print(escape(f"Next: python -m harness sweep {file}"))
     return 0
 
 

@@ -274,7 +274,9 @@ def test_a_transformer_says_the_same_whoever_was_imported_before(unseen: list[Pa
     from anomalib.models.components import TimmFeatureExtractor
 
     def features() -> torch.Tensor:
-        extractor = build_extractor("vit_tiny_patch16_224", ("blocks.1",), (96, 96), Weights("random", "random"), seed=0)
+        extractor = build_extractor(
+            "vit_tiny_patch16_224", ("blocks.1",), (96, 96), Weights("random", "random"), seed=0
+        )
         return extractor(torch.stack([View((96, 64))(unseen[0])]))["blocks.1"]
 
     original = vision_transformer.resample_abs_pos_embed

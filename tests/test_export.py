@@ -23,7 +23,7 @@ from harness.backends.formats import write_torchscript
 from harness.backends.graph import Decision, Prepare, Resize, output_names
 from harness.backends.native.export import whole
 from harness.decision import Thresholds, normalize
-from harness.detectors.sources import MEAN, STD, View
+from harness.detectors.sources import View
 from harness.errors import ConfigError, ExportError, HarnessError, StoreError, WeightsError
 from harness.export.write import export
 from harness.images import read_image
@@ -63,7 +63,7 @@ def test_resizing_is_torchs(size: tuple[int, int], given: tuple[int, int]) -> No
 def test_preparing_is_the_detectors() -> None:
     view = View((96, 80), (64, 51))
     image = torch.rand(3, 120, 130)
-    prepared = Prepare(view.size, view.crop, MEAN, STD)(image[None])[0]
+    prepared = Prepare(view.size, view.crop, view.normalization.mean, view.normalization.std)(image[None])[0]
     assert prepared.shape == (3, 64, 51)
     assert (prepared - view(image)).abs().max() < 1e-5
 

@@ -18,7 +18,7 @@ from harness.detectors.features import build_extractor
 from harness.errors import UnknownNameError, WeightsError
 from harness.weights import resolve as resolve_module
 from harness.weights.inject import backbone_weights, load_into
-from harness.weights.local import find_in, local_file
+from harness.weights.local import find_in, local_weights
 from harness.weights.networks import known_backbone
 from harness.weights.resolve import Weights, resolve
 from harness.weights.state import read_state
@@ -163,9 +163,9 @@ def test_a_folder_is_searched_by_name(tmp_path: Path) -> None:
     assert find_in(tmp_path, "resnet34.other") is None
     assert find_in(tmp_path, "resnet5") is None
     with pytest.raises(WeightsError, match=r"no file for backbone 'vgg16' found in .*resnet18\.pth"):
-        local_file(str(tmp_path), "vgg16")
+        local_weights(str(tmp_path), "vgg16")
     with pytest.raises(WeightsError, match="expected auto, pretrained, random, or an existing file or folder"):
-        local_file("nowhere.pth", "resnet18")
+        local_weights("nowhere.pth", "resnet18")
 
 
 def test_policies_without_a_network(tmp_path: Path) -> None:
