@@ -365,7 +365,7 @@ def _reading(console: Console) -> Progress:
     """Says that images are being read, where that takes long enough to be noticed."""
 
     def show(done: int, total: int) -> None:
-        if total >= 500 and (done == total or done % 500 == 0):
+        if total >= 1000 and (done == total or done % 1000 == 0):
             console.print(f"checking images: {done} of {total}")
 
     return show

@@ -46,10 +46,12 @@ def prepared(toy_tree: Path, grid: str, more: str = "", **data: Any) -> tuple[Ru
     return plan.specs[0], split
 
 
-def run(spec: RunSpec, split: Split) -> Outcome:
+def run(spec: RunSpec, split: Split, latency: bool = False) -> Outcome:
     scratch = Path("scratch")
     scratch.mkdir(exist_ok=True)
-    (outcome,) = AnomalibBackend().run([spec], split, RunContext(scratch, "cpu", 0, lambda stage: None))
+    (outcome,) = AnomalibBackend().run(
+        [spec], split, RunContext(scratch, "cpu", 0, lambda stage: None, latency=latency)
+    )
     assert isinstance(outcome, Outcome)
     return outcome
 

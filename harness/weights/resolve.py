@@ -123,7 +123,7 @@ def _fetched(policy: str, backbone: str) -> Path:
     Raises:
         WeightsNotFoundError: the hub can't be reached, or has none.
     """
-    reason = _why_unreachable()
+    reason = why_unreachable()
     if reason is None:
         try:
             path = _from_hub(backbone, download=True)
@@ -188,7 +188,7 @@ def _from_hub(backbone: str, download: bool) -> Path | None:
 
 
 @cache
-def _why_unreachable() -> str | None:
+def why_unreachable() -> str | None:
     """None if the hub answers within `PATIENCE`; else a sentence. Asked once a process."""
     from huggingface_hub import constants
 

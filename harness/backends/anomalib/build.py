@@ -10,6 +10,7 @@ from anomalib.models import AnomalibModule
 from anomalib.pre_processing import PreProcessor
 from torchvision.transforms.v2 import Compose, Normalize
 
+from harness.backends.anomalib.assets import asset_parameters
 from harness.backends.anomalib.catalog import canonical, models, signature
 from harness.backends.anomalib.coreset import exact_coreset
 from harness.errors import PredictionsError
@@ -22,7 +23,7 @@ def build_model(spec: RunSpec) -> AnomalibModule:
     import anomalib.models.image
 
     cls = getattr(anomalib.models.image, models()[canonical(spec.model)][0])
-    arguments = spec.parameters
+    arguments = {**spec.parameters, **asset_parameters(spec)}
     if arguments.pop("coreset", "anomalib") == "exact":
         cls = exact_coreset(cls, spec.seed)
     if spec.backbone is not None:

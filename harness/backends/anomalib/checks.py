@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -12,13 +13,16 @@ from anomalib.models.components import TimmFeatureExtractor
 from lightning.pytorch import Trainer
 
 from harness.backbones import Layer, chosen_layers, own_size
+from harness.backends.anomalib.assets import networks_of
 from harness.backends.anomalib.catalog import signature
+from harness.backends.anomalib.needs import least_images, needs_of
 from harness.backends.checks import check_weights, coreset_problems
 from harness.datasets.base import Split
 from harness.devices import pick
 from harness.errors import HarnessError, nearest
 from harness.spec import RunSpec, thaw
 from harness.weights.networks import known_backbone, whole_network
+from harness.weights.resolve import why_unreachable
 
 # Trainer arguments that the harness sets.
 RESERVED = {"self", "callbacks", "logger", "default_root_dir", "accelerator", "devices", "strategy", "num_nodes",
@@ -47,10 +51,16 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
     for spec in specs:
         split = splits[spec.category]
         problems.update(dict.fromkeys(_trainer_problems(spec.trainer)))
+        problems.update(dict.fromkeys(_own_problems(spec, split)))
         try:
+            if spec.backbone is not None and not _is_own_default(spec):
+                known_backbone(spec.backbone)
+            for network in networks_of(spec):
+                if (spec.weights, network) not in checked:
+                    checked.add((spec.weights, network))
+                    check_weights(spec.weights, network)
             if spec.backbone is None or _is_own_default(spec):
                 continue
-            known_backbone(spec.backbone)
             if "vit" in spec.backbone.lower() and not hasattr(whole_network(spec.backbone), "patch_embed"):
                 problems[
                     f"backbone: anomalib takes {spec.backbone} for a plain vision transformer, by its name, and can't "
@@ -69,6 +79,29 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
         except HarnessError as error:
             note(error)
     return list(problems)
+
+
+def _own_problems(spec: RunSpec, split: Split) -> Iterator[str]:
+    """What a model needs beside a backbone."""
+    needs = needs_of(spec.model)
+    if needs.refused:
+        yield f"model: anomalib's {spec.model} {needs.refused}; expected another model."
+        return
+    if spec.image_size is not None and (problem := needs.sizes.problem(spec.image_size)):
+        yield f"{spec.model}: {problem}"
+    enough = least_images(spec.model, spec.parameters)
+    if len(split.train) < enough:
+        yield f"{spec.model}: {len(split.train)} normal training images found; expected {enough} or more."
+    if needs.package is not None and find_spec(needs.package[0]) is None:
+        module, install = needs.package
+        yield f"{spec.model}: needs the package {module}, which is not installed; run: pip install '{install}'"
+    for asset in needs.assets:
+        if asset.path(spec.parameters) is None and (reason := why_unreachable()) is not None:
+            parameter = f", or name a folder with the axis `{asset.parameter}`" if asset.parameter else ""
+            yield (
+                f"{spec.model}: {asset.what} not found, and can't be downloaded ({reason}); put it at "
+                f"{asset.in_weights(spec.parameters)}{parameter}."
+            )
 
 
 def _is_own_default(spec: RunSpec) -> bool:

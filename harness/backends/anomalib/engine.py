@@ -14,10 +14,12 @@ from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
+from harness.backends.anomalib.assets import local_assets
 from harness.backends.anomalib.build import build_model, raw_scores
 from harness.backends.anomalib.data import SplitDataModule
 from harness.backends.anomalib.looking import Looking
 from harness.backends.anomalib.memory import steady_selection
+from harness.backends.anomalib.needs import needs_of
 from harness.backends.anomalib.places import before_crop
 from harness.backends.base import HELD_OUT, TEST_IMAGES, Detected, RunContext
 from harness.backends.cost import PeakMemory, Timing, latency, size, some, times
@@ -82,13 +84,17 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
     """
     seed_everything(spec.seed, workers=True, verbose=False)
     context.stage("building")
-    with backbone_weights(spec.weights, spec.seed) as used:
+    with local_assets(spec), backbone_weights(spec.weights, spec.seed) as used:
         model = build_model(spec)
     device = pick(context.device)
     peak = PeakMemory(device)
     raw = RawPredictions()
-    datamodule = SplitDataModule(split, spec.train_batch_size, spec.eval_batch_size, context.num_workers)
     arguments, warnings = _trainer_arguments(spec, model)
+    batch_size = needs_of(spec.model).batch or spec.train_batch_size
+    if batch_size != spec.train_batch_size:
+        asked = f"data.train_batch_size: {spec.train_batch_size} asked for, {batch_size} used"
+        warnings.append(f"{asked}: anomalib's {type(model).__name__} insists on it")
+    datamodule = SplitDataModule(split, batch_size, spec.eval_batch_size, context.num_workers)
     looking = [] if context.watch is None else [Looking(spec, split, context.watch)]
     engine = Engine(
         # anomalib insists on a checkpoint callback; one that keeps nothing saves writing each model in vain.
@@ -100,7 +106,7 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
         **arguments,
     )
     context.stage("fitting")
-    with steady_selection():
+    with steady_selection(), local_assets(spec):
         fit_seconds = _timed(lambda: engine.fit(model=model, datamodule=datamodule), device.synchronize)
     if split.val and raw.val_step != engine.trainer.global_step:
         # The last validation saw an earlier state of the model, or there was none: look once more.

@@ -19,6 +19,7 @@ from anomalib.utils.serialization import anomalib_safe_globals
 from torch import nn
 from torchvision.tv_tensors import Image
 
+from harness.backends.anomalib.assets import local_assets, no_downloads, refuse_missing
 from harness.backends.anomalib.build import build_model, raw_scores
 from harness.backends.anomalib.places import before_crop
 from harness.devices import pick
@@ -68,8 +69,10 @@ class AnomalibScorer:
     @classmethod
     def from_file(cls, spec: RunSpec, file: Path, device: str, trust: bool) -> AnomalibScorer:
         """See `harness.backends.base.Backend.load`."""
+        refuse_missing(spec)
         try:
-            with unfilled():
+            # Textures and the like are for training.
+            with local_assets(spec), unfilled(), no_downloads(lambda *_, **__: None):
                 model = build_model(spec)
         # A record of another anomalib, or an altered one: whatever its constructors raise.
         except Exception as error:
