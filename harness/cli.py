@@ -296,6 +296,17 @@ def init(
     _guard(lambda: verbs.init(folder), debug)
 
 
+@app.command()
+def models(
+    markdown: Annotated[bool, typer.Option("--markdown", help="For a page, without what is on this machine.")] = False,
+    debug: Debug = False,
+) -> None:
+    """List all detectors: how they train, which sizes they take, what they need and whether it is here."""
+    from harness import verbs
+
+    _guard(lambda: verbs.models(markdown), debug)
+
+
 @app.command("make-data")
 def make_data(
     folder: Annotated[Path, typer.Argument(help="Where to write it.", show_default=False)],

@@ -159,6 +159,14 @@ def check(runs: Sequence[PlannedRun], device: str) -> None:
         raise ConfigError(list(dict.fromkeys(problems)))
 
 
+def remarks(runs: Sequence[PlannedRun], device: str) -> list[str]:
+    """What a user must know before these runs are made, one sentence each."""
+    found: list[str] = []
+    for name in dict.fromkeys(run.spec.backend for run in runs):
+        found += backend(name).remarks([run.spec for run in runs if run.spec.backend == name], device)
+    return found
+
+
 def backend(name: str) -> Backend:
     """The backend registered as `name`."""
     found: Backend = registry.lookup(registry.BACKENDS, "backend", name)()

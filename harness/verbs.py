@@ -18,7 +18,7 @@ from harness.config import SweepConfig, as_yaml, load_config, one_run
 from harness.datasets.index import Progress
 from harness.errors import ConfigError, DataError, HarnessError
 from harness.launch.options import HERE, LaunchOptions
-from harness.prepare import PlannedRun, Prepared, check, prepare
+from harness.prepare import PlannedRun, Prepared, check, prepare, remarks
 from harness.skip import Skipped, record_skipped, without_weights
 from harness.store import REPORT_FILES, ResultFolder, make_folder, write_atomic
 
@@ -108,11 +108,14 @@ def plan(config_file: Path, overrides: Sequence[str], output: Path | None, check
         return 0
     pending = [run for run in prepared.runs if not prepared.is_done(run)]
     left_out: set[str] = set()
+    said: list[str] = []
     if checked and pending:
         with chatter_to(io.StringIO(), show=False):
             skipped = without_weights(pending, prepared.runs)
             left_out = {one.run.run_id for one in skipped}
-            check(_others(pending, skipped), prepared.config.device)
+            left = _others(pending, skipped)
+            check(left, prepared.config.device)
+            said = remarks(left, prepared.config.device)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("", "state", "seed", "run"):
         table.add_column(name, overflow="fold")
@@ -121,6 +124,8 @@ def plan(config_file: Path, overrides: Sequence[str], output: Path | None, check
         state = "skipped: no weights" if run.run_id in left_out else state
         table.add_row(str(position), state, str(run.spec.seed), escape(run.run_id))
     console.print(table)
+    for remark in said:
+        console.print(escape(remark))
     console.print(_headline(prepared, len(pending) - len(left_out), len(left_out)))
     return 0
 
@@ -205,6 +210,27 @@ def weights(backbones: Sequence[str], folder: Path) -> int:
     return 0
 
 
+def models(markdown: bool) -> int:
+    """Print a table of all detectors, a row each; as Markdown without what is on this machine."""
+    console = _console()
+    with chatter_to(io.StringIO(), show=False):
+        from harness.catalogue import COLUMNS, detectors
+
+        rows = detectors(state=not markdown)
+    if markdown:
+        for row in (COLUMNS, ("---",) * len(COLUMNS), *rows):
+            print("| " + " | ".join(cell.replace("\n", "<br>") for cell in row) + " |")
+        return 0
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in COLUMNS:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)
+    console.print("A file goes to the place named. `python -m harness weights NAME` says where weights are.")
+    return 0
+
+
 def init(folder: Path | None) -> int:
     """Write a first config: for the images of a folder, or the samples."""
     from harness.init import write_config, write_samples
@@ -270,6 +296,8 @@ def _run(
                     check(runs, launch.device(prepared.config.device))
                     launcher.ready()
                 progress.expect(len(runs))
+                for remark in remarks(runs, launch.device(prepared.config.device)):
+                    progress.note(remark)
                 if prepared.config.cache is not None:
                     make_folder(Path(prepared.config.cache), "cache")
                 # Nothing was written before everything was found to be right.

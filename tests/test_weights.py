@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ import torchvision
 from anomalib.models.components import TimmFeatureExtractor
 from safetensors.torch import save_file
 
-from harness.backbones import feature_layers
+from harness.backbones import construction, feature_layers
 from harness.detectors.features import build_extractor
-from harness.errors import UnknownNameError, WeightsError, WeightsNotFoundError
+from harness.errors import ConfigError, UnknownNameError, WeightsError, WeightsNotFoundError
 from harness.weights import resolve as resolve_module
 from harness.weights.inject import backbone_weights, load_into
 from harness.weights.local import find_in, local_weights
@@ -237,3 +238,164 @@ def test_load_into_leaves_the_head_alone(tmp_path: Path) -> None:
     load_into(network, "resnet18", Weights("x", "file", str(file)), 0)
     assert torch.equal(network.fc.weight, head)
     assert torch.equal(network.conv1.weight, state["conv1.weight"])
+
+
+# ---- names of other libraries, wrappers, and what is no weights file
+
+
+def efficientnet_pytorchs(name: str) -> dict[str, torch.Tensor]:
+    """A timm EfficientNet's tensors as efficientnet_pytorch calls them, in its order."""
+    network = timm.create_model(name)
+    parts = {"conv_dw": "_depthwise_conv", "conv_pwl": "_project_conv", "se.conv_reduce": "_se_reduce",
+             "se.conv_expand": "_se_expand", "conv_pw": "_expand_conv"}  # fmt: skip
+    found = {}
+    number = -1
+    last = ""
+    for name_, value in network.state_dict().items():
+        key = name_
+        if key.endswith("num_batches_tracked"):
+            continue
+        if not key.startswith("blocks."):
+            for ours, theirs in (("conv_stem", "_conv_stem"), ("conv_head", "_conv_head"), ("classifier", "_fc")):
+                key = key.replace(ours, theirs)
+            found[key] = value
+            continue
+        block, rest = ".".join(key.split(".")[:3]), key.split(".", 3)[3]
+        number, last = number + (block != last), block
+        for ours, theirs in parts.items():
+            rest = rest.replace(f"{ours}.", f"{theirs}.")
+        found[f"_blocks.{number}.{rest}"] = value
+    return found
+
+
+def test_a_file_in_efficientnet_pytorchs_naming(tmp_path: Path) -> None:
+    """With `_fc`, which is a head; by order and shape the rest is known."""
+    torch.manual_seed(4)
+    state = efficientnet_pytorchs("tf_efficientnet_b0")
+    assert "_fc.weight" in state
+    assert "_blocks.0._depthwise_conv.weight" in state
+    torch.save(state, tmp_path / "b0.pth")
+    network = built(str(tmp_path / "b0.pth"), "tf_efficientnet_b0")
+    assert torch.equal(network.conv_stem.weight, state["_conv_stem.weight"])
+    assert torch.equal(network.blocks[6][0].conv_pwl.weight, state["_blocks.15._project_conv.weight"])
+    assert resolve(str(tmp_path / "b0.pth"), "tf_efficientnet_b0").note == ""
+    # The same tensors fit the network that pads otherwise: taken as it was named, and said.
+    said = resolve(str(tmp_path / "b0.pth"), "efficientnet_b0").note
+    assert "taken as efficientnet_b0 (padding symmetric, batch-norm epsilon 1e-05)" in said
+    assert "they fit tf_efficientnet_b0 (padding as TensorFlow, batch-norm epsilon 0.001)" in said
+
+
+def test_torchvisions_naming_has_variants_too(tmp_path: Path) -> None:
+    torch.save(torchvision.models.efficientnet_b0().state_dict(), tmp_path / "b0.pth")
+    assert "take the one that the weights were trained in" in resolve(str(tmp_path / "b0.pth"), "efficientnet_b0").note
+    # Where no tensor has another name, nothing was guessed.
+    torch.save(seeded("efficientnet_b0").state_dict(), tmp_path / "own.pth")
+    assert resolve(str(tmp_path / "own.pth"), "efficientnet_b0").note == ""
+
+
+@pytest.mark.parametrize("prefix", ["model.", "backbone.", "model.backbone.", "module.model.encoder."])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".ckpt"])
+def test_prefixes_and_lightning_checkpoints(tmp_path: Path, prefix: str, suffix: str) -> None:
+    """A training's own tensors beside the network's are left out."""
+    network = seeded()
+    state = {prefix + key: value for key, value in network.state_dict().items()} | {"loss.weight": torch.ones(3)}
+    file = tmp_path / f"resnet18{suffix}"
+    if suffix == ".safetensors":
+        save_file(state, file)
+    else:
+        torch.save({"state_dict": state, "epoch": 3, "callbacks": {}, "hyper_parameters": {"lr": 0.1}}, file)
+    assert same(built(str(file)), network)
+    assert find_in(tmp_path, "resnet18") == file
+
+
+def test_a_file_with_two_networks_is_refused(tmp_path: Path) -> None:
+    state = {f"{who}.{key}": value for who in ("student", "teacher") for key, value in seeded().state_dict().items()}
+    torch.save(state, tmp_path / "two.pth")
+    with pytest.raises(WeightsError, match=r"several networks that fit found, named student\., teacher\."):
+        built(str(tmp_path / "two.pth"))
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool])
+def test_tensors_of_whole_numbers_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
+    own = seeded().state_dict()
+    state = {key: (value * 9).to(dtype) if value.is_floating_point() else value for key, value in own.items()}
+    torch.save(state, tmp_path / "int.pth")
+    with pytest.raises(WeightsError, match="tensors of whole numbers found"):
+        built(str(tmp_path / "int.pth"))
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 46827520\n", "Git LFS pointer"),
+        (b"\n\n <!DOCTYPE html>\n<html><body>Not found</body></html>", "a web page"),
+        (b"<HTML><head></head></HTML>", "a web page"),
+        (b"", "an empty file"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".ckpt"])
+def test_what_was_saved_in_place_of_the_weights_is_named(
+    tmp_path: Path, content: bytes, what: str, suffix: str
+) -> None:
+    file = tmp_path / f"resnet18{suffix}"
+    file.write_bytes(content)
+    with pytest.raises(WeightsError, match=what):
+        read_state(file)
+
+
+# ---- sizes
+
+
+SIZED = ["vit_tiny_patch16_224", "deit3_small_patch16_224", "maxvit_rmlp_pico_rw_256", "swin_tiny_patch4_window7_224"]
+
+
+@pytest.mark.parametrize("source", ["file", "random"])
+@pytest.mark.parametrize("name", SIZED)
+def test_networks_at_another_size_than_their_own(tmp_path: Path, name: str, source: str) -> None:
+    """96 pixels: position embeddings and windows are resized, as timm does it; layers come with channels first."""
+    torch.manual_seed(5)
+    network = timm.create_model(name).eval()
+    file = tmp_path / f"{name}.pth"
+    torch.save(network.state_dict(), file)
+    layers = feature_layers(name)
+    deepest = list(layers)[-1]
+    weights = resolve(str(file) if source == "file" else "random", name)
+    extractor = build_extractor(name, (deepest,), (96, 96), weights, seed=5)
+    features = extractor(torch.zeros(1, 3, 96, 96))[deepest]
+    side = 96 // layers[deepest].stride
+    assert features.shape == (1, layers[deepest].channels, side, side)
+    assert features.isfinite().all()
+    own = network.state_dict()
+    # A list of features calls layers.0 layers_0.
+    filled = {re.sub(r"^(layers|stages)_", r"\1.", key): v for key, v in extractor.network.state_dict().items()}
+    shared = [k for k in filled if k in own and own[k].shape == filled[k].shape and own[k].is_floating_point()]
+    assert len(shared) > 0.5 * len(filled)
+    if source == "file":
+        assert all(torch.equal(filled[key], own[key]) for key in shared)
+
+
+def test_dinov2_at_another_size(tmp_path: Path) -> None:
+    """Its own is 518."""
+    name = "vit_small_patch14_dinov2"
+    extractor = build_extractor(name, ("blocks.0",), (98, 70), resolve("random", name), seed=0)
+    assert extractor(torch.zeros(1, 3, 98, 70))["blocks.0"].shape == (1, 384, 7, 5)
+
+
+def test_a_size_that_a_network_does_not_take_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"image_size: 96x96 found, which backbone efficientformer_l1 does not take"):
+        construction("efficientformer_l1", (96, 96))
+    assert construction("resnet18", (50, 70)) == ()
+
+
+def test_channels_last_features_are_turned(tmp_path: Path) -> None:
+    """Swin gives (rows, columns, channels); what a layer is said to have is what comes out."""
+    name = "swin_tiny_patch4_window7_224"
+    extractor = build_extractor(name, ("layers.0", "layers.2"), (224, 224), resolve("random", name), seed=1)
+    images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    bare = timm.create_model(name, features_only=True, out_indices=(0, 2))
+    bare.load_state_dict(extractor.network.state_dict())
+    with torch.no_grad():
+        rows_last = bare.eval()(images)
+    found = extractor(images)
+    assert found["layers.0"].shape == (1, 96, 56, 56)
+    assert torch.allclose(found["layers.2"], rows_last[1].permute(0, 3, 1, 2), atol=1e-5)

@@ -245,6 +245,9 @@ class Backend(Protocol):
     def check(self, specs: Sequence[RunSpec], splits: Mapping[str, Any], device: str) -> list[str]:
         """Everything that would make these specs fail, one sentence each, before any work is done."""
 
+    def remarks(self, specs: Sequence[RunSpec], device: str) -> list[str]:
+        """What a user must know before these specs are run, one sentence each; mostly nothing."""
+
     def share_key(self, spec: RunSpec) -> Hashable:
         """Specs with equal keys are handed over together, because they can share work."""
 

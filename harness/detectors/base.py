@@ -90,11 +90,15 @@ class Detector(ABC):
 
     Attributes:
         name: as registered.
+        trains_in_epochs: whether it is trained step by step, and not in one pass over the images.
+        least_images: normal images that it needs.
         state: what it has learnt; None before.
         weights: where the backbone's weights come from.
     """
 
     name: ClassVar[str]
+    trains_in_epochs: ClassVar[bool] = False
+    least_images: ClassVar[int] = 1
 
     def __init__(self, backbone: str, layers: Sequence[str], **options: Unpack[Options]) -> None:
         unknown = set(options) - set(Options.__annotations__)

@@ -42,6 +42,7 @@ class CFlow(Detector):
     """
 
     name = "cflow"
+    trains_in_epochs = True
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ class PaDiM(Detector):
     """
 
     name = "padim"
+    least_images = 2  # of which a covariance can be had
 
     def __init__(
         self,

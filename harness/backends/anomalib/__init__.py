@@ -42,6 +42,12 @@ class AnomalibBackend:
 
         return check_specs(specs, splits, device)
 
+    def remarks(self, specs: Sequence[RunSpec], device: str) -> list[str]:
+        """See `Backend.remarks`."""
+        from harness.backends.anomalib.checks import slow_models
+
+        return slow_models(specs, device)
+
     def share_key(self, spec: RunSpec) -> Hashable:
         """See `Backend.share_key`."""
         return spec

@@ -86,6 +86,11 @@ def networks_of(spec: RunSpec) -> tuple[str, ...]:
     return _networks(spec.model, json.dumps(arguments, sort_keys=True, default=str))
 
 
+def default_networks(model: str) -> tuple[str, ...]:
+    """Those of a model with its default parameters."""
+    return _networks(model, "{}")
+
+
 @cache
 def _networks(model: str, arguments: str) -> tuple[str, ...]:
     """Seen by building the model without memory for its tensors, as far as that goes."""

@@ -55,10 +55,7 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
         try:
             if spec.backbone is not None and not _is_own_default(spec):
                 known_backbone(spec.backbone)
-            for network in networks_of(spec):
-                if (spec.weights, network) not in checked:
-                    checked.add((spec.weights, network))
-                    check_weights(spec.weights, network)
+            problems.update(dict.fromkeys(_network_problems(spec, checked)))
             if spec.backbone is None or _is_own_default(spec):
                 continue
             if "vit" in spec.backbone.lower() and not hasattr(whole_network(spec.backbone), "patch_embed"):
@@ -79,6 +76,30 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
         except HarnessError as error:
             note(error)
     return list(problems)
+
+
+def _network_problems(spec: RunSpec, checked: set[tuple[str, str]]) -> Iterator[str]:
+    """Of all networks that a model wants weights of; a pair of policy and network is looked at once."""
+    for network in networks_of(spec):
+        if (spec.weights, network) in checked:
+            continue
+        checked.add((spec.weights, network))
+        try:
+            check_weights(spec.weights, network)
+        except HarnessError as error:
+            yield from error.problems
+
+
+def slow_models(specs: Sequence[RunSpec], device: str) -> list[str]:
+    """A sentence about each model whose network is too large for a processor."""
+    if pick(device).kind != "cpu":
+        return []
+    slow = {spec.model: gflop for spec in specs if (gflop := needs_of(spec.model).gflop) is not None}
+    return [
+        f"{model}: one training image takes about {gflop} billion floating-point operations at its own size: without a "
+        "GPU an epoch takes minutes to hours."
+        for model, gflop in slow.items()
+    ]
 
 
 def _own_problems(spec: RunSpec, split: Split) -> Iterator[str]:
@@ -169,9 +190,23 @@ def _parameter_problems(spec: RunSpec, split: Split, layers: Sequence[Layer]) ->
     width = sum(layer.channels for layer in layers)
     if "n_features" in values or spec.model == "padim":
         yield from _padim_problems(spec, values.get("n_features"), width)
+    if spec.model == "fre":
+        yield from _fre_problems(spec, layers[0])
     if values.get("coreset", "anomalib") not in {"anomalib", "exact"}:
         yield f"coreset: found {values['coreset']!r}, expected anomalib or exact."
     yield from coreset_problems(spec, split, layers[0], spec.image_size or DEFAULT_SIZE)
+
+
+def _fre_problems(spec: RunSpec, layer: Layer) -> Iterator[str]:
+    """FRE's encoder is as wide as the pooled features are long."""
+    height, width = spec.image_size or DEFAULT_SIZE
+    pooled = layer.stride * spec.parameters.get("pooling_kernel_size", 2)
+    expected = layer.channels * (height // pooled) * (width // pooled)
+    if spec.parameters.get("input_dim") != expected:
+        yield (
+            f"input_dim: found {spec.parameters.get('input_dim')}, expected {expected}: what {spec.backbone} gives for "
+            f"images of {height}x{width}."
+        )
 
 
 def _padim_problems(spec: RunSpec, n_features: int | None, width: int) -> Iterator[str]:

@@ -64,6 +64,7 @@ class Asset:
         inside: where `weights/` may hold it.
         cached: where anomalib keeps it, below its own cache of weights; None where `parameter` says so.
         parameter: of the model, that names a folder.
+        default: of that parameter; where a user names another folder, only that one is looked in.
         subfolders: whether images lie in folders of that folder, one a class.
     """
 
@@ -71,25 +72,34 @@ class Asset:
     inside: str
     cached: str | None = None
     parameter: str | None = None
+    default: str = ""
     subfolders: bool = False
 
     def path(self, parameters: Mapping[str, Any]) -> Path | None:
         """Where it is: as the parameter says, in `weights/`, or where anomalib keeps it; None where it is not here."""
-        places = [Path(str(parameters[self.parameter]))] if self.parameter and parameters.get(self.parameter) else []
-        places.append(self.in_weights(parameters))
+        named = parameters.get(self.parameter) if self.parameter else None
+        if named is not None and str(named) != self.default:
+            return Path(str(named)) if self._usable(Path(str(named))) else None
+        places = [Path(self.default), self.in_weights(parameters)] if self.parameter else [self.in_weights(parameters)]
         if self.cached is not None:
-            places.append(anomalib_cache() / self.cached.format(**parameters))
+            places.append(anomalib_cache() / self.cached.format(**_named(parameters)))
         return next((place for place in places if self._usable(place)), None)
 
     def in_weights(self, parameters: Mapping[str, Any]) -> Path:
         """Where `weights/` may hold it."""
-        return WEIGHTS_DIR / self.inside.format(**parameters)
+        return WEIGHTS_DIR / self.inside.format(**_named(parameters))
 
     def _usable(self, place: Path) -> bool:
         if self.parameter is None:
             return place.is_file()
         pattern = "*/*" if self.subfolders else "**/*"
         return place.is_dir() and any(path.suffix.lower() in (".jpg", ".jpeg", ".png") for path in place.glob(pattern))
+
+
+def _named(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters that are part of a file's name; one that is left out is EfficientAd's own default."""
+    size = parameters.get("model_size")
+    return {"model_size": getattr(size, "value", size) or "small"}
 
 
 def anomalib_cache() -> Path:
@@ -131,8 +141,14 @@ TEACHER = Asset(
     "efficientad_pretrained_weights/pretrained_teacher_{model_size}.pth",
     cached="efficientad_pretrained_weights/pretrained_teacher_{model_size}.pth",
 )
-IMAGENETTE = Asset("images of Imagenette", "imagenette", parameter="imagenet_dir", subfolders=True)
-TEXTURES = Asset("images of textures (DTD)", "dtd", parameter="dtd_dir")
+IMAGENETTE = Asset(
+    "images of Imagenette",
+    "imagenette",
+    parameter="imagenet_dir",
+    default="./datasets/imagenette",
+    subfolders=True,
+)
+TEXTURES = Asset("images of textures (DTD)", "dtd", parameter="dtd_dir", default="./datasets/dtd")
 CODEBOOK = Asset(
     "its vector-quantised network",
     "dsr/vq_model_pretrained_128_4096.pckl",

@@ -42,6 +42,11 @@ class NativeBackend:
 
         return check_specs(specs, splits, device)
 
+    def remarks(self, specs: Sequence[RunSpec], device: str) -> list[str]:
+        """See `Backend.remarks`."""
+        del specs, device
+        return []
+
     def share_key(self, spec: RunSpec) -> Hashable:
         """See `Backend.share_key`. Seeds share features too: only random weights depend on them."""
         return (

@@ -45,6 +45,8 @@ def _data_problems(spec: RunSpec, split: Split, detector: Detector) -> Iterator[
             f"{axis}: {height}x{width} found; {detector.backbone} cuts "
             f"images into patches of {stride} pixels and needs multiples of that, such as {fitting}."
         )
-    if spec.model == "padim" and len(split.train) < 2:
-        yield f"padim: {len(split.train)} training image found; a covariance needs at least 2."
+    if len(split.train) < detector.least_images:
+        yield (
+            f"{spec.model}: {len(split.train)} normal training images found; expected {detector.least_images} or more."
+        )
     yield from coreset_problems(spec, split, layer, detector.view.seen)

@@ -53,6 +53,11 @@ class SupervisedBackend:
 
         return check_specs(specs, splits, device)
 
+    def remarks(self, specs: Sequence[RunSpec], device: str) -> list[str]:
+        """See `Backend.remarks`."""
+        del specs, device
+        return []
+
     def share_key(self, spec: RunSpec) -> Hashable:
         """See `Backend.share_key`. Runs that only look at their networks' images otherwise share the networks."""
         values = spec.as_dict()
