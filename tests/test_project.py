@@ -73,7 +73,7 @@ def test_every_config_of_a_classification_plans(cli: Cli, config: Path) -> None:
     result = cli("plan", config, "data.kind=toy", "data.size=32", "--no-check")
     assert result.exit_code == 0, result.output
     if loaded.search:
-        assert "a search for the largest macro_F1, 16 trials, 0 known" in result.output
+        assert "a search for the largest macro_F1, 12 trials, 0 known" in result.output
     signature = SupervisedBackend().parameters
     for spec in make_plan(loaded, [""], lambda _, model: signature(model), "supervised").specs:
         Settings.of(spec)

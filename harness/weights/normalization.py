@@ -105,9 +105,9 @@ def trained_with(backbone: str, local: LocalWeights | None) -> TrainedWith:
     note = ""
     if differing:
         note = (
-            f"normalization of {local.file.name}: assumed, as in timm's {default} "
-            f"(mean {own.mean}, std {own.std}); those of {', '.join(differing)} were trained with other values. Name the file "
-            f"by its tag ({default}.safetensors), or give `mean` and `std` in a JSON file beside it"
+            f"normalization of {local.file.name}: assumed, as in timm's {default} (mean {own.mean}, std {own.std}); "
+            f"those of {', '.join(differing)} were trained with other values. Name the file by its tag "
+            f"({default}.safetensors), or give `mean` and `std` in a JSON file beside it"
         )
     return TrainedWith(own, f"timm's {default}", assumed=True, note=note)
 
