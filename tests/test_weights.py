@@ -399,3 +399,19 @@ def test_channels_last_features_are_turned(tmp_path: Path) -> None:
     found = extractor(images)
     assert found["layers.0"].shape == (1, 96, 56, 56)
     assert torch.allclose(found["layers.2"], rows_last[1].permute(0, 3, 1, 2), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SIZED)
+def test_classifiers_are_built_for_the_size_and_filled_from_a_file(tmp_path: Path, name: str) -> None:
+    from harness.backends.supervised.network import build
+    from harness.backends.supervised.settings import Settings
+
+    network = timm.create_model(name)
+    file = tmp_path / f"{name}.pth"
+    torch.save(network.state_dict(), file)
+    found = build(name, 3, Settings(image_size=(96, 96)), resolve(str(file), name), seed=0).eval()
+    with torch.no_grad():
+        assert found(torch.rand(2, 3, 96, 96)).shape == (2, 3)
+    first = next(iter(key for key in network.state_dict() if key.startswith(("patch_embed", "stem"))))
+    assert torch.equal(found.features.state_dict()[first], network.state_dict()[first])
