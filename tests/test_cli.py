@@ -13,7 +13,8 @@ from harness import __version__
 from harness.datasets.toy_images import CATEGORIES
 from tests.conftest import Cli, write_config
 
-RANDOM = "data: {kind: toy}\nweights: random\n"
+TOY = "data: {kind: toy, size: 32, train: 8, good: 2, bad: 1}\n"
+RANDOM = f"{TOY}weights: random\n"
 GRID = "grid: {model: patchcore, backbone: resnet18, layers: [layer2], image_size: 64}\n"
 
 
@@ -49,20 +50,29 @@ BAD = {
     "missing config": (None, "no such file"),
     "empty config": ("", "an empty file found"),
     "syntax": ("data: [", "YAML syntax"),
-    "unknown key": (f"data: {{kind: toy}}\ngird: 3\n{GRID}", "Did you mean 'grid'?"),
-    "empty grid": ("data: {kind: toy}\ngrid: []", "grid"),
+    "unknown key": (
+        f"{TOY}gird: 3\n{GRID}",
+        "Did you mean 'grid'?",
+    ),
+    "empty grid": (f"{TOY}grid: []", "grid"),
     "missing root": (f"data: {{kind: mvtec, root: nowhere}}\n{GRID}", "data.root: nothing found at"),
     "missing category": (f"data: {{kind: mvtec, root: ROOT, category: plat}}\n{GRID}", "Did you mean 'plate'?"),
-    "unknown model": ("data: {kind: toy}\ngrid: {model: patchcor}", "Did you mean 'patchcore'"),
+    "unknown model": (
+        f"{TOY}grid: {{model: patchcor}}",
+        "Did you mean 'patchcore'",
+    ),
     "unknown backbone": (
-        f"data: {{kind: toy}}\nweights: random\n{GRID.replace('resnet18', 'resnet19')}",
+        f"{RANDOM}{GRID.replace('resnet18', 'resnet19')}",
         "unknown backbone",
     ),
     "unknown layer": (
-        f"data: {{kind: toy}}\nweights: random\n{GRID.replace('layer2', 'layer8')}",
+        f"{RANDOM}{GRID.replace('layer2', 'layer8')}",
         "It has: act1, layer1",
     ),
-    "weights file": (f"data: {{kind: toy}}\nweights: no.pth\n{GRID}", "existing file or folder"),
+    "weights file": (
+        f"{TOY}weights: no.pth\n{GRID}",
+        "existing file or folder",
+    ),
     "device": (f"{RANDOM}device: cuda:9\n{GRID}", "CUDA devices here"),
     "several at once": (f"data: {{kind: mvtec, root: nowhere}}\n{GRID.replace('patchcore', 'patchcor')}", "nowhere"),
 }
@@ -84,7 +94,7 @@ def test_bad_input_is_one_clear_line_and_exit_status_2(cli: Cli, toy_tree: Path,
 
 
 def test_toy_data_is_not_made_for_a_grid_that_is_wrong(cli: Cli) -> None:
-    config = write_config(Path("w.yaml"), "data: {kind: toy}\ngrid: {model: patchcor}")
+    config = write_config(Path("w.yaml"), f"{TOY}grid: {{model: patchcor}}")
     assert cli("sweep", config).exit_code == 2
     assert not Path("results").exists()
 

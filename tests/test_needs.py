@@ -67,7 +67,13 @@ def test_every_model_of_anomalib_is_in_the_table() -> None:
     assert set(NEEDS) == set(catalog.models())
 
 
-@pytest.mark.parametrize("model", sorted(set(NEEDS) - {"vlmad"}))
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(model, marks=[] if model in BEYOND_A_BACKBONE or model in ENCODERS else [pytest.mark.slow])
+        for model in sorted(set(NEEDS) - {"vlmad"})
+    ],
+)
 def test_without_a_network_what_is_missing_is_named_before_any_run(toy_tree: Path, model: str) -> None:
     found = "\n".join(problems(toy_tree, f"{{model: {model}}}"))
     for part in BEYOND_A_BACKBONE.get(model, []):

@@ -35,7 +35,10 @@ def whole(name: str, file: Path) -> torch.nn.Module:
     return network
 
 
-@pytest.mark.parametrize(("name", "size"), SIZES.items())
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [pytest.param(*one, marks=[pytest.mark.slow] if number else []) for number, one in enumerate(SIZES.items())],
+)
 def test_logits_are_those_of_the_package_that_the_weights_were_made_for(name: str, size: int) -> None:
     """Names alone do not say how a network pads, nor its batch-norm epsilon."""
     theirs_of = importlib.import_module("efficientnet_lite_pytorch").EfficientNet
