@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,6 +12,9 @@ import torch
 
 from harness.errors import ConfigError, UnknownNameError, nearest
 from harness.weights.networks import whole_network
+
+# A ResNet's stages and their strides.
+STAGES = {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,29 @@ def feature_layers(backbone: str) -> dict[str, Layer]:
         ) from error
     names = info.module_name()
     return {n: Layer(c, r) for n, c, r in zip(names, info.channels(), info.reduction(), strict=True)}
+
+
+def default_layers(backbone: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The layers of a network that stand where a method's default layers stand in a ResNet.
+
+    Args:
+        backbone: timm's name.
+        names: the defaults, by the names of a ResNet's stages.
+
+    Returns:
+        `names` where the network has them, or where they are no stages of a ResNet. Else, of each stage, the deepest
+        layer of its stride; of a vision transformer, whose blocks share one stride, the block as deep as the stage.
+    """
+    known = feature_layers(backbone)
+    if all(name in known for name in names) or not all(name in STAGES for name in names):
+        return tuple(names)
+    if is_transformer(backbone):
+        blocks = list(known)
+        places = [-(-len(blocks) * (list(STAGES).index(name) + 1) // len(STAGES)) - 1 for name in names]
+        return tuple(dict.fromkeys(blocks[place] for place in places))
+    by_stride = {layer.stride: name for name, layer in known.items()}
+    nearest_stride = [min(by_stride, key=lambda stride: (abs(stride - STAGES[name]), stride)) for name in names]
+    return tuple(dict.fromkeys(by_stride[stride] for stride in nearest_stride))
 
 
 @cache

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.backends.base import Signature
 from harness.config import SweepConfig
-from harness.errors import ConfigError, nearest
+from harness.errors import ConfigError, HarnessError, nearest
 from harness.spec import RunSpec, freeze_items
 from harness.weights.normalization import BACKBONE, input_of
 
@@ -210,6 +210,8 @@ def spec_of(
     if isinstance(layers, str | int):
         layers = [layers]
     named = [layer for layer in parameters.get("layers") or [] if isinstance(layer, str)]
+    if "layers" not in given and isinstance(backbone, str) and backbone != parameters.get("backbone"):
+        layers = _default_layers(backbone, layers)
     if layers is not None and named and not all(isinstance(layer, str) for layer in layers):
         raise ConfigError(f"layers: found {list(layers)}, expected names such as {', '.join(named)}.")
     if layers is not None and len(set(layers)) < len(layers):
@@ -233,6 +235,19 @@ def spec_of(
         normalization=normalization,
         axes=tuple(axis for axis in point if axis in given or axis in {"image_size", NORMALIZATION}),
     )
+
+
+def _default_layers(backbone: str, names: Any) -> Any:
+    """A method's default layers, in a network that may call them otherwise."""
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        return names
+    from harness.backbones import default_layers
+
+    try:
+        return default_layers(backbone, names)
+    except HarnessError:
+        # No such network, or none with feature maps: said where backbones are checked.
+        return names
 
 
 def _size(value: int | list[int] | None) -> tuple[int, int] | None:

@@ -12,8 +12,10 @@ import pytest
 from harness.backends.anomalib import AnomalibBackend
 from harness.backends.base import Signature
 from harness.config import load_config
+from harness.demo.fit import BACKBONES
 from harness.errors import ConfigError
 from harness.plan import Plan, make_plan
+from harness.prepare import prepare
 from harness.spec import differing, run_id
 from tests.conftest import write_config
 
@@ -155,3 +157,33 @@ def test_planning_imports_little(tmp_path: Path, axis: str, heavy: set[str]) -> 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     assert "patchcore" in done.stdout
+
+
+@pytest.mark.parametrize("backend", ["native", "anomalib"])
+@pytest.mark.parametrize("backbone", [*BACKBONES, "tf_efficientnet_lite0", "tf_efficientnet_lite2", "convnext_tiny"])
+def test_layers_left_out_are_those_of_the_backbone(tmp_path: Path, backend: str, backbone: str) -> None:
+    """Every backbone that the demo offers, and a family with other names."""
+    from harness.backbones import feature_layers
+
+    file = write_config(
+        tmp_path / "l.yaml",
+        "data: {kind: toy, size: 32, train: 8, good: 2, bad: 1}\nweights: random\n"
+        f"grid: {{backend: {backend}, model: patchcore, backbone: {backbone}, normalization: imagenet}}",
+    )
+    (spec,) = {run.spec.layers for run in prepare(load_config(file)).runs}
+    known = feature_layers(backbone)
+    assert spec is not None
+    assert [known[str(name)].stride for name in spec] == [8, 16]
+
+
+def test_layers_of_a_transformer_are_as_deep_as_a_resnets_stages(tmp_path: Path) -> None:
+    from harness.backbones import default_layers
+
+    assert default_layers("vit_tiny_patch16_224", ("layer1", "layer3", "layer4")) == (
+        "blocks.2",
+        "blocks.8",
+        "blocks.11",
+    )
+    assert default_layers("resnet50", ("layer2", "layer3")) == ("layer2", "layer3")
+    # Names that are no stages are the user's business.
+    assert default_layers("resnet50", ("nope",)) == ("nope",)

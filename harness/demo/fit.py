@@ -23,7 +23,8 @@ from harness.progress import SweepProgress
 from harness.record import RunRecord
 from harness.report.html import write_report
 from harness.store import ResultFolder
-from harness.weights.local import weight_files
+from harness.weights.local import file_name, weight_files
+from harness.weights.packages import packaged_networks
 
 LEAST = 3  # good images
 HELD_OUT = 0.2
@@ -101,16 +102,18 @@ def _uploader(label: str, key: str) -> list[Upload]:
 
 def _settings() -> dict[str, Any]:
     """method, backbone, image_size, weights."""
-    local = [path.stem if path.parent == WEIGHTS else path.parent.name for path in weight_files(WEIGHTS)]
+    local = [file_name(path) for path in weight_files(WEIGHTS)]
+    packaged = packaged_networks()
+    origin = {**dict.fromkeys(packaged, " (included)"), **dict.fromkeys(local, f" ({WEIGHTS}/)")}
     first, second, third = st.columns(3)
     method = first.selectbox("Method", list(registry.DETECTORS), key="method")
     backbone = second.selectbox(
         "Backbone",
-        list(dict.fromkeys([*local, *BACKBONES])),
-        format_func=lambda name: f"{name} ({WEIGHTS}/)" if name in local else name,
+        list(dict.fromkeys([*local, *packaged, *BACKBONES])),
+        format_func=lambda name: f"{name}{origin.get(name, '')}",
         key="backbone",
         accept_new_options=True,
-        help=f"Any timm network. Those with a file in {WEIGHTS}/ come first.",
+        help=f"Any timm network. Those with a file in {WEIGHTS}/ come first, then those whose weights are included.",
     )
     size = third.selectbox("Image size in pixels", SIZES, index=SIZES.index(256), key="size")
     random = st.checkbox("Random weights: to try the page where there are no others; scores mean little", key="random")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.report.facts import INTERVAL
+from harness.report.facts import INTERVAL, NORMALIZATION
 from harness.report.results import Results
 from harness.report.settings import Setting, described
 from harness.report.ties import BEST, TIED, Standing, interval, settings_against
@@ -199,6 +199,6 @@ def _cost(chosen: Setting) -> str:
 def _in_full(chosen: Setting) -> str:
     """Everything that somebody needs to make it again, also what it shares with all others."""
     spec = chosen.first.spec
-    facts = described(chosen.first, sorted(spec["params"]))
+    facts = described(chosen.first, [*sorted(spec["params"]), NORMALIZATION])
     parts = [f"{name} {value}" for name, value in facts.items() if value is not None and name != "weights_source"]
     return f"In full: {', '.join(parts)}."
