@@ -273,6 +273,7 @@ def test_a_few_good_images_make_a_run(page: Any, results: Path, toy_tree: Path, 
     page.get_by_text("2 images", exact=True).wait_for()
 
     # Without weights: said, with what to do, and nothing else happens.
+    choose(page, "Backbone", "resnet18")
     fit.click()
     page.get_by_text("weights: none found for backbone 'resnet18'").wait_for()
     page.get_by_text("could not be fitted").wait_for()
