@@ -6,11 +6,14 @@ Three layouts are known: MVTec AD's, categories of it side by side, and folders 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+
+import yaml
 
 from harness.datasets.base import GOOD
 from harness.datasets.mvtec import find_categories
@@ -20,6 +23,8 @@ from harness.store import write_atomic
 
 # Names of folders that hold normal images, the most usual one first.
 NORMAL = (GOOD, "normal", "ok", "free", "train")
+# Folders beside the normal images that need not hold defects.
+NOT_DEFECTS = ("test", "val", "valid", "validation")
 MASKS = ("ground_truth", "masks", "mask")
 MASK_SUFFIXES = ("_masks", "_mask", "_gt", "_ground_truth")
 LARGEST_SIZE = 256
@@ -31,7 +36,7 @@ TEMPLATE = """\
 #
 # Two networks whose weights come with the package, two sets of layers, two sizes of coreset, and PaDiM beside them.
 # The report says which configuration to take. `python -m harness plan {file}` shows the runs without making them.
-name: {name}
+name: "{name}"
 data:
 {data}
   val: 0.2               # share of the normal training images held out, which fix the threshold of F1Score
@@ -89,7 +94,8 @@ def write_config(folder: Path) -> Path:
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._") or "images"
     file = Path(f"{name}.yaml")
     text = TEMPLATE.format(
-        title=found_.title,
+        # On one line, whatever the folder is called.
+        title=" ".join(found_.title.split()),
         file=file,
         name=name,
         data="\n".join(f"  {line}" for line in found_.data),
@@ -107,7 +113,7 @@ def write_samples(target: Path) -> list[Path]:
     """
     source = samples()
     paths = sorted(path.relative_to(source) for path in source.rglob("*.yaml"))
-    there = [target / path for path in paths if (target / path).exists()]
+    there = [target / path for path in paths if os.path.lexists(target / path)]
     if there:
         raise ConfigError(
             f"{there[0]}: exists already; expected a folder without it. Move it, or go to another folder."
@@ -125,7 +131,7 @@ def samples() -> Path:
 
 
 def _put(file: Path, text: str) -> None:
-    if file.exists():
+    if os.path.lexists(file):
         raise ConfigError(f"{file}: exists already; expected no such file. Move it, or go to another folder.")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +176,9 @@ def _folders(folder: Path) -> Found | None:
     if normal is None or not (examples := list_images(normal)):
         return None
     masks = {path.name: path for name, path in names.items() if name in MASKS or name.endswith(MASK_SUFFIXES)}
-    bad = [path for path in names.values() if path != normal and path.name not in masks and list_images(path)]
+    test = names.get(f"{normal.name.lower()}_test")
+    known = {normal, test, *(names.get(name) for name in NOT_DEFECTS)}
+    bad = [path for path in names.values() if path not in known and path.name not in masks and list_images(path)]
     lines = ["kind: folder", f"root: {_quoted(folder)}", f"normal_dir: {_quoted(normal.name)}"]
     lines.append(
         f"abnormal_dir: {_listed([path.name for path in bad])}"
@@ -180,9 +188,15 @@ def _folders(folder: Path) -> Found | None:
     paired = [_mask_of(path, masks) for path in bad]
     if bad and all(paired):
         lines.append(f"mask_dir: {_listed([str(mask) for mask in paired])}")
+    elif any(paired):
+        without = ", ".join(path.name for path, mask in zip(bad, paired, strict=True) if not mask)
+        lines.append(f"# mask_dir: left out, since there are no masks for {' '.join(without.split())}")
     else:
         lines.append("# mask_dir: [scratch_masks]   # one for each of abnormal_dir; without masks no pixel metrics")
-    lines.append("# normal_test_dir: good_test   # else a fifth of the normal images is kept for the test")
+    if test is not None and list_images(test):
+        lines.append(f"normal_test_dir: {_quoted(test.name)}")
+    else:
+        lines.append("# normal_test_dir: good_test   # else a fifth of the normal images is kept for the test")
     return Found(f"Folders of normal and anomalous images: {folder}", lines, examples[:1])
 
 
@@ -212,6 +226,8 @@ def _listed(names: Sequence[str]) -> str:
 def _quoted(text: str | Path) -> str:
     """For YAML: as it is where that is safe, else in quotes, with `$` kept from being an interpolation."""
     plain = str(text)
-    safe = re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./-]*", plain)
+    named = re.fullmatch(r"[A-Za-z_/][A-Za-z0-9_./-]*", plain)
     reserved = plain.lower() in {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
-    return plain if safe and not reserved else json.dumps(plain, ensure_ascii=False).replace("${", "\\\\${")
+    if named and not reserved and yaml.safe_load(plain) == plain:
+        return plain
+    return json.dumps(plain, ensure_ascii=False).replace("${", "\\\\${")

@@ -1,6 +1,7 @@
 """Config -> runs with their identities: the data is read, the grid expanded, the result folder looked at.
 
-Nothing here imports Torch (unless the data is one of anomalib's own datamodules), and nothing is written but toy data.
+Nothing is written but toy data. timm, and so Torch, is imported only to know what a network was trained with, and
+anomalib only where the data is one of its own datamodules.
 """
 
 from __future__ import annotations

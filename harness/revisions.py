@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from harness.spec import RunSpec
 
 # timm's networks whose features come with the channels last.
-CHANNELS_LAST = ("swin_", "swinv2_", "sequencer2d_")
+CHANNELS_LAST = ("swin_", "swinv2_", "sequencer2d_", "mambaout_", "test_mambaout")
+CHANNELS_FIRST = ("swinv2_cr_",)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Revision:
 REVISIONS = (
     Revision(
         "features-channels-first",
-        "native detectors took the rows of Swin's and Sequencer's feature maps for channels",
+        "native detectors took the rows of the feature maps of Swin and its like for channels",
         lambda spec: spec.backend == "native" and channels_last(spec.backbone),
     ),
 )
@@ -53,4 +54,4 @@ def cache_key(backbone: str) -> Mapping[str, str]:
 
 def channels_last(backbone: str | None) -> bool:
     """Whether timm gives the features of a network with the channels last."""
-    return backbone is not None and backbone.startswith(CHANNELS_LAST)
+    return backbone is not None and backbone.startswith(CHANNELS_LAST) and not backbone.startswith(CHANNELS_FIRST)

@@ -126,7 +126,10 @@ class RunSpec:
 
 def run_id(spec: RunSpec, fingerprint: str, weights_hash: str | None) -> str:
     """A readable slug and a short hash of the spec, the data and, where they lie in a file, the weights."""
-    identity: dict[str, Any] = {"spec": spec.as_dict(), "data": fingerprint, "weights": weights_hash}
+    values = spec.as_dict()
+    # What it is called changes nothing.
+    values.get("normalization", {}).pop("name", None)
+    identity: dict[str, Any] = {"spec": values, "data": fingerprint, "weights": weights_hash}
     if found := revisions(spec):
         identity["revisions"] = found
     digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]

@@ -90,9 +90,9 @@ def _sweep(
         raise ConfigError("grid: missing; expected one. `search:` is for `python -m harness tune`.")
     console = _console()
     prepared = prepare(config, _reading(console))
-    runs = _chosen(prepared, limit, fresh, retry_failed)
-    console.print(_headline(prepared, len(runs)))
-    tally = _run(prepared, runs, console, verbose, launch) if runs else None
+    runs = _chosen(prepared, fresh, retry_failed)
+    console.print(_headline(prepared, len(runs[:limit])))
+    tally = _run(prepared, runs, limit, console, verbose, launch) if runs[:limit] else None
     return _finish(prepared, console, tally)
 
 
@@ -277,22 +277,28 @@ def make_data(folder: Path, seed: int, size: int, train: int | None, good: int, 
 
 
 def _run(
-    prepared: Prepared, runs: Sequence[PlannedRun], console: Console, verbose: bool, launch: LaunchOptions
+    prepared: Prepared,
+    runs: Sequence[PlannedRun],
+    limit: int | None,
+    console: Console,
+    verbose: bool,
+    launch: LaunchOptions,
 ) -> Tally:
-    """Check, then execute, with what the libraries print in sweep.log."""
+    """Check, then execute as many as `limit` says, with what the libraries print in sweep.log."""
     from harness.execute import execute
     from harness.progress import SweepProgress
 
     said = io.StringIO()
     folder = prepared.folder
-    with SweepProgress(len(runs), live=console.is_terminal and not verbose) as progress:
+    with SweepProgress(len(runs[:limit]), live=console.is_terminal and not verbose) as progress:
         progress.start("checking models, backbones and weights", stage="")
         begun = False
         try:
-            with launch.make(folder, progress, prepared.config, runs) as launcher:
+            with launch.make(folder, progress, prepared.config, runs[:limit]) as launcher:
                 with chatter_to(said, verbose):
                     skipped = without_weights(runs, prepared.runs)
-                    runs = _others(runs, skipped)
+                    # What is skipped does not count.
+                    runs = _others(runs, skipped)[:limit]
                     check(runs, launch.device(prepared.config.device))
                     launcher.ready()
                 progress.expect(len(runs))
@@ -326,13 +332,13 @@ def _load(config_file: Path, overrides: Sequence[str], output: Path | None) -> S
     return config.model_copy(update={"output": str(output)}) if output is not None else config
 
 
-def _chosen(prepared: Prepared, limit: int | None, fresh: bool, retry_failed: bool) -> list[PlannedRun]:
+def _chosen(prepared: Prepared, fresh: bool, retry_failed: bool) -> list[PlannedRun]:
     if fresh and retry_failed:
         raise ConfigError("--fresh and --retry-failed: found both, expected one of them.")
     runs = [run for run in prepared.runs if fresh or not prepared.is_done(run)]
     if retry_failed:
         runs = [run for run in runs if prepared.has_failed(run)]
-    return runs[:limit]
+    return runs
 
 
 def _headline(prepared: Prepared, to_run: int, skipped: int = 0) -> str:

@@ -226,13 +226,13 @@ def test_real_images_without_weights_stop_with_how_to_get_them(cli: Cli, toy_tre
 
 
 def test_a_model_that_fails_in_the_engine_is_recorded(cli: Cli, toy_tree: Path) -> None:
-    """EfficientAd wants its images one by one, and says so only when it is fitted."""
+    """CFlow wants as many positions as a batch of fibers has, and says so only when it is fitted."""
     text = (
         f"data: {{kind: mvtec, root: {toy_tree}}}\nweights: random\n"
         f"grid: [{{model: dfkde, backbone: resnet18, layers: [layer9]}}, {PATCHCORE}]"
     )
     assert cli("plan", write_config(Path("e.yaml"), text)).exit_code == 2
-    text = text.replace("[layer9]", "[layer4], n_pca_components: 400").replace("dfkde", "dfkde, image_size: 64")
+    text = text.replace("[layer9]", "[layer4], fiber_batch_size: 9999").replace("dfkde", "cflow, image_size: 64")
     result = cli("sweep", write_config(Path("e.yaml"), text))
     assert result.exit_code == 1
     assert "FAILED" in result.output

@@ -9,6 +9,7 @@ import pytest
 
 from harness.config import load_config
 from harness.datasets.folder import FolderData
+from harness.errors import ConfigError
 from harness.init import samples, write_config
 from harness.prepare import prepare
 from harness.store import ResultFolder
@@ -123,3 +124,32 @@ def test_samples_are_the_configs_of_the_repository(cli: Cli) -> None:
     ours = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.yaml"))
     assert sorted(path for path in Path("configs").rglob("*.yaml")) == ours
     assert Path("configs/patchcore.yaml").read_text() == (samples() / "patchcore.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", ["123", "true", "1e3", "null", ".5", "a\nx: 1", "2024-05-01"])
+def test_folders_whose_names_yaml_reads_as_something_else(toy_tree: Path, name: str) -> None:
+    images(Path(name) / "good", 6, toy_tree / "plate" / "train")
+    images(Path(name) / "cut", 2, toy_tree / "plate" / "train")
+    config = load_config(write_config(Path(name)))
+    assert isinstance(config.data, FolderData)
+    assert config.data.root == name
+
+
+def test_normal_test_images_are_no_defect(toy_tree: Path) -> None:
+    for folder in ("good", "good_test", "scratch", "cut", "scratch_mask", "val"):
+        images(Path("shots") / folder, 3, toy_tree / "plate" / "train")
+    file = write_config(Path("shots"))
+    config = load_config(file)
+    assert isinstance(config.data, FolderData)
+    assert config.data.normal_test_dir == "good_test"
+    assert config.data.abnormal_dir == ["cut", "scratch"]
+    assert config.data.mask_dir is None
+    assert "there are no masks for cut" in file.read_text()
+
+
+def test_a_dangling_link_is_not_replaced(toy_tree: Path) -> None:
+    shutil.copytree(toy_tree / "plate", "plate")
+    Path("plate.yaml").symlink_to("elsewhere.yaml")
+    with pytest.raises(ConfigError, match="exists already"):
+        write_config(Path("plate"))
+    assert Path("plate.yaml").is_symlink()

@@ -168,6 +168,17 @@ def test_weights_that_come_later_are_taken(cli: Cli, toy_tree: Path) -> None:
     assert done.exit_code == 0, done.output
     sources = {r.spec["backbone"]: r.weights["source"] for r in records("two").values() if r.status == "ok"}
     assert sources == {"tf_efficientnet_lite0": "package", "resnet18": "file"}
+    # With the file a point has another run id; what was skipped before is not shown beside it.
+    assert "SKIPPED 2 of 5 runs: no weights for resnet34" in done.output
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_limit_counts_what_is_not_skipped(cli: Cli, toy_tree: Path) -> None:
+    text = TWO.replace("tf_efficientnet_lite0, layers: [blocks.1]", "resnet34, layers: [layer1]")
+    text = text.replace("[resnet18, resnet34], layers: [layer1]", "tf_efficientnet_lite0, layers: [blocks.1]")
+    write_config(Path("two.yaml"), f"data: {{kind: mvtec, root: {toy_tree}}}\n{text}")
+    assert cli("sweep", "two.yaml", "--limit", 1).exit_code == 0
+    assert by_status("two") == {"ok": {"tf_efficientnet_lite0"}, "skipped": {"resnet34"}}
 
 
 @pytest.mark.usefixtures("offline")

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from harness.backbones import construction, feature_layers
 from harness.detectors.features import build_extractor
 from harness.errors import ConfigError, UnknownNameError, WeightsError, WeightsNotFoundError
+from harness.revisions import channels_last
 from harness.weights import resolve as resolve_module
 from harness.weights.inject import backbone_weights, load_into
 from harness.weights.local import find_in, local_weights
@@ -428,3 +429,14 @@ def test_classifiers_are_built_for_the_size_and_filled_from_a_file(tmp_path: Pat
         assert found(torch.rand(2, 3, 96, 96)).shape == (2, 3)
     first = next(iter(key for key in network.state_dict() if key.startswith(("patch_embed", "stem"))))
     assert torch.equal(found.features.state_dict()[first], network.state_dict()[first])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["swin_tiny_patch4_window7_224", "swin_s3_tiny_224", "swinv2_tiny_window8_256", "swinv2_cr_tiny_ns_224", "resnet18",
+     "sequencer2d_s", "mambaout_femto", "test_mambaout", "mvitv2_tiny", "convnext_atto", "davit_tiny", "nest_tiny"],
+)  # fmt: skip
+def test_the_revision_names_the_networks_whose_features_have_channels_last(name: str) -> None:
+    with torch.device("meta"):
+        network = timm.create_model(name, features_only=True, exportable=True)
+    assert channels_last(name) == (network.output_fmt == "NHWC")

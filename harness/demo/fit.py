@@ -54,7 +54,11 @@ class PageProgress(SweepProgress):
         """The page says so itself."""
 
 
-ON_THE_PAGE = "On this page: choose a backbone whose weights are included or in weights/, or tick Random weights to try it."
+ON_THE_PAGE = (
+    "On this page: choose a backbone whose weights are included or in weights/, or tick Random weights to try it."
+)
+    "On this page: choose a backbone whose weights are included or in weights/, or tick Random weights to try it."
+)
 
 
 def page(results: Path) -> None:

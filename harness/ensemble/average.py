@@ -74,13 +74,15 @@ def _same_networks(run: ClassRun, first: SupervisedNamer, other: SupervisedNamer
     def shape(namer: SupervisedNamer) -> object:
         own = namer.settings
         head = (own.image_size, own.head_activation, own.loss == "arcface" and own.arcface_scale)
-        return namer.model, namer.backbone, head, [(m.fold, m.part, m.own) for m in namer.members]
+        network = namer.members[0].network
+        fed = network.mean.flatten().tolist(), network.std.flatten().tolist()
+        return namer.model, namer.backbone, head, fed, [(m.fold, m.part, m.own) for m in namer.members]
 
     sizes = [{k: v.shape for k, v in namer.members[0].network.state_dict().items()} for namer in (first, other)]
     if shape(first) != shape(other) or sizes[0] != sizes[1]:
         raise StoreError(
             f"{run.folder}: {other.name} found, averaged with {first.name}; expected the same network with the same "
-            "head, image size, method and folds."
+            "head, image size, normalization, method and folds."
         )
 
 

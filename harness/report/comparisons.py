@@ -22,7 +22,6 @@ from harness.report.facts import (
     costs,
     join,
     metric_columns,
-    normalization,
     short_names,
 )
 from harness.report.recommend import answers
@@ -175,7 +174,8 @@ def backends_table(results: Results) -> pd.DataFrame:
 def _apart_from_backend(record: RunRecord) -> str:
     """What two runs must have in common, parameters left out: each backend has some of its own."""
     same = ("model", "backbone", "layers", "image_size", "seed", "data_kind", "category", "threshold")
-    own = [record.data["fingerprint"], record.weights.get("sha256"), normalization(record)]
+    values = record.spec.get("normalization") or {}
+    own = [record.data["fingerprint"], record.weights.get("sha256"), values.get("mean"), values.get("std")]
     return repr([*own, *(record.spec[key] for key in same)])
 
 

@@ -16,6 +16,12 @@ from harness.scores import TestScores, read_scores
 from harness.store import DETAILS, ResultFolder
 
 
+def _point(record: RunRecord) -> str:
+    """What a run is about, whatever weights were found and what those were trained with."""
+    spec = {key: value for key, value in record.spec.items() if key != "normalization"}
+    return json.dumps([spec, record.data["fingerprint"]], sort_keys=True)
+
+
 @dataclass(frozen=True)
 class Results:
     """A result folder's records, with what lies beside them read when it is asked for.
@@ -37,7 +43,11 @@ class Results:
         Raises:
             StoreError: one is damaged, or was written by a newer version.
         """
-        return cls(folder, folder.records())
+        records = folder.records()
+        done = {_point(record) for record in records if record.status == "ok"}
+        # With a file of weights a point has another run id: what was skipped before is done.
+        kept = [record for record in records if record.status != "skipped" or _point(record) not in done]
+        return cls(folder, kept)
 
     @property
     def task(self) -> str:

@@ -25,7 +25,7 @@ from harness.report.facts import (
     weights_source,
 )
 
-OF_WEIGHTS = ("weights_source", "weights_sha256")
+OF_WEIGHTS = ("weights_source", "weights_sha256", "normalization_values")
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,9 @@ def _facts(record: RunRecord) -> dict[str, str]:
         rest |= {f"{block}.{key}": value for key, value in rest.pop(block).items() if value is not None}
     rest["image_size"] = join(record.spec["image_size"], "x") or None
     if NORMALIZATION in rest or NORMALIZATION in record.axes:
+        values = record.spec.get(NORMALIZATION) or {}
         rest[NORMALIZATION] = normalization(record)
+        rest["normalization_values"] = repr([values.get("mean"), values.get("std")])
     rest.setdefault("aupro_limit", FPR_LIMIT)
     rest["weights_source"] = weights_source(record)
     rest["weights_sha256"] = (record.weights.get("sha256") or "")[:12] or None

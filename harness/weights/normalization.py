@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ class Normalization:
         mean, std: of the red, green and blue channel.
     """
 
-    name: str
+    # Whoever says them, the same values are the same input.
+    name: str = field(compare=False)
     mean: Channels
     std: Channels
 
@@ -159,13 +160,17 @@ def _stated(file: Path) -> tuple[tuple[Channels, Channels], str] | None:
         # The hub's config.json has it there.
         inner = values.get("pretrained_cfg")
         chosen = inner if isinstance(inner, Mapping) and "mean" not in values else values
-        pair = {key: chosen[key] for key in ("mean", "std") if key in chosen}
+        # By timm's names, or by transformers'.
+        pair = {key: chosen[name] for key in ("mean", "std") for name in (key, f"image_{key}") if name in chosen}
         if not pair:
             continue
         try:
             return _checked(where, pair), where
         except ConfigError as error:
-            raise WeightsError([f"weights: {problem}" for problem in error.problems]) from error
+            raise WeightsError(
+                f"weights: {where}: found {pair!r}; expected `mean` and `std` of the weights, three numbers from 0 to "
+                "1 each, std above 0. Correct them, or take both out."
+            ) from error
     return None
 
 
@@ -217,7 +222,7 @@ def _tagged_name(backbone: str, file: Path) -> str | None:
     return name if name.startswith(f"{backbone}.") and name.partition(".")[2] in _tags(backbone) else None
 
 
-def _config(name: str) -> Any:
+def pretrained_config(name: str) -> Any:
     """timm's pretrained_cfg; None for a name or a tag that it does not have, which is said elsewhere."""
     from timm.models import get_pretrained_cfg
 
@@ -230,7 +235,7 @@ def _config(name: str) -> Any:
 @cache
 def _of_tag(name: str) -> Normalization:
     """By timm's pretrained_cfg; ImageNet's where timm has none for the network."""
-    config = _config(name)
+    config = pretrained_config(name)
     if config is None or len(config.mean) != CHANNELS or len(config.std) != CHANNELS:
         return OF_IMAGENET
     mean, std = tuple(map(float, config.mean)), tuple(map(float, config.std))
@@ -245,7 +250,7 @@ def _tags(backbone: str) -> tuple[str, ...]:
 
 
 def _default_tag(backbone: str) -> str:
-    config = _config(backbone)
+    config = pretrained_config(backbone)
     return f"{backbone}.{config.tag}" if "." not in backbone and config is not None and config.tag else backbone
 
 

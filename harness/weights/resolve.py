@@ -14,7 +14,7 @@ from typing import Any
 from harness.errors import WeightsError, WeightsNotFoundError
 from harness.weights.local import AUTO, RANDOM, file_hash, local_weights
 from harness.weights.networks import known_backbone, variant_note, whole_network
-from harness.weights.normalization import OF_IMAGENET, Normalization, TrainedWith, trained_with
+from harness.weights.normalization import OF_IMAGENET, Normalization, TrainedWith, pretrained_config, trained_with
 from harness.weights.packages import offered
 from harness.weights.state import find_fit, read_state
 
@@ -156,10 +156,9 @@ def _from_hub(backbone: str, download: bool) -> Path | None:
     """The hub's file for a backbone: from the cache, or fetched into it."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.utils import EntryNotFoundError
-    from timm.models import get_pretrained_cfg
     from torch.hub import download_url_to_file, get_dir
 
-    config = get_pretrained_cfg(backbone)
+    config = pretrained_config(backbone)
     if config is None or config.custom_load:
         return None
     if config.hf_hub_id:

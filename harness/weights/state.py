@@ -55,10 +55,11 @@ def read_state(path: Path) -> State:
     # Damaged files raise what their format's reader happens to raise.
     except Exception as error:
         raise WeightsError(f"weights: {path}: can't be read ({type(error).__name__}: {error}).") from error
-    for key in WRAPPERS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
+    for _ in range(DEEPEST):
+        if not isinstance(loaded, Mapping):
             break
+        inner = (loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping))
+        loaded = next(inner, loaded)
     if not isinstance(loaded, Mapping) or not any(isinstance(value, Tensor) for value in loaded.values()):
         raise WeightsError(f"weights: {path}: {type(loaded).__name__} without tensors found, a state dict expected.")
     return {str(key).removeprefix("module."): value for key, value in loaded.items() if isinstance(value, Tensor)}

@@ -51,6 +51,10 @@ def local_assets(spec: RunSpec) -> Iterator[None]:
     Args:
         spec: of the run; its model may be built and trained meanwhile.
     """
+    if not needs_of(spec.model).assets:
+        # Nothing is replaced, and no other thread waits.
+        yield
+        return
     with ExitStack() as stack:
         for asset in needs_of(spec.model).assets:
             found = asset.path(spec.parameters)
