@@ -57,8 +57,6 @@ class PageProgress(SweepProgress):
 ON_THE_PAGE = (
     "On this page: choose a backbone whose weights are included or in weights/, or tick Random weights to try it."
 )
-    "On this page: choose a backbone whose weights are included or in weights/, or tick Random weights to try it."
-)
 
 
 def page(results: Path) -> None:
