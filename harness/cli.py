@@ -313,10 +313,10 @@ def make_data(
     seed: Annotated[int, typer.Option(min=0, help="Everything is drawn from it.")] = 0,
     size: Annotated[int, typer.Option(min=32, max=1024, help="Height and width in pixels.")] = 128,
     train: Annotated[
-        int | None, typer.Option(min=2, help="Normal training images a category (24); labelled: in all (400).")
+        int | None, typer.Option(min=2, help="Normal training images a category (100); labelled: in all (400).")
     ] = None,
-    good: Annotated[int, typer.Option(min=1, help="Normal test images a category.")] = 10,
-    bad: Annotated[int, typer.Option(min=1, help="Test images of each type of defect.")] = 5,
+    good: Annotated[int, typer.Option(min=1, help="Normal test images a category.")] = 30,
+    bad: Annotated[int, typer.Option(min=1, help="Test images of each type of defect.")] = 10,
     labelled: Annotated[
         bool, typer.Option("--labelled", help="Labelled data for classification, in a competition's layout.")
     ] = False,

@@ -263,7 +263,7 @@ def make_data(folder: Path, seed: int, size: int, train: int | None, good: int, 
             folder.mkdir(parents=True, exist_ok=True)
             write_labelled_toy(folder, seed=seed, size=size, train=train or 400)
         else:
-            write_toy(folder, seed=seed, size=size, train=train or 24, good=good, bad=bad)
+            write_toy(folder, seed=seed, size=size, train=train or 100, good=good, bad=bad)
     except OSError as error:
         raise DataError(f"{folder}: can't be written ({error.strerror}).") from error
     console = _console()
