@@ -8,7 +8,7 @@ here="$(cd "$(dirname "$0")" && pwd)"
 results="$(cd "$1" && pwd)"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-soffice --headless --convert-to pdf --outdir "$work" "$results/models_comparing.xlsx" >/dev/null 2>&1
+soffice "-env:UserInstallation=file://$work/profile" --headless --convert-to pdf --outdir "$work" "$results/models_comparing.xlsx" >/dev/null 2>&1
 # Summary, and the sheet whose first column is "metric": a wide sheet takes several pages.
 starts_pivot() { pdftotext -f "$1" -l "$1" "$work/models_comparing.pdf" - | grep -q '^metric$'; }
 for number in 1 $(for page in 2 3 4; do if starts_pivot $page; then echo $page; break; fi; done); do
