@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from harness.config import load_config
 from harness.detectors import load
 from harness.detectors.spade import SPADE
-from harness.errors import ConfigError, WeightsError
+from harness.errors import ConfigError, StoreError, WeightsError
 from harness.inference.model import load_model
 from harness.prepare import prepare
 from harness.spec import RunSpec, run_id
@@ -277,3 +278,25 @@ def test_exports_keep_it(cli: Cli, toy_tree: Path, chosen: str) -> None:
     assert cli("sweep", "e.yaml").exit_code == 0
     done = cli("export", "results/e", "--format", chosen)
     assert done.exit_code == 0, done.output
+
+
+def test_networks_of_different_inputs_are_not_averaged() -> None:
+    """Mean and deviation are in no state dict; an average of weights has one input only."""
+    from harness.backends.supervised.namer import Member, SupervisedNamer
+    from harness.backends.supervised.network import build
+    from harness.backends.supervised.settings import Settings
+    from harness.devices import pick
+    from harness.ensemble.average import _same_networks
+
+    def namer(normalization: Normalization | None) -> SupervisedNamer:
+        settings = Settings(image_size=(32, 32), normalization=normalization)
+        member = Member(0, "", (0, 1), build("test_resnet", 2, settings, None, 0))
+        labels = (("a", "x"), ("a", "y"))
+        return SupervisedNamer("baseline", ("a-x", "a-y"), labels, settings, [member], "test_resnet", pick("cpu"))
+
+    run: Any = SimpleNamespace(folder=Path("run"))
+    config = timm.models.get_pretrained_cfg("test_resnet")
+    own = Normalization("backbone", tuple(config.mean), tuple(config.std))
+    _same_networks(run, namer(None), namer(own))
+    with pytest.raises(StoreError, match="normalization"):
+        _same_networks(run, namer(None), namer(Normalization("custom", (0.1,) * 3, (0.9,) * 3)))

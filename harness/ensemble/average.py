@@ -82,7 +82,7 @@ def _same_networks(run: ClassRun, first: SupervisedNamer, other: SupervisedNamer
     if shape(first) != shape(other) or sizes[0] != sizes[1]:
         raise StoreError(
             f"{run.folder}: {other.name} found, averaged with {first.name}; expected the same network with the same "
-            "head, image size, normalization, method and folds."
+            "head, image size, method, folds and normalization."
         )
 
 
