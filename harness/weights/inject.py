@@ -71,16 +71,7 @@ def answered_by(find: Callable[[str], Weights], seed: int) -> Iterator[dict[str,
 @contextmanager
 def unfilled() -> Iterator[None]:
     """Backbones that ask for pretrained weights keep what they were built with: their weights are about to come."""
-
-    def for_torchvision(enum: WeightsEnum, *_: Any, **__: Any) -> State:
-        state: State = torchvision.models.get_model(_torchvision_name(type(enum)), weights=None).state_dict()
-        return state
-
-    with (
-        LOCK,
-        replaced(_builder, "load_pretrained", lambda *_, **__: None),
-        replaced(WeightsEnum, "get_state_dict", for_torchvision),
-    ):
+    with recorded_requests():
         yield
 
 
