@@ -22,6 +22,7 @@ def describe(split: Split) -> dict[str, Any]:
         "test": len(split.test),
         "test_anomalous": sum(sample.label for sample in split.test),
         "masks": split.has_masks,
+        "notes": list(split.notes),
     }
 
 

@@ -35,6 +35,11 @@ def submit(paths: Sequence[Path], out: Path) -> int:
         if found.like
         else f"There is no sample submission to check against: columns are {' and '.join(found.header)}."
     )
+    if found.marked:
+        console.print(
+            f"{found.marked} cells begin with an apostrophe, so that no spreadsheet takes them for formulas; labels of "
+            "your data begin with =, +, - or @."
+        )
     console.print(f"[bold]{escape(str(out))}[/]")
     return 0
 

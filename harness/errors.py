@@ -3,10 +3,12 @@
     HarnessError                  one clear sentence (or a list of them) for the person at the terminal
     |-- ConfigError               the YAML or an override is wrong; holds all problems found, not just the first
     |-- DataError                 the images, masks or folders are not what the config says
+    |   `-- ImageTooLargeError    an image has more pixels than may be read
     |-- WeightsError              wrong weights, or weights that do not fit the backbone
     |   `-- WeightsNotFoundError  no weights for a backbone, in no place that was looked in
     |-- UnknownNameError          a model, backbone, layer, dataset kind ... that does not exist
     |-- StoreError                the result folder can't be read or written
+    |   `-- NewerVersionError     a newer version of harness wrote it
     |-- TrainingError             a loss that is no number
     |-- WorkerLostError           what made a run died, again and again
     |-- MemoryLimitError          features fit neither in memory nor on disk
@@ -45,6 +47,10 @@ class DataError(HarnessError):
     """The images on disk are not what the config says."""
 
 
+class ImageTooLargeError(DataError):
+    """An image has more pixels than may be read."""
+
+
 class WeightsError(HarnessError):
     """Backbone weights are missing, unreadable or do not fit."""
 
@@ -72,6 +78,10 @@ class UnknownNameError(HarnessError):
 
 class StoreError(HarnessError):
     """The result folder can't be read or written."""
+
+
+class NewerVersionError(StoreError):
+    """A newer version of harness wrote the file: what it means is not known here."""
 
 
 class TrainingError(HarnessError):

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from harness.errors import WorkerLostError
+from harness.errors import StoreError, WorkerLostError
 from harness.interrupt import Interrupt
 from harness.landing import Landing, Tally
 from harness.launch.base import Ended, Launcher, Lost, Made, Said
@@ -160,7 +160,11 @@ class _Sweep:
         return True
 
     def _finished_elsewhere(self, run: PlannedRun) -> bool:
-        record = self._folder.read_record(run.run_id)
+        try:
+            record = self._folder.read_record(run.run_id)
+        except StoreError:
+            # Asked for with --fresh: what can't be read is replaced.
+            return False
         return record is not None and record.status == "ok" and record != self._prepared.records.get(run.run_id)
 
     def _listen(self, waiting: list[_Group]) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import yaml
 
-from harness.datasets.base import GOOD
+from harness.datasets.base import GOOD, is_normal
 from harness.datasets.mvtec import find_categories
 from harness.errors import ConfigError, DataError
-from harness.images import list_images
+from harness.images import list_images, subfolders
 from harness.store import write_atomic
 
 # Names of folders that hold normal images, the most usual one first.
@@ -159,8 +159,9 @@ def _mvtec(folder: Path) -> Found | None:
         categories = find_categories(folder)
     except DataError:
         return None
-    first = folder / categories[0] / "train" / GOOD
-    if not first.is_dir():
+    train = folder / categories[0] / "train"
+    first = next((train / name for name in subfolders(train) if is_normal(name)), None)
+    if first is None:
         return None
     lines = ["kind: mvtec", f"root: {_quoted(folder)}"]
     if categories != [""]:
@@ -171,7 +172,7 @@ def _mvtec(folder: Path) -> Found | None:
 
 def _folders(folder: Path) -> Found | None:
     """A folder of normal images, and others beside it."""
-    names = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[:1] != "."}
+    names = {path.name.lower(): path for path in (folder / name for name in subfolders(folder))}
     normal = next((names[name] for name in NORMAL if name in names), None)
     if normal is None or not (examples := list_images(normal)):
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -48,6 +48,7 @@ class Prepared:
         records: what the result folder held at the start, by run id.
         index: what is known of the data's files; to be saved once the result folder exists.
         made: folders of toy data that were written just now.
+        damaged: one sentence for each record that can't be read, by the name of its folder. Such a run is left alone.
     """
 
     config: SweepConfig
@@ -58,6 +59,7 @@ class Prepared:
     records: Mapping[str, RunRecord]
     index: FileIndex
     made: tuple[Path, ...] = ()
+    damaged: Mapping[str, str] = field(default_factory=dict)
 
     def discard_made_data(self) -> None:
         """Leave nothing behind of a sweep that was refused: toy data made for it goes, with folders left empty."""
@@ -67,6 +69,10 @@ class Prepared:
         """Whether the run has a result; a failure is none, and so is one of random weights that nobody asked for."""
         record = self.records.get(run.run_id)
         return record is not None and record.status == "ok" and not record.weights.get("fallback")
+
+    def is_damaged(self, run: PlannedRun) -> bool:
+        """Whether there is a record that can't be read."""
+        return run.run_id in self.damaged
 
     def has_failed(self, run: PlannedRun) -> bool:
         """Whether the last try failed."""
@@ -85,7 +91,8 @@ def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
         HarnessError: anything wrong with models, parameters, data or earlier results, all at once.
     """
     folder = ResultFolder(config.folder)
-    records = {record.run_id: record for record in folder.records()}
+    found = folder.read_records()
+    records = found.by_id
     problems = _other_task(config, records.values())
     plan, index = None, FileIndex(folder.index)
     splits: list[AnySplit] = []
@@ -109,7 +116,7 @@ def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
     by_category = {split.category: split for split in splits}
     runs = identified(plan.specs, by_category)
     made = tuple(path for path in missing if path.exists())
-    return Prepared(config, folder, plan, runs, by_category, records, index, made)
+    return Prepared(config, folder, plan, runs, by_category, records, index, made, found.damaged)
 
 
 def identified(specs: Iterable[RunSpec], splits: Mapping[str, AnySplit]) -> tuple[PlannedRun, ...]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from harness.csv_text import csv_text, guarded_path, unguarded
 from harness.errors import StoreError
+from harness.reading import LARGEST, read_rows
+from harness.store import AGAIN
 
 if TYPE_CHECKING:
     from harness.metrics.evaluate import Evaluation
@@ -49,9 +50,7 @@ class TestScores:
 
 def scores_csv(evaluation: Evaluation) -> str:
     """One row an image; the predicted label is blank where there is no threshold."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows: list[Sequence[object]] = [COLUMNS]
     threshold = evaluation.thresholds.image
     parts = ((TEST, evaluation.test), (VALIDATION, evaluation.validation), (HELD_OUT, evaluation.held_out))
     for role, predictions in parts:
@@ -59,8 +58,9 @@ def scores_csv(evaluation: Evaluation) -> str:
             continue
         for sample, score in zip(predictions.samples, predictions.scores, strict=True):
             predicted = "" if threshold is None else int(score > threshold)
-            writer.writerow([sample.name, sample.label, sample.defect, repr(float(score)), predicted, role])
-    return text.getvalue()
+            name = guarded_path(sample.name)
+            rows.append([name, sample.label, sample.defect, repr(float(score)), predicted, role])
+    return csv_text(rows)
 
 
 def read_scores(folder: Path) -> TestScores | None:
@@ -71,23 +71,39 @@ def read_scores(folder: Path) -> TestScores | None:
     """
     file = folder / SCORES
     try:
-        with file.open(encoding="utf-8", newline="") as stream:
-            rows = list(_test_rows(csv.reader(stream)))
+        rows = list(_test_rows(file, read_rows(file, advice=AGAIN)))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, IndexError, StopIteration, RuntimeError) as error:
-        raise StoreError(
-            f"{file}: damaged ({type(error).__name__}: {error}). Remove the run's folder to have it made again."
-        ) from error
     names, labels, scores, defects = zip(*rows, strict=True) if rows else ((), (), (), ())
     return TestScores(names, np.array(labels, dtype=np.bool_), np.array(scores, dtype=np.float64), defects)
 
 
-def _test_rows(lines: Iterator[list[str]]) -> Iterator[tuple[str, bool, float, str]]:
-    place = {name: index for index, name in enumerate(next(lines))}
+def _test_rows(file: Path, lines: Iterator[list[str]]) -> Iterator[tuple[str, bool, float, str]]:
+    place = {name: index for index, name in enumerate(next(lines, []))}
+    missing = [name for name in ("path", "label", "score", "defect_type") if name not in place]
+    if missing:
+        raise StoreError(f"{file}: damaged (no column {missing[0]} found). {AGAIN}")
     path, label, score, defect = (place[name] for name in ("path", "label", "score", "defect_type"))
     # Files of older versions hold test images only, and do not say so.
     role = place.get("role")
-    for row in lines:
-        if role is None or row[role] == TEST:
-            yield row[path], row[label] == "1", float(row[score]), row[defect]
+    for number, row in enumerate(lines, 2):
+        try:
+            if role is None or row[role] == TEST:
+                truth = {"0": False, "1": True}[row[label]]
+                yield _inside(unguarded(row[path])), truth, _number(row[score]), unguarded(row[defect])
+        except (IndexError, KeyError, ValueError) as error:
+            raise StoreError(f"{file}: damaged (row {number}: {type(error).__name__}: {error}). {AGAIN}") from error
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not abs(value) <= LARGEST:
+        raise ValueError(f"score {text} found, a finite number expected")
+    return value
+
+
+def _inside(name: str) -> str:
+    """An image's name: a path below the data's root, or an absolute one where the images lie elsewhere."""
+    if not name or "\x00" in name or ".." in PurePosixPath(name).parts:
+        raise ValueError(f"image {name!r} found, a path inside the data's folder expected")
+    return name

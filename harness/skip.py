@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.errors import HarnessError, WeightsNotFoundError
+from harness.errors import HarnessError, StoreError, WeightsNotFoundError
 from harness.prepare import PlannedRun, task
 from harness.provenance import provenance
 from harness.record import RunRecord
@@ -56,7 +56,11 @@ def record_skipped(skipped: Sequence[Skipped], folder: ResultFolder, task_name: 
     for one in skipped:
         run_id = one.run.run_id
         with folder.claim(run_id) as mine:
-            earlier = folder.read_record(run_id)
+            try:
+                earlier = folder.read_record(run_id)
+            except StoreError:
+                # Left alone; every report says so.
+                continue
             if not mine or (earlier is not None and earlier.status == "ok"):
                 continue
             folder.stage(run_id)

@@ -19,13 +19,16 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from filelock import FileLock, Timeout
 
-from harness.errors import StoreError
+from harness.errors import NewerVersionError, StoreError
+from harness.reading import MB, fit, read_bytes, read_json
 from harness.record import SCHEMA, RunRecord
+from harness.stored import RecordFile, SearchFile
 from harness.weights.local import file_hash
 
 RECORD = "record.json"
@@ -34,10 +37,11 @@ DETAILS = "details.json"
 # As backends save them.
 MODELS = ("model.safetensors", "model.ckpt")
 RUNS = "runs"
-# What search.json has of each trial; see harness.search.history.Trial.
-TRIAL = ("number", "point", "runs", "state", "value", "looks", "seconds", "began", "ended", "why")
 # What report.html loads.
 REPORT_FILES = "report"
+# Of search.json.
+SEARCH_SCHEMA = 1
+AGAIN = "Remove its folder to have the run made again."
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -105,12 +109,27 @@ class ResultFolder:
         self._work = root / ".work"
         self._unfinished = root / ".unfinished"
 
+    def refuse_links(self) -> None:
+        """See that what is written here stays here, also where the folder comes from elsewhere.
+
+        Raises:
+            StoreError: one of its own folders, or the log, is a link.
+        """
+        report = self.root / REPORT_FILES
+        own = (self.runs, report, report / RUNS, self._locks, self._work, self._unfinished, self.log)
+        linked = [path for path in own if path.is_symlink()]
+        if linked:
+            raise StoreError(
+                [f"{path}: a link found; expected what a sweep makes itself. Remove the link." for path in linked]
+            )
+
     def create(self) -> None:
         """Make the folders.
 
         Raises:
             StoreError: they can't be made or written to.
         """
+        self.refuse_links()
         make_folder(self.root, "output", " Choose another with --output.")
         self.runs.mkdir(exist_ok=True)
         self._locks.mkdir(exist_ok=True)
@@ -127,27 +146,25 @@ class ResultFolder:
             raise StoreError(f"{self.log}: can't be written ({error.strerror}).") from error
 
     def read_config(self) -> str:
-        """The YAML as it was run; empty where it is missing."""
+        """The YAML as it was run; empty where it is missing or can't be read."""
         try:
-            return self.config.read_text(encoding="utf-8")
-        except OSError:
+            return read_bytes(self.config, limit=MB).decode(errors="replace")
+        except (OSError, StoreError):
             return ""
 
     def read_search(self) -> dict[str, Any] | None:
         """What a search has tried; None where there was none.
 
         Raises:
-            StoreError: it is damaged.
+            StoreError: it is damaged, or was written by a newer version.
         """
+        advice = "Remove it; the runs' own results are kept."
         try:
-            found = dict(json.loads(self.search.read_text(encoding="utf-8")))
-            found["metric"] + "", [[trial[key] for key in TRIAL] for trial in found["trials"]]
+            found: dict[str, Any] = read_json(self.search, limit=256 * MB, advice=advice)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"{self.search}: damaged ({type(error).__name__}: {error}). Remove it; the runs' own results are kept."
-            ) from error
+        _refuse_newer(self.search, found, SEARCH_SCHEMA, "format")
+        fit(found, SearchFile, self.search, advice)
         return found
 
     def run_folder(self, run_id: str) -> Path:
@@ -213,33 +230,51 @@ class ResultFolder:
         """The record of a run, None if it has none.
 
         Raises:
-            StoreError: it is damaged, or was written by a newer version.
+            StoreError: it is damaged, is of another run, or was written by a newer version.
         """
-        return read_record(self.run_folder(run_id))
+        folder = self.run_folder(run_id)
+        if folder.is_symlink():
+            raise StoreError(f"{folder}: a link found, a run's own folder expected. Remove the link.")
+        record = read_record(folder)
+        if record is not None and record.run_id != run_id:
+            raise StoreError(
+                f"{folder / RECORD}: run_id: found {record.run_id!r}, expected the name of its folder. {AGAIN}"
+            )
+        return record
 
-    def records(self) -> list[RunRecord]:
-        """All records, by run id.
+    def read_records(self) -> Records:
+        """All records, by run id, and what can't be read of them.
 
         Raises:
-            StoreError: as `read_record`, for all bad records at once.
+            StoreError: nothing can be: one of the folders is a link, or a newer version wrote a record.
         """
-        if not self.runs.is_dir():
-            return []
+        self.refuse_links()
         found: list[RunRecord] = []
-        problems: list[str] = []
-        for folder in sorted(self.runs.iterdir()):
+        damaged: dict[str, str] = {}
+        for folder in sorted(self.runs.iterdir()) if self.runs.is_dir() else []:
             if not folder.is_dir() or folder.name.startswith("."):
                 continue
             try:
                 record = self.read_record(folder.name)
+            except NewerVersionError:
+                raise
             except StoreError as error:
-                problems += error.problems
+                damaged[folder.name] = error.problems[0]
                 continue
             if record is not None:
                 found.append(record)
-        if problems:
-            raise StoreError(problems)
-        return found
+        return Records(found, damaged)
+
+    def records(self) -> list[RunRecord]:
+        """All records, by run id, where every one is expected to be sound.
+
+        Raises:
+            StoreError: one sentence for each that can't be read.
+        """
+        found = self.read_records()
+        if found.damaged:
+            raise StoreError(list(found.damaged.values()))
+        return found.good
 
     @contextmanager
     def claim(self, run_id: str) -> Iterator[bool]:
@@ -274,6 +309,24 @@ class ResultFolder:
         return model_in(self.run_folder(run_id))
 
 
+@dataclass(frozen=True)
+class Records:
+    """What a result folder holds.
+
+    Attributes:
+        good: records, by run id.
+        damaged: one sentence for each that can't be read, by the name of its folder.
+    """
+
+    good: list[RunRecord]
+    damaged: dict[str, str]
+
+    @property
+    def by_id(self) -> dict[str, RunRecord]:
+        """The good ones, by run id."""
+        return {record.run_id: record for record in self.good}
+
+
 def read_record(run_folder: Path) -> RunRecord | None:
     """The record in a run's folder, None if there is none.
 
@@ -282,24 +335,22 @@ def read_record(run_folder: Path) -> RunRecord | None:
     """
     file = run_folder / RECORD
     try:
-        text = file.read_text(encoding="utf-8")
+        values = read_json(file, limit=16 * MB, advice=AGAIN)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise StoreError(f"{file}: can't be read ({error.strerror}).") from error
-    try:
-        values = json.loads(text)
-        schema = values["schema"]
-        if isinstance(schema, int) and schema > SCHEMA:
-            raise StoreError(
-                f"{file}: record format {schema} found, at most {SCHEMA} expected: it was written by a newer "
-                "version of harness. Update harness, or choose another --output."
-            )
-        return RunRecord.from_dict(values)
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{file}: damaged ({type(error).__name__}: {error}). Remove its folder to have the run made again."
-        ) from error
+    _refuse_newer(file, values, SCHEMA, "record format")
+    fit(values, RecordFile, file, AGAIN)
+    return RunRecord.from_dict(values)
+
+
+def _refuse_newer(file: Path, values: Any, known: int, what: str) -> None:
+    """See that a file was not written by a version that may mean other things by the same words."""
+    schema = values.get("schema") if isinstance(values, dict) else None
+    if isinstance(schema, int) and schema > known:
+        raise NewerVersionError(
+            f"{file}: {what} {schema} found, at most {known} expected: it was written by a newer version of harness. "
+            "Update harness, or choose another --output."
+        )
 
 
 def model_in(run_folder: Path) -> Path | None:

@@ -92,6 +92,8 @@ def _sweep(
     prepared = prepare(config, _reading(console))
     runs = _chosen(prepared, fresh, retry_failed)
     console.print(_headline(prepared, len(runs[:limit])))
+    for sentence in (*_notes(prepared), *prepared.damaged.values()):
+        console.print(f"[yellow]{escape(sentence)}[/]")
     tally = _run(prepared, runs, limit, console, verbose, launch) if runs[:limit] else None
     return _finish(prepared, console, tally)
 
@@ -106,7 +108,7 @@ def plan(config_file: Path, overrides: Sequence[str], output: Path | None, check
         show(prepared, console, checked)
     if not prepared.config.grid:
         return 0
-    pending = [run for run in prepared.runs if not prepared.is_done(run)]
+    pending = [run for run in prepared.runs if not (prepared.is_done(run) or prepared.is_damaged(run))]
     left_out: set[str] = set()
     said: list[str] = []
     if checked and pending:
@@ -122,8 +124,11 @@ def plan(config_file: Path, overrides: Sequence[str], output: Path | None, check
     for position, run in enumerate(prepared.runs, 1):
         state = "done" if prepared.is_done(run) else "failed" if prepared.has_failed(run) else "to do"
         state = "skipped: no weights" if run.run_id in left_out else state
+        state = "damaged" if prepared.is_damaged(run) else state
         table.add_row(str(position), state, str(run.spec.seed), escape(run.run_id))
     console.print(table)
+    for sentence in (*_notes(prepared), *prepared.damaged.values()):
+        console.print(f"[yellow]{escape(sentence)}[/]")
     for remark in said:
         console.print(escape(remark))
     console.print(_headline(prepared, len(pending) - len(left_out), len(left_out)))
@@ -141,12 +146,11 @@ def report(folders: Sequence[Path], output: Path | None) -> int:
         target = ResultFolder(output or sources[0].root.absolute().parent / "combined")
         for sentence in combine(sources, target):
             console.print(escape(sentence))
-    remake(target, console)
-    return 0
+    return remake(target, console)
 
 
-def remake(target: ResultFolder, console: Console) -> None:
-    """Sheet and report of a result folder, from its records."""
+def remake(target: ResultFolder, console: Console) -> int:
+    """Sheet and report of a result folder, from its records; gives 1 where something could not be used."""
     from harness.report.excel import write_workbook
     from harness.report.html import write_report
     from harness.report.results import Results
@@ -157,8 +161,11 @@ def remake(target: ResultFolder, console: Console) -> None:
     results = Results.of(target)
     write_workbook(target, results)
     write_report(target, results)
+    for sentence in results.damaged:
+        console.print(f"[yellow]left out: {escape(sentence)}[/]")
     for made in (target.workbook, target.report):
         console.print(f"[bold]{escape(str(made))}[/]")
+    return int(bool(results.damaged))
 
 
 def compare(first: Path, second: Path) -> int:
@@ -322,6 +329,15 @@ def _run(
             raise
 
 
+def _notes(prepared: Prepared) -> list[str]:
+    """What a user must know of the data, one sentence each."""
+    several = len(prepared.splits) > 1
+    notes = [(split, note) for split in prepared.splits.values() for note in split.notes]
+    return list(
+        dict.fromkeys(f"{split.category}: {note}" if several and split.category else note for split, note in notes)
+    )
+
+
 def _others(runs: Sequence[PlannedRun], skipped: Sequence[Skipped]) -> list[PlannedRun]:
     left_out = {one.run.run_id for one in skipped}
     return [run for run in runs if run.run_id not in left_out]
@@ -335,7 +351,7 @@ def _load(config_file: Path, overrides: Sequence[str], output: Path | None) -> S
 def _chosen(prepared: Prepared, fresh: bool, retry_failed: bool) -> list[PlannedRun]:
     if fresh and retry_failed:
         raise ConfigError("--fresh and --retry-failed: found both, expected one of them.")
-    runs = [run for run in prepared.runs if fresh or not prepared.is_done(run)]
+    runs = [run for run in prepared.runs if fresh or not (prepared.is_done(run) or prepared.is_damaged(run))]
     if retry_failed:
         runs = [run for run in runs if prepared.has_failed(run)]
     return runs
@@ -345,11 +361,13 @@ def _headline(prepared: Prepared, to_run: int, skipped: int = 0) -> str:
     plan_ = prepared.plan
     done = sum(prepared.is_done(run) for run in prepared.runs)
     failed = sum(prepared.has_failed(run) for run in prepared.runs)
+    damaged = sum(prepared.is_damaged(run) for run in prepared.runs)
     merged = f" ({plan_.points} points, {plan_.collapsed} equal to another)" if plan_.collapsed else ""
     runs = "1 run" if len(prepared.runs) == 1 else f"{len(prepared.runs)} runs"
     return (
         f"{escape(prepared.config.name)}: {runs}{merged}, {done} done"
         + (f", {failed} failed before" if failed else "")
+        + (f", {damaged} damaged" if damaged else "")
         + (f", {skipped} skipped" if skipped else "")
         + f", {to_run} to run now."
     )
@@ -386,7 +404,8 @@ def _finish(prepared: Prepared, console: Console, tally: Tally | None) -> int:
         console.print("stopped; the same command goes on from here.")
         return 130
     planned = {run.run_id for run in prepared.runs}
-    return 1 if any(record.status == "failed" and record.run_id in planned for record in records) else 0
+    failed = any(record.status == "failed" and record.run_id in planned for record in records)
+    return int(failed or bool(planned & set(folder.read_records().damaged)))
 
 
 def _console() -> Console:

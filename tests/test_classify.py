@@ -141,7 +141,7 @@ def test_an_image_that_can_not_be_read_is_a_row(classified: ResultFolder, cli: C
     result = cli("predict", classified.root, "bad.png", "grey.png", "--csv", "rows.csv")
     assert result.exit_code == 1
     bad, grey = read_dicts("rows.csv")
-    assert "no known format" in bad["error"]
+    assert "no PNG, JPEG, BMP, TIFF or WebP" in bad["error"]
     assert (bad["predicted_label"], grey["error"]) == ("", "")
     assert grey["reading"] == "grey repeated"
     assert "2 images: 1 " in result.output

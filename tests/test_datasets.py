@@ -230,8 +230,8 @@ def test_an_image_has_one_role(folders: Path) -> None:
     assert "10 images have more than one role" in text
 
 
-def test_masks_have_a_folder_of_their_own(folders: Path) -> None:
-    assert "expected a folder of its own for masks" in problems(folder(folders, mask_dir="bad"))
+def test_masks_in_the_folder_of_the_images_have_a_suffix(folders: Path) -> None:
+    assert "no mask found for" in problems(folder(folders, mask_dir="bad"))
 
 
 def test_all_missing_folders_are_told_at_once(folders: Path) -> None:

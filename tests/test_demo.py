@@ -82,9 +82,9 @@ def test_uploads() -> None:
     assert len(known) == 1
     assert problems[0] == "again.png: the same image as a.png; it is taken once."
     assert problems[1] == "empty.png: the file is empty. It is left out."
-    assert problems[2] == "text.png: no image that can be read. It is left out."
-    assert problems[3].startswith("half.png: can't be decoded")
-    assert problems[4] == "large.png: 10001 x 5000 pixels found; the page takes 50 million. It is left out."
+    assert problems[2] == "text.png: can't be read as an image (no PNG, JPEG, BMP, TIFF or WebP). It is left out."
+    assert problems[3].startswith("half.png: can't be read as an image")
+    assert problems[4] == "large.png: 10001 x 5000 pixels found, at most 50 million expected. It is left out."
     assert len(problems) == 5
 
 
@@ -190,7 +190,9 @@ def test_a_run_judges_dropped_images(page: Any, results: Path, toy_tree: Path, t
     (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.png").write_text("no image")
     page.locator("input[type=file]").first.set_input_files([hostile, tmp_path / "half.png", tmp_path / "text.png"])
-    page.get_by_text("text.png: no image that can be read. It is left out.").wait_for()
+    page.get_by_text(
+        "text.png: can't be read as an image (no PNG, JPEG, BMP, TIFF or WebP). It is left out."
+    ).wait_for()
     assert page.get_by_text("half.png: can't be decoded").count() == 1
 
     result = load_model(trained.run_folder(record.run_id)).predict(path)

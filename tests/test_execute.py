@@ -297,10 +297,17 @@ def test_record_of_a_newer_version_is_left_alone(cli: Cli, config: Path, dummy: 
 
 def test_damaged_record_is_named(cli: Cli, config: Path) -> None:
     cli("sweep", config, "--limit", 1)
-    next(Path("results/demo/runs").glob("*/record.json")).write_text("{")
+    file = next(Path("results/demo/runs").glob("*/record.json"))
+    file.write_text("{")
     result = cli("sweep", config)
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert "record.json: damaged" in result.output
+    assert "1 damaged" in result.output
+    assert file.read_text() == "{"
+    assert len(rows()) == 3
+    # The other runs were made; on demand this one is made too.
+    assert cli("sweep", config, "--fresh").exit_code == 0
+    assert len(rows()) == 4
 
 
 def test_two_sweeps_at_once_share_the_runs(config: Path) -> None:

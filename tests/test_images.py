@@ -120,7 +120,8 @@ def test_images_in_memory_are_read_like_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(b"", "the file is empty"), (b"hello", "no known format"), (None, "No such file")]
+    ("content", "reason"),
+    [(b"", "the file is empty"), (b"hello", "no PNG, JPEG, BMP, TIFF or WebP"), (None, "No such file")],
 )
 def test_why_a_file_is_no_image(tmp_path: Path, content: bytes | None, reason: str) -> None:
     if content is not None:

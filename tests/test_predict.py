@@ -118,7 +118,7 @@ def test_what_is_unreadable_is_a_row_and_the_rest_goes_on(run: Path, cli: Cli, i
     assert "truncated" in found["broken.png"]["error"]
     assert "the file is empty" in found["empty.png"]["error"]
     assert "0 to 1 expected" in found["float.tif"]["error"]
-    assert "no known format" in found["notes.txt"]["error"]
+    assert "no PNG, JPEG, BMP, TIFF or WebP" in found["notes.txt"]["error"]
     assert "No such file" in found["gone.png"]["error"]
     assert found["z.png"]["reading"] == "transparency ignored"
     assert found["z.png"]["score"] == found["000.png"]["score"]

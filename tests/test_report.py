@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from openpyxl import load_workbook
+
 from harness.report.html import as_script, build_page
 from harness.report.recommend import answers
 from harness.report.results import Results
@@ -169,5 +171,7 @@ def test_damaged_scores_are_named(cli: Cli, made: ResultFolder, tmp_path: Path) 
     broken = next(file for file in sorted((copy / "runs").glob("*/scores.csv")))
     broken.write_text("path,label,defect_type,score,predicted_label,role\na.png,1,dent,much,1,test\n")
     done = cli("report", copy)
-    assert done.exit_code == 2
+    assert done.exit_code == 1
     assert f"{broken}: damaged" in done.output.replace("\n", "")
+    sheet = load_workbook(copy / "models_comparing.xlsx")["Summary"]
+    assert any(f"LEFT OUT: {broken}: damaged" in str(row[0].value) for row in sheet.iter_rows(max_row=6))

@@ -14,8 +14,11 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from harness.errors import DataError
+from harness.images import MAX_PIXELS
 
 GOOD = "good"
+# What folders of normal parts are called; whatever their case.
+NORMAL_NAMES = (GOOD, "ok", "normal")
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,13 @@ class Parts:
         root: the folder that sample names are relative to.
         train: normal images to learn from.
         test: images to judge by.
+        notes: what was done differently from what a user may expect, one sentence each.
     """
 
     root: Path
     train: tuple[Sample, ...]
     test: tuple[Sample, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class Split:
         fingerprint: hash of names, roles, labels and file contents.
         test_fingerprint: the same of the test images alone: runs with equal ones can be compared.
         held_out: share of normal training images held out, and the seed that chose them.
+        notes: what a reader of the figures must know of the data, one sentence each.
         synthetic: True for toy data, where random weights are an acceptable fallback.
     """
 
@@ -79,6 +85,7 @@ class Split:
     synthetic: bool
     test_fingerprint: str = ""
     held_out: tuple[float, int] = (0.0, 0)
+    notes: tuple[str, ...] = ()
 
     @property
     def has_masks(self) -> bool:
@@ -99,6 +106,7 @@ class BaseOptions(BaseModel, ABC):
     train_batch_size: int = Field(default=32, ge=1)
     eval_batch_size: int = Field(default=32, ge=1)
     num_workers: int = Field(default=0, ge=0)
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1)
 
     def categories(self, work_dir: Path) -> list[str]:
         """The categories to run on, in order; `[""]` where the data has none."""
@@ -146,6 +154,11 @@ class DataOptions(BaseOptions):
         Raises:
             DataError: something is missing or does not match.
         """
+
+
+def is_normal(name: str) -> bool:
+    """Whether a folder of that name holds normal parts."""
+    return name.casefold() in NORMAL_NAMES
 
 
 def existing_dir(path: Path, what: str) -> Path:

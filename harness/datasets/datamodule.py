@@ -7,6 +7,7 @@ images are split as `data.val` says, its test images are the test.
 from __future__ import annotations
 
 import inspect
+import math
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,16 @@ class DatamoduleData(DataOptions):
 def _samples(frame: Any, root: Path, kind: str) -> list[Sample]:
     samples = []
     for row in frame.to_dict("records"):
-        mask = row.get("mask_path") or None
+        mask = row.get("mask_path")
+        # An empty cell is None, "" or NaN, as pandas and the datamodule have it.
+        if mask is None or mask == "" or (isinstance(mask, float) and math.isnan(mask)):
+            mask = None
         if mask is not None and not isinstance(mask, str | Path):
             raise DataError(f"data.kind: {kind} has several masks an image, one expected.")
         path = Path(row["image_path"]).absolute()
         label = int(row["label_index"])
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
-        defect = str(row.get("label", path.parent.name)) if label else GOOD
+        given = row.get("label", path.parent.name)
+        defect = (given if isinstance(given, str) else path.parent.name) if label else GOOD
         samples.append(Sample(str(path), name, label, defect, str(mask) if mask and label else None))
     return samples

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field, field_validator
 
-from harness.datasets.base import GOOD, DataOptions, Parts, Sample, existing_dir
-from harness.datasets.masks import match_masks
+from harness.datasets.base import GOOD, DataOptions, Parts, Sample, existing_dir, is_normal
+from harness.datasets.masks import apart, match_masks
 from harness.errors import DataError
 from harness.images import EXTENSIONS, list_images
 
@@ -56,11 +56,12 @@ class FolderData(DataOptions):
         del category, work_dir
         root = existing_dir(Path(self.root), "data.root")
         problems: list[str] = []
+        notes: list[str] = []
         roles = (("normal_dir", self.normal_dir), ("normal_test_dir", self.normal_test_dir))
         found: dict[str, list[Sample]] = {}
         for key, dirs in (*roles, ("abnormal_dir", self.abnormal_dir)):
             try:
-                found[key] = self._samples(root, key, dirs, int(key == "abnormal_dir"))
+                found[key] = self._samples(root, key, dirs, int(key == "abnormal_dir"), notes)
             except DataError as error:
                 problems += error.problems
         if problems:
@@ -68,9 +69,9 @@ class FolderData(DataOptions):
         normal, good, bad = found["normal_dir"], found["normal_test_dir"], found["abnormal_dir"]
         if not good and self.normal_test_dir is None and normal:
             normal, good = self._take_test_images(normal)
-        return Parts(root, tuple(normal), tuple(good + bad))
+        return Parts(root, tuple(normal), tuple(good + bad), tuple(notes))
 
-    def _samples(self, root: Path, key: str, dirs: Dirs, label: int) -> list[Sample]:
+    def _samples(self, root: Path, key: str, dirs: Dirs, label: int, notes: list[str]) -> list[Sample]:
         folders = self._folders(root, key, dirs)
         masks = self._folders(root, "mask_dir", self.mask_dir) if label else []
         if len(masks) > 1 and len(masks) != len(folders):
@@ -81,7 +82,17 @@ class FolderData(DataOptions):
         samples: list[Sample] = []
         problems: list[str] = []
         paired: dict[Path, Path] = {}
-        found = [(folder, list_images(folder, self._extensions())) for folder in folders]
+        listed = [(folder, apart(list_images(folder, self._extensions()))) for folder in folders]
+        found = [(folder, list(one.images)) for folder, one in listed]
+        if label:
+            problems += [problem for folder, images in found for problem in _normal_among(key, folder, images)]
+        beside = {image: mask for _, one in listed for image, mask in one.masks.items()}
+        if beside and not masks:
+            use = "are taken for their masks" if label else "are left out, since they look like masks"
+            notes.append(
+                f"data.{key}: {len(beside)} files beside the images {use}, such as {next(iter(beside.values()))}."
+            )
+            paired |= beside
         try:
             if len(masks) == 1 and len(folders) > 1:
                 paired = _match_in_one(found, masks[0])
@@ -93,7 +104,7 @@ class FolderData(DataOptions):
         for folder, images in found:
             for path in images:
                 defect = _defect(path, folder) if label else GOOD
-                mask = paired.get(path)
+                mask = paired.get(path) if label else None
                 samples.append(Sample(str(path), _name(path, root), label, defect, str(mask) if mask else None))
         if problems:
             raise DataError(problems)
@@ -132,6 +143,16 @@ def _match_in_one(found: list[tuple[Path, list[Path]]], mask_dir: Path) -> dict[
             )
         paired |= match_masks(images, folder, mask_dir / folder.name)
     return paired
+
+
+def _normal_among(key: str, folder: Path, images: list[Path]) -> list[str]:
+    """A sentence where a folder of defects has one of normal parts in it."""
+    names = sorted({part for path in images for part in path.parent.relative_to(folder).parts if is_normal(part)})
+    return [
+        f"data.{key}: {folder} has a folder {name!r}, as folders of normal parts are called; expected defects only. "
+        f"Name the folders of defects one by one, and {folder / name} as normal_test_dir."
+        for name in names
+    ]
 
 
 def _defect(path: Path, folder: Path) -> str:

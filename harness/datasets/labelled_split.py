@@ -41,7 +41,7 @@ def load_labelled(
     parts = options.load(work_dir)
     if not parts.train:
         raise DataError([*parts.notes, f"{parts.root}: no labelled images found; at least 2 labels are expected."])
-    problems = index.look_at({s.path for s in (*parts.train, *parts.test)}, set(), progress)
+    problems = index.look_at({s.path for s in (*parts.train, *parts.test)}, set(), progress, options.max_pixels)
     if problems:
         raise DataError(problems)
     kept = _without_copies(parts, index)

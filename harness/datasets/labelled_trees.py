@@ -9,14 +9,14 @@ from harness.datasets.base import GOOD
 from harness.datasets.labelled import SEPARATOR, LabelledParts, LabelledSample, listed, split_label
 from harness.datasets.mvtec import find_categories, load_tree
 from harness.errors import DataError
-from harness.images import EXTENSIONS, list_images
+from harness.images import EXTENSIONS, list_images, subfolders
 
 TRAIN, TEST = "train", "test"
 
 
 def folders_below(root: Path) -> list[Path]:
     """Folders, without hidden ones, by name."""
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [root / name for name in subfolders(root)]
 
 
 def is_mvtec(root: Path) -> bool:

@@ -4,17 +4,18 @@
     root/[category/]test/good/*.png, test/<defect>/*.png
     root/[category/]ground_truth/<defect>/*_mask.png          (optional: without it pixel metrics are blank)
 
-Any image format is read, not only .png.
+Any image format is read, not only .png. Folders of normal parts may be called ok or normal too. Masks may lie beside
+their images (000.png and 000_mask.png).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from harness.datasets.base import GOOD, DataOptions, Parts, Sample, existing_dir
-from harness.datasets.masks import match_masks
+from harness.datasets.base import GOOD, DataOptions, Parts, Sample, existing_dir, is_normal
+from harness.datasets.masks import apart, match_masks
 from harness.errors import DataError, unknown_name
-from harness.images import EXTENSIONS, list_images
+from harness.images import EXTENSIONS, list_images, subfolders
 
 
 class MVTecData(DataOptions):
@@ -42,7 +43,7 @@ def find_categories(root: Path) -> list[str]:
     """Categories in `root`: `[""]` if it is one itself."""
     if (root / "train").is_dir():
         return [""]
-    found = sorted(path.name for path in root.iterdir() if (path / "train" / GOOD).is_dir())
+    found = [name for name in subfolders(root) if (root / name / "train").is_dir() and _normal(root / name / "train")]
     if not found:
         raise DataError(
             f"data.root: {root} has neither a folder 'train' nor categories with one; "
@@ -59,33 +60,54 @@ def load_tree(root: Path, category: str) -> Parts:
     """
     base = root / category
     if category and not base.is_dir():
-        raise DataError(f"data.category: {unknown_name('category', category, _folders(root))} Root: {root}.")
-    train_dir = existing_dir(base / "train" / GOOD, "normal training images")
-    test_dir = existing_dir(base / "test", "test images")
-    train = tuple(_sample(path, base, 0, GOOD) for path in list_images(train_dir, EXTENSIONS))
+        raise DataError(f"data.category: {unknown_name('category', category, subfolders(root))} Root: {root}.")
+    train_dir, test_dir = base / "train", existing_dir(base / "test", "test images")
+    names = _normal(train_dir) if train_dir.is_dir() else []
+    if not names:
+        existing_dir(train_dir / GOOD, "normal training images")
+    notes: list[str] = []
+    train = [s for name in names for s in _samples(train_dir / name, base, 0, GOOD, notes)]
     problems: list[str] = []
     test: list[Sample] = []
     truth = base / "ground_truth"
-    for state in _folders(test_dir):
-        images = list_images(test_dir / state, EXTENSIONS)
-        if state == GOOD:
-            test += [_sample(path, base, 0, GOOD) for path in images]
-            continue
-        masks: dict[Path, Path] = {}
-        if truth.is_dir() and images:
-            try:
-                masks = match_masks(images, test_dir / state, existing_dir(truth / state, f"masks of {state!r}"))
-            except DataError as error:
-                problems += error.problems
-        test += [_sample(path, base, 1, state, masks.get(path)) for path in images]
+    for state in subfolders(test_dir):
+        try:
+            if is_normal(state):
+                test += _samples(test_dir / state, base, 0, GOOD, notes)
+            else:
+                test += _samples(test_dir / state, base, 1, state, notes, truth / state if truth.is_dir() else None)
+        except DataError as error:
+            problems += error.problems
     if problems:
         raise DataError(problems)
-    return Parts(base, train, tuple(test))
+    return Parts(base, tuple(train), tuple(test), tuple(notes))
 
 
-def _sample(path: Path, base: Path, label: int, defect: str, mask: Path | None = None) -> Sample:
-    return Sample(str(path), path.relative_to(base).as_posix(), label, defect, str(mask) if mask else None)
+def _normal(folder: Path) -> list[str]:
+    """Its folders of normal parts: good, as MVTec AD calls it, or what others do."""
+    return [name for name in subfolders(folder) if is_normal(name)]
 
 
-def _folders(root: Path) -> list[str]:
-    return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _samples(
+    folder: Path, base: Path, label: int, defect: str, notes: list[str], mask_dir: Path | None = None
+) -> list[Sample]:
+    """Images of one folder. Masks that lie beside them are used where there is no other folder for them."""
+    listed = apart(list_images(folder, EXTENSIONS))
+    masks = dict(listed.masks)
+    if masks:
+        use = "are taken for their masks" if label and mask_dir is None else "are left out, since they look like masks"
+        notes.append(
+            f"{folder}: {len(masks)} files beside the images {use}, such as {next(iter(masks.values())).name}."
+        )
+    if mask_dir is not None and listed.images:
+        masks = match_masks(listed.images, folder, existing_dir(mask_dir, f"masks of {defect!r}"))
+    return [
+        Sample(
+            str(path),
+            path.relative_to(base).as_posix(),
+            label,
+            defect,
+            str(masks[path]) if path in masks and label else None,
+        )
+        for path in listed.images
+    ]

@@ -13,6 +13,8 @@ from harness.datasets.base import DataOptions, Parts, Sample, Split
 from harness.datasets.index import FileIndex, Progress
 from harness.errors import DataError
 
+MASK_READER = "any channel"
+
 
 def load_splits(
     options: DataOptions, work_dir: Path, index: FileIndex, progress: Progress | None = None
@@ -43,7 +45,8 @@ def load_splits(
     problems = [_odd_name(sample) for sample in samples if not _can_be_written(sample.name)]
     if problems:
         raise DataError(problems)
-    problems = index.look_at({s.path for s in samples}, {s.mask for s in samples if s.mask}, progress)
+    masks = {s.mask for s in samples if s.mask}
+    problems = index.look_at({s.path for s in samples}, masks, progress, options.max_pixels)
     for _, parts in loaded:
         problems += index.mask_sizes(parts.test)
     if problems:
@@ -107,6 +110,7 @@ def _split(options: DataOptions, category: str, parts: Parts, index: FileIndex) 
     train = tuple(s for i, s in enumerate(ordered) if i not in held_out)
     val = tuple(s for i, s in enumerate(ordered) if i in held_out)
     test = tuple(sorted(parts.test, key=lambda sample: sample.name))
+    held = {"train": train, "val": val, "test": test}
     return Split(
         kind=options.kind,
         category=category,
@@ -114,11 +118,28 @@ def _split(options: DataOptions, category: str, parts: Parts, index: FileIndex) 
         train=train,
         val=val,
         test=test,
-        fingerprint=_fingerprint({"train": train, "val": val, "test": test}, index),
+        fingerprint=_fingerprint(held, index),
         synthetic=options.synthetic,
         test_fingerprint=_fingerprint({"test": test}, index),
         held_out=(options.val, options.split_seed),
+        notes=(*parts.notes, *_copies(held, index), *index.doubts(test)),
     )
+
+
+def _copies(roles: dict[str, tuple[Sample, ...]], index: FileIndex) -> list[str]:
+    """A sentence for each pair of roles that have images with the same bytes."""
+    words = {"train": "training", "val": "held-out", "test": "test"}
+    found = []
+    for one, other in (("test", "train"), ("test", "val"), ("val", "train")):
+        known = {index.hash_of(sample.path): sample.name for sample in roles[other]}
+        same = [sample for sample in roles[one] if index.hash_of(sample.path) in known]
+        if same:
+            twin = known[index.hash_of(same[0].path)]
+            found.append(
+                f"{len(same)} of {len(roles[one])} {words[one]} images are copies of {words[other]} images, byte by "
+                f"byte, such as {same[0].name} of {twin}: a model knows them, and the figures are too good."
+            )
+    return found
 
 
 def _fingerprint(roles: dict[str, tuple[Sample, ...]], index: FileIndex) -> str:
@@ -126,6 +147,10 @@ def _fingerprint(roles: dict[str, tuple[Sample, ...]], index: FileIndex) -> str:
     digest = sha256()
     for role, samples in roles.items():
         for s in samples:
-            facts = [role, s.name, s.label, s.defect, index.hash_of(s.path), index.hash_of(s.mask) if s.mask else ""]
+            mask = index.hash_of(s.mask) if s.mask else ""
+            if s.mask and index.is_read_otherwise(s.mask):
+                # Version 0.1 saw another mask in the same file: its runs have other pixel metrics.
+                mask = f"{mask} {MASK_READER}"
+            facts = [role, s.name, s.label, s.defect, index.hash_of(s.path), mask]
             digest.update(json.dumps(facts).encode())
     return digest.hexdigest()[:16]

@@ -6,14 +6,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import Protocol
 
-from PIL import Image
-
 from harness.errors import DataError
-from harness.images import EXTENSIONS, Reading, from_pil
+from harness.images import EXTENSIONS, Reading, from_bytes
 
 LARGEST_FILE = 50  # MB; the page's own check
 LARGEST_IMAGE = 50_000_000  # pixels
@@ -71,7 +68,7 @@ def images_of(files: Iterable[Dropped], known: dict[str, Reading] | None = None)
             problems.append(f"{file.name}: the same image as {found[digest].name}; it is taken once.")
             continue
         try:
-            reading = known.get(digest) or _read(file.name, content)
+            reading = known.get(digest) or from_bytes(content, file.name, LARGEST_IMAGE)
         except DataError as error:
             problems += [f"{problem} It is left out." for problem in error.problems]
             continue
@@ -79,28 +76,6 @@ def images_of(files: Iterable[Dropped], known: dict[str, Reading] | None = None)
     known.clear()
     known.update({digest: upload.reading for digest, upload in found.items()})
     return list(found.values()), problems
-
-
-def _read(name: str, content: bytes) -> Reading:
-    if not content:
-        raise DataError(f"{name}: the file is empty.")
-    try:
-        image = Image.open(BytesIO(content))
-    except Image.DecompressionBombError as error:
-        raise DataError(
-            f"{name}: far more pixels than {LARGEST_IMAGE // 10**6} million, which the page takes."
-        ) from error
-    # Pillow's decoders raise nearly anything on what is no image.
-    except Exception as error:
-        raise DataError(f"{name}: no image that can be read.") from error
-    if image.width * image.height > LARGEST_IMAGE:
-        raise DataError(
-            f"{name}: {image.width} x {image.height} pixels found; the page takes {LARGEST_IMAGE // 10**6} million."
-        )
-    try:
-        return from_pil(image)
-    except DataError as error:
-        raise DataError(f"{name}: {str(error).removeprefix('image: ')}") from error
 
 
 def _free_name(name: str, taken: set[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from harness.images import Reading, read
 from harness.inference.model import Model, load_model
 from harness.inference.result import Result
 from harness.record import RunRecord
-from harness.scores import SCORES, TEST
+from harness.scores import read_scores
 from harness.store import RECORD, ResultFolder, model_in
 
 PER_PAGE = 5
@@ -172,14 +171,14 @@ class _Row:
 def _test_rows(chosen: Choice) -> list[_Row]:
     """The run's test images: those on the wrong side of the threshold first, by how far; then those nearest to it."""
     try:
-        with (chosen.folder / SCORES).open(encoding="utf-8", newline="") as stream:
-            rows = [
-                _Row(row["path"], row["label"] == "1", row["defect_type"], float(row["score"]))
-                for row in csv.DictReader(stream)
-                if row.get("role", TEST) == TEST
-            ]
-    except (OSError, KeyError, ValueError):
+        scores = read_scores(chosen.folder)
+    except HarnessError as damaged:
+        problems(damaged.problems)
         return []
+    if scores is None:
+        return []
+    parts = zip(scores.names, scores.labels.tolist(), scores.defects, scores.scores.tolist(), strict=True)
+    rows = [_Row(*part) for part in parts]
     threshold = chosen.record.thresholds.get("image")
     if threshold is None:
         ordered = sorted(row.score for row in rows)

@@ -249,7 +249,7 @@ def write_blend(recipe: Recipe, found: Blend) -> tuple[ResultFolder, str]:
         StoreError: the folder holds something else, or can't be written.
     """
     folder = ResultFolder(Path(recipe.output) / recipe.name)
-    others = [record for record in folder.records() if record.spec["backend"] != "blend"]
+    others = [record for record in folder.read_records().good if record.spec["backend"] != "blend"]
     if others:
         raise StoreError(f"name: {folder.root} holds runs of a sweep; expected another name for a blend.")
     folder.create()

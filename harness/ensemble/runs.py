@@ -42,7 +42,10 @@ def class_run(path: Path) -> ClassRun:
     folder = path
     if not (path / RECORD).is_file():
         results = ResultFolder(path)
-        done = [record for record in results.records() if record.status == "ok"]
+        records = results.read_records()
+        done = [record for record in records.good if record.status == "ok"]
+        if not done and records.damaged:
+            raise StoreError(list(records.damaged.values()))
         if not done:
             found = "a file" if path.is_file() else "no finished runs" if path.is_dir() else "nothing"
             raise StoreError(f"{path}: {found} found; expected a run's folder, or a sweep's (results/<name>).")

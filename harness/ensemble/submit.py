@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.class_predictions import ClassPredictions
+from harness.csv_text import csv_text, guarded
 from harness.ensemble.runs import ClassRun, same_labels
 from harness.errors import DataError, StoreError
 from harness.store import write_atomic
@@ -26,12 +26,14 @@ class Submission:
         counts: how many of each label.
         like: the sample submission, None where there was none.
         header: names of the columns.
+        marked: cells that begin with an apostrophe now, so that no spreadsheet takes them for formulas.
     """
 
     rows: int
     counts: Counter[str]
     like: Path | None
     header: Sequence[str]
+    marked: int = 0
 
 
 def submit(runs: Sequence[ClassRun], out: Path) -> Submission:
@@ -65,10 +67,9 @@ def submit(runs: Sequence[ClassRun], out: Path) -> Submission:
     files = all(name.endswith(key) for name, key in zip(first.test_names, first.test_keys, strict=True))
     plain = [["file_name" if files else "index", "label"], *map(list, labels.items())]
     rows = _like(like, labels, first) if like is not None else plain
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_atomic(out, text.getvalue())
-    return Submission(len(rows) - 1, Counter(row[1] for row in rows[1:]), like, rows[0])
+    write_atomic(out, csv_text(rows))
+    marked = sum(guarded(cell) != cell for row in rows for cell in row)
+    return Submission(len(rows) - 1, Counter(row[1] for row in rows[1:]), like, rows[0], marked)
 
 
 def _like(sample: Path, labels: dict[str, str], found: ClassPredictions) -> list[list[str]]:

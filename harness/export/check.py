@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from harness.inference.find import SavedRun
 from harness.inference.model import Model
 from harness.inference.result import Result
 from harness.predictions import Floats
-from harness.scores import SCORES, TEST
+from harness.scores import read_scores
 
 TOLERANCE = 1e-3  # of a score, relative
 MAP_TOLERANCE = 1e-2  # of a map's range: a single patch may find another neighbour that is as near
@@ -48,11 +47,8 @@ def test_images(run: SavedRun, count: int = IMAGES) -> list[Path]:
         DataError: none is there.
     """
     root = Path(str(run.record.data.get("root", "")))
-    try:
-        with (run.folder / SCORES).open(encoding="utf-8", newline="") as stream:
-            names = [row["path"] for row in csv.DictReader(stream) if row.get("role", TEST) == TEST]
-    except (OSError, KeyError) as error:
-        raise DataError(f"{run.folder / SCORES}: can't be read ({type(error).__name__}: {error}).") from error
+    scores = read_scores(run.folder)
+    names = scores.names if scores is not None else ()
     there = [root / name for name in names if (root / name).is_file()]
     if not there:
         raise DataError(

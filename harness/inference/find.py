@@ -22,17 +22,19 @@ class SavedRun:
         record: its record.
         file: its model.
         note: what to say of the choice; empty where there was none to make.
+        damaged: one sentence for each run of the sweep that can't be read, and so can't be chosen.
     """
 
     folder: Path
     record: RunRecord
     file: Path
     note: str = ""
+    damaged: tuple[str, ...] = ()
 
     @property
     def doubts(self) -> tuple[str, ...]:
         """What speaks against relying on its answers, one sentence each; mostly none."""
-        found = []
+        found = [f"left out: {sentence}" for sentence in self.damaged]
         if self.record.weights.get("source") == "random":
             found.append("its weights are random: what it says of real parts means nothing")
         bad, missed = self.record.data.get("test_anomalous"), self.record.metrics.get("image_FalseNegatives")
@@ -80,7 +82,8 @@ def _of_run(path: Path, category: str | None) -> SavedRun:
 
 
 def _best(folder: ResultFolder, category: str | None) -> SavedRun:
-    records = [record for record in folder.records() if record.status == "ok"]
+    read = folder.read_records()
+    records = [record for record in read.good if record.status == "ok"]
     categories = sorted({_category(record) for record in records})
     if category is not None:
         records = [record for record in records if _category(record) == category]
@@ -89,7 +92,7 @@ def _best(folder: ResultFolder, category: str | None) -> SavedRun:
                 f"--category: {category!r} found; {folder.root} has {', '.join(categories) or 'no finished runs'}."
             )
     if not records:
-        raise StoreError(f"{folder.root}: no finished runs found; run the sweep first.")
+        raise StoreError([f"{folder.root}: no finished runs found; run the sweep first.", *read.damaged.values()])
     kept = [record for record in records if folder.model_file(record.run_id)]
     if not kept:
         raise StoreError(f"{folder.root}: the models of its {len(records)} runs were not kept. {KEEP}")
@@ -102,7 +105,7 @@ def _best(folder: ResultFolder, category: str | None) -> SavedRun:
     note = f"the best run of {folder.root}: {chosen.run_id}"
     if best.run_id != chosen.run_id:
         note = f"{chosen.run_id}: the best of {folder.root} whose model was kept; that of {best.run_id} was not"
-    return SavedRun(folder.run_folder(chosen.run_id), chosen, file, note)
+    return SavedRun(folder.run_folder(chosen.run_id), chosen, file, note, tuple(read.damaged.values()))
 
 
 def _which(folder: ResultFolder, kept: Sequence[RunRecord]) -> str:

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from harness.csv_text import guarded, guarded_path
 from harness.errors import HarnessError, StoreError
 from harness.images import Reading, read
 from harness.inference.classifier import Classifier, Named
@@ -87,12 +88,9 @@ class Row:
 
     def cells(self, columns: Sequence[str]) -> list[str]:
         """In the order of `columns`; blank where there is nothing to say."""
-        name = str(self.path)
-        # A program that opens the file must not take a path for a formula; this is the same path.
-        name = f"./{name}" if name[:1] in {"=", "+", "-", "@"} else name
         result = self.result
         cells = [
-            name,
+            guarded_path(str(self.path)),
             *(result.cells() if result else [""] * OWN),
             "; ".join(result.reading) if result else "",
             self.error,
@@ -144,7 +142,7 @@ def predict_images(
                 draw = partial(_with_pictures, out, names, map_format)
                 judged = list(pool.map(draw, judged))
             for row, _ in judged:
-                writer.writerow(row.cells(model.columns))
+                writer.writerow([guarded(cell) for cell in row.cells(model.columns)])
                 counts.add(row)
                 tell(row)
             rows.flush()

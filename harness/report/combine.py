@@ -19,20 +19,22 @@ def combine(sources: Sequence[ResultFolder], target: ResultFolder) -> list[str]:
     """Copy the runs of several result folders, without their models, into another that is made for it.
 
     Returns:
-        A sentence for each run that several of them have: the last that went well is taken.
+        A sentence for each run that several of them have (the last that went well is taken), and for each that can't be
+        read.
 
     Raises:
-        StoreError: the target is in use for something else, or a record can't be read.
+        StoreError: the target is in use for something else.
     """
     _refuse_others(sources, target)
-    tasks = {record.task: source.root for source in sources for record in source.records()}
+    read = [(source, source.read_records()) for source in sources]
+    tasks = {record.task: source.root for source, records in read for record in records.good}
     if len(tasks) > 1:
         listed = ", ".join(f"{task} ({root})" for task, root in sorted(tasks.items()))
         raise StoreError(f"runs of several tasks found: {listed}; expected one task in a report.")
     chosen: dict[str, tuple[ResultFolder, RunRecord]] = {}
     twice: dict[str, None] = {}
-    for source in sources:
-        for record in source.records():
+    for source, records in read:
+        for record in records.good:
             other = chosen.get(record.run_id)
             if other is not None:
                 twice[record.run_id] = None
@@ -43,13 +45,24 @@ def combine(sources: Sequence[ResultFolder], target: ResultFolder) -> list[str]:
         target.create()
         for source, record in chosen.values():
             folder = target.run_folder(record.run_id)
-            shutil.copytree(source.run_folder(record.run_id), folder, ignore=shutil.ignore_patterns("model.*"))
+            shutil.copytree(source.run_folder(record.run_id), folder, ignore=_left_behind)
     except OSError as error:
         raise StoreError(f"{target.root}: can't be written ({error.strerror or error}).") from error
     names = [str(source.root) for source in sources]
     write_atomic(target.root / MARKER, json.dumps({"from": names}, indent=2) + "\n")
     write_atomic(target.config, "\n".join(f"# {source.root.name}\n---\n{source.read_config()}" for source in sources))
-    return [f"{run_id} is in several of them: the last that went well is shown." for run_id in twice]
+    said = [f"{run_id} is in several of them: the last that went well is shown." for run_id in twice]
+    return [*said, *(f"left out: {sentence}" for _, records in read for sentence in records.damaged.values())]
+
+
+def _left_behind(folder: str, names: list[str]) -> list[str]:
+    """Models, which are large, and whatever is no plain file: a link may lead out of the folder."""
+    paths = {name: Path(folder) / name for name in names}
+    return [
+        name
+        for name, path in paths.items()
+        if name.startswith("model.") or path.is_symlink() or not (path.is_file() or path.is_dir())
+    ]
 
 
 def _order(record: RunRecord) -> tuple[bool, str]:
@@ -58,6 +71,7 @@ def _order(record: RunRecord) -> tuple[bool, str]:
 
 
 def _refuse_others(sources: Sequence[ResultFolder], target: ResultFolder) -> None:
+    target.refuse_links()
     if target.root.resolve() in {source.root.resolve() for source in sources}:
         raise StoreError(
             f"--output: {target.root} is one of the sweeps; expected a folder of its own for them together."

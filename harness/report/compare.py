@@ -17,7 +17,7 @@ from harness.report.results import Results
 from harness.report.settings import described, tested_on
 from harness.report.sheets import number_format
 from harness.report.ties import LEVEL
-from harness.scores import TestScores
+from harness.scores import TestScores, read_scores
 from harness.store import RECORD, ResultFolder
 
 Z = 1.959964  # of the normal distribution: 2.5% lie above
@@ -64,7 +64,7 @@ def side_by_side(first: Path, second: Path) -> tuple[Table, str]:
 
 
 def _scores(results: Results, record: RunRecord) -> TestScores:
-    scores = results.scores(record.run_id)
+    scores = read_scores(results.folder.run_folder(record.run_id))
     if scores is None:
         raise StoreError(f"{results.folder.run_folder(record.run_id)}: no scores.csv found; expected one to test with.")
     return scores

@@ -14,6 +14,8 @@ from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.properties import PageSetupProperties
 from PIL import Image
 
+from harness.errors import HarnessError
+from harness.images import read
 from harness.record import RunRecord
 from harness.report.facts import category
 from harness.report.results import Results
@@ -21,6 +23,8 @@ from harness.report.sheets import HEADER, LINE_HEIGHT, bold, write
 
 RUNS = 24  # shown at most
 PICTURES = 3  # of each
+PIXELS = 4_000_000  # of a picture; those made here are far smaller
+WIDEST = 8 * 72  # pixels
 HEIGHT = 72  # pixels of a picture
 POINTS = 0.75  # a pixel
 CAPTION = 18  # points under a picture
@@ -76,13 +80,17 @@ def _worst(results: Results, run: RunRecord) -> Sequence[dict[str, Any]]:
 
 
 def _thumbnail(results: Results, run: RunRecord, entry: dict[str, Any]) -> SheetImage | None:
-    """The picture, small; None where its file is gone."""
+    """The picture, small; None where its file is gone, leads out of the run's folder, or is no such picture."""
+    folder = results.folder.run_folder(run.run_id)
     try:
-        with Image.open(results.folder.run_folder(run.run_id) / entry["file"]) as picture:
-            picture.draft("RGB", (4 * HEIGHT, HEIGHT))
-            small = picture.convert("RGB").resize((round(HEIGHT * picture.width / picture.height), HEIGHT))
-    except OSError:
+        file = (folder / entry["file"]).resolve()
+        if not file.is_relative_to(folder.resolve()):
+            return None
+        pixels = read(file, PIXELS).pixels
+    except (HarnessError, OSError):
         return None
+    picture = Image.fromarray(pixels)
+    small = picture.resize((min(WIDEST, max(1, round(HEIGHT * picture.width / picture.height))), HEIGHT))
     data = io.BytesIO()
     small.save(data, "JPEG", quality=80)
     data.seek(0)

@@ -17,7 +17,7 @@ from harness.record import RunRecord
 from harness.report.facts import axis_columns, costs, join, parameter, weights_source
 from harness.report.results import Results
 from harness.report.settings import Setting
-from harness.report.tables import left_out_notice, random_weights_notice, unfinished_notice
+from harness.report.tables import damaged_notice, left_out_notice, random_weights_notice, unfinished_notice
 from harness.report.ties import BEST, LEVEL, TIED, WORSE, Standing
 
 HEADLINE = ("macro_F1", "accuracy", "tail_F1", "class_F1", "state_F1")
@@ -242,7 +242,7 @@ def notices(naming: Naming) -> list[str]:
     """What a reader must know before any number, one sentence each."""
     results = naming.results
     ok = results.ok()
-    found = [*random_weights_notice(ok), *unfinished_notice(results)]
+    found = [*random_weights_notice(ok), *unfinished_notice(results), *damaged_notice(results)]
     found += dict.fromkeys(note for record in ok for note in record.data.get("notes", []))
     flattered = sum(_chose_by_figures(record) for record in ok)
     if flattered:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
-from harness.errors import StoreError
+from harness.errors import NewerVersionError, StoreError
 from harness.metrics.delong import Components
+from harness.reading import MB, read_json
 from harness.record import RunRecord
 from harness.report.settings import Setting, settings
-from harness.scores import TestScores, read_scores
-from harness.store import DETAILS, ResultFolder
+from harness.scores import SCORES, TestScores, read_scores
+from harness.store import AGAIN, DETAILS, ResultFolder
+from harness.stored import DetailsFile
 
 
 def _point(record: RunRecord) -> str:
@@ -28,26 +31,30 @@ class Results:
 
     Attributes:
         folder: where it is.
-        records: all, failed and skipped ones too.
+        records: all that can be read, failed and skipped ones too.
+        damaged: one sentence for each file that can't be used; what else there is of its run is shown.
     """
 
     folder: ResultFolder
     records: Sequence[RunRecord]
+    damaged: Sequence[str] = ()
     _scores: dict[str, TestScores | None] = field(default_factory=dict)
     _components: dict[str, Components | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folder: ResultFolder) -> Results:
-        """Read the records.
+        """Read the records, and see what can't be used of what lies beside them.
 
         Raises:
-            StoreError: one is damaged, or was written by a newer version.
+            StoreError: nothing can be read; see `ResultFolder.read_records`.
         """
-        records = folder.records()
+        found = folder.read_records()
+        records = found.good
+        damaged = [*found.damaged.values(), *_damaged_files(folder, records)]
         done = {_point(record) for record in records if record.status == "ok"}
         # With a file of weights a point has another run id: what was skipped before is done.
         kept = [record for record in records if record.status != "skipped" or _point(record) not in done]
-        return cls(folder, kept)
+        return cls(folder, kept, tuple(damaged))
 
     @property
     def task(self) -> str:
@@ -75,13 +82,12 @@ class Results:
         return settings(self.records)
 
     def scores(self, run_id: str) -> TestScores | None:
-        """Scores of a run's test images; None where the file is missing.
-
-        Raises:
-            StoreError: the file is damaged.
-        """
+        """Scores of a run's test images; None where the file is missing or damaged."""
         if run_id not in self._scores:
-            self._scores[run_id] = read_scores(self.folder.run_folder(run_id))
+            try:
+                self._scores[run_id] = read_scores(self.folder.run_folder(run_id))
+            except StoreError:
+                self._scores[run_id] = None
         return self._scores[run_id]
 
     def components(self, run_id: str) -> Components | None:
@@ -93,12 +99,66 @@ class Results:
         return self._components[run_id]
 
     def details(self, run_id: str) -> dict[str, Any]:
-        """Curves and gallery of a run; empty where there are none."""
-        file = self.folder.run_folder(run_id) / DETAILS
+        """Curves and gallery of a run; empty where there are none, or the file is damaged."""
         try:
-            found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            return read_details(self.folder.run_folder(run_id))
+        except StoreError:
             return {}
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{file}: damaged ({error}). Remove the run's folder to have it made again.") from error
-        return found
+
+    def search(self) -> dict[str, Any] | None:
+        """What a search tried; None where there was none, or the file is damaged."""
+        try:
+            return self.folder.read_search()
+        except NewerVersionError:
+            raise
+        except StoreError:
+            return None
+
+
+def read_details(folder: Path) -> dict[str, Any]:
+    """details.json of a run's folder; empty where there is none.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        found: dict[str, Any] = read_json(folder / DETAILS, DetailsFile, 256 * MB, AGAIN)
+    except FileNotFoundError:
+        return {}
+    return found
+
+
+def _damaged_files(folder: ResultFolder, records: Sequence[RunRecord]) -> list[str]:
+    """A sentence for each file beside the records that can't be used."""
+    found: list[str] = []
+    try:
+        folder.read_search()
+    except NewerVersionError:
+        raise
+    except StoreError as error:
+        found += error.problems
+    for record in records:
+        if record.status == "ok":
+            for name in (DETAILS, SCORES):
+                found += filter(None, [_problem(folder.run_folder(record.run_id) / name)])
+    return found
+
+
+def _problem(file: Path) -> str:
+    """What is wrong with a file; empty where nothing is, or where it is missing."""
+    try:
+        state = file.lstat()
+    except OSError:
+        return ""
+    return _looked_at(file, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=100_000)
+def _looked_at(file: Path, changed: int, size: int) -> str:
+    """As `_problem`; a sheet is made again and again while runs end, and each file is read for this once."""
+    del changed, size
+    try:
+        read_details(file.parent) if file.name == DETAILS else read_scores(file.parent)
+    except StoreError as error:
+        return error.problems[0]
+    return ""

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.class_predictions import ClassPredictions
+from harness.errors import StoreError
 from harness.metrics.selection import auroc_draws, corrected, macro_f1_draws
 from harness.record import RunRecord
 from harness.report.facts import cell
@@ -42,12 +43,8 @@ class Searched:
 
     @classmethod
     def of(cls, results: Results) -> Searched | None:
-        """The search of a result folder; None where there was none, or nothing was tried.
-
-        Raises:
-            StoreError: search.json is damaged.
-        """
-        found = results.folder.read_search()
+        """The search of a result folder; None where there was none, nothing was tried, or search.json is damaged."""
+        found = results.search()
         searched = None if found is None else cls(results, found)
         return searched if searched and searched.trials else None
 
@@ -164,7 +161,10 @@ class Searched:
         of_seeds = []
         for seed in dict.fromkeys(record.spec["seed"] for record in trials[0]):
             own = [record for runs in trials for record in runs if record.spec["seed"] == seed]
-            found = [ClassPredictions.load(self._results.folder.run_folder(record.run_id)) for record in own]
+            try:
+                found = [ClassPredictions.load(self._results.folder.run_folder(record.run_id)) for record in own]
+            except StoreError:
+                return None
             if len(found) < len(trials) or any(one.names != found[0].names for one in found):
                 return None
             # Equal draws for all seeds.

@@ -30,6 +30,7 @@ from harness.report.ties import Standing, runs_against_best
 TRACEBACK_LINES = 16
 # Settings that pivots and types of defect are shown of, the best ones: more are no table that somebody reads.
 WIDEST = 200
+DAMAGED_SHOWN = 5
 STATUS_ORDER = ("ok", "skipped", "failed")
 
 
@@ -188,7 +189,8 @@ def _end_of(traceback: str) -> str:
 def notices(results: Results) -> list[str]:
     """What a reader must know before any number, one sentence each."""
     ok = results.ok()
-    found = [*random_weights_notice(ok), *unfinished_notice(results)]
+    found = [*random_weights_notice(ok), *unfinished_notice(results), *damaged_notice(results)]
+    found += data_notices(ok)
     on_test = sum(record.data.get("validation") == TEST_IMAGES for record in ok)
     if on_test:
         found.append(
@@ -216,6 +218,20 @@ def unfinished_notice(results: Results) -> list[str]:
     failed, skipped, total = len(results.failed()), results.skipped(), len(results.records)
     found = [_skipped_notice(skipped, total)] if skipped else []
     return [*found, f"{failed} of {total} runs failed: see Failures."] if failed else found
+
+
+def data_notices(ok: Sequence[RunRecord]) -> list[str]:
+    """What the runs' data is to be doubted for, each sentence once."""
+    several = len({record.spec["category"] for record in ok}) > 1
+    notes = [(record, note) for record in ok for note in record.data.get("notes") or []]
+    return list(dict.fromkeys(f"{category(record)}: {note}" if several else note for record, note in notes))
+
+
+def damaged_notice(results: Results) -> list[str]:
+    """A sentence for each of the first files that can't be used, and one for the others."""
+    found = [f"LEFT OUT: {sentence}" for sentence in results.damaged[:DAMAGED_SHOWN]]
+    more = len(results.damaged) - len(found)
+    return [*found, f"LEFT OUT: {more} more files that can't be used."] if more > 0 else found
 
 
 def _skipped_notice(skipped: Sequence[RunRecord], total: int) -> str:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.errors import WorkerLostError
+from harness.errors import StoreError, WorkerLostError
 from harness.landing import Landing
 from harness.launch.base import Made, Said
 from harness.launch.link import Link
@@ -88,7 +88,12 @@ class Book:
         names = [run.run_id for run in runs]
         if any(trial.runs == names for trial in self._history.trials):
             return None
-        done = {name: record for name in names if (record := self._folder.read_record(name)) and record.status == "ok"}
+        try:
+            there = {name: self._folder.read_record(name) for name in names}
+        except StoreError:
+            # Left alone, as in a sweep; every report says so.
+            return None
+        done = {name: record for name, record in there.items() if record is not None and record.status == "ok"}
         if len(done) == len(names):
             return None
         with ExitStack() as claims:

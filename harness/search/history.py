@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from harness.errors import StoreError
 from harness.record import RunRecord
 from harness.report.settings import Setting
 from harness.search.points import Point, Space
-from harness.store import TRIAL, ResultFolder, write_atomic
+from harness.store import SEARCH_SCHEMA, ResultFolder, write_atomic
 
-SCHEMA = 1
 # Words of what trials report.
 EPOCH, REACHED, VALUE, FAILED = "epoch", "reached", "value", "failed"
 LOST = "WorkerLostError"
@@ -72,14 +70,9 @@ class History:
         self.importance: dict[str, float] = {}
         self._retry_failed = retry_failed
         found = folder.read_search() or {}
-        if found.get("schema", SCHEMA) > SCHEMA:
-            raise StoreError(
-                f"{folder.search}: format {found['schema']} found, at most {SCHEMA} expected: it was written by a "
-                "newer version of harness. Update harness, or choose another --output."
-            )
         same = found.get("metric") == space.metric
         for values in found.get("trials", []):
-            self._take(Trial(**{key: values[key] for key in TRIAL}), same, records)
+            self._take(Trial(**{one.name: values[one.name] for one in fields(Trial)}), same, records)
         self.interrupted += [point for point in found.get("interrupted", []) if space.holds(point)]
 
     def _take(self, trial: Trial, same_metric: bool, records: Mapping[str, RunRecord]) -> None:
@@ -126,7 +119,7 @@ class History:
         """Write search.json."""
         search = self._space.search
         values = {
-            "schema": SCHEMA,
+            "schema": SEARCH_SCHEMA,
             "metric": self._space.metric,
             "mode": search.mode,
             "num_samples": search.num_samples,

@@ -106,7 +106,7 @@ def _try(
         prepared.index.save()
         write_atomic(folder.config, as_yaml(prepared.config))
         # Another search may have ended meanwhile.
-        records = {record.run_id: record for record in folder.records()}
+        records = folder.read_records().by_id
         history = History(folder, space, records, retry_failed)
         with folder.open_log() as log:
             log.write(said)

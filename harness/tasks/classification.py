@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ from PIL import Image
 from harness import registry
 from harness.backends.base import AnySplit, Classified, Outcome, Seen
 from harness.class_predictions import ClassPredictions
+from harness.csv_text import csv_text, guarded_path
 from harness.datasets.base import BaseOptions
 from harness.datasets.index import FileIndex, Progress
 from harness.datasets.labelled import LabelledOptions, LabelledSplit
@@ -208,16 +207,15 @@ def _draw_examples(stage: Path, pairs: list[dict[str, Any]], paths: Mapping[str,
 
 def names_csv(found: ClassPredictions) -> str:
     """One row an image: what it was called, how surely, and what it is where that is known."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "label", "predicted_label", "probability", "fold", "role"])
+    rows: list[list[object]] = [["path", "label", "predicted_label", "probability", "fold", "role"]]
     said, test_said = found.predicted, found.test_predicted
     for i, name in enumerate(found.names):
         label = found.labels[found.truth[i]]
-        writer.writerow([name, label, found.labels[said[i]], f"{found.probabilities[i, said[i]]:.6f}",
-                         int(found.folds[i]), OUT_OF_FOLD])  # fmt: skip
+        sure = f"{found.probabilities[i, said[i]]:.6f}"
+        rows.append([guarded_path(name), label, found.labels[said[i]], sure, int(found.folds[i]), OUT_OF_FOLD])
     for i, name in enumerate(found.test_names):
         label = found.labels[found.test_truth[i]] if found.test_truth[i] >= 0 else ""
         best = test_said[i]
-        writer.writerow([name, label, found.labels[best], f"{found.test_probabilities[i, best]:.6f}", "", TO_BE_NAMED])
-    return text.getvalue()
+        sure = f"{found.test_probabilities[i, best]:.6f}"
+        rows.append([guarded_path(name), label, found.labels[best], sure, "", TO_BE_NAMED])
+    return csv_text(rows)
