@@ -11,7 +11,7 @@ import timm
 import torch
 
 from harness.errors import ConfigError, UnknownNameError, nearest
-from harness.weights.networks import whole_network
+from harness.weights.networks import known_backbone, whole_network
 
 # A ResNet's stages and their strides.
 STAGES = {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}
@@ -74,6 +74,7 @@ def default_layers(backbone: str, names: Sequence[str]) -> tuple[str, ...]:
         `names` where the network has them, or where they are no stages of a ResNet. Else, of each stage, the deepest
         layer of its stride; of a vision transformer, whose blocks share one stride, the block as deep as the stage.
     """
+    known_backbone(backbone)
     known = feature_layers(backbone)
     if all(name in known for name in names) or not all(name in STAGES for name in names):
         return tuple(names)

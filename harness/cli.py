@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from harness import __version__
+from harness.concealed import concealed
 from harness.errors import HarnessError
 
 app = typer.Typer(
@@ -345,7 +347,14 @@ def _guard(work: Callable[[], int], debug: bool) -> NoReturn:
         if debug:
             raise
         for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
+            print(f"error: {concealed(problem)}", file=sys.stderr)
+        status = 2
+    except OSError as error:
+        # A full disk, a path that is too long, a folder that may not be read: not ours, and no bug.
+        if debug or not error.strerror:
+            raise
+        names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name)
+        print(f"error: {concealed(names) or 'a file'}: {error.strerror}.", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)
@@ -355,4 +364,8 @@ def _guard(work: Callable[[], int], debug: bool) -> NoReturn:
 
 def main() -> None:
     """Entry point."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal whose encoding lacks a letter of a name shows its number, and the sweep goes on.
+            stream.reconfigure(errors="backslashreplace")
     app()

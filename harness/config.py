@@ -6,7 +6,6 @@ imports Torch: names of models and layers are checked later, against what is ins
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from pydantic import (
     ByteSize,
     ConfigDict,
     Field,
+    PrivateAttr,
     SerializeAsAny,
     TypeAdapter,
     ValidationError,
@@ -27,17 +27,20 @@ from pydantic import (
 )
 
 from harness import registry
+from harness.concealed import concealed, references, remember
 from harness.datasets.base import BaseOptions, DataOptions
 from harness.devices import DEVICE
 from harness.errors import ConfigError, nearest
 from harness.grid import Axis, normalise
+from harness.paths import PathText, name_of_file, problem_of_name
 from harness.schema_errors import sentence
 from harness.search.space import Search
 from harness.tasks.base import Task
 from harness.threshold import Threshold
 
-SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SEPARATOR = "; also: "
+# First line of a stored config whose folder has the name of its file.
+NAMED_BY = "# name from: "
 # Keys that only detection has a use for.
 OF_DETECTION = {"threshold", "aupro_limit"}
 
@@ -52,19 +55,32 @@ class SweepConfig(BaseModel):
     seed: int | None = Field(default=None, ge=0, lt=2**32)
     seeds: list[int] = Field(default=[0], min_length=1)
     data: SerializeAsAny[BaseOptions]
-    weights: str = "auto"
+    weights: PathText = "auto"
     device: str = "auto"
     threshold: Threshold = Threshold()
     aupro_limit: float = Field(default=0.3, gt=0, le=1)
     latency: bool = True
-    output: str = "results"
+    output: PathText = "results"
     save_models: Literal["best", "all", "none"] = "best"
-    cache: str | None = None
+    cache: PathText | None = None
     cache_limit: int = Field(default=20 * 10**9, ge=0)
     memory_limit: int | None = Field(default=None, ge=0)
     trainer: dict[str, Any] = Field(default_factory=dict)
     grid: list[dict[str, Axis]] = Field(default_factory=list)
     search: Search | None = None
+    # The file that gave the sweep its name, where nothing else did.
+    _named_by: Path | None = PrivateAttr(default=None)
+    _references: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def named_by(self) -> Path | None:
+        """The file whose name is the sweep's; None where the config has a `name`."""
+        return self._named_by
+
+    @property
+    def references(self) -> dict[str, str]:
+        """What was taken from the environment; see `harness.concealed`."""
+        return self._references
 
     @property
     def folder(self) -> Path:
@@ -124,8 +140,8 @@ class SweepConfig(BaseModel):
     @field_validator("name")
     @classmethod
     def _is_folder_name(cls, value: str) -> str:
-        if not SLUG.fullmatch(value):
-            raise ValueError(f"expected a name for a folder (letters, digits, . _ -); found {value!r}")
+        if problem := problem_of_name(value):
+            raise ValueError(problem)
         return value
 
     @field_validator("device")
@@ -171,8 +187,13 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
         raise ConfigError(problems) from error
     assert isinstance(tree, dict)
     values: dict[str, Any] = {str(key): value for key, value in tree.items()}
-    values.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem))
-    return _validate(values, f"{path}: ", problems)
+    found = references(OmegaConf.to_container(raw, resolve=False))
+    remember({value: text for value, text in found.items() if value not in (values.get("output"), values.get("cache"))})
+    named = "name" in values
+    values.setdefault("name", name_of_file(path))
+    config = _validate(values, f"{path}: ", problems)
+    config._named_by, config._references = None if named else path.absolute(), found
+    return config
 
 
 def one_run(
@@ -226,7 +247,32 @@ def as_yaml(config: SweepConfig) -> str:
         values["threshold"] = {key: value for key, value in config.threshold.policy().items() if value is not None}
     else:
         values = {key: value for key, value in values.items() if key not in OF_DETECTION}
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(concealed(values, config.references), sort_keys=False, allow_unicode=True)
+    return f"{NAMED_BY}{_one_line(config.named_by)}\n{text}" if config.named_by else text
+
+
+def other_file_of(folder: Path, config: SweepConfig) -> Path | None:
+    """Another config that has given its name to a result folder, and is still there; None where there is none.
+
+    Args:
+        folder: of the results.
+        config: which would write there, too.
+    """
+    if config.named_by is None:
+        return None
+    try:
+        with (folder / "config.yaml").open(encoding="utf-8", errors="replace") as stream:
+            first = stream.readline().rstrip("\n")
+    except OSError:
+        return None
+    other = Path(first.removeprefix(NAMED_BY))
+    if not first.startswith(NAMED_BY) or first == f"{NAMED_BY}{_one_line(config.named_by)}":
+        return None
+    return other if len(first) < 4096 and other.is_file() else None
+
+
+def _one_line(path: Path) -> str:
+    return str(path).encode(errors="backslashreplace").decode().replace("\n", " ")
 
 
 def _read(path: Path) -> DictConfig:

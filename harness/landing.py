@@ -42,12 +42,15 @@ class Landing:
     def __init__(self, prepared: Prepared, progress: SweepProgress) -> None:
         self.tally = Tally()
         self.models = BestModels(prepared.folder, prepared.records.values())
+        self._references = prepared.config.references
         self._keeps_best = prepared.config.save_models == "best"
         self._folder, self._progress = prepared.folder, progress
         self._next_write = 0.0
 
     def land(self, record: RunRecord) -> RunRecord:
         """Put a run in place, in one step; gives its record as it was written."""
+        if self._references:
+            record = replace(record, provenance={**record.provenance, "references": self._references})
         best = self._keeps_best and bool(record.model)
         if best and not self.models.is_best(record):
             # Another worker has made a better one meanwhile.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
@@ -43,10 +43,12 @@ class Plan:
     Attributes:
         specs: in the order they will run, each once.
         points: how many points the grid has, before equal ones were merged.
+        entries: where in the grid each spec is from, such as grid[2]; for messages.
     """
 
     specs: tuple[RunSpec, ...]
     points: int
+    entries: Mapping[RunSpec, str] = field(default_factory=dict)
 
     @property
     def collapsed(self) -> int:
@@ -66,7 +68,7 @@ def make_plan(
         ConfigError: unknown models or parameters, and values of the wrong type, all at once.
     """
     problems: dict[str, None] = {}
-    specs: dict[RunSpec, None] = {}
+    specs: dict[RunSpec, str] = {}
     points, trained = 0, False
     for position, mapping in enumerate(config.grid):
         where = f"grid[{position}]" if len(config.grid) > 1 else "grid"
@@ -81,16 +83,25 @@ def make_plan(
             signature = known[point.setdefault("backend", backend), point["model"]]
             trained = trained or signature.trainer
             try:
-                specs[spec_of(config, signature, point, category, seed, idle)] = None
+                specs.setdefault(spec_of(config, signature, point, category, seed, idle), where)
             except ConfigError as error:
-                problems |= dict.fromkeys(f"{where}.{problem}" for problem in error.problems)
+                problems |= dict.fromkeys(
+                    named(f"{where}.{problem}", signature.name, mapping["model"]) for problem in error.problems
+                )
         problems |= dict.fromkeys(f"{where}.{problem}" for problem in idle.problems())
     if config.grid and not trained and not problems:
         problems |= dict.fromkeys(untrained(config))
     if problems:
         raise ConfigError(list(problems))
     order = {category: index for index, category in enumerate(categories)}
-    return Plan(tuple(sorted(specs, key=lambda spec: order[spec.category])), points)
+    return Plan(tuple(sorted(specs, key=lambda spec: order[spec.category])), points, specs)
+
+
+def named(problem: str, model: str, models: Collection[str]) -> str:
+    """A problem with its model, where others stand beside it and the sentence does not name it."""
+    if len(models) < 2 or model.lower() in problem.lower():
+        return problem
+    return f"{problem.rstrip('.')} (model {model})."
 
 
 def untrained(config: SweepConfig) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness import registry
 from harness.backends.base import AnySplit, Backend, Signature
-from harness.config import SweepConfig
+from harness.config import SweepConfig, other_file_of
 from harness.datasets.index import FileIndex, Progress
 from harness.errors import ConfigError, HarnessError, UnknownNameError
 from harness.plan import Plan, make_plan
@@ -93,7 +93,7 @@ def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
     folder = ResultFolder(config.folder)
     found = folder.read_records()
     records = found.by_id
-    problems = _other_task(config, records.values())
+    problems = [*_other_task(config, records.values()), *_other_config(config)]
     plan, index = None, FileIndex(folder.index)
     splits: list[AnySplit] = []
     kind = task(config.task)
@@ -152,19 +152,57 @@ def _other_task(config: SweepConfig, records: Iterable[RunRecord]) -> list[str]:
     return [f"name: {config.folder} holds runs of task {other[0]}, found task {config.task}; expected another name."]
 
 
-def check(runs: Sequence[PlannedRun], device: str) -> None:
+def _other_config(config: SweepConfig) -> list[str]:
+    """A sentence where two files of the same name would share a result folder, though nobody said so."""
+    other = other_file_of(config.folder, config)
+    if other is None:
+        return []
+    return [
+        f"name: {config.folder} has the results of {other}, whose file has the same name; expected a `name:` in one of "
+        f"them, or name={config.name} to share the folder."
+    ]
+
+
+def check(runs: Sequence[PlannedRun], device: str, entries: Mapping[RunSpec, str] | None = None) -> None:
     """Ask the backends for everything that would make these runs fail: names, layers, weights, values.
+
+    Args:
+        runs: to be made.
+        device: as the config has it.
+        entries: see `harness.plan.Plan`; problems of some entries only are told with them.
 
     Raises:
         ConfigError: all problems, one sentence each.
     """
+    problems = dict.fromkeys(_problems(runs, device))
+    if problems:
+        raise ConfigError(_with_entries(problems, runs, device, entries or {}))
+
+
+def _with_entries(
+    problems: Iterable[str], runs: Sequence[PlannedRun], device: str, entries: Mapping[RunSpec, str]
+) -> list[str]:
+    """Each problem with the entry of the grid and the model that it is about, unless it is about all of them."""
+    parts: dict[tuple[str, str], list[PlannedRun]] = {}
+    for run in runs:
+        parts.setdefault((entries.get(run.spec, "grid"), run.spec.model), []).append(run)
+    if len(parts) < 2:
+        return list(problems)
+    of = {part: set(_problems(own, device)) for part, own in parts.items()}
+    found = []
+    for problem in problems:
+        about = [f"{entry}: {model}" for (entry, model), own in of.items() if problem in own]
+        found.append(f"{', '.join(about)}: {problem}" if 0 < len(about) < len(parts) else problem)
+    return found
+
+
+def _problems(runs: Sequence[PlannedRun], device: str) -> list[str]:
     problems: list[str] = []
     for name in dict.fromkeys(run.spec.backend for run in runs):
         chosen = [run for run in runs if run.spec.backend == name]
         splits = {run.spec.category: run.split for run in chosen}
         problems += backend(name).check([run.spec for run in chosen], splits, device)
-    if problems:
-        raise ConfigError(list(dict.fromkeys(problems)))
+    return problems
 
 
 def remarks(runs: Sequence[PlannedRun], device: str) -> list[str]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from harness.concealed import concealed
 from harness.record import HEADLINES, RunRecord
 
 
@@ -65,6 +66,7 @@ class SweepProgress:
 
     def note(self, text: str) -> None:
         """Something to say; once, however many runs it is true of."""
+        text = concealed(text)
         if text not in self._said:
             self.console.print(escape(text))
         self._said.add(text)
@@ -86,6 +88,7 @@ class SweepProgress:
 
     def ended(self, label: str, text: str, style: str) -> None:
         """One more is over."""
+        text = concealed(text)
         self._count += 1
         elapsed = time.monotonic() - self._start
         left = elapsed / self._count * (self._total - self._count)

@@ -5,9 +5,10 @@ A sweep over several backbones goes on with those whose weights are there. What 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.config import SweepConfig
 from harness.errors import HarnessError, StoreError, WeightsNotFoundError
 from harness.prepare import PlannedRun, task
 from harness.provenance import provenance
@@ -50,9 +51,9 @@ def without_weights(runs: Sequence[PlannedRun], planned: Sequence[PlannedRun]) -
     return [Skipped(run, missing[name]) for run in runs if (name := _backbone(run)) in missing and name is not None]
 
 
-def record_skipped(skipped: Sequence[Skipped], folder: ResultFolder, task_name: str) -> None:
+def record_skipped(skipped: Sequence[Skipped], folder: ResultFolder, config: SweepConfig) -> None:
     """Write a record for each, so that sheet and page show them; a result that is there already is kept."""
-    kind = task(task_name)
+    kind = task(config.task)
     for one in skipped:
         run_id = one.run.run_id
         with folder.claim(run_id) as mine:
@@ -64,7 +65,7 @@ def record_skipped(skipped: Sequence[Skipped], folder: ResultFolder, task_name: 
             if not mine or (earlier is not None and earlier.status == "ok"):
                 continue
             folder.stage(run_id)
-            folder.commit(_record(one, kind))
+            folder.commit(_record(one, kind, config.references))
             folder.clear_work([run_id])
 
 
@@ -85,7 +86,7 @@ def _missing(backbone: str) -> WeightsNotFoundError | None:
     return None
 
 
-def _record(one: Skipped, kind: Task) -> RunRecord:
+def _record(one: Skipped, kind: Task, references: Mapping[str, str]) -> RunRecord:
     run = one.run
     return RunRecord(
         run_id=run.run_id,
@@ -93,7 +94,7 @@ def _record(one: Skipped, kind: Task) -> RunRecord:
         spec=run.spec.as_dict(),
         axes=list(run.spec.axes),
         data=kind.describe(run.split),
-        provenance=provenance(),
+        provenance={**provenance(), **({"references": dict(references)} if references else {})},
         task=kind.name,
         error={
             "type": type(one.error).__name__,

@@ -167,6 +167,7 @@ class Provenance(_Strict):
     began: str = ""
     ended: str = ""
     packages: dict[str, str | None] = {}
+    references: dict[str, str] = {}
 
 
 class RecordFile(BaseModel):

@@ -14,10 +14,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.chatter import chatter_to
+from harness.concealed import concealed
 from harness.config import SweepConfig, as_yaml, load_config, one_run
 from harness.datasets.index import Progress
 from harness.errors import ConfigError, DataError, HarnessError
 from harness.launch.options import HERE, LaunchOptions
+from harness.paths import expanded
 from harness.prepare import PlannedRun, Prepared, check, prepare, remarks
 from harness.skip import Skipped, record_skipped, without_weights
 from harness.store import REPORT_FILES, ResultFolder, make_folder, write_atomic
@@ -116,7 +118,7 @@ def plan(config_file: Path, overrides: Sequence[str], output: Path | None, check
             skipped = without_weights(pending, prepared.runs)
             left_out = {one.run.run_id for one in skipped}
             left = _others(pending, skipped)
-            check(left, prepared.config.device)
+            check(left, prepared.config.device, prepared.plan.entries)
             said = remarks(left, prepared.config.device)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("", "state", "seed", "run"):
@@ -306,7 +308,7 @@ def _run(
                     skipped = without_weights(runs, prepared.runs)
                     # What is skipped does not count.
                     runs = _others(runs, skipped)[:limit]
-                    check(runs, launch.device(prepared.config.device))
+                    check(runs, launch.device(prepared.config.device), prepared.plan.entries)
                     launcher.ready()
                 progress.expect(len(runs))
                 for remark in remarks(runs, launch.device(prepared.config.device)):
@@ -318,7 +320,7 @@ def _run(
                 folder.create()
                 prepared.index.save()
                 write_atomic(folder.config, as_yaml(prepared.config))
-                record_skipped(skipped, folder, prepared.config.task)
+                record_skipped(skipped, folder, prepared.config)
                 with folder.open_log() as log:
                     log.write(said.getvalue())
                     with chatter_to(log, verbose):
@@ -333,9 +335,8 @@ def _notes(prepared: Prepared) -> list[str]:
     """What a user must know of the data, one sentence each."""
     several = len(prepared.splits) > 1
     notes = [(split, note) for split in prepared.splits.values() for note in split.notes]
-    return list(
-        dict.fromkeys(f"{split.category}: {note}" if several and split.category else note for split, note in notes)
-    )
+    told = (f"{split.category}: {note}" if several and split.category else note for split, note in notes)
+    return [concealed(note) for note in dict.fromkeys(told)]
 
 
 def _others(runs: Sequence[PlannedRun], skipped: Sequence[Skipped]) -> list[PlannedRun]:
@@ -345,7 +346,12 @@ def _others(runs: Sequence[PlannedRun], skipped: Sequence[Skipped]) -> list[Plan
 
 def _load(config_file: Path, overrides: Sequence[str], output: Path | None) -> SweepConfig:
     config = load_config(config_file, overrides)
-    return config.model_copy(update={"output": str(output)}) if output is not None else config
+    if output is None:
+        return config
+    try:
+        return config.model_copy(update={"output": expanded(str(output))})
+    except ValueError as error:
+        raise ConfigError(f"--output: {error}.") from error
 
 
 def _chosen(prepared: Prepared, fresh: bool, retry_failed: bool) -> list[PlannedRun]:

@@ -11,10 +11,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, model_validator
 
 from harness.datasets.base import GOOD, DataOptions, Parts, Sample
 from harness.errors import DataError, nearest, unknown_name
+from harness.paths import expanded
 
 # What the harness decides itself.
 RESERVED = {"val_split_mode", "val_split_ratio", "seed", "train_augmentations", "val_augmentations",
@@ -25,6 +26,14 @@ class DatamoduleData(DataOptions):
     """Options of any other kind: those shared by all, and the datamodule's own arguments."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _paths(cls, value: Any) -> Any:
+        """The datamodule's own arguments have no field here."""
+        if isinstance(value, dict) and isinstance(value.get("root"), str):
+            return {**value, "root": expanded(value["root"])}
+        return value
 
     def load(self, category: str, work_dir: Path) -> Parts:
         """See `DataOptions.load`."""

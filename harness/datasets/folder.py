@@ -12,8 +12,9 @@ from harness.datasets.base import GOOD, DataOptions, Parts, Sample, existing_dir
 from harness.datasets.masks import apart, match_masks
 from harness.errors import DataError
 from harness.images import EXTENSIONS, list_images
+from harness.paths import PathText
 
-Dirs = str | list[str] | None
+Dirs = PathText | list[PathText] | None
 
 
 class FolderData(DataOptions):
@@ -24,8 +25,8 @@ class FolderData(DataOptions):
     """
 
     name: str | None = None
-    root: str = "."
-    normal_dir: str | list[str]
+    root: PathText = "."
+    normal_dir: PathText | list[PathText]
     abnormal_dir: Dirs = None
     normal_test_dir: Dirs = None
     mask_dir: Dirs = None

@@ -18,6 +18,7 @@ from harness.datasets.labelled_tables import Columns, read_table
 from harness.datasets.labelled_trees import by_folders, folders_below, is_mvtec, mvtec, sample_of
 from harness.errors import DataError, nearest
 from harness.images import EXTENSIONS, list_images
+from harness.paths import PathText
 
 TRAIN_TABLE, TEST_TABLE, SAMPLE = "train_df.csv", "test_df.csv", "sample_submission.csv"
 # Keys of `data:` that only layouts with a table have.
@@ -36,7 +37,7 @@ class LabelledData(LabelledOptions):
         columns: names of the tables' columns.
     """
 
-    root: str
+    root: PathText
     layout: Literal["auto", "csv", "competition", "mvtec", "folders"] = "auto"
     csv: str | None = None
     images: str | None = None

@@ -15,6 +15,7 @@ from harness.datasets.labelled import LabelledOptions, LabelledParts
 from harness.datasets.labelled_files import LabelledData
 from harness.datasets.labelled_toy_images import write_labelled_toy
 from harness.errors import DataError
+from harness.paths import PathText
 
 # Part of the folder's name, so that data made by an older generator is not taken for this one's.
 VERSION = 1
@@ -36,7 +37,7 @@ class LabelledToy(LabelledOptions):
     size: int = Field(default=64, ge=32, le=1024)
     train: int = Field(default=400, ge=40, le=20_000)
     test: int = Field(default=100, ge=16, le=20_000)
-    root: str | None = None
+    root: PathText | None = None
 
     def load(self, work_dir: Path) -> LabelledParts:
         """See `LabelledOptions.load`."""

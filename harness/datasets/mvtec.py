@@ -16,6 +16,7 @@ from harness.datasets.base import GOOD, DataOptions, Parts, Sample, existing_dir
 from harness.datasets.masks import apart, match_masks
 from harness.errors import DataError, unknown_name
 from harness.images import EXTENSIONS, list_images, subfolders
+from harness.paths import PathText
 
 
 class MVTecData(DataOptions):
@@ -25,7 +26,7 @@ class MVTecData(DataOptions):
     has a `train` folder.
     """
 
-    root: str
+    root: PathText
 
     def categories(self, work_dir: Path) -> list[str]:
         """See `DataOptions.categories`."""

@@ -18,6 +18,7 @@ from harness.datasets.base import DataOptions, Parts
 from harness.datasets.mvtec import load_tree
 from harness.datasets.toy_images import CATEGORIES, write_toy
 from harness.errors import DataError, unknown_name
+from harness.paths import PathText
 
 # Part of the folder's name, so that data made by an older generator is not taken for this one's.
 VERSION = 2
@@ -40,7 +41,7 @@ class ToyData(DataOptions):
     train: int = Field(default=100, ge=2)
     good: int = Field(default=30, ge=1)
     bad: int = Field(default=10, ge=1)
-    root: str | None = None
+    root: PathText | None = None
 
     def categories(self, work_dir: Path) -> list[str]:
         """See `DataOptions.categories`."""

@@ -63,7 +63,7 @@ def serve(results: Path, port: int, open_browser: bool) -> int:
         )
     _check_free(port)
     settings = [f"--{name}={value}" for name, value in {**SETTINGS, "server.port": str(port)}.items()]
-    app = Path(__file__).with_name("app.py")
+    app = Path(__file__).with_name("server.py")
     command = [sys.executable, "-m", "streamlit", "run", str(app), *settings, "--", str(results.absolute())]
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     with Interrupt(), subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:

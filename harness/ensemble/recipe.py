@@ -8,8 +8,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from harness.config import SLUG
 from harness.errors import ConfigError, nearest
+from harness.paths import PathText, problem_of_name
 from harness.schema_errors import sentence
 
 
@@ -99,7 +99,7 @@ class Recipe(_Block):
     """
 
     name: str
-    output: str = "results"
+    output: PathText = "results"
     runs: dict[str, Source] = Field(min_length=1)
     soft: dict[str, float] | Literal["fit", "equal"] = "equal"
     rules: list[Rule] = Field(default_factory=list)
@@ -107,8 +107,8 @@ class Recipe(_Block):
     @field_validator("name")
     @classmethod
     def _is_folder_name(cls, value: str) -> str:
-        if not SLUG.fullmatch(value):
-            raise ValueError(f"expected a name for a folder (letters, digits, . _ -); found {value!r}")
+        if problem := problem_of_name(value):
+            raise ValueError(problem)
         return value
 
     @model_validator(mode="after")

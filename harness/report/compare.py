@@ -13,7 +13,7 @@ from harness.errors import DataError, StoreError
 from harness.metrics.delong import difference, paired_test
 from harness.record import RunRecord
 from harness.report.facts import axis_columns, category, costs, metric_columns
-from harness.report.results import Results
+from harness.report.results import Results, as_shown
 from harness.report.settings import described, tested_on
 from harness.report.sheets import number_format
 from harness.report.ties import LEVEL
@@ -37,7 +37,8 @@ def load_run(path: Path) -> tuple[Results, RunRecord]:
         raise StoreError(f"{path}: {found} found; expected a run's folder, such as results/patchcore/runs/<run>.")
     if record.status != "ok":
         raise StoreError(f"{path}: this run {_ended(record)}; expected a finished one.")
-    return Results(results, [record]), record
+    (shown,) = as_shown([record])
+    return Results(results, [shown]), shown
 
 
 def _ended(record: RunRecord) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from harness.concealed import concealed
 from harness.errors import NewerVersionError, StoreError
 from harness.metrics.delong import Components
 from harness.reading import MB, read_json
@@ -17,6 +18,9 @@ from harness.report.settings import Setting, settings
 from harness.scores import SCORES, TestScores, read_scores
 from harness.store import AGAIN, DETAILS, ResultFolder
 from harness.stored import DetailsFile
+
+# Of a spec, where a user may have put anything.
+OF_USER = ("params", "trainer", "weights")
 
 
 def _point(record: RunRecord) -> str:
@@ -49,7 +53,7 @@ class Results:
             StoreError: nothing can be read; see `ResultFolder.read_records`.
         """
         found = folder.read_records()
-        records = found.good
+        records = as_shown(found.good)
         damaged = [*found.damaged.values(), *_damaged_files(folder, records)]
         done = {_point(record) for record in records if record.status == "ok"}
         # With a file of weights a point has another run id: what was skipped before is done.
@@ -113,6 +117,26 @@ class Results:
             raise
         except StoreError:
             return None
+
+
+def as_shown(records: list[RunRecord]) -> list[RunRecord]:
+    """Records as they are shown: without what their configs took from the environment."""
+    found = {value: text for record in records for value, text in record.provenance.get("references", {}).items()}
+    if not found:
+        return records
+    return [
+        replace(
+            record,
+            # What a run is called, and what reports tell runs apart by, stays.
+            spec={key: concealed(value, found) if key in OF_USER else value for key, value in record.spec.items()},
+            provenance={key: value for key, value in record.provenance.items() if key != "references"},
+            data=concealed(record.data, found),
+            weights=concealed(record.weights, found),
+            warnings=concealed(record.warnings, found),
+            error=concealed(record.error, found),
+        )
+        for record in records
+    ]
 
 
 def read_details(folder: Path) -> dict[str, Any]:
