@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from harness.paths import expanded
-
 REFERENCE = re.compile(r"\$\{oc\.env:([^,}]+)(?:,[^}]*)?\}")
 SHORTEST = 6  # characters; a shorter value stands in other words too, and is only replaced where it is all of a value
 
@@ -27,6 +25,8 @@ def references(tree: Any) -> dict[str, str]:
     Args:
         tree: of the YAML, before interpolation.
     """
+    from harness.paths import expanded
+
     found: dict[str, str] = {}
     if isinstance(tree, dict):
         for value in tree.values():

@@ -320,7 +320,7 @@ def _override(config: DictConfig, overrides: Sequence[str]) -> list[str]:
 
 def _validate_data(block: Any, task: Any) -> tuple[Any, list[str]]:
     """The options object of `data:`, chosen by its kind, and what is wrong with it."""
-    if task not in registry.TASKS:
+    if not isinstance(task, str) or task not in registry.TASKS:
         # Said by the schema.
         return None, []
     of: Task = registry.load(registry.TASKS[task])()

@@ -107,7 +107,7 @@ class Data(_Strict):
     test: Count
     val: Count = 0
     test_anomalous: Count = 0
-    held_out: Annotated[list[Number], Field(min_length=2, max_length=2)] | None = None
+    held_out: Annotated[list[Number], Field(min_length=2, max_length=2)] = []
     validation: str | None = None
     notes: list[str] = []
     folds: list[Count] = []
@@ -195,6 +195,16 @@ class RecordFile(BaseModel):
     error: dict[str, str] | None = None
     task: Literal["detection", "classification"] = "detection"
     folds: list[Fold] = []
+
+    @model_validator(mode="after")
+    def _counted(self) -> RecordFile:
+        """What reports count by is there."""
+        needed = {"val", "test_anomalous"} if self.task == "detection" else {"judged", "labels", "folds"}
+        if missing := sorted(needed - self.data.model_fields_set):
+            raise ValueError(f"data.{missing[0]}: missing; expected a value")
+        if self.data.test_anomalous > self.data.test:
+            raise ValueError(f"data.test_anomalous: found {self.data.test_anomalous}, expected at most data.test")
+        return self
 
 
 class Picture(_Strict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
@@ -110,7 +111,9 @@ def _times(value: float | None, factor: float) -> float | None:
 
 
 def cell(value: Any) -> Any:
-    """A parameter's value; a list as one text."""
+    """A parameter's value; a list or a mapping as one text."""
+    if isinstance(value, dict):
+        return json.dumps(value)
     return join(value) if isinstance(value, list) else value
 
 

@@ -1,0 +1,260 @@
+"""Readers of files that come from elsewhere: whatever is in one, it is read or refused in a sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness.config import load_config
+from harness.csv_text import csv_text, guarded, guarded_path, unguarded
+from harness.datasets.index import FileIndex
+from harness.datasets.labelled_tables import Columns, read_table
+from harness.ensemble.recipe import load_recipe
+from harness.errors import HarnessError, StoreError
+from harness.images import list_images
+from harness.reading import MB, read_bytes, read_json, read_rows, read_text
+from harness.record import SCHEMA
+from harness.report.results import read_details
+from harness.scores import read_scores
+from harness.store import ResultFolder, read_record
+from tests.conftest import Cli
+
+# What JSON can hold, and what only Python's reader takes for JSON.
+leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8)
+plain = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+)
+KEYS = st.sampled_from(
+    [
+        "name",
+        "data",
+        "kind",
+        "root",
+        "grid",
+        "model",
+        "backend",
+        "weights",
+        "seeds",
+        "search",
+        "space",
+        "threshold",
+        "method",
+        "task",
+        "trainer",
+        "output",
+        "cache",
+        "device",
+        "layers",
+        "image_size",
+        "normalization",
+        "runs",
+        "rules",
+        "soft",
+    ]
+)
+inner_of_config = st.recursive(
+    leaves | KEYS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3)
+)
+like_config = st.dictionaries(KEYS, inner_of_config)
+quick = settings(
+    max_examples=150, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def surely(read: Any, *arguments: Any) -> None:
+    """Read; a refusal has sentences without line breaks in the middle of a word, and nothing else is raised."""
+    try:
+        read(*arguments)
+    except HarnessError as error:
+        assert error.problems
+        assert all(problem.strip() for problem in error.problems)
+
+
+@quick
+@given(like_config)
+def test_any_mapping_as_a_config(tmp_path: Path, tree: dict[str, Any]) -> None:
+    file = tmp_path / "a.yaml"
+    # JSON is YAML; NaN and lone surrogates are what hostile files have.
+    file.write_text(json.dumps(tree))
+    surely(load_config, file)
+    surely(load_recipe, file)
+
+
+@quick
+@given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode(errors="surrogatepass")))
+def test_any_bytes_as_any_file(tmp_path: Path, content: bytes) -> None:
+    run = tmp_path / "runs" / "a"
+    run.mkdir(parents=True, exist_ok=True)
+    for name in ("record.json", "details.json", "scores.csv", "a.yaml", "a.csv", "index.json"):
+        (run / name).write_bytes(content)
+    surely(read_record, run)
+    surely(read_details, run)
+    surely(read_scores, run)
+    surely(load_config, run / "a.yaml")
+    surely(load_recipe, run / "a.yaml")
+    surely(read_table, run / "a.csv", run, run, Columns(), True)
+    assert FileIndex(run / "index.json").look_at(set(), set(), None) == []
+
+
+@quick
+@given(plain)
+def test_any_json_as_a_record_or_an_index(tmp_path: Path, values: Any) -> None:
+    run = tmp_path / "a"
+    run.mkdir(exist_ok=True)
+    holder = {"schema": SCHEMA, "run_id": "a", "status": "ok", "spec": values, "axes": [], "data": values}
+    for one in (values, holder):
+        (run / "record.json").write_text(json.dumps(one))
+        (run / "details.json").write_text(json.dumps(one))
+        surely(read_record, run)
+        surely(read_details, run)
+    (tmp_path / "index.json").write_text(json.dumps({"/no/such/image.png": values}))
+    assert FileIndex(tmp_path / "index.json").look_at({"/no/such/image.png"}, set(), None)
+
+
+@quick
+@given(st.lists(st.lists(st.text(max_size=6), max_size=6), max_size=6))
+def test_any_table_as_scores(tmp_path: Path, rows: list[list[str]]) -> None:
+    header = ["path", "label", "score", "defect_type", "role"]
+    for table in (rows, [header, *rows]):
+        (tmp_path / "scores.csv").write_text(csv_text(table), encoding="utf-8", newline="", errors="surrogatepass")
+        surely(read_scores, tmp_path)
+
+
+@given(st.text(max_size=12))
+def test_a_guarded_cell_is_no_formula_and_says_the_same(text: str) -> None:
+    cell = guarded(text)
+    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) or _is_number(cell)
+    assert unguarded(cell) == text or text.startswith(("'", "./"))
+    path = guarded_path(text)
+    assert not path.startswith(("=", "+", "-", "@"))
+    assert unguarded(path) == text or text.startswith(("'", "./"))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[" * 100_000 + b"]" * 100_000, "levels of lists"),
+        (b"[" * 60 + b"]" * 60, "more than 24 levels"),
+        (b'{"a": NaN}', "the number nan found"),
+        (b'{"a": 1e999}', "the number inf found"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "digits"),
+        (b'{"a": 99999999999999999999}', "more than 63 bits"),
+        (b'{"a": "\\ud800"}', "no Unicode"),
+        (b"\xff\xfe", "no UTF-8 text at byte 0"),
+        (b"{", "damaged"),
+    ],
+)
+def test_json_that_is_no_plain_values(tmp_path: Path, content: bytes, said: str) -> None:
+    file = tmp_path / "a.json"
+    file.write_bytes(content)
+    with pytest.raises(StoreError, match=said) as caught:
+        read_json(file, advice="Remove it.")
+    assert str(caught.value).startswith(f"{file}: ")
+    assert str(caught.value).endswith("Remove it.")
+
+
+def test_only_regular_files_of_a_decent_size_are_read(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("{}")
+    link, pipe, folder, large = (tmp_path / name for name in ("link", "pipe", "folder", "large"))
+    link.symlink_to(secret)
+    os.mkfifo(pipe)
+    folder.mkdir()
+    with large.open("wb") as stream:
+        stream.truncate(3 * MB)
+    for file, said in (
+        (link, "a link"),
+        (pipe, "a pipe"),
+        (folder, "a folder"),
+        (large, "3 MB"),
+    ):
+        with pytest.raises(StoreError, match=f"{said} found, .* expected"):
+            read_bytes(file, limit=2 * MB)
+    with pytest.raises(FileNotFoundError):
+        read_text(tmp_path / "none")
+
+
+def test_a_table_of_ten_million_lines_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "scores.csv"
+    file.write_bytes(b"path,label,score,defect_type\n" + b"a,1,1,b\n" * 100)
+    assert len(list(read_rows(file, lines=101))) == 101
+    with pytest.raises(StoreError, match="more than 100 lines found"):
+        list(read_rows(file, lines=100))
+    file.write_bytes(b"\n" * 10_000_000)
+    with pytest.raises(StoreError, match="more than 2,000,000 lines found"):
+        read_scores(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["runs", "report", ".locks", ".work", ".unfinished"])
+def test_a_result_folder_whose_parts_lead_elsewhere_is_refused(
+    made: ResultFolder, tmp_path: Path, name: str, cli: Any
+) -> None:
+    import shutil
+
+    victim = tmp_path / "victim"
+    (victim / "inner").mkdir(parents=True)
+    copy = tmp_path / "copy"
+    shutil.copytree(made.root, copy)
+    if name == "runs":
+        shutil.move(copy / "runs", tmp_path / "elsewhere")
+        (copy / "runs").symlink_to(tmp_path / "elsewhere")
+    else:
+        shutil.rmtree(copy / name, ignore_errors=True)
+        (copy / name).symlink_to(victim)
+    done = cli("report", copy)
+    assert done.exit_code == 2
+    assert f"{copy / name}: a link found" in done.output.replace("\n", "")
+    assert [path.name for path in victim.rglob("*")] == ["inner"]
+
+
+def test_reports_of_several_sweeps_copy_no_links(made: ResultFolder, tmp_path: Path, cli: Cli) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    copy = tmp_path / "copy"
+    shutil.copytree(made.root, copy)
+    run = next(path for path in sorted((copy / "runs").iterdir()) if (path / "heatmaps").is_dir())
+    (run / "heatmaps" / "link.jpg").symlink_to(secret)
+    (run / "notes.txt").symlink_to(secret)
+    done = cli("report", copy, copy, "--output", tmp_path / "both")
+    assert done.exit_code == 0, done.output
+    copied = tmp_path / "both" / "runs" / run.name
+    assert (copied / "record.json").is_file()
+    assert not (copied / "heatmaps" / "link.jpg").exists()
+    assert not (copied / "notes.txt").exists()
+
+
+def test_folders_are_followed_once_and_leftovers_left_out(tmp_path: Path) -> None:
+    left_out = (
+        "a/@eaDir/1.png",
+        "#recycle/2.png",
+        ".ipynb_checkpoints/3.png",
+        "__MACOSX/4.png",
+        "a/Thumbs.db",
+        "a/._1.png",
+    )
+    for name in ("a/1.png", "b/5.PNG", *left_out):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "c").symlink_to(tmp_path / "b")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)] == [
+        "a/1.png",
+        "b/5.PNG",
+        "c/5.PNG",
+    ]
