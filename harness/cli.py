@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 from harness import __version__
 from harness.concealed import concealed
 from harness.errors import HarnessError
+from harness.interrupt import Interrupt
 
 app = typer.Typer(
     name="harness",
@@ -22,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+CLOSED_PIPE = 141  # 128 + SIGPIPE
 
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Workers at once; default: GPUs, or 2.")]
 Retries = Annotated[int, typer.Option("--retries", min=0, help="More tries for runs whose worker died.")]
@@ -342,19 +346,27 @@ def _version(
 def _guard(work: Callable[[], int], debug: bool) -> NoReturn:
     """Run a verb; expected errors become a line each and exit status 2."""
     try:
-        status = work()
+        # SIGTERM too leaves nothing half-written behind.
+        with Interrupt():
+            status = work()
+        sys.stdout.flush()
     except HarnessError as error:
         if debug:
             raise
         for problem in error.problems:
             print(f"error: {concealed(problem)}", file=sys.stderr)
         status = 2
+    except BrokenPipeError:
+        # Whoever reads has had enough (`| head`): the status that a shell gives to programs that a closed pipe ends.
+        # Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = CLOSED_PIPE
     except OSError as error:
         # A full disk, a path that is too long, a folder that may not be read: not ours, and no bug.
         if debug or not error.strerror:
             raise
         names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name)
-        print(f"error: {concealed(names) or 'a file'}: {error.strerror}.", file=sys.stderr)
+        print(f"error: {concealed(names)}{': ' if names else ''}{error.strerror}.", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)

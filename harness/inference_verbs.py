@@ -175,9 +175,7 @@ class _Rows:
         try:
             work()
         except BrokenPipeError:
-            # Whoever reads has had enough (`| head`); Python would complain once more when it ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise KeyboardInterrupt from None
+            raise
         except OSError as error:
             if self._stream is sys.stdout:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

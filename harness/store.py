@@ -18,7 +18,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -39,6 +39,7 @@ MODELS = ("model.safetensors", "model.ckpt")
 RUNS = "runs"
 # What report.html loads.
 REPORT_FILES = "report"
+LOCK = ".lock"
 # Of search.json.
 SEARCH_SCHEMA = 1
 AGAIN = "Remove its folder to have the run made again."
@@ -87,6 +88,24 @@ def make_folder(folder: Path, what: str, advice: str = "") -> None:
             f"{what}: can't write to {folder.absolute()} ({error.strerror}); expected a folder that may be written to."
             + advice
         ) from error
+
+
+@contextmanager
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A folder that goes when it is left; those that killed processes left behind go before.
+
+    Args:
+        parent: the folder that it is made in.
+        prefix: how its name begins; hidden.
+    """
+    for left in parent.glob(f"{prefix}*"):
+        lock = FileLock(left / LOCK)
+        with suppress(Timeout, OSError), lock.acquire(timeout=0):
+            shutil.rmtree(left, ignore_errors=True)
+    made = tempfile.TemporaryDirectory(dir=parent, prefix=prefix, ignore_cleanup_errors=True)
+    # The system frees the lock on any death.
+    with made as scratch, FileLock(Path(scratch) / LOCK):
+        yield Path(scratch)
 
 
 class ResultFolder:
@@ -300,8 +319,10 @@ class ResultFolder:
     def workbook_lock(self) -> Iterator[None]:
         """Hold while records are scanned and the workbook is replaced, so that the last writer saw everything."""
         with FileLock(self._locks / "workbook.lock"):
-            for half in self.root.glob(f".{self.workbook.name}.*.tmp"):
-                half.unlink(missing_ok=True)
+            # Of a killed process, which had the lock.
+            for name in (self.workbook.name, self.report.name):
+                for half in self.root.glob(f".{name}.*.tmp"):
+                    half.unlink(missing_ok=True)
             yield
 
     def model_file(self, run_id: str) -> Path | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +17,7 @@ from harness.export.check import Check, compare
 from harness.inference.exported import FORMAT, OPENVINO_OPTIONS, OUTPUTS, SUFFIX, ExportedFile
 from harness.inference.find import SavedRun
 from harness.inference.model import Model
-from harness.store import make_folder
+from harness.store import make_folder, scratch_folder
 from harness.weights.local import file_hash
 
 
@@ -53,8 +52,8 @@ def export(
     if file.suffix != suffix:
         raise ConfigError(f"--out: {file} found; expected a name that ends in {suffix} for {chosen}.")
     make_folder(file.parent, "--out")
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".export-") as scratch:
-        made = Path(scratch) / file.name
+    with scratch_folder(file.parent, ".export-") as scratch:
+        made = scratch / file.name
         outputs = _written(model, chosen, made)
         about = _about(model, run, chosen, made, outputs)
         beside = made.with_name(made.name + SUFFIX)
@@ -65,7 +64,7 @@ def export(
             beside.write_text(json.dumps({**about, "checked": asdict(check)}, indent=2) + "\n")
             # The JSON comes last: a file without one is not loaded.
             for name in [*about["sha256"], beside.name]:
-                shutil.move(str(Path(scratch) / name), str(file.parent / name))
+                shutil.move(str(scratch / name), str(file.parent / name))
         except OSError as error:
             raise StoreError(f"{file}: can't be written ({error.strerror or error}).") from error
     return file, check
