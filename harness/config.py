@@ -188,7 +188,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
     assert isinstance(tree, dict)
     values: dict[str, Any] = {str(key): value for key, value in tree.items()}
     found = references(OmegaConf.to_container(raw, resolve=False))
-    remember({value: text for value, text in found.items() if value not in (values.get("output"), values.get("cache"))})
+    remember(found)
     named = "name" in values
     values.setdefault("name", name_of_file(path))
     config = _validate(values, f"{path}: ", problems)

@@ -55,12 +55,12 @@ class SweepProgress:
         if not self._count:
             # What came before the first run says nothing about how long the others take.
             self._start = time.monotonic()
-        self._label = label
+        self._label = concealed(label)
         self.stage(stage)
 
     def stage(self, stage: str, label: str | None = None) -> None:
         """What goes on in the current run, or of several at once in the one named."""
-        self._label = self._label if label is None else label
+        self._label = self._label if label is None else concealed(label)
         if self._bar and self._task is not None:
             self._bar.update(self._task, description=escape(self._label), stage=stage)
 
@@ -88,7 +88,7 @@ class SweepProgress:
 
     def ended(self, label: str, text: str, style: str) -> None:
         """One more is over."""
-        text = concealed(text)
+        label, text = concealed(label), concealed(text)
         self._count += 1
         elapsed = time.monotonic() - self._start
         left = elapsed / self._count * (self._total - self._count)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from typing import Any
 
+from harness.concealed import concealed
 from harness.revisions import revisions
 from harness.weights.normalization import Normalization
 
@@ -137,8 +138,9 @@ def run_id(spec: RunSpec, fingerprint: str, weights_hash: str | None) -> str:
 
 
 def slug(spec: RunSpec) -> str:
-    """A readable name for a folder; specs may share it."""
-    return re.sub(r"[^A-Za-z0-9._+-]+", "-", f"{spec.label()} s{spec.seed}").strip("-.")[:90]
+    """A readable name for a folder; specs may share it. What came from the environment is no part of it."""
+    label = concealed(f"{spec.label()} s{spec.seed}")
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", label).strip("-.")[:90]
 
 
 def freeze_items(mapping: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -40,6 +40,7 @@ class DatamoduleData(DataOptions):
         del work_dir
         datamodule = self._build(category)
         try:
+            _keep_normal_test_images(datamodule)
             datamodule.prepare_data()
             datamodule.setup()
         # Whatever a third-party datamodule raises, the user sees which one and why.
@@ -80,6 +81,13 @@ class DatamoduleData(DataOptions):
         if "val_split_mode" in inspect.signature(cls.__init__).parameters:
             arguments["val_split_mode"] = "none"
         return cls(**arguments)
+
+
+def _keep_normal_test_images(datamodule: Any) -> None:
+    """Without a `test_split_mode` (MVTecAD2 has none to give) anomalib drops the normal images of a test set."""
+    mode = getattr(datamodule, "test_split_mode", None)
+    if getattr(mode, "value", mode) == "none":
+        datamodule._create_test_split = lambda: None
 
 
 def _samples(frame: Any, root: Path, kind: str) -> list[Sample]:

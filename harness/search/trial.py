@@ -10,6 +10,7 @@ from socket import gethostname
 from typing import Any
 
 from harness.backends.base import AnySplit
+from harness.concealed import remember
 from harness.config import SweepConfig
 from harness.errors import HarnessError
 from harness.launch.node import making, work_folder
@@ -43,6 +44,8 @@ def attempt(
 
     # The next trial in this process waits until this one is out of it, however long that takes.
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = "600"
+    # Run ids are made here again, and are the same.
+    remember(sweep.references)
     space = Space(with_cache(sweep, home), splits)
     records = [RunRecord.from_dict(values) for values in json.loads(config["made"])]
     rivals = {data: RunRecord.from_dict(values) for data, values in json.loads(config["rivals"]).items()}
