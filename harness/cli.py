@@ -203,13 +203,20 @@ def predict(
     ] = "tiff",
     category: Category = None,
     trust: Trust = False,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option("--max-pixels", min=1, help="Of an image. Default: 100 million."),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Judge images with the model of a run: a CSV row an image, and with --out its pictures."""
     from harness import inference_verbs
 
     _guard(
-        lambda: inference_verbs.predict(run, images, out, csv, batch, device, recursive, maps, category, trust), debug
+        lambda: inference_verbs.predict(
+            run, images, out, csv, batch, device, recursive, maps, category, trust, max_pixels
+        ),
+        debug,
     )
 
 

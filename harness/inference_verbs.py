@@ -39,6 +39,7 @@ def predict(
     maps: str,
     category: str | None,
     trust: bool,
+    max_pixels: int | None,
 ) -> int:
     """Rows, pictures, and a sentence; 0 if all images could be judged, 1 if one could not."""
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
@@ -79,7 +80,7 @@ def predict(
             if row.error:
                 bar.console.print(f"[red]{escape(str(row.path))}[/]: {escape(row.error)}")
 
-        counts = predict_images(model, paths, stream, batch, out, map_format, tell)
+        counts = predict_images(model, paths, stream, batch, out, map_format, tell, max_pixels)
     console.print(counts.sentence())
     for made in (csv, out):
         if made is not None:

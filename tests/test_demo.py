@@ -9,6 +9,7 @@ import sys
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import closing
+from http.client import HTTPConnection
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,39 @@ def server(results: Path) -> Iterator[int]:
         assert process.wait(30) == 0
     with closing(socket.socket()) as client:
         assert client.connect_ex(("127.0.0.1", port)) != 0  # nobody is left
+
+
+def answer(port: int, host: str, path: str, **more: str) -> int:
+    """The status that a request for a host gets."""
+    client = HTTPConnection("127.0.0.1", port, timeout=30)
+    client.putrequest("GET", path, skip_host=True)
+    for name, value in {"Host": host, **more}.items():
+        client.putheader(name, value)
+    client.endheaders()
+    status = client.getresponse().status
+    client.close()
+    return status
+
+
+@pytest.mark.slow
+def test_requests_for_other_hosts_are_refused(server: int) -> None:
+    """A page of another site reaches this server under that site's name (DNS rebinding)."""
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "x3JJHMbDL1EzLkh9GBhXDw==",
+    }
+    pages = ("/", "/use", "/_stcore/health", "/_stcore/upload_file/a/b", "/media/x.png")
+    for host in (f"evil.example:{server}", "evil.example", f"localhost.evil.example:{server}", "", "169.254.169.254"):
+        assert [answer(server, host, path) for path in pages] == [400] * len(pages), host
+        assert answer(server, host, "/_stcore/stream", Origin=f"http://{host}", **upgrade) == 400
+    for name in ("localhost", "127.0.0.1", "[::1]"):
+        host = f"{name}:{server}"
+        assert answer(server, host, "/") == 200
+        assert answer(server, host, "/_stcore/stream", Origin=f"http://{host}", **upgrade) == 101
+        # Another site's page asks for this machine by its own name: the browser says where the page is from.
+        assert answer(server, host, "/_stcore/stream", Origin="http://evil.example", **upgrade) == 403
 
 
 @pytest.fixture(scope="module")

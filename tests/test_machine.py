@@ -103,6 +103,22 @@ def test_predict_export_and_report_are_killed(folder: ResultFolder, toy_tree: Pa
 
 
 @pytest.mark.slow
+def test_a_pipe_that_closes_ends_predict_as_it_ends_other_programs(folder: ResultFolder, toy_tree: Path) -> None:
+    images = sorted((toy_tree / "plate/test").rglob("*.png"))
+    with subprocess.Popen(
+        command("predict", folder.root, *images, "--batch", 1), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(b"path,score")
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 141
+    assert b"Traceback" not in said
+    assert b"error" not in said
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_disk_that_is_full_is_a_sentence_and_nothing_is_left(
     swept: ResultFolder, toy_tree: Path, tmp_path: Path

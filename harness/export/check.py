@@ -69,7 +69,7 @@ def compare(model: Model, exported: ExportedFile, images: Sequence[Path]) -> Che
         ExportError: a score differs by more than a thousandth, a map by a hundredth of its range, or a label at all.
         DataError: an image can't be read.
     """
-    readings = [read(path) for path in images]
+    readings = [read(path, max_pixels=None) for path in images]
     worst, worst_map = 0.0, None
     for group in [*([index] for index in range(len(images))), *_batches([one.pixels.shape for one in readings])]:
         # The same batches: some models' scores depend on the images beside.

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from harness.csv_text import guarded, guarded_path
 from harness.errors import HarnessError, StoreError
-from harness.images import Reading, read
+from harness.images import MAX_PIXELS, Reading, read
 from harness.inference.classifier import Classifier, Named
 from harness.inference.model import Model
 from harness.inference.pictures import MapFormat, stems, write_pictures
@@ -116,6 +116,7 @@ def predict_images(
     out: Path | None = None,
     map_format: MapFormat = "tiff",
     tell: Callable[[Row], None] = lambda _: None,
+    max_pixels: int | None = None,
 ) -> Counts:
     """Judge images; rows are written as they are known, in the order of `paths`.
 
@@ -127,6 +128,7 @@ def predict_images(
         out: where pictures go, None for nowhere.
         map_format: of the maps there.
         tell: called with each row.
+        max_pixels: that an image may have; None for `harness.images.MAX_PIXELS`.
 
     Raises:
         StoreError: pictures can't be written.
@@ -136,7 +138,9 @@ def predict_images(
     counts = Counts(model.kinds)
     names = stems(paths) if out is not None else {}
     with ThreadPoolExecutor(THREADS) as pool:
-        for batch in _batches(_read_ahead(pool, model, paths, batch_size + THREADS), batch_size):
+        for batch in _batches(
+            _read_ahead(pool, partial(_prepare, model, max_pixels), paths, batch_size + THREADS), batch_size
+        ):
             judged = list(_judge(model, batch))
             if out is not None:
                 draw = partial(_with_pictures, out, names, map_format)
@@ -166,21 +170,21 @@ def _with_pictures(
 
 
 def _read_ahead(
-    pool: ThreadPoolExecutor, model: Model | Classifier, paths: Sequence[Path], ahead: int
+    pool: ThreadPoolExecutor, prepare: Callable[[Path], _Prepared], paths: Sequence[Path], ahead: int
 ) -> Iterator[_Prepared]:
     waiting: deque[Future[_Prepared]] = deque()
     left = iter(paths)
     while True:
-        waiting.extend(pool.submit(_prepare, model, path) for path in islice(left, ahead - len(waiting)))
+        waiting.extend(pool.submit(prepare, path) for path in islice(left, ahead - len(waiting)))
         if not waiting:
             return
         yield waiting.popleft().result()
 
 
-def _prepare(model: Model | Classifier, path: Path) -> _Prepared:
+def _prepare(model: Model | Classifier, max_pixels: int | None, path: Path) -> _Prepared:
     start = time.perf_counter()
     try:
-        reading = read(path)
+        reading = read(path, max_pixels or MAX_PIXELS)
         tensor = model.prepare(reading)
     except Exception as error:  # noqa: BLE001
         # One image of a pixel's height, say, may be too small for a model: that image's failure alone.
