@@ -33,12 +33,14 @@ from harness.devices import DEVICE
 from harness.errors import ConfigError, nearest
 from harness.grid import Axis, normalise
 from harness.paths import PathText, name_of_file, problem_of_name
+from harness.reading import MB
 from harness.schema_errors import sentence
 from harness.search.space import Search
 from harness.tasks.base import Task
 from harness.threshold import Threshold
 
 SEPARATOR = "; also: "
+LARGEST = 8 * MB  # of a config
 # First line of a stored config whose folder has the name of its file.
 NAMED_BY = "# name from: "
 # Keys that only detection has a use for.
@@ -280,13 +282,15 @@ def _read(path: Path) -> DictConfig:
         near = nearest(path.name, [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else [])
         hint = f" Did you mean {path.parent / near[0]}?" if near else ""
         raise ConfigError(f"{path}: no such file; expected a YAML config.{hint}")
+    if path.stat().st_size > LARGEST:
+        raise ConfigError(f"{path}: {path.stat().st_size / MB:.0f} MB found; a config of at most 8 MB expected.")
     try:
         loaded = OmegaConf.load(path)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ConfigError(f"{path}: {line}YAML syntax: {error.problem or error}.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
         raise ConfigError(f"{path}: can't be read as YAML ({_first_line(error)}).") from error
     if isinstance(loaded, ListConfig) or not loaded:
         found = "a list" if isinstance(loaded, ListConfig) else "an empty file"

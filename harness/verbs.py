@@ -67,6 +67,7 @@ def tune(
         raise ConfigError(f"{config_file}: search: missing; expected one, or `python -m harness sweep` for a grid.")
     console = _console()
     prepared = prepare(config, _reading(console))
+    _say(prepared, console)
     tally, failed = search(prepared, console, verbose, launch, retry_failed)
     return _finish(prepared, console, tally) or int(failed > 0)
 
@@ -94,8 +95,7 @@ def _sweep(
     prepared = prepare(config, _reading(console))
     runs = _chosen(prepared, fresh, retry_failed)
     console.print(_headline(prepared, len(runs[:limit])))
-    for sentence in (*_notes(prepared), *prepared.damaged.values()):
-        console.print(f"[yellow]{escape(sentence)}[/]")
+    _say(prepared, console)
     tally = _run(prepared, runs, limit, console, verbose, launch) if runs[:limit] else None
     return _finish(prepared, console, tally)
 
@@ -129,8 +129,7 @@ def plan(config_file: Path, overrides: Sequence[str], output: Path | None, check
         state = "damaged" if prepared.is_damaged(run) else state
         table.add_row(str(position), state, str(run.spec.seed), escape(run.run_id))
     console.print(table)
-    for sentence in (*_notes(prepared), *prepared.damaged.values()):
-        console.print(f"[yellow]{escape(sentence)}[/]")
+    _say(prepared, console)
     for remark in said:
         console.print(escape(remark))
     console.print(_headline(prepared, len(pending) - len(left_out), len(left_out)))
@@ -331,12 +330,13 @@ def _run(
             raise
 
 
-def _notes(prepared: Prepared) -> list[str]:
-    """What a user must know of the data, one sentence each."""
+def _say(prepared: Prepared, console: Console) -> None:
+    """What a user must know of the data, and which runs can't be read, before anything is made."""
     several = len(prepared.splits) > 1
     notes = [(split, note) for split in prepared.splits.values() for note in split.notes]
     told = (f"{split.category}: {note}" if several and split.category else note for split, note in notes)
-    return [concealed(note) for note in dict.fromkeys(told)]
+    for sentence in (*map(concealed, dict.fromkeys(told)), *prepared.damaged.values()):
+        console.print(f"[yellow]{escape(sentence)}[/]")
 
 
 def _others(runs: Sequence[PlannedRun], skipped: Sequence[Skipped]) -> list[PlannedRun]:

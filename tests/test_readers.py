@@ -17,7 +17,7 @@ from harness.csv_text import csv_text, guarded, guarded_path, unguarded
 from harness.datasets.index import FileIndex
 from harness.datasets.labelled_tables import Columns, read_table
 from harness.ensemble.recipe import load_recipe
-from harness.errors import HarnessError, StoreError
+from harness.errors import ConfigError, HarnessError, StoreError
 from harness.images import list_images
 from harness.reading import MB, read_bytes, read_json, read_rows, read_text
 from harness.record import SCHEMA
@@ -75,6 +75,20 @@ def surely(read: Any, *arguments: Any) -> None:
     except HarnessError as error:
         assert error.problems
         assert all(problem.strip() for problem in error.problems)
+
+
+@pytest.mark.parametrize("text", ["[" * 50_000, "{a: " * 20_000, "- " * 20_000 + "x"])
+def test_deep_yaml_is_a_sentence(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(text)
+    for read in (load_config, load_recipe):
+        with pytest.raises(ConfigError, match="YAML"):
+            read(file)
+    with file.open("wb") as stream:
+        stream.truncate(9 * MB)
+    for read in (load_config, load_recipe):
+        with pytest.raises(HarnessError, match="9 MB found"):
+            read(file)
 
 
 @quick

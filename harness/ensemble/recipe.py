@@ -9,7 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness.errors import ConfigError, nearest
-from harness.paths import PathText, problem_of_name
+from harness.paths import PathText, name_of_file, problem_of_name
+from harness.reading import MB, read_text
 from harness.schema_errors import sentence
 
 
@@ -132,14 +133,14 @@ def load_recipe(path: Path) -> Recipe:
         ConfigError: all problems, one sentence each.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.safe_load(read_text(path, limit=8 * MB))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; expected a blend's YAML.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: can't be read as YAML ({str(error).splitlines()[0]}).") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path}: can't be read as YAML ({str(error).split(chr(10))[0]}).") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: {type(raw).__name__} found; expected at least `runs:`.")
     try:
-        return Recipe.model_validate({"name": path.stem, **raw})
+        return Recipe.model_validate({"name": name_of_file(path), **raw})
     except ValidationError as error:
         raise ConfigError([f"{path}: {sentence(e, Recipe)}" for e in error.errors()]) from error
