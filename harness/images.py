@@ -23,7 +23,7 @@ from harness.errors import DataError, ImageTooLargeError
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 # Pillow's names of what is read; its JPEG takes what some cameras write as MPO, too.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-# Of an image. Reading takes up to about 12 bytes a pixel: 1.2 GB.
+# Of an image. Reading takes up to 16 bytes a pixel: 1.6 GB.
 MAX_PIXELS = 100_000_000
 # Folders that network storage, systems and editors leave behind; names that begin with a dot are left out anyway.
 LEFTOVERS = {
@@ -130,8 +130,9 @@ def _upright(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     image.load()
     if image.getexif().get(ORIENTATION) in range(2, 9):
         notes.append("turned upright")
-    turned: Image.Image = ImageOps.exif_transpose(image)
-    return turned, tuple(notes)
+        # Only then: it copies whatever it is given.
+        image = ImageOps.exif_transpose(image)
+    return image, tuple(notes)
 
 
 def _unreadable(path: Path, error: Exception) -> str:
@@ -255,7 +256,8 @@ def _as_rgb(image: Image.Image, notes: tuple[str, ...], name: str) -> Reading:
     if mode in {"LA", "PA", "RGBA", "RGBa"} or "transparency" in image.info:
         notes = (*notes, "transparency ignored")
     try:
-        return Reading(np.asarray(image.convert("RGB"), dtype=np.uint8), notes)
+        # Pillow copies an image whose mode it does not have to change.
+        return Reading(np.asarray(image if mode == "RGB" else image.convert("RGB"), dtype=np.uint8), notes)
     except ValueError as error:
         raise DataError(f"{name}: pixels of mode {mode} found, which Pillow can't turn into RGB ({error}).") from error
 

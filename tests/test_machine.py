@@ -13,6 +13,7 @@ from csv import DictReader
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from harness.store import ResultFolder
 from tests.conftest import write_config
@@ -100,6 +101,32 @@ def test_predict_export_and_report_are_killed(folder: ResultFolder, toy_tree: Pa
     said("report", folder.root, status=0)
     assert folder.report.is_file()
     assert not list(folder.root.rglob("*.tmp"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["rgb.png", "grey16.png", "turned.jpg", "painted.png", "cmyk.tif"])
+def test_a_large_image_takes_16_bytes_a_pixel(tmp_path: Path, kind: str) -> None:
+    side = 6000
+    plain = Image.new("RGB", (side, side))
+    turned = plain.getexif()
+    turned[0x0112] = 6
+    painted = Image.new("RGBA", (side, side))
+    painted.paste((9, 9, 9, 255), (0, 0, 99, 99))
+    {
+        "rgb.png": lambda file: plain.save(file, compress_level=1),
+        "grey16.png": lambda file: Image.new("I;16", (side, side)).save(file, compress_level=1),
+        "turned.jpg": lambda file: plain.save(file, exif=turned),
+        "painted.png": lambda file: painted.save(file, compress_level=1),
+        "cmyk.tif": lambda file: Image.new("CMYK", (side, side)).save(file, compression="tiff_lzw"),
+    }[kind](tmp_path / kind)
+    code = (
+        "import sys; from resource import getrusage, RUSAGE_SELF; from harness.images import mask_reading, read\n"
+        "before = getrusage(RUSAGE_SELF).ru_maxrss\n"
+        "(mask_reading if 'painted' in sys.argv[1] else read)(sys.argv[1])\n"
+        "print((getrusage(RUSAGE_SELF).ru_maxrss - before) * 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, kind], capture_output=True, text=True, check=True)
+    assert int(done.stdout) / side**2 < 16.5
 
 
 @pytest.mark.slow

@@ -156,7 +156,7 @@ def _examine(images: set[str], max_pixels: int, one_at_a_time: Lock, file: str) 
                 Facts(stat.st_size, stat.st_mtime_ns, digest.hexdigest(), 0, 0), path, file in images, max_pixels
             )
     except ImageTooLargeError as error:
-        return f"{error.problems[0]} A larger data.max_pixels takes it, with up to 12 bytes of memory a pixel."
+        return f"{error.problems[0]} A larger data.max_pixels takes it, with up to 16 bytes of memory a pixel."
     except DataError as error:
         return error.problems[0]
     except OSError as error:
