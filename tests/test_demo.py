@@ -227,7 +227,7 @@ def test_a_run_judges_dropped_images(page: Any, results: Path, toy_tree: Path, t
     page.get_by_text(
         "text.png: can't be read as an image (no PNG, JPEG, BMP, TIFF or WebP). It is left out."
     ).wait_for()
-    assert page.get_by_text("half.png: can't be decoded").count() == 1
+    assert page.get_by_text("half.png: can't be read as an image").count() == 1
 
     result = load_model(trained.run_folder(record.run_id)).predict(path)
     panel = page.get_by_role("tabpanel").first

@@ -281,7 +281,7 @@ def test_rows_that_can_not_be_written_are_said(run: Path, images: Path) -> None:
         gone.stdout.close()
         said = gone.stderr.read()
     assert "Traceback" not in said
-    assert gone.returncode == 130
+    assert gone.returncode == 141
 
 
 def test_no_threshold_no_labels(toy_tree: Path, cli: Cli, images: Path, tmp_path: Path) -> None:

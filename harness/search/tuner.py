@@ -37,6 +37,7 @@ SETTINGS = {"TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_DISABLE_AUTO_CALLBACK_LOGG
             "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0", "RAY_CHDIR_TO_TRIAL_DIR": "0",
             "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1"}  # fmt: skip
 # Of Ray Tune's, in the result folder's work; also the lock of a search, so that it is not taken for abandoned.
+CLEARED = 20  # tries
 NAME = "search"
 
 
@@ -202,7 +203,13 @@ def conclude(history: History, known: Proposer) -> None:
 
 def clear(home: str, cache_only: bool) -> None:
     """On a node: remove what it kept for a search."""
-    rmtree(own_cache(home) if cache_only else own_home(home), ignore_errors=True)
+    folder = own_cache(home) if cache_only else own_home(home)
+    for _ in range(CLEARED):
+        rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        # A worker that was just stopped is still writing.
+        time.sleep(0.5)
 
 
 class _Stopping(Unkept, Stopper):  # type: ignore[misc]
