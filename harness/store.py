@@ -136,7 +136,9 @@ class ResultFolder:
         """
         report = self.root / REPORT_FILES
         own = (self.runs, report, report / RUNS, self._locks, self._work, self._unfinished, self.log)
-        linked = [path for path in own if path.is_symlink()]
+        # Also what lies in the folders that are emptied and moved.
+        inner = [path for folder in (self._work, self._unfinished) if folder.is_dir() for path in folder.iterdir()]
+        linked = [path for path in (*own, *inner) if path.is_symlink()]
         if linked:
             raise StoreError(
                 [f"{path}: a link found; expected what a sweep makes itself. Remove the link." for path in linked]
