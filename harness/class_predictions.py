@@ -5,6 +5,8 @@ An image's label is the one with the largest probability; of equal ones the firs
 
 from __future__ import annotations
 
+import itertools
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from harness.errors import PredictionsError, StoreError
 
 Probabilities = npt.NDArray[np.float32]
 FILE = "probabilities.npz"
+LARGEST = 2**30  # bytes
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,19 @@ class ClassPredictions:
                 raise PredictionsError(f"{what} probabilities: rows found that do not sum to 1.")
         if len(self.meanings) != k:
             raise PredictionsError(f"{k} labels found, with classes and states of {len(self.meanings)}.")
+        if self.test_by_fold.ndim != 3 or (m and not len(self.test_by_fold)):
+            raise PredictionsError(f"test probabilities of shape {self.test_by_fold.shape} found, some folds expected.")
+        if len(self.test_keys) != m:
+            raise PredictionsError(f"{m} test images found, with keys of {len(self.test_keys)}.")
+        texts = (*self.labels, *self.names, *self.test_names, *self.test_keys, *itertools.chain(*self.meanings))
+        if not all(isinstance(text, str) for text in texts) or len(set(self.labels)) < k:
+            raise PredictionsError("labels or names that are no text, or labels that are not all different, found.")
+        if any(found.dtype.kind not in "iu" for found in (self.truth, self.folds, self.test_truth)):
+            raise PredictionsError("labels or folds that are no whole numbers found.")
+        if any(found.dtype.kind != "f" for found in (self.probabilities, self.test_by_fold)):
+            raise PredictionsError("probabilities that are no real numbers found.")
+        if (n and not 0 <= self.truth.min() <= self.truth.max() < k) or self.test_truth.max(initial=-1) >= k:
+            raise PredictionsError(f"labels beyond the {k} known ones found.")
         if self.truth.shape != (n,) or self.folds.shape != (n,) or self.test_truth.shape != (m,):
             raise PredictionsError(f"{n} images found, with {len(self.truth)} labels and {len(self.folds)} folds.")
 
@@ -111,6 +127,9 @@ class ClassPredictions:
         """
         file = folder / FILE
         try:
+            status = file.lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
+                raise ValueError("a regular file of at most 1 GB expected")
             with np.load(file, allow_pickle=False) as found:
                 values: dict[str, Any] = {"plain": None, **{key: found[key] for key in found.files}}
             texts = ("labels", "names", "test_names", "test_keys")

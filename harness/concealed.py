@@ -7,41 +7,46 @@ them.
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
-REFERENCE = re.compile(r"\$\{oc\.env:([^,}]+)(?:,[^}]*)?\}")
 SHORTEST = 6  # characters; a shorter value stands in other words too, and is only replaced where it is all of a value
 
 # References by value, of the configs that this process has read: messages go by them.
 _known: dict[str, str] = {}
 
 
-def references(tree: Any) -> dict[str, str]:
-    """What a config takes from the environment: references by value.
+@contextmanager
+def references() -> Iterator[dict[str, str]]:
+    """What configs take from the environment while they are resolved: references by value, however they are spelt."""
+    from omegaconf import OmegaConf
+    from omegaconf.resolvers import oc
 
-    Args:
-        tree: of the YAML, before interpolation.
-    """
     from harness.paths import expanded
 
     found: dict[str, str] = {}
-    if isinstance(tree, dict):
-        for value in tree.values():
-            found |= references(value)
-    elif isinstance(tree, list):
-        for value in tree:
-            found |= references(value)
-    elif isinstance(tree, str):
-        for match in REFERENCE.finditer(tree):
-            name = match.group(1).strip()
-            if value := os.environ.get(name):
-                found[value] = f"${{oc.env:{name}}}"
-                with suppress(ValueError):
-                    found[expanded(value)] = f"${{oc.env:{name}}}"
-    return found
+
+    def looked_up(name: str, *default: Any) -> Any:
+        value = oc.env(name, *default)
+        if name in os.environ and value:
+            found[value] = f"${{oc.env:{name}}}"
+            with suppress(ValueError):
+                found[expanded(value)] = found[value]
+        return value
+
+    def register(resolver: Any) -> None:
+        with warnings.catch_warnings():
+            # A later OmegaConf calls it otherwise; 2.3 means another thing by that name.
+            warnings.simplefilter("ignore")
+            OmegaConf.register_new_resolver("oc.env", resolver, replace=True)
+
+    register(looked_up)
+    try:
+        yield found
+    finally:
+        register(oc.env)
 
 
 def remember(found: Mapping[str, str]) -> None:
@@ -73,6 +78,8 @@ def _in_text(text: str, found: Mapping[str, str]) -> str:
         return found[text]
     # The longest first: one value may begin with another.
     for value in sorted(found, key=len, reverse=True):
-        if len(value) >= SHORTEST and value in text:
-            text = text.replace(value, found[value])
+        # Also as messages quote it.
+        for spelt in (value, repr(value)[1:-1]):
+            if len(value) >= SHORTEST and spelt in text:
+                text = text.replace(spelt, found[value])
     return text

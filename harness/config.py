@@ -30,10 +30,10 @@ from harness import registry
 from harness.concealed import concealed, references, remember
 from harness.datasets.base import BaseOptions, DataOptions
 from harness.devices import DEVICE
-from harness.errors import ConfigError, nearest
+from harness.errors import ConfigError, StoreError, nearest
 from harness.grid import Axis, normalise
 from harness.paths import PathText, name_of_file, problem_of_name
-from harness.reading import MB
+from harness.reading import MB, read_bytes
 from harness.schema_errors import sentence
 from harness.search.space import Search
 from harness.tasks.base import Task
@@ -183,18 +183,18 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
     raw = _read(path)
     problems = _override(raw, overrides)
     try:
-        tree = OmegaConf.to_container(raw, resolve=True)
+        with references() as found:
+            tree = OmegaConf.to_container(raw, resolve=True)
     except OmegaConfBaseException as error:
         problems.append(f"{path}: {getattr(error, 'full_key', '') or 'interpolation'}: {_first_line(error)}")
         raise ConfigError(problems) from error
     assert isinstance(tree, dict)
     values: dict[str, Any] = {str(key): value for key, value in tree.items()}
-    found = references(OmegaConf.to_container(raw, resolve=False))
     remember(found)
     named = "name" in values
     values.setdefault("name", name_of_file(path))
     config = _validate(values, f"{path}: ", problems)
-    config._named_by, config._references = None if named else path.absolute(), found
+    config._named_by, config._references = None if named else path.resolve(), found
     return config
 
 
@@ -263,9 +263,8 @@ def other_file_of(folder: Path, config: SweepConfig) -> Path | None:
     if config.named_by is None:
         return None
     try:
-        with (folder / "config.yaml").open(encoding="utf-8", errors="replace") as stream:
-            first = stream.readline().rstrip("\n")
-    except OSError:
+        first = read_bytes(folder / "config.yaml", LARGEST).decode(errors="replace").partition("\n")[0]
+    except (OSError, StoreError):
         return None
     other = Path(first.removeprefix(NAMED_BY))
     if not first.startswith(NAMED_BY) or first == f"{NAMED_BY}{_one_line(config.named_by)}":

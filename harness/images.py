@@ -364,7 +364,13 @@ def _painted(alpha: npt.NDArray[np.uint8], coloured: Mask, path: str) -> Mask:
     opaque: Mask = alpha > 0
     if not opaque.any():
         raise DataError(f"{path}: a mask that is transparent everywhere found; expected one with an anomalous region.")
-    if coloured[opaque].any() and not coloured[opaque].all():
+    black = not coloured[opaque].any()
+    if black and coloured[~opaque].any():
+        raise DataError(
+            f"{path}: a mask whose opaque part is black and whose transparent part is not found: either may be meant. "
+            "Save it without transparency: 0 where the part is normal, 255 where it is anomalous."
+        )
+    if not black and not coloured[opaque].all():
         raise DataError(
             f"{path}: a mask with transparent parts found, whose other parts are black and coloured. Save it without "
             "transparency: 0 where the part is normal, 255 where it is anomalous."

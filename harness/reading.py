@@ -6,6 +6,7 @@ Whatever is wrong with one ends in one sentence that names the file. Nothing is 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import stat
@@ -115,7 +116,7 @@ def read_rows(file: Path, limit: int = 512 * MB, advice: str = "", lines: int = 
     text = read_text(file, limit, advice)
     if text.count("\n") > lines:
         raise _unusable(file, f"more than {lines:,} lines found, at most that many expected", advice)
-    reader = csv.reader(text.splitlines(keepends=True))
+    reader = csv.reader(io.StringIO(text, newline=""))
     try:
         yield from reader
     except csv.Error as error:

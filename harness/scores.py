@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from harness.csv_text import csv_text, guarded_path, unguarded
+from harness.csv_text import csv_text, guarded_path, unguarded, unguarded_path
 from harness.errors import StoreError
 from harness.reading import LARGEST, read_rows
 from harness.store import AGAIN
@@ -90,7 +90,7 @@ def _test_rows(file: Path, lines: Iterator[list[str]]) -> Iterator[tuple[str, bo
         try:
             if role is None or row[role] == TEST:
                 truth = {"0": False, "1": True}[row[label]]
-                yield _inside(unguarded(row[path])), truth, _number(row[score]), unguarded(row[defect])
+                yield _inside(unguarded_path(row[path])), truth, _number(row[score]), unguarded(row[defect])
         except (IndexError, KeyError, ValueError) as error:
             raise StoreError(f"{file}: damaged (row {number}: {type(error).__name__}: {error}). {AGAIN}") from error
 

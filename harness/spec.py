@@ -112,7 +112,7 @@ class RunSpec:
         """
         parts = [self.model, self.backbone or "", "+".join(map(str, self.layers or ()))]
         if differing is None:
-            parts += [f"{_initials(k)}{thaw(v)}" for k, v in self.params if k in self.axes]
+            parts += [f"{_initials(k)}{concealed(thaw(v))}" for k, v in self.params if k in self.axes]
         else:
             parts += [f"{k}={thaw(v)}" for k, v in (*self.params, ("seed", self.seed)) if k in differing]
         if self.normalization is not None and "normalization" in self.axes:
@@ -139,8 +139,7 @@ def run_id(spec: RunSpec, fingerprint: str, weights_hash: str | None) -> str:
 
 def slug(spec: RunSpec) -> str:
     """A readable name for a folder; specs may share it. What came from the environment is no part of it."""
-    label = concealed(f"{spec.label()} s{spec.seed}")
-    return re.sub(r"[^A-Za-z0-9._+-]+", "-", label).strip("-.")[:90]
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", f"{spec.label()} s{spec.seed}").strip("-.")[:90]
 
 
 def freeze_items(mapping: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

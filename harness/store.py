@@ -161,6 +161,8 @@ class ResultFolder:
         Raises:
             StoreError: it can't be opened.
         """
+        if self.log.exists() and not self.log.is_file():
+            raise StoreError(f"{self.log}: something else than a file found, sweep.log expected. Remove it.")
         try:
             return self.log.open("a", encoding="utf-8", buffering=1)
         except OSError as error:
@@ -378,7 +380,7 @@ def _refuse_newer(file: Path, values: Any, known: int, what: str) -> None:
 
 def model_in(run_folder: Path) -> Path | None:
     """The saved model in a run's folder, if it was kept; other files of that name are somebody else's."""
-    return next((file for name in MODELS if (file := run_folder / name).is_file()), None)
+    return next((f for name in MODELS if (f := run_folder / name).is_file() and not f.is_symlink()), None)
 
 
 def saved_model(run_folder: Path) -> dict[str, str]:

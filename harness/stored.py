@@ -167,7 +167,7 @@ class Provenance(_Strict):
     began: str = ""
     ended: str = ""
     packages: dict[str, str | None] = {}
-    references: dict[str, str] = {}
+    references: dict[str, Annotated[str, Field(pattern=r"^\$\{oc\.env:[^{}]*\}$")]] = {}
 
 
 class RecordFile(BaseModel):

@@ -68,6 +68,10 @@ def test_what_is_painted_on_a_transparent_layer_is_anomalous(
     values = np.full((*SQUARE.shape, 4), below, np.uint8)
     values[..., 3] = 0
     values[SQUARE] = (*paint, alpha)
+    if below and not any(paint):
+        with pytest.raises(DataError, match="either may be meant"):
+            read_mask(save(tmp_path / "m.png", values))
+        return
     assert np.array_equal(read_mask(save(tmp_path / "m.png", values)), SQUARE)
     grey = Image.fromarray(SQUARE.astype(np.uint8) * 255)
     grey.save(tmp_path / "keyed.png", transparency=0)
@@ -382,3 +386,51 @@ def test_an_encoding_that_lacks_letters_stops_nothing(toy_tree: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
         assert b"1 run" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["${oc.env:SEC}", "${ oc.env:SEC}", "${oc.env:'SEC'}", "${oc.env:${oc.env:WHICH}}", "${oc.env:NOPE,${oc.env:SEC}}"],
+)
+def test_a_reference_is_concealed_however_it_is_spelt(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEC", "a-secret'\\folder")
+    monkeypatch.setenv("WHICH", "SEC")
+    text = f'data: {{kind: mvtec, root: "{form}"}}\ngrid: {{model: padim}}'
+    config = load_config(write_config(Path("c.yaml"), text))
+    assert config.data.root == "a-secret'\\folder"  # type: ignore[attr-defined]
+    assert "secret" not in as_yaml(config)
+    assert "${oc.env:SEC}" in as_yaml(config)
+
+
+def test_images_that_end_as_masks_do_stay_images(tmp_path: Path) -> None:
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    for folder in (images, masks):
+        folder.mkdir()
+        for name in ("0.png", "0_gt.png", "1.png", "1_label.png"):
+            suffix = "" if folder == images or "0" in name else "_mask"
+            save(folder / name.replace(".png", f"{suffix}.png"), np.zeros((4, 4)))
+    found = match_masks(sorted(images.iterdir()), images, masks)
+    assert {image.name: mask.name for image, mask in found.items()} == {
+        "0.png": "0.png",
+        "0_gt.png": "0_gt.png",
+        "1.png": "1_mask.png",
+        "1_label.png": "1_label_mask.png",
+    }
+
+
+def test_folders_with_odd_names_are_taken_as_they_are(toy_tree: Path) -> None:
+    root = copied(toy_tree)
+    shutil.move(root / "train/good", root / "a$good")
+    shutil.move(root / "test/good", root / "~good")
+    options = FolderData(
+        kind="folder", root=str(root), normal_dir="a$good", normal_test_dir="~good", abnormal_dir="test/dent"
+    )
+    assert len(split_of(options).test) == 6
+
+
+def test_a_defect_by_the_name_of_normal_parts_with_masks_is_refused(toy_tree: Path) -> None:
+    root = copied(toy_tree)
+    for folder in ("test", "ground_truth"):
+        shutil.move(root / folder / "dent", root / folder / "OK")
+    with pytest.raises(DataError, match="a folder of normal parts, by its name, with masks"):
+        split_of(MVTecData(kind="mvtec", root=str(root)))

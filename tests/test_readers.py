@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from harness.config import load_config
-from harness.csv_text import csv_text, guarded, guarded_path, unguarded
+from harness.csv_text import csv_text, guarded, guarded_path, unguarded, unguarded_path
 from harness.datasets.index import FileIndex
 from harness.datasets.labelled_tables import Columns, read_table
 from harness.ensemble.recipe import load_recipe
@@ -145,10 +146,10 @@ def test_any_table_as_scores(tmp_path: Path, rows: list[list[str]]) -> None:
 def test_a_guarded_cell_is_no_formula_and_says_the_same(text: str) -> None:
     cell = guarded(text)
     assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) or _is_number(cell)
-    assert unguarded(cell) == text or text.startswith(("'", "./"))
+    assert unguarded(cell) == text
     path = guarded_path(text)
     assert not path.startswith(("=", "+", "-", "@"))
-    assert unguarded(path) == text or text.startswith(("'", "./"))
+    assert unguarded_path(guarded(path)) == text
 
 
 def _is_number(text: str) -> bool:
@@ -272,3 +273,34 @@ def test_folders_are_followed_once_and_leftovers_left_out(tmp_path: Path) -> Non
         "b/5.PNG",
         "c/5.PNG",
     ]
+
+
+@pytest.mark.parametrize("name", ["a\r=1+1.png", "a\u2028b.png", "a\x0bb.png", "a\nb.png", "'=1.png", "./=1.png"])
+def test_odd_names_come_back_from_a_table(tmp_path: Path, name: str) -> None:
+    rows = [["path", "label", "score", "defect_type"], [guarded_path(name), 1, 0.5, name]]
+    (tmp_path / "scores.csv").write_bytes(csv_text(rows).encode())
+    found = read_scores(tmp_path)
+    assert found is not None
+    assert found.names == (name,)
+    assert found.defects == (name,)
+
+
+def test_an_index_with_text_for_numbers_is_no_fault(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(file)
+    state = file.stat()
+    facts = [state.st_size, state.st_mtime_ns, "0", "8", "8"]
+    (tmp_path / "index.json").write_text(json.dumps({str(file): facts}))
+    assert FileIndex(tmp_path / "index.json").look_at({str(file)}, set(), None) == []
+
+
+def test_what_is_emptied_is_no_link(made: ResultFolder, tmp_path: Path, cli: Cli) -> None:
+    victim = tmp_path / "victim"
+    (victim / "run").mkdir(parents=True)
+    copy = Path(shutil.copytree(made.root, tmp_path / "copy"))
+    (copy / ".work").mkdir(exist_ok=True)
+    (copy / ".work" / "any").symlink_to(victim)
+    done = cli("report", copy)
+    assert done.exit_code == 2
+    assert "a link found" in done.output
+    assert (victim / "run").is_dir()

@@ -9,12 +9,12 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from harness.datasets.base import GOOD, DataOptions, Parts, Sample, existing_dir, is_normal
-from harness.datasets.masks import apart, match_masks
+from harness.datasets.masks import SUFFIXES, Listed, apart, match_masks
 from harness.errors import DataError
 from harness.images import EXTENSIONS, list_images
-from harness.paths import PathText
+from harness.paths import PathText, expanded
 
-Dirs = PathText | list[PathText] | None
+Dirs = str | list[str] | None
 
 
 class FolderData(DataOptions):
@@ -26,7 +26,7 @@ class FolderData(DataOptions):
 
     name: str | None = None
     root: PathText = "."
-    normal_dir: PathText | list[PathText]
+    normal_dir: str | list[str]
     abnormal_dir: Dirs = None
     normal_test_dir: Dirs = None
     mask_dir: Dirs = None
@@ -83,7 +83,7 @@ class FolderData(DataOptions):
         samples: list[Sample] = []
         problems: list[str] = []
         paired: dict[Path, Path] = {}
-        listed = [(folder, apart(list_images(folder, self._extensions()))) for folder in folders]
+        listed = [(folder, self._listed(folder, masks)) for folder in folders]
         found = [(folder, list(one.images)) for folder, one in listed]
         if label:
             problems += [problem for folder, images in found for problem in _normal_among(key, folder, images)]
@@ -111,14 +111,27 @@ class FolderData(DataOptions):
             raise DataError(problems)
         return samples
 
+    def _listed(self, folder: Path, masks: list[Path]) -> Listed:
+        """Images, apart from masks beside them; where masks have a folder of their own, all that is here is images."""
+        found = list_images(folder, self._extensions())
+        if masks:
+            beside = any(folder.resolve() == mask_dir.resolve() for mask_dir in masks)
+            return apart(found, SUFFIXES) if beside else Listed(tuple(found), {})
+        return apart(found)
+
     def _folders(self, root: Path, key: str, dirs: Dirs) -> list[Path]:
         names = [dirs] if isinstance(dirs, str) else dirs or []
         folders = []
         for name in names:
-            folder = existing_dir(root / name, f"data.{key}")
+            try:
+                # A folder of that very name goes before a variable or a home folder.
+                written = name if (root / name).exists() else expanded(name)
+            except ValueError as error:
+                raise DataError(f"data.{key}: {error}.") from error
+            folder = existing_dir(root / written, f"data.{key}")
             # An absolute path was asked for; a relative one that climbs out of the root is a slip.
             inside = Path(os.path.normpath(folder)).is_relative_to(os.path.normpath(root))
-            if not Path(name).is_absolute() and not inside:
+            if not Path(written).is_absolute() and not inside:
                 raise DataError(f"data.{key}: {name!r} leaves data.root ({root}); give an absolute path if meant.")
             folders.append(folder)
         return folders

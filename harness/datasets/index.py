@@ -58,11 +58,11 @@ class FileIndex:
         self._file = file
         self._facts: dict[str, Facts] = {}
         try:
-            found = read_json(file, _Index, 1024 * MB)
+            found = _Index.model_validate(read_json(file, _Index, 1024 * MB)).root
         except (FileNotFoundError, StoreError):
             # Only a cache: made anew from the files.
             return
-        self._facts = {path: Facts(*facts) for path, facts in found.items()}
+        self._facts = found
 
     def look_at(
         self, images: set[str], masks: set[str], progress: Progress | None, max_pixels: int = MAX_PIXELS

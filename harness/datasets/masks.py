@@ -11,6 +11,7 @@ from harness.images import list_images
 
 # 000.png may have its mask in 000.png (anomalib's Folder), 000_mask.png (MVTec AD) ...; whatever their case.
 SUFFIXES = ("_mask", "-mask", "_gt", "_label")
+SURE = SUFFIXES[:2]
 SHOWN = 5
 
 
@@ -27,8 +28,12 @@ class Listed:
     masks: Mapping[Path, Path]
 
 
-def apart(paths: Sequence[Path]) -> Listed:
+def apart(paths: Sequence[Path], suffixes: tuple[str, ...] = SURE) -> Listed:
     """Tell images from masks in the same folder: a mask is called like its image, with a suffix.
+
+    Args:
+        paths: of both.
+        suffixes: those of masks. a_label.png may well be an image beside a.png, unless it is asked for.
 
     Raises:
         DataError: an image has several masks.
@@ -36,7 +41,7 @@ def apart(paths: Sequence[Path]) -> Listed:
     images = {path.with_suffix("").as_posix(): path for path in paths}
     masks: dict[Path, list[Path]] = {}
     for path in paths:
-        stem = _without_suffix(path.with_suffix("").as_posix())
+        stem = _without_suffix(path.with_suffix("").as_posix(), suffixes)
         if stem is not None and stem in images:
             masks.setdefault(images[stem], []).append(path)
     _refuse_several(masks)
@@ -57,14 +62,14 @@ def match_masks(images: Sequence[Path], image_root: Path, mask_root: Path) -> di
     """
     files = list_images(mask_root)
     if mask_root.resolve() == image_root.resolve():
-        files = list(apart(files).masks.values())
+        files = list(apart(files, SUFFIXES).masks.values())
+    stems = {image.relative_to(image_root).with_suffix("").as_posix() for image in images}
     by_name: dict[str, list[Path]] = {}
     for file in files:
         stem = file.relative_to(mask_root).with_suffix("").as_posix()
-        by_name.setdefault(stem, []).append(file)
-        bare = _without_suffix(stem)
-        if bare is not None:
-            by_name.setdefault(bare, []).append(file)
+        # An image of that very name goes before one that the suffix leaves.
+        bare = None if stem in stems else _without_suffix(stem)
+        by_name.setdefault(bare or stem, []).append(file)
     paired: dict[Path, list[Path]] = {}
     missing: list[str] = []
     for image in images:
@@ -92,9 +97,9 @@ def match_masks(images: Sequence[Path], image_root: Path, mask_root: Path) -> di
     return {image: one for image, (one,) in paired.items()}
 
 
-def _without_suffix(stem: str) -> str | None:
+def _without_suffix(stem: str, suffixes: tuple[str, ...] = SUFFIXES) -> str | None:
     """The stem of the image that a mask of this stem belongs to; None where it ends as no mask does."""
-    return next((stem[: -len(end)] for end in SUFFIXES if stem.lower().endswith(end) and len(stem) > len(end)), None)
+    return next((stem[: -len(end)] for end in suffixes if stem.lower().endswith(end) and len(stem) > len(end)), None)
 
 
 def _refuse_several(masks: Mapping[Path, Sequence[Path]]) -> None:

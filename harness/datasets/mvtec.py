@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.datasets.base import GOOD, DataOptions, Parts, Sample, existing_dir, is_normal
-from harness.datasets.masks import apart, match_masks
+from harness.datasets.masks import Listed, apart, match_masks
 from harness.errors import DataError, unknown_name
 from harness.images import EXTENSIONS, list_images, subfolders
 from harness.paths import PathText
@@ -74,6 +74,11 @@ def load_tree(root: Path, category: str) -> Parts:
     for state in subfolders(test_dir):
         try:
             if is_normal(state):
+                if state != GOOD and (truth / state).is_dir():
+                    raise DataError(
+                        f"{test_dir / state}: a folder of normal parts, by its name, with masks in {truth / state}; "
+                        "expected another name for a defect, or no masks."
+                    )
                 test += _samples(test_dir / state, base, 0, GOOD, notes)
             else:
                 test += _samples(test_dir / state, base, 1, state, notes, truth / state if truth.is_dir() else None)
@@ -93,7 +98,9 @@ def _samples(
     folder: Path, base: Path, label: int, defect: str, notes: list[str], mask_dir: Path | None = None
 ) -> list[Sample]:
     """Images of one folder. Masks that lie beside them are used where there is no other folder for them."""
-    listed = apart(list_images(folder, EXTENSIONS))
+    found = list_images(folder, EXTENSIONS)
+    # Where masks have a folder of their own, all that is here is images.
+    listed = apart(found) if mask_dir is None else Listed(tuple(found), {})
     masks = dict(listed.masks)
     if masks:
         use = "are taken for their masks" if label and mask_dir is None else "are left out, since they look like masks"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.csv_text import guarded, guarded_path
+from harness.csv_text import Rows as CsvRows
+from harness.csv_text import guarded_path
 from harness.errors import HarnessError, StoreError
 from harness.images import MAX_PIXELS, Reading, read
 from harness.inference.classifier import Classifier, Named
@@ -133,8 +133,8 @@ def predict_images(
     Raises:
         StoreError: pictures can't be written.
     """
-    writer = csv.writer(rows, lineterminator="\n")
-    writer.writerow(model.columns)
+    writer = CsvRows(rows)
+    writer.write(model.columns)
     counts = Counts(model.kinds)
     names = stems(paths) if out is not None else {}
     with ThreadPoolExecutor(THREADS) as pool:
@@ -146,7 +146,7 @@ def predict_images(
                 draw = partial(_with_pictures, out, names, map_format)
                 judged = list(pool.map(draw, judged))
             for row, _ in judged:
-                writer.writerow([guarded(cell) for cell in row.cells(model.columns)])
+                writer.write(row.cells(model.columns))
                 counts.add(row)
                 tell(row)
             rows.flush()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -37,11 +37,13 @@ class Results:
         folder: where it is.
         records: all that can be read, failed and skipped ones too.
         damaged: one sentence for each file that can't be used; what else there is of its run is shown.
+        hidden: what the configs of the runs took from the environment: references by value.
     """
 
     folder: ResultFolder
     records: Sequence[RunRecord]
     damaged: Sequence[str] = ()
+    hidden: Mapping[str, str] = field(default_factory=dict)
     _scores: dict[str, TestScores | None] = field(default_factory=dict)
     _components: dict[str, Components | None] = field(default_factory=dict)
 
@@ -53,12 +55,12 @@ class Results:
             StoreError: nothing can be read; see `ResultFolder.read_records`.
         """
         found = folder.read_records()
-        records = as_shown(found.good)
+        hidden, records = _references(found.good), as_shown(found.good)
         damaged = [*found.damaged.values(), *_damaged_files(folder, records)]
         done = {_point(record) for record in records if record.status == "ok"}
         # With a file of weights a point has another run id: what was skipped before is done.
         kept = [record for record in records if record.status != "skipped" or _point(record) not in done]
-        return cls(folder, kept, tuple(damaged))
+        return cls(folder, kept, tuple(damaged), hidden)
 
     @property
     def task(self) -> str:
@@ -112,7 +114,8 @@ class Results:
     def search(self) -> dict[str, Any] | None:
         """What a search tried; None where there was none, or the file is damaged."""
         try:
-            return self.folder.read_search()
+            found = self.folder.read_search()
+            return concealed(found, self.hidden) if found and self.hidden else found
         except NewerVersionError:
             raise
         except StoreError:
@@ -121,23 +124,26 @@ class Results:
 
 def as_shown(records: list[RunRecord]) -> list[RunRecord]:
     """Records as they are shown: without what their configs took from the environment."""
-    found = {value: text for record in records for value, text in record.provenance.get("references", {}).items()}
-    if not found:
-        return records
-    return [
-        replace(
-            record,
-            # What a run is called, and what reports tell runs apart by, stays.
-            spec={key: concealed(value, found) if key in OF_USER else value for key, value in record.spec.items()},
-            provenance={key: value for key, value in record.provenance.items() if key != "references"},
-            data=concealed(record.data, found),
-            # What reports judge by stays.
-            weights={**concealed(record.weights, found), "source": record.weights.get("source")},
-            warnings=concealed(record.warnings, found),
-            error=concealed(record.error, found),
-        )
-        for record in records
-    ]
+    return [_as_shown(record, found) if (found := _references([record])) else record for record in records]
+
+
+def _references(records: Sequence[RunRecord]) -> dict[str, str]:
+    return {value: text for record in records for value, text in record.provenance.get("references", {}).items()}
+
+
+def _as_shown(record: RunRecord, found: dict[str, str]) -> RunRecord:
+    """Without what its own config took from the environment: what others say of themselves is not its matter."""
+    return replace(
+        record,
+        # What a run is called, and what reports tell runs apart by, stays.
+        spec={key: concealed(value, found) if key in OF_USER else value for key, value in record.spec.items()},
+        provenance={key: value for key, value in record.provenance.items() if key != "references"},
+        data=concealed(record.data, found),
+        # What reports judge by stays.
+        weights={**concealed(record.weights, found), "source": record.weights.get("source")},
+        warnings=concealed(record.warnings, found),
+        error=concealed(record.error, found),
+    )
 
 
 def read_details(folder: Path) -> dict[str, Any]:
