@@ -162,7 +162,7 @@ class ResultFolder:
             StoreError: it can't be opened.
         """
         if self.log.exists() and not self.log.is_file():
-            raise StoreError(f"{self.log}: something else than a file found, sweep.log expected. Remove it.")
+            raise StoreError(f"{self.log}: can't be written (something else than a file found). Remove it.")
         try:
             return self.log.open("a", encoding="utf-8", buffering=1)
         except OSError as error:
