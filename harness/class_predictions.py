@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -130,6 +131,10 @@ class ClassPredictions:
             status = file.lstat()
             if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
                 raise ValueError("a regular file of at most 1 GB expected")
+            with ZipFile(file) as archive:
+                # What it unpacks to, too: a few KB of zeros can be many GB.
+                if sum(entry.file_size for entry in archive.infolist()) > LARGEST:
+                    raise ValueError("arrays of at most 1 GB together expected")
             with np.load(file, allow_pickle=False) as found:
                 values: dict[str, Any] = {"plain": None, **{key: found[key] for key in found.files}}
             texts = ("labels", "names", "test_names", "test_keys")

@@ -15,6 +15,7 @@ from harness import __version__
 from harness.concealed import concealed
 from harness.errors import HarnessError
 from harness.interrupt import Interrupt
+from harness.terminal import printable
 
 app = typer.Typer(
     name="harness",
@@ -361,7 +362,7 @@ def _guard(work: Callable[[], int], debug: bool) -> NoReturn:
         if debug:
             raise
         for problem in error.problems:
-            print(f"error: {concealed(problem)}", file=sys.stderr)
+            print(f"error: {printable(concealed(problem))}", file=sys.stderr)
         status = 2
     except BrokenPipeError:
         # Whoever reads has had enough (`| head`): the status that a shell gives to programs that a closed pipe ends.
@@ -373,7 +374,7 @@ def _guard(work: Callable[[], int], debug: bool) -> NoReturn:
         if debug or not error.strerror:
             raise
         names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name)
-        print(f"error: {concealed(names)}{': ' if names else ''}{error.strerror}.", file=sys.stderr)
+        print(f"error: {printable(concealed(names))}{': ' if names else ''}{error.strerror}.", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)

@@ -6,6 +6,7 @@ them.
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -79,7 +80,7 @@ def _in_text(text: str, found: Mapping[str, str]) -> str:
     # The longest first: one value may begin with another.
     for value in sorted(found, key=len, reverse=True):
         # Also as messages quote it.
-        for spelt in (value, repr(value)[1:-1]):
+        for spelt in (value, repr(value)[1:-1], json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]):
             if len(value) >= SHORTEST and spelt in text:
                 text = text.replace(spelt, found[value])
     return text

@@ -162,9 +162,10 @@ class SweepConfig(BaseModel):
         axes, problems = [], []
         for position, mapping in enumerate(mappings):
             try:
-                axes.append(normalise(position, mapping))
+                axes.append(normalise(mapping))
             except ValueError as error:
-                problems.append(str(error))
+                # Counted as `grid[1].model=padim` does.
+                problems.append(f"[{position}]: {error}" if len(mappings) > 1 else str(error))
         if problems:
             raise ValueError(SEPARATOR.join(problems))
         return axes

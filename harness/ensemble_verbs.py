@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from harness.chatter import chatter_to
 from harness.errors import StoreError
+from harness.terminal import Terminal
 
 SHOWN = 5
 
@@ -22,7 +22,7 @@ def submit(paths: Sequence[Path], out: Path) -> int:
     from harness.ensemble.runs import class_run
     from harness.ensemble.submit import submit
 
-    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    console = Terminal(sys.stdout)
     _check_folder(out)
     found = submit([class_run(path) for path in dict.fromkeys(paths)], out)
     common = ", ".join(f"{count} {label}" for label, count in found.counts.most_common(SHOWN))
@@ -48,7 +48,7 @@ def blend(config: Path, out: Path | None, device: str) -> int:
     """Follow the recipe, show each step, and write the blend as a run."""
     from harness.ensemble.recipe import load_recipe
 
-    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    console = Terminal(sys.stdout)
     if out is not None:
         _check_folder(out)
     recipe = load_recipe(config)

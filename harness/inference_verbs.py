@@ -19,6 +19,7 @@ from harness.errors import ConfigError, StoreError
 from harness.inference.inputs import below, images_named
 from harness.inference.rows import COLUMNS, NAMING_COLUMNS
 from harness.store import make_folder
+from harness.terminal import Terminal
 
 if TYPE_CHECKING:
     from harness.inference.classifier import Classifier
@@ -42,7 +43,7 @@ def predict(
     max_pixels: int | None,
 ) -> int:
     """Rows, pictures, and a sentence; 0 if all images could be judged, 1 if one could not."""
-    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    console = Terminal(sys.stderr)
     if maps not in {"tiff", "png"}:
         raise ConfigError(f"--map: {maps!r} found; expected tiff or png.")
     if maps == "png" and out is None:
@@ -102,7 +103,7 @@ def _loaded(run: Path, category: str | None, device: str, trust: bool) -> Model 
 
 def export(run: Path, chosen: str, out: Path | None, check: Sequence[str], category: str | None, trust: bool) -> int:
     """The file, its JSON, and what the check found."""
-    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    console = Terminal(sys.stdout)
     if chosen not in {"torchscript", "onnx", "openvino"}:
         raise ConfigError(f"--format: {chosen!r} found; expected torchscript, onnx or openvino.")
     images = images_named(check, (), recursive=True) if check else []

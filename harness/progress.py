@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from harness.concealed import concealed
 from harness.record import HEADLINES, RunRecord
+from harness.terminal import Terminal
 
 
 class SweepProgress:
@@ -24,7 +25,7 @@ class SweepProgress:
 
     def __init__(self, total: int, live: bool) -> None:
         # The stream is taken now: while runs go on, sys.stdout is the log file.
-        self.console = Console(file=sys.stdout, highlight=False, soft_wrap=not live)
+        self.console = Terminal(sys.stdout, wrap=live)
         self._total = total
         self._count = 0
         self._label = ""

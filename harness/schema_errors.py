@@ -24,7 +24,7 @@ def sentence(error: ErrorDetails, model: type[BaseModel], prefix: tuple[str, ...
         return f"{path}: missing; expected a value."
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if error["type"] == "value_error":
-        return f"{path}: {message}." if path else f"{message}."
+        return f"{path}{'' if message.startswith('[') else ': ' if path else ''}{message}."
     return f"{path}: found {error['input']!r}, expected {message}."
 
 

@@ -23,6 +23,7 @@ from harness.paths import expanded
 from harness.prepare import PlannedRun, Prepared, check, prepare, remarks
 from harness.skip import Skipped, record_skipped, without_weights
 from harness.store import REPORT_FILES, ResultFolder, make_folder, write_atomic
+from harness.terminal import Terminal
 
 if TYPE_CHECKING:
     from harness.landing import Tally
@@ -415,9 +416,9 @@ def _finish(prepared: Prepared, console: Console, tally: Tally | None) -> int:
 
 
 def _console() -> Console:
-    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    console = Terminal(sys.stdout)
     # A file or a pipe has no width: tables are then as wide as they need to be, within reason.
-    return console if console.is_terminal else Console(file=sys.stdout, highlight=False, soft_wrap=True, width=180)
+    return console if console.is_terminal else Terminal(sys.stdout, width=180)
 
 
 def _reading(console: Console) -> Progress:

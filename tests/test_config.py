@@ -139,7 +139,7 @@ def test_all_problems_at_once_with_nearest_names(tmp_path: Path) -> None:
         ("data: {kind: toy}\nseed: 5000000000\ngrid: {model: padim}", "seed"),
         ("data: {kind: toy, category: 5}\ngrid: {model: padim}", "data.category: found 5"),
         ("data: {kind: toy}\ngrid: {model: padim, layers: [[a, [b]]]}", "expected names, or lists of names"),
-        ("data: {kind: toy}\ngrid: [{a: 1}, {model: []}]", "mapping 2: axis 'model' is empty"),
+        ("data: {kind: toy}\ngrid: [{a: 1}, {model: []}]", "grid[1]: axis 'model' is empty"),
         (
             "data: {kind: toy}\nthreshold: {share: 0.2}\ngrid: {model: padim}",
             "`share` is of no use to method 'normal_q",

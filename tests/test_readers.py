@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.lib.format import write_array_header_1_0
 from PIL import Image
+from rich.markup import escape
+from rich.table import Table
 
+from harness.class_predictions import ClassPredictions
 from harness.config import load_config
 from harness.csv_text import csv_text, guarded, guarded_path, unguarded, unguarded_path
+from harness.datasets.folds import read_folds
 from harness.datasets.index import FileIndex
 from harness.datasets.labelled_tables import Columns, read_table
 from harness.ensemble.recipe import load_recipe
-from harness.errors import ConfigError, HarnessError, StoreError
+from harness.errors import ConfigError, DataError, HarnessError, StoreError
 from harness.images import list_images
 from harness.reading import MB, read_bytes, read_json, read_rows, read_text
 from harness.record import SCHEMA
-from harness.report.results import read_details
+from harness.report.results import Results, read_details
 from harness.scores import read_scores
 from harness.store import ResultFolder, read_record
+from harness.terminal import Terminal, printable
 from tests.conftest import Cli
 
 # What JSON can hold, and what only Python's reader takes for JSON.
@@ -251,6 +261,8 @@ def test_reports_of_several_sweeps_copy_no_links(made: ResultFolder, tmp_path: P
     assert (copied / "record.json").is_file()
     assert not (copied / "heatmaps" / "link.jpg").exists()
     assert not (copied / "notes.txt").exists()
+    for name in ("heatmaps/link.jpg", "notes.txt"):
+        assert f"left out: {run / name}: a link found" in done.output
 
 
 def test_folders_are_followed_once_and_leftovers_left_out(tmp_path: Path) -> None:
@@ -304,3 +316,101 @@ def test_what_is_emptied_is_no_link(made: ResultFolder, tmp_path: Path, cli: Cli
     assert done.exit_code == 2
     assert "a link found" in done.output
     assert (victim / "run").is_dir()
+
+
+@pytest.mark.parametrize("damage", ["pipe", "link", "no archive", "bomb", "pickled", "large header"])
+def test_probabilities_from_elsewhere(tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "probabilities.npz"
+    if damage == "pipe":
+        os.mkfifo(file)
+    elif damage == "link":
+        file.symlink_to(tmp_path / "elsewhere.npz")
+    elif damage == "no archive":
+        file.write_bytes(b"PK\x03\x04" + b"x" * 99)
+    elif damage == "bomb":
+        with ZipFile(file, "w", ZIP_DEFLATED) as archive, archive.open("labels.npy", "w", force_zip64=True) as inner:
+            for _ in range(1100):
+                inner.write(bytes(MB))
+    elif damage == "pickled":
+        np.savez(file, labels=np.array([{}], dtype=object))
+    else:
+        content = io.BytesIO()
+        write_array_header_1_0(content, {"descr": "<f8", "fortran_order": False, "shape": (2**50,)})
+        with ZipFile(file, "w") as archive:
+            archive.writestr("labels.npy", content.getvalue())
+    with pytest.raises(StoreError, match=re.escape(str(file))):
+        ClassPredictions.load(tmp_path)
+
+
+def test_folds_whose_header_promises_more_than_there_is(tmp_path: Path) -> None:
+    file = tmp_path / "folds.npy"
+    with file.open("wb") as stream:
+        write_array_header_1_0(stream, {"descr": "<i8", "fortran_order": False, "shape": (2**50,)})
+    with pytest.raises(DataError, match=r"folds\.npy can't be read"):
+        read_folds(file, 10)
+
+
+def test_pipes_for_files_hold_nothing_up(made: ResultFolder, tmp_path: Path, cli: Cli) -> None:
+    copy = ResultFolder(Path(shutil.copytree(made.root, tmp_path / "copy")))
+    copy.config.unlink()
+    os.mkfifo(copy.config)
+    assert copy.read_config() == ""
+    assert cli("report", copy.root).exit_code == 0
+    copy.log.unlink(missing_ok=True)
+    os.mkfifo(copy.log)
+    with pytest.raises(StoreError, match=r"sweep\.log: can't be written \(something else than a file found\)"):
+        copy.open_log()
+
+
+def test_what_a_record_calls_secret_hides_nothing_of_other_runs(made: ResultFolder, tmp_path: Path, cli: Cli) -> None:
+    copy = ResultFolder(Path(shutil.copytree(made.root, tmp_path / "copy")))
+    first, second = copy.records()[:2]
+    file = copy.run_folder(first.run_id) / "record.json"
+    values = json.loads(file.read_text())
+    values["provenance"]["references"] = {
+        second.data["root"]: "${oc.env:STOLEN}",
+        second.spec["model"]: "${oc.env:A}",
+        "ok": "${oc.env:B}",
+    }
+    file.write_text(json.dumps(values))
+    shown = {record.run_id: record for record in Results.of(copy).records}
+    assert shown[first.run_id].data["root"] == "${oc.env:STOLEN}"
+    assert shown[first.run_id].spec["model"] == first.spec["model"]
+    assert shown[first.run_id].status == "ok"
+    assert shown[second.run_id].data["root"] == second.data["root"]
+    assert cli("report", copy.root).exit_code == 0
+
+
+def test_control_characters_are_shown_and_not_obeyed(tmp_path: Path, cli: Cli, capsys: Any) -> None:
+    name = "\x1b]0;title\x07\x1b[2Jgone\x9b1m\u202e"
+    done = cli("sweep", tmp_path / f"{name}.yaml")
+    assert done.exit_code == 2
+    terminal = Terminal(io.StringIO())
+    terminal.print(f"[bold]{escape(name)}[/]")
+    table = Table(name)
+    table.add_row(name)
+    terminal.print(table)
+    assert isinstance(terminal.file, io.StringIO)
+    for output in (done.output, terminal.file.getvalue()):
+        assert not set("\x1b\x07\x9b\u202e") & set(output)
+        assert r"\x1b[2Jgone\x9b1m\u202e" in output
+    assert printable("two\nlines\tand é") == "two\nlines\tand é"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sweep", "{}.yaml"),
+        ("report", "{}"),
+        ("report", "a", "b", "--output", "{}"),
+        ("predict", "{}", "x.png"),
+        ("export", "{}", "--format", "onnx"),
+        ("make-data", "{}"),
+        ("demo", "{}"),
+    ],
+)
+def test_a_path_that_is_too_long_is_a_sentence(tmp_path: Path, cli: Cli, arguments: tuple[str, ...]) -> None:
+    done = cli(*(part.format(tmp_path / ("x" * 300)) for part in arguments))
+    assert done.exit_code == 2, done.output
+    assert done.output.startswith("error: ")
+    assert done.exception is None or isinstance(done.exception, SystemExit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -152,7 +153,8 @@ def test_hopeless_trainings_are_stopped_early_and_leave_nothing_behind() -> None
     assert not list((folder.root / ".work").iterdir())
 
 
-def test_a_search_that_is_killed_goes_on_with_what_it_knows() -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_search_that_is_killed_goes_on_with_what_it_knows(number: signal.Signals) -> None:
     write_config(Path("k.yaml"), CLASSIFIERS.format(name="k"))
     folder = ResultFolder(Path("results/k"))
     process = start("k.yaml", "search.stop_early=false", "--jobs", "1")
@@ -161,8 +163,9 @@ def test_a_search_that_is_killed_goes_on_with_what_it_knows() -> None:
         states = [trial["state"] for trial in trials(folder)] if folder.search.is_file() else []
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    process.kill()
+    process.send_signal(number)
     process.communicate()
+    assert process.returncode == (-9 if number == signal.SIGKILL else 130)
     before = {trial["number"]: trial for trial in trials(folder)}
     known = [number for number, trial in before.items() if trial["state"] == "done"]
     begun = [trial["point"] for trial in before.values() if trial["state"] == "running"]
@@ -176,6 +179,8 @@ def test_a_search_that_is_killed_goes_on_with_what_it_knows() -> None:
     assert begun
     points = [trial["point"] for number, trial in sorted(after.items()) if number not in known]
     assert points[: len(begun)] == begun
+    assert not list(folder.root.rglob("*.tmp"))
+    assert not list((folder.root / ".work").iterdir())
 
 
 def test_a_node_that_dies_costs_its_trial_a_retry(cluster: TwoNodes) -> None:  # noqa: F811

@@ -170,7 +170,8 @@ def _numbers(file: Path, rows: int) -> npt.NDArray[Any]:
         found: npt.NDArray[Any] = np.load(file, allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"data.folds: no file found at {file.absolute()}; expected an .npy file.") from None
-    except (OSError, ValueError, EOFError) as error:
+    # A header may promise more numbers than there is memory for.
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         if "pickle" not in str(error).lower():
             raise DataError(f"data.folds: {file} can't be read as an .npy file ({error}).") from error
         raise DataError(

@@ -13,12 +13,12 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
-from rich.console import Console
 from rich.markup import escape
 
 from harness.demo.uploads import LARGEST_FILE
 from harness.errors import ConfigError, HarnessError, StoreError
 from harness.interrupt import Interrupt
+from harness.terminal import Terminal
 
 HOST = "localhost"
 ADDRESS = "127.0.0.1"
@@ -65,7 +65,7 @@ def serve(results: Path, port: int, open_browser: bool) -> int:
     settings = [f"--{name}={value}" for name, value in {**SETTINGS, "server.port": str(port)}.items()]
     app = Path(__file__).with_name("server.py")
     command = [sys.executable, "-m", "streamlit", "run", str(app), *settings, "--", str(results.absolute())]
-    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    console = Terminal(sys.stdout)
     with Interrupt(), subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         try:
             _wait(server, port)

@@ -7,9 +7,10 @@ import warnings
 from collections.abc import Iterable
 from types import TracebackType
 
-from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
+
+from harness.terminal import Terminal
 
 
 class Reporter:
@@ -22,7 +23,7 @@ class Reporter:
 
     def __init__(self, shown: bool, name: str) -> None:
         self._name = name
-        console = Console(file=sys.stderr)
+        console = Terminal(sys.stderr, wrap=True)
         self._status: Status | None = console.status(name) if shown and console.is_terminal else None
 
     def __enter__(self) -> Reporter:

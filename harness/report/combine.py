@@ -19,8 +19,8 @@ def combine(sources: Sequence[ResultFolder], target: ResultFolder) -> list[str]:
     """Copy the runs of several result folders, without their models, into another that is made for it.
 
     Returns:
-        A sentence for each run that several of them have (the last that went well is taken), and for each that can't be
-        read.
+        A sentence for each run that several of them have (the last that went well is taken), for each that can't be
+        read, and for each file that is a link.
 
     Raises:
         StoreError: the target is in use for something else.
@@ -40,18 +40,21 @@ def combine(sources: Sequence[ResultFolder], target: ResultFolder) -> list[str]:
                 twice[record.run_id] = None
             if other is None or _order(record) > _order(other[1]):
                 chosen[record.run_id] = (source, record)
+    linked: list[Path] = []
     try:
         shutil.rmtree(target.runs, ignore_errors=True)
         target.create()
         for source, record in chosen.values():
             folder = target.run_folder(record.run_id)
             shutil.copytree(source.run_folder(record.run_id), folder, ignore=_left_behind)
+            linked += [path for path in source.run_folder(record.run_id).rglob("*") if path.is_symlink()]
     except OSError as error:
         raise StoreError(f"{target.root}: can't be written ({error.strerror or error}).") from error
     names = [str(source.root) for source in sources]
     write_atomic(target.root / MARKER, json.dumps({"from": names}, indent=2) + "\n")
     write_atomic(target.config, "\n".join(f"# {source.root.name}\n---\n{source.read_config()}" for source in sources))
     said = [f"{run_id} is in several of them: the last that went well is shown." for run_id in twice]
+    said += [f"left out: {path}: a link found, a file or folder of the run itself expected." for path in linked]
     return [*said, *(f"left out: {sentence}" for _, records in read for sentence in records.damaged.values())]
 
 

@@ -120,11 +120,8 @@ class Search(BaseModel):
             problems.append(f"nothing varies; expected at least one axis with {', '.join(KINDS)}")
         if problems:
             raise ValueError("; also: ".join(problems))
-        try:
-            normalise(0, {name: one["choice"] if _is_domain(one) and "choice" in one else [one]
-                          for name, one in found.items() if not _is_domain(one) or "choice" in one})  # fmt: skip
-        except ValueError as error:
-            raise ValueError(str(error).removeprefix("mapping 1: ")) from None
+        normalise({name: one["choice"] if _is_domain(one) and "choice" in one else [one]
+                   for name, one in found.items() if not _is_domain(one) or "choice" in one})  # fmt: skip
         return found
 
     @property
