@@ -370,13 +370,13 @@ def test_what_a_record_calls_secret_hides_nothing_of_other_runs(made: ResultFold
     values["provenance"]["references"] = {
         second.data["root"]: "${oc.env:STOLEN}",
         second.spec["model"]: "${oc.env:A}",
-        "ok": "${oc.env:B}",
+        first.status: "${oc.env:B}",
     }
     file.write_text(json.dumps(values))
     shown = {record.run_id: record for record in Results.of(copy).records}
     assert shown[first.run_id].data["root"] == "${oc.env:STOLEN}"
     assert shown[first.run_id].spec["model"] == first.spec["model"]
-    assert shown[first.run_id].status == "ok"
+    assert shown[first.run_id].status == first.status
     assert shown[second.run_id].data["root"] == second.data["root"]
     assert cli("report", copy.root).exit_code == 0
 
