@@ -175,8 +175,8 @@ def test_a_search_that_is_killed_goes_on_with_what_it_knows(number: signal.Signa
     assert [after[number] for number in known] == [before[number] for number in known]
     assert len(after) == 6
     assert all(trial["state"] == "done" for trial in after.values())
-    # What was under way comes first.
-    assert begun
+    # What was under way comes first; with SIGTERM the workers have time to end what is short.
+    assert begun or number == signal.SIGTERM
     points = [trial["point"] for number, trial in sorted(after.items()) if number not in known]
     assert points[: len(begun)] == begun
     assert not list(folder.root.rglob("*.tmp"))
