@@ -9,8 +9,8 @@ from importlib import import_module
 from pathlib import Path
 
 from benchmarks.tables import page
-from harness.errors import HarnessError
-from harness.provenance import provenance
+from harness.common.errors import HarnessError
+from harness.results.provenance import provenance
 
 README = "readme"
 NAMES = (

@@ -26,7 +26,7 @@ from harness.backends.supervised.network import Classifier, build
 from harness.backends.supervised.schedules import optimizer
 from harness.backends.supervised.settings import Settings
 from harness.backends.supervised.training import train
-from harness.devices import pick
+from harness.common.devices import pick
 
 WANTED = 0.95
 # Network, size, batch, images.

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from harness.backbones.resolve import Weights, resolve
+from harness.common.errors import DataError
+from harness.data.images import list_images
 from harness.detectors.embedding import embed, rows
 from harness.detectors.features import build_extractor
 from harness.detectors.sources import ImageSource, View
-from harness.errors import DataError
-from harness.images import list_images
-from harness.weights.resolve import Weights, resolve
 
 SHARED = Path(os.environ.get("HARNESS_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 HAZELNUT = SHARED / "data" / "hazelnut_reduced"

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from harness.launch.local import THREADS
+from harness.execution.launchers.processes import THREADS
 
 WANTED = 1.7  # times as fast with two workers as with one
 ALLOWED = (5.0, 0.02)  # seconds, and share of the sweep, that Ray may add

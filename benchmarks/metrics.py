@@ -19,12 +19,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from harness.datasets.base import Sample
-from harness.decision import Thresholds
+from harness.data.base import Sample
 from harness.metrics.evaluate import rankings
 from harness.metrics.intervals import intervals
 from harness.metrics.measure import measure as measure_level
-from harness.predictions import Predictions
+from harness.predictions.decision import Thresholds
+from harness.predictions.detection import Predictions
 
 MAPS = 1_000
 SIZE = 256

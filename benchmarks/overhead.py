@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness.config import load_config
-from harness.datasets.toy_images import write_toy
-from harness.prepare import prepare
-from harness.spec import RunSpec
+from harness.config.spec import RunSpec
+from harness.config.sweep import load_config
+from harness.data.toy_images import write_toy
+from harness.planning.prepare import prepare
 
 MODELS = {
     "padim": "{model: padim, backbone: resnet18, layers: [layer1, layer2, layer3], n_features: 100, image_size: 128}",
@@ -68,9 +68,9 @@ def _bare(spec: RunSpec, base: Path, root: Path) -> None:
     from anomalib.engine import Engine
     from lightning.pytorch import seed_everything
 
+    from harness.backbones.inject import backbone_weights
     from harness.backends.anomalib.build import build_model
     from harness.backends.anomalib.memory import steady_selection
-    from harness.weights.inject import backbone_weights
 
     states = sorted(p.name for p in (base / "test").iterdir() if p.name != "good")
     datamodule = Folder(
@@ -96,7 +96,7 @@ def _bare(spec: RunSpec, base: Path, root: Path) -> None:
 
 
 def _harness(config: Path, output: Path) -> None:
-    from harness import verbs
+    from harness.cli import verbs
 
     status = verbs.sweep(config, [], output, None, False, False, False)
     assert status == 0, status

@@ -18,11 +18,11 @@ import numpy as np
 from typer.testing import CliRunner
 
 from benchmarks.inputs import HAZELNUT, MOBILENET, require
-from harness.cli import app
-from harness.images import list_images
+from harness.backbones.inject import unfilled
+from harness.cli.main import app
+from harness.data.images import list_images
 from harness.inference.model import load_model
-from harness.store import ResultFolder
-from harness.weights.inject import unfilled
+from harness.results.store import ResultFolder
 
 CONFIG = """
 name: predict

@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from harness.datasets.base import Sample
-from harness.gallery import draw_gallery
+from harness.data.base import Sample
 from harness.metrics.evaluate import Evaluation, judge
-from harness.predictions import Predictions
-from harness.record import RunRecord
+from harness.predictions.detection import Predictions
 from harness.report.excel import write_workbook
 from harness.report.html import write_report
-from harness.scores import SCORES, scores_csv
-from harness.store import DETAILS, RECORD, ResultFolder
+from harness.results.gallery import draw_gallery
+from harness.results.record import RunRecord
+from harness.results.scores import SCORES, scores_csv
+from harness.results.store import DETAILS, RECORD, ResultFolder
 
 WORKBOOK_RUNS, REPORT_RUNS, GALLERIES = 5_000, 500, 200
 IMAGES, SIDE = 100, 64

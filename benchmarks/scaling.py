@@ -13,13 +13,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from harness.config import load_config
-from harness.launch.node import home_of, making, work_folder
-from harness.launch.shipping import unpack
-from harness.prepare import prepare
+from harness.config.sweep import load_config
+from harness.execution.jobs import Job, grouped
+from harness.execution.launchers.node import home_of, making, work_folder
+from harness.execution.launchers.shipping import unpack
+from harness.planning.prepare import prepare
 from harness.report.excel import write_workbook
-from harness.store import ResultFolder
-from harness.work import Job, grouped
+from harness.results.store import ResultFolder
 
 GROUPS, NODES = 1_000, 100
 CONFIG = """

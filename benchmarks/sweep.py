@@ -19,7 +19,7 @@ from typing import Any
 from anomalib.models.components import KCenterGreedy
 
 from benchmarks.inputs import HAZELNUT, MOBILENET, require
-from harness import verbs
+from harness.cli import verbs
 
 LAYERS = (("blocks.2",), ("blocks.2", "blocks.4"), ("blocks.1", "blocks.2", "blocks.4"))
 RATIOS = (0.01, 0.05, 0.1, 0.25)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from harness.errors import UnknownNameError, unknown_name
+from harness.common.errors import UnknownNameError, unknown_name
 
 BACKENDS: dict[str, str] = {
     "anomalib": "harness.backends.anomalib:AnomalibBackend",
@@ -24,19 +24,19 @@ DETECTORS: dict[str, str] = {
     "cflow": "harness.detectors.cflow:CFlow",
 }
 
-# Each names a class with the options of that kind of data and a `load()`; see harness/datasets/base.py.
+# Each names a class with the options of that kind of data and a `load()`; see harness/data/base.py.
 DATASETS: dict[str, str] = {
-    "folder": "harness.datasets.folder:FolderData",
-    "mvtec": "harness.datasets.mvtec:MVTecData",
-    "toy": "harness.datasets.toy:ToyData",
+    "folder": "harness.data.folder:FolderData",
+    "mvtec": "harness.data.mvtec:MVTecData",
+    "toy": "harness.data.toy:ToyData",
 }
 # `data.kind` with any other name is one of anomalib's datamodules.
-OTHER_DATASET = "harness.datasets.datamodule:DatamoduleData"
+OTHER_DATASET = "harness.data.datamodule:DatamoduleData"
 
-# The same for `task: classification`; see harness/datasets/labelled.py.
+# The same for `task: classification`; see harness/data/labelled/base.py.
 LABELLED_DATASETS: dict[str, str] = {
-    "labelled": "harness.datasets.labelled_files:LabelledData",
-    "toy": "harness.datasets.labelled_toy:LabelledToy",
+    "labelled": "harness.data.labelled.files:LabelledData",
+    "toy": "harness.data.labelled.toy:LabelledToy",
 }
 
 # See harness/tasks/base.py.

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from harness.cli import app
-from harness.store import ResultFolder
+from harness.cli.main import app
+from harness.results.store import ResultFolder
 
 CONFIG = """
 task: classification

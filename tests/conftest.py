@@ -11,9 +11,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from harness import registry
-from harness.cli import app
-from harness.datasets.toy_images import write_toy
-from harness.store import ResultFolder
+from harness.cli.main import app
+from harness.data.toy_images import write_toy
+from harness.results.store import ResultFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 # Real images and weights, where somebody put them beside the checkout; tests that need them skip otherwise.
@@ -47,7 +47,7 @@ def toy_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> ResultFolder:
     """A finished sweep with everything in it; not to be changed: copy it."""
-    from tests.results import make_results
+    from tests.fake_results import make_results
 
     return make_results(tmp_path_factory.mktemp("made"))
 

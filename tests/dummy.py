@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from harness.backends.base import HELD_OUT, TEST_IMAGES, Detected, Failure, Outcome, RunContext, Signature
-from harness.datasets.base import Sample, Split
-from harness.errors import ConfigError
-from harness.images import read_image
-from harness.predictions import Predictions, join
-from harness.spec import RunSpec
+from harness.common.errors import ConfigError
+from harness.config.spec import RunSpec
+from harness.data.base import Sample, Split
+from harness.data.images import read_image
+from harness.predictions.detection import Predictions, join
 
 PARAMETERS: dict[str, dict[str, Any]] = {
     "mean": {"power": 1.0, "fail": False},

@@ -15,11 +15,11 @@ from benchmarks import tables
 from harness.backends.supervised import SupervisedBackend
 from harness.backends.supervised.checks import _trainer_problems
 from harness.backends.supervised.settings import Settings
-from harness.config import load_config
-from harness.datasets.toy_images import write_toy
+from harness.config.sweep import load_config
+from harness.data.toy_images import write_toy
 from harness.ensemble.recipe import load_recipe
-from harness.plan import make_plan
-from harness.store import ResultFolder
+from harness.planning.plan import make_plan
+from harness.results.store import ResultFolder
 from tests.conftest import ROOT, Cli
 
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if path.stem != "blend")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from harness.cli import app
-from harness.record import RunRecord
-from harness.store import ResultFolder
+from harness.cli.main import app
+from harness.results.record import RunRecord
+from harness.results.store import ResultFolder
 
 CONFIG = """
 name: trained

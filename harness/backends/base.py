@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from harness.class_predictions import ClassPredictions
-from harness.datasets.base import Split
-from harness.datasets.labelled import LabelledSplit
-from harness.images import RGB
-from harness.predictions import Floats, Predictions
-from harness.spec import RunSpec
+from harness.config.spec import RunSpec
+from harness.data.base import Split
+from harness.data.images import RGB
+from harness.data.labelled.base import LabelledSplit
+from harness.predictions.classification import ClassPredictions
+from harness.predictions.detection import Floats, Predictions
 
 if TYPE_CHECKING:
     from harness.backends.formats import Format
-    from harness.decision import Thresholds
+    from harness.predictions.decision import Thresholds
 
 # What a backend took for validation; see `Outcome.validation`.
 HELD_OUT = "held-out normal images"
@@ -216,7 +216,7 @@ class Scorer(Protocol):
         there are.
 
         Args:
-            thresholds: see `harness.decision.Thresholds`.
+            thresholds: see `harness.predictions.decision.Thresholds`.
             chosen: the file's format.
             file: where to; with the format's suffix, in a folder that exists.
 

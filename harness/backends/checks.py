@@ -7,12 +7,12 @@ from importlib import import_module
 from math import ceil
 from pathlib import Path
 
-from harness.backbones import Layer
-from harness.datasets.base import Split
-from harness.spec import RunSpec
-from harness.weights.networks import whole_network
-from harness.weights.resolve import resolve
-from harness.weights.state import fit_state, read_state
+from harness.backbones.layers import Layer
+from harness.backbones.networks import whole_network
+from harness.backbones.resolve import resolve
+from harness.backbones.state import fit_state, read_state
+from harness.config.spec import RunSpec
+from harness.data.base import Split
 
 
 def check_weights(policy: str, backbone: str) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 import psutil
 import torch
 
-from harness.datasets.base import Sample
-from harness.devices import Device
+from harness.common.devices import Device
+from harness.data.base import Sample
 
 T = TypeVar("T")
 

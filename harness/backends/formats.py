@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from harness.errors import ConfigError
+from harness.common.errors import ConfigError
 
 Format = Literal["torchscript", "onnx", "openvino"]
 SUFFIXES: dict[Format, str] = {"torchscript": ".pt", "onnx": ".onnx", "openvino": ".xml"}

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from harness.decision import Thresholds, normalize
-from harness.predictions import centre
+from harness.predictions.decision import Thresholds, normalize
+from harness.predictions.detection import centre
 
 
 class Answers(NamedTuple):
@@ -19,7 +19,7 @@ class Answers(NamedTuple):
 
     Attributes:
         score: (n,) raw.
-        normalized_score: (n,) see `harness.decision.normalize`.
+        normalized_score: (n,) see `harness.predictions.decision.normalize`.
         label: (n,) whether the score is above the threshold.
         anomaly_map: (n, height, width) raw, at the size of the network's input.
         mask: (n, height, width) whether the map is above the pixel threshold.
@@ -36,7 +36,7 @@ class Decision(nn.Module):
     """Raw scores and maps -> `Answers`.
 
     Args:
-        thresholds: see `harness.decision.Thresholds`.
+        thresholds: see `harness.predictions.decision.Thresholds`.
     """
 
     def __init__(self, thresholds: Thresholds) -> None:

@@ -12,19 +12,19 @@ from typing import Any
 import streamlit as st
 
 from harness import registry
-from harness.config import one_run
+from harness.backbones.local import file_name, weight_files
+from harness.backbones.packages import packaged_networks
+from harness.common.errors import ConfigError, HarnessError, StoreError, WeightsError
+from harness.config.sweep import one_run
 from harness.demo.show import Shown, choose_colours, error, notes, problems, show, success, threshold_note
 from harness.demo.uploads import LARGEST_FILE, TYPES, Upload, images_of
-from harness.errors import ConfigError, HarnessError, StoreError, WeightsError
-from harness.execute import execute
+from harness.execution.progress import SweepProgress
+from harness.execution.sweep import execute
 from harness.inference.model import load_model
-from harness.prepare import check, prepare
-from harness.progress import SweepProgress
-from harness.record import RunRecord
+from harness.planning.prepare import check, prepare
 from harness.report.html import write_report
-from harness.store import ResultFolder
-from harness.weights.local import file_name, weight_files
-from harness.weights.packages import packaged_networks
+from harness.results.record import RunRecord
+from harness.results.store import ResultFolder
 
 LEAST = 3  # good images
 HELD_OUT = 0.2

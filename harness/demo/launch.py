@@ -15,10 +15,10 @@ from urllib.request import ProxyHandler, build_opener
 
 from rich.markup import escape
 
+from harness.common.errors import ConfigError, HarnessError, StoreError
+from harness.common.terminal import Terminal
 from harness.demo.uploads import LARGEST_FILE
-from harness.errors import ConfigError, HarnessError, StoreError
-from harness.interrupt import Interrupt
-from harness.terminal import Terminal
+from harness.execution.interrupt import Interrupt
 
 HOST = "localhost"
 ADDRESS = "127.0.0.1"

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from harness.datasets.base import GOOD
-from harness.decision import Thresholds
-from harness.drawing import Span, heat, line_width, outlined, overlay
-from harness.images import RGB
+from harness.data.base import GOOD
+from harness.data.images import RGB
 from harness.inference.pictures import own_span
 from harness.inference.result import Result
-from harness.predictions import Floats
+from harness.predictions.decision import Thresholds
+from harness.predictions.detection import Floats
+from harness.predictions.drawing import Span, heat, line_width, outlined, overlay
 
 LABELS = {True: ("anomalous", "red"), False: ("normal", "green"), None: ("no threshold", "gray")}
 

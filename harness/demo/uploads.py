@@ -9,8 +9,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
-from harness.errors import DataError
-from harness.images import EXTENSIONS, Reading, from_bytes
+from harness.common.errors import DataError
+from harness.data.images import EXTENSIONS, Reading, from_bytes
 
 LARGEST_FILE = 50  # MB; the page's own check
 LARGEST_IMAGE = 50_000_000  # pixels

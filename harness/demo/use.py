@@ -11,16 +11,16 @@ from typing import Any
 
 import streamlit as st
 
-from harness.datasets.base import GOOD
+from harness.common.errors import HarnessError
+from harness.data.base import GOOD
+from harness.data.images import Reading, read
 from harness.demo.show import Colours, Shown, choose_colours, error, notes, problems, show, threshold_note
 from harness.demo.uploads import LARGEST_FILE, TYPES, images_of
-from harness.errors import HarnessError
-from harness.images import Reading, read
 from harness.inference.model import Model, load_model
 from harness.inference.result import Result
-from harness.record import RunRecord
-from harness.scores import read_scores
-from harness.store import RECORD, ResultFolder, model_in
+from harness.results.record import RunRecord
+from harness.results.scores import read_scores
+from harness.results.store import RECORD, ResultFolder, model_in
 
 PER_PAGE = 5
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf, isfinite
 from typing import Any
 
-from harness.errors import ConfigError
+from harness.common.errors import ConfigError
 
 
 def check_whole(name: str, value: Any, least: int = 1) -> None:

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from harness.common.errors import ConfigError
+from harness.detectors.context import Workbench
 from harness.detectors.coreset import KCenter, Order, start_row
 from harness.detectors.embedding import Embedding, Patches
 from harness.detectors.stages import Stage
-from harness.detectors.workbench import Workbench
-from harness.errors import ConfigError
 
 # The order, and the size of the coreset for each ratio.
 Selected = tuple[Order, dict[float, int]]

@@ -13,25 +13,25 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from harness.backbones import chosen_layers, construction
-from harness.datasets.base import Sample, Split, existing_dir
-from harness.decision import Thresholds
+from harness.backbones.layers import chosen_layers, construction
+from harness.backbones.networks import known_backbone
+from harness.backbones.normalization import BACKBONE, effective
+from harness.backbones.resolve import Weights, resolve
+from harness.common.devices import Device, pick
+from harness.common.errors import ConfigError, NotFittedError
+from harness.data.base import Sample, Split, existing_dir
 from harness.detectors.arguments import check_pixels
 from harness.detectors.cache import StageCache
+from harness.detectors.context import Workbench
 from harness.detectors.features import PRECISIONS, Extractor, FeatureMaps, Features, build_extractor
 from harness.detectors.maps import Scores
 from harness.detectors.memory import Memory
 from harness.detectors.reporter import Reporter
 from harness.detectors.sources import ImageSource, Picture, View, contents, pictures_of
 from harness.detectors.stages import Stage, Stages
-from harness.detectors.workbench import Workbench
-from harness.devices import Device, pick
-from harness.errors import ConfigError, NotFittedError
 from harness.metrics.evaluate import evaluate
-from harness.predictions import join
-from harness.weights.networks import known_backbone
-from harness.weights.normalization import BACKBONE, effective
-from harness.weights.resolve import Weights, resolve
+from harness.predictions.decision import Thresholds
+from harness.predictions.detection import join
 
 # What a fitted detector keeps: names and tensors, all that scoring needs beside the backbone.
 State = dict[str, torch.Tensor]
@@ -342,6 +342,6 @@ def _own(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _mvtec_test(root: Path) -> Sequence[Sample]:
-    from harness.datasets.mvtec import load_tree
+    from harness.data.mvtec import load_tree
 
     return load_tree(existing_dir(root, "evaluate"), "").test

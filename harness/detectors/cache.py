@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from harness.store import make_folder
+from harness.common.files import make_folder
 
 SUFFIX = ".safetensors"
 UNFINISHED = ".tmp"

@@ -14,16 +14,16 @@ import torch
 from FrEIA.framework import SequenceINN
 from torch import nn
 
-from harness.backbones import chosen_layers
+from harness.backbones.layers import chosen_layers
+from harness.common.errors import ConfigError
 from harness.detectors.arguments import check_number, check_whole
 from harness.detectors.base import Detector, Options, State
+from harness.detectors.context import Workbench
 from harness.detectors.embedding import rows
 from harness.detectors.features import FeatureMaps, Features
 from harness.detectors.flows import Flow, all_seeded, build_flows, judge, log_likelihood, positions, train
 from harness.detectors.maps import Scores, upsample
 from harness.detectors.stages import Stage
-from harness.detectors.workbench import Workbench
-from harness.errors import ConfigError
 
 LARGEST = "largest."
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from harness.errors import PredictionsError
+from harness.common.errors import PredictionsError
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch.nn import functional as F
 
+from harness.detectors.context import Workbench
 from harness.detectors.features import FeatureMaps, Features
 from harness.detectors.stages import Stage
-from harness.detectors.workbench import Workbench
 
 IMAGES = 16  # images at a time
 

@@ -14,12 +14,12 @@ from timm.layers import Format, resample_abs_pos_embed
 from timm.models import vision_transformer
 from torch import nn
 
-from harness.backbones import construction, feature_layers, is_transformer
+from harness.backbones.inject import answered_by, replaced, seeded
+from harness.backbones.layers import construction, feature_layers, is_transformer
+from harness.backbones.resolve import Weights
+from harness.config.revisions import cache_key
+from harness.detectors.context import Workbench
 from harness.detectors.stages import Stage
-from harness.detectors.workbench import Workbench
-from harness.revisions import cache_key
-from harness.weights.inject import answered_by, replaced, seeded
-from harness.weights.resolve import Weights
 
 # Layer name -> (images, channels, height, width), float32.
 FeatureMaps = Mapping[str, torch.Tensor]
@@ -32,10 +32,10 @@ class Extractor(nn.Module):
 
     Args:
         backbone: timm's name.
-        layers: names as `harness.backbones.feature_layers` gives them.
+        layers: names as `harness.backbones.layers.feature_layers` gives them.
         size: (height, width) of the images; some networks are built for one.
         precision: fp32, bf16 or fp16; of the network, its features are float32 again.
-        pretrained: ask timm for pretrained weights; see `harness.weights.inject` for who answers.
+        pretrained: ask timm for pretrained weights; see `harness.backbones.inject` for who answers.
     """
 
     def __init__(

@@ -17,9 +17,9 @@ from FrEIA.modules import AllInOneBlock
 from torch import nn
 from torch.nn import functional as F
 
+from harness.backbones.inject import seeded
 from harness.detectors.embedding import rows
 from harness.detectors.features import FeatureMaps
-from harness.weights.inject import seeded
 
 IMAGES = 32  # whose vectors are shuffled together in training
 VECTORS = 4096  # that are judged at a time

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import psutil
 import torch
 
-from harness.errors import MemoryLimitError
+from harness.common.errors import MemoryLimitError
 
 FOR_ARRAYS = 0.6
 ALWAYS = 2**20  # bytes; smaller arrays are not worth a file

@@ -13,15 +13,15 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import nn
 
-from harness.backbones import chosen_layers
+from harness.backbones.layers import chosen_layers
+from harness.common.errors import ConfigError, DataError
 from harness.detectors.arguments import check_whole
 from harness.detectors.base import Detector, Options, State
+from harness.detectors.context import Workbench
 from harness.detectors.features import FeatureMaps, Features
 from harness.detectors.gaussian import fit_gaussians, gather, mahalanobis
 from harness.detectors.maps import Scores, blur, upsample
 from harness.detectors.stages import Stage
-from harness.detectors.workbench import Workbench
-from harness.errors import ConfigError, DataError
 
 # The paper's numbers of channels (section V-A).
 PAPER_FEATURES = {"resnet18": 100, "wide_resnet50_2": 550}

@@ -13,16 +13,16 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import nn
 
+from harness.common.errors import ConfigError
 from harness.detectors.arguments import check_number, check_whole
 from harness.detectors.bank import Bank, CoresetOrder
 from harness.detectors.base import Detector, Options, State
+from harness.detectors.context import Workbench
 from harness.detectors.embedding import Embedding, Patches, embed, rows
 from harness.detectors.features import FeatureMaps
 from harness.detectors.maps import Scores, blur, upsample
 from harness.detectors.neighbours import Nearest, k_nearest, nearest_in_prefixes
 from harness.detectors.stages import Stage
-from harness.detectors.workbench import Workbench
-from harness.errors import ConfigError
 
 
 class PatchCore(Detector):

@@ -10,7 +10,7 @@ from types import TracebackType
 from rich.markup import escape
 from rich.status import Status
 
-from harness.terminal import Terminal
+from harness.common.terminal import Terminal
 
 
 class Reporter:

@@ -12,11 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from harness import registry
+from harness.backbones.normalization import IMAGENET
+from harness.backbones.resolve import Weights
+from harness.common.errors import HarnessError, StoreError, WeightsError
 from harness.detectors.base import Detector
 from harness.detectors.features import Extractor
-from harness.errors import HarnessError, StoreError, WeightsError
-from harness.weights.normalization import IMAGENET
-from harness.weights.resolve import Weights
 
 FORMAT = 1
 BACKBONE = "backbone."

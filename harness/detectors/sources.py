@@ -15,10 +15,10 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as transforms
 
-from harness.datasets.base import Split
-from harness.errors import DataError
-from harness.images import RGB, from_array, from_pil, list_images, read_image
-from harness.weights.normalization import OF_IMAGENET, Normalization
+from harness.backbones.normalization import OF_IMAGENET, Normalization
+from harness.common.errors import DataError
+from harness.data.base import Split
+from harness.data.images import RGB, from_array, from_pil, list_images, read_image
 
 # A path, RGB (height, width, 3) or grey (height, width) of 8 or 16 bits, a PIL image, or a float tensor
 # (3, height, width) in [0, 1].

@@ -13,15 +13,15 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import nn
 
-from harness.backbones import chosen_layers, feature_layers
+from harness.backbones.layers import chosen_layers, feature_layers
 from harness.detectors.arguments import check_whole
 from harness.detectors.base import Detector, Options, State
+from harness.detectors.context import Workbench
 from harness.detectors.embedding import rows
 from harness.detectors.features import FeatureMaps, Features
 from harness.detectors.maps import Scores, blur, upsample
 from harness.detectors.neighbours import k_nearest, nearest_in_prefixes
 from harness.detectors.stages import Stage
-from harness.detectors.workbench import Workbench
 
 GALLERY = "gallery."
 

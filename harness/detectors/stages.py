@@ -17,7 +17,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from harness.detectors.workbench import Workbench
+from harness.detectors.context import Workbench
 
 
 @dataclass(frozen=True)

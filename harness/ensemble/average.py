@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.backends.supervised.namer import Member, SupervisedNamer
-from harness.class_predictions import ClassPredictions, Probabilities
+from harness.backends.supervised.classifier import Member, SupervisedNamer
+from harness.common.errors import StoreError
+from harness.data.images import read_image
 from harness.ensemble.runs import ClassRun, same_images
-from harness.errors import StoreError
-from harness.images import read_image
 from harness.inference.classifier import classifier_of
 from harness.inference.find import KEEP, SavedRun
-from harness.store import model_in
+from harness.predictions.classification import ClassPredictions, Probabilities
+from harness.results.store import model_in
 
 BATCH = 32
 

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.class_predictions import ClassPredictions
-from harness.datasets.labelled import Meaning
+from harness.common.errors import ConfigError, StoreError
+from harness.data.labelled.base import Meaning
 from harness.ensemble.average import averaged
 from harness.ensemble.fit import fit_weights
 from harness.ensemble.recipe import Recipe, Rule, Source
 from harness.ensemble.runs import ClassRun, class_run, same_images
-from harness.errors import ConfigError, StoreError
 from harness.metrics.classification import macro_f1, macro_f1_interval
-from harness.provenance import provenance
-from harness.record import RunRecord
-from harness.store import ResultFolder
+from harness.predictions.classification import ClassPredictions
+from harness.results.provenance import provenance
+from harness.results.record import RunRecord
+from harness.results.store import ResultFolder
 from harness.tasks.classification import metrics, write_files
 
 Mask = npt.NDArray[np.bool_]

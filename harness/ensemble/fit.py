@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from harness.class_predictions import Probabilities
 from harness.metrics.classification import macro_f1
+from harness.predictions.classification import Probabilities
 
 ROUNDS = 40
 

@@ -8,10 +8,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from harness.errors import ConfigError, nearest
-from harness.paths import PathText, name_of_file, problem_of_name
-from harness.reading import MB, read_text
-from harness.schema_errors import sentence
+from harness.common.errors import ConfigError, nearest
+from harness.common.paths import PathText, name_of_file, problem_of_name
+from harness.common.reading import MB, read_text
+from harness.common.schema_errors import sentence
 
 
 class _Block(BaseModel):

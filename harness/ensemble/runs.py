@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.class_predictions import ClassPredictions
-from harness.errors import StoreError
-from harness.record import RunRecord
-from harness.store import RECORD, ResultFolder, read_record
+from harness.common.errors import StoreError
+from harness.predictions.classification import ClassPredictions
+from harness.results.record import RunRecord
+from harness.results.store import RECORD, ResultFolder, read_record
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.class_predictions import ClassPredictions
-from harness.csv_text import csv_text, guarded
+from harness.common.errors import DataError, StoreError
+from harness.common.files import write_atomic
+from harness.common.tables import csv_text, guarded
 from harness.ensemble.runs import ClassRun, same_labels
-from harness.errors import DataError, StoreError
-from harness.store import write_atomic
+from harness.predictions.classification import ClassPredictions
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import DataError, ExportError
-from harness.images import RGB, read
+from harness.common.errors import DataError, ExportError
+from harness.data.images import RGB, read
 from harness.inference.exported import ExportedFile, as_input
 from harness.inference.find import SavedRun
 from harness.inference.model import Model
 from harness.inference.result import Result
-from harness.predictions import Floats
-from harness.scores import read_scores
+from harness.predictions.detection import Floats
+from harness.results.scores import read_scores
 
 TOLERANCE = 1e-3  # of a score, relative
 MAP_TOLERANCE = 1e-2  # of a map's range: a single patch may find another neighbour that is as near

@@ -12,13 +12,12 @@ from typing import Any
 
 from harness import __version__
 from harness.backends.formats import INPUT, NEEDED, SUFFIXES, Format, check_installed
-from harness.errors import ConfigError, StoreError
+from harness.common.errors import ConfigError, StoreError
+from harness.common.files import file_hash, make_folder, scratch_folder
 from harness.export.check import Check, compare
 from harness.inference.exported import FORMAT, OPENVINO_OPTIONS, OUTPUTS, SUFFIX, ExportedFile
 from harness.inference.find import SavedRun
 from harness.inference.model import Model
-from harness.store import make_folder, scratch_folder
-from harness.weights.local import file_hash
 
 
 def export(

@@ -13,16 +13,16 @@ import numpy.typing as npt
 
 from harness import registry
 from harness.backends.base import Backend
-from harness.datasets.labelled import Meaning
-from harness.errors import DataError, StoreError
-from harness.images import Reading
+from harness.common.errors import DataError, StoreError
+from harness.config.spec import RunSpec
+from harness.data.images import Reading
+from harness.data.labelled.base import Meaning
 from harness.inference.find import SavedRun, find_run
 from harness.inference.model import BATCH, is_one, is_unchanged, open_image
 from harness.inference.rows import NAMING_COLUMNS
-from harness.spec import RunSpec
 
 if TYPE_CHECKING:
-    from harness.backends.supervised.namer import SupervisedNamer
+    from harness.backends.supervised.classifier import SupervisedNamer
 
 CLASSIFICATION = "classification"
 

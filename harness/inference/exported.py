@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.decision import Thresholds
-from harness.errors import ConfigError, StoreError, WeightsError
-from harness.images import RGB
-from harness.predictions import Floats
-from harness.weights.local import file_hash
+from harness.common.errors import ConfigError, StoreError, WeightsError
+from harness.common.files import file_hash
+from harness.data.images import RGB
+from harness.predictions.decision import Thresholds
+from harness.predictions.detection import Floats
 
 SUFFIX = ".json"
 FORMAT = 1
@@ -45,7 +45,7 @@ class ExportedFile:
 
     Attributes:
         about: what the .json says.
-        thresholds: see `harness.decision.Thresholds`.
+        thresholds: see `harness.predictions.decision.Thresholds`.
 
     Raises:
         StoreError: the .json is missing or damaged.

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import StoreError
-from harness.record import RunRecord
-from harness.store import RECORD, ResultFolder, model_in, read_record
+from harness.common.errors import StoreError
+from harness.results.record import RunRecord
+from harness.results.store import RECORD, ResultFolder, model_in, read_record
 
 KEEP = "Set save_models: all (best keeps one for each category) and make the runs again with --fresh."
 

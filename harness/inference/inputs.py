@@ -6,8 +6,8 @@ import glob
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from harness.errors import DataError
-from harness.images import EXTENSIONS, list_images
+from harness.common.errors import DataError
+from harness.data.images import EXTENSIONS, list_images
 
 STDIN = "-"
 

@@ -13,15 +13,15 @@ from PIL import Image
 
 from harness import registry
 from harness.backends.base import Backend, Scorer
-from harness.decision import Thresholds
-from harness.errors import ConfigError, DataError, StoreError, WeightsError
-from harness.images import RGB, Reading, from_array, from_pil, read
+from harness.common.errors import ConfigError, DataError, StoreError, WeightsError
+from harness.common.files import file_hash
+from harness.config.spec import RunSpec
+from harness.data.images import RGB, Reading, from_array, from_pil, read
 from harness.inference.find import SavedRun, find_run
 from harness.inference.result import ANOMALOUS, NORMAL, Result
 from harness.inference.rows import COLUMNS
-from harness.spec import RunSpec
-from harness.store import MODELS, RECORD
-from harness.weights.local import file_hash
+from harness.predictions.decision import Thresholds
+from harness.results.store import MODELS, RECORD
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,7 @@ class Model:
 
     Args:
         scorer: what computes scores and maps.
-        thresholds: see `harness.decision.Thresholds`.
+        thresholds: see `harness.predictions.decision.Thresholds`.
         run: the run that it is from, None where it is from none.
 
     Attributes:

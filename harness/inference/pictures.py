@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from harness.decision import Thresholds, normalize
-from harness.drawing import Span, line_width, outlined, overlay
-from harness.errors import ConfigError, DataError, StoreError
-from harness.images import RGB
+from harness.common.errors import ConfigError, DataError, StoreError
+from harness.data.images import RGB
 from harness.inference.result import Result
-from harness.predictions import Floats
+from harness.predictions.decision import Thresholds, normalize
+from harness.predictions.detection import Floats
+from harness.predictions.drawing import Span, line_width, outlined, overlay
 
 MapFormat = Literal["tiff", "png"]
 QUALITY = 92

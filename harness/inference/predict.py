@@ -12,10 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.csv_text import Rows as CsvRows
-from harness.csv_text import guarded_path
-from harness.errors import HarnessError, StoreError
-from harness.images import MAX_PIXELS, Reading, read
+from harness.common.errors import HarnessError, StoreError
+from harness.common.tables import Rows as CsvRows
+from harness.common.tables import guarded_path
+from harness.data.images import MAX_PIXELS, Reading, read
 from harness.inference.classifier import Classifier, Named
 from harness.inference.model import Model
 from harness.inference.pictures import MapFormat, stems, write_pictures
@@ -128,7 +128,7 @@ def predict_images(
         out: where pictures go, None for nowhere.
         map_format: of the maps there.
         tell: called with each row.
-        max_pixels: that an image may have; None for `harness.images.MAX_PIXELS`.
+        max_pixels: that an image may have; None for `harness.data.images.MAX_PIXELS`.
 
     Raises:
         StoreError: pictures can't be written.

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from harness.decision import Thresholds, normalize
-from harness.drawing import at_image_size
-from harness.predictions import Floats
+from harness.predictions.decision import Thresholds, normalize
+from harness.predictions.detection import Floats
+from harness.predictions.drawing import at_image_size
 
 NORMAL, ANOMALOUS, UNLABELLED = "normal", "anomalous", "scored"
 
@@ -21,7 +21,7 @@ class Result:
     Attributes:
         score: raw, as in scores.csv.
         anomaly_map: (height, width) at the size of the network's input, raw; None for a model without maps.
-        thresholds: see `harness.decision.Thresholds`.
+        thresholds: see `harness.predictions.decision.Thresholds`.
         image_size: (height, width) of the image, upright.
         resized: (height, width) it was brought to before its centre was cut out; None: nothing was cut off.
         path: of the image, None where it was handed over in memory.

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from harness import registry
-from harness.decision import Thresholds
 from harness.metrics import regions
 from harness.metrics.curves import curves
 from harness.metrics.intervals import intervals
@@ -17,7 +16,8 @@ from harness.metrics.measure import measure
 from harness.metrics.ranking import Ranking
 from harness.metrics.thresholds import fix_thresholds
 from harness.metrics.validation import validation_part
-from harness.predictions import Predictions
+from harness.predictions.decision import Thresholds
+from harness.predictions.detection import Predictions
 
 FPR_LIMIT = 0.3
 
@@ -55,7 +55,7 @@ def judge(
     Args:
         test: predictions for all test images; `f1_on_val` takes some out of them.
         held_out: predictions for held-out normal images.
-        policy: the fields of `harness.threshold.Threshold`.
+        policy: the fields of `harness.config.threshold.Threshold`.
         fpr_limit: largest false positive rate that counts for AUPRO.
     """
     test, validation, thresholds = _fixed(test, held_out, policy)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.decision import Thresholds
 from harness.metrics.ranking import Ranking
-from harness.predictions import Predictions
+from harness.predictions.decision import Thresholds
+from harness.predictions.detection import Predictions
 
 
 def fix_thresholds(
@@ -20,7 +20,7 @@ def fix_thresholds(
     """Apply `threshold:`.
 
     Args:
-        policy: the fields of `harness.threshold.Threshold`.
+        policy: the fields of `harness.config.threshold.Threshold`.
         held_out: predictions for held-out normal images, None where there are none.
         validation: predictions for labelled images taken out of the test set, for `f1_on_val`.
     """

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from harness.datasets.base import Sample
-from harness.errors import DataError
+from harness.common.errors import DataError
+from harness.data.base import Sample
 
 
 def validation_part(samples: Sequence[Sample], share: float, seed: int) -> npt.NDArray[np.bool_]:

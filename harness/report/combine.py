@@ -7,9 +7,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.errors import StoreError
-from harness.record import RunRecord
-from harness.store import RECORD, ResultFolder, write_atomic
+from harness.common.errors import StoreError
+from harness.common.files import write_atomic
+from harness.results.record import RunRecord
+from harness.results.store import RECORD, ResultFolder
 
 # Says that a folder was made here, and may be made anew.
 MARKER = "combined.json"

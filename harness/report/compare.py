@@ -9,16 +9,16 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from harness.errors import DataError, StoreError
+from harness.common.errors import DataError, StoreError
 from harness.metrics.delong import difference, paired_test
-from harness.record import RunRecord
 from harness.report.facts import axis_columns, category, costs, metric_columns
 from harness.report.results import Results, as_shown
 from harness.report.settings import described, tested_on
 from harness.report.sheets import number_format
 from harness.report.ties import LEVEL
-from harness.scores import TestScores, read_scores
-from harness.store import RECORD, ResultFolder
+from harness.results.record import RunRecord
+from harness.results.scores import TestScores, read_scores
+from harness.results.store import RECORD, ResultFolder
 
 Z = 1.959964  # of the normal distribution: 2.5% lie above
 

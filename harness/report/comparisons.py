@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from harness.metrics.delong import paired_test
-from harness.record import RunRecord
 from harness.report.facts import (
     HEADLINE,
     HIGH,
@@ -29,6 +28,7 @@ from harness.report.results import Results
 from harness.report.settings import Setting, described
 from harness.report.tables import WIDEST
 from harness.report.ties import interval, settings_against
+from harness.results.record import RunRecord
 
 # What anomalib does where a native detector has a choice.
 AS_ANOMALIB = {"center_crop": None, "precision": "fp32", "upsampling": "nearest"}

@@ -11,16 +11,17 @@ from urllib.parse import quote
 import pandas as pd
 from openpyxl import Workbook
 
-from harness.report import naming
+from harness.common.files import write_atomic
+from harness.report import classification
+from harness.report.classification import Naming
 from harness.report.comparisons import AVERAGE, backends_table, pivot_table, seeds_table, summary_table
 from harness.report.facts import metric_columns
 from harness.report.misses import add_misses
-from harness.report.naming import Naming
 from harness.report.results import Results
 from harness.report.search import Searched
 from harness.report.sheets import COUNTS, DIFFERENCE, METRICS, Sheet, add_sheet
 from harness.report.tables import defects_table, environment_table, failures_table, notices, runs_table, thresholds
-from harness.store import RUNS, ResultFolder, write_atomic
+from harness.results.store import RUNS, ResultFolder
 
 # The metrics of each pivot, as published tables have them.
 PIVOTS = {
@@ -89,18 +90,18 @@ def _of_search(searched: Searched) -> Sheet:
 
 def _of_naming(found: Naming) -> Iterator[Sheet]:
     """Sheets of a classification."""
-    figures = [*naming.HEADLINE, *naming.MORE, naming.LOW, naming.HIGH]
-    summary, runs = naming.summary_table(found), naming.runs_table(found, failed=True)
-    yield Sheet("Summary", summary, naming.notices(found), scaled=figures, links=_links(summary, "best_run"))
+    figures = [*classification.HEADLINE, *classification.MORE, classification.LOW, classification.HIGH]
+    summary, runs = classification.summary_table(found), classification.runs_table(found, failed=True)
+    yield Sheet("Summary", summary, classification.notices(found), scaled=figures, links=_links(summary, "best_run"))
     yield Sheet("Runs", runs, scaled=figures, links=_links(runs, "run"))
     for title, frame, frozen in (
-        ("Labels", naming.labels_table(found), 2),
-        ("Classes and states", naming.groups_table(found), 3),
+        ("Labels", classification.labels_table(found), 2),
+        ("Classes and states", classification.groups_table(found), 3),
     ):
         if not frame.empty:
             shown = [str(name) for name in frame.columns[frozen:]]
             yield Sheet(title, frame, scaled=shown, frozen=frozen, format="0.000")
-    confusion = naming.confusion_table(found)
+    confusion = classification.confusion_table(found)
     if not confusion.empty:
         best = found.settings[0]
         said = [f"Images of the best run ({best.name}): a row is what they are, a column what they were called."]
@@ -109,7 +110,10 @@ def _of_naming(found: Naming) -> Iterator[Sheet]:
             (row, said) for said in names for row in confusion.index[confusion[said].notna()] if names[said] != row
         }
         yield Sheet("Confusion", confusion, said, marked=wrong)
-    for title, frame in (("Confused", naming.confused_table(found)), ("Folds", naming.folds_table(found))):
+    for title, frame in (
+        ("Confused", classification.confused_table(found)),
+        ("Folds", classification.folds_table(found)),
+    ):
         if not frame.empty:
             yield Sheet(title, frame, frozen=2)
 

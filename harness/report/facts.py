@@ -8,8 +8,8 @@ from pathlib import PurePath
 from typing import Any
 
 from harness import registry
-from harness.record import RunRecord
-from harness.weights.normalization import BACKBONE, IMAGENET, Normalization
+from harness.backbones.normalization import BACKBONE, IMAGENET, Normalization
+from harness.results.record import RunRecord
 
 # The four that people look for, in front everywhere.
 HEADLINE = ("image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_F1Score")

@@ -14,18 +14,19 @@ from urllib.parse import quote
 import jinja2
 import pandas as pd
 
-from harness.errors import StoreError
-from harness.record import RunRecord
+from harness.common.errors import StoreError
+from harness.common.files import write_atomic
+from harness.report.classification_page import SCRIPTS as NAMING_SCRIPTS
+from harness.report.classification_page import page_data
 from harness.report.facts import HEADLINE, axis_columns, category, costs, dataset, metric_columns, short_names
-from harness.report.naming_page import SCRIPTS as NAMING_SCRIPTS
-from harness.report.naming_page import page_data
 from harness.report.recommend import Answer, answers
 from harness.report.results import Results
 from harness.report.search import Searched
 from harness.report.settings import Setting, apart_from, described
 from harness.report.sheets import COUNTS
 from harness.report.tables import environment_table, failures_table, notices, runs_table
-from harness.store import REPORT_FILES, RUNS, ResultFolder, write_atomic
+from harness.results.record import RunRecord
+from harness.results.store import REPORT_FILES, RUNS, ResultFolder
 
 SCRIPTS = ("common.js", "table.js", "plots.js", "search.js", "run.js", "main.js")
 COSTS = ("ms_per_image_p50", "ms_per_image_p95", "images_per_second", "fit_seconds", "alone_seconds", "peak_memory_MB",
@@ -60,7 +61,7 @@ def build_page(results: Results) -> str:
     scripts: Sequence[str]
     if results.task == "classification":
         shown = page_data(results)
-        name, scripts, data = "naming.html", NAMING_SCRIPTS, shown["data"]
+        name, scripts, data = "classification.html", NAMING_SCRIPTS, shown["data"]
         more: dict[str, Any] = {"page": shown}
     else:
         name, scripts, data = "report.html", SCRIPTS, _data(results)

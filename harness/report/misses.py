@@ -14,12 +14,12 @@ from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.properties import PageSetupProperties
 from PIL import Image
 
-from harness.errors import HarnessError
-from harness.images import read
-from harness.record import RunRecord
+from harness.common.errors import HarnessError
+from harness.data.images import read
 from harness.report.facts import category
 from harness.report.results import Results
 from harness.report.sheets import HEADER, LINE_HEIGHT, bold, write
+from harness.results.record import RunRecord
 
 RUNS = 24  # shown at most
 PICTURES = 3  # of each

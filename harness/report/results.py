@@ -9,15 +9,15 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from harness.concealed import concealed
-from harness.errors import NewerVersionError, StoreError
+from harness.common.errors import NewerVersionError, StoreError
+from harness.common.reading import MB, read_json
+from harness.common.secrets import concealed
 from harness.metrics.delong import Components
-from harness.reading import MB, read_json
-from harness.record import RunRecord
 from harness.report.settings import Setting, settings
-from harness.scores import SCORES, TestScores, read_scores
-from harness.store import AGAIN, DETAILS, ResultFolder
-from harness.stored import DetailsFile
+from harness.results.record import RunRecord
+from harness.results.schemas import DetailsFile
+from harness.results.scores import SCORES, TestScores, read_scores
+from harness.results.store import AGAIN, DETAILS, ResultFolder
 
 # Of a spec, where a user may have put anything.
 OF_USER = ("params", "trainer", "weights")

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.class_predictions import ClassPredictions
-from harness.errors import StoreError
+from harness.common.errors import StoreError
 from harness.metrics.selection import auroc_draws, corrected, macro_f1_draws
-from harness.record import RunRecord
+from harness.predictions.classification import ClassPredictions
 from harness.report.facts import cell
 from harness.report.results import Results
+from harness.results.record import RunRecord
 
 
 class Searched:

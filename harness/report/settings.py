@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from harness.metrics.evaluate import FPR_LIMIT
-from harness.record import HEADLINES, RunRecord
 from harness.report.facts import (
     NORMALIZATION,
     axis_columns,
@@ -24,6 +23,7 @@ from harness.report.facts import (
     parameter,
     weights_source,
 )
+from harness.results.record import HEADLINES, RunRecord
 
 OF_WEIGHTS = ("weights_source", "weights_sha256", "normalization_values")
 

@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from harness.backends.base import TEST_IMAGES
-from harness.record import RunRecord
 from harness.report.facts import (
     HEADLINE,
     HIGH,
@@ -25,6 +24,7 @@ from harness.report.facts import (
 from harness.report.results import Results
 from harness.report.settings import described
 from harness.report.ties import Standing, runs_against_best
+from harness.results.record import RunRecord
 
 # Of the traceback in the sheet.
 TRACEBACK_LINES = 16

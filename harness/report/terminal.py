@@ -8,9 +8,9 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
-from harness.report import naming
+from harness.report import classification
+from harness.report.classification import Naming
 from harness.report.facts import HEADLINE, HIGH, LOW, axis_columns
-from harness.report.naming import Naming
 from harness.report.recommend import recommendations
 from harness.report.results import Results
 from harness.report.search import Searched
@@ -30,24 +30,28 @@ def in_few_words(results: Results) -> tuple[Table | None, list[str], list[str]]:
 def _of_task(results: Results) -> tuple[Table | None, list[str], list[str]]:
     if results.task == "classification":
         found = Naming(results)
-        return names_table(found) if results.ok() else None, naming.answer(found), naming.notices(found)
+        return names_table(found) if results.ok() else None, classification.answer(found), classification.notices(found)
     return best_table(results) if results.ok() else None, recommendations(results), notices(results)
 
 
 def names_table(found: Naming) -> Table:
     """The best settings of a classification."""
-    frame = naming.summary_table(found).head(SHOWN)
-    figures = [*naming.HEADLINE, naming.LOW, naming.HIGH, *naming.MORE]
+    frame = classification.summary_table(found).head(SHOWN)
+    figures = [*classification.HEADLINE, classification.LOW, classification.HIGH, *classification.MORE]
     rest = {"vs_best", "p_vs_best", "seeds", "best_run", "fit_seconds", "ms_per_image_p50", "model_MB", *figures}
     what = [str(c) for c in frame if c not in rest and (c == "model" or _varies(frame[c]))]
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("best settings")
-    for column in ("macro_F1", "95%", "against_best", *naming.HEADLINE[1:], "fit_seconds"):
+    for column in ("macro_F1", "95%", "against_best", *classification.HEADLINE[1:], "fit_seconds"):
         table.add_column(column.replace("_", "\n"), justify="right", no_wrap=True)
     for _, row in frame.iterrows():
         parts = [_text(row[c]) if c in PLAIN else f"{c}={_text(row[c])}" for c in what if pd.notna(row[c])]
-        first, *others = [_text(row[c], "{:.3f}") for c in naming.HEADLINE]
-        ends = "-" if pd.isna(row.get(naming.LOW)) else f"{row[naming.LOW]:.2f}-{row[naming.HIGH]:.2f}"
+        first, *others = [_text(row[c], "{:.3f}") for c in classification.HEADLINE]
+        ends = (
+            "-"
+            if pd.isna(row.get(classification.LOW))
+            else f"{row[classification.LOW]:.2f}-{row[classification.HIGH]:.2f}"
+        )
         cells = [first, ends, _text(row.get("vs_best")), *others, _text(row.get("fit_seconds"), "{:.1f}")]
         table.add_row(escape(" ".join(parts)), *cells)
     return table

@@ -11,10 +11,10 @@ import numpy as np
 from harness.metrics.delong import Components, paired_test
 from harness.metrics.intervals import auroc_draws
 from harness.metrics.intervals import interval as interval_of
-from harness.record import RunRecord
 from harness.report.facts import INTERVAL
 from harness.report.results import Results
 from harness.report.settings import Setting, tested_on
+from harness.results.record import RunRecord
 
 LEVEL = 0.05
 BEST, TIED, WORSE = "best", "tied", "worse"

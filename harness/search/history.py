@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from harness.record import RunRecord
+from harness.common.files import write_atomic
 from harness.report.settings import Setting
+from harness.results.record import RunRecord
+from harness.results.store import SEARCH_SCHEMA, ResultFolder
 from harness.search.points import Point, Space
-from harness.store import SEARCH_SCHEMA, ResultFolder, write_atomic
 
 # Words of what trials report.
 EPOCH, REACHED, VALUE, FAILED = "epoch", "reached", "value", "failed"

@@ -8,15 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from harness.backbones.normalization import input_of
 from harness.backends.base import AnySplit
-from harness.config import SweepConfig
-from harness.errors import ConfigError
-from harness.plan import NORMALIZATION, Idle, spec_of, untrained, usable
-from harness.prepare import PlannedRun, identified, signature, task
-from harness.record import RunRecord
-from harness.search.space import Domain, Search
-from harness.spec import RunSpec, thaw
-from harness.weights.normalization import input_of
+from harness.common.errors import ConfigError
+from harness.config.search import Domain, Search
+from harness.config.spec import RunSpec, thaw
+from harness.config.sweep import SweepConfig
+from harness.planning.plan import NORMALIZATION, Idle, spec_of, untrained, usable
+from harness.planning.prepare import PlannedRun, identified, signature, task
+from harness.results.record import RunRecord
 
 Point = Mapping[str, Any]
 WHERE = "search.space"

@@ -10,15 +10,15 @@ from socket import gethostname
 from typing import Any
 
 from harness.backends.base import AnySplit
-from harness.concealed import remember
-from harness.config import SweepConfig
-from harness.errors import HarnessError
-from harness.launch.node import making, work_folder
-from harness.record import RunRecord
+from harness.common.errors import HarnessError
+from harness.common.secrets import remember
+from harness.config.search import LONGEST, Search
+from harness.config.sweep import SweepConfig
+from harness.execution.jobs import Job, Rungs, grouped
+from harness.execution.launchers.node import making, work_folder
+from harness.results.record import RunRecord
 from harness.search.history import EPOCH, FAILED, REACHED, VALUE, value_of
 from harness.search.points import Space
-from harness.search.space import LONGEST, Search
-from harness.work import Job, Rungs, grouped
 
 
 def attempt(
@@ -33,10 +33,10 @@ def attempt(
     """Make a trial, and tell Ray Tune what came of it.
 
     Args:
-        config: see `harness.search.book.Book.handed`.
+        config: see `harness.search.session.Book.handed`.
         sweep: the sweep's config.
         splits: the data, by category.
-        queue, home, directory: see `harness.launch.node.making`.
+        queue, home, directory: see `harness.execution.launchers.node.making`.
         contents: where Ray has the images that are sent along, by the split's fingerprint; else None.
     """
     import ray

@@ -20,16 +20,16 @@ from ray import tune
 from ray.tune import Callback, Stopper
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from harness.interrupt import Interrupt
-from harness.landing import Tally
-from harness.launch.link import Link
-from harness.prepare import Prepared
-from harness.progress import SweepProgress
-from harness.search.book import Book
-from harness.search.halving import Halving
+from harness.execution.interrupt import Interrupt
+from harness.execution.launchers.ray_connection import Link
+from harness.execution.progress import SweepProgress
+from harness.execution.writer import Tally
+from harness.planning.prepare import Prepared
+from harness.search.asha import Halving
 from harness.search.history import EPOCH, REACHED, History, Trial, made_before
 from harness.search.points import Space
-from harness.search.proposer import Proposer, Unkept, importance
+from harness.search.sampler import Proposer, Unkept, importance
+from harness.search.session import Book
 from harness.search.trial import attempt, own_cache, own_home
 
 # Ray Tune's own ways, which ours replace: its handler of Ctrl-C, loggers, reporter, and names of folders.

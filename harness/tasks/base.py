@@ -7,25 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.backends.base import AnySplit, Outcome, Seen
-from harness.datasets.base import BaseOptions
-from harness.datasets.index import FileIndex, Progress
-from harness.spec import RunSpec
+from harness.config.spec import RunSpec
+from harness.data.base import DataKinds
+from harness.data.index import FileIndex, Progress
 
 if TYPE_CHECKING:
-    from harness.config import SweepConfig
+    from harness.config.sweep import SweepConfig
 
 
-class Task(Protocol):
+class Task(DataKinds, Protocol):
     """A kind of predictions, and the metrics that go with it."""
 
     name: str
     backend: str  # where the grid names none
-
-    def options(self, kind: str) -> type[BaseOptions]:
-        """The class that holds the keys of `data:` of that kind."""
-
-    def kinds(self) -> Sequence[str]:
-        """Names of the kinds of data, for messages."""
 
     def load(self, config: SweepConfig, index: FileIndex, progress: Progress | None) -> list[AnySplit]:
         """Read the data: one split a category.

@@ -12,14 +12,15 @@ from PIL import Image
 
 from harness import registry
 from harness.backends.base import AnySplit, Classified, Outcome, Seen
-from harness.class_predictions import ClassPredictions
-from harness.csv_text import csv_text, guarded_path
-from harness.datasets.base import BaseOptions
-from harness.datasets.index import FileIndex, Progress
-from harness.datasets.labelled import LabelledOptions, LabelledSplit
-from harness.datasets.labelled_split import load_labelled
-from harness.errors import ConfigError, unknown_name
-from harness.images import read_image
+from harness.common.errors import ConfigError, unknown_name
+from harness.common.files import write_atomic
+from harness.common.tables import csv_text, guarded_path
+from harness.config.spec import RunSpec
+from harness.data.base import BaseOptions
+from harness.data.images import read_image
+from harness.data.index import FileIndex, Progress
+from harness.data.labelled.base import LabelledOptions, LabelledSplit
+from harness.data.labelled.split import load_labelled
 from harness.metrics.classification import (
     accuracy,
     confused,
@@ -30,11 +31,11 @@ from harness.metrics.classification import (
     macro_f1_interval,
     tail,
 )
-from harness.spec import RunSpec
-from harness.store import DETAILS, write_atomic
+from harness.predictions.classification import ClassPredictions
+from harness.results.store import DETAILS
 
 if TYPE_CHECKING:
-    from harness.config import SweepConfig
+    from harness.config.sweep import SweepConfig
 
 FIGURES = (
     "macro_F1",

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import registry
-from harness.artifacts import write_artifacts
 from harness.backends.base import AnySplit, Detected, Outcome, Seen, SeenTest
-from harness.datasets.base import BaseOptions, Split
-from harness.datasets.index import FileIndex, Progress
-from harness.datasets.split import load_splits
-from harness.describe import describe, describe_roles, vanished_masks
-from harness.errors import DataError
-from harness.metrics.evaluate import figures_of, judge
+from harness.common.errors import DataError
+from harness.common.files import write_atomic
+from harness.config.spec import RunSpec
+from harness.data.base import BaseOptions, Split
+from harness.data.index import FileIndex, Progress
+from harness.data.split import load_splits
+from harness.metrics.evaluate import Evaluation, figures_of, judge
 from harness.metrics.validation import validation_part
-from harness.spec import RunSpec
+from harness.results.gallery import draw_gallery
+from harness.results.scores import SCORES, scores_csv
+from harness.results.store import DETAILS
 
 if TYPE_CHECKING:
-    from harness.config import SweepConfig
+    from harness.config.sweep import SweepConfig
 
 
 class Detection:
@@ -82,3 +85,46 @@ class Detection:
             "thresholds": asdict(evaluation.thresholds),
             "warnings": vanished_masks(evaluation),
         }
+
+
+def describe(split: Split) -> dict[str, Any]:
+    """A split, for the record."""
+    return {
+        "kind": split.kind,
+        "category": split.category,
+        "root": str(split.root),
+        "fingerprint": split.fingerprint,
+        "test_fingerprint": split.test_fingerprint,
+        "held_out": list(split.held_out),
+        "train": len(split.train),
+        "val": len(split.val),
+        "test": len(split.test),
+        "test_anomalous": sum(sample.label for sample in split.test),
+        "masks": split.has_masks,
+        "notes": list(split.notes),
+    }
+
+
+def describe_roles(evaluation: Evaluation) -> dict[str, int]:
+    """How many images the figures are about, and how many were taken out of the test set for the threshold."""
+    taken = 0 if evaluation.validation is None else len(evaluation.validation.samples)
+    labels = evaluation.test.labels
+    return {"test": len(labels), "test_anomalous": int(labels.sum()), "taken": taken}
+
+
+def vanished_masks(evaluation: Evaluation) -> list[str]:
+    """A sentence on masks that have no pixel left at the size of the maps."""
+    names = evaluation.test.vanished
+    if not names or evaluation.test.maps is None:
+        return []
+    height, width = evaluation.test.maps.shape[1:]
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return [f"no pixel of the mask of {names[0]}{more} is left at {height} x {width}: pixel metrics do not see it"]
+
+
+def write_artifacts(folder: Path, evaluation: Evaluation) -> None:
+    """Write everything that a report needs and the record does not hold."""
+    write_atomic(folder / SCORES, scores_csv(evaluation))
+    gallery = draw_gallery(folder, evaluation.test, evaluation.thresholds)
+    details = {"curves": evaluation.curves, "gallery": gallery}
+    write_atomic(folder / DETAILS, json.dumps(details, allow_nan=False))

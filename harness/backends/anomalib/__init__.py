@@ -14,11 +14,11 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from harness.backbones.normalization import IMAGENET
 from harness.backends.anomalib import catalog
 from harness.backends.base import Failure, Outcome, RunContext, Scorer, Signature
-from harness.datasets.base import Split
-from harness.spec import RunSpec
-from harness.weights.normalization import IMAGENET
+from harness.config.spec import RunSpec
+from harness.data.base import Split
 
 # Beside anomalib's own parameters: who selects PatchCore's coreset, anomalib or harness/detectors/coreset.py.
 CORESET = {"patchcore": {"coreset": "anomalib"}}

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
+from harness.backbones.inject import recorded_requests, replaced
 from harness.backends.anomalib.needs import WEIGHTS_DIR, needs_of
-from harness.errors import WeightsError
-from harness.spec import RunSpec
-from harness.weights.inject import recorded_requests, replaced
+from harness.common.errors import WeightsError
+from harness.config.spec import RunSpec
 
 MODELS = "anomalib.models.image."
 # Modules that fetch archives by this name.

@@ -13,9 +13,9 @@ from torchvision.transforms.v2 import Compose, Normalize
 from harness.backends.anomalib.assets import asset_parameters
 from harness.backends.anomalib.catalog import canonical, models, signature
 from harness.backends.anomalib.coreset import exact_coreset
-from harness.errors import PredictionsError
-from harness.predictions import Floats
-from harness.spec import RunSpec
+from harness.common.errors import PredictionsError
+from harness.config.spec import RunSpec
+from harness.predictions.detection import Floats
 
 
 def build_model(spec: RunSpec) -> AnomalibModule:

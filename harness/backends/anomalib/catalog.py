@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ConfigError, unknown_name
-from harness.signatures import init_parameters
+from harness.common.errors import ConfigError, unknown_name
+from harness.common.signatures import init_parameters
 
 
 def canonical(name: str) -> str:

@@ -12,17 +12,17 @@ import torch
 from anomalib.models.components import TimmFeatureExtractor
 from lightning.pytorch import Trainer
 
-from harness.backbones import Layer, chosen_layers, own_size
+from harness.backbones.layers import Layer, chosen_layers, own_size
+from harness.backbones.networks import known_backbone, whole_network
+from harness.backbones.resolve import why_unreachable
 from harness.backends.anomalib.assets import networks_of
 from harness.backends.anomalib.catalog import signature
 from harness.backends.anomalib.needs import least_images, needs_of
 from harness.backends.checks import check_weights, coreset_problems
-from harness.datasets.base import Split
-from harness.devices import pick
-from harness.errors import HarnessError, nearest
-from harness.spec import RunSpec, thaw
-from harness.weights.networks import known_backbone, whole_network
-from harness.weights.resolve import why_unreachable
+from harness.common.devices import pick
+from harness.common.errors import HarnessError, nearest
+from harness.config.spec import RunSpec, thaw
+from harness.data.base import Split
 
 # Trainer arguments that the harness sets.
 RESERVED = {"self", "callbacks", "logger", "default_root_dir", "accelerator", "devices", "strategy", "num_nodes",

@@ -9,8 +9,8 @@ import torch
 from anomalib.data import AnomalibDataModule, AnomalibDataset, ImageItem
 from torchvision.tv_tensors import Image, Mask
 
-from harness.datasets.base import Sample, Split
-from harness.images import read_image, read_mask
+from harness.data.base import Sample, Split
+from harness.data.images import read_image, read_mask
 
 
 class SplitDataset(AnomalibDataset):

@@ -14,21 +14,21 @@ from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
+from harness.backbones.inject import backbone_weights
 from harness.backends.anomalib.assets import local_assets
 from harness.backends.anomalib.build import build_model, raw_scores
 from harness.backends.anomalib.data import SplitDataModule
-from harness.backends.anomalib.looking import Looking
+from harness.backends.anomalib.epochs import Looking
 from harness.backends.anomalib.memory import steady_selection
 from harness.backends.anomalib.needs import needs_of
 from harness.backends.anomalib.places import before_crop
 from harness.backends.base import HELD_OUT, TEST_IMAGES, Detected, RunContext
 from harness.backends.cost import PeakMemory, Timing, latency, size, some, times
-from harness.datasets.base import Split
-from harness.devices import Device, pick
-from harness.images import read_image
-from harness.predictions import Floats, join
-from harness.spec import RunSpec, thaw
-from harness.weights.inject import backbone_weights
+from harness.common.devices import Device, pick
+from harness.config.spec import RunSpec, thaw
+from harness.data.base import Split
+from harness.data.images import read_image
+from harness.predictions.detection import Floats, join
 
 
 class RawPredictions(Callback):

@@ -18,10 +18,10 @@ from anomalib.models.image.patchcore import torch_model as patchcore
 from torch import nn
 from torchvision.transforms.v2 import CenterCrop, InterpolationMode
 
+from harness.backbones.inject import replaced
 from harness.backends.formats import INPUT, ONNX_OPTIONS, Format, write_torchscript
 from harness.backends.graph import Answers, Decision, Resize, Whole, centre_crop, output_names
-from harness.decision import Thresholds
-from harness.weights.inject import replaced
+from harness.predictions.decision import Thresholds
 
 
 class Crop(nn.Module):

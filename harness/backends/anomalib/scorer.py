@@ -19,19 +19,19 @@ from anomalib.utils.serialization import anomalib_safe_globals
 from torch import nn
 from torchvision.tv_tensors import Image
 
+from harness.backbones.inject import unfilled
 from harness.backends.anomalib.assets import local_assets, no_downloads, refuse_missing
 from harness.backends.anomalib.build import build_model, raw_scores
 from harness.backends.anomalib.places import before_crop
-from harness.devices import pick
-from harness.errors import WeightsError
-from harness.images import RGB
-from harness.predictions import Floats
-from harness.spec import RunSpec, thaw
-from harness.weights.inject import unfilled
+from harness.common.devices import pick
+from harness.common.errors import WeightsError
+from harness.config.spec import RunSpec, thaw
+from harness.data.images import RGB
+from harness.predictions.detection import Floats
 
 if TYPE_CHECKING:
     from harness.backends.formats import Format
-    from harness.decision import Thresholds
+    from harness.predictions.decision import Thresholds
 
 AUTOCAST = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 FULL = {None, 32, "32", "32-true"}

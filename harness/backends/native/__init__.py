@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from harness import registry
+from harness.backbones.normalization import IMAGENET
 from harness.backends.base import Failure, Outcome, RunContext, Scorer, Signature
-from harness.datasets.base import Split
-from harness.errors import ConfigError, unknown_name
-from harness.signatures import init_parameters
-from harness.spec import RunSpec
-from harness.weights.normalization import IMAGENET
+from harness.common.errors import ConfigError, unknown_name
+from harness.common.signatures import init_parameters
+from harness.config.spec import RunSpec
+from harness.data.base import Split
 
 # What every detector takes beside its own; see harness.detectors.base.Options.
 COMMON = {"precision": "fp32", "center_crop": None}

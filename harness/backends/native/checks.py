@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from harness.backbones import chosen_layers, is_transformer
+from harness.backbones.layers import chosen_layers, is_transformer
+from harness.backbones.networks import known_backbone
 from harness.backends.checks import check_weights, coreset_problems
 from harness.backends.native.group import build
-from harness.datasets.base import Split
+from harness.common.errors import HarnessError
+from harness.config.spec import RunSpec
+from harness.data.base import Split
 from harness.detectors.base import Detector
-from harness.errors import HarnessError
-from harness.spec import RunSpec
-from harness.weights.networks import known_backbone
 
 
 def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:

@@ -8,11 +8,11 @@ from collections.abc import Hashable, Sequence
 import torch
 
 from harness.backends.cost import IMAGES, PeakMemory, Timing, latency, size, some, times
-from harness.datasets.base import Sample
+from harness.common.devices import Device
+from harness.data.base import Sample
+from harness.data.images import RGB, read_image
 from harness.detectors.base import Detector, State
 from harness.detectors.features import Extractor, FeatureMaps
-from harness.devices import Device
-from harness.images import RGB, read_image
 
 KEPT = 64 * 2**20  # bytes of features that are kept to time scoring on
 

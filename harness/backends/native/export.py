@@ -10,8 +10,8 @@ from torch import nn
 
 from harness.backends.formats import Format, onnx_to_openvino, write_onnx, write_torchscript
 from harness.backends.graph import Decision, Prepare, Whole, output_names
-from harness.decision import Thresholds
 from harness.detectors.base import Detector
+from harness.predictions.decision import Thresholds
 
 
 class Scoring(nn.Module):

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 
 from harness import registry
+from harness.backbones.normalization import IMAGENET
 from harness.backends.base import HELD_OUT, Detected, Failure, Outcome, RunContext, SeenTest, Watch
 from harness.backends.native.costs import Costs
-from harness.datasets.base import Sample, Split
+from harness.config.spec import RunSpec
+from harness.data.base import Sample, Split
 from harness.detectors.base import Detector, State
 from harness.detectors.maps import Scores
 from harness.detectors.stages import Stage, Stages
-from harness.predictions import Predictions, join
-from harness.spec import RunSpec
-from harness.weights.normalization import IMAGENET
+from harness.predictions.detection import Predictions, join
 
 MODEL = "model.safetensors"
 AT_ONCE = 8  # images that are looked at in the middle of a training

@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from harness.data.images import RGB
 from harness.detectors.base import Detector
 from harness.detectors.saving import load
 from harness.detectors.sources import as_tensor
-from harness.images import RGB
-from harness.predictions import Floats
+from harness.predictions.detection import Floats
 
 if TYPE_CHECKING:
     from harness.backends.formats import Format
-    from harness.decision import Thresholds
+    from harness.predictions.decision import Thresholds
 
 
 class NativeScorer:

@@ -17,15 +17,15 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from harness.backbones.normalization import BACKBONE
 from harness.backends.base import Failure, Outcome, RunContext, Signature
 from harness.backends.supervised.settings import DEFAULTS, MODELS, unused
-from harness.datasets.labelled import LabelledSplit
-from harness.errors import ConfigError, unknown_name
-from harness.spec import RunSpec
-from harness.weights.normalization import BACKBONE
+from harness.common.errors import ConfigError, unknown_name
+from harness.config.spec import RunSpec
+from harness.data.labelled.base import LabelledSplit
 
 if TYPE_CHECKING:
-    from harness.backends.supervised.namer import SupervisedNamer
+    from harness.backends.supervised.classifier import SupervisedNamer
 
 
 # Settings that no network learns by.
@@ -78,7 +78,7 @@ class SupervisedBackend:
 
     def load(self, spec: RunSpec, file: Path, device: str, trust: bool) -> SupervisedNamer:
         """See `Backend.load`. All is in the file, and nothing in it is code."""
-        from harness.backends.supervised.namer import SupervisedNamer
+        from harness.backends.supervised.classifier import SupervisedNamer
 
         del spec, trust
         return SupervisedNamer.from_file(file, device)

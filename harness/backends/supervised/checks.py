@@ -8,15 +8,15 @@ from importlib.util import find_spec
 
 import lightning.pytorch as pl
 
+from harness.backbones.networks import known_backbone
 from harness.backends.checks import check_weights
 from harness.backends.supervised.network import Classifier
 from harness.backends.supervised.one_class import classes
 from harness.backends.supervised.settings import Settings
-from harness.datasets.labelled import LabelledSplit
-from harness.devices import pick
-from harness.errors import HarnessError
-from harness.spec import RunSpec, thaw
-from harness.weights.networks import known_backbone
+from harness.common.devices import pick
+from harness.common.errors import HarnessError
+from harness.config.spec import RunSpec, thaw
+from harness.data.labelled.base import LabelledSplit
 
 # Arguments of the Trainer that are the harness's own: each epoch has all images, and is followed by all that judge it.
 OWN = {"callbacks", "logger", "default_root_dir", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps",

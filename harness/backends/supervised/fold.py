@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.class_predictions import ClassPredictions, truth_of
-from harness.datasets.labelled import LabelledSplit
+from harness.data.labelled.base import LabelledSplit
+from harness.predictions.classification import ClassPredictions, truth_of
 
 Floats = npt.NDArray[np.float64]
 

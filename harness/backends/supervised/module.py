@@ -21,7 +21,7 @@ from harness.backends.supervised.network import Classifier
 from harness.backends.supervised.pictures import Pixels
 from harness.backends.supervised.schedules import optimizer, plateau, schedule
 from harness.backends.supervised.settings import Settings
-from harness.errors import TrainingError
+from harness.common.errors import TrainingError
 from harness.metrics.classification import macro_f1
 
 Batch = tuple[torch.Tensor, torch.Tensor]

@@ -9,9 +9,9 @@ import timm
 import torch
 from torch import nn
 
+from harness.backbones.inject import load_into, seeded
+from harness.backbones.resolve import Weights
 from harness.backends.supervised.settings import Settings
-from harness.weights.inject import load_into, seeded
-from harness.weights.resolve import Weights
 
 
 class Classifier(nn.Module):

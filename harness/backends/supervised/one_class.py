@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from harness.datasets.labelled import Meaning
+from harness.data.labelled.base import Meaning
 
 Floats = npt.NDArray[np.float64]
 

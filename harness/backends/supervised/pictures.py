@@ -12,8 +12,8 @@ import numpy.typing as npt
 import psutil
 from PIL import Image
 
-from harness.errors import MemoryLimitError
-from harness.images import RGB, read_image
+from harness.common.errors import MemoryLimitError
+from harness.data.images import RGB, read_image
 
 Pixels = npt.NDArray[np.uint8]
 FILE = "pictures.dat"

@@ -11,23 +11,23 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from harness.backbones.resolve import resolve
 from harness.backends.base import Classified, RunContext
 from harness.backends.cost import PeakMemory, latency, size, some, times
+from harness.backends.supervised.classifier import Member, SupervisedNamer
 from harness.backends.supervised.fold import Fold, of_fold, together
 from harness.backends.supervised.module import Lesson, seed_of
-from harness.backends.supervised.namer import Member, SupervisedNamer
 from harness.backends.supervised.network import build
 from harness.backends.supervised.one_class import classes, merge, own_targets
 from harness.backends.supervised.pictures import Pixels, decode_once
 from harness.backends.supervised.settings import Settings
 from harness.backends.supervised.training import Look, Trained, name_all, train
-from harness.class_predictions import truth_of
-from harness.datasets.labelled import LabelledSplit
-from harness.devices import pick
-from harness.images import read_image
+from harness.common.devices import pick
+from harness.config.spec import RunSpec, slug, thaw
+from harness.data.images import read_image
+from harness.data.labelled.base import LabelledSplit
 from harness.metrics.classification import accuracy, macro_f1
-from harness.spec import RunSpec, slug, thaw
-from harness.weights.resolve import resolve
+from harness.predictions.classification import truth_of
 
 Floats = npt.NDArray[np.float64]
 EPOCHS = 10  # where trainer.max_epochs says nothing

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from harness.errors import ConfigError, nearest
-from harness.spec import RunSpec
-from harness.weights.normalization import Normalization
+from harness.backbones.normalization import Normalization
+from harness.common.errors import ConfigError, nearest
+from harness.config.spec import RunSpec
 
 # `baseline`: one network for all labels. `one_class`: for each class one that tells its states apart.
 MODELS = ("baseline", "one_class")

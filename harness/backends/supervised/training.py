@@ -25,9 +25,9 @@ from harness.backends.supervised.network import Classifier
 from harness.backends.supervised.pictures import Pixels
 from harness.backends.supervised.settings import Settings
 from harness.backends.supervised.views import probabilities, views
-from harness.devices import Device
-from harness.errors import TrainingError
-from harness.store import write_atomic
+from harness.common.devices import Device
+from harness.common.errors import TrainingError
+from harness.common.files import write_atomic
 
 LAST, BEST, DONE, WEIGHTS = "last.ckpt", "best.ckpt", "done.json", "weights.safetensors"
 SWA_FROM = 0.75  # of the epochs

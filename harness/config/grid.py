@@ -1,0 +1,70 @@
+"""The `grid:` block: mappings of axes, every axis as a list of its values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.backbones.normalization import OF_IMAGENET, effective
+from harness.common.errors import ConfigError
+
+Axis = list[Any]
+# Axes whose values are sets.
+SETS = ("layers", "arcface_classes")
+
+
+def normalise(mapping: Any) -> dict[str, Axis]:
+    """Every axis as a list of its values.
+
+    Raises:
+        ValueError: one sentence; the mapping has no model, or an axis has a value of the wrong kind.
+    """
+    if not isinstance(mapping, Mapping) or not mapping:
+        raise ValueError(f"expected axes such as `model: patchcore`; found {mapping!r}")
+    axes: dict[str, Axis] = {}
+    for key, value in mapping.items():
+        if not isinstance(key, str):
+            raise ValueError(f"expected names as keys; found {key!r}")
+        values = value if isinstance(value, list) else [value]
+        # `layers: [layer2, layer3]` is one set of layers, as in anomalib; several sets are a list of lists.
+        if key in SETS and isinstance(value, list) and value and not any(isinstance(v, list) for v in value):
+            values = [value]
+        if not values:
+            raise ValueError(f"axis {key!r} is empty; expected at least one value")
+        if key != "normalization" and any(isinstance(v, Mapping) for v in values):
+            raise ValueError(f"axis {key!r}: expected values or lists of them; found a mapping")
+        axes[key] = values
+    _check_values(axes)
+    return axes
+
+
+def _check_values(axes: Mapping[str, Axis]) -> None:
+    for chosen in axes.get("layers", []):
+        _check_layers(chosen)
+    if "model" not in axes:
+        raise ValueError(f"no `model`; expected at least one model in each mapping. Found: {', '.join(axes)}")
+    for key in ("backend", "model", "backbone"):
+        for name in axes.get(key, []):
+            if not isinstance(name, str):
+                raise ValueError(f"{key}: expected a name; found {name!r}")
+    for size in axes.get("image_size", []):
+        _check_size(size)
+    for asked in axes.get("normalization", []):
+        try:
+            effective(asked, OF_IMAGENET)
+        except ConfigError as error:
+            raise ValueError(error.problems[0]) from error
+
+
+def _check_layers(chosen: Any) -> None:
+    names = chosen if isinstance(chosen, list) else [chosen]
+    if not names:
+        raise ValueError("layers: expected names in each set; found an empty set")
+    if not all(isinstance(name, str | int) for name in names):
+        raise ValueError(f"layers: expected names, or lists of names; found {chosen!r}")
+
+
+def _check_size(size: Any) -> None:
+    sides = size if isinstance(size, list) else [size, size]
+    if len(sides) != 2 or not all(isinstance(s, int) and not isinstance(s, bool) and s >= 16 for s in sides):
+        raise ValueError(f"image_size: expected a number from 16 up, or [height, width]; found {size!r}")

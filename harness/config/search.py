@@ -1,0 +1,177 @@
+"""The `search:` block: a metric, how many settings to try, and a space in which some parameters vary."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from harness.config.grid import SETS, normalise
+
+UNITS = {"": 1, "s": 1, "sec": 1, "min": 60, "h": 3600, "d": 86400}
+TIME = re.compile(r"\s*(\d+(?:\.\d*)?)\s*([a-z]*)\s*")
+KINDS = ("choice", "uniform", "loguniform", "randint")
+# What is one of several names or sets, and no number.
+NAMED = ("backend", "model", "backbone", "layers", "image_size", "normalization", *SETS)
+LONGEST = 10_000  # epochs
+# Inside a range, where no end is: a whole number must be meant as one.
+INSIDE = 0.381966
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What a parameter may be.
+
+    Attributes:
+        kind: one of `KINDS`.
+        values: the choices; of a range its two ends, of `randint` without the upper one.
+    """
+
+    kind: str
+    values: tuple[Any, ...]
+
+    @property
+    def continuous(self) -> bool:
+        """Whether it has any value between its ends."""
+        return self.kind in {"uniform", "loguniform"}
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value lies in it."""
+        if self.kind == "choice":
+            return any(_same(value, one) for one in self.values)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        low, high = self.values
+        return bool(low <= value < high and value == int(value) if self.kind == "randint" else low <= value <= high)
+
+    def examples(self) -> list[Any]:
+        """All choices; of a range its ends and something in between."""
+        if self.kind == "choice":
+            return list(self.values)
+        low, high = self.values
+        if self.kind == "randint":
+            return list(dict.fromkeys((low, high - 1)))
+        return [low, low + INSIDE * (high - low), high]
+
+    def __str__(self) -> str:
+        if self.kind == "choice":
+            return " | ".join("+".join(map(str, v)) if isinstance(v, list) else str(v) for v in self.values)
+        return f"{self.kind} {self.values[0]} ... {self.values[1]}"
+
+
+def _same(value: Any, other: Any) -> bool:
+    return bool(json.dumps(value) == json.dumps(other) or (value == other and not isinstance(value, bool)))
+
+
+class Search(BaseModel):
+    """How settings are looked for.
+
+    Attributes:
+        metric: what is sought; None for the task's own.
+        mode: whether the larger or the smaller is better.
+        num_samples: settings tried in all, those of earlier calls among them.
+        time_budget: seconds that a call takes at most.
+        seed: of what is proposed.
+        stop_early: whether trainings that look hopeless after some epochs are stopped.
+        grace_epochs: epochs that each gets.
+        reduction_factor: one in so many goes on, and for so many times as many epochs.
+        space: by axis a fixed value, or one of `choice`, `uniform`, `loguniform`, `randint` with its values.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    metric: str | None = None
+    mode: Literal["max", "min"] = "max"
+    num_samples: int = Field(default=30, ge=1)
+    time_budget: float | None = Field(default=None, gt=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    stop_early: bool = True
+    grace_epochs: int = Field(default=3, ge=1, lt=LONGEST)
+    reduction_factor: int = Field(default=3, ge=2)
+    space: dict[str, Any]
+
+    @field_validator("time_budget", mode="before")
+    @classmethod
+    def _seconds(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            found = TIME.fullmatch(value.lower())
+            if found is None or found[2] not in UNITS:
+                raise ValueError(f"expected seconds, or such as 30 min or 2 h; found {value!r}")
+            return float(found[1]) * UNITS[found[2]]
+        return value
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _space(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping) or not value:
+            raise ValueError(f"expected axes such as `num_neighbors: {{randint: [1, 10]}}`; found {value!r}")
+        problems, found = [], {}
+        for name, given in value.items():
+            try:
+                found[str(name)] = _axis(str(name), given)
+            except ValueError as error:
+                problems.append(f"{name}: {error}")
+        if not problems and not any(_is_domain(one) for one in found.values()):
+            problems.append(f"nothing varies; expected at least one axis with {', '.join(KINDS)}")
+        if problems:
+            raise ValueError("; also: ".join(problems))
+        normalise({name: one["choice"] if _is_domain(one) and "choice" in one else [one]
+                   for name, one in found.items() if not _is_domain(one) or "choice" in one})  # fmt: skip
+        return found
+
+    @property
+    def domains(self) -> dict[str, Domain]:
+        """What varies, by axis."""
+        found = {name: next(iter(one.items())) for name, one in self.space.items() if _is_domain(one)}
+        return {name: Domain(kind, tuple(values)) for name, (kind, values) in found.items()}
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """What does not."""
+        return {name: one for name, one in self.space.items() if not _is_domain(one)}
+
+    def better(self, value: float, other: float) -> bool:
+        """Whether the first is."""
+        return value > other if self.mode == "max" else value < other
+
+
+def _is_domain(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _axis(name: str, given: Any) -> Any:
+    """A fixed value, or {kind: values} as it is meant."""
+    if not isinstance(given, Mapping):
+        if isinstance(given, list) and name not in {*SETS, "image_size"}:
+            raise ValueError(f"found {given}; expected one value, or {{choice: {given}}}")
+        return given
+    if len(given) != 1 or next(iter(given)) not in KINDS:
+        raise ValueError(f"found {', '.join(map(str, given)) or 'nothing'}; expected one of {', '.join(KINDS)}")
+    kind, values = next(iter(given.items()))
+    if not isinstance(values, list):
+        raise ValueError(f"{kind}: found {values!r}, expected a list")
+    if kind != "choice" and name in NAMED:
+        raise ValueError(f"{kind} found; expected choice")
+    if kind == "choice":
+        if not values or len({json.dumps(one) for one in values}) < len(values):
+            raise ValueError(f"choice: found {values}, expected different values")
+        return {kind: values}
+    return {kind: _range(kind, values)}
+
+
+def _range(kind: str, values: list[Any]) -> list[Any]:
+    numbers = all(isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one) for one in values)
+    if not numbers or len(values) != 2 or not values[0] < values[1]:
+        raise ValueError(f"{kind}: found {values}, expected [lower, upper] with lower < upper")
+    if kind == "randint":
+        if any(one != int(one) for one in values):
+            raise ValueError(f"randint: found {values}, expected whole numbers")
+        return [int(one) for one in values]
+    if kind == "loguniform" and values[0] <= 0:
+        raise ValueError(f"loguniform: found {values}, expected a lower end above 0")
+    return [float(one) for one in values]

@@ -1,0 +1,140 @@
+"""`kind: labelled`: images on disk with a label each, in any of four layouts.
+
+csv          a table of training images (file name, class and state, or label) and a folder of images
+competition  train/, train_df.csv, test/, test_df.csv, sample_submission.csv
+mvtec        MVTec AD's tree: <class>/train/good, <class>/test/<state>; the label is class-state
+folders      a folder for each label: <label>/*.png, or train/<label>/*.png and test/
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from harness.common.errors import DataError, nearest
+from harness.common.paths import PathText
+from harness.data.base import GOOD, existing_dir
+from harness.data.images import EXTENSIONS, list_images
+from harness.data.labelled.base import LabelledOptions, LabelledParts, LabelledSample, listed
+from harness.data.labelled.tables import Columns, read_table
+from harness.data.labelled.trees import by_folders, folders_below, is_mvtec, mvtec, sample_of
+
+TRAIN_TABLE, TEST_TABLE, SAMPLE = "train_df.csv", "test_df.csv", "sample_submission.csv"
+# Keys of `data:` that only layouts with a table have.
+OF_TABLES = ("csv", "images", "test_csv", "columns")
+
+
+class LabelledData(LabelledOptions):
+    """Options of `kind: labelled`.
+
+    Attributes:
+        root: the data's folder.
+        layout: see the module; `auto` finds it out.
+        csv, images: for `csv`: the table, and the folder that its file names are relative to, both within root.
+        test_csv, test_images: the same of the images to be named; may be left out. Without a table, test_images alone.
+        sample_submission: a table that a submission must look like.
+        columns: names of the tables' columns.
+    """
+
+    root: PathText
+    layout: Literal["auto", "csv", "competition", "mvtec", "folders"] = "auto"
+    csv: str | None = None
+    images: str | None = None
+    test_csv: str | None = None
+    test_images: str | None = None
+    sample_submission: str | None = None
+    columns: Columns = Columns()
+
+    def load(self, work_dir: Path) -> LabelledParts:
+        """See `LabelledOptions.load`."""
+        del work_dir
+        root = existing_dir(Path(self.root), "data.root")
+        layout = self._layout(root) if self.layout == "auto" else self.layout
+        parts = self._of_tree(root, layout) if layout in {"mvtec", "folders"} else self._of_tables(root, layout)
+        sample = None
+        if self.sample_submission is not None:
+            sample = _within(root, self.sample_submission, "data.sample_submission")
+        elif layout == "competition" and (root / SAMPLE).is_file():
+            sample = root / SAMPLE
+        return replace(parts, sample_submission=sample)
+
+    def _layout(self, root: Path) -> str:
+        if self.csv is not None:
+            return "csv"
+        if (root / TRAIN_TABLE).is_file():
+            return "competition"
+        if is_mvtec(root):
+            return "mvtec"
+        tables = sorted(path.name for path in root.glob("*.csv") if path.name != self.sample_submission)
+        if tables:
+            raise DataError(
+                f"data.root: {root} has tables ({listed(tables)}), but no {TRAIN_TABLE}; expected `csv:` to name the "
+                "one with the labels, and `images:` its folder of images."
+            )
+        if any(list_images(path) for path in folders_below(root)):
+            return "folders"
+        raise DataError(
+            f"data.root: {root} has no labelled images; expected {TRAIN_TABLE} with train/, <class>/train/{GOOD} with "
+            "<class>/test/<state>, a folder for each label, or `csv:`."
+        )
+
+    def _of_tree(self, root: Path, layout: str) -> LabelledParts:
+        unused = [key for key in OF_TABLES if getattr(self, key) != type(self).model_fields[key].default]
+        if unused:
+            raise DataError(f"data.{unused[0]}: found, but layout {layout} has no table; expected it left out.")
+        apart = None if self.test_images is None else _folder(root, self.test_images, "data.test_images")
+        parts = mvtec(root) if layout == "mvtec" else by_folders(root, apart)
+        # There is no table: folds from a file are by the images as they are found.
+        rows = tuple(replace(sample, row=row) for row, sample in enumerate(parts.train))
+        parts = replace(parts, train=rows, rows=len(rows))
+        if apart is None:
+            return parts
+        inside = [sample.name for sample in parts.train if Path(sample.path).is_relative_to(apart)]
+        if inside:
+            raise DataError(
+                f"data.test_images: {apart} holds images with a label ({listed(inside)}); expected a folder of its own."
+            )
+        return replace(parts, test=_unlabelled(apart, root))
+
+    def _of_tables(self, root: Path, layout: str) -> LabelledParts:
+        of_competition = layout == "competition"
+        table = self.csv or (TRAIN_TABLE if of_competition else None)
+        if table is None:
+            raise DataError("data.csv: nothing found; expected the table's name for layout csv.")
+        images = self.images or ("train" if of_competition else ".")
+        folder = _folder(root, images, "data.images")
+        found = read_table(_within(root, table, "data.csv"), folder, root, self.columns, True)
+        test: tuple[LabelledSample, ...] = ()
+        notes = list(found.notes)
+        test_table = self.test_csv or (TEST_TABLE if of_competition and (root / TEST_TABLE).is_file() else None)
+        if test_table is not None:
+            folder = _folder(root, self.test_images or ("test" if of_competition else images), "data.test_images")
+            tested = read_table(_within(root, test_table, "data.test_csv"), folder, root, self.columns, False)
+            test, notes = tested.samples, notes + list(tested.notes)
+        elif self.test_images is not None:
+            test = _unlabelled(_folder(root, self.test_images, "data.test_images"), root)
+        return LabelledParts(root, found.samples, test, tuple(notes), rows=found.rows)
+
+
+def _unlabelled(folder: Path, root: Path) -> tuple[LabelledSample, ...]:
+    return tuple(sample_of(path, root, "") for path in list_images(folder, EXTENSIONS))
+
+
+def _within(root: Path, name: str, key: str) -> Path:
+    """A file in the data's root; a name can't lead out of it."""
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise DataError(f"{key}: {name!r} found, which leads out of {root}; expected a path within data.root.")
+    if not path.is_file():
+        near = nearest(path.name, [p.name for p in path.parent.glob("*.csv")] if path.parent.is_dir() else [])
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise DataError(f"{key}: no file found at {path}; expected a CSV table.{hint}")
+    return path
+
+
+def _folder(root: Path, name: str, key: str) -> Path:
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise DataError(f"{key}: {name!r} found, which leads out of {root}; expected a folder within data.root.")
+    return existing_dir(path, key)

@@ -1,0 +1,97 @@
+"""`kind: toy`: a small data set made by the harness, so that the first run needs nothing.
+
+Deterministic from its options. It is written once, as a normal tree of MVTec AD's shape, and read back like one.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from harness.common.errors import DataError, unknown_name
+from harness.common.paths import PathText
+from harness.data.base import DataOptions, Parts
+from harness.data.mvtec import load_tree
+from harness.data.toy_images import CATEGORIES, write_toy
+
+# Part of the folder's name, so that data made by an older generator is not taken for this one's.
+VERSION = 2
+
+
+class ToyData(DataOptions):
+    """Options of `kind: toy`.
+
+    Attributes:
+        seed: everything is drawn from it.
+        size: height and width in pixels.
+        train, good, bad: how many normal training images, normal test images, and images of each defect type.
+        root: where to write it; default: `_toy` beside the results.
+    """
+
+    synthetic: ClassVar[bool] = True
+
+    seed: int = Field(default=0, ge=0)
+    size: int = Field(default=128, ge=32, le=1024)
+    train: int = Field(default=100, ge=2)
+    good: int = Field(default=30, ge=1)
+    bad: int = Field(default=10, ge=1)
+    root: PathText | None = None
+
+    def categories(self, work_dir: Path) -> list[str]:
+        """See `DataOptions.categories`."""
+        if self.category is None:
+            return list(CATEGORIES)
+        names = super().categories(work_dir)
+        for name in names:
+            if name not in CATEGORIES:
+                raise DataError(f"data.category: {unknown_name('toy category', name, CATEGORIES)}")
+        return names
+
+    def load(self, category: str, work_dir: Path) -> Parts:
+        """See `DataOptions.load`."""
+        return load_tree(self._made(category, work_dir), category)
+
+    def made_by_harness(self, work_dir: Path) -> list[Path]:
+        """See `DataOptions.made_by_harness`."""
+        return [self._folder(work_dir) / category for category in self.categories(work_dir)]
+
+    def _numbers(self) -> dict[str, int]:
+        return {"seed": self.seed, "size": self.size, "train": self.train, "good": self.good, "bad": self.bad}
+
+    def _folder(self, work_dir: Path) -> Path:
+        numbers = self._numbers()
+        key = sha256(json.dumps({"version": VERSION, **numbers}, sort_keys=True).encode()).hexdigest()[:8]
+        root = Path(self.root) if self.root else work_dir / "_toy"
+        return root / f"seed{self.seed}-{self.size}px-{key}"
+
+    def _made(self, category: str, work_dir: Path) -> Path:
+        """The folder with `category` in it; written first where it is not there."""
+        folder = self._folder(work_dir)
+        if not (folder / category).is_dir():
+            _write_whole(folder, category, self._numbers())
+        return folder.absolute()
+
+
+def _write_whole(folder: Path, category: str, numbers: dict[str, int]) -> None:
+    """Write a category beside its place and rename it in, so that no other process sees half of it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=folder))
+    except OSError as error:
+        raise DataError(f"toy data: can't write to {folder.absolute()} ({error.strerror}).") from error
+    try:
+        write_toy(scratch, categories=[category], **numbers)
+        try:
+            (scratch / category).replace(folder / category)
+        except OSError:
+            # Another sweep made it in the meantime; the contents are the same.
+            if not (folder / category).is_dir():
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,69 @@
+"""report.html of a classification: what the page needs, gathered; what it looks like lies in page/classification.*."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+
+from harness.report import classification
+from harness.report.classification import Naming
+from harness.report.results import Results
+from harness.report.settings import Setting
+from harness.results.store import RUNS
+
+SCRIPTS = ("common.js", "plots.js", "search.js", "classification.js")
+SHOWN = 60  # settings whose details are in the page
+PAIRS = 12  # confused pairs of each
+
+
+def page_data(results: Results) -> dict[str, Any]:
+    """What the template shows, and as `data` what its script draws."""
+    found = Naming(results)
+    table = classification.summary_table(found)
+    shown = found.settings[:SHOWN]
+    columns = [str(name) for name in table if name != "best_run"]
+    rows = [[_cell(str(name), row[name]) for name in columns] for row in table.to_dict("records")]
+    return {
+        "answers": classification.answer(found),
+        "notices": classification.notices(found),
+        "columns": [name.replace("_", " ") for name in columns],
+        "rows": rows,
+        "settings": [setting.name for setting in shown],
+        "data": {"settings": [_setting(results, setting) for setting in shown]},
+    }
+
+
+def _cell(name: str, value: Any) -> dict[str, Any]:
+    missing = value is None or pd.isna(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if missing:
+        return {"text": "", "number": number, "sort": None}
+    if isinstance(value, float) and name.endswith(("_seconds", "_MB", "ms_per_image_p50")):
+        return {"text": f"{value:.1f}", "number": True, "sort": value}
+    if isinstance(value, float) and ("F1" in name or name.endswith("accuracy") or name.startswith("p_")):
+        return {"text": f"{value:.3f}", "number": True, "sort": value}
+    return {"text": str(value), "number": number, "sort": value if number else str(value)}
+
+
+def _setting(results: Results, setting: Setting) -> dict[str, Any]:
+    details = results.details(setting.best_run)
+    folder = f"{RUNS}/{quote(setting.best_run, safe='+')}/"
+    pairs = [
+        {**pair, "examples": [{**one, "file": folder + one["file"]} for one in pair["examples"] if one.get("file")]}
+        for pair in details.get("confused", [])[:PAIRS]
+    ]
+    record = next(one for one in setting.records if one.run_id == setting.best_run)
+    return {
+        "name": setting.name,
+        "folder": folder,
+        "labels": details.get("labels", []),
+        "classes": details.get("classes", []),
+        "states": details.get("states", []),
+        "confusion": details.get("confusion", []),
+        "confused": pairs,
+        "epochs": details.get("epochs", {}),
+        "folds": record.folds,
+        "warnings": record.warnings,
+    }

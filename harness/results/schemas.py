@@ -1,0 +1,310 @@
+"""What record.json, details.json and search.json must hold, checked value by value when they are read.
+
+Keys that a schema does not name are allowed where earlier or later versions have others, and hold plain values.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from harness.common.reading import LARGEST, WHOLE
+
+MOST = 10**9  # images, epochs ...
+
+
+def _inside(name: str) -> str:
+    """A path that stays in the run's folder."""
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or re.search(r"[\\:\x00-\x1f]", name):
+        raise ValueError(f"found {name!r}, expected a path inside the run's folder")
+    return name
+
+
+def _folder_name(name: str) -> str:
+    """A name that can only be that of a folder in runs/."""
+    if not re.fullmatch(r"[A-Za-z0-9_+][A-Za-z0-9._+-]{0,199}", name):
+        raise ValueError(f"found {name!r}, expected the name of a run's folder")
+    return name
+
+
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-LARGEST, le=LARGEST)]
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Whole = Annotated[int, Field(gt=-WHOLE, lt=WHOLE)]
+Ends = Annotated[list[Number], Field(min_length=2, max_length=2)]
+Size = Annotated[list[Annotated[int, Field(ge=1, le=10**6)]], Field(min_length=2, max_length=2)]
+Inside = Annotated[str, AfterValidator(_inside)]
+RunName = Annotated[str, AfterValidator(_folder_name)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Strict(BaseModel):
+    """Nothing is converted: "1" is no number."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class Input(_Strict):
+    """What a network's input is normalised by."""
+
+    name: str = ""
+    mean: list[Number]
+    std: list[Number]
+
+
+class ThresholdPolicy(_Strict):
+    """See `harness.config.threshold.Threshold`; empty in a classification."""
+
+    method: str | None = None
+    quantile: Share | None = None
+    pixel_quantile: Share | None = None
+    share: Share | None = None
+    seed: Whole | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> ThresholdPolicy:
+        """What is shown of a policy is there."""
+        if self.method == "normal_quantile" and self.quantile is None:
+            raise ValueError("quantile: missing; expected a number")
+        if self.method == "f1_on_val" and (self.share is None or self.seed is None):
+            raise ValueError("share or seed: missing; expected numbers")
+        return self
+
+
+class Spec(_Strict):
+    """See `harness.config.spec.RunSpec`."""
+
+    backend: str
+    model: str
+    backbone: str | None
+    layers: list[str | int] | None
+    image_size: Size | None
+    params: dict[str, Any]
+    seed: Whole
+    data_kind: str
+    category: str
+    weights: str
+    trainer: dict[str, Any]
+    train_batch_size: Count
+    eval_batch_size: Count
+    threshold: ThresholdPolicy
+    aupro_limit: Number | None = None
+    normalization: Input | None = None
+
+
+class Data(_Strict):
+    """What a run knew of its images."""
+
+    kind: str
+    category: str = ""
+    root: str
+    fingerprint: str
+    test_fingerprint: str | None = None
+    train: Count
+    test: Count
+    val: Count = 0
+    test_anomalous: Count = 0
+    held_out: Annotated[list[Number], Field(min_length=2, max_length=2)] = []
+    validation: str | None = None
+    notes: list[str] = []
+    folds: list[Count] = []
+    judged: Count = 0
+    labels: Count = 0
+    sample_submission: str | None = None
+
+
+class WeightsFound(_Strict):
+    """See `harness.backbones.resolve.Weights`."""
+
+    backbone: str | None = None
+    source: str | None = None
+    file: str | None = None
+    sha256: str | None = None
+    fallback: bool | None = None
+    assumed: bool = False
+    normalization: Input | None = None
+    normalization_from: str | None = None
+    others: list[WeightsFound] = []
+
+
+class Defect(_Strict):
+    """Figures of one type of defect."""
+
+    defect: str
+    images: Count
+    missed: Count | None = None
+    auroc: Number | None = Field(default=None, alias="image_AUROC")
+    ap: Number | None = Field(default=None, alias="image_AP")
+
+
+class ThresholdsFound(BaseModel):
+    """See `harness.predictions.decision.Thresholds`."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    image: Number | None = None
+    pixel: Number | None = None
+    fixed_by: str = ""
+    image_scale: Annotated[float, Field(gt=0, le=LARGEST)] | None = None
+    pixel_scale: Annotated[float, Field(gt=0, le=LARGEST)] | None = None
+
+
+class Fold(_Strict):
+    """What there is to know of a fold."""
+
+    fold: Count
+    f1: Number | None = Field(default=None, alias="macro_F1")
+    epochs: Count | None = None
+
+
+class Provenance(_Strict):
+    """Versions, hardware, when."""
+
+    cpu: str | None = None
+    began: str = ""
+    ended: str = ""
+    packages: dict[str, str | None] = {}
+    references: dict[str, Annotated[str, Field(pattern=r"^\$\{oc\.env:[^{}]*\}$")]] = {}
+
+
+class RecordFile(BaseModel):
+    """record.json; see `harness.results.record.RunRecord`. A field that is not known is an error."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", populate_by_name=True)
+
+    format: Annotated[int, Field(ge=1)] = Field(alias="schema")
+    run_id: RunName
+    status: Literal["ok", "failed", "skipped"]
+    spec: Spec
+    axes: list[str]
+    data: Data
+    weights: WeightsFound = WeightsFound()
+    metrics: dict[str, Number | None] = {}
+    intervals: dict[str, Ends] = {}
+    defects: list[Defect] = []
+    thresholds: ThresholdsFound = ThresholdsFound()
+    model: dict[str, str] = {}
+    cost: dict[str, Number | None] = {}
+    seconds: dict[str, Number] = {}
+    device: str = ""
+    warnings: list[str] = []
+    provenance: Provenance = Provenance()
+    error: dict[str, str] | None = None
+    task: Literal["detection", "classification"] = "detection"
+    folds: list[Fold] = []
+
+    @model_validator(mode="after")
+    def _counted(self) -> RecordFile:
+        """What reports count by is there."""
+        needed = {"val", "test_anomalous"} if self.task == "detection" else {"judged", "labels", "folds"}
+        if missing := sorted(needed - self.data.model_fields_set):
+            raise ValueError(f"data.{missing[0]}: missing; expected a value")
+        if self.data.test_anomalous > self.data.test:
+            raise ValueError(f"data.test_anomalous: found {self.data.test_anomalous}, expected at most data.test")
+        return self
+
+
+class Picture(_Strict):
+    """A picture of the gallery."""
+
+    file: Inside
+    role: str
+    name: str
+    defect: str = ""
+    label: Count
+    score: Number
+    width: Count
+    height: Count
+
+
+class Label(_Strict):
+    """Figures of a label of a classification."""
+
+    label: str
+    images: Count
+    f1: Number | None = None
+
+
+class Group(_Strict):
+    """Figures of a class or a state."""
+
+    name: str
+    images: Count
+    f1: Number | None = None
+
+
+class Example(_Strict):
+    """An image that was called something else."""
+
+    name: str
+    probability: Number = 0.0
+    file: Inside | None = None
+
+
+class Pair(_Strict):
+    """Two labels that are confused."""
+
+    label: str
+    said: str
+    images: Count
+    of: Count
+    examples: list[Example] = []
+
+
+class DetailsFile(_Strict):
+    """details.json: curves and pictures of a detection, tables and curves of a classification."""
+
+    curves: dict[str, dict[str, list[Number | None]]] = {}
+    gallery: list[Picture] = []
+    labels: list[Label] = []
+    classes: list[Group] = []
+    states: list[Group] = []
+    confusion: list[list[Count]] = []
+    confused: list[Pair] = []
+    epochs: dict[str, list[dict[str, Number | None]]] = {}
+
+    @model_validator(mode="after")
+    def _square(self) -> DetailsFile:
+        """A row and a column a label."""
+        sides = {len(self.confusion), *(len(row) for row in self.confusion)}
+        if self.confusion and sides != {len(self.labels)}:
+            raise ValueError(f"confusion: found another shape, expected {len(self.labels)} rows and columns")
+        return self
+
+
+class TrialFile(_Strict):
+    """See `harness.search.history.Trial`."""
+
+    number: Count
+    point: dict[str, Any]
+    runs: list[RunName]
+    state: Literal["running", "done", "stopped", "failed"]
+    value: Number | None
+    looks: list[Annotated[list[Number], Field(min_length=2, max_length=2)]]
+    seconds: Number
+    began: str
+    ended: str
+    why: str
+
+    @model_validator(mode="after")
+    def _valued(self) -> TrialFile:
+        """What was made to the end has a value."""
+        if self.state == "done" and self.value is None:
+            raise ValueError("value: missing; expected a number of a trial that is done")
+        return self
+
+
+class SearchFile(_Strict):
+    """search.json: what a search has tried."""
+
+    format: Annotated[int, Field(ge=1, alias="schema")] = 1
+    metric: str
+    mode: str | None = None
+    num_samples: Count = 0
+    axes: dict[str, dict[str, Any]] = {}
+    importance: dict[str, Number] = {}
+    interrupted: list[dict[str, Any]] = []
+    trials: list[TrialFile]

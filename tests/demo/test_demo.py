@@ -1,0 +1,395 @@
+"""The web page in a real browser: from upload to heatmap on both pages; what is wrong is said, and nothing leaves."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from harness import load_model
+from harness.data.images import read_image
+from harness.demo import launch
+from harness.demo.uploads import LARGEST_IMAGE, images_of
+from harness.results.store import ResultFolder
+from tests.conftest import Cli
+from tests.report.test_browser import CHROMIUM
+from tests.trained import run_of, scores_of
+
+in_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: Debian's chromium, or Google Chrome")
+
+
+class File:
+    """As Streamlit hands one over."""
+
+    def __init__(self, name: str, content: bytes) -> None:
+        self.name, self.content = name, content
+
+    def getvalue(self) -> bytes:
+        return self.content
+
+
+def png(value: int, size: tuple[int, int] = (8, 6)) -> bytes:
+    stream = BytesIO()
+    Image.new("RGB", size, (value, value, value)).save(stream, "png")
+    return stream.getvalue()
+
+
+def test_uploads() -> None:
+    large = BytesIO()
+    Image.new("1", (LARGEST_IMAGE // 5000 + 1, 5000)).save(large, "png")
+    files = [
+        File("a.png", png(1)),
+        File("../../a.png", png(2)),
+        File("C:\\x\\A.PNG", png(3)),
+        File("again.png", png(1)),
+        File("empty.png", b""),
+        File("text.png", b"hello"),
+        File("half.png", png(4, (90, 90))[:60]),
+        File("large.png", large.getvalue()),
+        File("<b>.png", png(5)),
+        File("..", png(6)),
+        File("部品.png", png(7)),
+        File("é.JPG", png(8)),
+        File("?.exe", png(9)),
+    ]
+    known: dict[str, Any] = {}
+    found, problems = images_of(files, known)
+    assert [one.name for one in found] == [
+        "a.png",
+        "a-2.png",
+        "A-3.png",
+        "b.png",
+        "image.png",
+        "部品.png",
+        "é.jpg",
+        "image-2.png",
+    ]
+    assert [one.reading.pixels[0, 0, 0] for one in found] == [1, 2, 3, 5, 6, 7, 8, 9]
+    assert set(known) == {one.digest for one in found}
+    again, _ = images_of(files[:1], known)
+    assert again[0].reading is found[0].reading
+    assert len(known) == 1
+    assert problems[0] == "again.png: the same image as a.png; it is taken once."
+    assert problems[1] == "empty.png: the file is empty. It is left out."
+    assert problems[2] == "text.png: can't be read as an image (no PNG, JPEG, BMP, TIFF or WebP). It is left out."
+    assert problems[3].startswith("half.png: can't be read as an image")
+    assert problems[4] == "large.png: 10001 x 5000 pixels found, at most 50 million expected. It is left out."
+    assert len(problems) == 5
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def results(trained: ResultFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("demo") / "results"
+    shutil.copytree(trained.root, root / "trained")
+    return root
+
+
+@pytest.fixture(scope="module")
+def server(results: Path) -> Iterator[int]:
+    """The real command; gives its port."""
+    port = free_port()
+    command = [sys.executable, "-m", "harness", "demo", str(results), "--port", str(port), "--no-browser"]
+    # In a folder without weights, as a new user's.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=results.parent) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert f"http://localhost:{port}" in line
+        yield port
+        process.send_signal(2)
+        assert process.wait(30) == 0
+    with closing(socket.socket()) as client:
+        assert client.connect_ex(("127.0.0.1", port)) != 0  # nobody is left
+
+
+def answer(port: int, host: str, path: str, **more: str) -> int:
+    """The status that a request for a host gets."""
+    client = HTTPConnection("127.0.0.1", port, timeout=30)
+    client.putrequest("GET", path, skip_host=True)
+    for name, value in {"Host": host, **more}.items():
+        client.putheader(name, value)
+    client.endheaders()
+    status = client.getresponse().status
+    client.close()
+    return status
+
+
+@pytest.mark.slow
+def test_requests_for_other_hosts_are_refused(server: int) -> None:
+    """A page of another site reaches this server under that site's name (DNS rebinding)."""
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "x3JJHMbDL1EzLkh9GBhXDw==",
+    }
+    pages = ("/", "/use", "/_stcore/health", "/_stcore/upload_file/a/b", "/media/x.png")
+    for host in (f"evil.example:{server}", "evil.example", f"localhost.evil.example:{server}", "", "169.254.169.254"):
+        assert [answer(server, host, path) for path in pages] == [400] * len(pages), host
+        assert answer(server, host, "/_stcore/stream", Origin=f"http://{host}", **upgrade) == 400
+    for name in ("localhost", "127.0.0.1", "[::1]"):
+        host = f"{name}:{server}"
+        assert answer(server, host, "/") == 200
+        assert answer(server, host, "/_stcore/stream", Origin=f"http://{host}", **upgrade) == 101
+        # Another site's page asks for this machine by its own name: the browser says where the page is from.
+        assert answer(server, host, "/_stcore/stream", Origin="http://evil.example", **upgrade) == 403
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser: Any, server: int) -> Iterator[Any]:
+    """The first page, loaded; in the end nothing went wrong in the console and nothing was asked of other machines."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 1000})
+    opened.set_default_timeout(40_000)
+    wrong: list[str] = []
+    asked: list[str] = []
+    opened.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.goto(f"http://localhost:{server}")
+    opened.get_by_role("tab", name="Test images of the run").wait_for()
+    yield opened
+    opened.close()
+    assert wrong == []
+    hosts = {url.split("/")[2] for url in asked if url.startswith(("http", "ws"))}
+    assert hosts == {f"localhost:{server}"}
+
+
+def settle(page: Any) -> None:
+    """Wait until the page has taken in what was done to it."""
+    page.wait_for_timeout(300)
+    page.locator("[data-test-script-state=notRunning]").wait_for()
+
+
+def choose(page: Any, label: str, option: str) -> None:
+    settle(page)
+    page.get_by_role("combobox", name=label).click()
+    page.get_by_role("option").filter(has_text=option).first.click()
+    settle(page)
+
+
+DRAWN = """image => {
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+    canvas.getContext("2d").drawImage(image, 0, 0);
+    return canvas.toDataURL("image/png").split(",")[1];
+}"""
+
+
+def picture(page: Any, panel: Any, caption: str) -> Any:
+    """Pixels of the picture over a caption, as the browser has them."""
+    settle(page)
+    image = panel.locator("[data-testid=stImageContainer]").filter(has_text=caption).locator("img")
+    image.wait_for()
+    page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=image.element_handle())
+    return np.asarray(Image.open(BytesIO(b64decode(image.evaluate(DRAWN)))).convert("RGB"))
+
+
+@in_browser
+@pytest.mark.slow
+def test_a_run_judges_dropped_images(page: Any, results: Path, toy_tree: Path, tmp_path: Path) -> None:
+    trained = ResultFolder(results / "trained")
+    record = run_of(trained, "native", "padim")
+    choose(page, "Run", "native-padim")
+    path = toy_tree / "plate" / "test" / "dent" / "000.png"
+    hostile = tmp_path / "**b** [x](http:evil) $a$ <i>.png"
+    shutil.copy(path, hostile)
+    whole = path.read_bytes()
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.png").write_text("no image")
+    page.locator("input[type=file]").first.set_input_files([hostile, tmp_path / "half.png", tmp_path / "text.png"])
+    page.get_by_text(
+        "text.png: can't be read as an image (no PNG, JPEG, BMP, TIFF or WebP). It is left out."
+    ).wait_for()
+    assert page.get_by_text("half.png: can't be read as an image").count() == 1
+
+    result = load_model(trained.run_folder(record.run_id)).predict(path)
+    panel = page.get_by_role("tabpanel").first
+    panel.get_by_text(f"score {result.score:.4g}").wait_for()
+    assert panel.get_by_text({True: "anomalous", False: "normal"}[bool(result.label)], exact=True).first.is_visible()
+    # A file's name is text, whatever is in it.
+    assert page.locator("i, a[href*=evil]").count() == 0
+    assert page.locator("strong").filter(has_text="b").count() == 0
+
+    image = picture(page, panel, "image, with what")
+    assert np.abs(image.astype(int) - read_image(path)).mean() < 40
+    warm, mixed = picture(page, panel, "heatmap"), picture(page, panel, "overlay")
+    anomaly_map = result.map_at_image_size()
+    assert anomaly_map is not None
+    # Viridis grows lighter with the value.
+    assert np.corrcoef(warm.sum(axis=2).ravel(), anomaly_map.clip(*result.thresholds.span).ravel())[0, 1] > 0.9
+    expected = 0.5 * warm.astype(float) + 0.5 * read_image(path)
+    assert np.abs(mixed - expected).mean() < 6
+
+    # The colours by hand, and the opacity.
+    page.get_by_text("by hand").click()
+    page.get_by_text("Raw map values").wait_for()
+    handle = page.get_by_role("slider", name="Overlay opacity")
+    handle.focus()
+    for _ in range(10):
+        handle.press("ArrowRight")
+    settle(page)
+    assert np.abs(picture(page, panel, "overlay") - picture(page, panel, "heatmap").astype(float)).mean() < 2
+
+
+@in_browser
+@pytest.mark.slow
+def test_test_images_worst_first(page: Any, results: Path) -> None:
+    trained = ResultFolder(results / "trained")
+    record = run_of(trained, "native", "padim")
+    choose(page, "Run", "native-padim")
+    page.get_by_role("tab", name="Test images of the run").click()
+    panel = page.get_by_role("tabpanel").last
+    panel.get_by_text("in truth").first.wait_for()
+    said = panel.get_by_text("in truth").all_inner_texts()
+    assert len(said) == 5
+    threshold = float(record.thresholds["image"])
+    rows = [row for row in scores_of(trained, record).values() if row["role"] == "test"]
+    margins = sorted((float(r["score"]) - threshold) * (1 if r["label"] == "1" else -1) for r in rows)
+    wrong = [margin for margin in margins if margin < 0]
+    assert wrong
+    mistakes = sum("a false alarm" in text or "missed" in text for text in said)
+    assert mistakes == min(len(wrong), 5)
+    panel.get_by_role("button", name="Increment").or_(panel.get_by_test_id("stNumberInputStepUp")).first.click()
+    page.wait_for_function("text => !document.body.innerText.includes(text)", arg=said[0])
+
+
+@in_browser
+@pytest.mark.slow
+def test_too_large_a_file_is_said(page: Any, tmp_path: Path) -> None:
+    with (tmp_path / "large.png").open("wb") as stream:
+        stream.truncate(51 * 2**20)
+    page.locator("input[type=file]").first.set_input_files(tmp_path / "large.png")
+    page.get_by_text("50.0MB or smaller").first.wait_for()
+    page.get_by_role("tab", name="Test images of the run").wait_for()
+
+
+@in_browser
+@pytest.mark.slow
+def test_a_few_good_images_make_a_run(page: Any, results: Path, toy_tree: Path, cli: Cli) -> None:
+    page.get_by_role("link", name="Fit a new run").click()
+    page.get_by_text("Images to test: one or more").wait_for()
+    good = sorted((toy_tree / "plate" / "train" / "good").glob("*.png"))[:5]
+    bad = [toy_tree / "plate" / "test" / "dent" / "000.png", toy_tree / "plate" / "test" / "good" / "001.png"]
+    files = page.locator("input[type=file]")
+    fit = page.get_by_role("button", name="Fit", exact=True)
+    files.nth(0).set_input_files(good[:2])
+    page.get_by_text("2 good images found; at least 3 expected.").wait_for()
+    page.get_by_text("no image to test found; at least 1 expected.").wait_for()
+    assert fit.is_disabled()
+    files.nth(0).set_input_files(good[2:])
+    files.nth(1).set_input_files(bad)
+    page.get_by_text("5 images", exact=True).wait_for()
+    page.get_by_text("2 images", exact=True).wait_for()
+
+    # Without weights: said, with what to do, and nothing else happens.
+    choose(page, "Backbone", "resnet18")
+    fit.click()
+    page.get_by_text("weights: none found for backbone 'resnet18'").wait_for()
+    page.get_by_text("could not be fitted").wait_for()
+    page.get_by_text("Random weights: to try the page").click()
+    fit.click()
+    page.get_by_text("Save it as a run").wait_for()
+    settle(page)
+    assert page.get_by_text("threshold fixed by: 1 held-out normal image").is_visible()
+    assert page.get_by_text("heatmap", exact=True).count() == 2
+
+    choose(page, "Method", "padim")
+    page.get_by_text("Images or settings have changed since").wait_for()
+    fit.click()
+    page.get_by_text("fitted", exact=True).wait_for()
+    settle(page)
+    assert page.get_by_text("Images or settings have changed since").count() == 0
+    page.locator("[data-testid=stButtonGroup]").get_by_text("000.png", exact=True).click()
+    settle(page)
+    page.get_by_role("textbox", name="Name").fill("../evil")
+    page.get_by_role("textbox", name="Name").press("Enter")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("expected letters, digits").wait_for()
+    page.get_by_role("textbox", name="Name").fill("bracket")
+    page.get_by_role("textbox", name="Name").press("Enter")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("Saved: ").wait_for()
+
+    saved = results / "bracket"
+    assert (saved / "report.html").is_file()
+    assert (saved / "models_comparing.xlsx").is_file()
+    assert {path.name for path in (saved / "images" / "test" / "defective").iterdir()} == {"000.png"}
+    (record,) = ResultFolder(saved).records()
+    assert record.status == "ok"
+    assert record.spec["model"] == "padim"
+    assert record.metrics["image_AUROC"] in {0.0, 1.0}
+    done = cli("predict", saved, *bad)
+    assert done.exit_code == 0, done.output
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("exists already; choose another one").wait_for()
+    page.get_by_role("link", name="Use a run").click()
+    page.get_by_role("combobox", name="Run").click()
+    assert page.get_by_role("option").filter(has_text="bracket: native-padim").count() == 1
+
+
+@in_browser
+@pytest.mark.slow
+def test_only_this_machine_can_reach_it(server: int) -> None:
+    with closing(socket.socket()) as client:
+        client.settimeout(2)
+        assert client.connect_ex(("127.0.0.1", server)) == 0
+    # Listening there and nowhere else: 0100007F is 127.0.0.1, and state 0A is listening.
+    lines = [
+        line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+    ]
+    assert {line[1] for line in lines if line[3] == "0A" and line[1].endswith(f":{server:04X}")} == {
+        f"0100007F:{server:04X}"
+    }
+
+
+def test_settings_keep_everything_here() -> None:
+    assert launch.SETTINGS["server.address"] == "127.0.0.1"
+    assert launch.SETTINGS["browser.gatherUsageStats"] == "false"
+    # Streamlit knows them all; one that it does not know would be an error when it starts.
+    from streamlit import config
+
+    for name in launch.SETTINGS:
+        assert name in config._config_options_template
+
+
+def test_what_is_wrong_is_said(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = cli("demo", tmp_path / "nowhere", "--no-browser")
+    assert done.exit_code == 2
+    assert "nothing found; expected a folder with results of sweeps" in done.stderr
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = cli("demo", tmp_path, "--no-browser", "--port", taken.getsockname()[1])
+    assert done.exit_code == 2
+    assert "can't be used (Address already in use)" in done.stderr
+    monkeypatch.setattr(launch, "find_spec", lambda _: None)
+    done = cli("demo", tmp_path, "--no-browser")
+    assert done.exit_code == 2
+    assert "streamlit not installed. Run" in done.stderr

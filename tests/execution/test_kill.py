@@ -1,0 +1,122 @@
+"""kill -9 at any moment loses at most the run under way. The real Engine, real processes, real signals."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from openpyxl import load_workbook
+
+from harness.results.store import ResultFolder
+from tests.conftest import write_config
+
+TEXT = """
+name: killed
+data: {{kind: mvtec, root: {root}}}
+weights: random
+device: cpu
+latency: false
+grid:
+  - {{model: patchcore, backbone: resnet18, layers: [[layer2], [layer3]], image_size: 64, num_neighbors: [1, 2]}}
+  - {{model: padim, backbone: resnet18, layers: [layer1], n_features: [10, 20], image_size: 64}}
+"""
+TIMES = ("fit_seconds", "test_seconds", "alone_seconds", "spent_seconds", "total_seconds", "ms_per_image_p50",
+         "ms_per_image_p95", "images_per_second", "peak_memory_MB")  # fmt: skip
+
+
+def start(config: Path, output: str, **options: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "harness", "sweep", str(config), "--output", output]
+    return subprocess.Popen(command, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def rows(output: str) -> list[tuple[object, ...]]:
+    """The Runs sheet, times aside."""
+    header, *values = load_workbook(f"{output}/killed/models_comparing.xlsx")["Runs"].iter_rows(values_only=True)
+    keep = [index for index, name in enumerate(header) if name not in TIMES]
+    return [tuple(row[index] for index in keep) for row in (header, *values)]
+
+
+def wait_for(condition, process: subprocess.Popen[bytes]) -> None:
+    while not condition():
+        assert process.poll() is None, "the sweep ended before it could be killed"
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_a_resumed_sweep_equals_an_undisturbed_one(tmp_path: Path, toy_tree: Path) -> None:
+    config = write_config(tmp_path / "k.yaml", TEXT.format(root=toy_tree))
+    assert start(config, "whole").wait() == 0
+    runs = Path("cut/killed/runs")
+    work = Path("cut/killed/.work")
+    moments = {
+        "while a run is fitted": lambda: work.is_dir() and any(work.glob("*/scratch")),
+        "right after the first record": lambda: len(list(runs.glob("*/record.json"))) >= 1,
+        "while files are gathered": lambda: len(list(runs.glob("*/record.json"))) >= 2 and any(work.glob("*/run/*")),
+    }
+    done = 0
+    for condition in moments.values():
+        process = start(config, "cut")
+        wait_for(condition, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        records = ResultFolder(Path("cut/killed")).records()
+        assert len(records) >= done
+        assert all(record.status == "ok" for record in records)
+        done = len(records)
+    assert done < 6
+    assert start(config, "cut").wait() == 0
+    assert rows("cut") == rows("whole")
+    assert not any(work.iterdir())
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_terminal_stops_cleanly(tmp_path: Path, toy_tree: Path) -> None:
+    """In a real terminal: the bar is drawn, Ctrl-C leaves the workbook, the exit status is 130."""
+    config = write_config(tmp_path / "k.yaml", TEXT.format(root=toy_tree))
+    leader, follower = pty.openpty()
+    process = start(config, "out", stdin=follower, stdout=follower, stderr=follower, start_new_session=True)
+    os.close(follower)
+    shown = b""
+    while b"[2/6]" not in shown:
+        shown += os.read(leader, 4096)
+    process.send_signal(signal.SIGINT)
+    while True:
+        try:
+            part = os.read(leader, 4096)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+    assert process.wait() == 130
+    assert b"the same command goes on from here" in shown
+    assert "━".encode() in shown
+    assert b"Traceback" not in shown
+    assert 2 <= len(rows("out")) - 1 < 6
+
+
+@pytest.mark.slow
+def test_kills_at_many_moments(tmp_path: Path, toy_tree: Path) -> None:
+    """Killed every second or so, further on each time, until it is done."""
+    config = write_config(tmp_path / "k.yaml", TEXT.format(root=toy_tree))
+    assert start(config, "whole").wait() == 0
+    for step in range(60):
+        process = start(config, "cut")
+        try:
+            process.wait(timeout=4 + step)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            workbook = Path("cut/killed/models_comparing.xlsx")
+            if workbook.exists():
+                load_workbook(workbook)
+            continue
+        break
+    assert process.returncode == 0
+    assert rows("cut") == rows("whole")

@@ -1,0 +1,336 @@
+"""report.html in a real headless Chromium, opened from the disk as somebody would who got it by mail."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.report.html import write_report
+from harness.results.store import ResultFolder
+from tests.fake_results import fake_run
+
+CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'harness[test]'")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: Debian's chromium, or Google Chrome")
+
+Open = Callable[..., Any]
+READY = "body[data-ready=true]"
+
+# WCAG's contrast of text against what lies behind it, the least on the page.
+CONTRAST = """() => {
+  const linear = (x) => x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4;
+  const light = (text) => {
+    const [r, g, b] = text.match(/\\d+/g).slice(0, 3).map((x) => linear(x / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (node) => {
+    const own = getComputedStyle(node).backgroundColor;
+    if (!own.startsWith("rgba(0, 0, 0, 0")) return own;
+    return node.parentElement ? behind(node.parentElement) : "rgb(255, 255, 255)";
+  };
+  const contrast = (node) => {
+    const [a, b] = [light(getComputedStyle(node).color), light(behind(node))];
+    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  };
+  const text = "h1, p, td, th button, .link, label, summary, .tag";
+  return Math.min(...[...document.querySelectorAll(text)].filter((n) => n.innerText).map(contrast));
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        # Containers run as root, which Chromium's sandbox refuses.
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def open_report(browser: Any) -> Iterator[Open]:
+    """Opens a result folder's report; at the end nothing may have been logged as an error."""
+    contexts, errors = [], []
+
+    def open_it(folder: ResultFolder, width: int = 1280, scheme: str = "light", anchor: str = "") -> Any:
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+        contexts.append(context)
+        page = context.new_page()
+        page.on(
+            "console", lambda message: errors.append(message.text) if message.type in {"error", "warning"} else None
+        )
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("requestfailed", lambda request: errors.append(f"failed: {request.url}"))
+        page.goto(f"{folder.report.resolve().as_uri()}{anchor}")
+        page.wait_for_selector(READY)
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+def column(page: Any, name: str) -> list[str]:
+    heads = page.locator("#runs thead th").evaluate_all("cells => cells.map(cell => cell.dataset.name)")
+    cells = page.locator(f"#runs tbody tr td:nth-child({heads.index(name) + 1})").all_inner_texts()
+    return [text.split()[0] if text else "" for text in cells]
+
+
+def test_the_table_sorts_by_any_column_both_ways(made: ResultFolder, open_report: Open) -> None:
+    page = open_report(made)
+    first = [float(text) for text in column(page, "image_AUROC")]
+    assert len(first) == 16
+    assert first == sorted(first, reverse=True)
+    assert page.get_attribute("#runs th[data-name=image_AUROC]", "aria-sort") == "descending"
+    page.click("#runs th[data-name=image_AUROC] button")
+    assert [float(text) for text in column(page, "image_AUROC")] == sorted(first)
+    page.click("#runs th[data-name=ms_per_image_p50] button")
+    times = [float(text) for text in column(page, "ms_per_image_p50")]
+    assert times == sorted(times)
+
+
+def test_the_table_filters_by_words_and_category(made: ResultFolder, open_report: Open) -> None:
+    page = open_report(made)
+    page.fill("#filter", "power 4")
+    assert page.inner_text("#shown") == "0 of 16 runs"
+    page.fill("#filter", "POWER 3")
+    assert len(column(page, "category")) == 4
+    page.select_option("#category", "fabric")
+    assert column(page, "category") == ["fabric", "fabric"]
+    assert page.inner_text("#shown") == "2 of 16 runs"
+    page.select_option("#columns", "all metrics")
+    assert {len(text) for text in column(page, "pixel_AUPRO")} == {5}
+
+
+def test_a_plot_shows_the_setting_under_the_pointer_and_opens_its_run(made: ResultFolder, open_report: Open) -> None:
+    page = open_report(made)
+    page.locator("#plot-cost").scroll_into_view_if_needed()
+    point = page.locator("#plot-cost .scatterlayer .trace .points path").first
+    box = point.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2 - 3, box["y"] + box["height"] / 2 - 3)
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    label = page.locator("#plot-cost .hoverlayer .hovertext")
+    label.wait_for()
+    assert "ms an image" in label.text_content()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_selector("dialog[open] #gallery")
+
+
+def test_the_front_has_nothing_better_and_cheaper(made: ResultFolder, open_report: Open) -> None:
+    page = open_report(made)
+    traces = page.evaluate("document.getElementById('plot-cost').data.map(t => ({name: t.name, x: t.x, y: t.y}))")
+    front = traces[0]
+    assert front["name"] == "Pareto front"
+    points = [pair for trace in traces[1:] for pair in zip(trace["x"], trace["y"], strict=True)]
+    assert len(points) == 4
+    for x, y in zip(front["x"], front["y"], strict=True):
+        assert not any(px <= x and py >= y and (px, py) != (x, y) for px, py in points)
+
+
+def test_a_number_s_effect_is_drawn_for_quality_and_cost(made: ResultFolder, open_report: Open) -> None:
+    page = open_report(made)
+    traces = page.evaluate("document.getElementById('plot-effect').data.map(t => ({x: t.x, y: t.y, axis: t.yaxis}))")
+    lines = [trace for trace in traces if len(trace["x"]) == 3]
+    assert [line["x"] for line in lines] == [[1, 2, 3], [1, 2, 3]]
+    assert {line["axis"] for line in lines} == {"y", "y2"}
+
+
+def test_a_run_opens_by_keyboard_with_curves_histogram_and_gallery(made: ResultFolder, open_report: Open) -> None:
+    page = open_report(made)
+    page.focus("#runs tbody tr button")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog[open] #gallery figure")
+    for plot in ("roc", "pr", "scores"):
+        page.wait_for_selector(f"#plot-{plot} .main-svg")
+    threshold = page.evaluate("document.getElementById('plot-scores').layout.shapes[0].x0")
+    details = page.evaluate("[...harness.details.values()][0]")
+    assert threshold == details["thresholds"]["image"]
+    bars = page.evaluate("document.getElementById('plot-scores').data.map(t => t.x.length)")
+    assert bars == [4, 6]
+    roles = page.locator("#gallery .tag").all_inner_texts()
+    order = ["missed", "false alarm", "lowest anomalous", "highest normal", "highest anomalous"]
+    assert roles == sorted(roles, key=order.index)
+    panel = page.locator("#gallery figure").first.locator("[role=img]")
+    assert panel.count() == 4
+    url = panel.first.evaluate("node => node.style.backgroundImage.slice(5, -2)")
+    size = page.evaluate(
+        "url => new Promise(done => { const i = new Image(); i.onload = () => done([i.naturalWidth, i.naturalHeight]);"
+        " i.onerror = () => done(null); i.src = url; })",
+        url,
+    )
+    assert size == [1024, 256]
+    page.keyboard.press("Escape")
+    assert not page.evaluate("document.getElementById('run').open")
+
+
+def test_back_closes_a_run_and_forward_opens_it_again(made: ResultFolder, open_report: Open) -> None:
+    page = open_report(made)
+    page.locator("#runs tbody button").first.click()
+    page.wait_for_selector("dialog[open] #gallery figure")
+    page.go_back()
+    page.wait_for_selector("dialog", state="hidden")
+    assert page.url == made.report.resolve().as_uri()
+    page.go_forward()
+    page.wait_for_selector("dialog[open] #gallery figure")
+    page.click("#close")
+    page.wait_for_selector("dialog", state="hidden")
+    assert "#run" not in page.url
+
+
+def test_a_link_leads_to_a_run(made: ResultFolder, open_report: Open) -> None:
+    run = next(record.run_id for record in made.records() if record.status == "ok")
+    page = open_report(made, anchor=f"#run={run}")
+    page.wait_for_selector("dialog[open] #gallery figure")
+    shown = page.evaluate("id => harness.data.runs.find((one) => one.run === id).label", run)
+    assert page.inner_text("#run-title").startswith(shown)
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1280, "light"),
+        (390, "dark"),
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in [(1280, "dark"), (390, "light")]),
+    ],
+)
+def test_nothing_hangs_over_and_text_is_readable(
+    made: ResultFolder, open_report: Open, width: int, scheme: str
+) -> None:
+    page = open_report(made, width=width, scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(CONTRAST) >= 4.5
+    page.locator("#runs tbody button").first.click()
+    page.wait_for_selector("dialog[open] #gallery figure")
+    assert page.evaluate("document.getElementById('run').scrollWidth <= document.getElementById('run').clientWidth")
+    columns = page.locator("#gallery .strip").first.evaluate(
+        "n => getComputedStyle(n).gridTemplateColumns.split(' ').length"
+    )
+    assert columns == (4 if width > 620 else 2)
+
+
+def test_markup_in_names_is_only_text(made: ResultFolder, open_report: Open, tmp_path: Path) -> None:
+    """A category or a message may come from a folder's name, which anybody may have chosen."""
+    copy = ResultFolder(tmp_path / "copy")
+    shutil.copytree(made.root, copy.root)
+    evil = "<img src=x onerror=window.hacked=1></script><script>window.hacked=1</script>"
+    for file in copy.runs.glob("*/record.json"):
+        record = json.loads(file.read_text())
+        record["spec"]["category"] = record["spec"]["category"] + evil
+        record["warnings"] = [evil]
+        for one in record["defects"]:
+            one["defect"] = evil
+        if record["error"]:
+            record["error"]["message"] = evil
+        file.write_text(json.dumps(record))
+    write_report(copy)
+    page = open_report(copy)
+    page.locator("#runs tbody button").first.click()
+    page.wait_for_selector("dialog[open] #gallery figure")
+    assert evil in page.inner_text("#run-body")
+    assert page.evaluate("window.hacked") is None
+
+
+def test_a_page_without_its_folder_says_what_is_missing(made: ResultFolder, browser: Any, tmp_path: Path) -> None:
+    """Somebody mails report.html alone."""
+    shutil.copy(made.report, tmp_path)
+    page = browser.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    page.wait_for_selector(READY)
+    assert "send the whole folder along" in page.inner_text("#plot-cost")
+    page.locator("#runs tbody button").first.click()
+    page.wait_for_selector("#run-body .notice")
+    assert "send the whole folder along" in page.inner_text("#run-body")
+    page.close()
+
+
+def test_two_data_sets_are_plotted_one_at_a_time(open_report: Open, tmp_path: Path) -> None:
+    folder = ResultFolder(tmp_path / "two")
+    folder.create()
+    labels = [0] * 9 + [1] * 9
+    rng = np.random.default_rng(0)
+    for root, settings in (("/one", 2), ("/two", 3)):
+        data = {"root": f"{root}/bottle", "fingerprint": root, "test_fingerprint": root}
+        for k in range(settings):
+            scores = (rng.standard_normal(18) + np.array(labels)).tolist()
+            # The better ones are slower here, and so are fewer images a second.
+            cost = {"seconds_p50": 0.01 * (k + 1), "images_per_second": 90.0 - 20 * k}
+            metrics = {"image_AUROC": 0.5 + 0.1 * k}
+            fake_run(
+                folder, f"run{root[1:]}{k}", scores, labels, data=data, params={"k": k}, cost=cost, metrics=metrics
+            )
+    write_report(folder)
+    page = open_report(folder)
+    points = "document.getElementById('plot-cost').data.slice(1).reduce((n, t) => n + t.x.length, 0)"
+    assert page.evaluate(points) == 2
+    page.select_option("#dataset", "1")
+    page.wait_for_function(f"{points} === 3")
+    page.select_option("#cost-x", "images_per_second")
+    page.wait_for_function("document.getElementById('plot-cost').data[0].x[0] === 90")
+    front = page.evaluate("document.getElementById('plot-cost').data[0]")
+    # From the cheapest on: level to the left until a better one is reached, then up.
+    assert (front["x"], front["line"]["shape"]) == ([90, 70, 50], "hv")
+
+
+def test_records_of_an_earlier_version_open_without_their_curves(
+    made: ResultFolder, open_report: Open, tmp_path: Path
+) -> None:
+    copy = ResultFolder(tmp_path / "copy")
+    shutil.copytree(made.root, copy.root, ignore=shutil.ignore_patterns("details.json", "report"))
+    write_report(copy)
+    page = open_report(copy)
+    page.locator("#runs tbody button").first.click()
+    page.wait_for_selector("#plot-scores .main-svg")
+    assert "made by an earlier version, or its details.json is gone" in page.inner_text("#run-body")
+
+
+# ---- the page of a classification
+
+
+def test_settings_of_a_classification_sort_by_any_column(classified: ResultFolder, open_report: Open) -> None:
+    page = open_report(classified)
+    heads = page.locator("#settings th").all_inner_texts()
+    for name in ("macro F1", "tail F1"):
+        place = heads.index(name) + 1
+        for _ in range(2):
+            page.locator(f"#settings th:nth-child({place}) button").click()
+            way = page.locator(f"#settings th:nth-child({place})").get_attribute("aria-sort")
+            figures = [float(text) for text in page.locator(f"#settings td:nth-child({place})").all_inner_texts()]
+            assert len(figures) == 3
+            assert figures == sorted(figures, reverse=way == "descending")
+
+
+def test_one_setting_shows_confusions_pairs_and_epochs(classified: ResultFolder, open_report: Open) -> None:
+    page = open_report(classified)
+    for index in range(3):
+        page.select_option("#setting", index=index)
+        page.wait_for_function(f"harness.data.settings[{index}].folder.endsWith(document.querySelector('#files')"
+                               ".getAttribute('href'))")  # fmt: skip
+        one = page.evaluate(f"harness.data.settings[{index}]")
+        # The plot's own numbers: each image once, in the row of what it is.
+        counts = page.evaluate("document.getElementById('plot-confusion').data[0].customdata")
+        assert [sum(row) for row in counts] == [label["images"] for label in one["labels"]]
+        pairs = page.locator("#confused figure")
+        assert pairs.count() == len(one["confused"]) > 0
+        assert pairs.first.inner_text().startswith(f"{one['confused'][0]['label']} called {one['confused'][0]['said']}")
+        pairs.first.scroll_into_view_if_needed()
+        page.wait_for_function("[...document.querySelectorAll('#confused figure:first-child img')].every("
+                               "(image) => image.complete && image.naturalWidth > 0)")  # fmt: skip
+        curves = page.evaluate("document.getElementById('plot-epochs').data.map((trace) => trace.x.length)")
+        assert set(curves) == {2}
+        assert len(curves) == 3 * len(one["epochs"])
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_page_of_a_classification_fits_and_is_readable(
+    classified: ResultFolder, open_report: Open, width: int, scheme: str
+) -> None:
+    page = open_report(classified, width=width, scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.get_by_text("What these words mean").click()
+    assert page.evaluate(CONTRAST) >= 4.5

@@ -1,0 +1,204 @@
+"""The sheet that people open."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from openpyxl import load_workbook
+from openpyxl.workbook import Workbook
+
+from harness.report.comparisons import summary_table
+from harness.report.excel import build_workbook
+from harness.report.facts import HEADLINE
+from harness.report.results import Results
+from harness.report.tables import runs_table
+from harness.results.record import RunRecord
+from harness.results.store import ResultFolder
+
+
+def record(number: int, **changes: Any) -> RunRecord:
+    """A finished run; `metrics`, `spec`, `data` ... are merged into the defaults."""
+    values: dict[str, Any] = {
+        "run_id": f"run-{number}",
+        "status": "ok",
+        "spec": {
+            "backend": "anomalib",
+            "model": "patchcore",
+            "backbone": "resnet18",
+            "layers": ["layer2", "layer3"],
+            "image_size": [64, 64],
+            "params": {"coreset_sampling_ratio": 0.1, "num_neighbors": 9},
+            "seed": 0,
+            "data_kind": "mvtec",
+            "category": "plate",
+            "weights": "auto",
+            "trainer": {},
+            "train_batch_size": 32,
+            "eval_batch_size": 32,
+            "threshold": {"method": "none"},
+        },
+        "axes": ["coreset_sampling_ratio"],
+        "data": {"kind": "mvtec", "category": "plate", "root": "/d/plate", "fingerprint": "f", "train": 1, "val": 1,
+                 "test": 2, "test_anomalous": 1, "masks": True},
+        "weights": {"policy": "auto", "source": "file", "sha256": "a" * 64},
+        "metrics": {"image_AUROC": 0.5 + number / 100, "image_F1Score": 0.4, "pixel_AUROC": None},
+        "thresholds": {"image": 1.23456, "pixel": None, "fixed_by": "3 held-out normal images"},
+        "seconds": {"fit": 1.0, "test": 2.0, "total": 3.0},
+        "device": "cpu",
+        "provenance": {"began": "2026-01-01T00:00:00"},
+    }  # fmt: skip
+    for key, change in changes.items():
+        values[key] = {**values[key], **change} if isinstance(values.get(key), dict) else change
+    return RunRecord(**values)
+
+
+def failure(number: int, message: str = "boom") -> RunRecord:
+    return record(number, status="failed", metrics={}, error={"type": "E", "message": message, "traceback": "T\n" * 9})
+
+
+def results(records: list[RunRecord]) -> Results:
+    return Results(ResultFolder(Path("nowhere")), records)
+
+
+def workbook(records: list[RunRecord]) -> Workbook:
+    return load_workbook(io.BytesIO(build_workbook(results(records))))
+
+
+def test_sheets_header_filters_and_format() -> None:
+    book = workbook([record(1), record(2, **spec(params={"coreset_sampling_ratio": 0.2}))])
+    assert book.sheetnames == ["Summary", "Pivot image", "Runs", "Environment", "Config", "Failures"]
+    for name in ("Summary", "Runs"):
+        sheet = book[name]
+        assert sheet.freeze_panes is not None
+        assert sheet.freeze_panes.endswith("2")
+        assert sheet.auto_filter.ref.startswith("A1:")
+    header = [cell.value for cell in book["Summary"][1]]
+    assert header[:5] == ["model", *HEADLINE]
+    runs = {cell.value: index for index, cell in enumerate(book["Runs"][1], 1)}
+    assert book["Runs"].cell(2, runs["image_AUROC"]).number_format == "0.000"
+    assert book["Runs"].cell(2, runs["coreset_sampling_ratio"]).value == 0.2
+    assert "num_neighbors" not in runs  # not an axis of the grid
+
+
+def test_best_is_bold_in_each_category_and_blank_is_blank() -> None:
+    other = {"spec": {**record(0).spec, "category": "flange"}}
+    sheet = workbook([record(1), record(2), record(3, **other), record(4, **other)])["Runs"]
+    column = {cell.value: index for index, cell in enumerate(sheet[1], 1)}
+    bold = [sheet.cell(row, column["image_AUROC"]).font.b for row in range(2, 6)]
+    assert bold == [True, False, True, False]
+    assert all(sheet.cell(row, column["pixel_AUROC"]).value is None for row in range(2, 6))
+
+
+def test_no_text_is_cut() -> None:
+    sheet = workbook([record(1), record(2)])["Runs"]
+    for cells in sheet.columns:
+        width = sheet.column_dimensions[cells[0].column_letter].width
+        for cell in cells:
+            shown = f"{cell.value:.3f}" if isinstance(cell.value, float) else str(cell.value or "")
+            assert len(shown) <= width or cell.alignment.wrap_text
+
+
+def test_failures_show_the_end_of_their_traceback_in_rows_tall_enough() -> None:
+    text = "\n".join(f"line {number}" for number in range(100))
+    error = {"type": "E", "message": "boom", "traceback": text}
+    sheet = workbook([record(1, status="failed", metrics={}, error=error)])["Failures"]
+    shown = str(sheet.cell(2, sheet.max_column).value).split("\n")
+    assert (shown[0], shown[-1]) == ("... (84 more lines in record.json)", "line 99")
+    height = sheet.row_dimensions[2].height
+    assert height is not None
+    assert len(shown) * 13 <= height <= 409
+
+
+def test_nothing_starts_a_formula_and_odd_characters_survive() -> None:
+    messages = ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2", "bell\x07 and \x00"]
+    sheet = workbook([failure(i, message) for i, message in enumerate(messages)])["Failures"]
+    column = {cell.value: index for index, cell in enumerate(sheet[1], 1)}["message"]
+    cells = [sheet.cell(row, column) for row in range(2, 7)]
+    assert [cell.value for cell in cells[:4]] == messages[:4]
+    assert all(cell.data_type == "s" for cell in cells)
+    assert "bell\N{REPLACEMENT CHARACTER} and" in str(cells[4].value)
+
+
+def test_a_very_long_text_still_opens() -> None:
+    sheet = workbook([failure(1, "x" * 100_000)])["Failures"]
+    assert max(len(str(cell.value or "")) for row in sheet.rows for cell in row) < 32_767
+
+
+def test_random_fallback_and_failures_are_said_at_the_head() -> None:
+    fallen = record(1, weights={"source": "random", "fallback": True, "sha256": None})
+    book = workbook([fallen, failure(2)])
+    assert str(book["Summary"]["A1"].value).startswith("RANDOM WEIGHTS in 1 of 1 runs")
+    assert "1 of 2 runs failed" in str(book["Summary"]["A2"].value)
+    assert book["Summary"]["A3"].value == "model"
+    assert book["Runs"]["A1"].value == "category"
+    assert "random (fallback)" in [cell.value for cell in book["Runs"][2]]
+
+
+def test_empty_results_make_a_valid_workbook() -> None:
+    book = workbook([])
+    assert book["Summary"]["A1"].value == "no finished runs yet"
+    assert book["Failures"]["A1"].value == "no failures"
+
+
+def spec(**changes: Any) -> dict[str, Any]:
+    return {"spec": {**record(0).spec, **changes}}
+
+
+def test_summary_takes_the_best_mean_setting_of_each_model() -> None:
+    def run(number: int, category: str, ratio: float, auroc: float) -> RunRecord:
+        return record(
+            number,
+            metrics={"image_AUROC": auroc},
+            data={"category": category, "root": f"/d/{category}", "fingerprint": category},
+            **spec(category=category, params={"coreset_sampling_ratio": ratio}),
+        )
+
+    records = [
+        run(1, "a", 0.1, 1.0),
+        run(2, "b", 0.1, 0.5),
+        run(3, "a", 0.2, 0.9),
+        run(4, "b", 0.2, 0.9),
+        run(5, "a", 0.3, 0.99),  # not run on b: an incomplete setting does not win
+        record(6, metrics={"image_AUROC": 0.7}, **spec(model="padim", params={}, category="a")),
+    ]
+    table = summary_table(results(records))
+    assert table["model"].tolist() == ["patchcore", "padim"]
+    first = table.iloc[0]
+    assert first["image_AUROC"] == 0.9
+    assert first["coreset_sampling_ratio"] == 0.2
+    assert (first["runs"], first["settings_tried"], first["categories"]) == (2, 3, "a, b")
+
+
+def test_summary_forgets_runs_on_data_that_was_changed_since() -> None:
+    old = record(1, metrics={"image_AUROC": 1.0}, data={"fingerprint": "old"})
+    new = record(2, metrics={"image_AUROC": 0.6}, data={"fingerprint": "new"}, provenance={"began": "2026-02-01"})
+    assert summary_table(results([old, new]))["image_AUROC"].tolist() == [0.6]
+    assert len(runs_table(results([old, new]))) == 2
+
+
+def test_summary_does_not_mix_random_and_real_weights() -> None:
+    fallen = record(1, metrics={"image_AUROC": 0.4}, weights={"source": "random", "fallback": True, "sha256": None})
+    table = summary_table(results([fallen, record(2, metrics={"image_AUROC": 0.6})]))
+    assert table["image_AUROC"].tolist() == [0.6]
+    assert table["runs"].tolist() == [1]
+
+
+def test_summary_keeps_categories_that_share_a_root() -> None:
+    records = [
+        record(n, metrics={"image_AUROC": 0.6}, data={"root": "/d", "fingerprint": c}, **spec(category=c))
+        for n, c in enumerate("ab")
+    ]
+    assert summary_table(results(records))["categories"].tolist() == ["a, b"]
+
+
+def test_whole_numbers_stay_whole_beside_runs_without_the_parameter() -> None:
+    records = [
+        record(1, axes=["num_neighbors"]),
+        record(2, **spec(model="padim", params={"n_features": 50}), axes=["n_features"]),
+    ]
+    sheet = workbook(records)["Runs"]
+    column = {cell.value: index for index, cell in enumerate(sheet[1], 1)}
+    values = [sheet.cell(row, column["num_neighbors"]).value for row in (2, 3)]
+    assert sorted(map(str, values)) == ["9", "None"]
