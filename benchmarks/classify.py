@@ -21,7 +21,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from harness.backends.supervised.augment import augmentation
-from harness.backends.supervised.module import Lesson, Pictures, as_images, seed_of
+from harness.backends.supervised.module import FoldData, Pictures, as_images, seed_of
 from harness.backends.supervised.network import Classifier, build
 from harness.backends.supervised.schedules import optimizer
 from harness.backends.supervised.settings import Settings
@@ -37,7 +37,7 @@ LABELS = 16
 class Bare(pl.LightningModule):
     """What somebody would write by hand."""
 
-    def __init__(self, network: Classifier, settings: Settings, lesson: Lesson) -> None:
+    def __init__(self, network: Classifier, settings: Settings, lesson: FoldData) -> None:
         super().__init__()
         self.network = network
         self._settings, self._lesson = settings, lesson
@@ -99,11 +99,11 @@ def measure(quick: bool) -> dict[str, Any]:
     return {"repeats": repeats, "epochs": epochs, "wanted": WANTED, "cases": cases}
 
 
-def _lesson(side: int, batch: int, images: int) -> tuple[Settings, Lesson]:
+def _lesson(side: int, batch: int, images: int) -> tuple[Settings, FoldData]:
     rng = np.random.default_rng(0)
     total = images + images // 4
     settings = Settings(image_size=(side, side), augment="rotate45", lr=1e-3)
-    lesson = Lesson(
+    lesson = FoldData(
         pixels=rng.integers(0, 255, (total, 3, side, side), dtype=np.uint8),
         targets=rng.integers(0, LABELS, total),
         learnt=range(images),
@@ -118,7 +118,7 @@ def _lesson(side: int, batch: int, images: int) -> tuple[Settings, Lesson]:
     return settings, lesson
 
 
-def _timed_bare(backbone: str, settings: Settings, lesson: Lesson, epochs: int) -> float:
+def _timed_bare(backbone: str, settings: Settings, lesson: FoldData, epochs: int) -> float:
     module = Bare(build(backbone, LABELS, settings, None, 0), settings, lesson)
     with tempfile.TemporaryDirectory() as folder:
         trainer = pl.Trainer(
@@ -131,7 +131,7 @@ def _timed_bare(backbone: str, settings: Settings, lesson: Lesson, epochs: int) 
         return time.perf_counter() - start
 
 
-def _timed_ours(backbone: str, settings: Settings, lesson: Lesson, epochs: int) -> float:
+def _timed_ours(backbone: str, settings: Settings, lesson: FoldData, epochs: int) -> float:
     network = build(backbone, LABELS, settings, None, 0)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()

@@ -14,7 +14,7 @@ from harness.common.errors import DataError
 from harness.data.images import list_images
 from harness.detectors.embedding import embed, rows
 from harness.detectors.features import build_extractor
-from harness.detectors.sources import ImageSource, View
+from harness.detectors.sources import ImageSource, Preprocessing
 
 SHARED = Path(os.environ.get("HARNESS_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 HAZELNUT = SHARED / "data" / "hazelnut_reduced"
@@ -45,7 +45,7 @@ def embedding(backbone: str, layers: tuple[str, ...], pictures: list[Path]) -> t
     real = backbone == "mobilenetv2_100"
     weights = resolve(str(MOBILENET), backbone) if real else Weights("random", "random")
     extractor = build_extractor(backbone, layers, (256, 256), weights, seed=0)
-    batches = ImageSource(pictures, View((256, 256))).batches()
+    batches = ImageSource(pictures, Preprocessing((256, 256))).batches()
     return torch.cat([rows(embed(extractor(batch), layers)) for batch in batches])
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from harness.data.base import Sample
-from harness.metrics.evaluate import Evaluation, judge
+from harness.metrics.evaluate import Evaluation, evaluate_predictions
 from harness.predictions.detection import Predictions
 from harness.report.excel import write_workbook
 from harness.report.html import write_report
@@ -81,7 +81,7 @@ def _made_up(root: Path, runs: int, galleries: int) -> ResultFolder:
     masks[labels == 1, 20:40, 20:40] = True
     policy = {"method": "fixed", "image": 1.0, "pixel": 1.0}
     # Pixels are measured and pictures drawn once, for all runs.
-    pixels = judge(Predictions(samples, hardness + labels, maps, masks), None, policy)
+    pixels = evaluate_predictions(Predictions(samples, hardness + labels, maps, masks), None, policy)
     pictures = root / "pictures"
     pictures.mkdir()
     pictured = draw_gallery(pictures, pixels.test, pixels.thresholds)
@@ -89,7 +89,7 @@ def _made_up(root: Path, runs: int, galleries: int) -> ResultFolder:
         run = folder.run_folder(f"run-{number}")
         run.mkdir()
         scores = hardness + labels * (1 + 1.5 * rng.random()) + 0.5 * rng.standard_normal(IMAGES)
-        images = judge(Predictions(samples, scores, None, None), None, policy)
+        images = evaluate_predictions(Predictions(samples, scores, None, None), None, policy)
         found = {name: value for name, value in images.metrics.items() if name.startswith("image_")}
         evaluation = replace(images, metrics={**pixels.metrics, **found}, curves={**pixels.curves, **images.curves})
         if number < galleries:

@@ -88,7 +88,7 @@ def _parts(scratch: Path, repeats: int, rows: int) -> dict[str, float]:
             [_timed(lambda m=message: _sent(remote, m)) for message in some * repeats]  # type: ignore[misc]
             for some in (made, with_models)
         )
-        landed = [_timed(lambda m=message: _land(folder, m)) for message in made * repeats]  # type: ignore[misc]
+        landed = [_timed(lambda m=message: _commit(folder, m)) for message in made * repeats]  # type: ignore[misc]
         many = [round(0.01 + 0.0002 * number, 5) for number in range(math.ceil(rows / 3))]
         planned = _timed(lambda: prepare(load_config(_config(scratch, many)))) / (3 * len(many))
         claimed = [_timed(lambda n=number: _claim(folder, n)) for number in range(rows)]  # type: ignore[misc]
@@ -142,7 +142,7 @@ def _sent(queue: Any, message: Any) -> None:
     queue.get()
 
 
-def _land(folder: ResultFolder, message: Any) -> None:
+def _commit(folder: ResultFolder, message: Any) -> None:
     """What the sweep's process does with a run."""
     _, _, record, packed = message
     unpack(packed, folder.stage(record.run_id))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+IN_PROCESS = Path(__file__).parent
 END = "<!-- end -->"
 
 
@@ -17,7 +17,7 @@ def page(file: Path) -> str:
     for name, render in TABLES.items():
         if f"<!-- {name} -->" not in text:
             continue
-        result = json.loads((HERE / "results" / f"{name}.json").read_text())
+        result = json.loads((IN_PROCESS / "results" / f"{name}.json").read_text())
         table = f"<!-- {name} -->\n{render(result)}\n\n{_machine(result['machine'])}\n{END}"
         begin, rest = text.split(f"<!-- {name} -->", maxsplit=1)
         text = begin + table + rest.split(END, maxsplit=1)[1]

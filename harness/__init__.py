@@ -20,10 +20,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.inference import Classifier, Model, Named, Result, load_classifier, load_model
+    from harness.inference import Classifier, ClassResult, Model, Result, load_classifier, load_model
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "Model", "Named", "Result", "__version__", "load_classifier", "load_model"]
+__all__ = ["ClassResult", "Classifier", "Model", "Result", "__version__", "load_classifier", "load_model"]
 
 
 def __getattr__(name: str) -> Any:

@@ -57,7 +57,7 @@ class Signature(NamedTuple):
     normalization: str | None = None
 
 
-class SeenTest(NamedTuple):
+class EpochDetections(NamedTuple):
     """What a detector says in the middle of its training.
 
     Attributes:
@@ -70,16 +70,16 @@ class SeenTest(NamedTuple):
 
 
 # What is seen of a training before its end, by task.
-Seen = SeenTest | ClassPredictions
+EpochPredictions = EpochDetections | ClassPredictions
 
 
-class Watch(Protocol):
+class EpochObserver(Protocol):
     """Looks at a training after some of its epochs, and may end it by raising SystemExit."""
 
     def wants(self, spec: RunSpec, epoch: int) -> bool:
         """Whether it wants to see what the training of `spec` has reached after so many epochs."""
 
-    def saw(self, spec: RunSpec, epoch: int, seen: Seen) -> None:
+    def on_epoch(self, spec: RunSpec, epoch: int, epoch_predictions: EpochPredictions) -> None:
         """Here it is; of folds the first one is enough."""
 
 
@@ -110,7 +110,7 @@ class RunContext:
     memory_limit: int | None = None
     latency: bool = True
     unfinished: Path | None = None
-    watch: Watch | None = None
+    watch: EpochObserver | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from harness.common.errors import StoreError
 from harness.common.terminal import Terminal
-from harness.execution.log_capture import chatter_to
+from harness.execution.log_capture import capture_logs
 
 SHOWN = 5
 
@@ -52,7 +52,7 @@ def blend(config: Path, out: Path | None, device: str) -> int:
     if out is not None:
         _check_folder(out)
     recipe = load_recipe(config)
-    with chatter_to(io.StringIO(), show=False):
+    with capture_logs(io.StringIO(), show=False):
         from harness.ensemble.blend import blend, write_blend
         from harness.ensemble.submit import submit
 

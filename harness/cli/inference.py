@@ -17,16 +17,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 from harness.common.errors import ConfigError, StoreError
 from harness.common.files import make_folder
 from harness.common.terminal import Terminal
-from harness.execution.log_capture import chatter_to
+from harness.execution.log_capture import capture_logs
 from harness.inference.inputs import below, images_named
-from harness.inference.rows import COLUMNS, NAMING_COLUMNS
+from harness.inference.rows import CLASS_COLUMNS, COLUMNS
 
 if TYPE_CHECKING:
     from harness.inference.classifier import Classifier
     from harness.inference.model import Model
 
 ROWS = "predictions.csv"
-HEADERS = tuple(",".join(columns).encode() for columns in (COLUMNS, NAMING_COLUMNS))
+HEADERS = tuple(",".join(columns).encode() for columns in (COLUMNS, CLASS_COLUMNS))
 
 
 def predict(
@@ -58,7 +58,7 @@ def predict(
     _check_targets(paths, out, csv)
     if not recursive and (left := below(names)):
         console.print(f"{left} images in folders below are left out: say --recursive to take them.")
-    with chatter_to(io.StringIO(), show=False):
+    with capture_logs(io.StringIO(), show=False):
         from harness.inference.classifier import Classifier
         from harness.inference.pictures import check_map_format
         from harness.inference.predict import Row, predict_images
@@ -107,7 +107,7 @@ def export(run: Path, chosen: str, out: Path | None, check: Sequence[str], categ
     if chosen not in {"torchscript", "onnx", "openvino"}:
         raise ConfigError(f"--format: {chosen!r} found; expected torchscript, onnx or openvino.")
     images = images_named(check, (), recursive=True) if check else []
-    with chatter_to(io.StringIO(), show=False):
+    with capture_logs(io.StringIO(), show=False):
         from harness.backends.formats import check_installed
         from harness.export.check import test_images
         from harness.export.write import export

@@ -17,20 +17,20 @@ from harness.config.sweep import SweepConfig, as_yaml
 from harness.execution.launchers.connect import require_ray
 from harness.execution.launchers.node import home_of
 from harness.execution.launchers.options import LaunchOptions
-from harness.execution.log_capture import chatter_to
+from harness.execution.log_capture import capture_logs
 from harness.execution.progress import SweepProgress
-from harness.execution.writer import Tally
+from harness.execution.writer import SweepSummary
 from harness.planning.prepare import PlannedRun, Prepared, backend, check
 from harness.search.history import History
 from harness.search.points import Space
 
 if TYPE_CHECKING:
-    from harness.execution.launchers.ray_connection import Link
+    from harness.execution.launchers.ray_connection import RayConnection
 
 
 def search(
     prepared: Prepared, console: Console, verbose: bool, launch: LaunchOptions, retry_failed: bool
-) -> tuple[Tally | None, int]:
+) -> tuple[SweepSummary | None, int]:
     """Try settings until there are as many as were asked for.
 
     Args:
@@ -65,17 +65,19 @@ def search(
         with SweepProgress(left, live=console.is_terminal and not verbose) as progress:
             progress.start("checking models, backbones and weights", stage="")
             said = io.StringIO()
-            link = launch.link(prepared.folder, prepared.config, _modules(examples))
-            link.home = home_of(prepared.folder.root, "search")
-            link.begin()
+            connection = launch.connection(prepared.folder, prepared.config, _modules(examples))
+            connection.home = home_of(prepared.folder.root, "search")
+            connection.begin()
             try:
-                with chatter_to(said, verbose):
+                with capture_logs(said, verbose):
                     check(examples, launch.device(prepared.config.device))
-                    link.ready()
+                    connection.ready()
                 begun = True
-                return _try(prepared, space, retry_failed, link, progress, launch.retries, said.getvalue(), verbose)
+                return _try(
+                    prepared, space, retry_failed, connection, progress, launch.retries, said.getvalue(), verbose
+                )
             finally:
-                link.stop()
+                connection.stop()
     except HarnessError:
         if not begun:
             prepared.discard_made_data()
@@ -86,12 +88,12 @@ def _try(
     prepared: Prepared,
     space: Space,
     retry_failed: bool,
-    link: Link,
+    connection: RayConnection,
     progress: SweepProgress,
     retries: int,
     said: str,
     verbose: bool,
-) -> tuple[Tally, int]:
+) -> tuple[SweepSummary, int]:
     """Everything was found to be right: write, and begin."""
     from harness.search.tuner import NAME, Tuning
 
@@ -110,15 +112,15 @@ def _try(
         history = History(folder, space, records, retry_failed)
         with folder.open_log() as log:
             log.write(said)
-            with chatter_to(log, verbose):
-                return Tuning(replace(prepared, records=records), space, history, link, progress, retries).run()
+            with capture_logs(log, verbose):
+                return Tuning(replace(prepared, records=records), space, history, connection, progress, retries).run()
 
 
 def _bring_up_to_date(prepared: Prepared, space: Space, history: History) -> None:
     """There is nothing left to try, but it may be looked at otherwise: another metric, another space."""
-    from harness.search.tuner import conclude, proposer
+    from harness.search.tuner import conclude, sampler
 
-    conclude(history, proposer(prepared, space, history, None, None, None))
+    conclude(history, sampler(prepared, space, history, None, None, None))
 
 
 def show(prepared: Prepared, console: Console, checked: bool) -> None:
@@ -130,7 +132,7 @@ def show(prepared: Prepared, console: Console, checked: bool) -> None:
     space = Space(prepared.config, prepared.splits)
     examples = space.check()
     if checked:
-        with chatter_to(io.StringIO(), show=False):
+        with capture_logs(io.StringIO(), show=False):
             check(examples, prepared.config.device)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("axis", "values"):

@@ -20,14 +20,14 @@ from harness.common.secrets import concealed
 from harness.common.terminal import Terminal
 from harness.config.sweep import SweepConfig, as_yaml, load_config, one_run
 from harness.data.index import Progress
-from harness.execution.launchers.options import HERE, LaunchOptions
-from harness.execution.log_capture import chatter_to
+from harness.execution.launchers.options import IN_PROCESS, LaunchOptions
+from harness.execution.log_capture import capture_logs
 from harness.planning.prepare import PlannedRun, Prepared, check, prepare, remarks
 from harness.planning.skip import Skipped, record_skipped, without_weights
 from harness.results.store import REPORT_FILES, ResultFolder
 
 if TYPE_CHECKING:
-    from harness.execution.writer import Tally
+    from harness.execution.writer import SweepSummary
 
 LEAST_LABELLED = 40  # training images of labelled toy data
 NAMED_BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2", "tf_efficientnet_b7", "cspdarknet53")
@@ -41,7 +41,7 @@ def sweep(
     fresh: bool,
     retry_failed: bool,
     verbose: bool,
-    launch: LaunchOptions = HERE,
+    launch: LaunchOptions = IN_PROCESS,
 ) -> int:
     """Run what is not done yet; 0 if all went well, 1 if a run failed, 130 if stopped."""
     problems = launch.problems()
@@ -70,8 +70,8 @@ def tune(
     console = _console()
     prepared = prepare(config, _reading(console))
     _say(prepared, console)
-    tally, failed = search(prepared, console, verbose, launch, retry_failed)
-    return _finish(prepared, console, tally) or int(failed > 0)
+    summary, failed = search(prepared, console, verbose, launch, retry_failed)
+    return _finish(prepared, console, summary) or int(failed > 0)
 
 
 def run(
@@ -85,7 +85,7 @@ def run(
 ) -> int:
     """A sweep of one point; all such share a result folder, and so a sheet."""
     config = one_run(method, backend, data, given, parameters)
-    return _sweep(config, None, fresh, False, verbose, HERE)
+    return _sweep(config, None, fresh, False, verbose, IN_PROCESS)
 
 
 def _sweep(
@@ -98,8 +98,8 @@ def _sweep(
     runs = _chosen(prepared, fresh, retry_failed)
     console.print(_headline(prepared, len(runs[:limit])))
     _say(prepared, console)
-    tally = _run(prepared, runs, limit, console, verbose, launch) if runs[:limit] else None
-    return _finish(prepared, console, tally)
+    summary = _run(prepared, runs, limit, console, verbose, launch) if runs[:limit] else None
+    return _finish(prepared, console, summary)
 
 
 def plan(config_file: Path, overrides: Sequence[str], output: Path | None, checked: bool) -> int:
@@ -116,7 +116,7 @@ def plan(config_file: Path, overrides: Sequence[str], output: Path | None, check
     left_out: set[str] = set()
     said: list[str] = []
     if checked and pending:
-        with chatter_to(io.StringIO(), show=False):
+        with capture_logs(io.StringIO(), show=False):
             skipped = without_weights(pending, prepared.runs)
             left_out = {one.run.run_id for one in skipped}
             left = _others(pending, skipped)
@@ -195,7 +195,7 @@ def weights(backbones: Sequence[str], folder: Path) -> int:
         # Whatever lies in the folder is of interest too.
         listed = {find_in(folder, name) for name in names}
         names += dict.fromkeys(file_name(path) for path in weight_files(folder) if path not in listed)
-    with chatter_to(io.StringIO(), show=False):
+    with capture_logs(io.StringIO(), show=False):
         from harness.backbones.networks import known_backbone
         from harness.backbones.resolve import cached
 
@@ -224,7 +224,7 @@ def weights(backbones: Sequence[str], folder: Path) -> int:
 def models(markdown: bool) -> int:
     """Print a table of all detectors, a row each; as Markdown without what is on this machine."""
     console = _console()
-    with chatter_to(io.StringIO(), show=False):
+    with capture_logs(io.StringIO(), show=False):
         from harness.cli.catalogue import COLUMNS, detectors
 
         rows = detectors(state=not markdown)
@@ -294,7 +294,7 @@ def _run(
     console: Console,
     verbose: bool,
     launch: LaunchOptions,
-) -> Tally:
+) -> SweepSummary:
     """Check, then execute as many as `limit` says, with what the libraries print in sweep.log."""
     from harness.execution.progress import SweepProgress
     from harness.execution.sweep import execute
@@ -306,7 +306,7 @@ def _run(
         begun = False
         try:
             with launch.make(folder, progress, prepared.config, runs[:limit]) as launcher:
-                with chatter_to(said, verbose):
+                with capture_logs(said, verbose):
                     skipped = without_weights(runs, prepared.runs)
                     # What is skipped does not count.
                     runs = _others(runs, skipped)[:limit]
@@ -325,7 +325,7 @@ def _run(
                 record_skipped(skipped, folder, prepared.config)
                 with folder.open_log() as log:
                     log.write(said.getvalue())
-                    with chatter_to(log, verbose):
+                    with capture_logs(log, verbose):
                         return execute(prepared, runs, progress, launcher, launch.retries)
         except HarnessError:
             if not begun:
@@ -382,7 +382,7 @@ def _headline(prepared: Prepared, to_run: int, skipped: int = 0) -> str:
     )
 
 
-def _finish(prepared: Prepared, console: Console, tally: Tally | None) -> int:
+def _finish(prepared: Prepared, console: Console, summary: SweepSummary | None) -> int:
     """The best runs, what failed, and where the workbook is."""
     from harness.report.excel import write_workbook
     from harness.report.html import write_report
@@ -404,12 +404,12 @@ def _finish(prepared: Prepared, console: Console, tally: Tally | None) -> int:
         console.print(f"[bold]{escape(sentence)}[/]")
     for notice in notices:
         console.print(f"[bold yellow]{escape(notice)}[/]")
-    for record in tally.failed if tally else []:
+    for record in summary.failed if summary else []:
         console.print(f"[red]failed:[/] {escape(record.run_id)}: {escape((record.error or {}).get('message', ''))}")
     for made in (folder.workbook, folder.report):
         if made.is_file():
             console.print(f"[bold]{escape(str(made))}[/]")
-    if tally and tally.interrupted:
+    if summary and summary.interrupted:
         console.print("stopped; the same command goes on from here.")
         return 130
     planned = {run.run_id for run in prepared.runs}

@@ -56,7 +56,7 @@ class DataKinds(Protocol):
 
 
 @dataclass(frozen=True)
-class Parts:
+class SampleLists:
     """What a kind of data finds on disk, before normal training images are held out.
 
     Attributes:
@@ -159,7 +159,7 @@ class DataOptions(BaseOptions):
         return [self.category] if isinstance(self.category, str) else self.category or [""]
 
     @abstractmethod
-    def load(self, category: str, work_dir: Path) -> Parts:
+    def load(self, category: str, work_dir: Path) -> SampleLists:
         """List the samples of one category.
 
         Args:

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, model_validator
 
 from harness.common.errors import DataError, nearest, unknown_name
 from harness.common.paths import expanded
-from harness.data.base import GOOD, DataOptions, Parts, Sample
+from harness.data.base import GOOD, DataOptions, Sample, SampleLists
 
 # What the harness decides itself.
 RESERVED = {"val_split_mode", "val_split_ratio", "seed", "train_augmentations", "val_augmentations",
@@ -35,7 +35,7 @@ class DatamoduleData(DataOptions):
             return {**value, "root": expanded(value["root"])}
         return value
 
-    def load(self, category: str, work_dir: Path) -> Parts:
+    def load(self, category: str, work_dir: Path) -> SampleLists:
         """See `DataOptions.load`."""
         del work_dir
         datamodule = self._build(category)
@@ -49,7 +49,7 @@ class DatamoduleData(DataOptions):
         root = Path(str(getattr(datamodule, "root", None) or ".")).absolute()
         train = _samples(datamodule.train_data.samples, root, self.kind)
         test = _samples(datamodule.test_data.samples, root, self.kind)
-        return Parts(root, tuple(s for s in train if s.label == 0), tuple(test))
+        return SampleLists(root, tuple(s for s in train if s.label == 0), tuple(test))
 
     def _build(self, category: str) -> Any:
         import anomalib.data

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from harness.common.errors import DataError
 from harness.common.paths import PathText, expanded
-from harness.data.base import GOOD, DataOptions, Parts, Sample, existing_dir, is_normal
+from harness.data.base import GOOD, DataOptions, Sample, SampleLists, existing_dir, is_normal
 from harness.data.images import EXTENSIONS, list_images
 from harness.data.masks import SUFFIXES, Listed, apart, match_masks
 
@@ -52,7 +52,7 @@ class FolderData(DataOptions):
         del work_dir
         return [self.name or ""]
 
-    def load(self, category: str, work_dir: Path) -> Parts:
+    def load(self, category: str, work_dir: Path) -> SampleLists:
         """See `DataOptions.load`."""
         del category, work_dir
         root = existing_dir(Path(self.root), "data.root")
@@ -70,7 +70,7 @@ class FolderData(DataOptions):
         normal, good, bad = found["normal_dir"], found["normal_test_dir"], found["abnormal_dir"]
         if not good and self.normal_test_dir is None and normal:
             normal, good = self._take_test_images(normal)
-        return Parts(root, tuple(normal), tuple(good + bad), tuple(notes))
+        return SampleLists(root, tuple(normal), tuple(good + bad), tuple(notes))
 
     def _samples(self, root: Path, key: str, dirs: Dirs, label: int, notes: list[str]) -> list[Sample]:
         folders = self._folders(root, key, dirs)

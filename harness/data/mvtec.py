@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.common.errors import DataError, unknown_name
 from harness.common.paths import PathText
-from harness.data.base import GOOD, DataOptions, Parts, Sample, existing_dir, is_normal
+from harness.data.base import GOOD, DataOptions, Sample, SampleLists, existing_dir, is_normal
 from harness.data.images import EXTENSIONS, list_images, subfolders
 from harness.data.masks import Listed, apart, match_masks
 
@@ -34,7 +34,7 @@ class MVTecData(DataOptions):
             return super().categories(work_dir)
         return find_categories(existing_dir(Path(self.root), "data.root"))
 
-    def load(self, category: str, work_dir: Path) -> Parts:
+    def load(self, category: str, work_dir: Path) -> SampleLists:
         """See `DataOptions.load`."""
         del work_dir
         return load_tree(existing_dir(Path(self.root), "data.root"), category)
@@ -53,7 +53,7 @@ def find_categories(root: Path) -> list[str]:
     return found
 
 
-def load_tree(root: Path, category: str) -> Parts:
+def load_tree(root: Path, category: str) -> SampleLists:
     """List one category of a tree of MVTec AD's shape.
 
     Raises:
@@ -86,7 +86,7 @@ def load_tree(root: Path, category: str) -> Parts:
             problems += error.problems
     if problems:
         raise DataError(problems)
-    return Parts(base, tuple(train), tuple(test), tuple(notes))
+    return SampleLists(base, tuple(train), tuple(test), tuple(notes))
 
 
 def _normal(folder: Path) -> list[str]:

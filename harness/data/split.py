@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.common.errors import DataError
-from harness.data.base import DataOptions, Parts, Sample, Split
+from harness.data.base import DataOptions, Sample, SampleLists, Split
 from harness.data.index import FileIndex, Progress
 
 MASK_READER = "any channel"
@@ -31,7 +31,7 @@ def load_splits(
         DataError: everything that is wrong with the data, at once.
     """
     problems: list[str] = []
-    loaded: list[tuple[str, Parts]] = []
+    loaded: list[tuple[str, SampleLists]] = []
     for category in options.categories(work_dir):
         try:
             loaded.append((category, options.load(category, work_dir)))
@@ -54,7 +54,7 @@ def load_splits(
     return [_split(options, category, parts, index) for category, parts in loaded]
 
 
-def _missing(category: str, parts: Parts, options: DataOptions) -> list[str]:
+def _missing(category: str, parts: SampleLists, options: DataOptions) -> list[str]:
     where = f"{parts.root}" + (f" (category {category!r})" if category else "")
     problems = []
     if not parts.train:
@@ -103,7 +103,7 @@ def held_out_count(images: int, share: float) -> int:
     return max(1, round(images * share)) if share else 0
 
 
-def _split(options: DataOptions, category: str, parts: Parts, index: FileIndex) -> Split:
+def _split(options: DataOptions, category: str, parts: SampleLists, index: FileIndex) -> Split:
     ordered = sorted(parts.train, key=lambda sample: sample.name)
     count = held_out_count(len(ordered), options.val)
     held_out = set(np.random.default_rng(options.split_seed).permutation(len(ordered))[:count].tolist())

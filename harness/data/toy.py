@@ -16,7 +16,7 @@ from pydantic import Field
 
 from harness.common.errors import DataError, unknown_name
 from harness.common.paths import PathText
-from harness.data.base import DataOptions, Parts
+from harness.data.base import DataOptions, SampleLists
 from harness.data.mvtec import load_tree
 from harness.data.toy_images import CATEGORIES, write_toy
 
@@ -53,7 +53,7 @@ class ToyData(DataOptions):
                 raise DataError(f"data.category: {unknown_name('toy category', name, CATEGORIES)}")
         return names
 
-    def load(self, category: str, work_dir: Path) -> Parts:
+    def load(self, category: str, work_dir: Path) -> SampleLists:
         """See `DataOptions.load`."""
         return load_tree(self._made(category, work_dir), category)
 

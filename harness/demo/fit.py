@@ -186,9 +186,9 @@ def _make(images: Path, output: Path, name: str, settings: dict[str, Any]) -> Pa
             prepared = prepare(config)
             check(prepared.runs, config.device)
             prepared.folder.create()
-            tally = execute(prepared, prepared.runs, PageProgress(place))
-            if tally.failed:
-                raise ConfigError(f"{settings['method']}: {(tally.failed[0].error or {}).get('message', '')}")
+            summary = execute(prepared, prepared.runs, PageProgress(place))
+            if summary.failed:
+                raise ConfigError(f"{settings['method']}: {(summary.failed[0].error or {}).get('message', '')}")
         except HarnessError:
             place.update(label="could not be fitted", state="error")
             raise

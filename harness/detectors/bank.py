@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from harness.common.errors import ConfigError
-from harness.detectors.context import Workbench
+from harness.detectors.context import StageContext
 from harness.detectors.coreset import KCenter, Order, start_row
 from harness.detectors.embedding import Embedding, Patches
 from harness.detectors.stages import Stage
@@ -50,26 +50,26 @@ class CoresetOrder(Stage):
 
     title: ClassVar[str] = "coreset"
 
-    def compute(self, bench: Workbench, *inputs: Any) -> Selected:
+    def compute(self, context: StageContext, *inputs: Any) -> Selected:
         """From the cache, as far as it goes; a part is a ratio."""
         patches: Patches = inputs[0]
         sizes = {ratio: coreset_size(len(patches.vectors), ratio) for ratio in self.ratios}
-        vectors = bench.to_device(patches.vectors)
-        key = self._key(bench, vectors)
-        order, clock = _recalled(bench.recall(key))
+        vectors = context.to_device(patches.vectors)
+        key = self._key(context, vectors)
+        order, clock = _recalled(context.recall(key))
         if order is None or len(order.rows) < max(sizes.values()):
-            order = self._select(bench, vectors, sizes, order, clock)
-            bench.remember(key, clock.arrays(order), clock.seconds[-1])
+            order = self._select(context, vectors, sizes, order, clock)
+            context.remember(key, clock.arrays(order), clock.seconds[-1])
         else:
-            bench.saved = clock.at(max(sizes.values()))
+            context.cached_seconds = clock.at(max(sizes.values()))
         for ratio, size in sizes.items():
-            bench.laps.setdefault(ratio, clock.at(size))
+            context.part_seconds.setdefault(ratio, clock.at(size))
             if size > len(order.rows):
                 found = f"only {len(order.rows)} distinct ones found and used"
-                bench.warn(f"coreset: {size} patches asked for, {found}", ratio)
+                context.warn(f"coreset: {size} patches asked for, {found}", ratio)
         return order, {ratio: min(size, len(order.rows)) for ratio, size in sizes.items()}
 
-    def _key(self, bench: Workbench, vectors: torch.Tensor) -> dict[str, Any]:
+    def _key(self, context: StageContext, vectors: torch.Tensor) -> dict[str, Any]:
         features = self.embedding.features
         return {
             "stage": "coreset",
@@ -79,21 +79,21 @@ class CoresetOrder(Stage):
             "seed": self.seed,
             # Two engines may order points differently that are equally far but for rounding.
             "engine": vectors.device.type,
-            **bench.images["train"].key(),
+            **context.images["train"].key(),
         }
 
     def _select(
-        self, bench: Workbench, vectors: torch.Tensor, sizes: dict[float, int], known: Order | None, clock: _Clock
+        self, context: StageContext, vectors: torch.Tensor, sizes: dict[float, int], known: Order | None, clock: _Clock
     ) -> Order:
-        bench.saved = clock.seconds[-1]
-        selection = KCenter(vectors, start_row(vectors, self.seed), known, bench.memory.tensor)
+        context.cached_seconds = clock.seconds[-1]
+        selection = KCenter(vectors, start_row(vectors, self.seed), known, context.memory.tensor)
         there = 0 if known is None else len(known.rows)
         order = Order(np.zeros(0, np.int64), np.zeros(0, np.float32))
         for ratio, size in sizes.items():
-            order = selection.extend(size, lambda count: bench.at(count, max(sizes.values())))
+            order = selection.extend(size, lambda count: context.at(count, max(sizes.values())))
             if len(order.rows) > there:
-                bench.lap(ratio)
-                clock.add(len(order.rows), bench.laps[ratio])
+                context.mark_time(ratio)
+                clock.add(len(order.rows), context.part_seconds[ratio])
         return order
 
 
@@ -132,12 +132,12 @@ class Bank(Stage):
 
     title: ClassVar[str] = "bank"
 
-    def compute(self, bench: Workbench, *inputs: Any) -> tuple[torch.Tensor, dict[float, int]]:
+    def compute(self, context: StageContext, *inputs: Any) -> tuple[torch.Tensor, dict[float, int]]:
         """(m, d), and the size for each ratio."""
         (order, sizes), patches = inputs
-        bank = bench.memory.tensor(len(order.rows), patches.vectors.shape[1])
+        bank = context.memory.tensor(len(order.rows), patches.vectors.shape[1])
         torch.index_select(patches.vectors, 0, torch.from_numpy(order.rows), out=bank)
-        return bench.to_device(bank), sizes
+        return context.to_device(bank), sizes
 
     def uses(self, part: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
         """A part is a ratio."""

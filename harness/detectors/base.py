@@ -22,12 +22,12 @@ from harness.common.errors import ConfigError, NotFittedError
 from harness.data.base import Sample, Split, existing_dir
 from harness.detectors.arguments import check_pixels
 from harness.detectors.cache import StageCache
-from harness.detectors.context import Workbench
+from harness.detectors.context import StageContext
 from harness.detectors.features import PRECISIONS, Extractor, FeatureMaps, Features, build_extractor
 from harness.detectors.maps import Scores
 from harness.detectors.memory import Memory
 from harness.detectors.reporter import Reporter
-from harness.detectors.sources import ImageSource, Picture, View, contents, pictures_of
+from harness.detectors.sources import ImageLike, ImageSource, Preprocessing, contents, image_list
 from harness.detectors.stages import Stage, Stages
 from harness.metrics.evaluate import evaluate
 from harness.predictions.decision import Thresholds
@@ -120,9 +120,9 @@ class Detector(ABC):
         chosen_layers(backbone, self.layers)
         self.weights: Weights = resolve(options.get("weights", "auto"), backbone)
         normalization = effective(options.get("normalization", BACKBONE), self.weights.normalization)
-        self.view = View(size, cropped, normalization)
+        self.view = Preprocessing(size, cropped, normalization)
         # Refuses a size that the network does not take.
-        construction(backbone, self.view.seen)
+        construction(backbone, self.view.input_size)
         self.device: Device = pick(options.get("device", "auto"))
         self._extractor: Extractor | None = None
 
@@ -166,11 +166,11 @@ class Detector(ABC):
         """Layers that it takes features of."""
         return self.layers
 
-    def shortfalls(self) -> list[str]:
+    def state_warnings(self) -> list[str]:
         """What could not be had of what was asked for, from the images that were learnt; one sentence each."""
         return []
 
-    def speed(self) -> Hashable:
+    def timing_key(self) -> Hashable:
         """What the time of an image depends on, beside network and view: those of equal speed are timed once."""
         return self.name, repr(self.parameters())
 
@@ -188,7 +188,7 @@ class Detector(ABC):
 
     # ---- what users call
 
-    def fit(self, images: str | Path | Split | Iterable[Picture]) -> Self:
+    def fit(self, images: str | Path | Split | Iterable[ImageLike]) -> Self:
         """Learn what normal parts look like.
 
         Args:
@@ -200,18 +200,18 @@ class Detector(ABC):
             DataError: there are none, or one can't be read.
             WeightsError: no weights for the backbone.
         """
-        pictures = pictures_of(images)
+        pictures = image_list(images)
         self.forget()
         with Reporter(self._options.get("progress", True), self.name) as reporter:
             known = contents(pictures) if self._options.get("cache") is not None else None
-            bench = self.workbench({"train": pictures}, reporter.say, known)
+            context = self.stage_context({"train": pictures}, reporter.say, known)
             root = self.fit_stage([self])
-            stages = Stages([root], bench)
+            stages = Stages([root], context)
             self.state = {name: _own(tensor) for name, tensor in stages.value(root).items()}
-        reporter.warn([*stages.warnings(root), *self.shortfalls()])
+        reporter.warn([*stages.warnings(root), *self.state_warnings()])
         return self
 
-    def predict(self, image: Picture) -> Prediction:
+    def predict(self, image: ImageLike) -> Prediction:
         """Score one image.
 
         Raises:
@@ -266,13 +266,13 @@ class Detector(ABC):
 
     # ---- in between
 
-    def workbench(
+    def stage_context(
         self,
-        pictures: Mapping[str, Sequence[Picture]],
+        pictures: Mapping[str, Sequence[ImageLike]],
         tell: Any,
         data: str | None,
         scratch: Path | None = None,
-    ) -> Workbench:
+    ) -> StageContext:
         """What the stages of this detector, and of others with the same backbone and view, work with.
 
         Args:
@@ -281,7 +281,7 @@ class Detector(ABC):
             data: fingerprint of the pictures' contents, for the cache; None keeps nothing.
             scratch: where features go that exceed the memory allowed.
         """
-        bench = Workbench(
+        context = StageContext(
             device=self.device,
             images={role: self._source(chosen) for role, chosen in pictures.items()},
             backbone=self.backbone,
@@ -292,10 +292,10 @@ class Detector(ABC):
         )
         folder = self._options.get("cache")
         if folder is not None and data is not None:
-            bench.cache = StageCache(Path(folder), self._options.get("cache_limit", 20 * 10**9), bench.warn)
-        return bench
+            context.cache = StageCache(Path(folder), self._options.get("cache_limit", 20 * 10**9), context.warn)
+        return context
 
-    def _source(self, pictures: Sequence[Picture]) -> ImageSource:
+    def _source(self, pictures: Sequence[ImageLike]) -> ImageSource:
         return ImageSource(
             pictures, self.view, self._options.get("batch_size", 32), self._options.get("num_workers", 0)
         )
@@ -314,7 +314,12 @@ class Detector(ABC):
         """The backbone, on the device; built when it is first asked for."""
         if self._extractor is None:
             self._extractor = build_extractor(
-                self.backbone, self.needed_layers(), self.view.seen, self.weights, self.weights_seed, self.precision
+                self.backbone,
+                self.needed_layers(),
+                self.view.input_size,
+                self.weights,
+                self.weights_seed,
+                self.precision,
             )
             self._extractor.to(self.device.torch)
         return self._extractor
@@ -322,7 +327,7 @@ class Detector(ABC):
     def grids(self) -> dict[str, tuple[int, int]]:
         """(height, width) of the features of each layer."""
         with torch.no_grad():
-            features = self.extractor()(torch.zeros(1, 3, *self.view.seen, device=self.device.torch))
+            features = self.extractor()(torch.zeros(1, 3, *self.view.input_size, device=self.device.torch))
         return {layer: (one.shape[2], one.shape[3]) for layer, one in features.items()}
 
     def score_batch(self, batch: torch.Tensor) -> Scores:
@@ -333,7 +338,7 @@ class Detector(ABC):
             self.state = state = {name: tensor.to(device) for name, tensor in state.items()}
         with torch.no_grad():
             features = self.extractor()(batch.to(device))
-            return self.score(state, features, self.view.seen)
+            return self.score(state, features, self.view.input_size)
 
 
 def _own(tensor: torch.Tensor) -> torch.Tensor:

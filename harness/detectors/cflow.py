@@ -18,7 +18,7 @@ from harness.backbones.layers import chosen_layers
 from harness.common.errors import ConfigError
 from harness.detectors.arguments import check_number, check_whole
 from harness.detectors.base import Detector, Options, State
-from harness.detectors.context import Workbench
+from harness.detectors.context import StageContext
 from harness.detectors.embedding import rows
 from harness.detectors.features import FeatureMaps, Features
 from harness.detectors.flows import Flow, all_seeded, build_flows, judge, log_likelihood, positions, train
@@ -86,7 +86,7 @@ class CFlow(Detector):
         widths = [layer.channels for layer in chosen_layers(self.backbone, self.layers)]
         grids = self.grids()
         where = [grids[layer] for layer in self.layers]
-        return CFlowHead(self.fitted(), self.layers, widths, where, self.flow, self.view.seen)
+        return CFlowHead(self.fitted(), self.layers, widths, where, self.flow, self.view.input_size)
 
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
         """See `Detector.score`."""
@@ -164,10 +164,10 @@ class TrainedFlows(Stage):
 
     title: ClassVar[str] = "training"
 
-    def compute(self, bench: Workbench, *inputs: Any) -> State:
+    def compute(self, context: StageContext, *inputs: Any) -> State:
         """<layer>:<parameter> of each flow, and largest.<layer>, the largest training log-likelihood."""
         maps = {layer: inputs[0][layer] for layer in self.layers}
-        device = bench.device.torch
+        device = context.device.torch
         with all_seeded(self.seed):
             flows = build_flows(self.flow, {layer: one.shape[1] for layer, one in maps.items()})
             for decoder in flows.values():
@@ -177,8 +177,8 @@ class TrainedFlows(Stage):
                 maps,
                 self.flow,
                 device,
-                bench.at,
-                lambda epoch: bench.look(epoch, lambda: self._state(flows, maps)),
+                context.at,
+                lambda epoch: context.observe(epoch, lambda: self._state(flows, maps)),
             )
         return self._state(flows, maps)
 
@@ -206,17 +206,17 @@ class CFlowScores(Stage):
 
     title: ClassVar[str] = "scores"
 
-    def compute(self, bench: Workbench, *inputs: Any) -> Scores:
+    def compute(self, context: StageContext, *inputs: Any) -> Scores:
         """Image by image."""
         state, maps = inputs
         widths = {layer: maps[layer].shape[1] for layer in self.flows.layers}
         flows = build_flows(self.flows.flow, widths, state)
-        size, device = bench.images[self.features.role].view.seen, bench.device.torch
+        size, device = context.images[self.features.role].view.input_size, context.device.torch
         found = []
         for i in range(len(maps[self.flows.layers[0]])):
             own = {layer: maps[layer][i : i + 1].to(device) for layer in self.flows.layers}
             found.append(_scores(state, flows, own, self.flows.flow, size))
-            bench.at(i + 1, len(maps[self.flows.layers[0]]))
+            context.at(i + 1, len(maps[self.flows.layers[0]]))
         return Scores(torch.cat([one.images for one in found]), torch.cat([one.maps for one in found]))
 
 

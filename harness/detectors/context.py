@@ -25,7 +25,7 @@ def _nobody(text: str) -> None:
 
 
 @dataclass
-class Workbench:
+class StageContext:
     """One for all stages of a group of runs on the same images and backbone.
 
     Attributes:
@@ -55,8 +55,8 @@ class Workbench:
     watch: Callable[[int, Callable[[], Any]], None] | None = None
     apart: float = 0.0
     warnings: list[tuple[Hashable, str]] = field(default_factory=list)
-    saved: float = 0.0
-    laps: dict[Hashable, float] = field(default_factory=dict)
+    cached_seconds: float = 0.0
+    part_seconds: dict[Hashable, float] = field(default_factory=dict)
     _began: float = 0.0
     _title: str = ""
 
@@ -69,13 +69,13 @@ class Workbench:
         """How far the stage is."""
         self.tell(f"{self._title} {done / max(total, 1):.0%}")
 
-    def look(self, epoch: int, state: Callable[[], Any]) -> None:
+    def observe(self, epoch: int, state: Callable[[], Any]) -> None:
         """Show what a training has reached, to whoever watches; the time that it takes is not the stage's."""
         if self.watch is None:
             return
         start = time.perf_counter()
         self.watch(epoch, state)
-        self.apart += time.perf_counter() - start
+        self.observation_seconds += time.perf_counter() - start
 
     def warn(self, text: str, part: Hashable = None) -> None:
         """It is said, and recorded with the runs that it is true of: those that need this part of the stage."""
@@ -84,11 +84,11 @@ class Workbench:
 
     def start_stage(self) -> dict[Hashable, float]:
         """A stage begins; gives what its laps will be put into. Its warnings begin anew, too."""
-        self.laps, self._began, self.saved, self.warnings = {}, time.perf_counter(), 0.0, []
-        self.apart = 0.0
-        return self.laps
+        self.part_seconds, self._began, self.cached_seconds, self.warnings = {}, time.perf_counter(), 0.0, []
+        self.observation_seconds = 0.0
+        return self.part_seconds
 
-    def lap(self, part: Hashable, share: float = 1.0) -> None:
+    def mark_time(self, part: Hashable, share: float = 1.0) -> None:
         """The part of the running stage that is called `part` is done: alone, the stage would end here.
 
         Args:
@@ -96,7 +96,7 @@ class Workbench:
             share: of the time so far that it would take.
         """
         self.device.synchronize()
-        self.laps[part] = share * (time.perf_counter() - self._began) + self.saved
+        self.part_seconds[part] = share * (time.perf_counter() - self._began) + self.cached_seconds
 
     def recall(self, key: Mapping[str, Any]) -> tuple[Tensors, float] | None:
         """From the cache; see `StageCache.get`."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch.nn import functional as F
 
-from harness.detectors.context import Workbench
+from harness.detectors.context import StageContext
 from harness.detectors.features import FeatureMaps, Features
 from harness.detectors.stages import Stage
 
@@ -64,15 +64,15 @@ class Embedding(Stage):
 
     title: ClassVar[str] = "embedding"
 
-    def compute(self, bench: Workbench, *inputs: Any) -> Patches:
+    def compute(self, context: StageContext, *inputs: Any) -> Patches:
         """In batches, into one array."""
         maps: FeatureMaps = inputs[0]
         images, _, height, width = maps[self.layers[0]].shape
         channels = sum(maps[layer].shape[1] for layer in self.layers)
-        vectors = bench.memory.tensor(images * height * width, channels)
+        vectors = context.memory.tensor(images * height * width, channels)
         for first in range(0, images, IMAGES):
-            batch = {layer: maps[layer][first : first + IMAGES].to(bench.device.torch) for layer in self.layers}
+            batch = {layer: maps[layer][first : first + IMAGES].to(context.device.torch) for layer in self.layers}
             part = rows(embed(batch, self.layers))
             vectors[first * height * width : first * height * width + len(part)] = part
-            bench.at(first + IMAGES, images + IMAGES)
+            context.at(first + IMAGES, images + IMAGES)
         return Patches(vectors, (height, width))

@@ -18,7 +18,7 @@ from harness.backbones.inject import answered_by, replaced, seeded
 from harness.backbones.layers import construction, feature_layers, is_transformer
 from harness.backbones.resolve import Weights
 from harness.config.revisions import cache_key
-from harness.detectors.context import Workbench
+from harness.detectors.context import StageContext
 from harness.detectors.stages import Stage
 
 # Layer name -> (images, channels, height, width), float32.
@@ -120,45 +120,47 @@ class Features(Stage):
 
     title: ClassVar[str] = "features"
 
-    def compute(self, bench: Workbench, *inputs: Any) -> FeatureMaps:
+    def compute(self, context: StageContext, *inputs: Any) -> FeatureMaps:
         """Layer by layer from the cache; what is not there in one pass."""
         del inputs
         found: dict[str, torch.Tensor] = {}
         for layer in self.layers:
             start = time.perf_counter()
-            known = bench.recall(self._key(bench, layer))
+            known = context.recall(self._key(context, layer))
             if known is not None:
                 tensors, seconds = known
                 found[layer] = tensors["features"]
                 # Layers share the pass that made them: the longest of their times is the pass's.
-                bench.saved = max(bench.saved, seconds - (time.perf_counter() - start))
+                context.cached_seconds = max(context.cached_seconds, seconds - (time.perf_counter() - start))
         missing = tuple(layer for layer in self.layers if layer not in found)
         if missing:
             start = time.perf_counter()
-            found |= self._extract(bench, missing)
+            found |= self._extract(context, missing)
             took = time.perf_counter() - start
             for layer in missing:
-                bench.remember(self._key(bench, layer), {"features": found[layer].numpy()}, took)
+                context.remember(self._key(context, layer), {"features": found[layer].numpy()}, took)
         return {layer: found[layer] for layer in self.layers}
 
-    def _key(self, bench: Workbench, layer: str) -> dict[str, Any]:
+    def _key(self, context: StageContext, layer: str) -> dict[str, Any]:
         # A layer's name says where it is in the network, and the others do not change it.
         return {"stage": "features", "role": self.role, "layer": layer, "precision": self.precision,
-                "seed": self.seed, **bench.images[self.role].key(), **cache_key(bench.backbone)}  # fmt: skip
+                "seed": self.seed, **context.images[self.role].key(), **cache_key(context.backbone)}  # fmt: skip
 
-    def _extract(self, bench: Workbench, layers: tuple[str, ...]) -> dict[str, torch.Tensor]:
-        images = bench.images[self.role]
-        extractor = build_extractor(bench.backbone, layers, images.view.seen, bench.weights, self.seed, self.precision)
-        extractor.to(bench.device.torch)
+    def _extract(self, context: StageContext, layers: tuple[str, ...]) -> dict[str, torch.Tensor]:
+        images = context.images[self.role]
+        extractor = build_extractor(
+            context.backbone, layers, images.view.input_size, context.weights, self.seed, self.precision
+        )
+        extractor.to(context.device.torch)
         maps: dict[str, torch.Tensor] = {}
         done = 0
-        device = bench.device.torch
+        device = context.device.torch
         for loaded in images.batches():
             for batch in torch.split(loaded, CPU_IMAGES) if device.type == "cpu" else [loaded]:
                 for layer, values in extractor(batch.to(device)).items():
                     if layer not in maps:
-                        maps[layer] = bench.memory.tensor(len(images), *values.shape[1:])
+                        maps[layer] = context.memory.tensor(len(images), *values.shape[1:])
                     maps[layer][done : done + len(values)] = values
                 done += len(batch)
-                bench.at(done, len(images))
+                context.at(done, len(images))
         return maps

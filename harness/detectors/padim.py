@@ -17,7 +17,7 @@ from harness.backbones.layers import chosen_layers
 from harness.common.errors import ConfigError, DataError
 from harness.detectors.arguments import check_whole
 from harness.detectors.base import Detector, Options, State
-from harness.detectors.context import Workbench
+from harness.detectors.context import StageContext
 from harness.detectors.features import FeatureMaps, Features
 from harness.detectors.gaussian import fit_gaussians, gather, mahalanobis
 from harness.detectors.maps import Scores, blur, upsample
@@ -77,7 +77,9 @@ class PaDiM(Detector):
         """See `Detector.head`."""
         grids = self.grids()
         widths = [layer.channels for layer in chosen_layers(self.backbone, self.layers)]
-        return PaDiMHead(self.fitted(), self.layers, [grids[layer] for layer in self.layers], widths, self.view.seen)
+        return PaDiMHead(
+            self.fitted(), self.layers, [grids[layer] for layer in self.layers], widths, self.view.input_size
+        )
 
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
         """See `Detector.score`."""
@@ -149,17 +151,17 @@ class Gaussians(Stage):
 
     title: ClassVar[str] = "gaussians"
 
-    def compute(self, bench: Workbench, *inputs: Any) -> State:
+    def compute(self, context: StageContext, *inputs: Any) -> State:
         """mean (positions, channels), factor (positions, channels, channels), channels."""
         maps = [inputs[0][layer] for layer in self.layers]
         if len(maps[0]) < 2:
             raise DataError(f"padim: {len(maps[0])} training image found; a covariance needs at least 2.")
         channels = torch.tensor(self.channels)
         positions, width = maps[0].shape[2] * maps[0].shape[3], len(channels)
-        mean = bench.memory.tensor(positions, width)
-        factor = bench.memory.tensor(positions, width, width)
-        device = bench.device.torch
-        fit_gaussians(lambda first, last: gather(maps, channels, first, last), mean, factor, device, bench.at)
+        mean = context.memory.tensor(positions, width)
+        factor = context.memory.tensor(positions, width, width)
+        device = context.device.torch
+        fit_gaussians(lambda first, last: gather(maps, channels, first, last), mean, factor, device, context.at)
         return {"mean": mean, "factor": factor, "channels": channels}
 
 
@@ -177,11 +179,11 @@ class PaDiMScores(Stage):
 
     title: ClassVar[str] = "scores"
 
-    def compute(self, bench: Workbench, *inputs: Any) -> Scores:
+    def compute(self, context: StageContext, *inputs: Any) -> Scores:
         """Maps, and their largest values."""
         state, maps = inputs
-        size = bench.images[self.features.role].view.seen
-        return _scores(state, [maps[layer] for layer in self.gaussians.layers], size, bench.device.torch)
+        size = context.images[self.features.role].view.input_size
+        return _scores(state, [maps[layer] for layer in self.gaussians.layers], size, context.device.torch)
 
 
 def _scores(state: State, maps: Sequence[torch.Tensor], size: tuple[int, int], device: torch.device) -> Scores:

@@ -17,7 +17,7 @@ from harness.common.errors import ConfigError
 from harness.detectors.arguments import check_number, check_whole
 from harness.detectors.bank import Bank, CoresetOrder
 from harness.detectors.base import Detector, Options, State
-from harness.detectors.context import Workbench
+from harness.detectors.context import StageContext
 from harness.detectors.embedding import Embedding, Patches, embed, rows
 from harness.detectors.features import FeatureMaps
 from harness.detectors.maps import Scores, blur, upsample
@@ -73,11 +73,11 @@ class PatchCore(Detector):
         """Whether both choose from the same patches, from the same start."""
         return (self.layers, self.precision, self.seed) == (other.layers, other.precision, other.seed)
 
-    def speed(self) -> Hashable:
+    def timing_key(self) -> Hashable:
         """See `Detector.speed`. The number of neighbours concerns a single patch of an image."""
         return self.name, self.coreset_sampling_ratio, self.upsampling
 
-    def shortfalls(self) -> list[str]:
+    def state_warnings(self) -> list[str]:
         """See `Detector.shortfalls`."""
         size = len(self.fitted()["bank"])
         text = f"num_neighbors: {self.num_neighbors} asked for, {size} used: the coreset has no more patches"
@@ -97,7 +97,9 @@ class PatchCore(Detector):
 
     def head(self) -> nn.Module:
         """See `Detector.head`."""
-        return PatchCoreHead(self.fitted()["bank"], self.layers, self.num_neighbors, self.view.seen, self.upsampling)
+        return PatchCoreHead(
+            self.fitted()["bank"], self.layers, self.num_neighbors, self.view.input_size, self.upsampling
+        )
 
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
         """See `Detector.score`."""
@@ -172,9 +174,9 @@ class BankState(Stage):
 
     title: ClassVar[str] = "bank"
 
-    def compute(self, bench: Workbench, *inputs: Any) -> State:
+    def compute(self, context: StageContext, *inputs: Any) -> State:
         """The bank of one ratio."""
-        del bench
+        del context
         bank, sizes = inputs[0]
         return {"bank": bank[: sizes[self.ratio]]}
 
@@ -235,7 +237,7 @@ class Neighbourhoods(Stage):
 
     title: ClassVar[str] = "neighbours"
 
-    def compute(self, bench: Workbench, *inputs: Any) -> dict[float, Neighbourhood]:
+    def compute(self, context: StageContext, *inputs: Any) -> dict[float, Neighbourhood]:
         """By ratio."""
         (bank, sizes), patches = inputs
         found: dict[float, Neighbourhood] = {}
@@ -246,8 +248,8 @@ class Neighbourhoods(Stage):
             for ratio, length in sizes.items():
                 if length == size:
                     found[ratio] = around
-                    bench.lap(ratio)
-            bench.at(size, len(bank))
+                    context.mark_time(ratio)
+            context.at(size, len(bank))
 
         nearest_in_prefixes(patches.vectors, bank, sorted(set(sizes.values())), keep)
         return found
@@ -267,9 +269,9 @@ class PatchMaps(Stage):
 
     title: ClassVar[str] = "maps"
 
-    def compute(self, bench: Workbench, *inputs: Any) -> torch.Tensor:
+    def compute(self, context: StageContext, *inputs: Any) -> torch.Tensor:
         """(n, height, width)."""
-        size = bench.images[self.around.embedding.features.role].view.seen
+        size = context.images[self.around.embedding.features.role].view.input_size
         return blur(upsample(inputs[0][self.ratio].distances, size, self.upsampling))
 
     def uses(self, part: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
@@ -289,9 +291,9 @@ class PatchCoreScores(Stage):
 
     title: ClassVar[str] = "scores"
 
-    def compute(self, bench: Workbench, *inputs: Any) -> Scores:
+    def compute(self, context: StageContext, *inputs: Any) -> Scores:
         """Equation 7 over the shared maps."""
-        del bench
+        del context
         maps, around = inputs
         return Scores(image_scores(around[self.ratio], self.num_neighbors), maps)
 

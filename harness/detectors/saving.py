@@ -96,7 +96,7 @@ def _build(about: dict[str, Any], tensors: dict[str, torch.Tensor], device: str,
     }
     detector = cls(backbone=about["backbone"], layers=about["layers"], **about["parameters"], **options)
     detector.weights = Weights.from_dict(about["weights"])
-    extractor = Extractor(detector.backbone, detector.needed_layers(), detector.view.seen, detector.precision)
+    extractor = Extractor(detector.backbone, detector.needed_layers(), detector.view.input_size, detector.precision)
     network = {name.removeprefix(BACKBONE): t for name, t in tensors.items() if name.startswith(BACKBONE)}
     extractor.network.load_state_dict(network)
     state = {name: t for name, t in tensors.items() if not name.startswith(BACKBONE)}

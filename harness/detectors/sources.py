@@ -22,11 +22,11 @@ from harness.data.images import RGB, from_array, from_pil, list_images, read_ima
 
 # A path, RGB (height, width, 3) or grey (height, width) of 8 or 16 bits, a PIL image, or a float tensor
 # (3, height, width) in [0, 1].
-Picture = str | Path | npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | Image.Image | torch.Tensor
+ImageLike = str | Path | npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | Image.Image | torch.Tensor
 
 
 @dataclass(frozen=True)
-class View:
+class Preprocessing:
     """What of an image a network sees.
 
     Attributes:
@@ -40,11 +40,11 @@ class View:
     normalization: Normalization = OF_IMAGENET
 
     @property
-    def seen(self) -> tuple[int, int]:
+    def input_size(self) -> tuple[int, int]:
         """(height, width) of the network's input."""
         return self.crop or self.size
 
-    def __call__(self, picture: Picture) -> torch.Tensor:
+    def __call__(self, picture: ImageLike) -> torch.Tensor:
         """(3, height, width), normalised.
 
         Raises:
@@ -53,11 +53,13 @@ class View:
         image = transforms.resize(_unit(picture), list(self.size), antialias=True)
         if self.crop is not None:
             image = transforms.center_crop(image, list(self.crop))
-        seen: torch.Tensor = transforms.normalize(image, list(self.normalization.mean), list(self.normalization.std))
-        return seen
+        input_size: torch.Tensor = transforms.normalize(
+            image, list(self.normalization.mean), list(self.normalization.std)
+        )
+        return input_size
 
 
-def _unit(picture: Picture) -> torch.Tensor:
+def _unit(picture: ImageLike) -> torch.Tensor:
     """(3, height, width) in [0, 1]."""
     if isinstance(picture, torch.Tensor):
         check_tensor(picture)
@@ -99,7 +101,9 @@ class ImageSource(Dataset[torch.Tensor]):
         num_workers: processes that decode; 0 is this one.
     """
 
-    def __init__(self, pictures: Sequence[Picture], view: View, batch_size: int = 32, num_workers: int = 0) -> None:
+    def __init__(
+        self, pictures: Sequence[ImageLike], view: Preprocessing, batch_size: int = 32, num_workers: int = 0
+    ) -> None:
         self.pictures, self.view = pictures, view
         self._batch_size, self._num_workers = batch_size, num_workers
 
@@ -124,7 +128,7 @@ class ImageSource(Dataset[torch.Tensor]):
         yield from loader
 
 
-def pictures_of(images: str | Path | Split | Iterable[Picture]) -> list[Picture]:
+def image_list(images: str | Path | Split | Iterable[ImageLike]) -> list[ImageLike]:
     """What somebody may mean by images: a folder's, a split's training images, or the items of a data set.
 
     Raises:
@@ -147,15 +151,15 @@ def pictures_of(images: str | Path | Split | Iterable[Picture]) -> list[Picture]
     return pictures
 
 
-def _picture(item: Any) -> Picture:
+def _picture(item: Any) -> ImageLike:
     """An item of a data set: the picture itself, the first of (image, label), or an item's `image`."""
     if isinstance(item, tuple) and item:
         item = item[0]
-    picture: Picture = getattr(item, "image", item)
+    picture: ImageLike = getattr(item, "image", item)
     return picture
 
 
-def contents(pictures: Sequence[Picture]) -> str | None:
+def contents(pictures: Sequence[ImageLike]) -> str | None:
     """Fingerprint of files; None where pictures are in memory only, so that no later call could know them again.
 
     Raises:

@@ -16,7 +16,7 @@ from torch import nn
 from harness.backbones.layers import chosen_layers, feature_layers
 from harness.detectors.arguments import check_whole
 from harness.detectors.base import Detector, Options, State
-from harness.detectors.context import Workbench
+from harness.detectors.context import StageContext
 from harness.detectors.embedding import rows
 from harness.detectors.features import FeatureMaps, Features
 from harness.detectors.maps import Scores, blur, upsample
@@ -74,7 +74,7 @@ class SPADE(Detector):
         gallery = Gallery(self.features("train", group), self.layers, self.pooled_layer)
         return SPADEScores(GalleryScores(gallery, self.features(role, group), tuple(alike)), self.num_neighbors)
 
-    def shortfalls(self) -> list[str]:
+    def state_warnings(self) -> list[str]:
         """See `Detector.shortfalls`."""
         images = len(self.fitted()["pooled"])
         return [_too_few(self.num_neighbors, images)] if images < self.num_neighbors else []
@@ -87,7 +87,7 @@ class SPADE(Detector):
         """See `Detector.head`."""
         state = self.fitted()
         k = min(self.num_neighbors, len(state["pooled"]))
-        return SPADEHead(state, self.layers, self.pooled_layer, k, self.view.seen)
+        return SPADEHead(state, self.layers, self.pooled_layer, k, self.view.input_size)
 
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
         """See `Detector.score`."""
@@ -162,13 +162,13 @@ class Gallery(Stage):
 
     title: ClassVar[str] = "gallery"
 
-    def compute(self, bench: Workbench, *inputs: Any) -> State:
+    def compute(self, context: StageContext, *inputs: Any) -> State:
         """gallery.<layer> (n, h * w, channels) each, pooled (n, channels)."""
         maps: FeatureMaps = inputs[0]
-        state: State = {"pooled": pool(maps[self.pooled_layer]).to(bench.device.torch)}
+        state: State = {"pooled": pool(maps[self.pooled_layer]).to(context.device.torch)}
         for layer in self.layers:
             images, channels, height, width = maps[layer].shape
-            state[GALLERY + layer] = bench.memory.tensor(images, height * width, channels)
+            state[GALLERY + layer] = context.memory.tensor(images, height * width, channels)
             state[GALLERY + layer][:] = maps[layer].permute(0, 2, 3, 1).reshape(images, height * width, channels)
         return state
 
@@ -189,23 +189,23 @@ class GalleryScores(Stage):
 
     title: ClassVar[str] = "scores"
 
-    def compute(self, bench: Workbench, *inputs: Any) -> dict[int, Scores]:
+    def compute(self, context: StageContext, *inputs: Any) -> dict[int, Scores]:
         """By number of neighbours, clipped to the number of training images."""
         state, maps = inputs
         images = len(state["pooled"])
         numbers = sorted({min(k, images) for k in self.numbers})
         layers = self.gallery.layers
         galleries = {layer: state[GALLERY + layer] for layer in layers}
-        device, size = bench.device.torch, bench.images[self.features.role].view.seen
+        device, size = context.device.torch, context.images[self.features.role].view.input_size
         pooled = pool(maps[self.gallery.pooled_layer]).to(device)
         found = []
         for i in range(len(pooled)):
             own = {layer: maps[layer][i].to(device) for layer in layers}
             found.append(_score_image(own, pooled[i : i + 1], galleries, state["pooled"], numbers, size))
-            bench.at(i + 1, len(pooled))
+            context.at(i + 1, len(pooled))
         for k in self.numbers:
             # The work is comparing with k images' galleries.
-            bench.lap(k, share=min(k, images) / max(numbers))
+            context.mark_time(k, share=min(k, images) / max(numbers))
         return {k: _stack([one[k] for one in found]) for k in numbers}
 
 
@@ -223,13 +223,13 @@ class SPADEScores(Stage):
         del part
         return [(self.shared, self.num_neighbors)]
 
-    def compute(self, bench: Workbench, *inputs: Any) -> Scores:
+    def compute(self, context: StageContext, *inputs: Any) -> Scores:
         """Its own number of neighbours."""
         found: dict[int, Scores] = inputs[0]
         if self.num_neighbors in found:
             return found[self.num_neighbors]
         images = max(found)
-        bench.warn(_too_few(self.num_neighbors, images))
+        context.warn(_too_few(self.num_neighbors, images))
         return found[images]
 
 

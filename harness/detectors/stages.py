@@ -17,7 +17,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from harness.detectors.context import Workbench
+from harness.detectors.context import StageContext
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Stage(ABC):
     title: ClassVar[str]
 
     @abstractmethod
-    def compute(self, bench: Workbench, *inputs: Any) -> Any:
+    def compute(self, context: StageContext, *inputs: Any) -> Any:
         """The result.
 
         Args:
@@ -43,7 +43,7 @@ class Stage(ABC):
         """The stages it is computed from, each with the part of it that is needed (None: all of it).
 
         Args:
-            part: the part of this stage that is asked for; a name that `compute` gave to `Workbench.lap`.
+            part: the part of this stage that is asked for; a name that `compute` gave to `StageContext.lap`.
         """
         del part
         return [(value, None) for field in fields(self) if isinstance(value := getattr(self, field.name), Stage)]
@@ -57,8 +57,8 @@ class Stages:
         bench: passed on to the stages.
     """
 
-    def __init__(self, roots: Iterable[Stage], bench: Workbench) -> None:
-        self._bench = bench
+    def __init__(self, roots: Iterable[Stage], context: StageContext) -> None:
+        self._context = context
         self._values: dict[Stage, Any] = {}
         self._errors: dict[Stage, Exception] = {}
         self._seconds: dict[tuple[Stage, Hashable], float] = {}
@@ -93,19 +93,19 @@ class Stages:
         return self._values[stage]
 
     def _compute(self, stage: Stage, inputs: Sequence[Any]) -> Any:
-        self._bench.say(stage.title)
-        laps = self._bench.start_stage()
+        self._context.say(stage.title)
+        part_seconds = self._context.start_stage()
         start = time.perf_counter()
         try:
-            value = stage.compute(self._bench, *inputs)
-            self._bench.device.synchronize()
+            value = stage.compute(self._context, *inputs)
+            self._context.device.synchronize()
         finally:
-            took = time.perf_counter() - start - self._bench.apart
+            took = time.perf_counter() - start - self._context.observation_seconds
             self.spent += took
         # What a stage took from the cache, or without, its run would have had to compute.
-        self._seconds[stage, None] = took + self._bench.saved
-        self._seconds.update({(stage, part): seconds for part, seconds in laps.items()})
-        self._warnings[stage] = self._bench.warnings
+        self._seconds[stage, None] = took + self._context.cached_seconds
+        self._seconds.update({(stage, part): seconds for part, seconds in part_seconds.items()})
+        self._warnings[stage] = self._context.warnings
         return value
 
     def release(self, stage: Stage) -> None:
@@ -114,7 +114,7 @@ class Stages:
         if self._waiting[stage] <= 0:
             self._values.pop(stage, None)
 
-    def alone(self, root: Stage) -> dict[Stage, float]:
+    def standalone_seconds(self, root: Stage) -> dict[Stage, float]:
         """Seconds that each stage behind `root` would take for it alone."""
         found: dict[Stage, float] = {}
         for stage, part in _closure([(root, None)]):

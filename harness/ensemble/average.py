@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.backends.supervised.classifier import Member, SupervisedNamer
+from harness.backends.supervised.classifier import Member, SupervisedScorer
 from harness.common.errors import StoreError
 from harness.data.images import read_image
 from harness.ensemble.runs import ClassRun, same_images
@@ -39,7 +39,7 @@ def averaged(runs: Sequence[ClassRun], device: str, tell: Callable[[str], None])
         StoreError: a model was not kept, or architectures, folds or images differ.
     """
     same_images(runs)
-    namers = [_namer(run, device) for run in runs]
+    namers = [_scorer(run, device) for run in runs]
     first, found = namers[0], runs[0].predictions
     for run, other in zip(runs[1:], namers[1:], strict=True):
         _same_networks(run, first, other)
@@ -52,33 +52,33 @@ def averaged(runs: Sequence[ClassRun], device: str, tell: Callable[[str], None])
         tell("naming test images with the average of all folds")
         of_test = _say(_with(first, members), runs[0], found.test_names)
         return replace(found, test_by_fold=of_test[None]), False
-    members = [_mean(same) for same in zip(*(namer.members for namer in namers), strict=True)]
+    members = [_mean(same) for same in zip(*(scorer.members for scorer in namers), strict=True)]
     own, tests = found.probabilities.copy(), []
     for fold in dict.fromkeys(member.fold for member in members):
         tell(f"naming images with the average of fold {fold}")
-        namer = _with(first, [member for member in members if member.fold == fold])
+        scorer = _with(first, [member for member in members if member.fold == fold])
         judged = np.flatnonzero(found.folds == fold)
-        own[judged] = _say(namer, runs[0], [found.names[i] for i in judged])
-        tests.append(_say(namer, runs[0], found.test_names))
+        own[judged] = _say(scorer, runs[0], [found.names[i] for i in judged])
+        tests.append(_say(scorer, runs[0], found.test_names))
     return replace(found, probabilities=own, plain=None, test_by_fold=np.stack(tests)), True
 
 
-def _namer(run: ClassRun, device: str) -> SupervisedNamer:
+def _scorer(run: ClassRun, device: str) -> SupervisedScorer:
     file = model_in(run.folder)
     if file is None:
         raise StoreError(f"{run.folder}: the model of this run was not kept. {KEEP}")
-    return classifier_of(SavedRun(run.folder, run.record, file), device).namer
+    return classifier_of(SavedRun(run.folder, run.record, file), device).scorer
 
 
-def _same_networks(run: ClassRun, first: SupervisedNamer, other: SupervisedNamer) -> None:
-    def shape(namer: SupervisedNamer) -> object:
-        own = namer.settings
+def _same_networks(run: ClassRun, first: SupervisedScorer, other: SupervisedScorer) -> None:
+    def shape(scorer: SupervisedScorer) -> object:
+        own = scorer.settings
         head = (own.image_size, own.head_activation, own.loss == "arcface" and own.arcface_scale)
-        network = namer.members[0].network
+        network = scorer.members[0].network
         fed = network.mean.flatten().tolist(), network.std.flatten().tolist()
-        return namer.model, namer.backbone, head, fed, [(m.fold, m.part, m.own) for m in namer.members]
+        return scorer.model, scorer.backbone, head, fed, [(m.fold, m.part, m.own) for m in scorer.members]
 
-    sizes = [{k: v.shape for k, v in namer.members[0].network.state_dict().items()} for namer in (first, other)]
+    sizes = [{k: v.shape for k, v in scorer.members[0].network.state_dict().items()} for scorer in (first, other)]
     if shape(first) != shape(other) or sizes[0] != sizes[1]:
         raise StoreError(
             f"{run.folder}: {other.name} found, averaged with {first.name}; expected the same network with the same "
@@ -96,16 +96,16 @@ def _mean(members: Sequence[Member]) -> Member:
     return members[0]
 
 
-def _with(namer: SupervisedNamer, members: Sequence[Member]) -> SupervisedNamer:
-    return SupervisedNamer(
-        namer.model, namer.labels, namer.meanings, namer.settings, members, namer.backbone, namer.torch_device
+def _with(scorer: SupervisedScorer, members: Sequence[Member]) -> SupervisedScorer:
+    return SupervisedScorer(
+        scorer.model, scorer.labels, scorer.label_specs, scorer.settings, members, scorer.backbone, scorer.torch_device
     )
 
 
-def _say(namer: SupervisedNamer, run: ClassRun, names: Sequence[str]) -> Probabilities:
+def _say(scorer: SupervisedScorer, run: ClassRun, names: Sequence[str]) -> Probabilities:
     root = Path(run.record.data["root"])
     found = []
     for start in range(0, len(names), BATCH):
-        batch = [namer.prepare(read_image(root / name)) for name in names[start : start + BATCH]]
-        found.append(namer.probabilities(batch))
-    return np.concatenate(found).astype(np.float32) if found else np.zeros((0, len(namer.labels)), dtype=np.float32)
+        batch = [scorer.prepare(read_image(root / name)) for name in names[start : start + BATCH]]
+        found.append(scorer.probabilities(batch))
+    return np.concatenate(found).astype(np.float32) if found else np.zeros((0, len(scorer.labels)), dtype=np.float32)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.common.errors import ConfigError, StoreError
-from harness.data.labelled.base import Meaning
+from harness.data.labelled.base import LabelSpec
 from harness.ensemble.average import averaged
 from harness.ensemble.fit import fit_weights
 from harness.ensemble.recipe import Recipe, Rule, Source
@@ -95,7 +95,7 @@ def blend(recipe: Recipe, device: str = "auto", tell: Callable[[str], None] = la
                 f"{name}: networks averaged over folds saw every image; out of fold, the run itself stands in."
             )
     first = next(iter(parts.values()))
-    _check_rules(recipe.rules, first.labels, first.meanings)
+    _check_rules(recipe.rules, first.labels, first.label_specs)
     k = len(first.labels)
     alone = {name: macro_f1(one.truth, one.predicted, k) if own[name] else None for name, one in parts.items()}
     shares = _shares(recipe, parts)
@@ -192,7 +192,7 @@ def _holds(
 ) -> Mask:
     """For which images a rule holds: what they are called now, what the taken run says, and what the keeper says."""
     names = np.array(current.labels)
-    classes, states = (np.array(part) for part in zip(*current.meanings, strict=True))
+    classes, states = (np.array(part) for part in zip(*current.label_specs, strict=True))
     found = np.ones(len(now), dtype=np.bool_)
     if rule.classes:
         found &= np.isin(classes[now], rule.classes)
@@ -207,8 +207,8 @@ def _holds(
     return found
 
 
-def _check_rules(rules: list[Rule], labels: tuple[str, ...], meanings: Sequence[Meaning]) -> None:
-    classes, states = ({meaning[i] for meaning in meanings} for i in (0, 1))
+def _check_rules(rules: list[Rule], labels: tuple[str, ...], label_specs: Sequence[LabelSpec]) -> None:
+    classes, states = ({meaning[i] for meaning in label_specs} for i in (0, 1))
     problems = []
     for number, rule in enumerate(rules):
         named = [("class", name, classes) for name in rule.classes or []]

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from harness.backends.base import Failure, Outcome, RunContext, Seen
+from harness.backends.base import EpochPredictions, Failure, Outcome, RunContext
 from harness.common.errors import StoreError
 from harness.config.spec import RunSpec
 from harness.config.sweep import SweepConfig
@@ -90,7 +90,7 @@ def make(
         memory_limit=job.config.memory_limit,
         latency=job.config.latency,
         unfinished=folder.unfinished(job.key),
-        watch=None if rungs is None else _Watching(job, rungs),
+        watch=None if rungs is None else _Observer(job, rungs),
     )
     clock = _Clock()
     try:
@@ -124,7 +124,7 @@ def failure(
         status="failed",
         spec=run.spec.as_dict(),
         axes=list(run.spec.axes),
-        data=kind.describe(run.split),
+        data=kind.data_summary(run.split),
         seconds={"total": facts[0]},
         provenance=facts[1],
         task=kind.name,
@@ -185,8 +185,8 @@ class _Maker:
         return record
 
 
-class _Watching:
-    """See `harness.backends.base.Watch`: only the job's first run is looked at."""
+class _Observer:
+    """See `harness.backends.base.EpochObserver`: only the job's first run is looked at."""
 
     def __init__(self, job: Job, rungs: Rungs) -> None:
         self._task, self._run, self._rungs = task(job.config.task), job.runs[0], rungs
@@ -194,8 +194,8 @@ class _Watching:
     def wants(self, spec: RunSpec, epoch: int) -> bool:
         return spec == self._run.spec and epoch in self._rungs.epochs
 
-    def saw(self, spec: RunSpec, epoch: int, seen: Seen) -> None:
-        self._rungs.tell(epoch, self._task.glance(spec, seen))
+    def on_epoch(self, spec: RunSpec, epoch: int, epoch_predictions: EpochPredictions) -> None:
+        self._rungs.tell(epoch, self._task.epoch_metrics(spec, epoch_predictions))
 
 
 class _Clock:

@@ -31,7 +31,7 @@ class _Both(io.TextIOBase):
 
 
 @contextmanager
-def chatter_to(log: TextIO, show: bool) -> Iterator[None]:
+def capture_logs(log: TextIO, show: bool) -> Iterator[None]:
     """Send stdout, stderr, logging and warnings to `log`.
 
     Args:

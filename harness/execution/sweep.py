@@ -12,11 +12,11 @@ from harness.common.errors import StoreError, WorkerLostError
 from harness.config.spec import differing
 from harness.execution.interrupt import Interrupt
 from harness.execution.jobs import Job, failure, grouped, now
-from harness.execution.launchers.base import Ended, Launcher, Lost, Made, Said
-from harness.execution.launchers.in_process import Here
+from harness.execution.launchers.base import JobFinished, Launcher, ProgressEvent, RunFinished, WorkerLost
+from harness.execution.launchers.in_process import InProcessLauncher
 from harness.execution.launchers.spread import spread
 from harness.execution.progress import SweepProgress
-from harness.execution.writer import Landing, Tally
+from harness.execution.writer import ResultWriter, SweepSummary
 from harness.planning.prepare import PlannedRun, Prepared, backend
 from harness.results.provenance import provenance
 from harness.results.record import RunRecord
@@ -30,7 +30,7 @@ def execute(
     progress: SweepProgress,
     launcher: Launcher | None = None,
     retries: int = 0,
-) -> Tally:
+) -> SweepSummary:
     """Run what is asked for, record it, and leave a valid workbook behind, whatever happens.
 
     Args:
@@ -41,17 +41,17 @@ def execute(
         retries: how often runs are tried again that were lost with what made them.
     """
     interrupt = Interrupt()
-    sweep = _Sweep(prepared, progress, interrupt, launcher or Here(prepared.folder, progress), retries)
+    sweep = _Sweep(prepared, progress, interrupt, launcher or InProcessLauncher(prepared.folder, progress), retries)
     try:
         with interrupt:
             prepared.folder.clear_abandoned()
             sweep.run(runs)
     except (KeyboardInterrupt, SystemExit):
         # Lightning turns Ctrl-C into SystemExit.
-        sweep.landing.tally.interrupted = True
+        sweep.writer.summary.interrupted = True
     finally:
-        sweep.landing.write_workbook(force=True)
-    return sweep.landing.tally
+        sweep.writer.write_workbook(force=True)
+    return sweep.writer.summary
 
 
 @dataclass
@@ -84,7 +84,7 @@ class _Sweep:
         self, prepared: Prepared, progress: SweepProgress, interrupt: Interrupt, launcher: Launcher, retries: int
     ) -> None:
         self._interrupt = interrupt
-        self.landing = Landing(prepared, progress)
+        self.writer = ResultWriter(prepared, progress)
         self._prepared = prepared
         self._config = prepared.config
         self._folder = prepared.folder
@@ -146,7 +146,7 @@ class _Sweep:
             self._active[self._started] = group
             self._progress.start(group.runs[0].spec.label(self._differing))
             self._launcher.start(
-                self._started, Job(self._config, tuple(group.runs), group.key, self.landing.models.kept)
+                self._started, Job(self._config, tuple(group.runs), group.key, self.writer.models.kept)
             )
 
     def _claim(self, group: _Group) -> bool:
@@ -172,14 +172,14 @@ class _Sweep:
         for event in self._launcher.events(LOOK_AGAIN if waiting else None):
             group = self._active[event.job]
             match event:
-                case Said(stage=stage):
+                case ProgressEvent(stage=stage):
                     self._progress.stage(stage, group.runs[0].spec.label(self._differing) if group.runs else None)
-                case Made(record=record):
-                    self._land(group, record)
+                case RunFinished(record=record):
+                    self._commit(group, record)
                     self._interrupt.check()
-                case Ended():
+                case JobFinished():
                     self._end(event.job)
-                case Lost(why=why):
+                case WorkerLost(why=why):
                     self._end(event.job)
                     self._lost(group, why, waiting)
 
@@ -189,7 +189,7 @@ class _Sweep:
         if not group.runs and not group.failed:
             self._folder.clear_unfinished(group.key)
         group.claims.close()
-        self.landing.write_workbook(force=False)
+        self.writer.write_workbook(force=False)
 
     def _lost(self, group: _Group, why: str, waiting: list[_Group]) -> None:
         """Try again what has no record yet, or give it up."""
@@ -205,12 +205,12 @@ class _Sweep:
         with ExitStack() as claims:
             for run in list(group.runs):
                 if claims.enter_context(self._folder.claim(run.run_id)):
-                    self._land(group, failure(self._config, run, error, self._folder, facts))
+                    self._commit(group, failure(self._config, run, error, self._folder, facts))
 
-    def _land(self, group: _Group, record: RunRecord) -> None:
+    def _commit(self, group: _Group, record: RunRecord) -> None:
         """Put a run in place, in one step."""
         run = next(run for run in group.runs if run.run_id == record.run_id)
-        record = self.landing.land(record)
+        record = self.writer.commit(record)
         group.runs.remove(run)
         label = run.spec.label(self._differing)
         if record.status == "ok":

@@ -17,7 +17,7 @@ WORKBOOK_EVERY = 5.0  # seconds
 
 
 @dataclass
-class Tally:
+class SweepSummary:
     """What this call did.
 
     Attributes:
@@ -31,7 +31,7 @@ class Tally:
     interrupted: bool = False
 
 
-class Landing:
+class ResultWriter:
     """Puts runs in place, one after the other.
 
     Args:
@@ -40,14 +40,14 @@ class Landing:
     """
 
     def __init__(self, prepared: Prepared, progress: SweepProgress) -> None:
-        self.tally = Tally()
+        self.summary = SweepSummary()
         self.models = BestModels(prepared.folder, prepared.records.values())
         self._references = prepared.config.references
         self._keeps_best = prepared.config.save_models == "best"
         self._folder, self._progress = prepared.folder, progress
         self._next_write = 0.0
 
-    def land(self, record: RunRecord) -> RunRecord:
+    def commit(self, record: RunRecord) -> RunRecord:
         """Put a run in place, in one step; gives its record as it was written."""
         if self._references:
             record = replace(record, provenance={**record.provenance, "references": self._references})
@@ -58,12 +58,12 @@ class Landing:
             best, record = False, replace(record, model={})
         self._folder.commit(record)
         if record.status != "ok":
-            self.tally.failed.append(record)
+            self.summary.failed.append(record)
             return record
         if best:
             # Only now that the better one is in place: a kill in between leaves one model too many, never none.
             self.models.replace(record)
-        self.tally.done.append(record)
+        self.summary.done.append(record)
         return record
 
     def write_workbook(self, force: bool) -> None:

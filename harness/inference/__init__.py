@@ -11,8 +11,8 @@ rows.py      the columns of the rows
 pictures.py  overlay, map and outline of one image, as files
 """
 
-from harness.inference.classifier import Classifier, Named, load_classifier
+from harness.inference.classifier import Classifier, ClassResult, load_classifier
 from harness.inference.model import Model, load_model
 from harness.inference.result import Result
 
-__all__ = ["Classifier", "Model", "Named", "Result", "load_classifier", "load_model"]
+__all__ = ["ClassResult", "Classifier", "Model", "Result", "load_classifier", "load_model"]

@@ -16,19 +16,19 @@ from harness.backends.base import Backend
 from harness.common.errors import DataError, StoreError
 from harness.config.spec import RunSpec
 from harness.data.images import Reading
-from harness.data.labelled.base import Meaning
+from harness.data.labelled.base import LabelSpec
 from harness.inference.find import SavedRun, find_run
 from harness.inference.model import BATCH, is_one, is_unchanged, open_image
-from harness.inference.rows import NAMING_COLUMNS
+from harness.inference.rows import CLASS_COLUMNS
 
 if TYPE_CHECKING:
-    from harness.backends.supervised.classifier import SupervisedNamer
+    from harness.backends.supervised.classifier import SupervisedScorer
 
 CLASSIFICATION = "classification"
 
 
 @dataclass(frozen=True)
-class Named:
+class ClassResult:
     """What a classifier says of one image.
 
     Attributes:
@@ -40,7 +40,7 @@ class Named:
     """
 
     labels: tuple[str, ...]
-    meanings: tuple[Meaning, ...]
+    label_specs: tuple[LabelSpec, ...]
     probabilities: npt.NDArray[np.float64]
     path: str | None = None
     reading: tuple[str, ...] = ()
@@ -58,12 +58,12 @@ class Named:
     @property
     def part(self) -> str:
         """The class of that label."""
-        return self.meanings[int(self.probabilities.argmax())][0]
+        return self.label_specs[int(self.probabilities.argmax())][0]
 
     @property
     def state(self) -> str:
         """The state of that label."""
-        return self.meanings[int(self.probabilities.argmax())][1]
+        return self.label_specs[int(self.probabilities.argmax())][1]
 
     @property
     def kind(self) -> str:
@@ -92,17 +92,17 @@ class Classifier:
         namer, run: as given.
     """
 
-    columns = NAMING_COLUMNS
+    columns = CLASS_COLUMNS
     kinds: tuple[str, ...] = ()
 
-    def __init__(self, namer: SupervisedNamer, run: SavedRun) -> None:
-        self.namer, self.run = namer, run
+    def __init__(self, scorer: SupervisedScorer, run: SavedRun) -> None:
+        self.scorer, self.run = scorer, run
         self._lock = Lock()
 
     @property
     def labels(self) -> tuple[str, ...]:
         """In the order of probabilities."""
-        return self.namer.labels
+        return self.scorer.labels
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -111,9 +111,9 @@ class Classifier:
 
     def prepare(self, reading: Reading) -> Any:
         """An image as `results` takes it; called by several threads at once."""
-        return self.namer.prepare(reading.pixels)
+        return self.scorer.prepare(reading.pixels)
 
-    def results(self, batch: Sequence[tuple[str | None, Reading]], prepared: Sequence[Any]) -> list[Named]:
+    def results(self, batch: Sequence[tuple[str | None, Reading]], prepared: Sequence[Any]) -> list[ClassResult]:
         """Name images that are read and prepared already.
 
         Args:
@@ -121,13 +121,13 @@ class Classifier:
             prepared: what `prepare` made of each.
         """
         with self._lock:
-            found = self.namer.probabilities(prepared)
+            found = self.scorer.probabilities(prepared)
         return [
-            Named(self.namer.labels, self.namer.meanings, one, path, reading.notes)
+            ClassResult(self.scorer.labels, self.scorer.label_specs, one, path, reading.notes)
             for one, (path, reading) in zip(found, batch, strict=True)
         ]
 
-    def predict(self, images: Any, batch_size: int = BATCH) -> Named | list[Named]:
+    def predict(self, images: Any, batch_size: int = BATCH) -> ClassResult | list[ClassResult]:
         """Name one image, or several.
 
         Args:
@@ -135,7 +135,7 @@ class Classifier:
             batch_size: images that the networks see at a time.
 
         Returns:
-            A `Named` for one image, a list in their order for several.
+            A `ClassResult` for one image, a list in their order for several.
 
         Raises:
             DataError: an image can't be read, or is none.
@@ -150,7 +150,7 @@ class Classifier:
             )
         return list(self._named(images, batch_size))
 
-    def _named(self, images: Iterable[Any], batch_size: int) -> Iterator[Named]:
+    def _named(self, images: Iterable[Any], batch_size: int) -> Iterator[ClassResult]:
         batch: list[tuple[str | None, Reading]] = []
         for image in images:
             batch.append(open_image(image))

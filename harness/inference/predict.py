@@ -16,7 +16,7 @@ from harness.common.errors import HarnessError, StoreError
 from harness.common.tables import Rows as CsvRows
 from harness.common.tables import guarded_path
 from harness.data.images import MAX_PIXELS, Reading, read
-from harness.inference.classifier import Classifier, Named
+from harness.inference.classifier import Classifier, ClassResult
 from harness.inference.model import Model
 from harness.inference.pictures import MapFormat, stems, write_pictures
 from harness.inference.result import Result
@@ -82,7 +82,7 @@ class Row:
     """
 
     path: Path
-    result: Result | Named | None
+    result: Result | ClassResult | None
     seconds: float
     error: str = ""
 
@@ -218,7 +218,7 @@ def _score(model: Model | Classifier, images: Sequence[_Prepared]) -> dict[Path,
         return {}
     start = time.perf_counter()
     given = [(str(one.path), one.reading) for one in images if one.reading is not None]
-    results: Sequence[Result | Named] = model.results(given, [one.tensor for one in images])
+    results: Sequence[Result | ClassResult] = model.results(given, [one.tensor for one in images])
     share = (time.perf_counter() - start) / len(images)
     return {one.path: Row(one.path, result, one.seconds + share) for one, result in zip(images, results, strict=True)}
 

@@ -12,7 +12,7 @@ COLUMNS = (
     "reading",
     "error",
 )
-NAMING_COLUMNS = (
+CLASS_COLUMNS = (
     "path",
     "predicted_label",
     "probability",

@@ -47,7 +47,7 @@ class Evaluation:
     curves: dict[str, dict[str, list[float]]]
 
 
-def judge(
+def evaluate_predictions(
     test: Predictions, held_out: Predictions | None, policy: Mapping[str, Any], fpr_limit: float = FPR_LIMIT
 ) -> Evaluation:
     """Fix the thresholds, then measure.
@@ -72,7 +72,7 @@ def judge(
     )
 
 
-def figures_of(
+def metrics_of(
     test: Predictions, held_out: Predictions | None, policy: Mapping[str, Any], fpr_limit: float = FPR_LIMIT
 ) -> dict[str, float | None]:
     """The metrics of `judge`, and nothing else of it."""

@@ -93,7 +93,7 @@ def _record(one: Skipped, kind: Task, references: Mapping[str, str]) -> RunRecor
         status="skipped",
         spec=run.spec.as_dict(),
         axes=list(run.spec.axes),
-        data=kind.describe(run.split),
+        data=kind.data_summary(run.split),
         provenance={**provenance(), **({"references": dict(references)} if references else {})},
         task=kind.name,
         error={

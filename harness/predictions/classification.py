@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.common.errors import PredictionsError, StoreError
-from harness.data.labelled.base import LabelledSample, Meaning
+from harness.data.labelled.base import LabelledSample, LabelSpec
 
 Probabilities = npt.NDArray[np.float32]
 FILE = "probabilities.npz"
@@ -43,7 +43,7 @@ class ClassPredictions:
     """
 
     labels: tuple[str, ...]
-    meanings: tuple[Meaning, ...]
+    label_specs: tuple[LabelSpec, ...]
     names: tuple[str, ...]
     truth: npt.NDArray[np.int64]
     folds: npt.NDArray[np.int64]
@@ -67,13 +67,13 @@ class ClassPredictions:
                 raise PredictionsError(f"{what} probabilities: NaN, infinite or negative ones found.")
             if rows and np.abs(found.sum(axis=1) - 1).max() > 1e-3:
                 raise PredictionsError(f"{what} probabilities: rows found that do not sum to 1.")
-        if len(self.meanings) != k:
-            raise PredictionsError(f"{k} labels found, with classes and states of {len(self.meanings)}.")
+        if len(self.label_specs) != k:
+            raise PredictionsError(f"{k} labels found, with classes and states of {len(self.label_specs)}.")
         if self.test_by_fold.ndim != 3 or (m and not len(self.test_by_fold)):
             raise PredictionsError(f"test probabilities of shape {self.test_by_fold.shape} found, some folds expected.")
         if len(self.test_keys) != m:
             raise PredictionsError(f"{m} test images found, with keys of {len(self.test_keys)}.")
-        texts = (*self.labels, *self.names, *self.test_names, *self.test_keys, *itertools.chain(*self.meanings))
+        texts = (*self.labels, *self.names, *self.test_names, *self.test_keys, *itertools.chain(*self.label_specs))
         if not all(isinstance(text, str) for text in texts) or len(set(self.labels)) < k:
             raise PredictionsError("labels or names that are no text, or labels that are not all different, found.")
         if any(found.dtype.kind not in "iu" for found in (self.truth, self.folds, self.test_truth)):
@@ -104,8 +104,8 @@ class ClassPredictions:
         """Write probabilities.npz; plain arrays only, so that it loads without executing anything."""
         arrays = {
             "labels": _text(self.labels),
-            "classes": _text([part for part, _ in self.meanings]),
-            "states": _text([state for _, state in self.meanings]),
+            "classes": _text([part for part, _ in self.label_specs]),
+            "states": _text([state for _, state in self.label_specs]),
             "names": _text(self.names),
             "truth": self.truth,
             "folds": self.folds,
@@ -138,8 +138,8 @@ class ClassPredictions:
             with np.load(file, allow_pickle=False) as found:
                 values: dict[str, Any] = {"plain": None, **{key: found[key] for key in found.files}}
             texts = ("labels", "names", "test_names", "test_keys")
-            meanings = tuple(zip(values.pop("classes").tolist(), values.pop("states").tolist(), strict=True))
-            return cls(meanings=meanings, **values | {key: tuple(values[key].tolist()) for key in texts})
+            label_specs = tuple(zip(values.pop("classes").tolist(), values.pop("states").tolist(), strict=True))
+            return cls(label_specs=label_specs, **values | {key: tuple(values[key].tolist()) for key in texts})
         except FileNotFoundError:
             raise StoreError(f"{file}: missing; expected the probabilities of a classification run.") from None
         # Whatever a damaged archive makes NumPy raise.

@@ -13,9 +13,9 @@ import pandas as pd
 from harness.metrics.classification import macro_f1, macro_f1_draws
 from harness.metrics.intervals import interval
 from harness.predictions.classification import ClassPredictions
+from harness.report.configurations import Configuration
 from harness.report.facts import axis_columns, costs, join, parameter, weights_source
 from harness.report.results import Results
-from harness.report.settings import Setting
 from harness.report.tables import damaged_notice, left_out_notice, random_weights_notice, unfinished_notice
 from harness.report.ties import BEST, LEVEL, TIED, WORSE, Standing
 from harness.results.record import RunRecord
@@ -28,7 +28,7 @@ PAIRS_OF = 8  # settings whose confusions are listed
 
 
 @dataclass(frozen=True)
-class Naming:
+class ClassificationResults:
     """What is asked of a classification's results, read once.
 
     Attributes:
@@ -40,9 +40,9 @@ class Naming:
     _draws: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
     @property
-    def settings(self) -> list[Setting]:
+    def configurations(self) -> list[Configuration]:
         """All, best first, data set by data set."""
-        return [setting for found in self.results.settings.values() for setting in found]
+        return [configuration for found in self.results.configurations.values() for configuration in found]
 
     def predictions(self, run_id: str) -> ClassPredictions:
         """Of a run.
@@ -61,15 +61,15 @@ class Naming:
             self._draws[run_id] = macro_f1_draws(found.truth, found.predicted, len(found.labels))
         return self._draws[run_id]
 
-    def interval(self, setting: Setting) -> tuple[float, float] | None:
+    def interval(self, configuration: Configuration) -> tuple[float, float] | None:
         """95% interval of a setting's mean macro F1 over seeds: images drawn anew, the same for all seeds."""
-        mean = setting.metric("macro_F1")
+        mean = configuration.metric("macro_F1")
         if mean is None:
             return None
-        draws = np.mean([self.draws(record.run_id) for record in setting.records], axis=0)
-        return interval(mean, draws, len(self.predictions(setting.first.run_id).names))
+        draws = np.mean([self.draws(record.run_id) for record in configuration.records], axis=0)
+        return interval(mean, draws, len(self.predictions(configuration.first.run_id).names))
 
-    def standing(self, best: Setting, other: Setting) -> Standing:
+    def standing(self, best: Configuration, other: Configuration) -> Standing:
         """Against the best, by a paired bootstrap over the images of each label."""
         if other is best:
             return Standing(BEST)
@@ -93,35 +93,35 @@ def _described(record: RunRecord, axes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def summary_table(naming: Naming) -> pd.DataFrame:
+def summary_table(naming: ClassificationResults) -> pd.DataFrame:
     """A row a setting, the best first: figures out of fold, averaged over seeds, with interval and tie mark."""
     axes = axis_columns(naming.results.records)
-    described = [_described(setting.first, axes) for setting in naming.settings]
+    described = [_described(configuration.first, axes) for configuration in naming.configurations]
     differs = [name for name in described[0] if len({what[name] for what in described}) > 1] if described else []
     rows = []
-    for found in naming.results.settings.values():
-        for setting in found:
-            ends, standing = naming.interval(setting), naming.standing(found[0], setting)
-            what = _described(setting.first, axes)
+    for found in naming.results.configurations.values():
+        for configuration in found:
+            ends, standing = naming.interval(configuration), naming.standing(found[0], configuration)
+            what = _described(configuration.first, axes)
             rows.append({
                 # First what tells the settings apart, last what they share.
                 "model": what["model"],
                 **{name: what[name] for name in differs},
-                **{name: setting.metric(name) for name in HEADLINE},
+                **{name: configuration.metric(name) for name in HEADLINE},
                 LOW: ends[0] if ends else None,
                 HIGH: ends[1] if ends else None,
                 "vs_best": standing.mark or None,
                 "p_vs_best": standing.p,
-                **{name: setting.metric(name) for name in MORE},
-                **{name: setting.cost(name) for name in ("fit_seconds", "ms_per_image_p50", "model_MB")},
+                **{name: configuration.metric(name) for name in MORE},
+                **{name: configuration.cost(name) for name in ("fit_seconds", "ms_per_image_p50", "model_MB")},
                 **{name: value for name, value in what.items() if name not in differs},
-                "seeds": len(setting.records),
-                "best_run": setting.best_run,
+                "seeds": len(configuration.records),
+                "best_run": configuration.best_run,
             })  # fmt: skip
     return _frame(rows, axes)
 
 
-def runs_table(naming: Naming, failed: bool = False) -> pd.DataFrame:
+def runs_table(naming: ClassificationResults, failed: bool = False) -> pd.DataFrame:
     """A row a run, the best first; with `failed` the others too, at the end."""
     results = naming.results
     axes = axis_columns(results.records)
@@ -171,50 +171,50 @@ def _frame(rows: list[dict[str, Any]], axes: Sequence[str]) -> pd.DataFrame:
     return frame.drop(columns=empty)
 
 
-def folds_table(naming: Naming) -> pd.DataFrame:
+def folds_table(naming: ClassificationResults) -> pd.DataFrame:
     """A row a run and fold."""
     rows = [
-        {"run": setting.name, "seed": record.spec["seed"], **fold}
-        for setting in naming.settings
-        for record in setting.records
+        {"run": configuration.name, "seed": record.spec["seed"], **fold}
+        for configuration in naming.configurations
+        for record in configuration.records
         for fold in record.folds
     ]
     return pd.DataFrame(rows)
 
 
-def labels_table(naming: Naming) -> pd.DataFrame:
+def labels_table(naming: ClassificationResults) -> pd.DataFrame:
     """A row a label, those with the fewest images first; a column for each setting with its F1, best first."""
     frames = []
-    for found in naming.results.settings.values():
+    for found in naming.results.configurations.values():
         shown = found[:SETTINGS_SHOWN]
         rows: dict[str, dict[str, Any]] = {}
-        for setting in shown:
-            for one in naming.results.details(setting.best_run).get("labels", []):
+        for configuration in shown:
+            for one in naming.results.details(configuration.best_run).get("labels", []):
                 row = rows.setdefault(one["label"], {"label": one["label"], "images": one["images"]})
-                row[setting.label] = one["f1"]
+                row[configuration.label] = one["f1"]
         frames.append(pd.DataFrame(rows.values()).sort_values(["images", "label"], ignore_index=True) if rows else None)
     present = [frame for frame in frames if frame is not None]
     return pd.concat(present, ignore_index=True) if present else pd.DataFrame()
 
 
-def groups_table(naming: Naming) -> pd.DataFrame:
+def groups_table(naming: ClassificationResults) -> pd.DataFrame:
     """A row a class and a state; a column for each setting with its F1, best first."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for setting in naming.settings[:SETTINGS_SHOWN]:
-        details = naming.results.details(setting.best_run)
+    for configuration in naming.configurations[:SETTINGS_SHOWN]:
+        details = naming.results.details(configuration.best_run)
         for kind in ("classes", "states"):
             for one in details.get(kind, []):
                 key = ({"classes": "class", "states": "state"}[kind], one["name"])
                 row = rows.setdefault(key, {"kind": key[0], "name": key[1], "images": one["images"]})
-                row[setting.label] = one["f1"]
+                row[configuration.label] = one["f1"]
     return pd.DataFrame(rows.values())
 
 
-def confusion_table(naming: Naming) -> pd.DataFrame:
+def confusion_table(naming: ClassificationResults) -> pd.DataFrame:
     """The best run's confusion matrix: a row a true label, a column a label said."""
-    if not naming.settings:
+    if not naming.configurations:
         return pd.DataFrame()
-    details = naming.results.details(naming.settings[0].best_run)
+    details = naming.results.details(naming.configurations[0].best_run)
     names = [one["label"] for one in details.get("labels", [])]
     # Blank where there is nothing, so that what is confused stands out.
     rows = [
@@ -227,18 +227,18 @@ def confusion_table(naming: Naming) -> pd.DataFrame:
     return frame
 
 
-def confused_table(naming: Naming) -> pd.DataFrame:
+def confused_table(naming: ClassificationResults) -> pd.DataFrame:
     """A row a pair of labels that a setting's best run confuses, the most frequent first."""
     rows = [
-        {"run": setting.name, "true label": pair["label"], "said instead": pair["said"], "images": pair["images"],
+        {"run": configuration.name, "true label": pair["label"], "said instead": pair["said"], "images": pair["images"],
          "of": pair["of"], "examples": ", ".join(one["name"] for one in pair["examples"])}
-        for setting in naming.settings[:PAIRS_OF]
-        for pair in naming.results.details(setting.best_run).get("confused", [])
+        for configuration in naming.configurations[:PAIRS_OF]
+        for pair in naming.results.details(configuration.best_run).get("confused", [])
     ]  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def notices(naming: Naming) -> list[str]:
+def notices(naming: ClassificationResults) -> list[str]:
     """What a reader must know before any number, one sentence each."""
     results = naming.results
     ok = results.ok()
@@ -258,11 +258,11 @@ def _chose_by_figures(record: RunRecord) -> bool:
     return bool(given.get("keep") == "best" or given.get("early_stopping") or given.get("schedule") == "plateau")
 
 
-def answer(naming: Naming) -> list[str]:
+def answer(naming: ClassificationResults) -> list[str]:
     """The best setting in words, a sentence for each data set."""
     found = []
-    for settings in naming.results.settings.values():
-        best = settings[0]
+    for configurations in naming.results.configurations.values():
+        best = configurations[0]
         value, ends = best.metric("macro_F1"), naming.interval(best)
         if value is None:
             continue
@@ -271,7 +271,9 @@ def answer(naming: Naming) -> list[str]:
         dull = macro_f1(first.truth, np.full(len(first.truth), always, dtype=np.int64), len(first.labels))
         text = f"Best: {best.name}: macro F1 {value:.3f} out of fold"
         text += f" (95%: {ends[0]:.3f} to {ends[1]:.3f})" if ends else ""
-        tied = sum(naming.standing(best, other).mark == TIED for other in settings[1:])
-        text += f"; {tied} of the {len(settings) - 1} others can't be told from it" if len(settings) > 1 else ""
+        tied = sum(naming.standing(best, other).mark == TIED for other in configurations[1:])
+        text += (
+            f"; {tied} of the {len(configurations) - 1} others can't be told from it" if len(configurations) > 1 else ""
+        )
         found.append(f"{text}. Calling everything {first.labels[always]!r} would give {dull:.3f}.")
     return found

@@ -8,9 +8,9 @@ from urllib.parse import quote
 import pandas as pd
 
 from harness.report import classification
-from harness.report.classification import Naming
+from harness.report.classification import ClassificationResults
+from harness.report.configurations import Configuration
 from harness.report.results import Results
-from harness.report.settings import Setting
 from harness.results.store import RUNS
 
 SCRIPTS = ("common.js", "plots.js", "search.js", "classification.js")
@@ -20,9 +20,9 @@ PAIRS = 12  # confused pairs of each
 
 def page_data(results: Results) -> dict[str, Any]:
     """What the template shows, and as `data` what its script draws."""
-    found = Naming(results)
+    found = ClassificationResults(results)
     table = classification.summary_table(found)
-    shown = found.settings[:SHOWN]
+    shown = found.configurations[:SHOWN]
     columns = [str(name) for name in table if name != "best_run"]
     rows = [[_cell(str(name), row[name]) for name in columns] for row in table.to_dict("records")]
     return {
@@ -30,8 +30,8 @@ def page_data(results: Results) -> dict[str, Any]:
         "notices": classification.notices(found),
         "columns": [name.replace("_", " ") for name in columns],
         "rows": rows,
-        "settings": [setting.name for setting in shown],
-        "data": {"settings": [_setting(results, setting) for setting in shown]},
+        "settings": [configuration.name for configuration in shown],
+        "data": {"settings": [_configuration(results, configuration) for configuration in shown]},
     }
 
 
@@ -47,16 +47,16 @@ def _cell(name: str, value: Any) -> dict[str, Any]:
     return {"text": str(value), "number": number, "sort": value if number else str(value)}
 
 
-def _setting(results: Results, setting: Setting) -> dict[str, Any]:
-    details = results.details(setting.best_run)
-    folder = f"{RUNS}/{quote(setting.best_run, safe='+')}/"
+def _configuration(results: Results, configuration: Configuration) -> dict[str, Any]:
+    details = results.details(configuration.best_run)
+    folder = f"{RUNS}/{quote(configuration.best_run, safe='+')}/"
     pairs = [
         {**pair, "examples": [{**one, "file": folder + one["file"]} for one in pair["examples"] if one.get("file")]}
         for pair in details.get("confused", [])[:PAIRS]
     ]
-    record = next(one for one in setting.records if one.run_id == setting.best_run)
+    record = next(one for one in configuration.records if one.run_id == configuration.best_run)
     return {
-        "name": setting.name,
+        "name": configuration.name,
         "folder": folder,
         "labels": details.get("labels", []),
         "classes": details.get("classes", []),

@@ -11,9 +11,9 @@ from rich.table import Table
 
 from harness.common.errors import DataError, StoreError
 from harness.metrics.delong import difference, paired_test
+from harness.report.configurations import described, tested_on
 from harness.report.facts import axis_columns, category, costs, metric_columns
 from harness.report.results import Results, as_shown
-from harness.report.settings import described, tested_on
 from harness.report.sheets import number_format
 from harness.report.ties import LEVEL
 from harness.results.record import RunRecord

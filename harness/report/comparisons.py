@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from harness.metrics.delong import paired_test
+from harness.report.configurations import Configuration, described
 from harness.report.facts import (
     HEADLINE,
     HIGH,
@@ -25,9 +26,8 @@ from harness.report.facts import (
 )
 from harness.report.recommend import answers
 from harness.report.results import Results
-from harness.report.settings import Setting, described
 from harness.report.tables import WIDEST
-from harness.report.ties import interval, settings_against
+from harness.report.ties import configurations_against, interval
 from harness.results.record import RunRecord
 
 # What anomalib does where a native detector has a choice.
@@ -45,15 +45,15 @@ def summary_table(results: Results) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     axes, metrics = axis_columns(results.records), metric_columns(results.ok())
     recommended = {id(answer.chosen): "not yet" if answer.doubts else "yes" for answer in answers(results)}
-    for found in results.settings.values():
-        tried = Counter(setting.model for setting in found)
-        leaders = {setting.model: id(setting) for setting in reversed(found)}
-        shown = [setting for setting in found if id(setting) in {*leaders.values(), *recommended}]
-        for setting, standing in zip(shown, settings_against(results, found[0], shown), strict=True):
-            row = _summary_row(results, setting, axes, metrics)
+    for found in results.configurations.values():
+        tried = Counter(configuration.model for configuration in found)
+        leaders = {configuration.model: id(configuration) for configuration in reversed(found)}
+        shown = [configuration for configuration in found if id(configuration) in {*leaders.values(), *recommended}]
+        for configuration, standing in zip(shown, configurations_against(results, found[0], shown), strict=True):
+            row = _summary_row(results, configuration, axes, metrics)
             row |= {"vs_best": standing.mark or None, "p_vs_best": standing.p}
-            row |= {"recommended": recommended.get(id(setting))}
-            row |= {"settings_tried": tried[setting.model]}
+            row |= {"recommended": recommended.get(id(configuration))}
+            row |= {"settings_tried": tried[configuration.model]}
             rows.append(row)
     frame = pd.DataFrame(rows)
     for axis in axes if rows else ():
@@ -61,7 +61,7 @@ def summary_table(results: Results) -> pd.DataFrame:
     return frame
 
 
-def _summary_row(results: Results, best: Setting, axes: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
+def _summary_row(results: Results, best: Configuration, axes: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
     ends = interval(results, best)
     what = described(best.first, axes)
     return {
@@ -88,13 +88,13 @@ def pivot_table(results: Results, metrics: Sequence[str]) -> pd.DataFrame:
     Seeds are averaged. There is no average for a setting that lacks a category. Metrics that no run has are left out.
     """
     frames = []
-    for dataset, found in zip(short_names(list(results.settings)), results.settings.values(), strict=True):
+    for dataset, found in zip(short_names(list(results.configurations)), results.configurations.values(), strict=True):
         shown = found[:WIDEST]
-        categories = sorted({name for setting in found for name in setting.by_category})
+        categories = sorted({name for configuration in found for name in configuration.by_category})
         for metric in metrics:
             rows = []
             for name in (*categories, AVERAGE) if len(categories) > 1 else categories:
-                values = [_pivot_cell(setting, metric, name, len(categories)) for setting in shown]
+                values = [_pivot_cell(configuration, metric, name, len(categories)) for configuration in shown]
                 rows.append({"data": dataset, "metric": metric, "category": name}
                             | {s.label: value for s, value in zip(shown, values, strict=True)})  # fmt: skip
             if any(value is not None for row in rows for value in list(row.values())[3:]):
@@ -105,10 +105,10 @@ def pivot_table(results: Results, metrics: Sequence[str]) -> pd.DataFrame:
     return frame if frame["data"].nunique() > 1 else frame.drop(columns="data")
 
 
-def _pivot_cell(setting: Setting, metric: str, name: str, categories: int) -> float | None:
+def _pivot_cell(configuration: Configuration, metric: str, name: str, categories: int) -> float | None:
     if name == AVERAGE:
-        return setting.metric(metric) if len(setting.by_category) == categories else None
-    return setting.metric(metric, name)
+        return configuration.metric(metric) if len(configuration.by_category) == categories else None
+    return configuration.metric(metric, name)
 
 
 def seeds_table(results: Results) -> pd.DataFrame:
@@ -116,10 +116,10 @@ def seeds_table(results: Results) -> pd.DataFrame:
     metrics = metric_columns(results.ok())
     axes = axis_columns(results.records)
     rows: list[dict[str, Any]] = []
-    for found in results.settings.values():
-        for setting in found:
-            what = described(setting.first, axes)
-            for name, runs in setting.by_category.items():
+    for found in results.configurations.values():
+        for configuration in found:
+            what = described(configuration.first, axes)
+            for name, runs in configuration.by_category.items():
                 if len(runs) > 1:
                     rows += _seed_rows({"category": name, **what}, runs, metrics)
     frame = pd.DataFrame(rows)

@@ -13,12 +13,12 @@ from openpyxl import Workbook
 
 from harness.common.files import write_atomic
 from harness.report import classification
-from harness.report.classification import Naming
+from harness.report.classification import ClassificationResults
 from harness.report.comparisons import AVERAGE, backends_table, pivot_table, seeds_table, summary_table
 from harness.report.facts import metric_columns
 from harness.report.misses import add_misses
 from harness.report.results import Results
-from harness.report.search import Searched
+from harness.report.search import SearchReport
 from harness.report.sheets import COUNTS, DIFFERENCE, METRICS, Sheet, add_sheet
 from harness.report.tables import defects_table, environment_table, failures_table, notices, runs_table, thresholds
 from harness.results.store import RUNS, ResultFolder
@@ -68,8 +68,10 @@ def _uncollected() -> Iterator[None]:
 
 def _sheets(results: Results) -> Iterator[Sheet]:
     """All sheets in their order; those that have nothing to say in this sweep are left out."""
-    yield from _of_naming(Naming(results)) if results.task == "classification" else _of_detection(results)
-    searched = Searched.of(results)
+    yield from (
+        _of_naming(ClassificationResults(results)) if results.task == "classification" else _of_detection(results)
+    )
+    searched = SearchReport.of(results)
     if searched is not None:
         yield _of_search(searched)
     yield Sheet("Environment", environment_table(results))
@@ -77,7 +79,7 @@ def _sheets(results: Results) -> Iterator[Sheet]:
     yield Sheet("Failures", failures_table(results), empty="no failures")
 
 
-def _of_search(searched: Searched) -> Sheet:
+def _of_search(searched: SearchReport) -> Sheet:
     """A trial a row; the best stands out."""
     frame = searched.table()
     best = searched.best
@@ -88,7 +90,7 @@ def _of_search(searched: Searched) -> Sheet:
     return Sheet("Search", frame, searched.sentences(), bold=bold, scaled=figures, links=links)
 
 
-def _of_naming(found: Naming) -> Iterator[Sheet]:
+def _of_naming(found: ClassificationResults) -> Iterator[Sheet]:
     """Sheets of a classification."""
     figures = [*classification.HEADLINE, *classification.MORE, classification.LOW, classification.HIGH]
     summary, runs = classification.summary_table(found), classification.runs_table(found, failed=True)
@@ -103,7 +105,7 @@ def _of_naming(found: Naming) -> Iterator[Sheet]:
             yield Sheet(title, frame, scaled=shown, frozen=frozen, format="0.000")
     confusion = classification.confusion_table(found)
     if not confusion.empty:
-        best = found.settings[0]
+        best = found.configurations[0]
         said = [f"Images of the best run ({best.name}): a row is what they are, a column what they were called."]
         names = {str(name): row for row, name in enumerate(confusion["true label"])}
         wrong = {

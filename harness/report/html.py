@@ -16,13 +16,13 @@ import pandas as pd
 
 from harness.common.errors import StoreError
 from harness.common.files import write_atomic
-from harness.report.classification_page import SCRIPTS as NAMING_SCRIPTS
+from harness.report.classification_page import SCRIPTS as CLASSIFICATION_SCRIPTS
 from harness.report.classification_page import page_data
+from harness.report.configurations import Configuration, apart_from, described
 from harness.report.facts import HEADLINE, axis_columns, category, costs, dataset, metric_columns, short_names
 from harness.report.recommend import Answer, answers
 from harness.report.results import Results
-from harness.report.search import Searched
-from harness.report.settings import Setting, apart_from, described
+from harness.report.search import SearchReport
 from harness.report.sheets import COUNTS
 from harness.report.tables import environment_table, failures_table, notices, runs_table
 from harness.results.record import RunRecord
@@ -61,13 +61,13 @@ def build_page(results: Results) -> str:
     scripts: Sequence[str]
     if results.task == "classification":
         shown = page_data(results)
-        name, scripts, data = "classification.html", NAMING_SCRIPTS, shown["data"]
+        name, scripts, data = "classification.html", CLASSIFICATION_SCRIPTS, shown["data"]
         more: dict[str, Any] = {"page": shown}
     else:
         name, scripts, data = "report.html", SCRIPTS, _data(results)
         more = {"notices": notices(results), "answers": _answers(results)}
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    searched = Searched.of(results)
+    searched = SearchReport.of(results)
     search = ""
     if searched is not None:
         data = {**data, "search": (found := searched.page())}
@@ -138,8 +138,8 @@ def _data(results: Results) -> dict[str, Any]:
     """All that tables and plots show."""
     ok = results.ok()
     axes = axis_columns(ok)
-    found = [setting for of_dataset in results.settings.values() for setting in of_dataset]
-    datasets = list(results.settings)
+    found = [configuration for of_dataset in results.configurations.values() for configuration in of_dataset]
+    datasets = list(results.configurations)
     metrics = [name for name in metric_columns(ok) if any(record.metrics.get(name) is not None for record in ok)]
     return {
         "metrics": metrics,
@@ -150,34 +150,38 @@ def _data(results: Results) -> dict[str, Any]:
         "datasets": short_names(datasets),
         "parameters": axes,
         "categories": sorted({category(record) for record in ok}),
-        "settings": [_setting(setting, datasets, axes, numeric, metrics) for setting in found],
+        "settings": [_configuration(configuration, datasets, axes, numeric, metrics) for configuration in found],
         "leaders": _leaders(found),
         "runs": _runs(results, found),
     }
 
 
-def _leaders(found: Sequence[Setting]) -> list[str]:
+def _leaders(found: Sequence[Configuration]) -> list[str]:
     """The best run of the best setting of each model on each data set."""
-    first: dict[tuple[str, str, str], Setting] = {}
-    for setting in found:
-        first.setdefault((dataset(setting.first), *setting.model), setting)
-    return [setting.best_run for setting in first.values()]
+    first: dict[tuple[str, str, str], Configuration] = {}
+    for configuration in found:
+        first.setdefault((dataset(configuration.first), *configuration.model), configuration)
+    return [configuration.best_run for configuration in first.values()]
 
 
-def _runs(results: Results, found: Sequence[Setting]) -> list[dict[str, Any]]:
+def _runs(results: Results, found: Sequence[Configuration]) -> list[dict[str, Any]]:
     frame = runs_table(results)
     if frame.empty:
         return []
     chosen = {id(answer.chosen): "leading" if answer.doubts else "recommended" for answer in answers(results)}
-    place = {record.run_id: index for index, setting in enumerate(found) for record in setting.records}
+    place = {record.run_id: index for index, configuration in enumerate(found) for record in configuration.records}
     rows = []
     for row in frame.to_dict("records"):
         values = {str(key): _plain(value) for key, value in row.items() if key not in LEFT_OUT}
-        setting = place.get(row["run"])
+        configuration = place.get(row["run"])
         # The notices say why a run is left out.
-        label = found[setting].name if setting is not None else f"{row['model']} (left out of the comparison)"
-        values["recommended"] = None if setting is None else chosen.get(id(found[setting]))
-        rows.append({**values, "setting": setting, "label": label, "folder": f"{RUNS}/{quote(row['run'], safe='+')}/"})
+        label = (
+            found[configuration].name if configuration is not None else f"{row['model']} (left out of the comparison)"
+        )
+        values["recommended"] = None if configuration is None else chosen.get(id(found[configuration]))
+        rows.append(
+            {**values, "setting": configuration, "label": label, "folder": f"{RUNS}/{quote(row['run'], safe='+')}/"}
+        )
     return rows
 
 
@@ -188,40 +192,44 @@ def _plain(value: Any) -> Any:
     return None if value is None or value is pd.NA else value
 
 
-def _setting(
-    setting: Setting, datasets: Sequence[str], axes: Sequence[str], numeric: Sequence[str], metrics: Sequence[str]
+def _configuration(
+    configuration: Configuration,
+    datasets: Sequence[str],
+    axes: Sequence[str],
+    numeric: Sequence[str],
+    metrics: Sequence[str],
 ) -> dict[str, Any]:
     """Means over seeds of each category, and over all."""
-    places = [*setting.by_category, None]
+    places = [*configuration.by_category, None]
     return {
-        "label": setting.label,
-        "name": setting.name,
-        "facts": described(setting.first, axes),
-        "numbers": _numbers(setting, axes),
-        "apart": {axis: apart_from(setting.first, axis) for axis in numeric},
-        "dataset": datasets.index(dataset(setting.first)),
+        "label": configuration.label,
+        "name": configuration.name,
+        "facts": described(configuration.first, axes),
+        "numbers": _numbers(configuration, axes),
+        "apart": {axis: apart_from(configuration.first, axis) for axis in numeric},
+        "dataset": datasets.index(dataset(configuration.first)),
         "values": {
-            place or "": {name: _plain(setting.metric(name, place)) for name in metrics}
-            | {name: _plain(setting.cost(name, place)) for name in COSTS}
+            place or "": {name: _plain(configuration.metric(name, place)) for name in metrics}
+            | {name: _plain(configuration.cost(name, place)) for name in COSTS}
             for place in places
         },
-        "run": setting.best_run,
-        "complete": len(setting.by_category),
+        "run": configuration.best_run,
+        "complete": len(configuration.by_category),
     }
 
 
-def _numbers(setting: Setting, axes: Sequence[str]) -> dict[str, float]:
+def _numbers(configuration: Configuration, axes: Sequence[str]) -> dict[str, float]:
     """Its parameters that are numbers, and the side of square images."""
-    spec = setting.first.spec
+    spec = configuration.first.spec
     values = {axis: spec["params"].get(axis) for axis in axes}
     size = spec["image_size"]
     values["image_size"] = size[0] if size and size[0] == size[1] else None
     return {name: v for name, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
 
 
-def _numeric_axes(found: Sequence[Setting], axes: Sequence[str]) -> list[str]:
+def _numeric_axes(found: Sequence[Configuration], axes: Sequence[str]) -> list[str]:
     """Those of which there are several numbers."""
-    numbers = [_numbers(setting, axes) for setting in found]
+    numbers = [_numbers(configuration, axes) for configuration in found]
     return [axis for axis in (*axes, "image_size") if len({one[axis] for one in numbers if axis in one}) > 1]
 
 
@@ -241,13 +249,13 @@ def _answer(answer: Answer, name: str) -> dict[str, Any]:
         "reasons": answer.reasons,
         "tied": [
             {
-                "name": setting.name,
-                "run": setting.best_run,
-                "auroc": setting.metric("image_AUROC"),
+                "name": configuration.name,
+                "run": configuration.best_run,
+                "auroc": configuration.metric("image_AUROC"),
                 "p": standing.p,
-                "ms": setting.cost("ms_per_image_p50"),
+                "ms": configuration.cost("ms_per_image_p50"),
             }
-            for setting, standing in answer.tied[:TIED_SHOWN]
+            for configuration, standing in answer.tied[:TIED_SHOWN]
         ],
         "more": max(0, len(answer.tied) - TIED_SHOWN),
     }

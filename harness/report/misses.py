@@ -65,13 +65,16 @@ def add_misses(book: Workbook, results: Results) -> None:
 def _best_runs(results: Results) -> list[tuple[str, RunRecord]]:
     """The best run of each category for the best setting of each model, then for the second best ..."""
     found: list[tuple[int, str, RunRecord]] = []
-    for of_dataset in results.settings.values():
+    for of_dataset in results.configurations.values():
         seen: dict[tuple[str, str], int] = {}
-        for setting in of_dataset:
-            place = seen[setting.model] = seen.get(setting.model, 0) + 1
+        for configuration in of_dataset:
+            place = seen[configuration.model] = seen.get(configuration.model, 0) + 1
             if place > RUNS:
                 continue
-            found += [(place, setting.label, max(runs, key=RunRecord.rank)) for runs in setting.by_category.values()]
+            found += [
+                (place, configuration.label, max(runs, key=RunRecord.rank))
+                for runs in configuration.by_category.values()
+            ]
     return [(name, run) for _, name, run in sorted(found, key=lambda one: one[0])]
 
 

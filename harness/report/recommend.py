@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.report.configurations import Configuration, described
 from harness.report.facts import INTERVAL, NORMALIZATION
 from harness.report.results import Results
-from harness.report.settings import Setting, described
-from harness.report.ties import BEST, TIED, Standing, interval, settings_against
+from harness.report.ties import BEST, TIED, Standing, configurations_against, interval
 
 # A tied setting is taken instead of the best only if it loses no more than this ...
 CLOSE = 0.01
@@ -32,15 +32,15 @@ class Answer:
     """
 
     dataset: str
-    chosen: Setting | None
-    tied: Sequence[tuple[Setting, Standing]]
+    chosen: Configuration | None
+    tied: Sequence[tuple[Configuration, Standing]]
     reasons: Sequence[str]
     doubts: Sequence[str] = ()
 
 
 def answers(results: Results) -> list[Answer]:
     """One for each data set."""
-    return [_answer(results, name, found) for name, found in results.settings.items()]
+    return [_answer(results, name, found) for name, found in results.configurations.items()]
 
 
 def recommendations(results: Results) -> list[str]:
@@ -54,16 +54,16 @@ def recommendations(results: Results) -> list[str]:
     ]
 
 
-def _answer(results: Results, dataset: str, found: Sequence[Setting]) -> Answer:
+def _answer(results: Results, dataset: str, found: Sequence[Configuration]) -> Answer:
     best = found[0]
     if best.metric(INTERVAL) is None:
         reason = "No recommendation: image AUROC is undefined, the test images are all normal or all anomalous."
         return Answer(dataset, None, [], [reason])
-    whole = [setting for setting in found if len(setting.by_category) == len(best.by_category)]
-    standings = settings_against(results, best, whole)
+    whole = [configuration for configuration in found if len(configuration.by_category) == len(best.by_category)]
+    standings = configurations_against(results, best, whole)
     tied = [(s, standing) for s, standing in zip(whole, standings, strict=True) if standing.mark in {BEST, TIED}]
-    chosen = _fastest([setting for setting, _ in tied if _as_good(setting, best)], best)
-    others = [(setting, standing) for setting, standing in tied if setting is not chosen]
+    chosen = _fastest([configuration for configuration, _ in tied if _as_good(configuration, best)], best)
+    others = [(configuration, standing) for configuration, standing in tied if configuration is not chosen]
     untested = sum(not standing.mark for standing in standings)
     reasons = [
         _quality(results, chosen),
@@ -75,7 +75,7 @@ def _answer(results: Results, dataset: str, found: Sequence[Setting]) -> Answer:
     return Answer(dataset, chosen, others, [reason for reason in reasons if reason], _doubts(results, chosen))
 
 
-def _doubts(results: Results, chosen: Setting) -> list[str]:
+def _doubts(results: Results, chosen: Configuration) -> list[str]:
     """What speaks against relying on the leader, whoever it is."""
     found = []
     ends = interval(results, chosen)
@@ -96,22 +96,22 @@ def _doubts(results: Results, chosen: Setting) -> list[str]:
     return found
 
 
-def _as_good(setting: Setting, best: Setting) -> bool:
+def _as_good(configuration: Configuration, best: Configuration) -> bool:
     """Whether a setting loses next to nothing against the best, in images and in pixels."""
     for metric in (INTERVAL, *PIXELS):
-        own, top = setting.metric(metric), best.metric(metric)
+        own, top = configuration.metric(metric), best.metric(metric)
         if top is not None and (own is None or own < top - CLOSE):
             return False
     return True
 
 
-def _fastest(candidates: Sequence[Setting], best: Setting) -> Setting:
+def _fastest(candidates: Sequence[Configuration], best: Configuration) -> Configuration:
     """The fastest of those timed on the machine that the best was timed on, unless that is no gain."""
     of_best = best.cost("ms_per_image_p50")
     timed = [
-        (ms, setting)
-        for setting in candidates
-        if (ms := setting.cost("ms_per_image_p50")) is not None and _machines(setting) == _machines(best)
+        (ms, configuration)
+        for configuration in candidates
+        if (ms := configuration.cost("ms_per_image_p50")) is not None and _machines(configuration) == _machines(best)
     ]
     if of_best is None or not timed:
         return best
@@ -119,11 +119,11 @@ def _fastest(candidates: Sequence[Setting], best: Setting) -> Setting:
     return fastest if of_best / ms >= FASTER else best
 
 
-def _machines(setting: Setting) -> set[tuple[str, str]]:
-    return {(record.device, str(record.provenance.get("cpu"))) for record in setting.records}
+def _machines(configuration: Configuration) -> set[tuple[str, str]]:
+    return {(record.device, str(record.provenance.get("cpu"))) for record in configuration.records}
 
 
-def _quality(results: Results, chosen: Setting) -> str:
+def _quality(results: Results, chosen: Configuration) -> str:
     ends = interval(results, chosen)
     parts = [f"image AUROC {chosen.metric(INTERVAL):.3f}" + (f" (95%: {ends[0]:.3f} to {ends[1]:.3f})" if ends else "")]
     for name in PIXELS:
@@ -148,13 +148,19 @@ def _quality(results: Results, chosen: Setting) -> str:
     return text
 
 
-def _why(chosen: Setting, best: Setting, tied: Sequence[tuple[Setting, Standing]], tried: int, untested: int) -> str:
+def _why(
+    chosen: Configuration,
+    best: Configuration,
+    tied: Sequence[tuple[Configuration, Standing]],
+    tried: int,
+    untested: int,
+) -> str:
     if tried == 1:
         return "It is the only setting."
     if chosen is best:
         text = f"It has the highest mean image AUROC of {tried} settings."
     else:
-        p = next(standing.p for setting, standing in tied if setting is chosen)
+        p = next(standing.p for configuration, standing in tied if configuration is chosen)
         own, of_best = chosen.cost("ms_per_image_p50"), best.cost("ms_per_image_p50")
         text = (
             f"{best.name} ({best.metric(INTERVAL):.3f}) is not better by more than chance (p = {p:.2f}), and this "
@@ -171,7 +177,7 @@ def _why(chosen: Setting, best: Setting, tied: Sequence[tuple[Setting, Standing]
     return text + f" As the best of {tried} on these very images, expect somewhat less of it on new ones."
 
 
-def _left_out(found: Sequence[Setting], whole: Sequence[Setting], best: Setting) -> str:
+def _left_out(found: Sequence[Configuration], whole: Sequence[Configuration], best: Configuration) -> str:
     """What the comparison does not cover."""
     text = []
     if len(whole) < len(found):
@@ -183,7 +189,7 @@ def _left_out(found: Sequence[Setting], whole: Sequence[Setting], best: Setting)
     return " ".join(text)
 
 
-def _cost(chosen: Setting) -> str:
+def _cost(chosen: Configuration) -> str:
     named = (
         ("fit_seconds", "fit {:.1f} s"),
         ("ms_per_image_p50", "{:.1f} ms an image"),
@@ -196,7 +202,7 @@ def _cost(chosen: Setting) -> str:
     return f"Cost: {', '.join(parts)} (on {chosen.first.device})." if parts else ""
 
 
-def _in_full(chosen: Setting) -> str:
+def _in_full(chosen: Configuration) -> str:
     """Everything that somebody needs to make it again, also what it shares with all others."""
     spec = chosen.first.spec
     facts = described(chosen.first, [*sorted(spec["params"]), NORMALIZATION])

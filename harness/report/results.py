@@ -13,7 +13,7 @@ from harness.common.errors import NewerVersionError, StoreError
 from harness.common.reading import MB, read_json
 from harness.common.secrets import concealed
 from harness.metrics.delong import Components
-from harness.report.settings import Setting, settings
+from harness.report.configurations import Configuration, configurations
 from harness.results.record import RunRecord
 from harness.results.schemas import DetailsFile
 from harness.results.scores import SCORES, TestScores, read_scores
@@ -83,9 +83,9 @@ class Results:
         return [record for record in self.records if record.status == status]
 
     @cached_property
-    def settings(self) -> dict[str, list[Setting]]:
-        """See `harness.report.settings.settings`."""
-        return settings(self.records)
+    def configurations(self) -> dict[str, list[Configuration]]:
+        """See `harness.report.configurations.settings`."""
+        return configurations(self.records)
 
     def scores(self, run_id: str) -> TestScores | None:
         """Scores of a run's test images; None where the file is missing or damaged."""

@@ -17,7 +17,7 @@ from harness.report.results import Results
 from harness.results.record import RunRecord
 
 
-class Searched:
+class SearchReport:
     """A search, as search.json has it.
 
     Args:
@@ -42,7 +42,7 @@ class Searched:
         ]
 
     @classmethod
-    def of(cls, results: Results) -> Searched | None:
+    def of(cls, results: Results) -> SearchReport | None:
         """The search of a result folder; None where there was none, nothing was tried, or search.json is damaged."""
         found = results.search()
         searched = None if found is None else cls(results, found)

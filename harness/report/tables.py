@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from harness.backends.base import TEST_IMAGES
+from harness.report.configurations import described
 from harness.report.facts import (
     HEADLINE,
     HIGH,
@@ -22,7 +23,6 @@ from harness.report.facts import (
     weights_source,
 )
 from harness.report.results import Results
-from harness.report.settings import described
 from harness.report.ties import Standing, runs_against_best
 from harness.results.record import RunRecord
 
@@ -103,7 +103,12 @@ def _normalization_from(record: RunRecord) -> str | None:
 
 def defects_table(results: Results) -> pd.DataFrame:
     """One row a run of the best settings and type of defect, which is set against all normal images."""
-    records = [run for found in results.settings.values() for setting in found[:WIDEST] for run in setting.records]
+    records = [
+        run
+        for found in results.configurations.values()
+        for configuration in found[:WIDEST]
+        for run in configuration.records
+    ]
     axes = axis_columns(records)
     rows = [
         {
@@ -247,7 +252,9 @@ def _skipped_notice(skipped: Sequence[RunRecord], total: int) -> str:
 def left_out_notice(results: Results) -> list[str]:
     """A sentence where runs can't be compared with the others."""
     ok = results.ok()
-    left_out = len(ok) - sum(len(setting.records) for found in results.settings.values() for setting in found)
+    left_out = len(ok) - sum(
+        len(configuration.records) for found in results.configurations.values() for configuration in found
+    )
     if not left_out:
         return []
     return [
@@ -279,5 +286,5 @@ def _thresholds(records: Sequence[RunRecord]) -> list[str]:
 
 def thresholds(results: Results) -> list[str]:
     """What is said above a table that shows the best settings only."""
-    most = max((len(found) for found in results.settings.values()), default=0)
+    most = max((len(found) for found in results.configurations.values()), default=0)
     return [f"The {WIDEST} best of {most} settings; Runs has all."] if most > WIDEST else []

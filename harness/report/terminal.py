@@ -9,11 +9,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.report import classification
-from harness.report.classification import Naming
+from harness.report.classification import ClassificationResults
 from harness.report.facts import HEADLINE, HIGH, LOW, axis_columns
 from harness.report.recommend import recommendations
 from harness.report.results import Results
-from harness.report.search import Searched
+from harness.report.search import SearchReport
 from harness.report.tables import notices, runs_table
 
 SHOWN = 9
@@ -23,18 +23,22 @@ PLAIN = {"model", "backbone"}
 def in_few_words(results: Results) -> tuple[Table | None, list[str], list[str]]:
     """The best runs, where there are any, the answer, and what a reader must know, whatever the task."""
     table, answers, told = _of_task(results)
-    searched = Searched.of(results)
+    searched = SearchReport.of(results)
     return table, [*answers, *(searched.sentences() if searched is not None else [])], told
 
 
 def _of_task(results: Results) -> tuple[Table | None, list[str], list[str]]:
     if results.task == "classification":
-        found = Naming(results)
-        return names_table(found) if results.ok() else None, classification.answer(found), classification.notices(found)
+        found = ClassificationResults(results)
+        return (
+            classification_table(found) if results.ok() else None,
+            classification.answer(found),
+            classification.notices(found),
+        )
     return best_table(results) if results.ok() else None, recommendations(results), notices(results)
 
 
-def names_table(found: Naming) -> Table:
+def classification_table(found: ClassificationResults) -> Table:
     """The best settings of a classification."""
     frame = classification.summary_table(found).head(SHOWN)
     figures = [*classification.HEADLINE, classification.LOW, classification.HIGH, *classification.MORE]

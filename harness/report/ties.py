@@ -11,9 +11,9 @@ import numpy as np
 from harness.metrics.delong import Components, paired_test
 from harness.metrics.intervals import auroc_draws
 from harness.metrics.intervals import interval as interval_of
+from harness.report.configurations import Configuration, tested_on
 from harness.report.facts import INTERVAL
 from harness.report.results import Results
-from harness.report.settings import Setting, tested_on
 from harness.results.record import RunRecord
 
 LEVEL = 0.05
@@ -33,12 +33,12 @@ class Standing:
     p: float | None = None
 
 
-def settings_against(results: Results, best: Setting, others: Sequence[Setting]) -> list[Standing]:
+def configurations_against(results: Results, best: Configuration, others: Sequence[Configuration]) -> list[Standing]:
     """Each of `others` (the best may be among them) against the best, over all its categories."""
     return [Standing(BEST) if other is best else _standing(results, best, other) for other in others]
 
 
-def _standing(results: Results, best: Setting, other: Setting) -> Standing:
+def _standing(results: Results, best: Configuration, other: Configuration) -> Standing:
     if set(best.by_category) != set(other.by_category):
         return Standing()
     pairs = []
@@ -46,7 +46,7 @@ def _standing(results: Results, best: Setting, other: Setting) -> Standing:
         if all(run.metrics.get(INTERVAL) is None for run in (*runs, *other.by_category[category])):
             # Normal images only, say: nobody has an AUROC there.
             continue
-        one, two = (_of_category(results, setting.by_category[category]) for setting in (best, other))
+        one, two = (_of_category(results, configuration.by_category[category]) for configuration in (best, other))
         if one is None or two is None or one[0] != two[0]:
             return Standing()
         pairs.append((one[1], two[1]))
@@ -86,13 +86,13 @@ def _mark(p: float | None) -> Standing:
     return Standing() if p is None else Standing(TIED if p >= LEVEL else WORSE, p)
 
 
-def interval(results: Results, setting: Setting) -> tuple[float, float] | None:
+def interval(results: Results, configuration: Configuration) -> tuple[float, float] | None:
     """95% interval of a setting's mean image AUROC: images of each category drawn anew, the same for all seeds."""
-    if len(setting.records) == 1:
-        stored = setting.first.intervals.get(INTERVAL)
+    if len(configuration.records) == 1:
+        stored = configuration.first.intervals.get(INTERVAL)
         return None if stored is None else (stored[0], stored[1])
-    mean, means, images = setting.metric(INTERVAL), [], 0
-    for runs in setting.by_category.values():
+    mean, means, images = configuration.metric(INTERVAL), [], 0
+    for runs in configuration.by_category.values():
         found = [scores for run in runs if (scores := results.scores(run.run_id)) is not None]
         if len(found) < len(runs) or len({scores.names for scores in found}) > 1:
             return None

@@ -1,4 +1,4 @@
-"""Asynchronous Successive Halving (Li et al., 2018), Ray Tune's, with a memory of earlier calls."""
+"""Asynchronous Successive ASHA (Li et al., 2018), Ray Tune's, with a memory of earlier calls."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from harness.config.search import LONGEST, Search
 from harness.search.history import EPOCH, REACHED, Trial
-from harness.search.sampler import Unkept
+from harness.search.sampler import NoCheckpoint
 
 
-class Halving(Unkept, ASHAScheduler):  # type: ignore[misc]
+class ASHA(NoCheckpoint, ASHAScheduler):  # type: ignore[misc]
     """See the module.
 
     Args:

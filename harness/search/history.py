@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from harness.common.files import write_atomic
-from harness.report.settings import Setting
+from harness.report.configurations import Configuration
 from harness.results.record import RunRecord
 from harness.results.store import SEARCH_SCHEMA, ResultFolder
 from harness.search.points import Point, Space
@@ -137,7 +137,7 @@ class History:
 
 def value_of(records: Sequence[RunRecord], metric: str) -> float | None:
     """Mean of a metric over categories, of each over seeds; None where it is undefined."""
-    return Setting("", tuple(records)).metric(metric) if records else None
+    return Configuration("", tuple(records)).metric(metric) if records else None
 
 
 def made_before(space: Space, records: Mapping[str, RunRecord], history: History) -> list[tuple[Point, float]]:

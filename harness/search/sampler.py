@@ -29,7 +29,7 @@ COUNTABLE = 20_000  # points
 STATES = {"done": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
-class Unkept:
+class NoCheckpoint:
     """Nothing of it is written into Ray Tune's own folder: what was tried lies in the result folder."""
 
     def __getstate__(self) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class Unkept:
         """Nothing."""
 
 
-class Proposer(Unkept, Searcher):  # type: ignore[misc]
+class Sampler(NoCheckpoint, Searcher):  # type: ignore[misc]
     """See the module.
 
     Args:

@@ -11,10 +11,10 @@ from typing import Any
 
 from harness.common.errors import StoreError, WorkerLostError
 from harness.execution.jobs import failure, now
-from harness.execution.launchers.base import Made, Said
-from harness.execution.launchers.ray_connection import Link
+from harness.execution.launchers.base import ProgressEvent, RunFinished
+from harness.execution.launchers.ray_connection import RayConnection
 from harness.execution.progress import SweepProgress
-from harness.execution.writer import Landing
+from harness.execution.writer import ResultWriter
 from harness.planning.prepare import PlannedRun, Prepared
 from harness.results.provenance import provenance
 from harness.results.record import RunRecord
@@ -43,7 +43,7 @@ class _Active:
     why: str = ""
 
 
-class Book:
+class SearchSession:
     """One call of `tune`, as far as Ray is not concerned.
 
     Args:
@@ -65,14 +65,14 @@ class Book:
         prepared: Prepared,
         space: Space,
         history: History,
-        link: Link,
+        connection: RayConnection,
         progress: SweepProgress,
         retries: int,
     ) -> None:
         self._prepared, self._space, self._history = prepared, space, history
-        self._link, self._progress, self._retries = link, progress, retries
+        self._connection, self._progress, self._retries = connection, progress, retries
         self._folder = prepared.folder
-        self.landing = Landing(prepared, progress)
+        self.writer = ResultWriter(prepared, progress)
         self.active: dict[int, _Active] = {}
         self.failed = 0
         self._numbers: dict[str, int] = {}
@@ -112,7 +112,7 @@ class Book:
             "number": number,
             "point": json.dumps(dict(active.trial.point)),
             "made": json.dumps([record.as_dict() for record in active.made.values()]),
-            "rivals": json.dumps({data: record.as_dict() for data, record in self.landing.models.kept.items()}),
+            "rivals": json.dumps({data: record.as_dict() for data, record in self.writer.models.kept.items()}),
         }
 
     def started(self, number: int) -> None:
@@ -129,17 +129,17 @@ class Book:
         Raises:
             HarnessError: a node refuses its work, or a run can't be put in place.
         """
-        for what, number, *rest in self._link.messages():
+        for what, number, *rest in self._connection.messages():
             active = self.active.get(number)
             if what == "refused":
                 raise rest[0]
             if what == "broken" and active is not None:
                 active.why = rest[0]
-            for event in self._link.event(what, number, *rest) if active is not None or what == "log" else ():
+            for event in self._connection.event(what, number, *rest) if active is not None or what == "log" else ():
                 assert active is not None
-                if isinstance(event, Made):
-                    active.made[event.record.run_id] = self.landing.land(event.record)
-                elif isinstance(event, Said):
+                if isinstance(event, RunFinished):
+                    active.made[event.record.run_id] = self.writer.commit(event.record)
+                elif isinstance(event, ProgressEvent):
                     self._progress.stage(event.stage, self._label(active.trial))
 
     def reached(self, number: int, epoch: int, value: float) -> None:
@@ -193,7 +193,7 @@ class Book:
         for run in active.runs:
             if run.run_id not in active.made:
                 facts = (took, {**provenance(), "began": active.trial.began, "ended": now()})
-                self.landing.land(failure(self._space.config, run, error, self._folder, facts))
+                self.writer.commit(failure(self._space.config, run, error, self._folder, facts))
         active.trial.state, active.trial.why = "failed", f"{LOST}: {error}"
         self._over(active)
 
@@ -221,7 +221,7 @@ class Book:
         active.claims.close()
         self._history.save()
         self._say(trial)
-        self.landing.write_workbook(force=False)
+        self.writer.write_workbook(force=False)
 
     def _why(self, active: _Active) -> str:
         for record in active.made.values():

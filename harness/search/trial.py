@@ -33,7 +33,7 @@ def attempt(
     """Make a trial, and tell Ray Tune what came of it.
 
     Args:
-        config: see `harness.search.session.Book.handed`.
+        config: see `harness.search.session.SearchSession.handed`.
         sweep: the sweep's config.
         splits: the data, by category.
         queue, home, directory: see `harness.execution.launchers.node.making`.
@@ -81,7 +81,7 @@ def attempt(
 
 
 def rungs(search: Search) -> set[int]:
-    """Epochs after which Asynchronous Successive Halving (Li et al., 2018) decides."""
+    """Epochs after which Asynchronous Successive ASHA (Li et al., 2018) decides."""
     found, epoch = set(), search.grace_epochs
     while epoch < LONGEST:
         found.add(epoch)

@@ -21,15 +21,15 @@ from ray.tune import Callback, Stopper
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.execution.interrupt import Interrupt
-from harness.execution.launchers.ray_connection import Link
+from harness.execution.launchers.ray_connection import RayConnection
 from harness.execution.progress import SweepProgress
-from harness.execution.writer import Tally
+from harness.execution.writer import SweepSummary
 from harness.planning.prepare import Prepared
-from harness.search.asha import Halving
+from harness.search.asha import ASHA
 from harness.search.history import EPOCH, REACHED, History, Trial, made_before
 from harness.search.points import Space
-from harness.search.sampler import Proposer, Unkept, importance
-from harness.search.session import Book
+from harness.search.sampler import NoCheckpoint, Sampler, importance
+from harness.search.session import SearchSession
 from harness.search.trial import attempt, own_cache, own_home
 
 # Ray Tune's own ways, which ours replace: its handler of Ctrl-C, loggers, reporter, and names of folders.
@@ -58,42 +58,42 @@ class Tuning:
         prepared: Prepared,
         space: Space,
         history: History,
-        link: Link,
+        connection: RayConnection,
         progress: SweepProgress,
         retries: int,
     ) -> None:
         os.environ.update(SETTINGS)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._prepared, self._space, self._history = prepared, space, history
-        self._link, self._progress, self._retries = link, progress, retries
+        self._connection, self._progress, self._retries = connection, progress, retries
         self._folder, self._search = prepared.folder, space.search
-        self._book = Book(prepared, space, history, link, progress, retries)
+        self._session = SearchSession(prepared, space, history, connection, progress, retries)
         self._interrupt = Interrupt(raises=False)
         self._deadline = time.monotonic() + (self._search.time_budget or float("inf"))
         self._error: BaseException | None = None
-        self._halving = Halving(self._search, history.known)
-        self._proposer = proposer(prepared, space, history, self._begin, self._end, link.limit)
+        self._halving = ASHA(self._search, history.known)
+        self._sampler = sampler(prepared, space, history, self._begin, self._end, connection.limit)
 
-    def run(self) -> tuple[Tally, int]:
+    def run(self) -> tuple[SweepSummary, int]:
         """Try settings until there are enough of them, and leave a valid workbook behind, whatever happens.
 
         Returns:
             What this call did, and how many of its trials failed.
         """
-        tally = self._book.landing.tally
+        summary = self._session.writer.summary
         try:
             with self._interrupt:
                 self._folder.clear_abandoned()
                 self._fit()
         except (KeyboardInterrupt, SystemExit):
-            tally.interrupted = True
+            summary.interrupted = True
         finally:
-            self._book.close()
+            self._session.close()
             self._history.save()
-            conclude(self._history, self._proposer)
-            self._book.landing.write_workbook(force=True)
-        tally.interrupted = tally.interrupted or self._interrupt.requested
-        return tally, self._book.failed
+            conclude(self._history, self._sampler)
+            self._session.writer.write_workbook(force=True)
+        summary.interrupted = summary.interrupted or self._interrupt.requested
+        return summary, self._session.failed
 
     def _fit(self) -> None:
         # It misses the files of its loggers, which are switched off.
@@ -101,35 +101,35 @@ class Tuning:
         try:
             self._tuner().fit()
         finally:
-            self._guarded(self._book.listen)
-            self._guarded(self._book.settle)
+            self._guarded(self._session.listen)
+            self._guarded(self._session.settle)
             rmtree(self._folder.root / ".work" / NAME, ignore_errors=True)
             self._clear_nodes()
         if self._error is not None:
             raise self._error
-        if self._proposer.exhausted:
+        if self._sampler.exhausted:
             self._progress.note("The space is exhausted: all that is in it has been tried.")
         elif time.monotonic() > self._deadline:
-            begun = sum(active.start is not None for active in self._book.active.values())
+            begun = sum(active.start is not None for active in self._session.active.values())
             dropped = f"; {begun} begun trial{'' if begun == 1 else 's'} dropped" if begun else ""
             self._progress.note(f"The time budget is used up{dropped}.")
 
     def _tuner(self) -> tune.Tuner:
-        splits, needs = self._prepared.splits, self._link.needs
+        splits, needs = self._prepared.splits, self._connection.needs
         trainable = tune.with_parameters(
             attempt,
             sweep=self._space.config,
             splits=dict(splits),
-            queue=self._link.queue,
-            home=self._link.home,
-            directory=self._link.directory,
-            contents={split.fingerprint: self._link.contents(split) for split in splits.values()},
+            queue=self._connection.queue,
+            home=self._connection.home,
+            directory=self._connection.directory,
+            contents={split.fingerprint: self._connection.contents(split) for split in splits.values()},
         )
         resources = {"cpu": needs.cpus, "gpu": needs.gpus or 0} | ({"memory": needs.memory} if needs.memory else {})
         return tune.Tuner(
             tune.with_resources(trainable, resources),
             tune_config=tune.TuneConfig(
-                search_alg=self._proposer,
+                search_alg=self._sampler,
                 scheduler=self._halving,
                 num_samples=self._search.num_samples - len(self._history.known),
                 # What a trial has imported, the next one has too.
@@ -139,7 +139,7 @@ class Tuning:
                 name=NAME,
                 storage_path=str((self._folder.root / ".work").resolve()),
                 failure_config=tune.FailureConfig(max_failures=self._retries),
-                callbacks=[_Listening(self._book, self._guarded)],
+                callbacks=[_Listening(self._session, self._guarded)],
                 stop=_Stopping(self._is_over),
                 verbose=0,
             ),
@@ -159,12 +159,12 @@ class Tuning:
             return None
 
     def _begin(self, trial_id: str, point: Any) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = self._guarded(lambda: self._book.begin(trial_id, point))
+        found: dict[str, Any] | None = self._guarded(lambda: self._session.begin(trial_id, point))
         return found
 
     def _end(self, trial_id: str, result: dict[str, Any]) -> Trial | None:
         hopeless = trial_id in self._halving.stopped
-        found: Trial | None = self._guarded(lambda: self._book.end(trial_id, result, hopeless))
+        found: Trial | None = self._guarded(lambda: self._session.end(trial_id, result, hopeless))
         return found
 
     def _clear_nodes(self) -> None:
@@ -174,7 +174,7 @@ class Tuning:
         tasks = [
             ray.remote(clear)
             .options(num_cpus=0, max_retries=0, scheduling_strategy=place)
-            .remote(self._link.home, bool(self._book.active))
+            .remote(self._connection.home, bool(self._session.active))
             for place in places
         ]
         # A node that dies now takes its cache along.
@@ -182,10 +182,10 @@ class Tuning:
             ray.get(tasks, timeout=20)
 
 
-def proposer(prepared: Prepared, space: Space, history: History, begin: Any, end: Any, limit: int | None) -> Proposer:
+def sampler(prepared: Prepared, space: Space, history: History, begin: Any, end: Any, limit: int | None) -> Sampler:
     """What proposes, with all that is known."""
     seed = space.search.seed + len(history.known)
-    found = Proposer(space.search, space.domains, begin, end, seed, limit)
+    found = Sampler(space.search, space.domains, begin, end, seed, limit)
     for trial in history.known:
         found.know(trial.point, trial.state, trial.value, trial.looks)
     for point, value in made_before(space, prepared.records, history):
@@ -195,7 +195,7 @@ def proposer(prepared: Prepared, space: Space, history: History, begin: Any, end
     return found
 
 
-def conclude(history: History, known: Proposer) -> None:
+def conclude(history: History, known: Sampler) -> None:
     """Remember what the metric depends on."""
     history.importance = importance(known.study)
     history.save()
@@ -212,7 +212,7 @@ def clear(home: str, cache_only: bool) -> None:
         time.sleep(0.5)
 
 
-class _Stopping(Unkept, Stopper):  # type: ignore[misc]
+class _Stopping(NoCheckpoint, Stopper):  # type: ignore[misc]
     """Ends the search."""
 
     def __init__(self, is_over: Callable[[], bool]) -> None:
@@ -227,19 +227,19 @@ class _Stopping(Unkept, Stopper):  # type: ignore[misc]
         return self._is_over()
 
 
-class _Listening(Unkept, Callback):  # type: ignore[misc]
+class _Listening(NoCheckpoint, Callback):  # type: ignore[misc]
     """Ray Tune's events, for the book."""
 
-    def __init__(self, book: Book, guarded: Callable[[Callable[[], Any]], Any]) -> None:
-        self._book, self._guarded = book, guarded
+    def __init__(self, session: SearchSession, guarded: Callable[[Callable[[], Any]], Any]) -> None:
+        self._session, self._guarded = session, guarded
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Many times a second, or whenever something happens."""
-        self._guarded(self._book.listen)
+        self._guarded(self._session.listen)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial got its worker."""
-        self._guarded(lambda: self._book.started(trial.config["number"]))
+        self._guarded(lambda: self._session.started(trial.config["number"]))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -247,12 +247,12 @@ class _Listening(Unkept, Callback):  # type: ignore[misc]
         """It was looked at."""
         if EPOCH in result and REACHED in result:
             number, epoch, value = trial.config["number"], int(result[EPOCH]), float(result[REACHED])
-            self._guarded(lambda: self._book.reached(number, epoch, value))
+            self._guarded(lambda: self._session.reached(number, epoch, value))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """It is made again; what is there of it already need not be."""
-        trial.config.update(self._guarded(lambda: self._book.again(trial.config["number"])) or {})
+        trial.config.update(self._guarded(lambda: self._session.again(trial.config["number"])) or {})
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """It is given up."""
-        self._guarded(lambda: self._book.lost(trial.config["number"]))
+        self._guarded(lambda: self._session.lost(trial.config["number"]))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.backends.base import AnySplit, Outcome, Seen
+from harness.backends.base import AnySplit, EpochPredictions, Outcome
 from harness.config.spec import RunSpec
 from harness.data.base import DataKinds
 from harness.data.index import FileIndex, Progress
@@ -34,10 +34,10 @@ class Task(DataKinds, Protocol):
     def figures(self) -> Sequence[str]:
         """Names of the metrics, the one that a search goes by unless it is told otherwise first."""
 
-    def glance(self, spec: RunSpec, seen: Seen) -> Mapping[str, float | None]:
+    def epoch_metrics(self, spec: RunSpec, epoch_predictions: EpochPredictions) -> Mapping[str, float | None]:
         """Metrics of what is seen of a training before its end."""
 
-    def describe(self, split: AnySplit) -> dict[str, Any]:
+    def data_summary(self, split: AnySplit) -> dict[str, Any]:
         """A split, for the record."""
 
     def measure(self, spec: RunSpec, split: AnySplit, outcome: Outcome, stage: Path) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from harness import registry
-from harness.backends.base import AnySplit, Classified, Outcome, Seen
+from harness.backends.base import AnySplit, Classified, EpochPredictions, Outcome
 from harness.common.errors import ConfigError, unknown_name
 from harness.common.files import write_atomic
 from harness.common.tables import csv_text, guarded_path
@@ -47,7 +47,7 @@ FIGURES = (
     "test_macro_F1",
     "test_accuracy",
 )
-NAMES = "names.csv"
+PREDICTIONS = "predictions.csv"
 OUT_OF_FOLD, TO_BE_NAMED = "out of fold", "test"
 EXAMPLES = 3  # images of each confused pair
 FOLDER = "examples"
@@ -85,13 +85,13 @@ class Classification:
         """See `Task.figures`."""
         return FIGURES
 
-    def glance(self, spec: RunSpec, seen: Seen) -> Mapping[str, float | None]:
+    def epoch_metrics(self, spec: RunSpec, epoch_predictions: EpochPredictions) -> Mapping[str, float | None]:
         """See `Task.glance`."""
         del spec
-        assert isinstance(seen, ClassPredictions)
-        return metrics(seen)
+        assert isinstance(epoch_predictions, ClassPredictions)
+        return metrics(epoch_predictions)
 
-    def describe(self, split: AnySplit) -> dict[str, Any]:
+    def data_summary(self, split: AnySplit) -> dict[str, Any]:
         """See `Task.describe`."""
         assert isinstance(split, LabelledSplit)
         judged = sum(fold in split.run_folds for fold in split.folds)
@@ -119,7 +119,7 @@ class Classification:
         write_files(stage, found, outcome.curves, {sample.name: Path(sample.path) for sample in split.train})
         ends = macro_f1_interval(found.truth, found.predicted, len(found.labels))
         return {
-            "data": self.describe(split),
+            "data": self.data_summary(split),
             "metrics": metrics(found),
             "intervals": {} if ends is None else {"macro_F1": list(ends)},
             "folds": outcome.folds,
@@ -133,12 +133,12 @@ def metrics(found: ClassPredictions) -> dict[str, float | None]:
     counts = confusion(truth, said, k)
     f1 = f1_of_labels(counts)
     rare = tail(counts)
-    by_state = groups(truth, said, [state for _, state in found.meanings])
+    by_state = groups(truth, said, [state for _, state in found.label_specs])
     values = (
         macro_f1(truth, said, k),
         accuracy(truth, said),
         float(np.nanmean(f1[rare])) if rare.any() else float("nan"),
-        float(np.mean([one.f1 for one in groups(truth, said, [part for part, _ in found.meanings])])),
+        float(np.mean([one.f1 for one in groups(truth, said, [part for part, _ in found.label_specs])])),
         float(np.mean([one.f1 for one in by_state])),
         float("nan") if found.plain is None else macro_f1(truth, found.plain.argmax(axis=1), k),
         macro_f1(found.test_truth, found.test_predicted, k),
@@ -159,7 +159,7 @@ def write_files(
         paths: of the images, by name; of those that are not there, no example is shown.
     """
     found.save(stage)
-    write_atomic(stage / NAMES, names_csv(found))
+    write_atomic(stage / PREDICTIONS, predictions_csv(found))
     about = details(found, curves)
     _draw_examples(stage, about["confused"], paths)
     write_atomic(stage / DETAILS, json.dumps(about, allow_nan=False))
@@ -184,8 +184,8 @@ def details(found: ClassPredictions, curves: Mapping[str, list[dict[str, float]]
              "said": int(counts[:, i].sum()), "f1": None if np.isnan(f1[i]) else float(f1[i])}
             for i, label in enumerate(found.labels)
         ],
-        "classes": [vars(one) for one in groups(found.truth, said, [part for part, _ in found.meanings])],
-        "states": [vars(one) for one in groups(found.truth, said, [state for _, state in found.meanings])],
+        "classes": [vars(one) for one in groups(found.truth, said, [part for part, _ in found.label_specs])],
+        "states": [vars(one) for one in groups(found.truth, said, [state for _, state in found.label_specs])],
         "confusion": counts.tolist(),
         "confused": pairs,
         "epochs": dict(curves),
@@ -206,7 +206,7 @@ def _draw_examples(stage: Path, pairs: list[dict[str, Any]], paths: Mapping[str,
             picture.save(stage / example["file"], quality=85)
 
 
-def names_csv(found: ClassPredictions) -> str:
+def predictions_csv(found: ClassPredictions) -> str:
     """One row an image: what it was called, how surely, and what it is where that is known."""
     rows: list[list[object]] = [["path", "label", "predicted_label", "probability", "fold", "role"]]
     said, test_said = found.predicted, found.test_predicted

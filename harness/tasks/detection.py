@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import registry
-from harness.backends.base import AnySplit, Detected, Outcome, Seen, SeenTest
+from harness.backends.base import AnySplit, Detected, EpochDetections, EpochPredictions, Outcome
 from harness.common.errors import DataError
 from harness.common.files import write_atomic
 from harness.config.spec import RunSpec
 from harness.data.base import BaseOptions, Split
 from harness.data.index import FileIndex, Progress
 from harness.data.split import load_splits
-from harness.metrics.evaluate import Evaluation, figures_of, judge
+from harness.metrics.evaluate import Evaluation, evaluate_predictions, metrics_of
 from harness.metrics.validation import validation_part
 from harness.results.gallery import draw_gallery
 from harness.results.scores import SCORES, scores_csv
@@ -60,25 +60,25 @@ class Detection:
         """See `Task.figures`."""
         return [f"{level}_{name}" for level, metrics in registry.METRICS.items() for name in metrics]
 
-    def glance(self, spec: RunSpec, seen: Seen) -> Mapping[str, float | None]:
+    def epoch_metrics(self, spec: RunSpec, epoch_predictions: EpochPredictions) -> Mapping[str, float | None]:
         """See `Task.glance`."""
-        assert isinstance(seen, SeenTest)
+        assert isinstance(epoch_predictions, EpochDetections)
         assert spec.aupro_limit is not None
-        return figures_of(seen.test, seen.val, dict(spec.threshold), spec.aupro_limit)
+        return metrics_of(epoch_predictions.test, epoch_predictions.val, dict(spec.threshold), spec.aupro_limit)
 
-    def describe(self, split: AnySplit) -> dict[str, Any]:
+    def data_summary(self, split: AnySplit) -> dict[str, Any]:
         """See `Task.describe`."""
         assert isinstance(split, Split)
-        return describe(split)
+        return data_summary(split)
 
     def measure(self, spec: RunSpec, split: AnySplit, outcome: Outcome, stage: Path) -> Mapping[str, Any]:
         """See `Task.measure`."""
         assert isinstance(outcome, Detected)
         assert spec.aupro_limit is not None
-        evaluation = judge(outcome.test, outcome.val, dict(spec.threshold), spec.aupro_limit)
+        evaluation = evaluate_predictions(outcome.test, outcome.val, dict(spec.threshold), spec.aupro_limit)
         write_artifacts(stage, evaluation)
         return {
-            "data": {**self.describe(split), **describe_roles(evaluation), "validation": outcome.validation},
+            "data": {**self.data_summary(split), **describe_roles(evaluation), "validation": outcome.validation},
             "metrics": evaluation.metrics,
             "intervals": {name: list(ends) for name, ends in evaluation.intervals.items()},
             "defects": evaluation.defects,
@@ -87,7 +87,7 @@ class Detection:
         }
 
 
-def describe(split: Split) -> dict[str, Any]:
+def data_summary(split: Split) -> dict[str, Any]:
     """A split, for the record."""
     return {
         "kind": split.kind,

@@ -229,13 +229,13 @@ grid:
     write_config(Path("c.yaml"), text)
     done = cli("sweep", "c.yaml")
     assert done.exit_code == 0, done.output
-    from harness.backends.supervised.classifier import SupervisedNamer
+    from harness.backends.supervised.classifier import SupervisedScorer
 
     folder = ResultFolder(Path("results/c"))
     means = {}
     for record in folder.records():
-        namer = SupervisedNamer.from_file(folder.run_folder(record.run_id) / "model.safetensors", "cpu")
-        means["normalization" in record.spec] = namer.members[0].network.mean.flatten().tolist()
+        scorer = SupervisedScorer.from_file(folder.run_folder(record.run_id) / "model.safetensors", "cpu")
+        means["normalization" in record.spec] = scorer.members[0].network.mean.flatten().tolist()
     assert means[True] == [0, 0, 0]
     assert means[False] == pytest.approx(list(timm.models.get_pretrained_cfg("test_resnet").mean))
 
@@ -282,21 +282,21 @@ def test_exports_keep_it(cli: Cli, toy_tree: Path, chosen: str) -> None:
 
 def test_networks_of_different_inputs_are_not_averaged() -> None:
     """Mean and deviation are in no state dict; an average of weights has one input only."""
-    from harness.backends.supervised.classifier import Member, SupervisedNamer
+    from harness.backends.supervised.classifier import Member, SupervisedScorer
     from harness.backends.supervised.network import build
     from harness.backends.supervised.settings import Settings
     from harness.common.devices import pick
     from harness.ensemble.average import _same_networks
 
-    def namer(normalization: Normalization | None) -> SupervisedNamer:
+    def scorer(normalization: Normalization | None) -> SupervisedScorer:
         settings = Settings(image_size=(32, 32), normalization=normalization)
         member = Member(0, "", (0, 1), build("test_resnet", 2, settings, None, 0))
         labels = (("a", "x"), ("a", "y"))
-        return SupervisedNamer("baseline", ("a-x", "a-y"), labels, settings, [member], "test_resnet", pick("cpu"))
+        return SupervisedScorer("baseline", ("a-x", "a-y"), labels, settings, [member], "test_resnet", pick("cpu"))
 
     run: Any = SimpleNamespace(folder=Path("run"))
     config = timm.models.get_pretrained_cfg("test_resnet")
     own = Normalization("backbone", tuple(config.mean), tuple(config.std))
-    _same_networks(run, namer(None), namer(own))
+    _same_networks(run, scorer(None), scorer(own))
     with pytest.raises(StoreError, match="normalization"):
-        _same_networks(run, namer(None), namer(Normalization("custom", (0.1,) * 3, (0.9,) * 3)))
+        _same_networks(run, scorer(None), scorer(Normalization("custom", (0.1,) * 3, (0.9,) * 3)))

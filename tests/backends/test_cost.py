@@ -129,12 +129,12 @@ def test_what_this_process_does_itself_keeps_nobody_busy() -> None:
     deadline = time.monotonic() + 1.0
     while time.monotonic() < deadline:
         sum(range(1000))
-    alone = others.share()
+    standalone_seconds = others.share()
     others = _Others()
     # Until it is told to end.
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
         time.sleep(1.5)
         beside = others.share()
         busy.kill()
-    assert 0 <= alone <= 1
+    assert 0 <= standalone_seconds <= 1
     assert beside >= 0.5 / cores

@@ -134,8 +134,8 @@ def test_seeds_share_features_unless_weights_are_random(
 def test_seconds_alone_and_spent(tmp_path: Path, toy_tree: Path) -> None:
     specs, split = planned(tmp_path, toy_tree)
     found = outcomes(specs, split, tmp_path)
-    spent, alone = (sum(one.seconds[key] for one in found) for key in ("spent", "alone"))
-    assert 0 < spent < alone / 2
+    spent, standalone_seconds = (sum(one.seconds[key] for one in found) for key in ("spent", "alone"))
+    assert 0 < spent < standalone_seconds / 2
     for one in found:
         assert one.seconds["fit"] > 0
         assert one.seconds["test"] > 0
@@ -196,9 +196,9 @@ def test_stages_are_dropped_when_nobody_waits_for_them(tmp_path: Path, toy_tree:
     specs, split = planned(tmp_path, toy_tree)
     detectors = [native_group.build(spec, "cpu") for spec in specs]
     pictures = {"train": [s.path for s in split.train], "test": [s.path for s in split.test]}
-    bench = detectors[0].workbench(pictures, lambda _: None, "data")
+    stage_context = detectors[0].stage_context(pictures, lambda _: None, "data")
     roots = [root for one in detectors for root in (one.fit_stage(detectors), one.score_stage("test", detectors))]
-    stages = Stages(roots, bench)
+    stages = Stages(roots, stage_context)
     most = 0
     for root in roots:
         stages.value(root)
@@ -206,7 +206,7 @@ def test_stages_are_dropped_when_nobody_waits_for_them(tmp_path: Path, toy_tree:
         stages.release(root)
     assert most > 3
     assert not stages._values
-    assert bench.memory.used == 0
+    assert stage_context.memory.used == 0
 
 
 # ---- the cache

@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 from harness.backends.supervised.augment import augmentation, mixing
 from harness.backends.supervised.checks import SEVERAL
 from harness.backends.supervised.losses import Loss, arcface, focal, label_weights
-from harness.backends.supervised.module import Lesson, Pictures
+from harness.backends.supervised.module import FoldData, Pictures
 from harness.backends.supervised.network import Classifier, build
 from harness.backends.supervised.one_class import classes, merge, own_targets
 from harness.backends.supervised.pictures import decode, to_size
 from harness.backends.supervised.settings import CHOICES, Settings
-from harness.backends.supervised.training import DONE, LAST, WEIGHTS, Trained, name_all, train
+from harness.backends.supervised.training import DONE, LAST, WEIGHTS, Trained, predict_all, train
 from harness.backends.supervised.views import probabilities, views
 from harness.common.devices import pick
 from harness.common.errors import ConfigError, TrainingError
@@ -43,19 +43,19 @@ def pictures(n: int = 24, labels: int = 3) -> tuple[np.ndarray, np.ndarray]:
     return found, targets.astype(np.int64)
 
 
-def lesson(seed: int = 0, n: int = 24, **changes: Any) -> Lesson:
+def lesson(seed: int = 0, n: int = 24, **changes: Any) -> FoldData:
     found, targets = pictures(n)
     values: dict[str, Any] = {
         "pixels": found, "targets": targets, "learnt": range(n - 6), "judged": range(n - 6, n), "outputs": 3,
         "with_margin": None, "batch_size": 8, "eval_batch_size": 8, "num_workers": 0, "seed": seed,
     }  # fmt: skip
-    return Lesson(**values | changes)
+    return FoldData(**values | changes)
 
 
 def learn(
     folder: Path,
     epochs: int = 3,
-    what: Lesson | None = None,
+    what: FoldData | None = None,
     stage: Callable[[str], None] = str,
     trainer: dict[str, Any] | None = None,
     **given: Any,
@@ -272,7 +272,7 @@ def test_each_variant_lowers_its_loss(tmp_path: Path, given: dict[str, Any]) -> 
     assert len(losses) == 5
     assert losses[-1] < losses[0], losses
     assert all(math.isfinite(value) for entry in found.history for value in entry.values())
-    named = name_all(found.network, lesson().pixels, range(24), (), 8, CPU)
+    named = predict_all(found.network, lesson().pixels, range(24), (), 8, CPU)
     assert named.shape == (24, 3)
     assert named.sum(axis=1) == pytest.approx(np.ones(24))
 
@@ -319,7 +319,7 @@ def test_early_stopping_and_the_best_epoch(tmp_path: Path) -> None:
     best = int(np.argmax(figures))
     assert len(figures) == min(12, best + 3)
     assert found.epoch == best + 1
-    named = name_all(found.network, lesson().pixels, lesson().judged, (), 8, CPU)
+    named = predict_all(found.network, lesson().pixels, lesson().judged, (), 8, CPU)
     from harness.metrics.classification import macro_f1
 
     assert macro_f1(lesson().targets[18:], named.argmax(axis=1), 3) == pytest.approx(figures[best])
@@ -360,8 +360,8 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Pat
     # A third call trains nothing: the network is there.
     again = learn(tmp_path / "cut", 5, stage=pytest.fail, **given)
     for one in (whole, again):
-        named = name_all(one.network, lesson().pixels, range(24), ("flips",), 8, CPU)
-        assert np.array_equal(named, name_all(resumed.network, lesson().pixels, range(24), ("flips",), 8, CPU))
+        named = predict_all(one.network, lesson().pixels, range(24), ("flips",), 8, CPU)
+        assert np.array_equal(named, predict_all(resumed.network, lesson().pixels, range(24), ("flips",), 8, CPU))
     assert set(load_file(tmp_path / "cut" / WEIGHTS)) == set(again.network.state_dict())
 
 
@@ -399,7 +399,7 @@ def test_weights_are_averaged_at_the_end_and_judged_as_they_are_kept(tmp_path: P
     # Until the averaging begins, with epoch 7, all is as without it.
     for one, other in list(zip(found.history, plain.history, strict=False))[:6]:
         assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
-    named = name_all(found.network, lesson().pixels, lesson().judged, (), 8, CPU)
+    named = predict_all(found.network, lesson().pixels, lesson().judged, (), 8, CPU)
     judged = macro_f1(lesson().targets[18:], named.argmax(axis=1), 3)
     assert judged == pytest.approx(found.history[found.epoch - 1]["val_macro_F1"])
     if not extra:

@@ -267,8 +267,8 @@ def test_class_and_state_are_those_of_the_table(tmp_path: Path) -> None:
     table(root / "parts.csv", rows)
     found = split(root, csv="parts.csv")
     assert found.labels == ("0", "1", "2", "3")
-    assert found.meanings == tuple(parts)
-    assert classes(found.meanings) == {"t-shirt": [0, 1], "t-bolt": [2, 3]}
+    assert found.label_specs == tuple(parts)
+    assert classes(found.label_specs) == {"t-shirt": [0, 1], "t-bolt": [2, 3]}
     rows[4]["class"] = "t-bolt"
     table(root / "parts.csv", rows)
     with pytest.raises(DataError, match="label '0' with class 't-bolt' and state 'good' found, before with 't-shirt'"):

@@ -120,13 +120,13 @@ def test_the_number_of_threads_does_not_matter() -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        alone = k_center(x, 500, 0)
+        standalone_seconds = k_center(x, 500, 0)
         torch.set_num_threads(2)
         together = k_center(x, 500, 0)
     finally:
         torch.set_num_threads(before)
-    assert alone.rows.tolist() == together.rows.tolist()
-    assert alone.radii.tolist() == together.radii.tolist()
+    assert standalone_seconds.rows.tolist() == together.rows.tolist()
+    assert standalone_seconds.radii.tolist() == together.radii.tolist()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])

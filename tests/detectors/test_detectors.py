@@ -25,7 +25,7 @@ from harness.detectors import SPADE, CFlow, Detector, PaDiM, PatchCore, load
 from harness.detectors.base import State
 from harness.detectors.features import build_extractor
 from harness.detectors.maps import Scores, blur, upsample
-from harness.detectors.sources import View
+from harness.detectors.sources import Preprocessing
 from tests.conftest import HAZELNUT, MOBILENET, real_data
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -45,7 +45,7 @@ def make(name: str, **changes: Any) -> Detector:
     return detector
 
 
-def judge(detector: Detector, images: list[Path]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def evaluate_predictions(detector: Detector, images: list[Path]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     found = [detector.predict(path) for path in images]
     return np.array([one.score for one in found]), np.stack([one.anomaly_map for one in found])
 
@@ -66,7 +66,7 @@ def test_every_registered_detector_has_settings_here() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_same_seed_same_scores_bit_for_bit(name: str, train: Path, unseen: list[Path]) -> None:
-    first, second = (judge(make(name, seed=5).fit(train), unseen) for _ in range(2))
+    first, second = (evaluate_predictions(make(name, seed=5).fit(train), unseen) for _ in range(2))
     assert first[0].tolist() == second[0].tolist()
     assert np.array_equal(first[1], second[1])
     assert np.isfinite(first[1]).all()
@@ -78,7 +78,9 @@ def test_another_seed_is_another_model(name: str, train: Path, unseen: list[Path
     """With weights from a file, which no seed changes; SPADE draws nothing."""
     file = tmp_path / "resnet18.safetensors"
     save_file(timm.create_model("resnet18").state_dict(), file)
-    scores = [judge(make(name, seed=seed, weights=str(file)).fit(train), unseen)[0].tolist() for seed in (0, 1)]
+    scores = [
+        evaluate_predictions(make(name, seed=seed, weights=str(file)).fit(train), unseen)[0].tolist() for seed in (0, 1)
+    ]
     assert (scores[0] == scores[1]) == (name == "spade")
 
 
@@ -115,7 +117,7 @@ def test_batch_size_and_order_do_not_matter(
 def test_the_order_of_training_images_does_not_matter(name: str, train: Path, unseen: list[Path]) -> None:
     """CFlow learns in steps, in an order drawn from the seed; the others learn from all images at once."""
     paths = list_images(train)
-    one, other = (judge(make(name).fit(order), unseen) for order in (paths, paths[::-1]))
+    one, other = (evaluate_predictions(make(name).fit(order), unseen) for order in (paths, paths[::-1]))
     np.testing.assert_allclose(one[0], other[0], rtol=1e-4)
     np.testing.assert_allclose(one[1], other[1], rtol=1e-4, atol=1e-4 * np.abs(one[1]).max())
 
@@ -125,14 +127,14 @@ def test_saved_and_loaded_scores_the_same(
     name: str, train: Path, unseen: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fitted = make(name, image_size=[64, 80], center_crop=[48, 64]).fit(train)
-    before = judge(fitted, unseen)
+    before = evaluate_predictions(fitted, unseen)
     path = fitted.save(tmp_path / "models" / "plate.safetensors")
     # Nothing but the file: no weights, no hub.
     monkeypatch.setattr("harness.backbones.resolve.local_weights", lambda *_: pytest.fail("looked for weights"))
     again = load(path, device="cpu", progress=False)
     assert type(again) is type(fitted)
     assert again.parameters() == fitted.parameters()
-    after = judge(again, unseen)
+    after = evaluate_predictions(again, unseen)
     assert after[0].tolist() == before[0].tolist()
     assert np.array_equal(after[1], before[1])
     assert before[1].shape[1:] == (48, 64)
@@ -146,7 +148,7 @@ def test_other_backbones_and_images_that_are_not_square(
     layers = ["blocks.2", "blocks.5"] if "vit" in backbone else ["stages.1", "stages.2"]
     more = {"pooled_layer": "blocks.5"} if (name, backbone) == ("spade", "vit_tiny_patch16_224") else {}
     detector = make(name, backbone=backbone, layers=layers, image_size=[96, 64], **more).fit(train)
-    scores, maps = judge(detector, unseen[:2])
+    scores, maps = evaluate_predictions(detector, unseen[:2])
     assert maps.shape == (2, 96, 64)
     assert np.isfinite(scores).all()
     assert scores[0] != scores[1]
@@ -154,7 +156,7 @@ def test_other_backbones_and_images_that_are_not_square(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_half_precision_is_near(name: str, train: Path, unseen: list[Path]) -> None:
-    full, half = (judge(make(name, precision=p).fit(train), unseen)[0] for p in ("fp32", "bf16"))
+    full, half = (evaluate_predictions(make(name, precision=p).fit(train), unseen)[0] for p in ("fp32", "bf16"))
     assert full.tolist() != half.tolist()
     np.testing.assert_allclose(half, full, rtol=0.3)
 
@@ -277,7 +279,7 @@ def test_a_transformer_says_the_same_whoever_was_imported_before(unseen: list[Pa
         extractor = build_extractor(
             "vit_tiny_patch16_224", ("blocks.1",), (96, 96), Weights("random", "random"), seed=0
         )
-        return extractor(torch.stack([View((96, 64))(unseen[0])]))["blocks.1"]
+        return extractor(torch.stack([Preprocessing((96, 64))(unseen[0])]))["blocks.1"]
 
     original = vision_transformer.resample_abs_pos_embed
     before = features()
@@ -285,7 +287,7 @@ def test_a_transformer_says_the_same_whoever_was_imported_before(unseen: list[Pa
     with backbone_weights("random"):
         theirs = TimmFeatureExtractor("vit_tiny_patch16_224", ["blocks.1"])
     assert torch.equal(features(), before)
-    found = theirs(torch.stack([View((96, 64))(unseen[0])]))["blocks.1"]
+    found = theirs(torch.stack([Preprocessing((96, 64))(unseen[0])]))["blocks.1"]
     np.testing.assert_allclose(found.detach(), before, rtol=1e-3, atol=1e-4)
 
 

@@ -25,7 +25,7 @@ from harness.backends.native.export import whole
 from harness.common.errors import ConfigError, ExportError, HarnessError, StoreError, WeightsError
 from harness.common.files import file_hash
 from harness.data.images import read_image
-from harness.detectors.sources import View
+from harness.detectors.sources import Preprocessing
 from harness.export.write import export
 from harness.inference.exported import ExportedFile
 from harness.predictions.decision import Thresholds, normalize
@@ -61,7 +61,7 @@ def test_resizing_is_torchs(size: tuple[int, int], given: tuple[int, int]) -> No
 
 
 def test_preparing_is_the_detectors() -> None:
-    view = View((96, 80), (64, 51))
+    view = Preprocessing((96, 80), (64, 51))
     image = torch.rand(3, 120, 130)
     prepared = Prepare(view.size, view.crop, view.normalization.mean, view.normalization.std)(image[None])[0]
     assert prepared.shape == (3, 64, 51)

@@ -30,7 +30,7 @@ from harness.data.base import Sample
 from harness.metrics import regions
 from harness.metrics.aupro import aupro, pro_curve
 from harness.metrics.curves import curves
-from harness.metrics.evaluate import evaluate, judge
+from harness.metrics.evaluate import evaluate, evaluate_predictions
 from harness.metrics.intervals import intervals
 from harness.metrics.measure import measure
 from harness.metrics.ranking import Ranking
@@ -403,7 +403,7 @@ def scored(samples: list[Sample], seed: int = 0) -> Predictions:
 
 def test_validation_images_leave_the_test_set() -> None:
     everything = scored(samples_of(good=20, crack=10, hole=11, rare=1))
-    found = judge(everything, None, F1_ON_VAL, fpr_limit=0.2)
+    found = evaluate_predictions(everything, None, F1_ON_VAL, fpr_limit=0.2)
     assert found.validation is not None
     assert not set(found.validation.samples) & set(found.test.samples)
     assert set(found.validation.samples) | set(found.test.samples) == set(everything.samples)
@@ -419,7 +419,7 @@ def test_validation_images_leave_the_test_set() -> None:
 @pytest.mark.parametrize("limit", [0.05, 1.0])
 def test_pixel_figures_of_a_run_are_those_of_its_maps(limit: float) -> None:
     everything = scored(samples_of(good=5, crack=5))
-    found = judge(everything, None, policy(method="fixed", pixel=0.5), limit).metrics
+    found = evaluate_predictions(everything, None, policy(method="fixed", pixel=0.5), limit).metrics
     maps, masks = everything.maps, everything.masks
     assert maps is not None
     assert masks is not None
@@ -430,9 +430,11 @@ def test_pixel_figures_of_a_run_are_those_of_its_maps(limit: float) -> None:
 
 def test_scores_of_the_test_set_do_not_move_the_threshold() -> None:
     everything = scored(samples_of(good=20, crack=10))
-    before = judge(everything, None, F1_ON_VAL)
+    before = evaluate_predictions(everything, None, F1_ON_VAL)
     stays = [sample in before.test.samples for sample in everything.samples]
-    after = judge(replace(everything, scores=everything.scores + 10.0 * np.array(stays)), None, F1_ON_VAL)
+    after = evaluate_predictions(
+        replace(everything, scores=everything.scores + 10.0 * np.array(stays)), None, F1_ON_VAL
+    )
     assert after.thresholds == before.thresholds
     assert after.metrics["image_FalsePositives"] == len(before.test.samples) - before.test.labels.sum()
 
@@ -440,7 +442,7 @@ def test_scores_of_the_test_set_do_not_move_the_threshold() -> None:
 def test_nothing_is_taken_out_otherwise() -> None:
     everything = scored(samples_of(good=4, crack=3))
     held_out = scored(samples_of(good=3), seed=1)
-    found = judge(everything, held_out, policy())
+    found = evaluate_predictions(everything, held_out, policy())
     assert (found.test, found.validation, found.held_out) == (everything, None, held_out)
     assert found.thresholds == fix_thresholds(policy(), held_out)
     assert found.metrics == evaluate(everything, found.thresholds)
@@ -449,7 +451,7 @@ def test_nothing_is_taken_out_otherwise() -> None:
 def test_each_type_of_defect_against_all_normal_images() -> None:
     everything = scored(samples_of(good=12, scratch=4, crack=7))
     threshold = 0.5
-    found = judge(everything, None, policy(method="fixed", image=threshold))
+    found = evaluate_predictions(everything, None, policy(method="fixed", image=threshold))
     assert [(one["defect"], one["images"]) for one in found.defects] == [("crack", 7), ("scratch", 4)]
     for one in found.defects:
         kept = np.array([sample.defect in {"good", one["defect"]} for sample in everything.samples])
@@ -460,9 +462,11 @@ def test_each_type_of_defect_against_all_normal_images() -> None:
 
 
 def test_types_of_defects_without_a_threshold_or_normal_images() -> None:
-    assert [one["missed"] for one in judge(scored(samples_of(good=2, crack=2)), None, NONE).defects] == [None]
-    assert judge(scored(samples_of(good=2)), None, NONE).defects == []
-    alone = judge(scored(samples_of(crack=2)), None, NONE)
+    assert [one["missed"] for one in evaluate_predictions(scored(samples_of(good=2, crack=2)), None, NONE).defects] == [
+        None
+    ]
+    assert evaluate_predictions(scored(samples_of(good=2)), None, NONE).defects == []
+    alone = evaluate_predictions(scored(samples_of(crack=2)), None, NONE)
     assert alone.defects == [{"defect": "crack", "images": 2, "missed": None, "image_AUROC": None, "image_AP": None}]
     assert alone.intervals == {}
     assert alone.curves["image"] == {}

@@ -254,9 +254,9 @@ def test_two_data_sets_are_plotted_one_at_a_time(open_report: Open, tmp_path: Pa
     folder.create()
     labels = [0] * 9 + [1] * 9
     rng = np.random.default_rng(0)
-    for root, settings in (("/one", 2), ("/two", 3)):
+    for root, configurations in (("/one", 2), ("/two", 3)):
         data = {"root": f"{root}/bottle", "fingerprint": root, "test_fingerprint": root}
-        for k in range(settings):
+        for k in range(configurations):
             scores = (rng.standard_normal(18) + np.array(labels)).tolist()
             # The better ones are slower here, and so are fewer images a second.
             cost = {"seconds_p50": 0.01 * (k + 1), "images_per_second": 90.0 - 20 * k}

@@ -46,8 +46,8 @@ def test_the_answer_comes_first_with_why_and_what_it_costs(made: ResultFolder) -
 def test_of_tied_settings_that_are_as_good_the_fastest_is_taken(made: ResultFolder) -> None:
     """`plain` is `mean` with power 1, which costs the same; the powers rank images almost alike and cost 1, 2, 3 ms."""
     results = Results.of(made)
-    (found,) = results.settings.values()
-    assert {setting.cost("ms_per_image_p50") for setting in found} == {1.0, 2.0, 3.0}
+    (found,) = results.configurations.values()
+    assert {configuration.cost("ms_per_image_p50") for configuration in found} == {1.0, 2.0, 3.0}
     (answer,) = answers(results)
     best = found[0]
     assert answer.chosen is not None

@@ -20,7 +20,7 @@ from harness.metrics.delong import paired_test
 from harness.report.comparisons import AVERAGE, pivot_table, seeds_table
 from harness.report.excel import build_workbook
 from harness.report.results import Results
-from harness.report.ties import LEVEL, interval, settings_against
+from harness.report.ties import LEVEL, configurations_against, interval
 from harness.results.store import ResultFolder
 from tests.conftest import Cli
 
@@ -162,18 +162,18 @@ def test_environment_and_config_are_told(made: ResultFolder, book: Workbook) -> 
 def test_the_summary_is_of_all_categories_and_seeds(made: ResultFolder) -> None:
     """The interval is that of the mean, narrower than a single category's; the test is DeLong's over both."""
     results = Results.of(made)
-    (found,) = results.settings.values()
+    (found,) = results.configurations.values()
     best, other = found[0], found[-1]
     ends = interval(results, best)
     assert ends is not None
     assert ends[0] <= (best.metric("image_AUROC") or -1) <= ends[1]
     widths = [r.intervals["image_AUROC"][1] - r.intervals["image_AUROC"][0] for r in best.records]
     assert ends[1] - ends[0] < max(widths)
-    first, second = settings_against(results, best, [best, other])
+    first, second = configurations_against(results, best, [best, other])
     assert (first.mark, first.p) == ("best", None)
     parts = []
-    for setting in (best, other):
-        one = {name: [results.components(r.run_id) for r in runs] for name, runs in setting.by_category.items()}
+    for configuration in (best, other):
+        one = {name: [results.components(r.run_id) for r in runs] for name, runs in configuration.by_category.items()}
         parts.append([type(c[0]).mean(c) for c in one.values() if c[0] is not None])  # type: ignore[arg-type]
     assert second.p == pytest.approx(paired_test(parts[0], parts[1]))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings, given
 from hypothesis import strategies as st
 from openpyxl import load_workbook
 
@@ -25,7 +25,7 @@ from harness.planning.prepare import Prepared, check, prepare
 from harness.report.excel import write_workbook
 from harness.report.html import write_report
 from harness.report.results import Results
-from harness.report.search import Searched
+from harness.report.search import SearchReport
 from harness.results.store import ResultFolder
 from harness.search.history import History, made_before
 from harness.search.points import Space
@@ -175,27 +175,27 @@ def test_a_point_is_a_run_for_each_category_and_seed() -> None:
 @given(st.floats(0.01, 0.5), st.integers(1, 9))
 @settings(max_examples=30, deadline=None)
 def test_points_survive_the_way_to_optuna_and_back(ratio: float, neighbours: int) -> None:
-    proposer = pytest.importorskip("harness.search.sampler", reason="needs Ray: pip install 'harness[ray]'")
+    sampler = pytest.importorskip("harness.search.sampler", reason="needs Ray: pip install 'harness[ray]'")
     domains = {
         "layers": Domain("choice", (["layer1"], ["layer1", "layer2"])),
         "num_neighbors": Domain("randint", (1, 10)),
         "coreset_sampling_ratio": Domain("loguniform", (0.01, 0.5)),
     }
     point = {"layers": ["layer1", "layer2"], "num_neighbors": neighbours, "coreset_sampling_ratio": ratio}
-    found = proposer.decoded(proposer.encoded(point, domains), domains)
+    found = sampler.decoded(sampler.encoded(point, domains), domains)
     assert found["coreset_sampling_ratio"] == pytest.approx(ratio, rel=1e-3)
     assert 0.01 <= found["coreset_sampling_ratio"] <= 0.5
     assert {**found, "coreset_sampling_ratio": ratio} == point
     for name, one in domains.items():
         assert one.holds(found[name])
-        assert proposer.distribution(one)._contains(
-            proposer.distribution(one).to_internal_repr(proposer.encoded(point, domains)[name])
+        assert sampler.distribution(one)._contains(
+            sampler.distribution(one).to_internal_repr(sampler.encoded(point, domains)[name])
         )
 
 
 def propose(count: int, known: Mapping[float, float] | None = None, **changes: Any) -> list[float]:
     """What is tried when the metric is -(x - 0.3)**2 and the space is 0 ... 1; of choices four."""
-    proposer = pytest.importorskip("harness.search.sampler", reason="needs Ray: pip install 'harness[ray]'")
+    sampler = pytest.importorskip("harness.search.sampler", reason="needs Ray: pip install 'harness[ray]'")
     from harness.config.search import Search
     from harness.search.history import Trial
 
@@ -213,7 +213,7 @@ def propose(count: int, known: Mapping[float, float] | None = None, **changes: A
     def end(trial_id: str, result: Mapping[str, Any]) -> Trial:
         return Trial(1, {}, [], "done", result["value"])
 
-    found = proposer.Proposer(search, search.domains, begin, end, 0)
+    found = sampler.Sampler(search, search.domains, begin, end, 0)
     for x, value in known.items():
         found.know({"x": x}, "done", value)
     for number in range(count):
@@ -251,12 +251,12 @@ def test_numbers_are_short_but_tell_narrow_ranges_apart() -> None:
 
 
 def test_no_more_than_the_limit_are_proposed_at_once() -> None:
-    proposer = pytest.importorskip("harness.search.sampler", reason="needs Ray: pip install 'harness[ray]'")
+    sampler = pytest.importorskip("harness.search.sampler", reason="needs Ray: pip install 'harness[ray]'")
     from harness.config.search import Search
     from harness.search.history import Trial
 
     search = Search(space={"model": "m", "x": {"uniform": [0, 1]}})
-    found = proposer.Proposer(search, search.domains, lambda name, point: {}, lambda name, result: None, 0, limit=2)
+    found = sampler.Sampler(search, search.domains, lambda name, point: {}, lambda name, result: None, 0, limit=2)
     assert found.suggest("a") == found.suggest("b") == {}
     assert found.suggest("c") is None
     found.on_trial_complete("a", error=True)
@@ -400,7 +400,7 @@ def test_the_sheet_and_the_page_tell_of_a_search(searched: tuple[Prepared, Space
 
 
 def test_a_grid_has_no_sheet_of_a_search(made: ResultFolder) -> None:
-    assert Searched.of(Results.of(made)) is None
+    assert SearchReport.of(Results.of(made)) is None
     assert "Search" not in load_workbook(made.workbook).sheetnames
 
 

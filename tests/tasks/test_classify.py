@@ -67,7 +67,7 @@ def test_every_image_is_judged_by_networks_that_never_saw_it(classified: ResultF
     # Without views there is another answer, and both are told.
     assert found.plain is not None
     assert record.metrics["plain_macro_F1"] == pytest.approx(macro_f1(found.truth, found.plain.argmax(axis=1), 16))
-    names = read_dicts(classified.run_folder(record.run_id) / "names.csv")
+    names = read_dicts(classified.run_folder(record.run_id) / "predictions.csv")
     assert [row["role"] for row in names].count("test") == record.data["test"]
     assert names[0]["predicted_label"] == found.labels[found.predicted[0]]
 
@@ -221,7 +221,7 @@ def predictions(truth: list[int], rows: list[list[float]], test: list[list[float
     labels = ("a-bad", "a-good", "b-good")
     return ClassPredictions(
         labels=labels,
-        meanings=(("a", "bad"), ("a", "good"), ("b", "good")),
+        label_specs=(("a", "bad"), ("a", "good"), ("b", "good")),
         names=tuple(f"{i}.png" for i in range(len(truth))),
         truth=np.array(truth),
         folds=np.zeros(len(truth), dtype=np.int64),

@@ -97,7 +97,7 @@ def default_networks(model: str) -> tuple[str, ...]:
 
 @cache
 def _networks(model: str, arguments: str) -> tuple[str, ...]:
-    """Seen by building the model without memory for its tensors, as far as that goes."""
+    """EpochPredictions by building the model without memory for its tensors, as far as that goes."""
     import anomalib.models.image
 
     from harness.backends.anomalib.catalog import models, signature

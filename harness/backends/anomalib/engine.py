@@ -18,7 +18,7 @@ from harness.backbones.inject import backbone_weights
 from harness.backends.anomalib.assets import local_assets
 from harness.backends.anomalib.build import build_model, raw_scores
 from harness.backends.anomalib.data import SplitDataModule
-from harness.backends.anomalib.epochs import Looking
+from harness.backends.anomalib.epochs import EpochCallback
 from harness.backends.anomalib.memory import steady_selection
 from harness.backends.anomalib.needs import needs_of
 from harness.backends.anomalib.places import before_crop
@@ -95,7 +95,7 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
         asked = f"data.train_batch_size: {spec.train_batch_size} asked for, {batch_size} used"
         warnings.append(f"{asked}: anomalib's {type(model).__name__} insists on it")
     datamodule = SplitDataModule(split, batch_size, spec.eval_batch_size, context.num_workers)
-    looking = [] if context.watch is None else [Looking(spec, split, context.watch)]
+    looking = [] if context.watch is None else [EpochCallback(spec, split, context.watch)]
     engine = Engine(
         # anomalib insists on a checkpoint callback; one that keeps nothing saves writing each model in vain.
         callbacks=[raw, *looking, ModelCheckpoint(dirpath=context.scratch, save_top_k=0)],

@@ -13,13 +13,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from harness.backends.anomalib.build import raw_scores
 from harness.backends.anomalib.data import SplitDataset
 from harness.backends.anomalib.places import before_crop
-from harness.backends.base import SeenTest, Watch
+from harness.backends.base import EpochDetections, EpochObserver
 from harness.config.spec import RunSpec
 from harness.data.base import Sample, Split
 from harness.predictions.detection import Floats, Predictions, join
 
 
-class Looking(Callback):
+class EpochCallback(Callback):
     """See the module. What is trained is the same, bit for bit, as if nobody watched.
 
     Args:
@@ -32,7 +32,7 @@ class Looking(Callback):
         seconds: that looking took.
     """
 
-    def __init__(self, spec: RunSpec, split: Split, watch: Watch) -> None:
+    def __init__(self, spec: RunSpec, split: Split, watch: EpochObserver) -> None:
         self._spec, self._split, self._watch = spec, split, watch
         self.warnings: list[str] = []
         self.seconds = 0.0
@@ -54,7 +54,7 @@ class Looking(Callback):
             return
         finally:
             self.seconds += time.perf_counter() - start
-        self._watch.saw(self._spec, epoch, SeenTest(test, val))
+        self._watch.on_epoch(self._spec, epoch, EpochDetections(test, val))
 
     def _scored(self, trainer: Trainer, model: Any, samples: Sequence[Sample]) -> Predictions:
         data = SplitDataset(samples, with_masks=self._split.has_masks)

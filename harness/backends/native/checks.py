@@ -36,7 +36,7 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
 
 def _data_problems(spec: RunSpec, split: Split, detector: Detector) -> Iterator[str]:
     layer = chosen_layers(detector.backbone, detector.layers)[0]
-    height, width = detector.view.seen
+    height, width = detector.view.input_size
     stride = layer.stride
     if is_transformer(detector.backbone) and (height % stride or width % stride):
         axis = "center_crop" if detector.view.crop else "image_size"
@@ -49,4 +49,4 @@ def _data_problems(spec: RunSpec, split: Split, detector: Detector) -> Iterator[
         yield (
             f"{spec.model}: {len(split.train)} normal training images found; expected {detector.least_images} or more."
         )
-    yield from coreset_problems(spec, split, layer, detector.view.seen)
+    yield from coreset_problems(spec, split, layer, detector.view.input_size)

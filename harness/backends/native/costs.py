@@ -62,12 +62,12 @@ class Costs:
 
     def _timing(self, detector: Detector, state: State) -> Timing:
         extracting, features = self._extracting(detector)
-        key = (_network_key(detector), detector.view, detector.speed())
+        key = (_network_key(detector), detector.view, detector.timing_key())
         if key not in self._scoring:
 
             def score(one: FeatureMaps) -> None:
                 with torch.no_grad():
-                    detector.score(state, one, detector.view.seen)
+                    detector.score(state, one, detector.view.input_size)
 
             self._scoring[key] = times(score, features, self._device)
         scoring = self._scoring[key]

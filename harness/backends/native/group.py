@@ -11,7 +11,7 @@ import torch
 
 from harness import registry
 from harness.backbones.normalization import IMAGENET
-from harness.backends.base import HELD_OUT, Detected, Failure, Outcome, RunContext, SeenTest, Watch
+from harness.backends.base import HELD_OUT, Detected, EpochDetections, EpochObserver, Failure, Outcome, RunContext
 from harness.backends.native.costs import Costs
 from harness.config.spec import RunSpec
 from harness.data.base import Sample, Split
@@ -67,11 +67,11 @@ def run_group(specs: Sequence[RunSpec], split: Split, context: RunContext) -> It
     roles = {"train": split.train, "val": split.val, "test": split.test}
     pictures = {role: [sample.path for sample in samples] for role, samples in roles.items() if samples}
     costs = Costs(split.test, group[0].device, context.latency)
-    bench = group[0].workbench(pictures, context.stage, split.fingerprint, context.scratch)
+    stage_context = group[0].stage_context(pictures, context.stage, split.fingerprint, context.scratch)
     roots = {spec: _roots(detector, group, bool(split.val)) for spec, detector in detectors.items()}
-    stages = Stages((stage for found in roots.values() for stage in found.values()), bench)
+    stages = Stages((stage for found in roots.values() for stage in found.values()), stage_context)
     for spec, detector in detectors.items():
-        bench.watch = None if context.watch is None else partial(_look, context.watch, spec, detector, split)
+        stage_context.watch = None if context.watch is None else partial(_look, context.watch, spec, detector, split)
         try:
             yield _outcome(spec, detector, split, roots[spec], stages, costs)
         # Whatever Torch raises is recorded; a stage that failed fails every run that needs it, and no other.
@@ -98,9 +98,11 @@ def _outcome(
     before = stages.spent
     state: State = stages.value(roots["fit"])
     scores: dict[str, Scores] = {role: stages.value(stage) for role, stage in roots.items() if role != "fit"}
-    fit = stages.alone(roots["fit"])
-    test = {stage: seconds for stage, seconds in stages.alone(roots["test"]).items() if stage not in fit}
-    everything = {stage: seconds for root in roots.values() for stage, seconds in stages.alone(root).items()}
+    fit = stages.standalone_seconds(roots["fit"])
+    test = {stage: seconds for stage, seconds in stages.standalone_seconds(roots["test"]).items() if stage not in fit}
+    everything = {
+        stage: seconds for root in roots.values() for stage, seconds in stages.standalone_seconds(root).items()
+    }
     weights = detector.weights
     warnings = [text for root in roots.values() for text in stages.warnings(root)]
     cost, said = costs.of(detector, state, sum(test.values()))
@@ -124,7 +126,7 @@ def _outcome(
 
 
 def _look(
-    watch: Watch, spec: RunSpec, detector: Detector, split: Split, epoch: int, state: Callable[[], State]
+    watch: EpochObserver, spec: RunSpec, detector: Detector, split: Split, epoch: int, state: Callable[[], State]
 ) -> None:
     """Show what a training has reached, on images that are taken through the network for it."""
     if not watch.wants(spec, epoch):
@@ -135,7 +137,7 @@ def _look(
     finally:
         detector.forget()
     assert seen[0] is not None
-    watch.saw(spec, epoch, SeenTest(seen[0], seen[1]))
+    watch.on_epoch(spec, epoch, EpochDetections(seen[0], seen[1]))
 
 
 def _scored(detector: Detector, samples: Sequence[Sample]) -> Predictions:

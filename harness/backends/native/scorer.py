@@ -33,7 +33,7 @@ class NativeScorer:
         self.name = detector.name
         self.device = detector.device.description
         self.resized = detector.view.size if detector.view.crop else None
-        self.input_size = detector.view.seen
+        self.input_size = detector.view.input_size
         self.notes: tuple[str, ...] = ()
         # Now, rather than with the first image.
         detector.extractor()

@@ -25,7 +25,7 @@ from harness.config.spec import RunSpec
 from harness.data.labelled.base import LabelledSplit
 
 if TYPE_CHECKING:
-    from harness.backends.supervised.classifier import SupervisedNamer
+    from harness.backends.supervised.classifier import SupervisedScorer
 
 
 # Settings that no network learns by.
@@ -76,9 +76,9 @@ class SupervisedBackend:
         for spec in specs:
             yield run_spec(spec, split, context)
 
-    def load(self, spec: RunSpec, file: Path, device: str, trust: bool) -> SupervisedNamer:
+    def load(self, spec: RunSpec, file: Path, device: str, trust: bool) -> SupervisedScorer:
         """See `Backend.load`. All is in the file, and nothing in it is code."""
-        from harness.backends.supervised.classifier import SupervisedNamer
+        from harness.backends.supervised.classifier import SupervisedScorer
 
         del spec, trust
-        return SupervisedNamer.from_file(file, device)
+        return SupervisedScorer.from_file(file, device)

@@ -97,7 +97,7 @@ def _trainer_problems(spec: RunSpec) -> Iterator[str]:
 
 
 def _data_problems(spec: RunSpec, settings: Settings, split: LabelledSplit) -> Iterator[str]:
-    parts = classes(split.meanings)
+    parts = classes(split.label_specs)
     if settings.tensorboard and find_spec("tensorboard") is None:
         yield "tensorboard: true found, but it is not installed; pip install 'harness[tensorboard]', or leave it out."
     unknown = sorted(set(settings.arcface_classes) - set(parts))

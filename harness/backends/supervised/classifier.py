@@ -22,7 +22,7 @@ from harness.backends.supervised.views import probabilities, views
 from harness.common.devices import Device, pick
 from harness.common.errors import HarnessError, WeightsError
 from harness.data.images import RGB
-from harness.data.labelled.base import Meaning
+from harness.data.labelled.base import LabelSpec
 
 MODEL = "model.safetensors"
 FORMAT = 1
@@ -46,7 +46,7 @@ class Member:
     network: Classifier
 
 
-class SupervisedNamer:
+class SupervisedScorer:
     """Names the state of parts.
 
     Args:
@@ -67,16 +67,16 @@ class SupervisedNamer:
         self,
         model: str,
         labels: Sequence[str],
-        meanings: Sequence[Meaning],
+        label_specs: Sequence[LabelSpec],
         settings: Settings,
         members: Sequence[Member],
         backbone: str,
         device: Device,
     ) -> None:
         self.model, self.labels, self.settings = model, tuple(labels), settings
-        self.meanings = tuple(meanings)
+        self.label_specs = tuple(label_specs)
         self.members, self.backbone, self.torch_device = tuple(members), backbone, device
-        self._views, self._parts = views(settings.views), classes(meanings)
+        self._views, self._parts = views(settings.views), classes(label_specs)
 
     @property
     def name(self) -> str:
@@ -130,14 +130,14 @@ class SupervisedNamer:
             "model": self.model,
             "backbone": self.backbone,
             "labels": list(self.labels),
-            "meanings": [list(meaning) for meaning in self.meanings],
+            "meanings": [list(meaning) for meaning in self.label_specs],
             "settings": self.settings.as_dict(),
             "members": [{"fold": m.fold, "part": m.part, "own": list(m.own)} for m in self.members],
         }
         save_file(tensors, folder / MODEL, {METADATA: json.dumps(about)})
 
     @classmethod
-    def from_file(cls, path: Path, device: str) -> SupervisedNamer:
+    def from_file(cls, path: Path, device: str) -> SupervisedScorer:
         """From a file that a run wrote. Nothing in it is executed.
 
         Args:
@@ -165,8 +165,8 @@ class SupervisedNamer:
                 state = {key.removeprefix(prefix): v for key, v in tensors.items() if key.startswith(prefix)}
                 network.load_state_dict(state)
                 members.append(Member(one["fold"], one["part"], tuple(one["own"]), network.eval()))
-            meanings = [(part, state) for part, state in about["meanings"]]
-            return cls(about["model"], about["labels"], meanings, settings, members, about["backbone"], picked)
+            label_specs = [(part, state) for part, state in about["meanings"]]
+            return cls(about["model"], about["labels"], label_specs, settings, members, about["backbone"], picked)
         except HarnessError:
             raise
         # Whatever a damaged or foreign file makes the libraries raise.

@@ -38,7 +38,7 @@ def together(folds: Sequence[Fold], split: LabelledSplit, truth: npt.NDArray[np.
     with_views = any(fold.own is not fold.plain for fold in folds) and not np.array_equal(own, plain)
     return ClassPredictions(
         labels=split.labels,
-        meanings=split.meanings,
+        label_specs=split.label_specs,
         names=tuple(split.train[i].name for i in judged[order]),
         truth=truth[judged[order]],
         folds=np.concatenate([np.full(len(f.judged), f.number, dtype=np.int64) for f in folds])[order],
@@ -62,7 +62,7 @@ def of_fold(
     chosen = list(judged)
     return ClassPredictions(
         labels=split.labels,
-        meanings=split.meanings,
+        label_specs=split.label_specs,
         names=tuple(split.train[i].name for i in chosen),
         truth=truth[chosen],
         folds=np.full(len(chosen), number, dtype=np.int64),

@@ -77,7 +77,7 @@ def as_images(pixels: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class FoldData:
     """What a network learns, and from which images.
 
     Attributes:
@@ -102,7 +102,7 @@ class Lesson:
     num_workers: int
     seed: int
 
-    def __deepcopy__(self, memo: object) -> Lesson:
+    def __deepcopy__(self, memo: object) -> FoldData:
         """Itself: nothing in it changes, and weight averaging copies all that a module holds."""
         del memo
         return self
@@ -152,7 +152,7 @@ class Training(pl.LightningModule):
         said: of the judged images after the last epoch, (judged, outputs) probabilities.
     """
 
-    def __init__(self, network: Classifier, settings: Settings, lesson: Lesson, epochs: int) -> None:
+    def __init__(self, network: Classifier, settings: Settings, lesson: FoldData, epochs: int) -> None:
         super().__init__()
         self.network = network
         self.history: list[dict[str, float]] = []

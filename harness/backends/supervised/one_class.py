@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.labelled.base import Meaning
+from harness.data.labelled.base import LabelSpec
 
 Floats = npt.NDArray[np.float64]
 
 
-def classes(meanings: Sequence[Meaning]) -> dict[str, list[int]]:
+def classes(label_specs: Sequence[LabelSpec]) -> dict[str, list[int]]:
     """Positions of each class's labels, by class and state of each label."""
     found: dict[str, list[int]] = {}
-    for position, (part, _) in enumerate(meanings):
+    for position, (part, _) in enumerate(label_specs):
         found.setdefault(part, []).append(position)
     return found
 

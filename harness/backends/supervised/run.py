@@ -14,14 +14,14 @@ import torch
 from harness.backbones.resolve import resolve
 from harness.backends.base import Classified, RunContext
 from harness.backends.cost import PeakMemory, latency, size, some, times
-from harness.backends.supervised.classifier import Member, SupervisedNamer
+from harness.backends.supervised.classifier import Member, SupervisedScorer
 from harness.backends.supervised.fold import Fold, of_fold, together
-from harness.backends.supervised.module import Lesson, seed_of
+from harness.backends.supervised.module import FoldData, seed_of
 from harness.backends.supervised.network import build
 from harness.backends.supervised.one_class import classes, merge, own_targets
 from harness.backends.supervised.pictures import Pixels, decode_once
 from harness.backends.supervised.settings import Settings
-from harness.backends.supervised.training import Look, Trained, name_all, train
+from harness.backends.supervised.training import Look, Trained, predict_all, train
 from harness.common.devices import pick
 from harness.config.spec import RunSpec, slug, thaw
 from harness.data.images import read_image
@@ -73,7 +73,7 @@ class _Run:
         self._device = pick(context.device)
         self._weights = resolve(spec.weights, str(spec.backbone))
         self._truth = truth_of(split.train, split.labels)
-        self._parts = classes(split.meanings)
+        self._parts = classes(split.label_specs)
         self._members: list[Member] = []
         self._trained: dict[str, Trained] = {}
         assert context.unfinished is not None
@@ -88,7 +88,7 @@ class _Run:
         folds = [self._fold(fold, pixels) for fold in self._split.run_folds]
         predictions = together(folds, self._split, self._truth)
         fit, test = sum(fold.fit for fold in folds), sum(fold.test for fold in folds)
-        namer = self._namer()
+        scorer = self._scorer()
         cost: dict[str, float | None] = peak.cost()
         cost["model_size"] = sum(size(member.network.state_dict().values()) for member in self._members)
         images = len(predictions.names) + len(predictions.test_names) * len(folds)
@@ -96,7 +96,7 @@ class _Run:
         warnings = self._warnings(folds)
         if self._context.latency:
             self._context.stage("timing single images")
-            timing = _single_images(namer, [sample.path for sample in self._split.train])
+            timing = _single_images(scorer, [sample.path for sample in self._split.train])
             cost |= latency(timing.seconds)
             warnings += timing.warnings()
         return Classified(
@@ -109,7 +109,7 @@ class _Run:
                 "spent": time.perf_counter() - start,
             },
             device=self._device.description,
-            save_model=namer.save,
+            save_model=scorer.save,
             cost=cost,
             weights={"backbone": self._spec.backbone, **self._weights.as_dict()},
             warnings=warnings,
@@ -171,7 +171,7 @@ class _Run:
         known = truth_of([*self._split.train, *self._split.test], self._split.labels)
         targets = known if not unit.part else own_targets(known, unit.own)
         outputs = len(unit.own) + bool(unit.part)
-        lesson = Lesson(
+        lesson = FoldData(
             pixels=pixels,
             targets=targets,
             learnt=self._split.learnt(unit.fold),
@@ -211,7 +211,7 @@ class _Run:
 
         def look(epoch: int, said: npt.NDArray[np.float32]) -> None:
             if watch.wants(self._spec, epoch):
-                watch.saw(self._spec, epoch, of_fold(unit.fold, judged, said, self._split, self._truth))
+                watch.on_epoch(self._spec, epoch, of_fold(unit.fold, judged, said, self._split, self._truth))
 
         return look
 
@@ -224,7 +224,7 @@ class _Run:
         return found
 
     def _named(self, one: Trained, pixels: Pixels, chosen: Sequence[int], kinds: Sequence[str]) -> Floats:
-        return name_all(one.network, pixels, chosen, kinds, self._spec.eval_batch_size, self._device)
+        return predict_all(one.network, pixels, chosen, kinds, self._spec.eval_batch_size, self._device)
 
     def _merged(self, answers: dict[str, Floats]) -> tuple[Floats, Floats]:
         if self._spec.model == "baseline":
@@ -232,11 +232,11 @@ class _Run:
             return found, np.ones(len(found))
         return merge(answers, self._parts, len(self._split.labels))
 
-    def _namer(self) -> SupervisedNamer:
-        return SupervisedNamer(
+    def _scorer(self) -> SupervisedScorer:
+        return SupervisedScorer(
             self._spec.model,
             self._split.labels,
-            self._split.meanings,
+            self._split.label_specs,
             self._settings,
             self._members,
             str(self._spec.backbone),
@@ -272,11 +272,11 @@ class _Run:
         return found
 
 
-def _single_images(namer: SupervisedNamer, paths: Sequence[str]) -> Any:
+def _single_images(scorer: SupervisedScorer, paths: Sequence[str]) -> Any:
     """Times of single images, from decoded to probabilities, all networks."""
     chosen: Callable[[Sequence[Any]], list[Any]] = some
     images = [read_image(path) for path in chosen(paths)]
     with torch.inference_mode():
-        found = times(lambda pixels: namer.probabilities([namer.prepare(pixels)]), images, namer.torch_device)
-    namer.to_cpu()
+        found = times(lambda pixels: scorer.probabilities([scorer.prepare(pixels)]), images, scorer.torch_device)
+    scorer.to_cpu()
     return found

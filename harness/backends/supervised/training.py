@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.optim.swa_utils import get_ema_avg_fn
 
-from harness.backends.supervised.module import Lesson, Training, as_images
+from harness.backends.supervised.module import FoldData, Training, as_images
 from harness.backends.supervised.network import Classifier
 from harness.backends.supervised.pictures import Pixels
 from harness.backends.supervised.settings import Settings
@@ -54,7 +54,7 @@ class Trained:
 def train(
     network: Classifier,
     settings: Settings,
-    lesson: Lesson,
+    lesson: FoldData,
     folder: Path,
     device: Device,
     trainer: Mapping[str, Any],
@@ -283,7 +283,7 @@ class _Teller(Callback):
             self._look(trainer.current_epoch + 1, pl_module.said)
 
 
-def name_all(
+def predict_all(
     network: Classifier,
     pixels: Pixels,
     chosen: Sequence[int],

@@ -16,7 +16,7 @@ from harness.data.base import BaseOptions
 
 SEPARATOR = "-"
 # Class and state of a label.
-Meaning = tuple[str, str]
+LabelSpec = tuple[str, str]
 # The fold of an image that every network learns from and none is judged by.
 ALWAYS_TRAINED = -1
 
@@ -45,7 +45,7 @@ class LabelledSample:
 
 
 @dataclass(frozen=True)
-class LabelledParts:
+class LabelledSampleLists:
     """What a kind of data finds, before folds are made.
 
     Attributes:
@@ -80,14 +80,14 @@ class LabelledSplit:
         fingerprint: hash of names, labels, folds and file contents.
         test_fingerprint: the same of what figures are about: runs with equal ones can be compared.
         synthetic: True for toy data.
-        notes: see `LabelledParts`.
-        sample_submission: see `LabelledParts`.
+        notes: see `LabelledSampleLists`.
+        sample_submission: see `LabelledSampleLists`.
     """
 
     kind: str
     root: Path
     labels: tuple[str, ...]
-    meanings: tuple[Meaning, ...]
+    label_specs: tuple[LabelSpec, ...]
     train: tuple[LabelledSample, ...]
     folds: tuple[int, ...]
     run_folds: tuple[int, ...]
@@ -133,7 +133,7 @@ class LabelledOptions(BaseOptions):
         return value
 
     @abstractmethod
-    def load(self, work_dir: Path) -> LabelledParts:
+    def load(self, work_dir: Path) -> LabelledSampleLists:
         """List the samples.
 
         Args:
@@ -144,7 +144,7 @@ class LabelledOptions(BaseOptions):
         """
 
 
-def split_label(label: str) -> Meaning:
+def split_label(label: str) -> LabelSpec:
     """Class and state of a label where nothing else says: before and after the first separator."""
     part, _, state = label.partition(SEPARATOR)
     return part, state

@@ -16,7 +16,7 @@ from harness.common.errors import DataError, nearest
 from harness.common.paths import PathText
 from harness.data.base import GOOD, existing_dir
 from harness.data.images import EXTENSIONS, list_images
-from harness.data.labelled.base import LabelledOptions, LabelledParts, LabelledSample, listed
+from harness.data.labelled.base import LabelledOptions, LabelledSample, LabelledSampleLists, listed
 from harness.data.labelled.tables import Columns, read_table
 from harness.data.labelled.trees import by_folders, folders_below, is_mvtec, mvtec, sample_of
 
@@ -46,7 +46,7 @@ class LabelledData(LabelledOptions):
     sample_submission: str | None = None
     columns: Columns = Columns()
 
-    def load(self, work_dir: Path) -> LabelledParts:
+    def load(self, work_dir: Path) -> LabelledSampleLists:
         """See `LabelledOptions.load`."""
         del work_dir
         root = existing_dir(Path(self.root), "data.root")
@@ -79,7 +79,7 @@ class LabelledData(LabelledOptions):
             "<class>/test/<state>, a folder for each label, or `csv:`."
         )
 
-    def _of_tree(self, root: Path, layout: str) -> LabelledParts:
+    def _of_tree(self, root: Path, layout: str) -> LabelledSampleLists:
         unused = [key for key in OF_TABLES if getattr(self, key) != type(self).model_fields[key].default]
         if unused:
             raise DataError(f"data.{unused[0]}: found, but layout {layout} has no table; expected it left out.")
@@ -97,7 +97,7 @@ class LabelledData(LabelledOptions):
             )
         return replace(parts, test=_unlabelled(apart, root))
 
-    def _of_tables(self, root: Path, layout: str) -> LabelledParts:
+    def _of_tables(self, root: Path, layout: str) -> LabelledSampleLists:
         of_competition = layout == "competition"
         table = self.csv or (TRAIN_TABLE if of_competition else None)
         if table is None:
@@ -114,7 +114,7 @@ class LabelledData(LabelledOptions):
             test, notes = tested.samples, notes + list(tested.notes)
         elif self.test_images is not None:
             test = _unlabelled(_folder(root, self.test_images, "data.test_images"), root)
-        return LabelledParts(root, found.samples, test, tuple(notes), rows=found.rows)
+        return LabelledSampleLists(root, found.samples, test, tuple(notes), rows=found.rows)
 
 
 def _unlabelled(folder: Path, root: Path) -> tuple[LabelledSample, ...]:

@@ -15,10 +15,10 @@ from harness.data.index import FileIndex, Progress
 from harness.data.labelled.base import (
     ALWAYS_TRAINED,
     LabelledOptions,
-    LabelledParts,
     LabelledSample,
+    LabelledSampleLists,
     LabelledSplit,
-    Meaning,
+    LabelSpec,
     listed,
 )
 from harness.data.labelled.folds import Folds, assign_folds
@@ -46,7 +46,7 @@ def load_labelled(
         raise DataError(problems)
     kept = _without_copies(parts, index)
     train = tuple(parts.train[i] for i in kept.positions)
-    meanings = _meanings(train)
+    label_specs = _meanings(train)
     labels = tuple(sorted({sample.label for sample in train}))
     if len(labels) < 2:
         raise DataError(f"{parts.root}: one label found ({labels[0]}); at least 2 are expected.")
@@ -59,12 +59,12 @@ def load_labelled(
         kind=options.kind,
         root=parts.root,
         labels=labels,
-        meanings=tuple(meanings[label] for label in labels),
+        label_specs=tuple(label_specs[label] for label in labels),
         train=train,
         folds=tuple(folds.tolist()),
         run_folds=run_folds,
         test=parts.test,
-        fingerprint=_fingerprint(train, folds, run_folds, parts.test, index, meanings),
+        fingerprint=_fingerprint(train, folds, run_folds, parts.test, index, label_specs),
         synthetic=options.synthetic,
         test_fingerprint=_judged_fingerprint(train, folds, run_folds, index),
         notes=(*parts.notes, *kept.notes, *notes),
@@ -72,13 +72,13 @@ def load_labelled(
     )
 
 
-def _meanings(train: Sequence[LabelledSample]) -> dict[str, Meaning]:
+def _meanings(train: Sequence[LabelledSample]) -> dict[str, LabelSpec]:
     """Class and state of each label.
 
     Raises:
         DataError: images of one label are of two classes or states.
     """
-    found: dict[str, Meaning] = {}
+    found: dict[str, LabelSpec] = {}
     problems: dict[str, None] = {}
     for sample in train:
         own = (sample.part, sample.state)
@@ -108,7 +108,7 @@ class _Kept:
     notes: Sequence[str]
 
 
-def _without_copies(parts: LabelledParts, index: FileIndex) -> _Kept:
+def _without_copies(parts: LabelledSampleLists, index: FileIndex) -> _Kept:
     """Positions of training images, each picture once: a copy in another fold would be known there by heart.
 
     Raises:
@@ -146,10 +146,10 @@ def _fingerprint(
     run_folds: Sequence[int],
     test: Sequence[LabelledSample],
     index: FileIndex,
-    meanings: Mapping[str, Meaning],
+    label_specs: Mapping[str, LabelSpec],
 ) -> str:
     """Hash of what a result depends on; where the data lies is no part of it."""
-    facts: list[list[object]] = [["label", label, *meanings[label]] for label in sorted(meanings)]
+    facts: list[list[object]] = [["label", label, *label_specs[label]] for label in sorted(label_specs)]
     facts += [["run_folds", *run_folds]]
     facts += [["train", s.name, s.label, int(f), index.hash_of(s.path)] for s, f in zip(train, folds, strict=True)]
     facts += [["test", s.name, s.label, index.hash_of(s.path)] for s in test]

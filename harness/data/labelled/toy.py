@@ -13,7 +13,7 @@ from pydantic import Field
 
 from harness.common.errors import DataError
 from harness.common.paths import PathText
-from harness.data.labelled.base import LabelledOptions, LabelledParts
+from harness.data.labelled.base import LabelledOptions, LabelledSampleLists
 from harness.data.labelled.files import LabelledData
 from harness.data.labelled.toy_images import write_labelled_toy
 
@@ -39,7 +39,7 @@ class LabelledToy(LabelledOptions):
     test: int = Field(default=100, ge=16, le=20_000)
     root: PathText | None = None
 
-    def load(self, work_dir: Path) -> LabelledParts:
+    def load(self, work_dir: Path) -> LabelledSampleLists:
         """See `LabelledOptions.load`."""
         folder = self._folder(work_dir)
         if not folder.is_dir():

@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.common.errors import DataError
 from harness.data.base import GOOD
 from harness.data.images import EXTENSIONS, list_images, subfolders
-from harness.data.labelled.base import SEPARATOR, LabelledParts, LabelledSample, listed, split_label
+from harness.data.labelled.base import SEPARATOR, LabelledSample, LabelledSampleLists, listed, split_label
 from harness.data.mvtec import find_categories, load_tree
 
 TRAIN, TEST = "train", "test"
@@ -24,7 +24,7 @@ def is_mvtec(root: Path) -> bool:
     return (root / TRAIN / GOOD).is_dir() or any((path / TRAIN / GOOD).is_dir() for path in folders_below(root))
 
 
-def mvtec(root: Path) -> LabelledParts:
+def mvtec(root: Path) -> LabelledSampleLists:
     """Every image of the tree, normal training images too, as class-state."""
     samples: list[LabelledSample] = []
     problems: list[str] = []
@@ -41,10 +41,10 @@ def mvtec(root: Path) -> LabelledParts:
         ]
     if problems:
         raise DataError(problems)
-    return LabelledParts(root, tuple(samples))
+    return LabelledSampleLists(root, tuple(samples))
 
 
-def by_folders(root: Path, apart: Path | None) -> LabelledParts:
+def by_folders(root: Path, apart: Path | None) -> LabelledSampleLists:
     """<label>/*.png; or train/<label>/*.png, with test/<label>/*.png or test/*.png to be named.
 
     Args:
@@ -57,10 +57,10 @@ def by_folders(root: Path, apart: Path | None) -> LabelledParts:
     if (root / TRAIN).is_dir() and folders_below(root / TRAIN):
         return _train_and_test(root, apart)
     train, notes = _labels(root, [path for path in folders_below(root) if path != apart], root)
-    return LabelledParts(root, train, notes=notes)
+    return LabelledSampleLists(root, train, notes=notes)
 
 
-def _train_and_test(root: Path, apart: Path | None) -> LabelledParts:
+def _train_and_test(root: Path, apart: Path | None) -> LabelledSampleLists:
     train, notes = _labels(root, folders_below(root / TRAIN), root / TRAIN)
     test: tuple[LabelledSample, ...] = ()
     folder = root / TEST
@@ -73,7 +73,7 @@ def _train_and_test(root: Path, apart: Path | None) -> LabelledParts:
     others = [path.name for path in folders_below(root) if path not in {root / TRAIN, folder, apart}]
     if others:
         notes = (*notes, f"{root}: {listed(others)} lie beside {TRAIN}/ and {TEST}/: left out.")
-    return LabelledParts(root, train, test, notes)
+    return LabelledSampleLists(root, train, test, notes)
 
 
 def _labels(root: Path, folders: Sequence[Path], above: Path) -> tuple[tuple[LabelledSample, ...], tuple[str, ...]]:

@@ -12,7 +12,7 @@ from harness.results.record import RunRecord
 
 
 @dataclass(frozen=True)
-class Said:
+class ProgressEvent:
     """What goes on in a job."""
 
     job: int
@@ -20,7 +20,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Made:
+class RunFinished:
     """A run's record; its other files lie in the result folder's stage."""
 
     job: int
@@ -28,21 +28,21 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Ended:
+class JobFinished:
     """Every run of the job has a record."""
 
     job: int
 
 
 @dataclass(frozen=True)
-class Lost:
+class WorkerLost:
     """What made the job died; its runs without a record may be tried again."""
 
     job: int
     why: str
 
 
-Event = Said | Made | Ended | Lost
+Event = ProgressEvent | RunFinished | JobFinished | WorkerLost
 
 
 class Launcher(Protocol):

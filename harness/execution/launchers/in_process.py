@@ -7,12 +7,12 @@ from types import TracebackType
 from typing import Self
 
 from harness.execution.jobs import Job, make
-from harness.execution.launchers.base import Ended, Event, Made
+from harness.execution.launchers.base import Event, JobFinished, RunFinished
 from harness.execution.progress import SweepProgress
 from harness.results.store import ResultFolder
 
 
-class Here:
+class InProcessLauncher:
     """See `harness.execution.launchers.base.Launcher`.
 
     Args:
@@ -51,5 +51,5 @@ class Here:
         number, job = self._job
         self._job = None
         for record in make(job, self._folder, self._progress.stage):
-            yield Made(number, record)
-        yield Ended(number)
+            yield RunFinished(number, record)
+        yield JobFinished(number)

@@ -17,7 +17,7 @@ from typing import Any
 from harness.common.errors import DataError
 from harness.execution.jobs import Job, Rungs, make
 from harness.execution.launchers.shipping import laid_out, pack, unreadable
-from harness.execution.log_capture import chatter_to
+from harness.execution.log_capture import capture_logs
 from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
 
@@ -90,7 +90,7 @@ def making(
     here = replace(job, runs=tuple(replace(run, split=split) for run in job.runs))
     log = io.StringIO()
     try:
-        with chatter_to(log, show=False):
+        with capture_logs(log, show=False):
             for record in map(_named, make(here, folder, stage, rungs)):
                 queue.put(("made", number, record, pack(folder.staged(record.run_id))))
                 yield record

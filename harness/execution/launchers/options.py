@@ -15,7 +15,7 @@ from harness.results.store import ResultFolder
 
 if TYPE_CHECKING:
     from harness.config.sweep import SweepConfig
-    from harness.execution.launchers.ray_connection import Link
+    from harness.execution.launchers.ray_connection import RayConnection
 
 LAUNCHERS = ("here", "local", "ray")
 RETRIES = 2
@@ -79,23 +79,23 @@ class LaunchOptions:
             runs: what it will make.
         """
         if self.launcher == "here":
-            from harness.execution.launchers.in_process import Here
+            from harness.execution.launchers.in_process import InProcessLauncher
 
-            return Here(folder, progress)
+            return InProcessLauncher(folder, progress)
         modules = [backend(name).heavy for name in dict.fromkeys(run.spec.backend for run in runs)]
         if self.launcher == "ray":
-            from harness.execution.launchers.ray import Cluster
+            from harness.execution.launchers.ray import RayLauncher
 
-            return Cluster(self.link(folder, config, modules))
-        from harness.execution.launchers.processes import Local
+            return RayLauncher(self.connection(folder, config, modules))
+        from harness.execution.launchers.processes import ProcessLauncher
 
         free = visible_gpus() if config.device in {"auto", "cuda"} else []
         jobs = self.jobs or len(free) or 2
         if free and jobs > len(free):
             progress.note(f"{jobs} workers share {len(free)} GPU{'' if len(free) == 1 else 's'}.")
-        return Local(folder, min(jobs, len(runs)), free, modules)
+        return ProcessLauncher(folder, min(jobs, len(runs)), free, modules)
 
-    def link(self, folder: ResultFolder, config: SweepConfig, modules: Sequence[str]) -> Link:
+    def connection(self, folder: ResultFolder, config: SweepConfig, modules: Sequence[str]) -> RayConnection:
         """The way to the cluster. A job takes what its training does: as many GPUs (or CPUs) as `trainer.devices`, and
         `memory_limit`, unless the options say otherwise.
 
@@ -104,7 +104,7 @@ class LaunchOptions:
             config: the sweep's.
             modules: what jobs will need.
         """
-        from harness.execution.launchers.ray_connection import Link, Needs
+        from harness.execution.launchers.ray_connection import Needs, RayConnection
 
         devices = config.trainer.get("devices", 1)
         gpus = self.gpus
@@ -112,10 +112,10 @@ class LaunchOptions:
             gpus = 0.0
         memory = (config.memory_limit or 0) if self.memory is None else round(self.memory * 1e9)
         needs = Needs(self.cpus, gpus, memory, devices if isinstance(devices, int) and devices > 0 else 1)
-        return Link(folder, self.address, self.jobs, needs, self.ship_data, modules)
+        return RayConnection(folder, self.address, self.jobs, needs, self.ship_data, modules)
 
 
-HERE = LaunchOptions()
+IN_PROCESS = LaunchOptions()
 
 
 def visible_gpus() -> list[str]:

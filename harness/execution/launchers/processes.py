@@ -21,9 +21,9 @@ from typing import Any, Self
 
 from harness.common.errors import HarnessError
 from harness.execution.jobs import Job, make
-from harness.execution.launchers.base import Ended, Event, Lost, Made, Said
+from harness.execution.launchers.base import Event, JobFinished, ProgressEvent, RunFinished, WorkerLost
 from harness.execution.launchers.warm import warm
-from harness.execution.log_capture import chatter_to
+from harness.execution.log_capture import capture_logs
 from harness.results.store import ResultFolder
 
 # What the libraries that compute take for the number of their threads, read when they are imported.
@@ -41,7 +41,7 @@ class _Worker:
     job: int | None = None
 
 
-class Local:
+class ProcessLauncher:
     """See `harness.execution.launchers.base.Launcher`.
 
     Args:
@@ -126,12 +126,12 @@ class Local:
             number = worker.job
             assert number is not None
             if what == "said":
-                yield Said(number, *rest)
+                yield ProgressEvent(number, *rest)
             elif what == "made":
-                yield Made(number, *rest)
+                yield RunFinished(number, *rest)
             elif what == "ended":
                 worker.job = None
-                yield Ended(number)
+                yield JobFinished(number)
             elif what == "refused":
                 raise rest[0]
             else:
@@ -141,7 +141,7 @@ class Local:
             self._workers.remove(worker)
             worker.pipe.close()
             if worker.job is not None:
-                yield Lost(worker.job, f"a worker process {broken or _how(worker.process.exitcode)}")
+                yield WorkerLost(worker.job, f"a worker process {broken or _how(worker.process.exitcode)}")
 
 
 def environment(place: int, jobs: int, gpus: list[str]) -> dict[str, str]:
@@ -199,7 +199,7 @@ def work(pipe: connection.Connection, root: Path, modules: Sequence[str]) -> Non
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     Thread(target=_end_with_parent, daemon=True).start()
     said = io.StringIO()
-    with chatter_to(said, show=False):
+    with capture_logs(said, show=False):
         warm(modules)
     folder = ResultFolder(root)
     while True:
@@ -208,7 +208,7 @@ def work(pipe: connection.Connection, root: Path, modules: Sequence[str]) -> Non
         except EOFError:
             return
         # Only now: the folder is made once everything was found to be right.
-        with folder.open_log() as log, chatter_to(log, show=False):
+        with folder.open_log() as log, capture_logs(log, show=False):
             log.write(said.getvalue())
             said = io.StringIO()
             _make(job, folder, pipe)

@@ -9,22 +9,22 @@ from typing import Any, Self
 
 from harness.common.errors import HarnessError
 from harness.execution.jobs import Job
-from harness.execution.launchers.base import Ended, Event, Lost
+from harness.execution.launchers.base import Event, JobFinished, WorkerLost
 from harness.execution.launchers.node import run_job
-from harness.execution.launchers.ray_connection import Link
+from harness.execution.launchers.ray_connection import RayConnection
 
 LOOK_EVERY = 0.1  # seconds between looks at what has come back
 COUNT_EVERY = 2.0  # seconds between counts of the cluster's nodes
 
 
-class Cluster:
+class RayLauncher:
     """See `harness.execution.launchers.base.Launcher`.
 
     Args:
         link: to the cluster.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: RayConnection) -> None:
         self._link = link
         self._tasks: dict[int, Any] = {}
         self._counted = (0.0, 0)
@@ -39,12 +39,12 @@ class Cluster:
         return count
 
     def __enter__(self) -> Self:
-        """See `Link.begin`."""
+        """See `RayConnection.begin`."""
         self._link.begin()
         return self
 
     def ready(self) -> None:
-        """See `Link.ready`."""
+        """See `RayConnection.ready`."""
         self._link.ready()
 
     def __exit__(
@@ -102,9 +102,11 @@ class Cluster:
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, HarnessError):
                 raise error.cause from error
-            yield Lost(number, f"a task ended with {type(error.cause).__name__}: {error.cause}")
+            yield WorkerLost(number, f"a task ended with {type(error.cause).__name__}: {error.cause}")
         except ray.exceptions.RayError as error:
             said = str(error).strip().splitlines()
-            yield Lost(number, f"a task was lost with its worker or node ({type(error).__name__}: {said[0][:200]})")
+            yield WorkerLost(
+                number, f"a task was lost with its worker or node ({type(error).__name__}: {said[0][:200]})"
+            )
         else:
-            yield Ended(number)
+            yield JobFinished(number)

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.backends.base import AnySplit
 from harness.common.errors import ConfigError
-from harness.execution.launchers.base import Event, Made, Said
+from harness.execution.launchers.base import Event, ProgressEvent, RunFinished
 from harness.execution.launchers.connect import Connecting
 from harness.execution.launchers.node import home_of
 from harness.execution.launchers.shipping import files_of, read_files, unpack
@@ -61,7 +61,7 @@ class Needs:
         return ", ".join(parts + ([f"{self.memory / 1e9:.1f} GB of memory"] if self.memory else []))
 
 
-class Link:
+class RayConnection:
     """A cluster, as a sweep uses it.
 
     Args:
@@ -177,11 +177,11 @@ class Link:
     def event(self, what: str, number: int, *rest: Any) -> Iterator[Event]:
         """What a message means; files of runs are put into the sweep's stages, logs into its log."""
         if what == "said":
-            yield Said(number, rest[0])
+            yield ProgressEvent(number, rest[0])
         elif what == "made":
             record, packed = rest
             unpack(packed, self._folder.stage(record.run_id))
-            yield Made(number, record)
+            yield RunFinished(number, record)
         elif what == "log":
             # Where the sweep's libraries write: sweep.log.
             sys.stdout.write(rest[0])

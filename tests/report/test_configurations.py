@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from harness.report.comparisons import pivot_table, summary_table
+from harness.report.configurations import apart_from
 from harness.report.html import _data
 from harness.report.recommend import Answer, answers
 from harness.report.results import Results
-from harness.report.settings import apart_from
 from harness.report.tables import notices, runs_table
 from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
@@ -60,7 +60,9 @@ def answer(folder: ResultFolder) -> Answer:
 
 
 def names(folder: ResultFolder) -> list[str]:
-    return [setting.name for of_dataset in Results.of(folder).settings.values() for setting in of_dataset]
+    return [
+        configuration.name for of_dataset in Results.of(folder).configurations.values() for configuration in of_dataset
+    ]
 
 
 def test_another_share_of_held_out_images_is_another_setting_on_the_same_test_images(
@@ -86,8 +88,8 @@ def test_runs_on_changed_test_images_are_left_out_and_that_is_said(folder: Resul
 def test_of_the_same_setting_run_again_the_later_counts(folder: ResultFolder, run: Run) -> None:
     run(GOOD)
     run(FAIR, data={"fingerprint": "more training images"}, provenance={"began": "2026-02-01"})
-    ((setting,),) = Results.of(folder).settings.values()
-    assert [record.run_id for record in setting.records] == ["run-1"]
+    ((configuration,),) = Results.of(folder).configurations.values()
+    assert [record.run_id for record in configuration.records] == ["run-1"]
     assert len(notices(Results.of(folder))) == 1
 
 

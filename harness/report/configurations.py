@@ -29,7 +29,7 @@ OF_WEIGHTS = ("weights_source", "weights_sha256", "normalization_values")
 
 
 @dataclass(frozen=True)
-class Setting:
+class Configuration:
     """A point of the grid on all categories and seeds of one data set.
 
     Attributes:
@@ -97,16 +97,18 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean([value for value in values if value is not None]))
 
 
-def settings(records: Sequence[RunRecord]) -> dict[str, list[Setting]]:
+def configurations(records: Sequence[RunRecord]) -> dict[str, list[Configuration]]:
     """By data set, best first, of the runs that `current` keeps."""
     groups: dict[tuple[str, str], list[RunRecord]] = {}
     for record in current(records):
         groups.setdefault((dataset(record), _key(record)), []).append(record)
     labels = _labels([group[0] for group in groups.values()])
-    found: dict[str, list[Setting]] = {}
+    found: dict[str, list[Configuration]] = {}
     for ((name, _), group), label in zip(groups.items(), labels, strict=True):
-        found.setdefault(name, []).append(Setting(label, tuple(group)))
-    return {name: sorted(of, key=lambda setting: setting.rank(), reverse=True) for name, of in found.items()}
+        found.setdefault(name, []).append(Configuration(label, tuple(group)))
+    return {
+        name: sorted(of, key=lambda configuration: configuration.rank(), reverse=True) for name, of in found.items()
+    }
 
 
 def current(records: Sequence[RunRecord]) -> list[RunRecord]:
