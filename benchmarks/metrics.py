@@ -22,7 +22,7 @@ import numpy.typing as npt
 from harness.data.base import Sample
 from harness.metrics.evaluate import rankings
 from harness.metrics.intervals import intervals
-from harness.metrics.measure import measure as measure_level
+from harness.metrics.ranking import measure as measure_level
 from harness.predictions.decision import Thresholds
 from harness.predictions.detection import Predictions
 

@@ -5,6 +5,7 @@ To add a backend, a kind of data or a metric: write one file and add one line he
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -45,27 +46,82 @@ TASKS: dict[str, str] = {
     "classification": "harness.tasks.classification:Classification",
 }
 
-# Each takes a `Ranking` (counts at every threshold) and gives a number, NaN where it is undefined, along the last axis
-# of the counts. The columns of the sheet are `image_<name>` and `pixel_<name>`, in this order; an image metric gets its
-# interval by itself.
-IMAGE_METRICS: dict[str, str] = {
-    "AUROC": "harness.metrics.auroc:auroc",
-    "AP": "harness.metrics.precision_recall:average_precision",
-    "F1Score": "harness.metrics.precision_recall:f1_score",
-    "F1Max": "harness.metrics.precision_recall:f1_max",
-    "Precision": "harness.metrics.precision_recall:precision",
-    "Recall": "harness.metrics.precision_recall:recall",
-    "FalsePositives": "harness.metrics.precision_recall:false_positives",
-    "FalseNegatives": "harness.metrics.precision_recall:false_negatives",
-}
-PIXEL_METRICS: dict[str, str] = {
-    "AUROC": "harness.metrics.auroc:auroc",
-    "AP": "harness.metrics.precision_recall:average_precision",
-    "F1Score": "harness.metrics.precision_recall:f1_score",
-    "F1Max": "harness.metrics.precision_recall:f1_max",
-    "AUPRO": "harness.metrics.aupro:aupro",
-}
-METRICS = {"image": IMAGE_METRICS, "pixel": PIXEL_METRICS}
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric: how it is computed, and how tables and plots show it.
+
+    Attributes:
+        name: without the level, such as AUROC.
+        level: image or pixel; empty for a metric of a whole classification.
+        function: "module:attribute" of a function that takes a `Ranking` (counts at every threshold) and gives numbers
+            along the last axis of the counts, NaN where the metric is undefined. Empty where the task computes it.
+        higher_is_better: False for an error rate: bold cells, colours, searches and plots follow.
+        count: whether the value counts images. A count has no colours, since it depends on the number of images.
+        images: the class that the value is a share or count of: "normal", "anomalous", or "both". The confidence
+            interval rests on so many images; with "both" on the smaller class.
+        format: of the value, as in a spreadsheet.
+    """
+
+    name: str
+    level: str = ""
+    function: str = ""
+    higher_is_better: bool = True
+    count: bool = False
+    images: str = "both"
+    format: str = "0.000"
+
+    @property
+    def key(self) -> str:
+        """Name of the column, such as image_AUROC."""
+        return f"{self.level}_{self.name}" if self.level else self.name
+
+
+_PR = "harness.metrics.precision_recall"
+# In the order of the sheet's columns. An image metric gets its confidence interval by itself.
+METRICS: tuple[Metric, ...] = (
+    Metric("AUROC", "image", "harness.metrics.auroc:auroc"),
+    Metric("AP", "image", f"{_PR}:average_precision"),
+    Metric("F1Score", "image", f"{_PR}:f1_score"),
+    Metric("F1Max", "image", f"{_PR}:f1_max"),
+    Metric("Precision", "image", f"{_PR}:precision"),
+    Metric("Recall", "image", f"{_PR}:recall", images="anomalous"),
+    Metric("FPR95", "image", "harness.metrics.fpr95:fpr95", higher_is_better=False),
+    Metric("FalsePositives", "image", f"{_PR}:false_positives", False, count=True, images="normal", format="0"),
+    Metric("FalseNegatives", "image", f"{_PR}:false_negatives", False, count=True, images="anomalous", format="0"),
+    Metric("AUROC", "pixel", "harness.metrics.auroc:auroc"),
+    Metric("AP", "pixel", f"{_PR}:average_precision"),
+    Metric("F1Score", "pixel", f"{_PR}:f1_score"),
+    Metric("F1Max", "pixel", f"{_PR}:f1_max"),
+    Metric("AUPRO", "pixel", "harness.metrics.aupro:aupro"),
+    Metric("FPR95", "pixel", "harness.metrics.fpr95:fpr95", higher_is_better=False),
+)
+CLASSIFICATION_METRICS: tuple[Metric, ...] = tuple(
+    Metric(name)
+    for name in (
+        "macro_F1",
+        "accuracy",
+        "tail_F1",
+        "class_F1",
+        "state_F1",
+        "plain_macro_F1",
+        "test_macro_F1",
+        "test_accuracy",
+    )
+)
+
+
+def metric(column: str) -> Metric:
+    """The metric that a column shows; the name may have more words, or an end such as `_low`.
+
+    A metric that is not registered, such as a backend's own, is one of which more is better.
+    """
+    name = column.split(maxsplit=1)[0] if column.split() else column
+    by_key = {one.key: one for one in (*METRICS, *CLASSIFICATION_METRICS)}
+    for end in ("", "_low", "_high", "_by_then"):
+        if name.endswith(end) and (known := by_key.get(name.removesuffix(end))):
+            return known
+    return Metric(name)
 
 
 def load(target: str) -> Any:

@@ -15,8 +15,7 @@ from harness import registry
 from harness.cli.main import app
 from harness.metrics.curves import curves
 from harness.metrics.intervals import intervals
-from harness.metrics.measure import measure
-from harness.metrics.ranking import Ranking
+from harness.metrics.ranking import Ranking, measure
 from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
 

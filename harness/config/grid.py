@@ -7,10 +7,9 @@ from typing import Any
 
 from harness.backbones.normalization import OF_IMAGENET, effective
 from harness.common.errors import ConfigError
+from harness.config.axes import NORMALIZATION, SET_VALUED
 
 Axis = list[Any]
-# Axes whose values are sets.
-SETS = ("layers", "arcface_classes")
 
 
 def normalise(mapping: Any) -> dict[str, Axis]:
@@ -27,11 +26,11 @@ def normalise(mapping: Any) -> dict[str, Axis]:
             raise ValueError(f"expected names as keys; found {key!r}")
         values = value if isinstance(value, list) else [value]
         # `layers: [layer2, layer3]` is one set of layers, as in anomalib; several sets are a list of lists.
-        if key in SETS and isinstance(value, list) and value and not any(isinstance(v, list) for v in value):
+        if key in SET_VALUED and isinstance(value, list) and value and not any(isinstance(v, list) for v in value):
             values = [value]
         if not values:
             raise ValueError(f"axis {key!r} is empty; expected at least one value")
-        if key != "normalization" and any(isinstance(v, Mapping) for v in values):
+        if key != NORMALIZATION and any(isinstance(v, Mapping) for v in values):
             raise ValueError(f"axis {key!r}: expected values or lists of them; found a mapping")
         axes[key] = values
     _check_values(axes)
@@ -49,7 +48,7 @@ def _check_values(axes: Mapping[str, Axis]) -> None:
                 raise ValueError(f"{key}: expected a name; found {name!r}")
     for size in axes.get("image_size", []):
         _check_size(size)
-    for asked in axes.get("normalization", []):
+    for asked in axes.get(NORMALIZATION, []):
         try:
             effective(asked, OF_IMAGENET)
         except ConfigError as error:

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from harness.config.grid import SETS, normalise
+from harness.config.axes import CHOICES, LISTS
+from harness.config.grid import normalise
+from harness.registry import metric
 
 UNITS = {"": 1, "s": 1, "sec": 1, "min": 60, "h": 3600, "d": 86400}
 TIME = re.compile(r"\s*(\d+(?:\.\d*)?)\s*([a-z]*)\s*")
 KINDS = ("choice", "uniform", "loguniform", "randint")
-# What is one of several names or sets, and no number.
-NAMED = ("backend", "model", "backbone", "layers", "image_size", "normalization", *SETS)
 LONGEST = 10_000  # epochs
 # Inside a range, where no end is: a whole number must be meant as one.
 INSIDE = 0.381966
@@ -73,7 +73,7 @@ class Search(BaseModel):
 
     Attributes:
         metric: what is sought; None for the task's own.
-        mode: whether the larger or the smaller is better.
+        mode: whether the larger (max) or the smaller (min) value is better; by default as the metric says.
         num_samples: settings tried in all, those of earlier calls among them.
         time_budget: seconds that a call takes at most.
         seed: of what is proposed.
@@ -94,6 +94,13 @@ class Search(BaseModel):
     grace_epochs: int = Field(default=3, ge=1, lt=LONGEST)
     reduction_factor: int = Field(default=3, ge=2)
     space: dict[str, Any]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mode_of_the_metric(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "mode" not in values and isinstance(values.get("metric"), str):
+            return {**values, "mode": "max" if metric(values["metric"]).higher_is_better else "min"}
+        return values
 
     @field_validator("time_budget", mode="before")
     @classmethod
@@ -135,10 +142,6 @@ class Search(BaseModel):
         """What does not."""
         return {name: one for name, one in self.space.items() if not _is_domain(one)}
 
-    def better(self, value: float, other: float) -> bool:
-        """Whether the first is."""
-        return value > other if self.mode == "max" else value < other
-
 
 def _is_domain(value: Any) -> bool:
     return isinstance(value, Mapping)
@@ -147,7 +150,7 @@ def _is_domain(value: Any) -> bool:
 def _axis(name: str, given: Any) -> Any:
     """A fixed value, or {kind: values} as it is meant."""
     if not isinstance(given, Mapping):
-        if isinstance(given, list) and name not in {*SETS, "image_size"}:
+        if isinstance(given, list) and name not in LISTS:
             raise ValueError(f"found {given}; expected one value, or {{choice: {given}}}")
         return given
     if len(given) != 1 or next(iter(given)) not in KINDS:
@@ -155,7 +158,7 @@ def _axis(name: str, given: Any) -> Any:
     kind, values = next(iter(given.items()))
     if not isinstance(values, list):
         raise ValueError(f"{kind}: found {values!r}, expected a list")
-    if kind != "choice" and name in NAMED:
+    if kind != "choice" and name in CHOICES:
         raise ValueError(f"{kind} found; expected choice")
     if kind == "choice":
         if not values or len({json.dumps(one) for one in values}) < len(values):

@@ -12,8 +12,7 @@ from harness import registry
 from harness.metrics import regions
 from harness.metrics.curves import curves
 from harness.metrics.intervals import intervals
-from harness.metrics.measure import measure
-from harness.metrics.ranking import Ranking
+from harness.metrics.ranking import Ranking, measure
 from harness.metrics.thresholds import fix_thresholds
 from harness.metrics.validation import validation_part
 from harness.predictions.decision import Thresholds
@@ -107,8 +106,8 @@ def rankings(test: Predictions, thresholds: Thresholds, fpr_limit: float = FPR_L
 
 def _values(levels: Mapping[str, Ranking]) -> dict[str, float | None]:
     values: dict[str, float | None] = {}
-    for level, metrics in registry.METRICS.items():
-        blank = {f"{level}_{name}": np.nan for name in metrics}
+    for level in dict.fromkeys(metric.level for metric in registry.METRICS):
+        blank = {metric.key: np.nan for metric in registry.METRICS if metric.level == level}
         found = measure(level, levels[level]) if level in levels else blank
         values |= {name: None if np.isnan(value) else float(value) for name, value in found.items()}
     return values

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from harness import registry
 from harness.metrics.auroc import auroc
-from harness.metrics.measure import measure
-from harness.metrics.ranking import Counts, Ranking
+from harness.metrics.ranking import Counts, Ranking, measure
 
 RESAMPLES = 2_000
 LEVEL = 0.95
@@ -47,11 +47,12 @@ def intervals(
             drawn.setdefault(name, []).append(np.atleast_1d(value))
     values = measure("image", Ranking.of(scores, labels, threshold))
     # Counts are shares of their class; the others depend on both classes, so on the smaller one most.
-    scales = {"image_FalsePositives": normal, "image_FalseNegatives": anomalous}
-    behind = {"image_Recall": anomalous, **scales}
+    sizes = {"normal": normal, "anomalous": anomalous, "both": min(normal, anomalous)}
     found = {}
     for name, parts in drawn.items():
-        scale, images = scales.get(name, 1), behind.get(name, min(normal, anomalous))
+        metric = registry.metric(name)
+        images = sizes[metric.images]
+        scale = images if metric.count else 1
         ends = interval(float(values[name]) / scale, np.concatenate(parts) / scale, images)
         if ends is not None:
             found[name] = (ends[0] * scale, ends[1] * scale)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from harness import registry
+
 Counts = npt.NDArray[np.integer]
 
 
@@ -99,6 +101,19 @@ def _above(ascending: npt.NDArray[np.floating], threshold: float | None) -> Coun
         own = ascending.dtype.type(threshold)
     own = own if float(own) <= threshold else np.nextafter(own, -np.inf, dtype=ascending.dtype)
     return np.asarray(len(ascending) - np.searchsorted(ascending, own, side="right"))
+
+
+def measure(level: str, ranking: Ranking) -> dict[str, npt.NDArray[np.float64]]:
+    """All registered metrics of one level.
+
+    Args:
+        level: image or pixel.
+        ranking: counts; with leading axes, such as draws, each metric gets one value a draw.
+
+    Returns:
+        `<level>_<name>` -> values, NaN where undefined.
+    """
+    return {metric.key: registry.load(metric.function)(ranking) for metric in registry.METRICS if metric.level == level}
 
 
 def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -11,15 +11,13 @@ from typing import Any
 from harness.backbones.normalization import BACKBONE, input_of
 from harness.backends.base import Signature
 from harness.common.errors import ConfigError, HarnessError, nearest
+from harness.config.axes import NORMALIZATION, NOT_PARAMETERS, OF_THE_RUN
 from harness.config.spec import RunSpec, freeze_items
 from harness.config.sweep import SweepConfig
 
 # (backend, model) -> what the model takes.
 Signatures = Callable[[str, str], Signature]
 
-# Axes that are no parameter of a model's constructor.
-OWN_AXES = ("backend", "model", "image_size")
-NORMALIZATION = "normalization"
 EPOCHS = "max_epochs"
 # Set elsewhere in the config, so an axis of that name is a slip.
 ELSEWHERE = {
@@ -165,15 +163,15 @@ def usable(
         models = " and ".join(sorted({signature.name for signature in found.values()}))
         problems.append(f"{where}.{NORMALIZATION}: {models} keeps its own input; expected it left out.")
     for axis in mapping:
-        if axis in OWN_AXES or problems:
+        if axis in NOT_PARAMETERS or problems:
             continue
         if axis in ELSEWHERE and (axis not in known or any(signature.trainer for signature in found.values())):
             problems.append(f"{where}.{axis}: not an axis; {ELSEWHERE[axis]}.")
         elif axis not in known:
-            near = nearest(axis, {*known, *OWN_AXES} - set(ELSEWHERE))
+            near = nearest(axis, {*known, *NOT_PARAMETERS} - set(ELSEWHERE))
             hint = f" Did you mean {near[0]!r}?" if near else ""
             models = " or ".join(sorted({signature.name for signature in found.values()}))
-            takes = ", ".join(sorted({*known, *OWN_AXES} - set(ELSEWHERE)))
+            takes = ", ".join(sorted({*known, *NOT_PARAMETERS} - set(ELSEWHERE)))
             problems.append(f"{where}.{axis}: {models} has no such parameter.{hint} Known: {takes}.")
     if problems:
         raise ConfigError(problems)
@@ -244,7 +242,7 @@ def spec_of(
         threshold=freeze_items(config.threshold.policy()) if config.task == "detection" else (),
         aupro_limit=config.aupro_limit if config.task == "detection" else None,
         normalization=normalization,
-        axes=tuple(axis for axis in point if axis in given or axis in {"image_size", NORMALIZATION}),
+        axes=tuple(axis for axis in point if axis in given or axis in OF_THE_RUN),
     )
 
 

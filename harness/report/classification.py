@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from harness.config.axes import columns
 from harness.metrics.classification import macro_f1, macro_f1_draws
 from harness.metrics.intervals import interval
 from harness.predictions.classification import ClassPredictions
 from harness.report.configurations import Configuration
-from harness.report.facts import axis_columns, costs, join, parameter, weights_source
+from harness.report.facts import axis_columns, costs, parameter, weights_source
 from harness.report.results import Results
 from harness.report.tables import damaged_notice, left_out_notice, random_weights_notice, unfinished_notice
 from harness.report.ties import BEST, LEVEL, TIED, WORSE, Standing
@@ -84,13 +85,9 @@ class ClassificationResults:
 
 
 def _described(record: RunRecord, axes: Sequence[str]) -> dict[str, Any]:
-    spec = record.spec
-    return {
-        "model": spec["model"],
-        "backbone": spec["backbone"],
-        "image_size": join(spec["image_size"], "x"),
-        **{axis: parameter(record, axis) for axis in axes},
-    }
+    # Networks of a classification have neither layers to choose nor several backends.
+    shown = {name: value for name, value in columns(record.spec).items() if name not in {"backend", "layers"}}
+    return {**shown, **{axis: parameter(record, axis) for axis in axes}}
 
 
 def summary_table(naming: ClassificationResults) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.config.axes import COLUMNS, columns
 from harness.metrics.delong import paired_test
 from harness.report.configurations import Configuration, described
 from harness.report.facts import (
@@ -20,7 +21,6 @@ from harness.report.facts import (
     category,
     cell,
     costs,
-    join,
     metric_columns,
     short_names,
 )
@@ -153,9 +153,7 @@ def backends_table(results: Results) -> pd.DataFrame:
         parameters = {**left.spec["params"], **right.spec["params"]}
         row = {
             "category": category(left),
-            "model": spec["model"],
-            "backbone": spec["backbone"],
-            "layers": join(spec["layers"]),
+            **{name: value for name, value in columns(spec).items() if name not in {"backend", "image_size"}},
             **{axis: cell(parameters.get(axis)) for axis in axes},
             "seed": spec["seed"],
         }
@@ -173,7 +171,7 @@ def backends_table(results: Results) -> pd.DataFrame:
 
 def _apart_from_backend(record: RunRecord) -> str:
     """What two runs must have in common, parameters left out: each backend has some of its own."""
-    same = ("model", "backbone", "layers", "image_size", "seed", "data_kind", "category", "threshold")
+    same = (*(name for name in COLUMNS if name != "backend"), "seed", "data_kind", "category", "threshold")
     values = record.spec.get("normalization") or {}
     own = [record.data["fingerprint"], record.weights.get("sha256"), values.get("mean"), values.get("std")]
     return repr([*own, *(record.spec[key] for key in same)])

@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from harness.config.axes import AXES, COLUMNS, NORMALIZATION, columns
 from harness.metrics.evaluate import FPR_LIMIT
 from harness.report.facts import (
-    NORMALIZATION,
     axis_columns,
     category,
     cell,
     costs,
     dataset,
-    join,
     normalization,
     parameter,
     weights_source,
@@ -152,7 +151,7 @@ def _facts(record: RunRecord) -> dict[str, str]:
     for block in ("params", "trainer", "threshold"):
         # Earlier records have keys there that say nothing.
         rest |= {f"{block}.{key}": value for key, value in rest.pop(block).items() if value is not None}
-    rest["image_size"] = join(record.spec["image_size"], "x") or None
+    rest |= columns(record.spec)
     if NORMALIZATION in rest or NORMALIZATION in record.axes:
         values = record.spec.get(NORMALIZATION) or {}
         rest[NORMALIZATION] = normalization(record)
@@ -166,14 +165,9 @@ def _facts(record: RunRecord) -> dict[str, str]:
 
 
 def described(record: RunRecord, axes: Sequence[str]) -> dict[str, Any]:
-    """What a setting is made of, by name, as shown."""
-    spec = record.spec
+    """The values of a configuration's axes, by column, as shown."""
     return {
-        "model": spec["model"],
-        "backend": spec["backend"],
-        "backbone": spec["backbone"],
-        "layers": join(spec["layers"]),
-        "image_size": join(spec["image_size"], "x") or None,
+        **columns(record.spec),
         **{axis: parameter(record, axis) for axis in axes},
         "weights_source": weights_source(record),
     }
@@ -183,7 +177,7 @@ def _labels(records: Sequence[RunRecord]) -> list[str]:
     """One for each setting, by a run of it: only what varies between them, the model always."""
     facts = [_facts(record) for record in records]
     axes = [f"params.{axis}" for axis in axis_columns(records)]
-    order = ["backend", "backbone", "layers", "image_size", NORMALIZATION, *axes]
+    order = [*(name for name in COLUMNS if name != "model"), NORMALIZATION, *axes]
     names = [*order, *sorted({key for fact in facts for key in fact} - {"model", *order})]
     values = {name: {fact.get(name) for fact in facts} for name in names}
     # A parameter that has one value wherever there is one tells nothing, unless labels would be the same without it.
@@ -199,7 +193,7 @@ def _labels(records: Sequence[RunRecord]) -> list[str]:
 
 
 def _label(fact: Mapping[str, str], names: Sequence[str]) -> str:
-    plain = {"backend", "backbone", "layers"}
+    plain = {axis.name for axis in AXES if axis.bare}
     named = [name for name in names if name in fact]
     parts = [fact[name] if name in plain else f"{name.removeprefix('params.')} {fact[name]}" for name in named]
     return "\n".join([fact["model"], *parts])

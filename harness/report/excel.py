@@ -12,6 +12,7 @@ import pandas as pd
 from openpyxl import Workbook
 
 from harness.common.files import write_atomic
+from harness.registry import metric
 from harness.report import classification
 from harness.report.classification import ClassificationResults
 from harness.report.comparisons import AVERAGE, backends_table, pivot_table, seeds_table, summary_table
@@ -19,7 +20,7 @@ from harness.report.facts import metric_columns
 from harness.report.misses import add_misses
 from harness.report.results import Results
 from harness.report.search import SearchReport
-from harness.report.sheets import COUNTS, DIFFERENCE, METRICS, Sheet, add_sheet
+from harness.report.sheets import DIFFERENCE, METRICS, Sheet, add_sheet
 from harness.report.tables import defects_table, environment_table, failures_table, notices, runs_table, thresholds
 from harness.results.store import RUNS, ResultFolder
 
@@ -87,7 +88,8 @@ def _of_search(searched: SearchReport) -> Sheet:
     bold = {(int(row), str(name)) for row in rows for name in frame}
     figures = [name for name in (searched.metric, "best_so_far", f"{searched.metric}_by_then") if name in frame]
     links = _links(frame, "run") if "run" in frame else {}
-    return Sheet("Search", frame, searched.sentences(), bold=bold, scaled=figures, links=links)
+    falling = figures if searched.sign < 0 else ()
+    return Sheet("Search", frame, searched.sentences(), bold=bold, scaled=figures, falling=falling, links=links)
 
 
 def _of_naming(found: ClassificationResults) -> Iterator[Sheet]:
@@ -122,7 +124,7 @@ def _of_naming(found: ClassificationResults) -> Iterator[Sheet]:
 
 def _of_detection(results: Results) -> Iterator[Sheet]:
     """Sheets of a detection."""
-    metrics = [name for name in metric_columns(results.ok()) if not name.endswith(COUNTS)]
+    metrics = [name for name in metric_columns(results.ok()) if not metric(name).count]
     summary, runs = summary_table(results), runs_table(results, failed=True)
     yield Sheet("Summary", summary, notices(results), scaled=metrics, links=_links(summary, "best_run"))
     for title, names in PIVOTS.items():
@@ -172,7 +174,7 @@ def _best_of_columns(frame: pd.DataFrame, metrics: Sequence[str]) -> set[tuple[i
     for _, rows in frame.groupby(["category", "data"]) if not frame.empty else ():
         for name in metrics:
             if len(rows) > 1 and name in rows and rows[name].notna().any():
-                best = rows[name] == rows[name].max()
+                best = rows[name] == (rows[name].max() if metric(name).higher_is_better else rows[name].min())
                 found |= {(int(row), name) for row in rows.index[best]}
     return found
 
@@ -182,7 +184,8 @@ def _best_of_rows(pivot: pd.DataFrame, first: int) -> set[tuple[int, str]]:
     values = pivot.iloc[:, first:].astype(float).round(3)
     if values.shape[1] < 2:
         return set()
-    best = values.eq(values.max(axis=1), axis=0)
+    rising = pivot["metric"].map(lambda name: metric(name).higher_is_better)
+    best = values.eq(values.max(axis=1).where(rising, values.min(axis=1)), axis=0)
     bold = {(row, str(name)) for name in best for row in best.index[best[name]]}
     # The average stands out by itself.
     return bold | {(int(row), "category") for row in pivot.index[pivot["category"] == AVERAGE]}

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness import registry
 from harness.backbones.normalization import BACKBONE, IMAGENET, Normalization
+from harness.config.axes import COLUMNS, NORMALIZATION
 from harness.results.record import RunRecord
 
 # The four that people look for, in front everywhere.
@@ -17,12 +18,11 @@ HEADLINE = ("image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_F1Score")
 INTERVAL = "image_AUROC"
 LOW, HIGH = f"{INTERVAL}_low", f"{INTERVAL}_high"
 MB = 2**20
-NORMALIZATION = "normalization"
 
 
 def metric_columns(records: Sequence[RunRecord]) -> list[str]:
     """The headline, then the other registered metrics, then the backends' own."""
-    registered = [f"{level}_{name}" for level, metrics in registry.METRICS.items() for name in metrics]
+    registered = [metric.key for metric in registry.METRICS]
     ours = [*HEADLINE, *(name for name in registered if name not in HEADLINE)]
     own = sorted({name for record in records for name in record.metrics} - set(ours))
     return [*ours, *own]
@@ -31,7 +31,7 @@ def metric_columns(records: Sequence[RunRecord]) -> list[str]:
 def axis_columns(records: Sequence[RunRecord]) -> list[str]:
     """Parameters that the grid of some finished run sets, in the order of their first appearance."""
     named = dict.fromkeys(axis for record in records if record.status == "ok" for axis in record.axes)
-    return [axis for axis in named if axis not in {"backbone", "layers", "model", "backend", "image_size"}]
+    return [axis for axis in named if axis not in COLUMNS]
 
 
 def category(record: RunRecord) -> str:

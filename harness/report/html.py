@@ -16,6 +16,8 @@ import pandas as pd
 
 from harness.common.errors import StoreError
 from harness.common.files import write_atomic
+from harness.config.axes import AXES, COLUMNS, Axis
+from harness.registry import metric
 from harness.report.classification_page import SCRIPTS as CLASSIFICATION_SCRIPTS
 from harness.report.classification_page import page_data
 from harness.report.configurations import Configuration, apart_from, described
@@ -23,7 +25,6 @@ from harness.report.facts import HEADLINE, axis_columns, category, costs, datase
 from harness.report.recommend import Answer, answers
 from harness.report.results import Results
 from harness.report.search import SearchReport
-from harness.report.sheets import COUNTS
 from harness.report.tables import environment_table, failures_table, notices, runs_table
 from harness.results.record import RunRecord
 from harness.results.store import REPORT_FILES, RUNS, ResultFolder
@@ -143,11 +144,13 @@ def _data(results: Results) -> dict[str, Any]:
     metrics = [name for name in metric_columns(ok) if any(record.metrics.get(name) is not None for record in ok)]
     return {
         "metrics": metrics,
-        "counts": list(COUNTS),
+        "counts": [name for name in metrics if metric(name).count],
+        "falling": [name for name in metrics if not metric(name).higher_is_better],
         "headline": [name for name in HEADLINE if name in metrics],
         "costs": [name for name in COSTS if any(costs(record)[name] is not None for record in ok)],
         "axes": (numeric := _numeric_axes(found, axes)),
         "datasets": short_names(datasets),
+        "columns": list(COLUMNS),
         "parameters": axes,
         "categories": sorted({category(record) for record in ok}),
         "settings": [_configuration(configuration, datasets, axes, numeric, metrics) for configuration in found],
@@ -219,18 +222,18 @@ def _configuration(
 
 
 def _numbers(configuration: Configuration, axes: Sequence[str]) -> dict[str, float]:
-    """Its parameters that are numbers, and the side of square images."""
+    """The axes of a configuration whose values are numbers, by name."""
     spec = configuration.first.spec
-    values = {axis: spec["params"].get(axis) for axis in axes}
-    size = spec["image_size"]
-    values["image_size"] = size[0] if size and size[0] == size[1] else None
-    return {name: v for name, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    pairs = [(Axis(name), spec["params"].get(name)) for name in axes]
+    pairs += [(axis, spec[axis.name]) for axis in AXES if axis.column]
+    return {axis.name: number for axis, value in pairs if (number := axis.number(value)) is not None}
 
 
 def _numeric_axes(found: Sequence[Configuration], axes: Sequence[str]) -> list[str]:
-    """Those of which there are several numbers."""
+    """Axes that have several numbers."""
     numbers = [_numbers(configuration, axes) for configuration in found]
-    return [axis for axis in (*axes, "image_size") if len({one[axis] for one in numbers if axis in one}) > 1]
+    names = dict.fromkeys([*axes, *(name for one in numbers for name in one)])
+    return [axis for axis in names if len({one[axis] for one in numbers if axis in one}) > 1]
 
 
 def _answers(results: Results) -> list[dict[str, Any]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.config.axes import NORMALIZATION
 from harness.report.configurations import Configuration, described
-from harness.report.facts import INTERVAL, NORMALIZATION
+from harness.report.facts import INTERVAL
 from harness.report.results import Results
 from harness.report.ties import BEST, TIED, Standing, configurations_against, interval
 

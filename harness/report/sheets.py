@@ -20,17 +20,18 @@ from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.properties import PageSetupProperties
 from openpyxl.worksheet.worksheet import Worksheet
 
+from harness.registry import metric
+
 HEADER = PatternFill("solid", fgColor="1F3A5F")
 NOTICE = PatternFill("solid", fgColor="FFE699")
 # Pale to blue: to be told apart by everybody, and readable under black figures.
-WORST, GOOD = "FFFFFF", "7FB2DD"
+WORST, BEST = "FFFFFF", "7FB2DD"
 WIDEST = 100  # characters; longer text is wrapped
 LINE_HEIGHT = 15  # points
 TALLEST = 409  # points, by the format's definition
 LONGEST = 32_000  # characters a cell may hold, by the format's definition (32,767), with some to spare
 DIFFERENCE = " difference"
 PLAIN_NUMBERS = ("image_threshold", "pixel_threshold", "p_vs_best", "image_AUROC p", "best_so_far")
-COUNTS = ("FalsePositives", "FalseNegatives")
 # How the columns begin that hold a metric, also where a backend's name or "mean" follows.
 METRICS = ("image_", "pixel_", "anomalib_")
 # And of a classification.
@@ -46,7 +47,8 @@ class Sheet:
         frame: its rows.
         notices: sentences above the header.
         bold: (row, column) of cells to stand out.
-        scaled: columns with a colour scale.
+        scaled: columns with a colour scale, which ends at the best value.
+        falling: those of the scaled columns of which less is better, where the metric does not say so.
         links: by column, an address for each row, relative to the workbook.
         marked: (row, column) of cells to warn of.
         frozen: columns that stay in view.
@@ -59,6 +61,7 @@ class Sheet:
     notices: Sequence[str] = ()
     bold: Collection[tuple[int, str]] = ()
     scaled: Sequence[str] = ()
+    falling: Collection[str] = ()
     links: Mapping[str, Sequence[str]] = field(default_factory=dict)
     marked: Collection[tuple[int, str]] = ()
     frozen: int = 1
@@ -124,7 +127,8 @@ def _column(sheet: Worksheet, what: Sheet, top: int, position: int, name: str, s
             dimension = sheet.row_dimensions[top + 1 + row]
             dimension.height = min(TALLEST, max(dimension.height or 0, lines * LINE_HEIGHT))
     if name in what.scaled and any(isinstance(value, float) and not math.isnan(value) for value in values):
-        rule = ColorScaleRule(start_type="min", start_color=WORST, end_type="max", end_color=GOOD)  # type: ignore[no-untyped-call]
+        lowest, highest = (WORST, BEST) if metric(name).higher_is_better and name not in what.falling else (BEST, WORST)
+        rule = ColorScaleRule(start_type="min", start_color=lowest, end_type="max", end_color=highest)  # type: ignore[no-untyped-call]
         sheet.conditional_formatting.add(f"{letter}{top + 1}:{letter}{top + len(values)}", rule)
 
 
@@ -200,7 +204,7 @@ def number_format(name: str, values: Sequence[Any]) -> str:
     """Three digits for metrics, one for seconds and the like, none for counts and parameters."""
     if name.endswith(DIFFERENCE):
         return "+0.000;-0.000;0.000"
-    if name.endswith(COUNTS):
+    if metric(name).count:
         # Means over seeds and categories need not be whole.
         whole = all(value is None or math.isnan(value) or float(value).is_integer() for value in values)
         return "0" if whole else "0.0"

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from harness.backends.base import TEST_IMAGES
+from harness.config.axes import COLUMNS, columns
 from harness.report.configurations import described
 from harness.report.facts import (
     HEADLINE,
@@ -17,7 +18,6 @@ from harness.report.facts import (
     axis_columns,
     category,
     costs,
-    join,
     metric_columns,
     normalization,
     weights_source,
@@ -167,10 +167,7 @@ def failures_table(results: Results) -> pd.DataFrame:
     rows = [
         {
             "category": category(record),
-            "model": record.spec["model"],
-            "backend": record.spec["backend"],
-            "backbone": record.spec["backbone"],
-            "layers": join(record.spec["layers"]),
+            **columns(record.spec),
             "seed": record.spec["seed"],
             "error": (record.error or {}).get("type"),
             "message": (record.error or {}).get("message"),
@@ -179,8 +176,8 @@ def failures_table(results: Results) -> pd.DataFrame:
         }
         for record in results.failed()
     ]
-    columns = ["category", "model", "backend", "backbone", "layers", "seed", "error", "message", "run", "traceback"]
-    return pd.DataFrame(rows, columns=columns)
+    shown = ["category", *COLUMNS, "seed", "error", "message", "run", "traceback"]
+    return pd.DataFrame(rows, columns=shown)
 
 
 def _end_of(traceback: str) -> str:

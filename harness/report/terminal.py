@@ -8,6 +8,7 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
+from harness.config.axes import COLUMNS
 from harness.report import classification
 from harness.report.classification import ClassificationResults
 from harness.report.facts import HEADLINE, HIGH, LOW, axis_columns
@@ -68,7 +69,7 @@ def best_table(results: Results) -> Table:
     rows = frame.assign(place=place).sort_values(["place", "category"], kind="stable").head(SHOWN)
     rows = rows.sort_values(["category", "place"], kind="stable")
     # What is the same in all runs tells nothing here; the model always does.
-    described = ["model", *(c for c in ("backend", "backbone", "layers", "image_size", "seed") if _varies(frame[c]))]
+    described = ["model", *(c for c in (*COLUMNS, "seed") if c != "model" and _varies(frame[c]))]
     parameters = [c for c in axis_columns(results.records) if _varies(frame[c])]
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("category", "best runs"):

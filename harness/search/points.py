@@ -11,17 +11,16 @@ from typing import Any
 from harness.backbones.normalization import input_of
 from harness.backends.base import AnySplit
 from harness.common.errors import ConfigError
+from harness.config.axes import NORMALIZATION, STRUCTURAL
 from harness.config.search import Domain, Search
 from harness.config.spec import RunSpec, thaw
 from harness.config.sweep import SweepConfig
-from harness.planning.plan import NORMALIZATION, Idle, spec_of, untrained, usable
+from harness.planning.plan import Idle, spec_of, untrained, usable
 from harness.planning.prepare import PlannedRun, identified, signature, task
 from harness.results.record import RunRecord
 
 Point = Mapping[str, Any]
 WHERE = "search.space"
-# Axes that a model may lack or a network not have: all their combinations are looked at.
-STRUCTURE = ("backend", "model", "backbone", "layers", "image_size", "normalization")
 MOST = 512  # combinations of those that are looked at
 
 
@@ -89,7 +88,7 @@ class Space:
         ][:1]
 
     def _metric_problems(self) -> list[str]:
-        known = self._task.figures()
+        known = [metric.key for metric in self._task.metrics()]
         if self.metric in known:
             return []
         return [f"search.metric: {self.metric!r} found; expected one of {', '.join(known)}."]
@@ -97,7 +96,7 @@ class Space:
     @property
     def metric(self) -> str:
         """What is sought."""
-        return self._search.metric or self._task.figures()[0]
+        return self._search.metric or self._task.metrics()[0].key
 
     def runs(self, point: Point) -> tuple[PlannedRun, ...]:
         """Those of a point: one for each category and seed.
@@ -157,10 +156,10 @@ class Space:
 
 
 def _some(axes: Mapping[str, Sequence[Any]]) -> Iterable[dict[str, Any]]:
-    """Points with all combinations of `STRUCTURE`, in which every value of every axis occurs."""
+    """Points with all combinations of `STRUCTURAL`, in which every value of every axis occurs."""
     draw = random.Random(0)
-    structure = {name: values for name, values in axes.items() if name in STRUCTURE}
-    rest = {name: values for name, values in axes.items() if name not in STRUCTURE}
+    structure = {name: values for name, values in axes.items() if name in STRUCTURAL}
+    rest = {name: values for name, values in axes.items() if name not in STRUCTURAL}
     combinations = list(itertools.product(*structure.values()))
     if len(combinations) > MOST:
         combinations = draw.sample(combinations, MOST)

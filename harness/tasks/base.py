@@ -10,6 +10,7 @@ from harness.backends.base import AnySplit, EpochPredictions, Outcome
 from harness.config.spec import RunSpec
 from harness.data.base import DataKinds
 from harness.data.index import FileIndex, Progress
+from harness.registry import Metric
 
 if TYPE_CHECKING:
     from harness.config.sweep import SweepConfig
@@ -31,8 +32,8 @@ class Task(DataKinds, Protocol):
     def problems(self, config: SweepConfig, splits: Sequence[AnySplit]) -> list[str]:
         """What of the config can't be had with this data, one sentence each."""
 
-    def figures(self) -> Sequence[str]:
-        """Names of the metrics, the one that a search goes by unless it is told otherwise first."""
+    def metrics(self) -> Sequence[Metric]:
+        """All metrics; the first one is the one that a search goes by unless the config names another."""
 
     def epoch_metrics(self, spec: RunSpec, epoch_predictions: EpochPredictions) -> Mapping[str, float | None]:
         """Metrics of what is seen of a training before its end."""

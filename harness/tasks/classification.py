@@ -37,16 +37,6 @@ from harness.results.store import DETAILS
 if TYPE_CHECKING:
     from harness.config.sweep import SweepConfig
 
-FIGURES = (
-    "macro_F1",
-    "accuracy",
-    "tail_F1",
-    "class_F1",
-    "state_F1",
-    "plain_macro_F1",
-    "test_macro_F1",
-    "test_accuracy",
-)
 PREDICTIONS = "predictions.csv"
 OUT_OF_FOLD, TO_BE_NAMED = "out of fold", "test"
 EXAMPLES = 3  # images of each confused pair
@@ -81,9 +71,9 @@ class Classification:
         del config, splits
         return []
 
-    def figures(self) -> Sequence[str]:
-        """See `Task.figures`."""
-        return FIGURES
+    def metrics(self) -> Sequence[registry.Metric]:
+        """The registered metrics of a classification; macro F1 is the one that a search goes by."""
+        return registry.CLASSIFICATION_METRICS
 
     def epoch_metrics(self, spec: RunSpec, epoch_predictions: EpochPredictions) -> Mapping[str, float | None]:
         """See `Task.glance`."""
@@ -144,7 +134,8 @@ def metrics(found: ClassPredictions) -> dict[str, float | None]:
         macro_f1(found.test_truth, found.test_predicted, k),
         accuracy(found.test_truth, found.test_predicted),
     )
-    return {name: None if np.isnan(value) else value for name, value in zip(FIGURES, values, strict=True)}
+    keys = [metric.key for metric in registry.CLASSIFICATION_METRICS]
+    return {key: None if np.isnan(value) else value for key, value in zip(keys, values, strict=True)}
 
 
 def write_files(

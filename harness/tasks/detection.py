@@ -56,9 +56,9 @@ class Detection:
                 problems += [f"{split.root}: {problem}" for problem in error.problems]
         return problems
 
-    def figures(self) -> Sequence[str]:
-        """See `Task.figures`."""
-        return [f"{level}_{name}" for level, metrics in registry.METRICS.items() for name in metrics]
+    def metrics(self) -> Sequence[registry.Metric]:
+        """The registered metrics of images and pixels; image AUROC is the one that a search goes by."""
+        return registry.METRICS
 
     def epoch_metrics(self, spec: RunSpec, epoch_predictions: EpochPredictions) -> Mapping[str, float | None]:
         """See `Task.glance`."""

@@ -364,8 +364,7 @@ def test_registry_names_are_resolved_lazily_and_unknown_ones_suggested(cli: Cli,
     assert "unknown backend 'anomalb'. Did you mean 'anomalib'?" in result.output
     for target in (
         *registry.DATASETS.values(),
-        *registry.IMAGE_METRICS.values(),
-        *registry.PIXEL_METRICS.values(),
+        *(one.function for one in registry.METRICS),
         registry.OTHER_DATASET,
     ):
         assert callable(registry.load(target))

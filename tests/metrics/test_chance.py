@@ -16,8 +16,7 @@ from harness import registry
 from harness.metrics import intervals as intervals_module
 from harness.metrics.delong import Components, paired_test
 from harness.metrics.intervals import _resampled, auroc_draws, interval, intervals
-from harness.metrics.measure import measure
-from harness.metrics.ranking import Ranking
+from harness.metrics.ranking import Ranking, measure
 
 Scores = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.bool_]
@@ -63,7 +62,7 @@ def test_intervals_are_the_same_each_time() -> None:
     found = intervals(scores, labels, 0.5)
     assert found == intervals(scores.copy(), labels.copy(), 0.5)
     assert found != intervals(scores, labels, 0.5, seed=1)
-    assert set(found) == {f"image_{name}" for name in registry.IMAGE_METRICS}
+    assert set(found) == {one.key for one in registry.METRICS if one.level == "image"}
     values = measure("image", Ranking.of(scores, labels, 0.5))
     for name, (low, high) in found.items():
         assert low < values[name] < high, name
@@ -107,9 +106,10 @@ def test_intervals_where_there_is_nothing_to_say() -> None:
     assert intervals(scores, np.zeros(3, bool), 1.0) == intervals(scores, np.ones(3, bool), 1.0) == {}
     assert intervals(np.empty(0), np.empty(0, bool)) == {}
     labels = np.array([False, True, True])
-    assert set(intervals(scores, labels)) == {"image_AUROC", "image_AP", "image_F1Max"}
+    assert set(intervals(scores, labels)) == {"image_AUROC", "image_AP", "image_F1Max", "image_FPR95"}
     # Nothing is ever above the threshold, so precision is undefined in every draw.
-    assert set(intervals(scores, labels, 9.0)) == {f"image_{n}" for n in registry.IMAGE_METRICS} - {"image_Precision"}
+    of_images = {one.key for one in registry.METRICS if one.level == "image"}
+    assert set(intervals(scores, labels, 9.0)) == of_images - {"image_Precision"}
 
 
 def test_where_all_are_right_the_end_is_the_exact_binomial_one() -> None:

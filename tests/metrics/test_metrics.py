@@ -21,6 +21,7 @@ from sklearn.metrics import (
     precision_score,
     recall_score,
     roc_auc_score,
+    roc_curve,
 )
 from sklearn.metrics import f1_score as sklearn_f1
 
@@ -31,9 +32,9 @@ from harness.metrics import regions
 from harness.metrics.aupro import aupro, pro_curve
 from harness.metrics.curves import curves
 from harness.metrics.evaluate import evaluate, evaluate_predictions
+from harness.metrics.fpr95 import fpr95
 from harness.metrics.intervals import intervals
-from harness.metrics.measure import measure
-from harness.metrics.ranking import Ranking
+from harness.metrics.ranking import Ranking, measure
 from harness.metrics.thresholds import best_f1_threshold, fix_thresholds
 from harness.metrics.validation import validation_part
 from harness.predictions.decision import Thresholds
@@ -43,7 +44,7 @@ Scores = npt.NDArray[np.floating]
 Truth = npt.NDArray[np.bool_]
 NONE = {"method": "none"}
 F1_ON_VAL = {"method": "f1_on_val", "share": 0.3, "seed": 0}
-LEVELS_AND_NAMES = [f"{level}_{name}" for level, metrics in registry.METRICS.items() for name in metrics]
+LEVELS_AND_NAMES = [one.key for one in registry.METRICS]
 
 
 def scores_of(dtype: type[np.floating], least: int = 1) -> st.SearchStrategy[Scores]:
@@ -135,10 +136,23 @@ def test_by_hand() -> None:
             "image_F1Max": 0.8,
             "image_Precision": 1.0,
             "image_Recall": 0.5,
+            "image_FPR95": 0.5,
             "image_FalsePositives": 0.0,
             "image_FalseNegatives": 1.0,
         }
     )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_fpr95_is_the_first_point_of_the_roc_curve_at_95(dtype: type[np.floating]) -> None:
+    rng = np.random.default_rng(0)
+    for positives in (1, 2, 19, 20, 21, 100, 333):
+        labels = np.array([True] * positives + [False] * 57)
+        scores = (rng.normal(size=len(labels)) + labels).round(1).astype(dtype)
+        fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
+        expected = fpr[np.flatnonzero(tpr * positives >= 0.95 * positives - 1e-9)[0]]
+        assert float(fpr95(Ranking.of(scores, labels))) == pytest.approx(expected, abs=1e-12), positives
+    assert np.isnan(fpr95(Ranking.of(scores, np.ones_like(labels))))
 
 
 def predictions(labels: list[int], with_masks: bool = True) -> Predictions:
@@ -156,7 +170,7 @@ def defined(values: dict[str, float | None]) -> set[str]:
 def test_every_registered_metric_at_both_levels() -> None:
     values = evaluate(predictions([0, 0, 1, 1]), Thresholds(7.0, 7.0, ""))
     assert list(values) == LEVELS_AND_NAMES
-    assert all(value == (0.0 if "False" in name else 1.0) for name, value in values.items())
+    assert all(value == float(registry.metric(name).higher_is_better) for name, value in values.items())
 
 
 def test_blank_without_masks_maps_or_thresholds() -> None:

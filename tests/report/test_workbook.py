@@ -91,6 +91,20 @@ def test_best_is_bold_in_each_category_and_blank_is_blank() -> None:
     assert all(sheet.cell(row, column["pixel_AUROC"]).value is None for row in range(2, 6))
 
 
+def test_of_an_error_rate_the_smallest_is_bold_and_coloured() -> None:
+    rates = {"image_FPR95": 0.4}, {"image_FPR95": 0.1}, {"image_FPR95": 0.2}
+    sheet = workbook([record(number, metrics=one) for number, one in enumerate(rates)])["Runs"]
+    column = {cell.value: index for index, cell in enumerate(sheet[1], 1)}
+    shown = {sheet.cell(row, column["image_FPR95"]).value: sheet.cell(row, column["image_FPR95"]) for row in (2, 3, 4)}
+    assert [value for value, cell in shown.items() if cell.font.b] == [0.1]
+    ends = {}
+    for area in sheet.conditional_formatting:
+        scale = area.rules[0].colorScale
+        ends[next(iter(area.sqref.ranges)).min_col] = [colour.rgb[-6:] for colour in scale.color]
+    assert ends[column["image_FPR95"]] == ["7FB2DD", "FFFFFF"]
+    assert ends[column["image_AUROC"]] == ["FFFFFF", "7FB2DD"]
+
+
 def test_no_text_is_cut() -> None:
     sheet = workbook([record(1), record(2)])["Runs"]
     for cells in sheet.columns:

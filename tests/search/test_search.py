@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings, given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpyxl import load_workbook
 
@@ -89,6 +89,13 @@ def test_what_is_wrong_with_the_block_is_said(change: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(write_config(Path("s.yaml"), SEARCH), [change])
     assert said in str(caught.value)
+
+
+def test_of_an_error_rate_the_smallest_is_sought() -> None:
+    space = {"model": "m", "x": {"uniform": [0, 1]}}
+    assert Search(metric="image_FPR95", space=space).mode == "min"
+    assert Search(metric="image_AUROC", space=space).mode == Search(space=space).mode == "max"
+    assert Search(metric="image_FPR95", mode="max", space=space).mode == "max"
 
 
 @pytest.mark.parametrize(

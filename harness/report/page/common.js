@@ -34,7 +34,10 @@ function palette(index) {
 // Seven colours and six symbols: 42 models are told apart.
 function symbol(index) { return SYMBOLS[(index + Math.floor(index / LIGHT.length)) % SYMBOLS.length]; }
 
-function isCount(name) { return harness.data.counts.some((end) => name.endsWith(end)); }
+function isCount(name) { return harness.data.counts.includes(name); }
+
+// Of error rates, less is better.
+function isBetter(name, a, b) { return harness.data.falling.includes(name) ? a < b : a > b; }
 
 function digits(name) {
   if (isCount(name)) return 0;

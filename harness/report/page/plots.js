@@ -47,11 +47,11 @@ function escaped(text) { return text.replaceAll("&", "&amp;").replaceAll("<", "&
 // images_per_second is better when larger, all other costs when smaller.
 function cheaper(name, a, b) { return name === "images_per_second" ? a > b : a < b; }
 
-// Points than which none is both better and cheaper, from the cheapest up.
-function pareto(points, costName) {
-  const ordered = [...points].sort((a, b) => (a.x === b.x ? b.y - a.y : cheaper(costName, a.x, b.x) ? -1 : 1));
+// The Pareto-optimal configurations, from the cheapest up: no other one is both better and cheaper.
+function pareto(points, costName, metricName) {
+  const ordered = [...points].sort((a, b) => (a.x === b.x ? (isBetter(metricName, a.y, b.y) ? -1 : 1) : cheaper(costName, a.x, b.x) ? -1 : 1));
   const front = [];
-  for (const point of ordered) if (!front.length || point.y > front.at(-1).y) front.push(point);
+  for (const point of ordered) if (!front.length || isBetter(metricName, point.y, front.at(-1).y)) front.push(point);
   return front;
 }
 
@@ -83,7 +83,7 @@ function drawCost() {
       hovertemplate: "%{text}<extra></extra>", marker: { color: family.colour, symbol: family.symbol, size: 9, line: { width: 1, color: colour("ground") } },
     };
   });
-  const front = pareto(points, x);
+  const front = pareto(points, x, y);
   traces.unshift({
     type: "scatter", mode: "lines", name: "Pareto front", x: front.map((p) => p.x), y: front.map((p) => p.y), hoverinfo: "skip",
     line: { color: colour("quiet"), width: 1.5, dash: "dot", shape: "hv" },

@@ -10,17 +10,17 @@ function columnSets() {
     main: [...first, "vs_best", ...main, ...["ms_per_image_p50", "fit_seconds"].filter((name) => costs.includes(name))],
     "all metrics": [...first, "vs_best", "p_vs_best", "image_AUROC_low", "image_AUROC_high", ...metrics, "threshold_from"],
     cost: [...first, "image_AUROC", ...costs, "test_seconds", "spent_seconds", "total_seconds", "device"],
-    settings: ["label", "category", ...["model", "backend", "backbone", "layers", "image_size"], ...harness.data.parameters, "seed", "weights_source", "train_images", "test_images"],
+    settings: ["label", "category", ...harness.data.columns, ...harness.data.parameters, "seed", "weights_source", "train_images", "test_images"],
   };
 }
 
-// Costs, of which less is better, begin with the least.
-function fallsFirst(name) { return isNumber(name) && (name === "images_per_second" || !harness.data.costs.includes(name) && !/_seconds$|^p_vs/.test(name)); }
+// Costs and error rates, of which less is better, begin with the least.
+function fallsFirst(name) { return isNumber(name) && !harness.data.falling.includes(name) && (name === "images_per_second" || !harness.data.costs.includes(name) && !/_seconds$|^p_vs/.test(name)); }
 
 function columns() { return [...new Set(columnSets()[document.getElementById("columns").value])]; }
 
 // What the filter's words are looked for in: a run's description, whose words must begin so. "3" finds power 3.0, not 0.3.
-const DESCRIBES = ["label", "category", "model", "backend", "backbone", "layers", "vs_best", "weights_source", "threshold_from", "device", "run"];
+const DESCRIBES = ["label", "category", ...harness.data.columns, "vs_best", "weights_source", "threshold_from", "device", "run"];
 
 function visible() {
   const words = document.getElementById("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
