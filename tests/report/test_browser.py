@@ -133,6 +133,15 @@ def test_the_front_has_nothing_better_and_cheaper(made: ResultFolder, open_repor
         assert not any(px <= x and py >= y and (px, py) != (x, y) for px, py in points)
 
 
+def test_the_front_of_an_error_rate_falls(made: ResultFolder, open_report: Open) -> None:
+    page = open_report(made)
+    assert "image_FPR95" in page.locator("#cost-y option").evaluate_all("options => options.map(o => o.value)")
+    points = "[{x: 1, y: 0.5}, {x: 2, y: 0.3}, {x: 3, y: 0.4}, {x: 4, y: 0.6}]"
+    front = f"pareto({points}, 'ms_per_image_p50', name).map(point => point.y)"
+    assert page.evaluate(f"name => {front}", "image_FPR95") == [0.5, 0.3]
+    assert page.evaluate(f"name => {front}", "image_AUROC") == [0.5, 0.6]
+
+
 def test_a_number_s_effect_is_drawn_for_quality_and_cost(made: ResultFolder, open_report: Open) -> None:
     page = open_report(made)
     traces = page.evaluate("document.getElementById('plot-effect').data.map(t => ({x: t.x, y: t.y, axis: t.yaxis}))")

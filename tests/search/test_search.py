@@ -92,6 +92,8 @@ def test_what_is_wrong_with_the_block_is_said(change: str, said: str) -> None:
 
 
 def test_of_an_error_rate_the_smallest_is_sought() -> None:
+    from harness.config.search import Search
+
     space = {"model": "m", "x": {"uniform": [0, 1]}}
     assert Search(metric="image_FPR95", space=space).mode == "min"
     assert Search(metric="image_AUROC", space=space).mode == Search(space=space).mode == "max"
