@@ -8,6 +8,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
+from harness import registry
 from harness.cli.main import app
 from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
@@ -30,6 +31,14 @@ grid:
   - {{backend: native, model: cflow, backbone: resnet18, layers: [layer2, layer3], image_size: 64, coupling_blocks: 2}}
   - {{backend: anomalib, model: stfpm, backbone: resnet18, layers: [layer1, layer2], image_size: 64}}
 """
+
+
+# A registered detector without a line above is in the sweep too.
+UNNAMED = [name for name in registry.DETECTORS if f"model: {name}," not in CONFIG]
+CONFIG += "".join(
+    f"  - {{{{backend: native, model: {name}, backbone: resnet18, layers: [layer1, layer2], image_size: 64}}}}\n"
+    for name in UNNAMED
+)
 
 
 def train(root: Path, tree: Path) -> ResultFolder:

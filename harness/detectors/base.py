@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from harness.backbones.layers import chosen_layers, construction
+from harness.backbones.layers import chosen_layers, construction, is_transformer
 from harness.backbones.networks import known_backbone
 from harness.backbones.normalization import BACKBONE, effective
 from harness.backbones.resolve import Weights, resolve
@@ -23,10 +23,12 @@ from harness.data.base import Sample, Split, existing_dir
 from harness.detectors.arguments import check_pixels
 from harness.detectors.cache import StageCache
 from harness.detectors.context import StageContext
+from harness.detectors.default import BatchScores, Learnt, ScoringHead
 from harness.detectors.features import PRECISIONS, Extractor, FeatureMaps, Features, build_extractor
 from harness.detectors.maps import Scores
 from harness.detectors.memory import Memory
 from harness.detectors.reporter import Reporter
+from harness.detectors.saving import save
 from harness.detectors.sources import ImageLike, ImageSource, Preprocessing, contents, image_list
 from harness.detectors.stages import Stage, Stages
 from harness.metrics.evaluate import evaluate
@@ -41,7 +43,8 @@ class Options(TypedDict, total=False):
     """What every detector takes, by keyword.
 
     Attributes:
-        image_size: pixels the image is resized to: one number, or (height, width). Default 256.
+        image_size: pixels the image is resized to: one number, or (height, width). Default: the method's own, 256 for
+            most.
         center_crop: pixels of the centre that are kept after that. Default: everything.
         precision: of the backbone: fp32, bf16 or fp16. Default fp32.
         weights: auto, pretrained, random or a path. Default auto.
@@ -90,13 +93,17 @@ class Detector(ABC):
 
     Attributes:
         name: as registered.
-        trains_in_epochs: whether it is trained step by step, and not in one pass over the images.
-        least_images: normal images that it needs.
+        default_image_size: pixels of each side that images are resized to where no size is asked for.
+        uses_seed: whether the result depends on the seed, with weights that do not.
+        trains_in_epochs: whether the detector is trained step by step, and not in one pass over the images.
+        least_images: normal images that the detector needs.
         state: what it has learnt; None before.
         weights: where the backbone's weights come from.
     """
 
     name: ClassVar[str]
+    default_image_size: ClassVar[int] = 256
+    uses_seed: ClassVar[bool] = False
     trains_in_epochs: ClassVar[bool] = False
     least_images: ClassVar[int] = 1
 
@@ -112,7 +119,8 @@ class Detector(ABC):
         self._options = options
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision: found {self.precision!r}, expected {', '.join(PRECISIONS)}.")
-        size, crop = check_pixels("image_size", options.get("image_size", 256)), options.get("center_crop")
+        size = check_pixels("image_size", options.get("image_size", self.default_image_size))
+        crop = options.get("center_crop")
         cropped = None if crop is None else check_pixels("center_crop", crop)
         if cropped is not None and (cropped[0] > size[0] or cropped[1] > size[1]):
             raise ConfigError(f"center_crop: found {cropped}, expected at most the image size, {size}.")
@@ -126,24 +134,21 @@ class Detector(ABC):
         self.device: Device = pick(options.get("device", "auto"))
         self._extractor: Extractor | None = None
 
-    # ---- what a method defines
+    # ---- what a method defines: parameters, learn and score
 
     @abstractmethod
     def parameters(self) -> dict[str, Any]:
         """The method's own constructor arguments."""
 
-    @abstractmethod
-    def fit_stage(self, group: Sequence[Detector]) -> Stage:
-        """The stage whose result is this detector's `State`.
+    def learn(self, features: FeatureMaps) -> State:
+        """The state that scoring needs, from the features of all training images.
+
+        A method with stages of its own (`fit_stage`) does not need this function.
 
         Args:
-            group: all detectors that are worked on together, this one among them: a stage may be made large enough
-                for several.
+            features: of `needed_layers()`, each (images, channels, height, width), on the device.
         """
-
-    @abstractmethod
-    def score_stage(self, role: str, group: Sequence[Detector]) -> Stage:
-        """The stage whose result is this detector's `Scores` for the images of a role."""
+        raise NotImplementedError(f"{self.name}: expected learn() or fit_stage().")
 
     @abstractmethod
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
@@ -156,11 +161,57 @@ class Detector(ABC):
         """
 
     def head(self) -> nn.Module:
-        """What `score` does with what was learnt, as a module for export: features by layer -> scores (n,), maps.
+        """`score` as a module for export: features by layer -> scores (n,), maps (n, height, width).
 
-        Made of operations that ONNX has, for any number of images.
+        A method overrides this function where `score` has operations that ONNX lacks, or loops over data.
         """
-        raise ConfigError(f"export: {self.name} can't be exported; it defines no head().")
+        return ScoringHead(self)
+
+    # ---- what a method may define to share work with others of its group
+
+    def fit_stage(self, group: Sequence[Detector]) -> Stage:
+        """The stage whose result is this detector's `State`.
+
+        Args:
+            group: all detectors that are worked on together, this one among them: a stage may be made large enough
+                for several.
+        """
+        return self._learnt(group)
+
+    def score_stage(self, role: str, group: Sequence[Detector]) -> Stage:
+        """The stage whose result is this detector's `Scores` for the images of a role.
+
+        Args:
+            role: train, val or test.
+            group: as for `fit_stage`.
+        """
+        return BatchScores(self._learnt(group), self.features(role, group))
+
+    def _learnt(self, group: Sequence[Detector]) -> Learnt:
+        key = (self.name, self.layers, repr(self.parameters()), self.seed if self.uses_seed else 0)
+        return Learnt(self.features("train", group), key, self)
+
+    def problems(self, train_images: int) -> list[str]:
+        """What would make `fit` fail on so many images, found before any work; one sentence each.
+
+        Args:
+            train_images: number of normal training images.
+        """
+        problems = []
+        stride = chosen_layers(self.backbone, self.layers)[0].stride
+        height, width = self.view.input_size
+        if is_transformer(self.backbone) and (height % stride or width % stride):
+            axis = "center_crop" if self.view.crop else "image_size"
+            fitting = f"{max(height // stride, 1) * stride}x{max(width // stride, 1) * stride}"
+            problems.append(
+                f"{axis}: {height}x{width} found; {self.backbone} cuts images into patches of {stride} pixels and "
+                f"needs multiples of that, such as {fitting}."
+            )
+        if train_images < self.least_images:
+            problems.append(
+                f"{self.name}: {train_images} normal training images found; expected {self.least_images} or more."
+            )
+        return problems
 
     def needed_layers(self) -> tuple[str, ...]:
         """Layers that it takes features of."""
@@ -246,8 +297,6 @@ class Detector(ABC):
         Raises:
             NotFittedError: `fit` comes first.
         """
-        from harness.detectors.saving import save
-
         return save(self, Path(path))
 
     def remember(self, state: State, extractor: Extractor) -> None:

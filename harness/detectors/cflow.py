@@ -42,6 +42,7 @@ class CFlow(Detector):
     """
 
     name = "cflow"
+    uses_seed = True
     trains_in_epochs = True
 
     def __init__(

@@ -38,6 +38,7 @@ class PaDiM(Detector):
     """
 
     name = "padim"
+    uses_seed = True
     least_images = 2  # of which a covariance can be had
 
     def __init__(

@@ -38,6 +38,7 @@ class PatchCore(Detector):
     """
 
     name = "patchcore"
+    uses_seed = True
 
     def __init__(
         self,
@@ -108,7 +109,9 @@ class PatchCore(Detector):
         bank = state["bank"]
         nearest = nearest_in_prefixes(patches.vectors, bank, [len(bank)])[0]
         around = neighbourhood(patches, bank, nearest, self.num_neighbors)
-        return Scores(image_scores(around, self.num_neighbors), blur(upsample(around.distances, size, self.upsampling)))
+        return Scores(
+            image_scores(around.support, self.num_neighbors), blur(upsample(around.distances, size, self.upsampling))
+        )
 
 
 class PatchCoreHead(nn.Module):
@@ -162,7 +165,7 @@ class PatchCoreHead(nn.Module):
         beside = near.topk(min(self._k, len(bank)), dim=1, largest=False).indices
         patch = vectors.gather(1, farthest[:, None, None].expand(-1, 1, vectors.shape[2]))
         support = torch.sqrt((patch - bank[beside]).square().sum(dim=2))
-        return (1 - torch.softmax(support, dim=1)[:, 0]) * largest
+        return image_scores(support, self._k)
 
 
 @dataclass(frozen=True)
@@ -213,12 +216,20 @@ def neighbourhood(patches: Patches, bank: torch.Tensor, nearest: Nearest, k: int
     return Neighbourhood(distances.reshape(-1, *patches.grid), support)
 
 
-def image_scores(around: Neighbourhood, k: int) -> torch.Tensor:
-    """Equation 7: (n,) largest patch scores, each weighted down where its neighbourhood in the bank is sparse."""
-    largest = around.support[:, 0]
+def image_scores(support: torch.Tensor, k: int) -> torch.Tensor:
+    """Equation 7: the largest patch scores, each weighted down where its neighbourhood in the bank is sparse.
+
+    Args:
+        support: (n, k or more) distances of each image's farthest patch; see `Neighbourhood`.
+        k: number of neighbours; with 1 there is no weight.
+
+    Returns:
+        (n,) image scores.
+    """
+    largest = support[:, 0]
     if k == 1:
         return largest
-    return (1 - torch.softmax(around.support[:, :k], dim=1)[:, 0]) * largest
+    return (1 - torch.softmax(support[:, :k], dim=1)[:, 0]) * largest
 
 
 @dataclass(frozen=True)
@@ -295,7 +306,7 @@ class PatchCoreScores(Stage):
         """Equation 7 over the shared maps."""
         del context
         maps, around = inputs
-        return Scores(image_scores(around[self.ratio], self.num_neighbors), maps)
+        return Scores(image_scores(around[self.ratio].support, self.num_neighbors), maps)
 
     def uses(self, part: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
         """Only its own ratio."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import torch
@@ -15,8 +15,10 @@ from harness import registry
 from harness.backbones.normalization import IMAGENET
 from harness.backbones.resolve import Weights
 from harness.common.errors import HarnessError, StoreError, WeightsError
-from harness.detectors.base import Detector
 from harness.detectors.features import Extractor
+
+if TYPE_CHECKING:
+    from harness.detectors.base import Detector
 
 FORMAT = 1
 BACKBONE = "backbone."

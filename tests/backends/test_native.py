@@ -36,6 +36,7 @@ from harness.report.results import Results
 from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
 from tests.conftest import HAZELNUT, MOBILENET, ROOT, Cli, real_data, write_config
+from tests.trained import UNNAMED
 
 COMMON = "backend: native, backbone: resnet18, image_size: 64"
 GRID = f"""
@@ -44,6 +45,7 @@ GRID = f"""
   - {{{COMMON}, model: spade, layers: [layer2, layer3], num_neighbors: [2, 5, 50]}}
   - {{{COMMON}, model: cflow, layers: [layer3], coupling_blocks: [1, 2], max_epochs: 1, condition_vector: 8}}
 """  # noqa: E501
+GRID += "".join(f"  - {{{COMMON}, model: {name}, layers: [layer2, layer3]}}\n" for name in UNNAMED)
 
 
 def config_file(tmp_path: Path, tree: Path, grid: str = GRID, more: str = "") -> Path:

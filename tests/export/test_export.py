@@ -31,7 +31,7 @@ from harness.inference.exported import ExportedFile
 from harness.predictions.decision import Thresholds, normalize
 from harness.results.store import ResultFolder
 from tests.conftest import Cli
-from tests.trained import run_of
+from tests.trained import UNNAMED, run_of
 
 NATIVE: list[tuple[str, dict[str, Any]]] = [
     ("patchcore", {"center_crop": None}),
@@ -39,6 +39,7 @@ NATIVE: list[tuple[str, dict[str, Any]]] = [
     ("padim", {}),
     ("spade", {}),
     ("cflow", {}),
+    *((name, {}) for name in UNNAMED),
 ]
 
 

@@ -21,7 +21,7 @@ from harness.inference.result import Result
 from harness.predictions.decision import Thresholds, normalize
 from harness.predictions.drawing import at_image_size
 from harness.results.store import ResultFolder
-from tests.trained import run_of, scores_of
+from tests.trained import UNNAMED, run_of, scores_of
 
 MODELS: list[tuple[str, str, dict[str, Any]]] = [
     ("native", "patchcore", {"center_crop": None}),
@@ -32,6 +32,7 @@ MODELS: list[tuple[str, str, dict[str, Any]]] = [
     ("anomalib", "patchcore", {}),
     ("anomalib", "padim", {}),
     ("anomalib", "stfpm", {}),
+    *(("native", name, {}) for name in UNNAMED),
 ]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
@@ -82,8 +83,10 @@ def _own_parameters(key: str, name: str) -> Mapping[str, object]:
     if key not in registry.DETECTORS:
         raise ConfigError(f"model: {unknown_name('native model', name, registry.DETECTORS)}")
     module, class_name = registry.DETECTORS[key].split(":")
-    source = Path(__file__).parents[2].joinpath(*module.split(".")[1:]).with_suffix(".py")
-    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+    found = find_spec(module)
+    if found is None or found.origin is None:
+        raise LookupError(f"{registry.DETECTORS[key]}: no such module")
+    for node in ast.parse(Path(found.origin).read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and node.name == class_name:
             return init_parameters(node)
     raise LookupError(registry.DETECTORS[key])

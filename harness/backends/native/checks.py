@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from harness.backbones.layers import chosen_layers, is_transformer
+from harness.backbones.layers import chosen_layers
 from harness.backbones.networks import known_backbone
 from harness.backends.checks import check_weights, coreset_problems
 from harness.backends.native.group import build
@@ -35,18 +35,6 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
 
 
 def _data_problems(spec: RunSpec, split: Split, detector: Detector) -> Iterator[str]:
+    yield from detector.problems(len(split.train))
     layer = chosen_layers(detector.backbone, detector.layers)[0]
-    height, width = detector.view.input_size
-    stride = layer.stride
-    if is_transformer(detector.backbone) and (height % stride or width % stride):
-        axis = "center_crop" if detector.view.crop else "image_size"
-        fitting = f"{max(height // stride, 1) * stride}x{max(width // stride, 1) * stride}"
-        yield (
-            f"{axis}: {height}x{width} found; {detector.backbone} cuts "
-            f"images into patches of {stride} pixels and needs multiples of that, such as {fitting}."
-        )
-    if len(split.train) < detector.least_images:
-        yield (
-            f"{spec.model}: {len(split.train)} normal training images found; expected {detector.least_images} or more."
-        )
     yield from coreset_problems(spec, split, layer, detector.view.input_size)

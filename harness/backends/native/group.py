@@ -40,7 +40,7 @@ def build(spec: RunSpec, device: str, context: RunContext | None = None) -> Dete
         **spec.parameters,
         "backbone": spec.backbone,
         "layers": spec.layers,
-        "image_size": spec.image_size or 256,
+        **({"image_size": spec.image_size} if spec.image_size else {}),
         "weights": spec.weights,
         "normalization": spec.normalization.as_dict() if spec.normalization else IMAGENET,
         "device": device,
