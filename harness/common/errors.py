@@ -2,7 +2,7 @@
 
     HarnessError                  one clear sentence, or a list of them, for the user
     |-- ConfigError               the YAML or an override is wrong; holds all problems, not only the first
-    |-- DataError                 the images, masks or folders are not what the config says
+    |-- DataError                 the images, masks or folders differ from the config
     |   `-- ImageTooLargeError    an image has more pixels than may be read
     |-- WeightsError              wrong weights, or weights that do not fit the backbone
     |   `-- WeightsNotFoundError  no searched place has weights for a backbone

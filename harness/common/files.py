@@ -62,8 +62,7 @@ def make_folder(folder: Path, key: str, advice: str = "") -> None:
             pass
     except OSError as error:
         raise StoreError(
-            f"{key}: can't write to {folder.absolute()} ({error.strerror}); expected a folder that may be written to."
-            + advice
+            f"{key}: can't write to {folder.absolute()} ({error.strerror}); expected a writable folder." + advice
         ) from error
 
 
