@@ -71,11 +71,7 @@ def answered_by(find: Callable[[str], Weights], seed: int) -> Iterator[dict[str,
             state = fit_state(read_state(Path(str(loaded[name].file))), model, model, str(loaded[name].file))
         return state
 
-    with (
-        LOCK,
-        replaced(_builder, "load_pretrained", for_timm),
-        replaced(WeightsEnum, "get_state_dict", for_torchvision),
-    ):
+    with _requests_answered(for_timm, for_torchvision):
         yield loaded
 
 
@@ -88,7 +84,11 @@ def unfilled() -> Iterator[None]:
 
 @contextmanager
 def recorded_requests() -> Iterator[list[str]]:
-    """Record the names of backbones that request pretrained weights. The networks keep their initial weights."""
+    """Record requests for pretrained weights. The networks keep their initial weights.
+
+    Yields:
+        The names of the backbones, in the order of their requests.
+    """
     names: list[str] = []
 
     def for_timm(model: nn.Module, pretrained_cfg: Mapping[str, Any], **options: Any) -> None:
@@ -100,12 +100,15 @@ def recorded_requests() -> Iterator[list[str]]:
         state: State = torchvision.models.get_model(names[-1], weights=None).state_dict()
         return state
 
-    with (
-        LOCK,
-        replaced(_builder, "load_pretrained", for_timm),
-        replaced(WeightsEnum, "get_state_dict", for_torchvision),
-    ):
+    with _requests_answered(for_timm, for_torchvision):
         yield names
+
+
+@contextmanager
+def _requests_answered(for_timm: Callable[..., None], for_torchvision: Callable[..., State]) -> Iterator[None]:
+    """Call these functions on requests for pretrained weights from timm and torchvision."""
+    with replaced(_builder, "load_pretrained", for_timm), replaced(WeightsEnum, "get_state_dict", for_torchvision):
+        yield
 
 
 @contextmanager
