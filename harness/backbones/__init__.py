@@ -1,7 +1,11 @@
-"""Backbone weights, resolved in the open.
+"""Backbones of timm and torchvision, and their weights.
 
-local.py     which file on this machine a policy names (imports nothing heavy)
-resolve.py   policy -> a file, or random; the hub's cache and the hub
-state.py     a file -> tensors that fit a backbone, whole or not at all
-inject.py    makes every timm or torchvision backbone that is built take them
+local.py           weights policy -> a file on this machine (imports nothing heavy)
+packages.py        Python packages that contain weights
+resolve.py         weights policy -> a file, the hub, or random weights
+state.py           weights file -> tensors that fit a network completely
+inject.py          loads these weights into every backbone that timm or torchvision builds
+normalization.py   mean and standard deviation of a network's input
+networks.py        timm's networks by name
+layers.py          feature layers of timm's networks
 """

@@ -1,8 +1,8 @@
-"""One general way in for weights: while it is open, every pretrained backbone that is built takes ours.
+"""Context managers that load the weights of a policy into every backbone that a model builds.
 
-anomalib's models build their backbones themselves, in different places, and ask timm or torchvision for pretrained
-weights. Both libraries have one function that answers such a request; here it is answered by the weights policy
-instead, so no model needs a case of its own.
+anomalib's models build their backbones in different places, and request pretrained weights from timm or torchvision.
+Each library has one function for such a request. This module replaces the function, so that no model needs its own
+code.
 """
 
 from __future__ import annotations
@@ -24,60 +24,71 @@ from harness.backbones.networks import whole_network
 from harness.backbones.resolve import Weights, resolve
 from harness.backbones.state import State, fit_state, read_state
 
-# Libraries are changed for the whole process while a backbone is built.
+# The replaced functions are shared by all threads of the process.
 LOCK = RLock()
 
 
 @contextmanager
 def backbone_weights(policy: str, seed: int = 0) -> Iterator[dict[str, Weights]]:
-    """Answer every request for pretrained weights by `policy`; gives what was used, by backbone.
+    """Load the weights of a policy on every request for pretrained weights.
 
     Args:
         policy: auto, pretrained, random or a path.
         seed: of random weights.
+
+    Yields:
+        The loaded weights, by the name of the backbone.
     """
-    with answered_by(lambda backbone: resolve(policy, backbone), seed) as used:
-        yield used
+    with answered_by(lambda backbone: resolve(policy, backbone), seed) as loaded:
+        yield loaded
 
 
 @contextmanager
 def answered_by(find: Callable[[str], Weights], seed: int) -> Iterator[dict[str, Weights]]:
-    """Answer every request for pretrained weights by `find`, called with the backbone's name."""
-    used: dict[str, Weights] = {}
+    """Load weights from a function on every request for pretrained weights.
+
+    Args:
+        find: a function from the name of a backbone to its weights.
+        seed: of random weights.
+
+    Yields:
+        The loaded weights, by the name of the backbone.
+    """
+    loaded: dict[str, Weights] = {}
 
     def for_timm(model: nn.Module, pretrained_cfg: Mapping[str, Any], **options: Any) -> None:
         name = _timm_name(pretrained_cfg)
-        used[name] = find(name)
-        load_into(model, name, used[name], seed, options.get("filter_fn"))
+        loaded[name] = find(name)
+        load_into(model, name, loaded[name], seed, options.get("filter_fn"))
 
     def for_torchvision(enum: WeightsEnum, *_: Any, **__: Any) -> State:
         name = _torchvision_name(type(enum))
-        used[name] = find(name)
+        loaded[name] = find(name)
         with seeded(seed):
             model = torchvision.models.get_model(name, weights=None)
         state: State = model.state_dict()
-        if used[name].file:
-            state = fit_state(read_state(Path(str(used[name].file))), model, model, str(used[name].file))
+        if loaded[name].file:
+            state = fit_state(read_state(Path(str(loaded[name].file))), model, model, str(loaded[name].file))
         return state
 
-    with (
-        LOCK,
-        replaced(_builder, "load_pretrained", for_timm),
-        replaced(WeightsEnum, "get_state_dict", for_torchvision),
-    ):
-        yield used
+    with _requests_answered(for_timm, for_torchvision):
+        yield loaded
 
 
 @contextmanager
 def unfilled() -> Iterator[None]:
-    """Backbones that ask for pretrained weights keep what they were built with: their weights are about to come."""
+    """Ignore requests for pretrained weights: the caller loads a saved state afterwards."""
     with recorded_requests():
         yield
 
 
 @contextmanager
 def recorded_requests() -> Iterator[list[str]]:
-    """Requests for pretrained weights are written down, and answered with what a network was built with."""
+    """Record requests for pretrained weights. The networks keep their initial weights.
+
+    Yields:
+        The names of the backbones, in the order of their requests.
+    """
     names: list[str] = []
 
     def for_timm(model: nn.Module, pretrained_cfg: Mapping[str, Any], **options: Any) -> None:
@@ -89,17 +100,26 @@ def recorded_requests() -> Iterator[list[str]]:
         state: State = torchvision.models.get_model(names[-1], weights=None).state_dict()
         return state
 
-    with (
-        LOCK,
-        replaced(_builder, "load_pretrained", for_timm),
-        replaced(WeightsEnum, "get_state_dict", for_torchvision),
-    ):
+    with _requests_answered(for_timm, for_torchvision):
         yield names
 
 
 @contextmanager
+def _requests_answered(for_timm: Callable[..., None], for_torchvision: Callable[..., State]) -> Iterator[None]:
+    """Call these functions on requests for pretrained weights from timm and torchvision."""
+    with replaced(_builder, "load_pretrained", for_timm), replaced(WeightsEnum, "get_state_dict", for_torchvision):
+        yield
+
+
+@contextmanager
 def replaced(holder: Any, name: str, function: Any) -> Iterator[None]:
-    """While it is open, `holder.name` is `function`; one thread at a time."""
+    """Replace an attribute for the time of the context, in one thread at a time.
+
+    Args:
+        holder: the object with the attribute.
+        name: of the attribute.
+        function: its new value.
+    """
     with LOCK:
         original = getattr(holder, name)
         setattr(holder, name, function)
@@ -111,36 +131,42 @@ def replaced(holder: Any, name: str, function: Any) -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Torch's generators, on all devices, begin with `seed`, and are afterwards as they were before."""
+    """Seed Torch's generators on all devices, and restore their states at the end."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
 
 
 def load_into(model: nn.Module, backbone: str, weights: Weights, seed: int, adapt: Any = None) -> None:
-    """Fill a timm network, which may be its feature extractor alone, from resolved weights.
+    """Load resolved weights into a timm network, or into its feature extractor.
 
-    Random weights too are a function of backbone and seed, and not of what a model drew before it built its backbone:
-    so all models and backends get the same ones.
+    Random weights depend on the backbone and the seed only, so that all models and backends get the same weights.
+
+    Args:
+        model: the network to fill.
+        backbone: timm's name of the network.
+        weights: where the weights come from.
+        seed: of random weights.
+        adapt: timm's conversion of a state dict for this family of networks.
 
     Raises:
-        WeightsError: the file does not fit the network whole.
+        WeightsError: the file does not fit the network completely.
     """
     if weights.file is not None:
         path = Path(weights.file)
         model.load_state_dict(fit_state(read_state(path), model, whole_network(backbone), str(path), adapt))
         return
     with seeded(seed):
-        drawn = timm.create_model(backbone, pretrained=False).state_dict()
-    own = model.state_dict()
-    if all(name in own and own[name].shape == value.shape for name, value in drawn.items()):
-        model.load_state_dict(drawn)
+        state = timm.create_model(backbone, pretrained=False).state_dict()
+    expected = model.state_dict()
+    if all(name in expected and expected[name].shape == value.shape for name, value in state.items()):
+        model.load_state_dict(state)
     else:
-        model.load_state_dict(fit_state(drawn, model, whole_network(backbone), f"random weights of {backbone}", adapt))
+        model.load_state_dict(fit_state(state, model, whole_network(backbone), f"random weights of {backbone}", adapt))
 
 
 def _timm_name(config: Mapping[str, Any]) -> str:
-    """The name the network was asked for by: with its tag only where that is not the default one."""
+    """The name in the request: with its tag only where the tag is not the default."""
     name, tag = str(config["architecture"]), config.get("tag")
     default = timm.models.get_pretrained_cfg(name)
     return f"{name}.{tag}" if tag and default is not None and default.tag != tag else name

@@ -1,4 +1,4 @@
-"""What a timm backbone offers: its feature layers, their widths and strides."""
+"""The feature layers of a timm backbone, their widths and strides."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ STAGES = {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer whose features can be taken.
+    """One layer with features.
 
     Attributes:
-        channels: width.
-        stride: input pixels per feature position.
+        channels: number of channels.
+        stride: input pixels for each feature position.
     """
 
     channels: int
@@ -32,7 +32,7 @@ class Layer:
 
 @cache
 def is_transformer(backbone: str) -> bool:
-    """Whether it is a plain vision transformer: blocks that keep one grid of patches, of which any can be taken."""
+    """Whether a network is a plain vision transformer: all its blocks keep one grid of patches."""
     network: Any = whole_network(backbone)
     patch_size = getattr(getattr(network, "patch_embed", None), "patch_size", None)
     return (
@@ -45,7 +45,11 @@ def is_transformer(backbone: str) -> bool:
 
 @cache
 def feature_layers(backbone: str) -> dict[str, Layer]:
-    """Layer name -> Layer, from shallow to deep. Built without memory for the tensors, in a fraction of a second."""
+    """The layers by name, from shallow to deep. The network is built without memory for its tensors.
+
+    Raises:
+        UnknownNameError: timm gives no feature maps of the network.
+    """
     if is_transformer(backbone):
         network: Any = whole_network(backbone)
         layer = Layer(int(network.num_features), int(network.patch_embed.patch_size[0]))
@@ -53,64 +57,70 @@ def feature_layers(backbone: str) -> dict[str, Layer]:
     try:
         with torch.device("meta"):
             info = timm.create_model(backbone, pretrained=False, features_only=True, exportable=True).feature_info
-    # Families of networks without feature maps say so in their own ways.
+    # Networks without feature maps raise different types of exceptions.
     except Exception as error:
         raise UnknownNameError(
             f"backbone {backbone}: timm gives no feature maps of this network ({type(error).__name__}: {error}); "
             "expected one that timm.create_model(..., features_only=True) accepts."
         ) from error
-    names = info.module_name()
-    return {n: Layer(c, r) for n, c, r in zip(names, info.channels(), info.reduction(), strict=True)}
+    return dict(zip(info.module_name(), map(Layer, info.channels(), info.reduction()), strict=True))
 
 
 def default_layers(backbone: str, names: Sequence[str]) -> tuple[str, ...]:
-    """The layers of a network that stand where a method's default layers stand in a ResNet.
+    """The layers of a network that correspond to a method's default layers in a ResNet.
 
     Args:
         backbone: timm's name.
-        names: the defaults, by the names of a ResNet's stages.
+        names: the default layers, by the names of a ResNet's stages.
 
     Returns:
-        `names` where the network has them, or where they are no stages of a ResNet. Else, of each stage, the deepest
-        layer of its stride; of a vision transformer, whose blocks share one stride, the block as deep as the stage.
+        `names` where the network has these layers, or where they are no stages of a ResNet. Otherwise one layer for
+        each stage: the deepest layer with the nearest stride. In a vision transformer all blocks have one stride, so
+        the block at the same relative depth is taken.
+
+    Raises:
+        UnknownNameError: timm has no such network, or gives no feature maps of it.
     """
     known_backbone(backbone)
-    known = feature_layers(backbone)
-    if all(name in known for name in names) or not all(name in STAGES for name in names):
+    layers = feature_layers(backbone)
+    if all(name in layers for name in names) or not all(name in STAGES for name in names):
         return tuple(names)
     if is_transformer(backbone):
-        blocks = list(known)
-        places = [-(-len(blocks) * (list(STAGES).index(name) + 1) // len(STAGES)) - 1 for name in names]
-        return tuple(dict.fromkeys(blocks[place] for place in places))
-    by_stride = {layer.stride: name for name, layer in known.items()}
+        blocks = list(layers)
+        positions = [-(-len(blocks) * (list(STAGES).index(name) + 1) // len(STAGES)) - 1 for name in names]
+        return tuple(dict.fromkeys(blocks[position] for position in positions))
+    by_stride = {layer.stride: name for name, layer in layers.items()}
     nearest_stride = [min(by_stride, key=lambda stride: (abs(stride - STAGES[name]), stride)) for name in names]
     return tuple(dict.fromkeys(by_stride[stride] for stride in nearest_stride))
 
 
 @cache
 def construction(backbone: str, size: tuple[int, int]) -> tuple[tuple[str, Any], ...]:
-    """What `timm.create_model` must be told for images of a size: nothing, that it may change, or the size itself.
+    """Keyword arguments of `timm.create_model` for images of a size.
 
-    Found by sending the shape of an image through the network, without memory for its tensors.
+    The arguments are tested with an image on the meta device, without memory for tensors.
 
     Args:
         backbone: timm's name.
         size: (height, width) of the images.
 
+    Returns:
+        Pairs of name and value: none, `dynamic_img_size`, or `img_size`.
+
     Raises:
-        ConfigError: the network takes no such images.
+        ConfigError: the network accepts no images of this size.
     """
-    ways: list[dict[str, Any]] = [{"dynamic_img_size": True}] if is_transformer(backbone) else [{}]
+    choices: list[dict[str, Any]] = [{"dynamic_img_size": True}] if is_transformer(backbone) else [{}]
     reason = ""
-    # Some networks compute with values on the way, which the meta device does not have.
-    for device, way in (*(("meta", way) for way in (*ways, {"img_size": size}, {})), ("cpu", ways[0])):
+    # Some networks read values of tensors, and the meta device has no values.
+    for device, choice in (*(("meta", choice) for choice in (*choices, {"img_size": size}, {})), ("cpu", choices[0])):
         try:
-            _send_shape(backbone, size, way, device)
-        # Networks refuse a size in their own ways: when they are built, or by a shape that does not fit.
+            _send_shape(backbone, size, choice, device)
+        # Networks refuse a size with different exceptions, in their construction or in their forward pass.
         except Exception as error:  # noqa: BLE001
             reason = reason or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         else:
-            return tuple(way.items())
+            return tuple(choice.items())
     raise ConfigError(
         f"image_size: {size[0]}x{size[1]} found, which backbone {backbone} does not take ({reason}); expected "
         f"{own_size(backbone)}."
@@ -118,16 +128,16 @@ def construction(backbone: str, size: tuple[int, int]) -> tuple[tuple[str, Any],
 
 
 def own_size(backbone: str) -> str:
-    """The size that a network was trained with, for a person."""
+    """Height and width of the images that a network was trained with, as text for a message."""
     config = timm.models.get_pretrained_cfg(backbone)
     return f"{config.input_size[1]}x{config.input_size[2]}" if config is not None else "another size"
 
 
 def _send_shape(backbone: str, size: tuple[int, int], options: Mapping[str, Any], device: str) -> None:
     transformer = is_transformer(backbone)
-    kind = {} if transformer else {"features_only": True, "exportable": True}
+    features = {} if transformer else {"features_only": True, "exportable": True}
     with torch.device(device), torch.no_grad():
-        network: Any = timm.create_model(backbone, pretrained=False, **kind, **options).eval()
+        network: Any = timm.create_model(backbone, pretrained=False, **features, **options).eval()
         image = torch.zeros(1, 3, *size)
         if transformer:
             network.forward_intermediates(image, norm=True, output_fmt="NCHW", intermediates_only=True)
@@ -136,15 +146,19 @@ def _send_shape(backbone: str, size: tuple[int, int], options: Mapping[str, Any]
 
 
 def chosen_layers(backbone: str, names: tuple[str | int, ...]) -> list[Layer]:
-    """The layers of these names.
+    """The layers with these names.
+
+    Args:
+        backbone: timm's name.
+        names: of layers.
 
     Raises:
-        UnknownNameError: the backbone lacks one; lists those it has.
+        UnknownNameError: the backbone has no layer of a name; the message lists its layers.
     """
-    known = feature_layers(backbone)
+    layers = feature_layers(backbone)
     for name in names:
-        if name not in known:
-            near = nearest(str(name), known)
+        if name not in layers:
+            near = nearest(str(name), layers)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise UnknownNameError(f"backbone {backbone} has no layer {name!r}.{hint} It has: {', '.join(known)}.")
-    return [known[str(name)] for name in names]
+            raise UnknownNameError(f"backbone {backbone} has no layer {name!r}.{hint} It has: {', '.join(layers)}.")
+    return [layers[str(name)] for name in names]

@@ -1,4 +1,4 @@
-"""timm's networks by name: which there are, how they are built, and which others the same tensors fit."""
+"""timm's networks by name: valid names, networks without tensors, and variants that the same tensors fit."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import nn
 
 from harness.common.errors import UnknownNameError, unknown_name
 
-# Names of tensors that begin so are efficientnet_pytorch's, whose networks pad as TensorFlow's do.
+# The first parts of efficientnet_pytorch's tensor names. Its networks pad as TensorFlow does.
 TENSORFLOW_NAMES = ("_conv_stem.", "_blocks.")
 TENSORFLOW = "tf_"
 
 
 def known_backbone(backbone: str) -> None:
-    """Refuse a name that timm does not have.
+    """Check that timm has a network of a name.
 
     Raises:
-        UnknownNameError: with the nearest names.
+        UnknownNameError: timm has no such network or tag; the message lists the nearest names.
     """
     stem, _, tag = backbone.partition(".")
     if not timm.is_model(stem):
@@ -35,38 +35,41 @@ def known_backbone(backbone: str) -> None:
 
 @cache
 def whole_network(backbone: str) -> nn.Module:
-    """The network of that name without memory for its tensors, to compare names and shapes with."""
+    """The network of a name on the meta device, for the names and shapes of its tensors."""
     with torch.device("meta"):
         network: nn.Module = timm.create_model(backbone, pretrained=False)
     return network
 
 
 def variant_note(backbone: str, names: Mapping[str, object], file: str) -> str:
-    """A sentence where another of timm's networks fits tensors that were given their names by order and shape.
+    """A sentence where tensors that were assigned by order and shape also fit a variant of their network.
 
-    Such networks have equal tensors, and differ in what no tensor says: padding and batch normalisation's epsilon.
+    Both variants have equal tensors, and differ in padding and in the epsilon of batch normalisation.
 
     Args:
-        backbone: the network that was named.
+        backbone: timm's name of the network.
         names: of the tensors in the file.
-        file: what to call it.
+        file: name of the file, for the sentence.
+
+    Returns:
+        An empty text where the variant does not exist, does not fit, or computes the same.
     """
     stem = backbone.partition(".")[0]
-    other = stem.removeprefix(TENSORFLOW) if stem.startswith(TENSORFLOW) else TENSORFLOW + stem
-    if not timm.is_model(other) or _shapes(other) != _shapes(stem):
+    variant = stem.removeprefix(TENSORFLOW) if stem.startswith(TENSORFLOW) else TENSORFLOW + stem
+    if not timm.is_model(variant) or _shapes(variant) != _shapes(stem):
         return ""
-    taken, instead = _arithmetic(stem), _arithmetic(other)
+    traits, other_traits = _arithmetic(stem), _arithmetic(variant)
     tensorflow = any(name.startswith(TENSORFLOW_NAMES) for name in names)
-    if taken == instead or (tensorflow and stem.startswith(TENSORFLOW)):
+    if traits == other_traits or (tensorflow and stem.startswith(TENSORFLOW)):
         return ""
     advice = (
-        f"the names are efficientnet_pytorch's, whose weights are made for {TENSORFLOW}{stem}"
+        f"the tensors have efficientnet_pytorch's names, and its weights belong to {TENSORFLOW}{stem}"
         if tensorflow
-        else "take the one that the weights were trained in"
+        else "use the network of the training"
     )
     return (
-        f"weights {file}: fitted by order and shape, and taken as {stem} ({taken}); they fit {other} ({instead}) as "
-        f"well, and give other features there: {advice}"
+        f"weights {file}: fitted by order and shape as {stem} ({traits}). They also fit {variant} ({other_traits}), "
+        f"with different features: {advice}"
     )
 
 
@@ -76,6 +79,6 @@ def _shapes(backbone: str) -> list[tuple[int, ...]]:
 
 def _arithmetic(backbone: str) -> str:
     modules = list(whole_network(backbone).modules())
-    padding = "as TensorFlow" if any(isinstance(one, Conv2dSame) for one in modules) else "symmetric"
-    epsilon = next((one.eps for one in modules if isinstance(one, nn.BatchNorm2d)), 0.0)
+    padding = "as TensorFlow" if any(isinstance(module, Conv2dSame) for module in modules) else "symmetric"
+    epsilon = next((module.eps for module in modules if isinstance(module, nn.BatchNorm2d)), 0.0)
     return f"padding {padding}, batch-norm epsilon {epsilon:g}"

@@ -1,6 +1,6 @@
-"""Mean and standard deviation that a network's input is normalised by: those that its weights were trained with.
+"""Mean and standard deviation that normalise a network's input, as in the training of its weights.
 
-Importing this imports nothing heavy. What timm knows of a network is asked for only where nothing nearer says it.
+This module imports nothing heavy. It imports timm only where no other source states the values.
 """
 
 from __future__ import annotations
@@ -26,53 +26,53 @@ class Normalization:
     """(value - mean) / std, for RGB values in 0 to 1.
 
     Attributes:
-        name: `imagenet`, `backbone` where the weights were trained with other values than ImageNet's, or `custom`.
+        name: `imagenet`; `backbone` for other values from the training of the weights; or `custom`.
         mean, std: of the red, green and blue channel.
     """
 
-    # Whoever says them, the same values are the same input.
+    # Equal values give an equal input under any name.
     name: str = field(compare=False)
     mean: Channels
     std: Channels
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Plain values for JSON: name, mean and std."""
         return {"name": self.name, "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Normalization:
-        """From `as_dict`.
+        """A normalization from `as_dict`.
 
         Raises:
-            ConfigError: the values are no three numbers each.
+            ConfigError: mean or std is not three numbers from 0 to 1, or a std is 0.
         """
         return cls(str(values.get("name", CUSTOM)), *_checked("normalization", values))
 
     @property
     def text(self) -> str:
-        """For a cell of a table."""
+        """Text for a cell of a table."""
         if self.name != CUSTOM:
             return self.name
         return f"mean {'/'.join(f'{v:g}' for v in self.mean)}, std {'/'.join(f'{v:g}' for v in self.std)}"
 
     def same_values(self, other: Normalization) -> bool:
-        """Whether both give the same input."""
+        """Whether mean and std are equal."""
         return (self.mean, self.std) == (other.mean, other.std)
 
 
-# Deng et al. (2009), as torchvision computed it; what most of timm's networks were trained with.
+# Of the images of Deng et al. (2009), computed by torchvision; most of timm's networks were trained with these values.
 OF_IMAGENET = Normalization(IMAGENET, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True)
 class TrainedWith:
-    """What weights were trained with.
+    """The normalization in the training of weights.
 
     Attributes:
-        normalization: the values.
-        source: what says so: the file, a JSON file beside it, or a tag of timm's.
-        assumed: whether nothing says so for these very weights.
-        note: a sentence where the assumption may be wrong; else empty.
+        normalization: mean and std.
+        source: of the values: the weights file, a JSON file beside it, or a tag of timm.
+        assumed: whether no source states the values for these weights.
+        note: a warning where the assumption may be wrong; may be empty.
     """
 
     normalization: Normalization
@@ -82,11 +82,11 @@ class TrainedWith:
 
 
 def trained_with(backbone: str, local: LocalWeights | None) -> TrainedWith:
-    """What the weights of a network were trained with.
+    """The normalization in the training of a network's weights.
 
     Args:
         backbone: timm's name, with or without a tag.
-        local: the weights, where they lie on this machine; None for those of timm's own, and for random ones.
+        local: weights on this machine; None for weights of the hub and for random weights.
 
     Raises:
         WeightsError: the file, or the JSON file beside it, states values that are no mean and std.
@@ -96,52 +96,52 @@ def trained_with(backbone: str, local: LocalWeights | None) -> TrainedWith:
         return TrainedWith(_of_tag(default), f"timm's {default}")
     if local.package is not None:
         return TrainedWith(_of_tag(local.package.network), f"timm's {local.package.network}")
-    if (found := _stated(local.file)) is not None:
-        (mean, std), where = found
-        return TrainedWith(_named(mean, std), where)
+    if (stated := _stated(local.file)) is not None:
+        (mean, std), source = stated
+        return TrainedWith(_named(mean, std), source)
     tagged = _tagged_name(backbone, local.file)
     if tagged is not None:
         return TrainedWith(_of_tag(tagged), f"timm's {tagged}")
-    own, differing = _of_tag(default), _differing_tags(backbone)
+    assumed, differing = _of_tag(default), _differing_tags(backbone)
     note = ""
     if differing:
         note = (
-            f"normalization of {local.file.name}: assumed, as in timm's {default} (mean {own.mean}, std {own.std}); "
-            f"those of {', '.join(differing)} were trained with other values. Name the file by its tag "
-            f"({default}.safetensors), or give `mean` and `std` in a JSON file beside it"
+            f"normalization of {local.file.name}: assumed, as in timm's {default} (mean {assumed.mean}, "
+            f"std {assumed.std}). Weights of {', '.join(differing)} were trained with other values. Name the file by "
+            f"its tag ({default}.safetensors), or give `mean` and `std` in a JSON file beside it"
         )
-    return TrainedWith(own, f"timm's {default}", assumed=True, note=note)
+    return TrainedWith(assumed, f"timm's {default}", assumed=True, note=note)
 
 
-def effective(asked: Any, own: Normalization) -> Normalization:
-    """What a network is fed.
+def effective(value: Any, trained: Normalization) -> Normalization:
+    """The normalization of a network's input.
 
     Args:
-        asked: `backbone`, `imagenet`, or a mapping with `mean` and `std`.
-        own: what the weights were trained with.
+        value: of the key `normalization`: `backbone`, `imagenet`, or a mapping with `mean` and `std`.
+        trained: the normalization in the training of the weights.
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: the value is something else.
     """
-    if asked == BACKBONE:
-        return own
-    if asked == IMAGENET:
+    if value == BACKBONE:
+        return trained
+    if value == IMAGENET:
         return OF_IMAGENET
-    if not isinstance(asked, Mapping):
-        raise ConfigError(f"normalization: found {asked!r}, {EXPECTED}.")
-    mean, std = _checked("normalization", asked)
-    return own if (mean, std) == (own.mean, own.std) else _named(mean, std, CUSTOM)
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"normalization: found {value!r}, {EXPECTED}.")
+    mean, std = _checked("normalization", value)
+    return trained if (mean, std) == (trained.mean, trained.std) else _named(mean, std, CUSTOM)
 
 
-def _named(mean: Channels, std: Channels, otherwise: str = BACKBONE) -> Normalization:
+def _named(mean: Channels, std: Channels, other_name: str = BACKBONE) -> Normalization:
     imagenet = (mean, std) == (OF_IMAGENET.mean, OF_IMAGENET.std)
-    return OF_IMAGENET if imagenet else Normalization(otherwise, mean, std)
+    return OF_IMAGENET if imagenet else Normalization(other_name, mean, std)
 
 
-def _checked(where: str, values: Mapping[str, Any]) -> tuple[Channels, Channels]:
+def _checked(source: str, values: Mapping[str, Any]) -> tuple[Channels, Channels]:
     mean, std = _channels(values.get("mean")), _channels(values.get("std"))
     if set(values) - {"name", "mean", "std"} or mean is None or std is None or not min(std) > 0:
-        raise ConfigError(f"{where}: found {dict(values)!r}, {EXPECTED}; std is above 0.")
+        raise ConfigError(f"{source}: found {dict(values)!r}, {EXPECTED}; std is above 0.")
     return mean, std
 
 
@@ -155,31 +155,31 @@ def _channels(value: Any) -> Channels | None:
 
 
 def _stated(file: Path) -> tuple[tuple[Channels, Channels], str] | None:
-    """What a file says of itself, or a JSON file beside it; with where it is said."""
-    for where, values in _statements(file):
-        # The hub's config.json has it there.
+    """Mean and std that a weights file or a JSON file beside it states, and the name of their source."""
+    for source, values in _statements(file):
+        # The hub's config.json nests the values.
         inner = values.get("pretrained_cfg")
-        chosen = inner if isinstance(inner, Mapping) and "mean" not in values else values
-        # By timm's names, or by transformers'.
-        pair = {key: chosen[name] for key in ("mean", "std") for name in (key, f"image_{key}") if name in chosen}
+        block = inner if isinstance(inner, Mapping) and "mean" not in values else values
+        # timm calls it `mean`, and transformers `image_mean`.
+        pair = {key: block[name] for key in ("mean", "std") for name in (key, f"image_{key}") if name in block}
         if not pair:
             continue
         try:
-            return _checked(where, pair), where
+            return _checked(source, pair), source
         except ConfigError as error:
             raise WeightsError(
-                f"weights: {where}: found {pair!r}; expected `mean` and `std` of the weights, three numbers from 0 to "
-                "1 each, std above 0. Correct them, or take both out."
+                f"weights: {source}: found {pair!r}; expected `mean` and `std` of the weights, three numbers from 0 to "
+                "1 each, std above 0. Correct or remove both."
             ) from error
     return None
 
 
 def _statements(file: Path) -> list[tuple[str, Mapping[str, Any]]]:
-    found: list[tuple[str, Mapping[str, Any]]] = []
+    statements: list[tuple[str, Mapping[str, Any]]] = []
     if file.suffix.lower() == ".safetensors":
-        found.append((f"{file.name}'s metadata", _metadata(file)))
-    beside = [file.with_suffix(".json"), *([file.with_name("config.json")] if file.stem in MODEL_STEMS else [])]
-    for path in beside:
+        statements.append((f"{file.name}'s metadata", _metadata(file)))
+    json_files = [file.with_suffix(".json"), *([file.with_name("config.json")] if file.stem in MODEL_STEMS else [])]
+    for path in json_files:
         if not path.is_file():
             continue
         try:
@@ -187,11 +187,11 @@ def _statements(file: Path) -> list[tuple[str, Mapping[str, Any]]]:
         except (OSError, ValueError, RecursionError) as error:
             raise WeightsError(
                 f"weights: {path}: can't be read as JSON ({error}); expected `mean` and `std` of the weights beside "
-                "it, or no such file."
+                "it. Correct or remove the file."
             ) from error
         if isinstance(values, Mapping):
-            found.append((str(path), values))
-    return found
+            statements.append((str(path), values))
+    return statements
 
 
 def _metadata(file: Path) -> dict[str, Any]:
@@ -199,23 +199,23 @@ def _metadata(file: Path) -> dict[str, Any]:
 
     try:
         with safe_open(file, framework="np") as opened:
-            stated: Mapping[str, str] = opened.metadata() or {}
-    # A damaged file is refused where it is loaded, with its reason.
+            metadata: Mapping[str, str] = opened.metadata() or {}
+    # The user sees the error when the file is loaded.
     except Exception:  # noqa: BLE001
         return {}
     values = {}
     for key in ("mean", "std"):
-        if key in stated:
+        if key in metadata:
             try:
-                values[key] = json.loads(stated[key])
+                values[key] = json.loads(metadata[key])
             except ValueError:
-                # No number; refused by what checks it.
-                values[key] = stated[key]
+                # `_checked` refuses the text.
+                values[key] = metadata[key]
     return values
 
 
 def _tagged_name(backbone: str, file: Path) -> str | None:
-    """timm's full name, from the backbone's own tag or from the file's name."""
+    """timm's name with a tag, from the backbone or from the file; None without a tag."""
     if "." in backbone:
         return backbone
     name = file_name(file)
@@ -223,7 +223,7 @@ def _tagged_name(backbone: str, file: Path) -> str | None:
 
 
 def pretrained_config(name: str) -> Any:
-    """timm's pretrained_cfg; None for a name or a tag that it does not have, which is said elsewhere."""
+    """timm's pretrained_cfg; None for an unknown name or tag, which `known_backbone` refuses."""
     from timm.models import get_pretrained_cfg
 
     try:
@@ -234,7 +234,7 @@ def pretrained_config(name: str) -> Any:
 
 @cache
 def _of_tag(name: str) -> Normalization:
-    """By timm's pretrained_cfg; ImageNet's where timm has none for the network."""
+    """The normalization in timm's pretrained_cfg; that of ImageNet where timm has no such config."""
     config = pretrained_config(name)
     if config is None or len(config.mean) != CHANNELS or len(config.std) != CHANNELS:
         return OF_IMAGENET
@@ -255,32 +255,35 @@ def _default_tag(backbone: str) -> str:
 
 
 def _differing_tags(backbone: str) -> list[str]:
-    """Those of an architecture's tags that were trained with other values than its default one."""
-    own = _of_tag(backbone)
-    return [tag for tag in _tags(backbone) if not _of_tag(f"{backbone}.{tag}").same_values(own)]
+    """Tags of a network that were trained with other values than its default tag."""
+    default = _of_tag(backbone)
+    return [tag for tag in _tags(backbone) if not _of_tag(f"{backbone}.{tag}").same_values(default)]
 
 
-def input_of(backbone: str, policy: str, asked: Any, before: str) -> Normalization | None:
-    """What enters a run's identity: None where a network is fed what version 0.1 fed it.
+def input_of(backbone: str, policy: str, value: Any, earlier: str) -> Normalization | None:
+    """The normalization for the identity of a run.
 
     Args:
         backbone: timm's name.
         policy: auto, pretrained, random or a path.
-        asked: see `effective`.
-        before: what 0.1 took: `imagenet`, or `backbone` for that of timm's default weights.
+        value: see `effective`.
+        earlier: normalization of version 0.1: `imagenet`, or `backbone` for that of timm's default weights.
+
+    Returns:
+        None where version 0.1 normalised the input in the same way.
 
     Raises:
-        ConfigError: `asked` is nothing of the kind.
-        WeightsError: what a weights file says of itself is no mean and std.
+        ConfigError: the value is not valid.
+        WeightsError: a weights file states values that are no mean and std.
     """
-    if asked == before == IMAGENET:
-        # timm need not be asked, and takes seconds to import.
+    if value == earlier == IMAGENET:
+        # timm takes seconds to import, and is not needed here.
         return None
     try:
         local = local_weights(policy, backbone)
     except WeightsError:
-        # Said when the weights are looked for.
+        # The user sees the error when the weights are resolved.
         local = None
-    chosen = effective(asked, trained_with(backbone, local).normalization)
-    earlier = OF_IMAGENET if before == IMAGENET else _of_tag(backbone)
-    return None if chosen.same_values(earlier) else chosen
+    normalization = effective(value, trained_with(backbone, local).normalization)
+    old = OF_IMAGENET if earlier == IMAGENET else _of_tag(backbone)
+    return None if normalization.same_values(old) else normalization

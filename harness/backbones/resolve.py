@@ -1,4 +1,4 @@
-"""Policy -> where a backbone's weights come from, decided in seconds, without a network too."""
+"""Weights policy -> the source of a backbone's weights, found within seconds, with or without internet access."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from harness.backbones.state import find_fit, read_state
 from harness.common.errors import WeightsError, WeightsNotFoundError
 from harness.common.files import file_hash
 
-PATIENCE = 3.0  # seconds for the hub to answer at all
+PATIENCE = 3.0  # seconds for the hub's first answer
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Where a backbone's weights come from.
+    """The source of a backbone's weights.
 
     Attributes:
-        policy: what was asked for.
+        policy: auto, pretrained, random or a path.
         source: "file", "package", "hub cache", "hub" or "random".
-        file: path, None for random.
+        file: path of the weights; None for random weights.
         sha256: of the file.
-        package, package_version: of a source "package".
-        normalization: of the input that they were trained with.
-        normalization_from: what says so.
-        assumed: whether nothing says it of these very weights.
-        note: a sentence where something is to be said.
+        package, package_version: the package of the source "package".
+        normalization: mean and std of the input in the training of the weights.
+        normalization_from: the file or tag that states the normalization.
+        assumed: whether the normalization is not stated for these weights.
+        note: warnings, joined by semicolons; may be empty.
     """
 
     policy: str
@@ -51,30 +51,30 @@ class Weights:
     note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """For the record."""
+        """Plain values for the record."""
         return {**asdict(self), "normalization": self.normalization.as_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Weights:
-        """From `as_dict`, as a saved model holds it; keys of earlier versions are left out."""
-        known = {field.name for field in fields(cls)} - {"normalization"}
-        plain = {key: value for key, value in values.items() if key in known}
-        stated = values.get("normalization")
-        return cls(**plain, normalization=OF_IMAGENET if stated is None else Normalization.from_dict(stated))
+        """Weights from `as_dict` of a saved model. Unknown keys, such as those of earlier versions, are ignored."""
+        names = {field.name for field in fields(cls)} - {"normalization"}
+        plain = {key: value for key, value in values.items() if key in names}
+        nested = values.get("normalization")
+        return cls(**plain, normalization=OF_IMAGENET if nested is None else Normalization.from_dict(nested))
 
-    def trained_with(self, found: TrainedWith) -> Weights:
-        """With what is known of their input."""
+    def trained_with(self, training: TrainedWith) -> Weights:
+        """The same weights with the normalization of their training."""
         return replace(
             self,
-            normalization=found.normalization,
-            normalization_from=found.source,
-            assumed=found.assumed,
-            note="; ".join(note for note in (self.note, found.note) if note),
+            normalization=training.normalization,
+            normalization_from=training.source,
+            assumed=training.assumed,
+            note="; ".join(note for note in (self.note, training.note) if note),
         )
 
 
 def resolve(policy: str, backbone: str) -> Weights:
-    """Find weights for a timm backbone, and what they were trained with.
+    """Find the weights of a timm backbone, and the normalization of their training.
 
     Args:
         policy: auto, pretrained, random, or a path.
@@ -82,8 +82,8 @@ def resolve(policy: str, backbone: str) -> Weights:
 
     Raises:
         UnknownNameError: timm has no such network.
-        WeightsNotFoundError: there are none for a network that exists, with how to get them.
-        WeightsError: the path is wrong, or what the file says of itself.
+        WeightsNotFoundError: no place has weights of the network; the message names the ways to get them.
+        WeightsError: the path is wrong, or the file states a wrong normalization.
     """
     known_backbone(backbone)
     if policy == RANDOM:
@@ -92,43 +92,47 @@ def resolve(policy: str, backbone: str) -> Weights:
     if local is None:
         source, path = "hub cache", cached(backbone)
         if path is None:
-            source, path = "hub", _fetched(policy, backbone)
-        found = Weights(policy, source, str(path), file_hash(path))
+            source, path = "hub", _downloaded(policy, backbone)
+        weights = Weights(policy, source, str(path), file_hash(path))
     elif local.package is not None:
-        found = Weights(
+        weights = Weights(
             policy, "package", str(local.file), file_hash(local.file), local.package.package, local.package.version
         )
     else:
         note = _naming_note(backbone, str(local.file), local.file.stat().st_mtime_ns)
-        found = Weights(policy, "file", str(local.file), file_hash(local.file), note=note)
-    return found.trained_with(trained_with(backbone, local))
+        weights = Weights(policy, "file", str(local.file), file_hash(local.file), note=note)
+    return weights.trained_with(trained_with(backbone, local))
 
 
 @cache
 def _naming_note(backbone: str, file: str, _mtime: int) -> str:
-    """What is to be said of a file whose tensors have other names than timm's."""
+    """A warning for a file whose tensors have other names than timm's; may be empty."""
     network = whole_network(backbone)
     try:
         state = read_state(Path(file))
         fit = find_fit(state, network, network, file)
     except WeightsError:
-        # Said, with its reason, where the file is loaded.
+        # The user sees this error when the file is loaded.
         return ""
-    inside = {name.removeprefix(fit.prefix): value for name, value in state.items()}
-    return variant_note(backbone, inside, Path(file).name) if fit.renamed else ""
+    tensors = {name.removeprefix(fit.prefix): value for name, value in state.items()}
+    return variant_note(backbone, tensors, Path(file).name) if fit.renamed else ""
 
 
-def _fetched(policy: str, backbone: str) -> Path:
-    """The hub's file for a backbone, from the hub.
+def _downloaded(policy: str, backbone: str) -> Path:
+    """Download the hub's file of a backbone.
+
+    Args:
+        policy: auto or pretrained, for the error message.
+        backbone: timm's name.
 
     Raises:
-        WeightsNotFoundError: the hub can't be reached, or has none.
+        WeightsNotFoundError: the hub can't be reached, or has no such file.
     """
     reason = why_unreachable()
     if reason is None:
         try:
             path = _from_hub(backbone, download=True)
-        # Whatever the hub's client raises, the answer is the same: no weights, and why.
+        # The hub's client raises many types of exceptions, and all mean that no weights were found.
         except Exception as error:  # noqa: BLE001
             reason = f"download failed: {type(error).__name__}: {error}"
         else:
@@ -149,12 +153,12 @@ def _fetched(policy: str, backbone: str) -> Path:
 
 
 def cached(backbone: str) -> Path | None:
-    """The hub's file for a backbone in this machine's cache, if it is there."""
+    """The hub's file of a backbone in the cache of this machine; None where the cache has no such file."""
     return _from_hub(backbone, download=False)
 
 
 def _from_hub(backbone: str, download: bool) -> Path | None:
-    """The hub's file for a backbone: from the cache, or fetched into it."""
+    """The hub's file of a backbone: from the cache, or downloaded into the cache."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.utils import EntryNotFoundError
     from torch.hub import download_url_to_file, get_dir
@@ -167,9 +171,9 @@ def _from_hub(backbone: str, download: bool) -> Path | None:
         names = (config.hf_hub_filename,) if config.hf_hub_filename else HUB_FILES
         for name in names:
             if not download:
-                found = try_to_load_from_cache(repository, name, revision=revision or None)
-                if isinstance(found, str):
-                    return Path(found)
+                cached_file = try_to_load_from_cache(repository, name, revision=revision or None)
+                if isinstance(cached_file, str):
+                    return Path(cached_file)
                 continue
             try:
                 return Path(hf_hub_download(repository, name, revision=revision or None))
@@ -189,20 +193,20 @@ def _from_hub(backbone: str, download: bool) -> Path | None:
 
 @cache
 def why_unreachable() -> str | None:
-    """None if the hub answers within `PATIENCE`; else a sentence. Asked once a process."""
+    """The reason why the hub can't be used; None if the hub answers within `PATIENCE`. Tested once a process."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
-    answer: list[str | None] = []
-    # In a thread of its own: looking up a name can take far longer than any timeout that a client sets.
-    thread = threading.Thread(target=lambda: answer.append(_ask(constants.ENDPOINT)), daemon=True)
+    reasons: list[str | None] = []
+    # In a thread, because the lookup of a host name ignores the timeout of the client.
+    thread = threading.Thread(target=lambda: reasons.append(_connection_problem(constants.ENDPOINT)), daemon=True)
     thread.start()
     thread.join(PATIENCE + 0.5)
-    return answer[0] if answer else f"the hub did not answer within {PATIENCE:g} s"
+    return reasons[0] if reasons else f"the hub did not answer within {PATIENCE:g} s"
 
 
-def _ask(endpoint: str) -> str | None:
+def _connection_problem(endpoint: str) -> str | None:
     request = urllib.request.Request(endpoint, method="HEAD", headers={"User-Agent": "harness"})
     try:
         with urllib.request.urlopen(request, timeout=PATIENCE):

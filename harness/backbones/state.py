@@ -1,4 +1,4 @@
-"""A weights file -> tensors that fit a backbone: whole, or refused with what differs. Never in part."""
+"""A weights file -> tensors that fit a backbone completely; otherwise an error lists the differences."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from harness.common.errors import WeightsError
 State = dict[str, Tensor]
 Adapt = Callable[[State, nn.Module], State]
 WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema")
-# Heads, by the names of timm, torchvision and efficientnet_pytorch: not needed for features.
+# Names of heads in timm, torchvision and efficientnet_pytorch. Features do not need a head.
 HEADS = ("fc.", "_fc.", "classifier.", "head.", "heads.", "head_dist.", "pre_logits.", "AuxLogits.")
 SHOWN = 4
-# How deep in names a network may lie: module.model.backbone.conv1.weight.
-DEEPEST = 3
-# What somebody may have saved under a weights file's name, by its first bytes.
-IMPOSTORS = (
+# Levels of prefixes in front of a network's names, as in module.model.backbone.conv1.weight.
+MAX_PREFIXES = 3
+# First bytes of other files that users save under a weights file's name.
+OTHER_FILES = (
     (b"version https://git-lfs", "a Git LFS pointer of a few lines, not the weights; run `git lfs pull` there"),
     (b"<!doctype", "a web page, not the weights; download the file itself"),
     (b"<html", "a web page, not the weights; download the file itself"),
@@ -31,14 +31,14 @@ IMPOSTORS = (
 
 
 def read_state(path: Path) -> State:
-    """Tensors of a .safetensors, .pth, .pt or .ckpt file; nothing in the file is executed.
+    """Tensors of a .safetensors, .pth, .pt or .ckpt file. Reading executes nothing of the file.
 
-    A bare state dict, or one under `state_dict` or `model`; a `module.` prefix is dropped.
+    The file holds a state dict, or a mapping with one under `state_dict` or `model`. A prefix `module.` is removed.
 
     Raises:
-        WeightsError: it can't be read so.
+        WeightsError: the file can't be read, or holds no state dict.
     """
-    _refuse_impostors(path)
+    _refuse_other_files(path)
     loaded: Any
     try:
         if path.suffix.lower() == ".safetensors":
@@ -49,13 +49,13 @@ def read_state(path: Path) -> State:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"weights: {path}: holds more than tensors, which is not loaded since it could run code; expected a "
-            "state dict. Where you trust the file, load it in Python and save its state_dict() with safetensors."
+            f"weights: {path}: other objects than tensors found; loading them could run code, a state dict expected. "
+            "If you trust the file, load it in Python and save its state_dict() with safetensors."
         ) from error
-    # Damaged files raise what their format's reader happens to raise.
+    # The readers raise many types of exceptions for damaged files.
     except Exception as error:
         raise WeightsError(f"weights: {path}: can't be read ({type(error).__name__}: {error}).") from error
-    for _ in range(DEEPEST):
+    for _ in range(MAX_PREFIXES):
         if not isinstance(loaded, Mapping):
             break
         inner = (loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping))
@@ -65,28 +65,28 @@ def read_state(path: Path) -> State:
     return {str(key).removeprefix("module."): value for key, value in loaded.items() if isinstance(value, Tensor)}
 
 
-def _refuse_impostors(path: Path) -> None:
+def _refuse_other_files(path: Path) -> None:
     try:
         with path.open("rb") as file:
-            begins = file.read(64).lstrip().lower()
+            first_bytes = file.read(64).lstrip().lower()
     except OSError as error:
         raise WeightsError(f"weights: {path}: can't be read ({error.strerror}).") from error
-    if not begins:
+    if not first_bytes:
         raise WeightsError(f"weights: {path}: an empty file found, a state dict expected; download it again.")
-    for start, what in IMPOSTORS:
-        if begins.startswith(start):
-            raise WeightsError(f"weights: {path}: {what}.")
+    for start, problem in OTHER_FILES:
+        if first_bytes.startswith(start):
+            raise WeightsError(f"weights: {path}: {problem}.")
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A file's tensors beside a network.
+    """The comparison of a file's tensors with a network.
 
     Attributes:
-        state: the tensors, under the network's names where they are known.
-        prefix: of the file's names, in front of the network's own.
-        renamed: whether names were given by order and shape.
-        missing, shapes, foreign: names that are not there, have another shape, or belong to another network.
+        state: the tensors, under the network's names where they match.
+        prefix: in front of the network's names in the file.
+        renamed: whether tensors were assigned to names by order and shape.
+        missing, shapes, foreign: names of tensors that are missing, have another shape, or belong to another network.
     """
 
     state: State
@@ -98,24 +98,24 @@ class Fit:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is missing and nothing is left over."""
+        """Whether all tensors match: none is missing, and none is left over."""
         return not (self.missing or self.shapes or self.foreign)
 
     @property
     def distance(self) -> int:
-        """How much differs."""
+        """Number of tensors that do not match."""
         return len(self.missing) + len(self.shapes) + len(self.foreign)
 
 
 def fit_state(state: State, model: nn.Module, reference: nn.Module, source: str, adapt: Adapt | None = None) -> State:
-    """The part of `state` that `model` needs, under the model's own names.
+    """The tensors of `state` that `model` needs, under the names of the model.
 
     Args:
         state: tensors of a file.
-        model: the network to fill; may lack the head, or whole parts, where only features are wanted.
-        reference: the whole network of that name, to tell its own further tensors from those of another network.
-        source: what to call the file in messages.
-        adapt: timm's own conversion for this family of networks; it also resizes position embeddings.
+        model: the network to fill; a feature extractor may lack the head or later stages.
+        reference: the complete network of the same name; its names are not foreign.
+        source: name of the file, for messages.
+        adapt: timm's conversion of a state dict for this family of networks; it also resizes position embeddings.
 
     Raises:
         WeightsError: a tensor is missing, has another shape, holds integers, or belongs to another network.
@@ -128,49 +128,52 @@ def fit_state(state: State, model: nn.Module, reference: nn.Module, source: str,
     if integers:
         raise WeightsError(
             f"weights: {source}: tensors of whole numbers found ({_some(integers)}, {fit.state[integers[0]].dtype}), "
-            "as in a quantised network; expected floating-point numbers. Save the network before it is quantised, or "
-            "with its weights dequantised."
+            "as in a quantised network; expected floating-point numbers. Save the network before its quantisation, "
+            "or dequantise its weights."
         )
-    own = model.state_dict()
-    # What is left over from `own` is the head and counters: of no use for features, but load_state_dict wants them.
+    expected = model.state_dict()
+    # Features do not need the head and the counters, but load_state_dict does.
     return {
         key: fit.state[key] if key in fit.state and fit.state[key].shape == value.shape else value
-        for key, value in own.items()
+        for key, value in expected.items()
     }
 
 
 def find_fit(state: State, model: nn.Module, reference: nn.Module, source: str, adapt: Adapt | None = None) -> Fit:
-    """The best way to read a file as a network: its own names, timm's conversion, then order and shape.
+    """The best match of a file and a network: by names, by timm's conversion, then by order and shape.
+
+    Args:
+        state, model, reference, source, adapt: see `fit_state`.
 
     Raises:
         WeightsError: the file holds several networks that fit.
     """
-    own = _fit("", state, model, reference, adapt)
-    if own.whole:
-        return own
-    tries = [_fit(prefix, part, model, reference, adapt) for prefix, part in _parts(state)]
-    fitting = [one for one in tries if one.whole]
+    plain = _fit("", state, model, reference, adapt)
+    if plain.whole:
+        return plain
+    candidates = [_fit(prefix, group, model, reference, adapt) for prefix, group in _groups(state)]
+    fitting = [fit for fit in candidates if fit.whole]
     if len(fitting) > 1:
         raise WeightsError(
-            f"weights: {source}: several networks that fit found, named {_some([one.prefix for one in fitting])}; "
-            "expected one. Save the state dict of the one that is meant."
+            f"weights: {source}: several networks that fit found, named {_some([fit.prefix for fit in fitting])}; "
+            "expected one. Save the state dict of one network only."
         )
-    return fitting[0] if fitting else min([own, *tries], key=lambda one: one.distance)
+    return fitting[0] if fitting else min([plain, *candidates], key=lambda fit: fit.distance)
 
 
-def _parts(state: State) -> Iterator[tuple[str, State]]:
-    """What lies in a state under each prefix that may be a whole network's."""
-    todo = [("", state)]
-    for _ in range(DEEPEST):
-        found = []
-        for prefix, part in todo:
-            heads = dict.fromkeys(name.partition(".")[0] for name in part if "." in name)
-            for head in heads:
-                inner = {n.removeprefix(f"{head}."): value for n, value in part.items() if n.startswith(f"{head}.")}
-                found.append((f"{prefix}{head}.", inner))
-        # The largest ones only: a network is not hidden in one of its layers.
-        todo = sorted(found, key=lambda one: -len(one[1]))[:3]
-        yield from todo
+def _groups(state: State) -> Iterator[tuple[str, State]]:
+    """The tensors under each prefix that may hold a complete network."""
+    level = [("", state)]
+    for _ in range(MAX_PREFIXES):
+        groups = []
+        for prefix, group in level:
+            names = dict.fromkeys(name.partition(".")[0] for name in group if "." in name)
+            for name in names:
+                inner = {n.removeprefix(f"{name}."): value for n, value in group.items() if n.startswith(f"{name}.")}
+                groups.append((f"{prefix}{name}.", inner))
+        # A complete network has more tensors than its layers, so only the largest groups count.
+        level = sorted(groups, key=lambda item: -len(item[1]))[:3]
+        yield from level
 
 
 def _fit(prefix: str, state: State, model: nn.Module, reference: nn.Module, adapt: Adapt | None) -> Fit:
@@ -194,7 +197,7 @@ def _fit(prefix: str, state: State, model: nn.Module, reference: nn.Module, adap
 def _adapted(state: State, model: nn.Module, adapt: Adapt) -> State:
     try:
         adapted = adapt(dict(state), model)
-    # A conversion meant for other files may fail in any way; the comparison afterwards says what differs.
+    # A conversion for other files may raise any exception; the later comparison lists the differences.
     except Exception:  # noqa: BLE001
         return state
     return adapted if isinstance(adapted, dict) else state
@@ -223,19 +226,19 @@ def _optional(key: str) -> bool:
 
 
 def _renamed(state: State, whole: Mapping[str, tuple[int, ...]]) -> State | None:
-    """`state` under the reference's names, where it is the same network under other names (torchvision's, say).
+    """`state` under the reference's names, where it is the same network under other names, such as torchvision's.
 
-    Both list their tensors in the order of the network. They are taken for the same if they agree, one by one, in
-    shape and in the last part of the name, over the whole network but its head.
+    Both list their tensors in the order of the network. The networks are the same if each pair of tensors agrees in
+    shape and in the last part of the name. The head is not compared.
     """
-    theirs = [key for key in state if not _optional(key)]
-    ours = [key for key in whole if not _optional(key)]
-    if len(theirs) != len(ours):
+    sources = [key for key in state if not _optional(key)]
+    targets = [key for key in whole if not _optional(key)]
+    if len(sources) != len(targets):
         return None
-    for a, b in zip(theirs, ours, strict=True):
-        if tuple(state[a].shape) != whole[b] or a.rpartition(".")[2] != b.rpartition(".")[2]:
+    for source, target in zip(sources, targets, strict=True):
+        if tuple(state[source].shape) != whole[target] or source.rpartition(".")[2] != target.rpartition(".")[2]:
             return None
-    return {b: state[a] for a, b in zip(theirs, ours, strict=True)}
+    return {target: state[source] for source, target in zip(sources, targets, strict=True)}
 
 
 def _some(names: tuple[str, ...] | list[str]) -> str:

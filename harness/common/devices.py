@@ -1,4 +1,4 @@
-"""`device:` -> something to run on, or a clear refusal."""
+"""The key `device:` -> a `Device` of this machine, or a `ConfigError`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 @dataclass(frozen=True)
 class Device:
-    """A device.
+    """A device of this machine.
 
     Attributes:
         kind: cpu, cuda or mps.
-        index: which one, for cuda.
-        description: for the record.
+        index: number of the CUDA device, from 0; 0 for other kinds.
+        description: text for the record of a run.
     """
 
     kind: str
@@ -31,16 +31,16 @@ class Device:
 
     @property
     def torch(self) -> torch.device:
-        """For Torch."""
+        """The same device as Torch's type."""
         import torch
 
         return torch.device(self.kind, self.index) if self.kind == "cuda" else torch.device(self.kind)
 
     def trainer_arguments(self) -> dict[str, Any]:
-        """How to tell Lightning's Trainer.
+        """Arguments that make Lightning's Trainer use the device.
 
-        For a CUDA device other than the first a strategy is named: several of anomalib's models force `devices: 1`,
-        which would bring them back to the first.
+        A CUDA device other than the first needs a strategy. Several of anomalib's models force `devices: 1`, and
+        without a strategy this selects the first device.
         """
         if self.kind == "cuda" and self.index > 0:
             import torch
@@ -52,7 +52,7 @@ class Device:
         return {"accelerator": {"cuda": "gpu"}.get(self.kind, self.kind), "devices": 1}
 
     def synchronize(self) -> None:
-        """Wait until everything handed to the device is done, so that times are true."""
+        """Wait until the device has finished all its work, so that a timer measures all of it."""
         import torch
 
         if self.kind == "cuda":
@@ -68,7 +68,7 @@ def pick(name: str) -> Device:
         name: auto (cuda, else mps, else cpu), cpu, cuda, cuda:N or mps.
 
     Raises:
-        ConfigError: this machine does not have it.
+        ConfigError: the name is not valid, or this machine has no such device.
     """
     import torch
 

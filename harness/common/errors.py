@@ -1,23 +1,22 @@
 """Every error the harness raises on purpose.
 
-    HarnessError                  one clear sentence (or a list of them) for the person at the terminal
-    |-- ConfigError               the YAML or an override is wrong; holds all problems found, not just the first
-    |-- DataError                 the images, masks or folders are not what the config says
+    HarnessError                  one clear sentence, or a list of them, for the user
+    |-- ConfigError               the YAML or an override is wrong; holds all problems, not only the first
+    |-- DataError                 the images, masks or folders differ from the config
     |   `-- ImageTooLargeError    an image has more pixels than may be read
     |-- WeightsError              wrong weights, or weights that do not fit the backbone
-    |   `-- WeightsNotFoundError  no weights for a backbone, in no place that was looked in
-    |-- UnknownNameError          a model, backbone, layer, dataset kind ... that does not exist
+    |   `-- WeightsNotFoundError  no searched place has weights for a backbone
+    |-- UnknownNameError          a model, backbone, layer, kind of data ... does not exist
     |-- StoreError                the result folder can't be read or written
-    |   `-- NewerVersionError     a newer version of harness wrote it
-    |-- TrainingError             a loss that is no number
-    |-- WorkerLostError           what made a run died, again and again
+    |   `-- NewerVersionError     a newer version of harness wrote the file
+    |-- TrainingError             a loss is NaN or infinite
+    |-- WorkerLostError           the worker of a run died several times
     |-- MemoryLimitError          features fit neither in memory nor on disk
-    |-- ExportError               an exported file gives other answers than the model it was made of
-    |-- NotFittedError            a detector is asked for scores before it has learnt anything
-    `-- PredictionsError          a backend handed over predictions that make no sense
+    |-- ExportError               an exported file predicts other values than its model
+    |-- NotFittedError            a detector predicts before it is fitted
+    `-- PredictionsError          predictions have a wrong shape or values without an order
 
-The command line prints a `HarnessError` without a traceback and ends with exit status 2. Anything else that
-escapes is a bug.
+The command line prints a `HarnessError` without a traceback and ends with exit status 2. Any other exception is a bug.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ class HarnessError(Exception):
     """Base of all expected errors.
 
     Args:
-        problems: one sentence, or several when all of them were found at once. Each names the thing, what was
-            found, what was expected and what to do.
+        problems: one sentence, or one for each problem. A sentence names the key or file, the value found, the value
+            expected and the remedy.
     """
 
     def __init__(self, problems: str | Sequence[str]) -> None:
@@ -44,7 +43,7 @@ class ConfigError(HarnessError):
 
 
 class DataError(HarnessError):
-    """The images on disk are not what the config says."""
+    """The images on disk differ from the config."""
 
 
 class ImageTooLargeError(DataError):
@@ -56,11 +55,11 @@ class WeightsError(HarnessError):
 
 
 class WeightsNotFoundError(WeightsError):
-    """No place that was looked in has weights for a backbone.
+    """No searched place has weights for a backbone.
 
     Args:
-        problem: see `HarnessError`.
-        reason: why the hub has none, in few words.
+        problem: one sentence, see `HarnessError`.
+        reason: why the hub has no weights, in a few words.
     """
 
     def __init__(self, problem: str, reason: str = "") -> None:
@@ -68,7 +67,7 @@ class WeightsNotFoundError(WeightsError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[type[WeightsNotFoundError], tuple[str, str]]:
-        """For a worker that sends it back."""
+        """Pickle both arguments: a worker process sends the error to its parent."""
         return type(self), (self.problems[0], self.reason)
 
 
@@ -81,7 +80,7 @@ class StoreError(HarnessError):
 
 
 class NewerVersionError(StoreError):
-    """A newer version of harness wrote the file: what it means is not known here."""
+    """A newer version of harness wrote the file, in a format that this version does not know."""
 
 
 class TrainingError(HarnessError):
@@ -89,35 +88,50 @@ class TrainingError(HarnessError):
 
 
 class WorkerLostError(HarnessError):
-    """A process or a machine died while it made runs."""
+    """A process or a machine died while it executed runs."""
 
 
 class MemoryLimitError(HarnessError):
-    """Features fit neither into the memory allowed nor on the disk."""
+    """Features fit neither into the allowed memory nor on the disk."""
 
 
 class ExportError(HarnessError):
-    """An exported file gives other answers than the model that it was made of."""
+    """An exported file predicts other values than its model."""
 
 
 class NotFittedError(HarnessError):
-    """A detector is asked for scores before it has learnt anything."""
+    """A detector predicts before it is fitted."""
 
 
 class PredictionsError(HarnessError):
-    """Predictions of the wrong shape, or with values that can't be ranked."""
+    """Predictions have a wrong shape, or values without an order (NaN)."""
 
 
-def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """The known names most like `name`, best first, ignoring case; empty when none is near."""
-    by_lower = {str(k).lower(): str(k) for k in known}
-    return [by_lower[m] for m in get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)]
+def nearest(name: str, choices: Iterable[str]) -> list[str]:
+    """The names most like `name`.
+
+    Args:
+        name: any text; case is ignored.
+        choices: the valid names.
+
+    Returns:
+        At most three names, the best first; empty where no name is similar.
+    """
+    by_lower = {str(choice).lower(): str(choice) for choice in choices}
+    return [by_lower[match] for match in get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)]
 
 
-def unknown_name(what: str, name: str, known: Iterable[str], limit: int = 60) -> str:
-    """One sentence for an unknown name: the nearest names first, then the whole list (up to `limit`)."""
-    names = sorted({str(k) for k in known})
+def unknown_name(kind: str, name: str, choices: Iterable[str], limit: int = 60) -> str:
+    """One sentence for an unknown name: the nearest names first, then the valid names.
+
+    Args:
+        kind: of the name, such as "backbone".
+        name: the unknown one.
+        choices: the valid names.
+        limit: number of valid names that the sentence lists.
+    """
+    names = sorted({str(choice) for choice in choices})
     near = nearest(name, names)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     listed = ", ".join(names[:limit]) + (f", ... ({len(names)} in all)" if len(names) > limit else "")
-    return f"unknown {what} {name!r}.{hint} Known: {listed or 'none'}."
+    return f"unknown {kind} {name!r}.{hint} Known: {listed or 'none'}."

@@ -1,4 +1,4 @@
-"""Files and folders, written so that a kill or a full disk leaves none half-written."""
+"""Files and folders; a killed process or a full disk leaves no half-written file."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ LOCK = ".lock"
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or the next start after a kill, finds the old or the new one, never a part.
+    """Write a file at once: every reader finds the old content or the new content, and never a half of it.
+
+    Args:
+        path: of the file; its folder exists.
+        content: the new content; text is written as UTF-8.
 
     Raises:
-        StoreError: the folder can't be written to.
+        StoreError: the file can't be written.
     """
     data = content.encode() if isinstance(content, str) else content
     try:
@@ -41,16 +45,16 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         raise StoreError(f"{path}: can't be written ({error.strerror}).") from error
 
 
-def make_folder(folder: Path, what: str, advice: str = "") -> None:
-    """Make a folder if it is not there, and see that it can be written to.
+def make_folder(folder: Path, key: str, advice: str = "") -> None:
+    """Make a folder where it is missing, and check that it is writable.
 
     Args:
-        folder: where.
-        what: the setting that names it.
-        advice: what to do if it can't be written to.
+        folder: its path.
+        key: the key of the config, or the option, that names the folder.
+        advice: the last sentence of the error message, with a space in front.
 
     Raises:
-        StoreError: it can't.
+        StoreError: the folder can't be made or is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,26 +62,25 @@ def make_folder(folder: Path, what: str, advice: str = "") -> None:
             pass
     except OSError as error:
         raise StoreError(
-            f"{what}: can't write to {folder.absolute()} ({error.strerror}); expected a folder that may be written to."
-            + advice
+            f"{key}: can't write to {folder.absolute()} ({error.strerror}); expected a writable folder." + advice
         ) from error
 
 
 @contextmanager
 def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A folder that goes when it is left; those that killed processes left behind go before.
+    """A temporary folder, removed at the end. Earlier folders of killed processes are removed at the start.
 
     Args:
-        parent: the folder that it is made in.
-        prefix: how its name begins; hidden.
+        parent: the folder for the temporary folder.
+        prefix: the start of its name; it begins with a dot, so that the folder is hidden.
     """
-    for left in parent.glob(f"{prefix}*"):
-        lock = FileLock(left / LOCK)
+    for abandoned in parent.glob(f"{prefix}*"):
+        lock = FileLock(abandoned / LOCK)
         with suppress(Timeout, OSError), lock.acquire(timeout=0):
-            shutil.rmtree(left, ignore_errors=True)
-    made = tempfile.TemporaryDirectory(dir=parent, prefix=prefix, ignore_cleanup_errors=True)
-    # The system frees the lock on any death.
-    with made as scratch, FileLock(Path(scratch) / LOCK):
+            shutil.rmtree(abandoned, ignore_errors=True)
+    temporary = tempfile.TemporaryDirectory(dir=parent, prefix=prefix, ignore_cleanup_errors=True)
+    # The system frees the lock when the process dies.
+    with temporary as scratch, FileLock(Path(scratch) / LOCK):
         yield Path(scratch)
 
 
@@ -88,6 +91,6 @@ def _hash(path: str, _size: int, _mtime: int) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """sha256 of a file's contents."""
+    """sha256 of a file's content, computed once a process for each size and modification time."""
     stat = path.stat()
     return _hash(str(path), stat.st_size, stat.st_mtime_ns)

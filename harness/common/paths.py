@@ -1,4 +1,4 @@
-"""Paths and names as people write them in a config."""
+"""Paths and names as users write them in a config."""
 
 from __future__ import annotations
 
@@ -11,55 +11,55 @@ from unicodedata import normalize
 
 from pydantic import AfterValidator
 
-# A name for a folder: letters and digits of any script.
+# Letters and digits of any script.
 NAME = re.compile(r"[^\W][\w.-]*")
-LONGEST = 120  # characters of a name; run ids and files are below it
-OF_THE_HARNESS = {"_toy"}  # data made beside the results
+MAX_LENGTH = 120  # characters of a name; the paths of runs and files are longer
+RESERVED_NAMES = {"_toy"}  # toy data lies beside the results
 VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
 
 
 def expanded(text: str) -> str:
-    """A path with `~` and environment variables (`$DATA`) put in; one that exists as it stands is taken as it is.
+    """A path with values in place of `~` and environment variables (`$DATA`). An existing path stays unchanged.
 
     Raises:
-        ValueError: a variable is not set, there is no such home folder, or the path can't be one.
+        ValueError: a variable is not set, the home folder does not exist, or the text is no path.
     """
     if "\x00" in text or not _is_text(text):
         raise ValueError(f"expected a path in UTF-8; found {text!r}")
     if not text.startswith("~") and ("$" not in text or os.path.lexists(text)):
         return text
-    found = os.path.expandvars(os.path.expanduser(text))  # noqa: PTH111  # `$HOME/~x` and Windows too
-    missing = VARIABLE.search(found)
+    path = os.path.expandvars(os.path.expanduser(text))  # noqa: PTH111  # `$HOME/~x` and Windows too
+    missing = VARIABLE.search(path)
     if missing:
         raise ValueError(f"found {text!r}, but the environment variable {missing.group()} is not set")
-    if found.startswith("~"):
+    if path.startswith("~"):
         raise ValueError(f"found {text!r}, but there is no such home folder")
-    return found
+    return path
 
 
 PathText = Annotated[str, AfterValidator(expanded)]
 
 
 def problem_of_name(name: str) -> str:
-    """What is wrong with a name for a result folder; empty where nothing is."""
+    """The problem of a name for a result folder; empty for a valid name."""
     if not NAME.fullmatch(name) or not _is_text(name):
         return f"expected a name for a folder (letters, digits, . _ -); found {name!r}"
-    if len(name) > LONGEST or len(name.encode()) > 2 * LONGEST:
-        return f"expected a name of at most {LONGEST} letters; found {len(name)}: {name[:40]!r} ..."
-    if name.lower() in OF_THE_HARNESS:
-        return f"{name!r} is taken by the harness for data that it makes; expected another name"
+    if len(name) > MAX_LENGTH or len(name.encode()) > 2 * MAX_LENGTH:
+        return f"expected a name of at most {MAX_LENGTH} letters; found {len(name)}: {name[:40]!r} ..."
+    if name.lower() in RESERVED_NAMES:
+        return f"{name!r} is the folder of the toy data; expected another name"
     return ""
 
 
 def name_of_file(path: Path) -> str:
-    """A name for a result folder from a config's file name; different for different file names."""
+    """A name for a result folder, from a config's file name. Different file names give different names."""
     stem = path.stem
     name = re.sub(r"[^\w.-]", "-", normalize("NFC", stem)).lstrip(".-") or "sweep"
     if name == stem and not problem_of_name(name):
         return name
-    # Something was replaced, and another file may have lost the same.
+    # Another file name may differ in the replaced characters only.
     digest = sha256(stem.encode(errors="surrogateescape")).hexdigest()[:6]
-    return f"{name[: LONGEST // 2]}-{digest}"
+    return f"{name[: MAX_LENGTH // 2]}-{digest}"
 
 
 def _is_text(text: str) -> bool:

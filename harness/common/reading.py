@@ -1,6 +1,6 @@
-"""Files that may come from elsewhere, read with limits: results, and what lies beside a model.
+"""Files of results and models, read with limits: they may come from another machine or be damaged.
 
-Whatever is wrong with one ends in one sentence that names the file. Nothing is read from a link, a pipe or a device.
+Every problem ends in one sentence that names the file. Links, pipes and devices are never read.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from harness.common.errors import StoreError
 from harness.common.schema_errors import sentence
 
 MB = 2**20
-DEPTH = 24  # of lists and mappings in each other
+DEPTH = 24  # levels of nested lists and mappings
 LARGEST = 1e100  # a product of a few such numbers is still finite
-WHOLE = 2**63  # whole numbers are smaller
-LINES = 2_000_000  # of a table
-TOLD = 3  # problems of one file that are named
+WHOLE = 2**63  # limit of whole numbers
+LINES = 2_000_000  # limit of a table
+SHOWN = 3  # problems of one file in a message
 
 
 def read_bytes(file: Path, limit: int = 64 * MB, advice: str = "") -> bytes:
     """A file's content.
 
     Args:
-        file: which.
-        limit: bytes that it may have.
-        advice: what to do where it can't be used.
+        file: its path.
+        limit: largest allowed size in bytes.
+        advice: the last sentence of an error message.
 
     Raises:
-        FileNotFoundError: there is none.
-        StoreError: it is no regular file, too large, or can't be read.
+        FileNotFoundError: the file is missing.
+        StoreError: the file is no regular file, is too large, or can't be read.
     """
     try:
         status = file.lstat()
@@ -47,7 +47,7 @@ def read_bytes(file: Path, limit: int = 64 * MB, advice: str = "") -> bytes:
         if status.st_size > limit:
             raise _unusable(file, f"{status.st_size / MB:.0f} MB found, at most {limit / MB:.0f} MB expected", advice)
         with file.open("rb") as stream:
-            # Not more than that, should it grow meanwhile.
+            # The file may grow in the meantime.
             return stream.read(limit)
     except FileNotFoundError:
         raise
@@ -56,7 +56,15 @@ def read_bytes(file: Path, limit: int = 64 * MB, advice: str = "") -> bytes:
 
 
 def read_text(file: Path, limit: int = 64 * MB, advice: str = "") -> str:
-    """As `read_bytes`, of text in UTF-8."""
+    """A file's content as text in UTF-8.
+
+    Args:
+        file, limit, advice: see `read_bytes`.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        StoreError: see `read_bytes`; or the content is not UTF-8.
+    """
     try:
         return read_bytes(file, limit, advice).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -64,19 +72,19 @@ def read_text(file: Path, limit: int = 64 * MB, advice: str = "") -> str:
 
 
 def read_json(file: Path, schema: type[BaseModel] | None = None, limit: int = 64 * MB, advice: str = "") -> Any:
-    """Plain values from JSON.
+    """Plain values from a JSON file.
 
     Args:
-        file: which.
-        schema: what it must hold; None for anything.
+        file: its path.
+        schema: the model that the values must match; None for any values.
         limit, advice: see `read_bytes`.
 
     Returns:
-        Mappings, lists, text, finite numbers, booleans and None, as they stand in the file.
+        Mappings, lists, text, finite numbers, booleans and None, unchanged.
 
     Raises:
-        FileNotFoundError: there is none.
-        StoreError: it can't be read, or holds something else.
+        FileNotFoundError: the file is missing.
+        StoreError: the file can't be read, or its values do not match the schema.
     """
     text = read_text(file, limit, advice)
     try:
@@ -85,7 +93,7 @@ def read_json(file: Path, schema: type[BaseModel] | None = None, limit: int = 64
         raise _damaged(file, f"more than {DEPTH} levels of lists and mappings found", advice) from error
     except ValueError as error:
         raise _damaged(file, str(error), advice) from error
-    if problem := _not_plain(values):
+    if problem := _problem_of_values(values):
         raise _damaged(file, problem, advice)
     if schema is not None:
         fit(values, schema, file, advice)
@@ -93,25 +101,35 @@ def read_json(file: Path, schema: type[BaseModel] | None = None, limit: int = 64
 
 
 def fit(values: Any, schema: type[BaseModel], file: Path, advice: str = "") -> None:
-    """See that values are as a schema wants them.
+    """Check that values match a schema.
+
+    Args:
+        values: plain values.
+        schema: the model that the values must match.
+        file: their source, for the error message.
+        advice: the last sentence of the error message.
 
     Raises:
-        StoreError: they are not.
+        StoreError: the values do not match.
     """
     try:
         schema.model_validate(values)
     except ValidationError as error:
-        found = [sentence(one, schema).rstrip(".") for one in error.errors()]
-        more = f"; and {len(found) - TOLD} more" if len(found) > TOLD else ""
-        raise _damaged(file, "; ".join(_short(one) for one in found[:TOLD]) + more, advice) from error
+        problems = [sentence(problem, schema).rstrip(".") for problem in error.errors()]
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise _damaged(file, "; ".join(_short(problem) for problem in problems[:SHOWN]) + more, advice) from error
 
 
 def read_rows(file: Path, limit: int = 512 * MB, advice: str = "", lines: int = LINES) -> Iterator[list[str]]:
     """The rows of a CSV file, the header first.
 
+    Args:
+        file, limit, advice: see `read_bytes`.
+        lines: largest allowed number of lines.
+
     Raises:
-        FileNotFoundError: there is none.
-        StoreError: it can't be read, is no UTF-8 text, or has too many lines.
+        FileNotFoundError: the file is missing.
+        StoreError: the file can't be read, is not UTF-8, or has too many lines.
     """
     text = read_text(file, limit, advice)
     if text.count("\n") > lines:
@@ -123,21 +141,21 @@ def read_rows(file: Path, limit: int = 512 * MB, advice: str = "", lines: int = 
         raise _damaged(file, f"line {reader.line_num}: {error}", advice) from error
 
 
-def _not_plain(values: Any) -> str:
-    """What is wrong with values from JSON, whatever they are for; empty where nothing is."""
+def _problem_of_values(values: Any) -> str:
+    """The first problem of values from JSON that no schema allows; empty without a problem."""
     level = [values]
     for _ in range(DEPTH):
         if not level:
             return ""
         for value in level:
-            if problem := _odd(value):
+            if problem := _problem_of_value(value):
                 return problem
         inner = (value for value in level if isinstance(value, dict | list))
-        level = list(chain.from_iterable((*one, *one.values()) if isinstance(one, dict) else one for one in inner))
+        level = list(chain.from_iterable((*item, *item.values()) if isinstance(item, dict) else item for item in inner))
     return f"more than {DEPTH} levels of lists and mappings found" if level else ""
 
 
-def _odd(value: Any) -> str:
+def _problem_of_value(value: Any) -> str:
     if isinstance(value, str):
         try:
             value.encode()
@@ -159,9 +177,9 @@ def _short(text: str) -> str:
     return text if len(text) <= 300 else f"{text[:300]} ..."
 
 
-def _unusable(file: Path, what: str, advice: str) -> StoreError:
-    return StoreError(f"{file}: {what}.{advice and ' '}{advice}")
+def _unusable(file: Path, problem: str, advice: str) -> StoreError:
+    return StoreError(f"{file}: {problem}.{advice and ' '}{advice}")
 
 
-def _damaged(file: Path, what: str, advice: str) -> StoreError:
-    return StoreError(f"{file}: damaged ({what}).{advice and ' '}{advice}")
+def _damaged(file: Path, problem: str, advice: str) -> StoreError:
+    return StoreError(f"{file}: damaged ({problem}).{advice and ' '}{advice}")

@@ -1,4 +1,4 @@
-"""pydantic's errors as sentences: the key, what was found, what was expected, the nearest valid name."""
+"""pydantic's errors as sentences: the key, the value found, the value expected, the nearest valid key."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ from harness.common.errors import nearest
 
 
 def sentence(error: ErrorDetails, model: type[BaseModel], prefix: tuple[str, ...] = ()) -> str:
-    """One line from one of pydantic's errors."""
-    where = (*prefix, *(part for part in error["loc"] if part != "str" and not str(part).endswith("]")))
-    path = ".".join(str(part) for part in where)
+    """One sentence from one of pydantic's errors.
+
+    Args:
+        error: an item of `ValidationError.errors()`.
+        model: the schema of the whole input.
+        prefix: keys of the blocks around the input.
+    """
+    keys = (*prefix, *(key for key in error["loc"] if key != "str" and not str(key).endswith("]")))
+    path = ".".join(str(key) for key in keys)
     if error["type"] == "extra_forbidden":
-        holder = _holder(model, error["loc"])
-        known = sorted(holder.model_fields)
-        near = nearest(str(error["loc"][-1]), known)
+        block = _block(model, error["loc"])
+        names = sorted(block.model_fields)
+        near = nearest(str(error["loc"][-1]), names)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"{path}: unknown key; found {error['input']!r}.{hint} Known: {', '.join(known)}."
+        return f"{path}: unknown key; found {error['input']!r}.{hint} Known: {', '.join(names)}."
     if error["type"] == "missing":
         return f"{path}: missing; expected a value."
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
@@ -28,13 +34,13 @@ def sentence(error: ErrorDetails, model: type[BaseModel], prefix: tuple[str, ...
     return f"{path}: found {error['input']!r}, expected {message}."
 
 
-def _holder(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
-    """The schema that an unknown key was found in."""
-    for part in loc[:-1]:
-        field = model.model_fields.get(str(part))
+def _block(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
+    """The schema of the block with the unknown key."""
+    for key in loc[:-1]:
+        field = model.model_fields.get(str(key))
         annotation = field.annotation if field else None
-        # A block that may be left out is a union with None.
-        for one in (annotation, *get_args(annotation)):
-            if isinstance(one, type) and issubclass(one, BaseModel):
-                model = one
+        # The type of an optional block is a union with None.
+        for member in (annotation, *get_args(annotation)):
+            if isinstance(member, type) and issubclass(member, BaseModel):
+                model = member
     return model

@@ -1,7 +1,7 @@
 """Values that a config takes from the environment (`${oc.env:NAME}`) may be secret.
 
-What people read (config.yaml, sheet, page, messages) shows the reference. record.json holds the values: `predict` needs
-them.
+Files for readers (config.yaml, sheet, page) and messages show the reference. record.json holds the values, because
+`predict` needs them.
 """
 
 from __future__ import annotations
@@ -13,74 +13,78 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-SHORTEST = 6  # characters; a shorter value stands in other words too, and is only replaced where it is all of a value
+SHORTEST = 6  # characters; a shorter value occurs in other words too, and is replaced only as a whole text
 
-# References by value, of the configs that this process has read: messages go by them.
-_known: dict[str, str] = {}
+# References by value, from all configs of this process, for its messages.
+_remembered: dict[str, str] = {}
 
 
 @contextmanager
 def references() -> Iterator[dict[str, str]]:
-    """What configs take from the environment while they are resolved: references by value, however they are spelt."""
+    """Collect references (`${oc.env:NAME}`) by value while configs take values from the environment."""
     from omegaconf import OmegaConf
     from omegaconf.resolvers import oc
 
     from harness.common.paths import expanded
 
-    found: dict[str, str] = {}
+    by_value: dict[str, str] = {}
 
-    def looked_up(name: str, *default: Any) -> Any:
+    def look_up(name: str, *default: Any) -> Any:
         value = oc.env(name, *default)
         if name in os.environ and value:
-            found[value] = f"${{oc.env:{name}}}"
+            by_value[value] = f"${{oc.env:{name}}}"
             with suppress(ValueError):
-                found[expanded(value)] = found[value]
+                by_value[expanded(value)] = by_value[value]
         return value
 
     def register(resolver: Any) -> None:
         with warnings.catch_warnings():
-            # A later OmegaConf calls it otherwise; 2.3 means another thing by that name.
+            # Later versions of OmegaConf rename this function, and 2.3 uses the new name for another function.
             warnings.simplefilter("ignore")
             OmegaConf.register_new_resolver("oc.env", resolver, replace=True)
 
-    register(looked_up)
+    register(look_up)
     try:
-        yield found
+        yield by_value
     finally:
         register(oc.env)
 
 
-def remember(found: Mapping[str, str]) -> None:
-    """Conceal these values in the messages of this process."""
-    _known.update(found)
-
-
-def concealed(value: Any, found: Mapping[str, str] | None = None) -> Any:
-    """A value, or what is in a list or mapping, with references in place of values from the environment.
+def remember(by_value: Mapping[str, str]) -> None:
+    """Conceal values in all later messages of this process.
 
     Args:
-        value: plain values.
-        found: references by value; None for those of this process.
+        by_value: references by value.
     """
-    found = _known if found is None else found
-    if not found:
+    _remembered.update(by_value)
+
+
+def concealed(value: Any, by_value: Mapping[str, str] | None = None) -> Any:
+    """Plain values with references in place of values from the environment.
+
+    Args:
+        value: text, or a nested list or mapping; other types stay unchanged.
+        by_value: references by value; None for all references of this process.
+    """
+    by_value = _remembered if by_value is None else by_value
+    if not by_value:
         return value
     if isinstance(value, str):
-        return _in_text(value, found)
+        return _in_text(value, by_value)
     if isinstance(value, Mapping):
-        return {key: concealed(item, found) for key, item in value.items()}
+        return {key: concealed(item, by_value) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(concealed(item, found) for item in value)
+        return type(value)(concealed(item, by_value) for item in value)
     return value
 
 
-def _in_text(text: str, found: Mapping[str, str]) -> str:
-    if text in found:
-        return found[text]
-    # The longest first: one value may begin with another.
-    for value in sorted(found, key=len, reverse=True):
-        # Also as messages quote it.
-        for spelt in (value, repr(value)[1:-1], json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]):
-            if len(value) >= SHORTEST and spelt in text:
-                text = text.replace(spelt, found[value])
+def _in_text(text: str, by_value: Mapping[str, str]) -> str:
+    if text in by_value:
+        return by_value[text]
+    # The longest first, because one value may contain another.
+    for value in sorted(by_value, key=len, reverse=True):
+        # Messages quote values as Python or JSON does.
+        for quoted in (value, repr(value)[1:-1], json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]):
+            if len(value) >= SHORTEST and quoted in text:
+                text = text.replace(quoted, by_value[value])
     return text

@@ -1,4 +1,4 @@
-"""What a class takes, read from its source without importing it: importing Torch takes seconds, a plan should not."""
+"""The parameters of a class, read from its source. Importing Torch takes seconds, and a plan must not wait for it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 def init_parameters(node: ast.ClassDef) -> dict[str, Any]:
     """The parameters of a class's `__init__` with their defaults.
 
-    A default that is no literal (an enum, say) is given as None; what only `**` takes is left out.
+    A default that is no literal, such as an enum, is None. Arguments of `**` are left out.
     """
-    init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+    init = next((child for child in node.body if isinstance(child, ast.FunctionDef) and child.name == "__init__"), None)
     if init is None:
         return {}
     positional = init.args.args[1:]

@@ -1,7 +1,7 @@
-"""Tables as CSV that no spreadsheet takes for formulas.
+"""Tables as CSV without cells that a spreadsheet reads as formulas.
 
 A cell that begins with =, +, -, @, a tab or a line break gets an apostrophe in front, as OWASP recommends ("CSV
-Injection"); a number does not. Paths begin with ./ instead, so that they stay the same path.
+Injection"). Numbers stay unchanged. Paths get ./ in front instead, so that they name the same file.
 """
 
 from __future__ import annotations
@@ -11,36 +11,38 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-START = ("=", "+", "-", "@", "\t", "\r", "\n")
-MARK = "'"
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+TEXT_MARK = "'"
 
 
 def guarded(value: Any) -> Any:
-    """A cell's value; text that a spreadsheet would compute is marked as text."""
-    return f"{MARK}{value}" if isinstance(value, str) and _risky(value.lstrip(MARK)) else value
+    """A cell's value; a formula gets an apostrophe in front."""
+    return f"{TEXT_MARK}{value}" if isinstance(value, str) and _is_formula(value.lstrip(TEXT_MARK)) else value
 
 
 def guarded_path(path: str) -> str:
-    """A path; the same path that begins with ./ where it would be taken for a formula."""
-    return f"./{path}" if _bare(path).startswith(START) else path
+    """A path; one that a spreadsheet reads as a formula gets ./ in front."""
+    return f"./{path}" if _without_dot_slash(path).startswith(FORMULA_STARTS) else path
 
 
 def unguarded(text: str) -> str:
-    """The value that `guarded` was given."""
-    return text[1:] if text[:1] == MARK and _risky(text.lstrip(MARK)) else text
+    """The inverse of `guarded`."""
+    return text[1:] if text[:1] == TEXT_MARK and _is_formula(text.lstrip(TEXT_MARK)) else text
 
 
 def unguarded_path(text: str) -> str:
-    """The path that `guarded_path` was given, before `guarded` or after it."""
+    """The inverse of `guarded_path`, with or without `guarded`."""
     text = unguarded(text)
-    return text[2:] if text[:2] == "./" and _bare(text).startswith(START) else text
+    return text[2:] if text[:2] == "./" and _without_dot_slash(text).startswith(FORMULA_STARTS) else text
 
 
 class Rows:
-    """Writes rows, every cell guarded. A row with a carriage return is quoted: it would end the row for some programs.
+    """A writer of rows that guards every cell.
+
+    A row with a carriage return is quoted, because some programs end a row there.
 
     Args:
-        stream: to write to.
+        stream: a text stream for the rows.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -48,13 +50,13 @@ class Rows:
         self._quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def write(self, row: Sequence[Any]) -> None:
-        """One row."""
-        broken = any(isinstance(value, str) and "\r" in value for value in row)
-        (self._quoted if broken else self._plain).writerow([guarded(value) for value in row])
+        """Write one row."""
+        has_return = any(isinstance(value, str) and "\r" in value for value in row)
+        (self._quoted if has_return else self._plain).writerow([guarded(value) for value in row])
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as text, every cell guarded."""
+    """Rows as CSV text, with every cell guarded."""
     text = io.StringIO()
     writer = Rows(text)
     for row in rows:
@@ -62,14 +64,14 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-def _bare(path: str) -> str:
+def _without_dot_slash(path: str) -> str:
     while path.startswith("./"):
         path = path[2:]
     return path
 
 
-def _risky(text: str) -> bool:
-    if not text.startswith(START):
+def _is_formula(text: str) -> bool:
+    if not text.startswith(FORMULA_STARTS):
         return False
     try:
         float(text)

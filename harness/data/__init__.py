@@ -1,1 +1,1 @@
-"""Kinds of data: each file turns a folder on disk into the same `Split` (see base.py)."""
+"""Kinds of data: each module lists the images of a folder on disk; split.py makes a `Split` from any kind."""

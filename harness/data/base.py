@@ -1,7 +1,7 @@
-"""Samples, splits, and what every kind of data for detection has in common.
+"""Samples, splits, and the base class of all kinds of data for detection.
 
-A kind of data is a `DataOptions` subclass: its fields are the keys of the `data:` block, `load()` lists the samples.
-Splitting, checking and fingerprinting are the same for all kinds and live in split.py.
+A kind of data is a `DataOptions` subclass. Its fields are the keys of the `data:` block; `load()` lists the samples.
+The checks, the split and the fingerprint are the same for all kinds, see split.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harness.common.errors import DataError
 from harness.data.images import MAX_PIXELS
 
 GOOD = "good"
-# What folders of normal parts are called; whatever their case.
+# Names of folders with normal images; case is ignored.
 NORMAL_NAMES = (GOOD, "ok", "normal")
 
 
@@ -28,10 +28,10 @@ class Sample:
 
     Attributes:
         path: absolute path.
-        name: path relative to the data's root, with forward slashes; what results are joined by.
+        name: path relative to the data's root, with forward slashes; the key of an image in results.
         label: 0 normal, 1 anomalous.
-        defect: type of defect, "good" for a normal part.
-        mask: absolute path of the ground-truth mask; None where there is none.
+        defect: type of defect; "good" for a normal image.
+        mask: absolute path of the ground-truth mask; None without a mask.
     """
 
     path: str
@@ -45,25 +45,28 @@ class DataKinds(Protocol):
     """The kinds of data that a task can read."""
 
     def options(self, kind: str) -> type[BaseOptions]:
-        """The class that holds the keys of `data:` of that kind.
+        """The class of the options of a kind.
+
+        Args:
+            kind: the value of `data.kind`.
 
         Raises:
-            ConfigError: there is no such kind.
+            ConfigError: the kind is unknown.
         """
 
     def kinds(self) -> Sequence[str]:
-        """Names of the kinds of data, for messages."""
+        """Names of all kinds of data, for messages."""
 
 
 @dataclass(frozen=True)
 class SampleLists:
-    """What a kind of data finds on disk, before normal training images are held out.
+    """The samples of a kind of data, before normal training images are held out.
 
     Attributes:
-        root: the folder that sample names are relative to.
-        train: normal images to learn from.
-        test: images to judge by.
-        notes: what was done differently from what a user may expect, one sentence each.
+        root: sample names are relative to this folder.
+        train: normal images for training.
+        test: images for testing.
+        notes: decisions that may surprise the user, one sentence each.
     """
 
     root: Path
@@ -79,15 +82,15 @@ class Split:
     Attributes:
         kind: `data.kind`.
         category: name of the category, "" where the data has none.
-        root: the folder that sample names are relative to.
-        train: normal images to learn from.
-        val: normal images held out of `train`, which fix the threshold; may be empty.
-        test: images to judge by, never seen before.
+        root: sample names are relative to this folder.
+        train: normal images for training.
+        val: normal images held out of the training images; they fix the threshold. May be empty.
+        test: images for testing, not used before.
         fingerprint: hash of names, roles, labels and file contents.
-        test_fingerprint: the same of the test images alone: runs with equal ones can be compared.
-        held_out: share of normal training images held out, and the seed that chose them.
-        notes: what a reader of the figures must know of the data, one sentence each.
-        synthetic: True for toy data, where random weights are an acceptable fallback.
+        test_fingerprint: the same hash of the test images alone; runs with equal hashes can be compared.
+        held_out: share of held-out normal training images, and the seed of their selection.
+        notes: warnings about the data for readers of the metrics, one sentence each.
+        synthetic: True for toy data, which may use random weights.
     """
 
     kind: str
@@ -104,7 +107,7 @@ class Split:
 
     @property
     def has_masks(self) -> bool:
-        """Whether pixel metrics are defined."""
+        """Whether a test image has a mask, so that pixel metrics are defined."""
         return any(sample.mask for sample in self.test)
 
 
@@ -113,7 +116,7 @@ class BaseOptions(BaseModel, ABC):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    # Toy data may fall back to random weights; real images never do.
+    # Toy data may use random weights without a request; real images may not.
     synthetic: ClassVar[bool] = False
 
     kind: str
@@ -124,12 +127,20 @@ class BaseOptions(BaseModel, ABC):
     max_pixels: int = Field(default=MAX_PIXELS, ge=1)
 
     def categories(self, work_dir: Path) -> list[str]:
-        """The categories to run on, in order; `[""]` where the data has none."""
+        """The categories of the sweep, in order; `[""]` for data without categories.
+
+        Args:
+            work_dir: the folder for data that the harness makes.
+        """
         del work_dir
         return [""]
 
     def made_by_harness(self, work_dir: Path) -> list[Path]:
-        """Folders that `load()` writes because the data is the harness's own; none for data that is given."""
+        """Folders that `load()` writes; empty for data of the user.
+
+        Args:
+            work_dir: the folder for data that the harness makes.
+        """
         del work_dir
         return []
 
@@ -146,15 +157,15 @@ class DataOptions(BaseOptions):
         names = [value] if isinstance(value, str) else value or []
         for name in names:
             if not name or name in {".", ".."} or "/" in name or "\\" in name:
-                raise ValueError(f"a category is the name of a folder in the root, not a path; found {name!r}")
+                raise ValueError(f"found {name!r}; expected the name of a folder in the root, not a path")
         if isinstance(value, list) and len(set(value)) < len(value):
-            raise ValueError(f"each category once; found {value}")
+            raise ValueError(f"found {value}; expected each category once")
         if value == []:
-            raise ValueError("an empty list; leave the key out for all categories")
+            raise ValueError("found an empty list; remove the key to use all categories")
         return value
 
     def categories(self, work_dir: Path) -> list[str]:
-        """See `BaseOptions.categories`."""
+        """The value of `category` as a list; `[""]` without a value, see `BaseOptions.categories`."""
         del work_dir
         return [self.category] if isinstance(self.category, str) else self.category or [""]
 
@@ -164,25 +175,29 @@ class DataOptions(BaseOptions):
 
         Args:
             category: one of `categories()`.
-            work_dir: where data that the harness makes itself is put.
+            work_dir: the folder for data that the harness makes.
 
         Raises:
-            DataError: something is missing or does not match.
+            DataError: a file or folder is missing, or files do not match.
         """
 
 
 def is_normal(name: str) -> bool:
-    """Whether a folder of that name holds normal parts."""
+    """Whether a folder of that name holds normal images."""
     return name.casefold() in NORMAL_NAMES
 
 
-def existing_dir(path: Path, what: str) -> Path:
-    """`path` as an absolute folder.
+def existing_dir(path: Path, key: str) -> Path:
+    """The absolute path of an existing folder.
+
+    Args:
+        path: of the folder.
+        key: the key of the config, or the role of the folder, for the message.
 
     Raises:
-        DataError: it does not exist or is no folder.
+        DataError: the path does not exist or is no folder.
     """
     if not path.is_dir():
-        found = "a file" if path.exists() else "nothing"
-        raise DataError(f"{what}: {found} found at {path.absolute()}, a folder expected.")
+        obstacle = "a file" if path.exists() else "nothing"
+        raise DataError(f"{key}: {obstacle} found at {path.absolute()}, a folder expected.")
     return path.absolute()

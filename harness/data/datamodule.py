@@ -1,7 +1,7 @@
-"""Any other kind: one of anomalib's image datamodules by class name, with its own arguments.
+"""All other kinds: anomalib's image datamodules by class name, with the arguments of the class.
 
-anomalib lists the samples (and downloads the data where it can); the roles are the harness's: its normal training
-images are split as `data.val` says, its test images are the test.
+anomalib lists the samples, and downloads some data sets. The harness holds out normal training images by `data.val`,
+and tests on anomalib's test images.
 """
 
 from __future__ import annotations
@@ -17,33 +17,40 @@ from harness.common.errors import DataError, nearest, unknown_name
 from harness.common.paths import expanded
 from harness.data.base import GOOD, DataOptions, Sample, SampleLists
 
-# What the harness decides itself.
+# The harness sets these arguments.
 RESERVED = {"val_split_mode", "val_split_ratio", "seed", "train_augmentations", "val_augmentations",
             "test_augmentations", "augmentations"}  # fmt: skip
 
 
 class DatamoduleData(DataOptions):
-    """Options of any other kind: those shared by all, and the datamodule's own arguments."""
+    """Options of all other kinds: the shared keys, and the arguments of the datamodule."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     @model_validator(mode="before")
     @classmethod
     def _paths(cls, value: Any) -> Any:
-        """The datamodule's own arguments have no field here."""
+        """Expand `root`, which is an argument of the datamodule and has no field."""
         if isinstance(value, dict) and isinstance(value.get("root"), str):
             return {**value, "root": expanded(value["root"])}
         return value
 
     def load(self, category: str, work_dir: Path) -> SampleLists:
-        """See `DataOptions.load`."""
+        """List the samples of one category with anomalib.
+
+        Args:
+            category, work_dir: see `DataOptions.load`.
+
+        Raises:
+            DataError: the class or an argument is unknown, anomalib fails, or an image has several masks.
+        """
         del work_dir
         datamodule = self._build(category)
         try:
             _keep_normal_test_images(datamodule)
             datamodule.prepare_data()
             datamodule.setup()
-        # Whatever a third-party datamodule raises, the user sees which one and why.
+        # anomalib's datamodules raise many types of exceptions.
         except Exception as error:
             raise DataError(f"data.kind: anomalib's {self.kind} failed ({type(error).__name__}: {error}).") from error
         root = Path(str(getattr(datamodule, "root", None) or ".")).absolute()
@@ -55,36 +62,36 @@ class DatamoduleData(DataOptions):
         import anomalib.data
         from anomalib.data import AnomalibDataModule
 
-        found = {
+        kinds = {
             name: cls
             for name in anomalib.data.__all__
             if inspect.isclass(cls := getattr(anomalib.data, name))
             and issubclass(cls, AnomalibDataModule)
             and cls.__module__.startswith("anomalib.data.datamodules.image")
         }
-        by_lower = {name.lower(): cls for name, cls in found.items()}
+        by_lower = {name.lower(): cls for name, cls in kinds.items()}
         if self.kind.lower() not in by_lower:
-            raise DataError(f"data.kind: {unknown_name('kind of data', self.kind, [*found, 'folder', 'mvtec', 'toy'])}")
+            raise DataError(f"data.kind: {unknown_name('kind of data', self.kind, [*kinds, 'folder', 'mvtec', 'toy'])}")
         cls = by_lower[self.kind.lower()]
-        known = set(inspect.signature(cls.__init__).parameters) - {"self"} - RESERVED
+        parameters = set(inspect.signature(cls.__init__).parameters) - {"self"} - RESERVED
         arguments: dict[str, Any] = dict(self.model_extra or {})
         for name in arguments:
-            if name not in known:
-                near = nearest(name, known)
+            if name not in parameters:
+                near = nearest(name, parameters)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
                 raise DataError(
-                    f"data.{name}: {cls.__name__} has no such argument.{hint} Known: {', '.join(sorted(known))}."
+                    f"data.{name}: {cls.__name__} has no such argument.{hint} Known: {', '.join(sorted(parameters))}."
                 )
-        if category and "category" in known:
+        if category and "category" in parameters:
             arguments["category"] = category
-        # No validation part: `data.val` holds out normal training images instead.
+        # `data.val` holds out normal training images instead of anomalib's validation set.
         if "val_split_mode" in inspect.signature(cls.__init__).parameters:
             arguments["val_split_mode"] = "none"
         return cls(**arguments)
 
 
 def _keep_normal_test_images(datamodule: Any) -> None:
-    """Without a `test_split_mode` (MVTecAD2 has none to give) anomalib drops the normal images of a test set."""
+    """Keep normal test images: anomalib drops them without a `test_split_mode`, which MVTecAD2 does not have."""
     mode = getattr(datamodule, "test_split_mode", None)
     if getattr(mode, "value", mode) == "none":
         datamodule._create_test_split = lambda: None
@@ -94,15 +101,15 @@ def _samples(frame: Any, root: Path, kind: str) -> list[Sample]:
     samples = []
     for row in frame.to_dict("records"):
         mask = row.get("mask_path")
-        # An empty cell is None, "" or NaN, as pandas and the datamodule have it.
+        # Depending on pandas and the datamodule, an empty cell is None, "" or NaN.
         if mask is None or mask == "" or (isinstance(mask, float) and math.isnan(mask)):
             mask = None
         if mask is not None and not isinstance(mask, str | Path):
-            raise DataError(f"data.kind: {kind} has several masks an image, one expected.")
+            raise DataError(f"data.kind: {kind} has several masks for an image, one expected; use another kind.")
         path = Path(row["image_path"]).absolute()
         label = int(row["label_index"])
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
-        given = row.get("label", path.parent.name)
-        defect = (given if isinstance(given, str) else path.parent.name) if label else GOOD
+        label_name = row.get("label", path.parent.name)
+        defect = (label_name if isinstance(label_name, str) else path.parent.name) if label else GOOD
         samples.append(Sample(str(path), name, label, defect, str(mask) if mask and label else None))
     return samples

@@ -1,4 +1,4 @@
-"""`kind: folder`: folders of good and bad parts, by the argument names of anomalib's `Folder`."""
+"""`kind: folder`: folders of normal and anomalous images, by the argument names of anomalib's `Folder`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from harness.common.errors import DataError
 from harness.common.paths import PathText, expanded
 from harness.data.base import GOOD, DataOptions, Sample, SampleLists, existing_dir, is_normal
 from harness.data.images import EXTENSIONS, list_images
-from harness.data.masks import SUFFIXES, Listed, apart, match_masks
+from harness.data.masks import SUFFIXES, ImagesAndMasks, match_masks, separate_masks
 
 Dirs = str | list[str] | None
 
 
 class FolderData(DataOptions):
-    """Options of `kind: folder`. Folders are relative to `root` (which may be left out) or absolute.
+    """Options of `kind: folder`. Folders are absolute or relative to `root`, by default the working folder.
 
-    `mask_dir` is one folder, or one for each of `abnormal_dir`. Where there is no `normal_test_dir`, the share
-    `test_split_ratio` of the normal images is taken for the test, as anomalib does.
+    `mask_dir` is one folder, or one folder for each of `abnormal_dir`. Without `normal_test_dir`, a share
+    `test_split_ratio` of the normal images is used for testing, as in anomalib.
     """
 
     name: str | None = None
@@ -37,102 +37,109 @@ class FolderData(DataOptions):
     @classmethod
     def _no_category(cls, value: object) -> None:
         if value is not None:
-            raise ValueError("folders have no categories; use `name`, or `kind: mvtec`")
+            raise ValueError("found a category, but folders have none; use `name`, or `kind: mvtec`")
 
     @field_validator("extensions")
     @classmethod
     def _readable(cls, value: list[str] | None) -> list[str] | None:
         for extension in value or []:
             if extension.lower() not in EXTENSIONS:
-                raise ValueError(f"{extension!r} is not read; expected of {', '.join(EXTENSIONS)}")
+                raise ValueError(f"found {extension!r}; expected extensions of {', '.join(EXTENSIONS)}")
         return value
 
     def categories(self, work_dir: Path) -> list[str]:
-        """The `name` of the data, as anomalib has it, or none."""
+        """The `name` of the data as its only category; empty without a name."""
         del work_dir
         return [self.name or ""]
 
     def load(self, category: str, work_dir: Path) -> SampleLists:
-        """See `DataOptions.load`."""
+        """List the samples of all folders.
+
+        Args:
+            category, work_dir: see `DataOptions.load`.
+
+        Raises:
+            DataError: a folder is missing or has folders of normal images, or masks do not match their images.
+        """
         del category, work_dir
         root = existing_dir(Path(self.root), "data.root")
         problems: list[str] = []
         notes: list[str] = []
         roles = (("normal_dir", self.normal_dir), ("normal_test_dir", self.normal_test_dir))
-        found: dict[str, list[Sample]] = {}
+        samples: dict[str, list[Sample]] = {}
         for key, dirs in (*roles, ("abnormal_dir", self.abnormal_dir)):
             try:
-                found[key] = self._samples(root, key, dirs, int(key == "abnormal_dir"), notes)
+                samples[key] = self._samples(root, key, dirs, int(key == "abnormal_dir"), notes)
             except DataError as error:
                 problems += error.problems
         if problems:
             raise DataError(problems)
-        normal, good, bad = found["normal_dir"], found["normal_test_dir"], found["abnormal_dir"]
+        normal, good, bad = samples["normal_dir"], samples["normal_test_dir"], samples["abnormal_dir"]
         if not good and self.normal_test_dir is None and normal:
             normal, good = self._take_test_images(normal)
         return SampleLists(root, tuple(normal), tuple(good + bad), tuple(notes))
 
     def _samples(self, root: Path, key: str, dirs: Dirs, label: int, notes: list[str]) -> list[Sample]:
         folders = self._folders(root, key, dirs)
-        masks = self._folders(root, "mask_dir", self.mask_dir) if label else []
-        if len(masks) > 1 and len(masks) != len(folders):
+        mask_dirs = self._folders(root, "mask_dir", self.mask_dir) if label else []
+        if len(mask_dirs) > 1 and len(mask_dirs) != len(folders):
             raise DataError(
-                f"data.mask_dir: {len(masks)} folders found for {len(folders)} in abnormal_dir; "
+                f"data.mask_dir: {len(mask_dirs)} folders found for {len(folders)} in abnormal_dir; "
                 "expected one for all, or one for each."
             )
         samples: list[Sample] = []
         problems: list[str] = []
-        paired: dict[Path, Path] = {}
-        listed = [(folder, self._listed(folder, masks)) for folder in folders]
-        found = [(folder, list(one.images)) for folder, one in listed]
+        masks: dict[Path, Path] = {}
+        contents = [(folder, self._contents(folder, mask_dirs)) for folder in folders]
+        groups = [(folder, list(content.images)) for folder, content in contents]
         if label:
-            problems += [problem for folder, images in found for problem in _normal_among(key, folder, images)]
-        beside = {image: mask for _, one in listed for image, mask in one.masks.items()}
-        if beside and not masks:
-            use = "are taken for their masks" if label else "are left out, since they look like masks"
+            problems += [problem for folder, images in groups for problem in _normal_among(key, folder, images)]
+        beside = {image: mask for _, content in contents for image, mask in content.masks.items()}
+        if beside and not mask_dirs:
+            use = "are used as their masks" if label else "are ignored, because they look like masks"
             notes.append(
                 f"data.{key}: {len(beside)} files beside the images {use}, such as {next(iter(beside.values()))}."
             )
-            paired |= beside
+            masks |= beside
         try:
-            if len(masks) == 1 and len(folders) > 1:
-                paired = _match_in_one(found, masks[0])
+            if len(mask_dirs) == 1 and len(folders) > 1:
+                masks = _match_in_one(groups, mask_dirs[0])
             else:
-                for (folder, images), mask_dir in zip(found, masks, strict=False):
-                    paired |= match_masks(images, folder, mask_dir)
+                for (folder, images), mask_dir in zip(groups, mask_dirs, strict=False):
+                    masks |= match_masks(images, folder, mask_dir)
         except DataError as error:
             problems += error.problems
-        for folder, images in found:
+        for folder, images in groups:
             for path in images:
                 defect = _defect(path, folder) if label else GOOD
-                mask = paired.get(path) if label else None
+                mask = masks.get(path) if label else None
                 samples.append(Sample(str(path), _name(path, root), label, defect, str(mask) if mask else None))
         if problems:
             raise DataError(problems)
         return samples
 
-    def _listed(self, folder: Path, masks: list[Path]) -> Listed:
-        """Images, apart from masks beside them; where masks have a folder of their own, all that is here is images."""
-        found = list_images(folder, self._extensions())
-        if masks:
-            beside = any(folder.resolve() == mask_dir.resolve() for mask_dir in masks)
-            return apart(found, SUFFIXES) if beside else Listed(tuple(found), {})
-        return apart(found)
+    def _contents(self, folder: Path, mask_dirs: list[Path]) -> ImagesAndMasks:
+        """Images and the masks beside them. With another folder of masks, all files are images."""
+        paths = list_images(folder, self._extensions())
+        if mask_dirs:
+            beside = any(folder.resolve() == mask_dir.resolve() for mask_dir in mask_dirs)
+            return separate_masks(paths, SUFFIXES) if beside else ImagesAndMasks(tuple(paths), {})
+        return separate_masks(paths)
 
     def _folders(self, root: Path, key: str, dirs: Dirs) -> list[Path]:
         names = [dirs] if isinstance(dirs, str) else dirs or []
         folders = []
         for name in names:
             try:
-                # A folder of that very name goes before a variable or a home folder.
-                written = name if (root / name).exists() else expanded(name)
+                # An existing folder may have `$` or `~` in its name.
+                path = name if (root / name).exists() else expanded(name)
             except ValueError as error:
                 raise DataError(f"data.{key}: {error}.") from error
-            folder = existing_dir(root / written, f"data.{key}")
-            # An absolute path was asked for; a relative one that climbs out of the root is a slip.
+            folder = existing_dir(root / path, f"data.{key}")
+            # Only a relative path that leaves the root is likely a mistake.
             inside = Path(os.path.normpath(folder)).is_relative_to(os.path.normpath(root))
-            if not Path(written).is_absolute() and not inside:
-                raise DataError(f"data.{key}: {name!r} leaves data.root ({root}); give an absolute path if meant.")
+            if not Path(path).is_absolute() and not inside:
+                raise DataError(f"data.{key}: {name!r} leaves data.root ({root}); expected an absolute path.")
             folders.append(folder)
         return folders
 
@@ -141,36 +148,36 @@ class FolderData(DataOptions):
 
     def _take_test_images(self, normal: list[Sample]) -> tuple[list[Sample], list[Sample]]:
         count = round(len(normal) * self.test_split_ratio)
-        chosen = set(np.random.default_rng(self.split_seed).permutation(len(normal))[:count].tolist())
-        train = [sample for index, sample in enumerate(normal) if index not in chosen]
-        return train, [sample for index, sample in enumerate(normal) if index in chosen]
+        test_indices = set(np.random.default_rng(self.split_seed).permutation(len(normal))[:count].tolist())
+        train = [sample for index, sample in enumerate(normal) if index not in test_indices]
+        return train, [sample for index, sample in enumerate(normal) if index in test_indices]
 
 
-def _match_in_one(found: list[tuple[Path, list[Path]]], mask_dir: Path) -> dict[Path, Path]:
-    """Several folders of images, one of masks: subfolders named like the image folders, or all side by side."""
-    paired: dict[Path, Path] = {}
-    for folder, images in found:
+def _match_in_one(images_by_folder: list[tuple[Path, list[Path]]], mask_dir: Path) -> dict[Path, Path]:
+    """Match several folders of images with one folder of masks. Its subfolders have the names of the image folders."""
+    masks: dict[Path, Path] = {}
+    for folder, images in images_by_folder:
         if not (mask_dir / folder.name).is_dir():
             raise DataError(
                 f"data.mask_dir: no folder {mask_dir / folder.name} found; with several abnormal_dir, expected one "
                 "mask_dir for each, or one with a subfolder for each."
             )
-        paired |= match_masks(images, folder, mask_dir / folder.name)
-    return paired
+        masks |= match_masks(images, folder, mask_dir / folder.name)
+    return masks
 
 
 def _normal_among(key: str, folder: Path, images: list[Path]) -> list[str]:
-    """A sentence where a folder of defects has one of normal parts in it."""
-    names = sorted({part for path in images for part in path.parent.relative_to(folder).parts if is_normal(part)})
+    """A sentence for each folder of normal images in a folder of defects."""
+    names = sorted({name_ for path in images for name_ in path.parent.relative_to(folder).parts if is_normal(name_)})
     return [
-        f"data.{key}: {folder} has a folder {name!r}, as folders of normal parts are called; expected defects only. "
-        f"Name the folders of defects one by one, and {folder / name} as normal_test_dir."
+        f"data.{key}: {folder} has a folder {name!r}, a name for normal images; expected defects only. "
+        f"List the folders of defects, and use {folder / name} as normal_test_dir."
         for name in names
     ]
 
 
 def _defect(path: Path, folder: Path) -> str:
-    """Subfolders of the abnormal folder name the defect; else the folder itself."""
+    """The type of defect: the subfolder of the abnormal folder, or the folder itself."""
     parent = path.parent.relative_to(folder).as_posix()
     return folder.name if parent == "." else parent
 

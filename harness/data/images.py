@@ -1,8 +1,8 @@
-"""The one place that reads images and masks.
+"""The only module that reads images and masks.
 
-Images come out as 8-bit RGB, upright; masks as booleans. What is anomalous in a mask: every pixel that is not 0 in some
-channel. What a file is goes by its content, whatever it is called: decoders of other formats, some of which start other
-programs, are never asked.
+Images become upright 8-bit RGB, and masks become booleans. A pixel of a mask is anomalous if one of its channels is not
+0. The content of a file determines its format, not its name. Decoders of other formats are never called, because some
+start other programs.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from harness.common.errors import DataError, ImageTooLargeError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-# Pillow's names of what is read; its JPEG takes what some cameras write as MPO, too.
+# Pillow's names of formats. Its JPEG decoder also reads MPO, which some cameras write.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-# Of an image. Reading takes up to 16 bytes a pixel: 1.6 GB.
+# Default limit of an image. Reading needs up to 16 bytes for each pixel: 1.6 GB.
 MAX_PIXELS = 100_000_000
-# Folders that network storage, systems and editors leave behind; names that begin with a dot are left out anyway.
+# Folders that network storage, operating systems and editors create; hidden folders are ignored too.
 LEFTOVERS = {
     "@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "__macosx",
     "__pycache__", "lost+found", "recycler", "system volume information",
 }  # fmt: skip
 
-ROWS = 256  # converted at a time
-MANY = 8  # values; a mask with fewer has classes, one with more was smoothed or compressed with loss
-FULL_SCALE = 65535  # of 16 bits
+ROWS = 256  # rows of an image in one step of a conversion
+MANY = 8  # values; a mask with more was smoothed or compressed with loss, one with fewer has classes
+FULL_SCALE = 65535  # largest value of 16 bits
 ORIENTATION = 0x0112  # in EXIF
 CONVERTED = {
     "L": "grey repeated",
@@ -47,12 +47,20 @@ CONVERTED = {
 RGB = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
-# The limit is ours, so that one sentence says what to do. Pillow's own would warn at 89 and stop at 179 megapixels.
+# `max_pixels` replaces Pillow's limits, which warn at 89 and stop at 179 megapixels, so that the message has a remedy.
 Image.MAX_IMAGE_PIXELS = None
 
 
 def list_images(folder: Path, extensions: tuple[str, ...] = EXTENSIONS) -> list[Path]:
-    """All images below `folder`, sorted. Linked folders are followed; hidden names and leftovers are left out."""
+    """All images below a folder, sorted.
+
+    Args:
+        folder: links in it are followed; hidden files and folders, and `LEFTOVERS`, are ignored.
+        extensions: of images, in lower case with a dot.
+
+    Raises:
+        DataError: a folder can't be read.
+    """
     return sorted(
         path
         for parent, names in _walk(str(folder), ())
@@ -62,19 +70,19 @@ def list_images(folder: Path, extensions: tuple[str, ...] = EXTENSIONS) -> list[
 
 
 def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, list[str]]]:
-    """Each folder with the names of its files; a link to a folder above is not followed again."""
+    """Each folder with the names of its files. A link to one of the folders above ends there."""
     try:
         status = Path(folder).stat()
         entries = list(os.scandir(folder))
     except OSError as error:
         raise DataError(f"{folder}: can't be read ({error.strerror}).") from error
-    here = (status.st_dev, status.st_ino)
-    if here in above:
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
         return
     yield folder, [entry.name for entry in entries if not _is_folder(entry)]
     for entry in entries:
         if _is_folder(entry) and not is_leftover(entry.name):
-            yield from _walk(entry.path, (*above, here))
+            yield from _walk(entry.path, (*above, identity))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -85,7 +93,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a folder holds no images of the user: hidden ones, recycle bins, thumbnails of network storage."""
+    """Whether a folder is hidden, a recycle bin, or created by network storage, and holds no images of the user."""
     return name.startswith(".") or name.lower() in LEFTOVERS
 
 
@@ -95,10 +103,13 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def _open(path: Path, max_pixels: int | None) -> tuple[Image.Image, tuple[str, ...]]:
-    """Decode a whole file, so that a truncated one is noticed, and turn it upright; also what was done.
+    """Decode a file completely, so that a truncated file raises, and turn the image upright.
+
+    Returns:
+        The image, and notes on its conversion.
 
     Raises:
-        DataError: it can't be, or has too many pixels.
+        DataError: the file can't be decoded, or has too many pixels.
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
@@ -106,13 +117,13 @@ def _open(path: Path, max_pixels: int | None) -> tuple[Image.Image, tuple[str, .
             return _upright(image)
     except ImageTooLargeError as error:
         raise ImageTooLargeError(f"{path}: {error}") from error
-    # Pillow's decoders raise nearly anything on damaged bytes.
+    # Pillow's decoders raise many types of exceptions for damaged files.
     except Exception as error:
         raise DataError(f"{path}: {_unreadable(path, error)}") from error
 
 
 def _refuse_large(image: Image.Image, max_pixels: int | None) -> None:
-    """See that an image is not larger than it may be, before it is decoded."""
+    """Check the number of pixels before the image is decoded."""
     if max_pixels is not None and image.width * image.height > max_pixels:
         raise ImageTooLargeError(
             f"{image.width} x {image.height} pixels found, at most {max_pixels / 1e6:g} million expected."
@@ -124,13 +135,13 @@ def _upright(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     pages = getattr(image, "n_frames", 1)
     if pages > 1:
         notes.append(f"page {image.tell() + 1} of {pages}")
-    # How a file stores its values; Pillow forgets it once they are decoded.
+    # Pillow discards the file's bit depth when it decodes the file.
     if ";16" in str(getattr(image, "tile", "")) and not image.mode.startswith("I"):
         notes.append("upper 8 of 16 bits")
     image.load()
     if image.getexif().get(ORIENTATION) in range(2, 9):
         notes.append("turned upright")
-        # Only then: it copies whatever it is given.
+        # `exif_transpose` copies every image, so it is called only where needed.
         image = ImageOps.exif_transpose(image)
     return image, tuple(notes)
 
@@ -145,7 +156,7 @@ def _unreadable(path: Path, error: Exception) -> str:
 
 
 def probe(path: Path) -> tuple[int, int]:
-    """Decode `path` fully and give its (height, width), upright.
+    """(height, width) of an image after it is turned upright. The whole file is decoded.
 
     Raises:
         DataError: the file is missing, truncated, too large or no image.
@@ -155,26 +166,26 @@ def probe(path: Path) -> tuple[int, int]:
 
 
 def pixels_of(path: Path) -> int:
-    """How many pixels an image has, by its header alone; 0 where that can't be read."""
+    """The number of pixels of an image, from its header alone; 0 for a header that can't be read."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             return image.width * image.height
-    except Exception:  # noqa: BLE001  # whatever damaged bytes make Pillow raise; reading says what is wrong
+    except Exception:  # noqa: BLE001  # `read` raises the error of a damaged file
         return 0
 
 
 def read_image(path: Path | str) -> RGB:
-    """An image as RGB, shape (height, width, 3), uint8; see `read`. Of any size: its data set was looked at before."""
+    """An image as RGB, shape (height, width, 3), uint8, see `read`. No size limit: `FileIndex` checked the data set."""
     return read(path, max_pixels=None).pixels
 
 
 @dataclass(frozen=True)
 class Reading:
-    """An image, and what was done to it.
+    """An image, and notes on its conversion.
 
     Attributes:
         pixels: RGB, shape (height, width, 3), uint8.
-        notes: what was done beside decoding, a few words each; none for a plain 8-bit RGB file.
+        notes: conversions, in a few words each; empty for a plain 8-bit RGB file.
     """
 
     pixels: RGB
@@ -182,15 +193,15 @@ class Reading:
 
 
 def read(path: Path | str, max_pixels: int | None = MAX_PIXELS) -> Reading:
-    """Read a file.
+    """Read an image file.
 
-    Turned upright by its EXIF orientation. 16-bit and float grey is scaled linearly to 8 bits (a plain conversion
-    would clip it), of 16-bit colours the upper 8 are taken; grey is repeated, transparency ignored, palettes and CMYK
-    converted; of several pages the first is taken.
+    The image is turned upright by its EXIF orientation. Grey of 16 bits or floats is scaled linearly to 8 bits, because
+    Pillow's conversion would clip the values. Colours of 16 bits keep their upper 8 bits. Grey is repeated,
+    transparency is ignored, and palettes and CMYK are converted. Of several pages the first is read.
 
     Args:
         path: of the file.
-        max_pixels: that it may have; None for any number.
+        max_pixels: largest allowed number of pixels; None without a limit.
 
     Raises:
         DataError: the file can't be read, is too large, or has values beyond full scale.
@@ -199,15 +210,15 @@ def read(path: Path | str, max_pixels: int | None = MAX_PIXELS) -> Reading:
 
 
 def from_bytes(content: bytes, name: str, max_pixels: int | None = MAX_PIXELS) -> Reading:
-    """As `read`, of a file's content.
+    """Read an image from the content of a file, see `read`.
 
     Args:
         content: of the file.
-        name: for messages.
-        max_pixels: that it may have; None for any number.
+        name: of the file, for messages.
+        max_pixels: largest allowed number of pixels; None without a limit.
 
     Raises:
-        DataError: as `read`.
+        DataError: the content can't be decoded, is too large, or has values beyond full scale.
     """
     if not content:
         raise DataError(f"{name}: the file is empty.")
@@ -219,17 +230,17 @@ def from_bytes(content: bytes, name: str, max_pixels: int | None = MAX_PIXELS) -
         raise ImageTooLargeError(f"{name}: {error}") from error
     except UnidentifiedImageError as error:
         raise DataError(f"{name}: can't be read as an image (no PNG, JPEG, BMP, TIFF or WebP).") from error
-    # Pillow's decoders raise nearly anything on damaged bytes.
+    # Pillow's decoders raise many types of exceptions for damaged files.
     except Exception as error:
         raise DataError(f"{name}: can't be read as an image ({type(error).__name__}: {error}).") from error
     return _as_rgb(upright, notes, name)
 
 
 def from_pil(image: Image.Image) -> Reading:
-    """As `read`, of an image of any mode that is open already.
+    """Convert an open image of Pillow of any mode, see `read`.
 
     Raises:
-        DataError: its file is damaged, or it has values beyond full scale.
+        DataError: the file is damaged, or has values beyond full scale.
     """
     try:
         upright, notes = _upright(image)
@@ -245,7 +256,7 @@ def _as_rgb(image: Image.Image, notes: tuple[str, ...], name: str) -> Reading:
         stored = "16-bit grey" if ";16" in mode else "32-bit grey, taken for 16 bits,"
         brightest = int(np.asarray(image).max(initial=0))
         if 255 < brightest < 4096:
-            # Cameras of 10 and 12 bits; not stretched, since a dark picture of 16 bits looks the same.
+            # A camera of 10 or 12 bits and a dark image of 16 bits have such values, so they are not scaled further.
             notes = (*notes, f"brightest value {brightest} of 65535: a camera of 12 bits or less?")
         return Reading(pixels, (*notes, f"{stored} scaled to 8 bits"))
     if mode == "F":
@@ -256,17 +267,20 @@ def _as_rgb(image: Image.Image, notes: tuple[str, ...], name: str) -> Reading:
     if mode in {"LA", "PA", "RGBA", "RGBa"} or "transparency" in image.info:
         notes = (*notes, "transparency ignored")
     try:
-        # Pillow copies an image whose mode it does not have to change.
+        # `convert` copies an image even if its mode is RGB.
         return Reading(np.asarray(image if mode == "RGB" else image.convert("RGB"), dtype=np.uint8), notes)
     except ValueError as error:
         raise DataError(f"{name}: pixels of mode {mode} found, which Pillow can't turn into RGB ({error}).") from error
 
 
 def from_array(pixels: npt.NDArray[Any]) -> Reading:
-    """As `read`, of an array: uint8 or uint16, (height, width) grey or (height, width, 3) RGB.
+    """Convert an array, see `read`.
+
+    Args:
+        pixels: uint8 or uint16, (height, width) grey or (height, width, 3) RGB.
 
     Raises:
-        DataError: it is something else.
+        DataError: the array has another type or shape, or is empty.
     """
     if pixels.dtype not in (np.uint8, np.uint16) or not (
         pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
@@ -285,38 +299,39 @@ def from_array(pixels: npt.NDArray[Any]) -> Reading:
     return Reading(np.asarray(rgb, dtype=np.uint8), tuple(notes))
 
 
-def _grey_to_rgb(values: npt.NDArray[Any], full: float, name: str) -> RGB:
-    low, high = (float(values.min(initial=0)) / full, float(values.max(initial=0)) / full)
+def _grey_to_rgb(values: npt.NDArray[Any], full_scale: float, name: str) -> RGB:
+    low, high = (float(values.min(initial=0)) / full_scale, float(values.max(initial=0)) / full_scale)
     if not (low >= 0 and high <= 1):
         raise DataError(f"{name}: grey values from {low:g} to {high:g} of full scale found, 0 to 1 expected.")
     rgb = np.empty((*values.shape, 3), dtype=np.uint8)
-    # A few rows at a time: floats of a whole large image would take more memory than the image.
+    # In steps of a few rows, because floats of a whole large image need more memory than the image.
     for row in range(0, len(values), ROWS):
-        unit = values[row : row + ROWS].astype(np.float64) / full
+        unit = values[row : row + ROWS].astype(np.float64) / full_scale
         rgb[row : row + ROWS] = np.rint(unit * 255).astype(np.uint8)[..., None]
     return rgb
 
 
 @dataclass(frozen=True)
 class MaskReading:
-    """A mask, and what there is to know of its file.
+    """A mask, and properties of its file.
 
     Attributes:
         pixels: shape (height, width), True is anomalous.
-        grey: whether it has values between none and full: JPEG, or smoothed edges.
-        otherwise: whether version 0.1 read it as another mask: by the brightness of its colours, whatever its
-            transparency.
+        grey: whether the file has values between 0 and the largest: JPEG, or smoothed edges.
+        differs_from_v01: whether version 0.1 read another mask: by the brightness of colours, without transparency.
     """
 
     pixels: Mask
     grey: bool
-    otherwise: bool
+    differs_from_v01: bool
 
 
 def read_mask(path: Path | str, size: tuple[int, int] | None = None) -> Mask:
-    """A mask as booleans, shape `size` = (height, width) or the file's own; True is anomalous.
+    """A mask as booleans; True is anomalous.
 
-    Resizing takes the nearest pixel (index floor(i * in / out), Torch's `nearest`), so a mask stays binary.
+    Args:
+        path: of the file.
+        size: (height, width) of the result, resized by `resize_nearest`; None for the size of the file.
 
     Raises:
         DataError: see `mask_reading`.
@@ -326,26 +341,26 @@ def read_mask(path: Path | str, size: tuple[int, int] | None = None) -> Mask:
 
 
 def mask_reading(path: Path | str, max_pixels: int | None = MAX_PIXELS) -> MaskReading:
-    """Read a mask: anomalous is what is not 0 in some channel.
+    """Read a mask. A pixel is anomalous if one of its channels is not 0.
 
-    Of a mask with transparent parts, what is not transparent is anomalous: it was painted on a layer.
+    In a mask with transparent pixels, all other pixels are anomalous: they were painted on a transparent layer.
 
     Args:
         path: of the file.
-        max_pixels: that it may have; None for any number.
+        max_pixels: largest allowed number of pixels; None without a limit.
 
     Raises:
-        DataError: the file can't be read or is too large; it is transparent everywhere; or what is not transparent is
-            partly black, so that nobody can know which of the two is meant.
+        DataError: the file can't be read, is too large or is transparent everywhere; or colours and transparency
+            contradict each other.
     """
     image, _ = _open(Path(path), max_pixels)
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image)
         if not np.isfinite(values).all():
-            raise DataError(f"{path}: values found that are no numbers, a mask of finite values expected.")
-        marked: Mask = np.asarray(values != 0, dtype=np.bool_)
-        return MaskReading(marked, len(np.unique(values)) > MANY, bool((values < 0).any()))
-    before: Mask = np.asarray(image.convert("L"), dtype=np.uint8) > 0
+            raise DataError(f"{path}: values found that are no numbers; expected a mask of finite values.")
+        anomalous: Mask = np.asarray(values != 0, dtype=np.bool_)
+        return MaskReading(anomalous, len(np.unique(values)) > MANY, bool((values < 0).any()))
+    earlier: Mask = np.asarray(image.convert("L"), dtype=np.uint8) > 0
     alpha = None
     if image.mode in {"LA", "PA", "RGBA", "RGBa", "La"} or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -356,37 +371,46 @@ def mask_reading(path: Path | str, max_pixels: int | None = MAX_PIXELS) -> MaskR
     if alpha is not None and (alpha == 0).any():
         pixels = _painted(alpha, coloured, str(path))
         grey = _is_grey(alpha)
-    return MaskReading(pixels, grey, not np.array_equal(pixels, before))
+    return MaskReading(pixels, grey, not np.array_equal(pixels, earlier))
 
 
 def _painted(alpha: npt.NDArray[np.uint8], coloured: Mask, path: str) -> Mask:
-    """What was painted on a transparent layer."""
+    """The opaque pixels of a mask with transparency.
+
+    Raises:
+        DataError: all pixels are transparent, or colours and transparency contradict each other.
+    """
     opaque: Mask = alpha > 0
     if not opaque.any():
-        raise DataError(f"{path}: a mask that is transparent everywhere found; expected one with an anomalous region.")
+        raise DataError(f"{path}: a mask that is transparent everywhere found; expected an anomalous region.")
     black = not coloured[opaque].any()
     if black and coloured[~opaque].any():
         raise DataError(
-            f"{path}: a mask whose opaque part is black and whose transparent part is not found: either may be meant. "
-            "Save it without transparency: 0 where the part is normal, 255 where it is anomalous."
+            f"{path}: a mask with black opaque pixels and coloured transparent pixels found: either may be meant. "
+            "Save the mask without transparency: 0 for normal pixels, 255 for anomalous pixels."
         )
     if not black and not coloured[opaque].all():
         raise DataError(
-            f"{path}: a mask with transparent parts found, whose other parts are black and coloured. Save it without "
-            "transparency: 0 where the part is normal, 255 where it is anomalous."
+            f"{path}: a mask with transparent pixels found, whose other pixels are black and coloured. Save the mask "
+            "without transparency: 0 for normal pixels, 255 for anomalous pixels."
         )
     return opaque
 
 
 def _is_grey(values: npt.NDArray[Any]) -> bool:
-    """Whether some value lies between 0 and the largest."""
+    """Whether more than `MANY` values occur, and one of them lies between 0 and the largest."""
     if values.dtype == np.bool_:
         return False
     return bool(((values > 0) & (values < values.max(initial=0))).any()) and len(np.unique(values)) > MANY
 
 
 def resize_nearest(mask: Mask, size: tuple[int, int]) -> Mask:
-    """Nearest-neighbour resize of a 2-D array to (height, width)."""
+    """Resize a mask by nearest neighbour, as Torch's `nearest`: index floor(i * in / out).
+
+    Args:
+        mask: shape (height, width).
+        size: (height, width) of the result.
+    """
     rows = np.arange(size[0]) * mask.shape[0] // size[0]
     columns = np.arange(size[1]) * mask.shape[1] // size[1]
     resized: Mask = mask[rows[:, None], columns[None, :]]

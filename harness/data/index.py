@@ -1,7 +1,7 @@
-"""What is known of the files of a data set: each is decoded and hashed once, before any training.
+"""An index of the files of a data set: every file is decoded and hashed once, before any training.
 
-So a damaged file stops a sweep at its first second and not at its last run. What was learnt is kept beside the
-results and believed as long as a file's length and modification time stay.
+A damaged file stops a sweep before its first run. The index is saved beside the results. Facts about a file are valid
+while its size and its modification time stay the same.
 """
 
 from __future__ import annotations
@@ -26,12 +26,22 @@ from harness.data.base import Sample
 from harness.data.images import MAX_PIXELS, mask_reading, pixels_of, read
 
 Progress = Callable[[int, int], None]
-LARGE = 20_000_000  # pixels; such files are read one at a time, so that memory does not grow with the processors
-MOST = 0.5  # of an image that can be anomalous before its mask is doubted
+LARGE = 20_000_000  # pixels; larger files are read one at a time, so that memory does not grow with the processors
+MAX_SHARE = 0.5  # of anomalous pixels, above which a mask may be inverted
 
 
 class Facts(NamedTuple):
-    """What is known of a file."""
+    """Facts about a file.
+
+    Attributes:
+        size: bytes.
+        changed: modification time in nanoseconds.
+        sha256: of the content.
+        height, width: of the image or mask in pixels.
+        grey: whether a mask has grey values.
+        share: of anomalous pixels in a mask; 0 for an image.
+        differs_from_v01: whether version 0.1 read a mask differently.
+    """
 
     size: int
     changed: int
@@ -40,59 +50,65 @@ class Facts(NamedTuple):
     width: int
     grey: bool = False
     share: float = 0.0
-    otherwise: bool = False
+    differs_from_v01: bool = False
 
 
 class _Index(RootModel[dict[str, Facts]]):
-    """What the file of an index holds."""
+    """Schema of the file of an index: facts by path."""
 
 
 class FileIndex:
-    """Hash and size of every file.
+    """Facts about every image and mask, by path.
 
     Args:
-        file: JSON file in which they are kept between calls; may not exist.
+        file: JSON file that keeps the facts between sweeps; may be missing.
     """
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._facts: dict[str, Facts] = {}
         try:
-            found = _Index.model_validate(read_json(file, _Index, 1024 * MB)).root
+            self._facts = _Index.model_validate(read_json(file, _Index, 1024 * MB)).root
         except (FileNotFoundError, StoreError):
-            # Only a cache: made anew from the files.
+            # The index is a cache, and the files are read again.
             return
-        self._facts = found
 
-    def look_at(
+    def update(
         self, images: set[str], masks: set[str], progress: Progress | None, max_pixels: int = MAX_PIXELS
     ) -> list[str]:
-        """Read what is not known yet; gives one sentence for each file that can't be used.
+        """Read all files without valid facts.
 
         Args:
-            images: paths.
-            masks: paths.
-            progress: called with (files done, files in all).
-            max_pixels: that a file may have.
+            images: paths of images.
+            masks: paths of masks.
+            progress: called with (number of read files, number of files to read).
+            max_pixels: largest allowed number of pixels of a file.
+
+        Returns:
+            One sentence for each unusable file.
         """
-        stale = [file for file in sorted(images | masks) if not self._known(file, file in masks, max_pixels)]
+        outdated = [file for file in sorted(images | masks) if not self._is_valid(file, file in masks, max_pixels)]
         problems: list[str] = []
-        examine = partial(_examine, images, max_pixels, Lock())
+        read_facts = partial(_facts_or_problem, images, max_pixels, Lock())
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-            for done, (file, result) in enumerate(zip(stale, pool.map(examine, stale), strict=True), 1):
+            for count, (file, result) in enumerate(zip(outdated, pool.map(read_facts, outdated), strict=True), 1):
                 if isinstance(result, str):
                     problems.append(result)
                 else:
                     self._facts[file] = result
                 if progress is not None:
-                    progress(done, len(stale))
+                    progress(count, len(outdated))
         return problems
 
     def save(self) -> None:
-        """Keep what was learnt for the next call."""
+        """Write the index for the next sweep.
+
+        Raises:
+            StoreError: the file can't be written.
+        """
         write_atomic(self._file, json.dumps(self._facts))
 
-    def _known(self, file: str, is_mask: bool, max_pixels: int) -> bool:
+    def _is_valid(self, file: str, is_mask: bool, max_pixels: int) -> bool:
         try:
             stat = Path(file).stat()
         except OSError:
@@ -100,19 +116,19 @@ class FileIndex:
         facts = self._facts.get(file)
         if facts is None or (facts.size, facts.changed) != (stat.st_size, stat.st_mtime_ns):
             return False
-        # Version 0.1 kept nothing of what is in a mask; of an image there is no more to know.
+        # Version 0.1 saved no facts about the content of a mask.
         return facts.height * facts.width <= max_pixels and (not is_mask or facts.share > 0)
 
     def hash_of(self, file: str) -> str:
-        """sha256 of a file that was looked at."""
+        """sha256 of a file in the index."""
         return self._facts[file].sha256
 
-    def is_read_otherwise(self, mask: str) -> bool:
-        """Whether version 0.1 read a mask as another one."""
-        return self._facts[mask].otherwise
+    def differs_from_v01(self, mask: str) -> bool:
+        """Whether version 0.1 read a mask differently."""
+        return self._facts[mask].differs_from_v01
 
     def mask_sizes(self, samples: Iterable[Sample]) -> list[str]:
-        """One sentence for each mask whose size is not its image's."""
+        """One sentence for each mask with another size than its image."""
         problems = []
         for s in samples:
             if not s.mask or s.mask not in self._facts or s.path not in self._facts:
@@ -125,25 +141,25 @@ class FileIndex:
                 )
         return problems
 
-    def doubts(self, samples: Sequence[Sample]) -> list[str]:
-        """What to know of the masks of a data set, one sentence each."""
+    def mask_warnings(self, samples: Sequence[Sample]) -> list[str]:
+        """Warnings about the masks of a data set, one sentence each."""
         masks = {s.mask: self._facts[s.mask] for s in samples if s.mask and s.mask in self._facts}
-        found = []
+        warnings = []
         if grey := [mask for mask, facts in masks.items() if facts.grey]:
-            found.append(
+            warnings.append(
                 f"{len(grey)} of {len(masks)} masks have grey values, such as {grey[0]}: JPEG, or smoothed edges. "
                 "Every pixel that is not 0 counts as anomalous."
             )
-        if most := [mask for mask, facts in masks.items() if facts.share > MOST]:
-            found.append(
-                f"{len(most)} of {len(masks)} masks call most of the image anomalous, such as {most[0]}: are they "
-                "inverted? Expected 0 where the part is normal."
+        if large := [mask for mask, facts in masks.items() if facts.share > MAX_SHARE]:
+            warnings.append(
+                f"{len(large)} of {len(masks)} masks call most of the image anomalous, such as {large[0]}: are they "
+                "inverted? Expected 0 for normal pixels."
             )
-        return found
+        return warnings
 
 
-def _examine(images: set[str], max_pixels: int, one_at_a_time: Lock, file: str) -> Facts | str:
-    """Facts of one file, or a sentence on what is wrong with it."""
+def _facts_or_problem(images: set[str], max_pixels: int, lock: Lock, file: str) -> Facts | str:
+    """Facts about one file, or one sentence about its problem."""
     path = Path(file)
     try:
         stat = path.stat()
@@ -151,25 +167,25 @@ def _examine(images: set[str], max_pixels: int, one_at_a_time: Lock, file: str) 
         with path.open("rb") as stream:
             while block := stream.read(MB):
                 digest.update(block)
-        with one_at_a_time if pixels_of(path) > LARGE else nullcontext():
-            return _decoded(
+        with lock if pixels_of(path) > LARGE else nullcontext():
+            return _with_content(
                 Facts(stat.st_size, stat.st_mtime_ns, digest.hexdigest(), 0, 0), path, file in images, max_pixels
             )
     except ImageTooLargeError as error:
-        return f"{error.problems[0]} A larger data.max_pixels takes it, with up to 16 bytes of memory a pixel."
+        return f"{error.problems[0]} A larger data.max_pixels allows it, with up to 16 bytes of memory for each pixel."
     except DataError as error:
         return error.problems[0]
     except OSError as error:
         return f"{path}: can't be read ({error.strerror})."
 
 
-def _decoded(facts: Facts, path: Path, is_image: bool, max_pixels: int) -> Facts:
-    """With what is in a file; images are read as models will see them, so that values out of range are found too."""
+def _with_content(facts: Facts, path: Path, is_image: bool, max_pixels: int) -> Facts:
+    """The facts with the content of a file. Images are converted as for a model, so that all problems are found."""
     if is_image:
         height, width = read(path, max_pixels).pixels.shape[:2]
         return facts._replace(height=height, width=width)
     mask = mask_reading(path, max_pixels)
     height, width = mask.pixels.shape
-    # Never 0, which stands for not known.
+    # A share of 0 stands for an unknown share.
     share = max(float(mask.pixels.mean()), 1e-9)
-    return facts._replace(height=height, width=width, grey=mask.grey, share=share, otherwise=mask.otherwise)
+    return Facts(*facts[:3], height, width, mask.grey, share, mask.differs_from_v01)

@@ -1,4 +1,4 @@
-"""Which mask belongs to which image: by name, never by order."""
+"""Pairs of images and masks, matched by name and never by order."""
 
 from __future__ import annotations
 
@@ -9,77 +9,80 @@ from pathlib import Path
 from harness.common.errors import DataError
 from harness.data.images import list_images
 
-# 000.png may have its mask in 000.png (anomalib's Folder), 000_mask.png (MVTec AD) ...; whatever their case.
+# The mask of 000.png is 000.png (anomalib's Folder), 000_mask.png (MVTec AD) ...; case is ignored.
 SUFFIXES = ("_mask", "-mask", "_gt", "_label")
-SURE = SUFFIXES[:2]
+CLEAR_SUFFIXES = SUFFIXES[:2]
 SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Listed:
-    """Images of a folder, apart from masks that lie beside them.
+class ImagesAndMasks:
+    """The images of a folder, and the masks beside them.
 
     Attributes:
-        images: sorted.
-        masks: by the image that each belongs to.
+        images: sorted paths.
+        masks: the mask of an image, by the image.
     """
 
     images: tuple[Path, ...]
     masks: Mapping[Path, Path]
 
 
-def apart(paths: Sequence[Path], suffixes: tuple[str, ...] = SURE) -> Listed:
-    """Tell images from masks in the same folder: a mask is called like its image, with a suffix.
+def separate_masks(paths: Sequence[Path], suffixes: tuple[str, ...] = CLEAR_SUFFIXES) -> ImagesAndMasks:
+    """Separate images from masks in the same folder. A mask has the name of its image and a suffix.
 
     Args:
-        paths: of both.
-        suffixes: those of masks. a_label.png may well be an image beside a.png, unless it is asked for.
+        paths: of images and masks.
+        suffixes: of masks. By default only clear ones: a_label.png may be an image beside a.png.
 
     Raises:
         DataError: an image has several masks.
     """
     images = {path.with_suffix("").as_posix(): path for path in paths}
-    masks: dict[Path, list[Path]] = {}
+    candidates: dict[Path, list[Path]] = {}
     for path in paths:
         stem = _without_suffix(path.with_suffix("").as_posix(), suffixes)
         if stem is not None and stem in images:
-            masks.setdefault(images[stem], []).append(path)
-    _refuse_several(masks)
-    taken = {mask for found in masks.values() for mask in found}
-    return Listed(tuple(path for path in paths if path not in taken), {image: one for image, (one,) in masks.items()})
+            candidates.setdefault(images[stem], []).append(path)
+    _refuse_several(candidates)
+    masks = {mask: image for image, (mask,) in candidates.items()}
+    return ImagesAndMasks(tuple(path for path in paths if path not in masks), {i: mask for mask, i in masks.items()})
 
 
 def match_masks(images: Sequence[Path], image_root: Path, mask_root: Path) -> dict[Path, Path]:
     """Pair each image with the mask of the same name in the same subfolder of `mask_root`.
 
     Args:
-        images: anomalous images below `image_root`; masks that lie beside them are none.
+        images: anomalous images below `image_root`, without masks.
         image_root: the folder that corresponds to `mask_root`.
         mask_root: folder of masks; may be `image_root`.
 
+    Returns:
+        The mask of each image.
+
     Raises:
-        DataError: an image without a mask or with several, or a mask without an image; names them.
+        DataError: an image has no mask or several, or a mask has no image.
     """
     files = list_images(mask_root)
     if mask_root.resolve() == image_root.resolve():
-        files = list(apart(files, SUFFIXES).masks.values())
+        files = list(separate_masks(files, SUFFIXES).masks.values())
     stems = {image.relative_to(image_root).with_suffix("").as_posix() for image in images}
     by_name: dict[str, list[Path]] = {}
     for file in files:
         stem = file.relative_to(mask_root).with_suffix("").as_posix()
-        # An image of that very name goes before one that the suffix leaves.
-        bare = None if stem in stems else _without_suffix(stem)
-        by_name.setdefault(bare or stem, []).append(file)
-    paired: dict[Path, list[Path]] = {}
+        # An image with the full name of the mask has priority.
+        image_stem = None if stem in stems else _without_suffix(stem)
+        by_name.setdefault(image_stem or stem, []).append(file)
+    masks_by_image: dict[Path, list[Path]] = {}
     missing: list[str] = []
     for image in images:
-        found = by_name.get(image.relative_to(image_root).with_suffix("").as_posix(), [])
-        if found:
-            paired[image] = found
+        candidates = by_name.get(image.relative_to(image_root).with_suffix("").as_posix(), [])
+        if candidates:
+            masks_by_image[image] = candidates
         else:
             missing.append(str(image))
-    used = {mask for found in paired.values() for mask in found}
-    unused = sorted(str(path) for path in set(files) - used)
+    paired_masks = {mask for candidates in masks_by_image.values() for mask in candidates}
+    unused = sorted(str(path) for path in set(files) - paired_masks)
     problems = []
     if missing:
         problems.append(
@@ -89,26 +92,26 @@ def match_masks(images: Sequence[Path], image_root: Path, mask_root: Path) -> di
     if unused:
         problems.append(f"{mask_root}: no image found for the mask {_some(unused)}; rename or remove it.")
     try:
-        _refuse_several(paired)
+        _refuse_several(masks_by_image)
     except DataError as error:
         problems += error.problems
     if problems:
         raise DataError(problems)
-    return {image: one for image, (one,) in paired.items()}
+    return {image: mask for image, (mask,) in masks_by_image.items()}
 
 
 def _without_suffix(stem: str, suffixes: tuple[str, ...] = SUFFIXES) -> str | None:
-    """The stem of the image that a mask of this stem belongs to; None where it ends as no mask does."""
+    """The stem of the image of a mask; None for a stem without a suffix of masks."""
     return next((stem[: -len(end)] for end in suffixes if stem.lower().endswith(end) and len(stem) > len(end)), None)
 
 
 def _refuse_several(masks: Mapping[Path, Sequence[Path]]) -> None:
-    several = [(image, found) for image, found in masks.items() if len(found) > 1]
+    several = [(image, paths) for image, paths in masks.items() if len(paths) > 1]
     if several:
-        image, found = several[0]
-        more = f" So it is with {len(several) - 1} more images." if len(several) > 1 else ""
+        image, paths = several[0]
+        more = f" {len(several) - 1} more images have several masks." if len(several) > 1 else ""
         raise DataError(
-            f"{image}: {len(found)} masks found ({', '.join(map(str, found[:SHOWN]))}), one expected. Remove all but "
+            f"{image}: {len(paths)} masks found ({', '.join(map(str, paths[:SHOWN]))}), one expected. Remove all but "
             f"one.{more}"
         )
 

@@ -1,6 +1,6 @@
-"""`kind: toy`: a small data set made by the harness, so that the first run needs nothing.
+"""`kind: toy`: a small data set that the harness draws, so that a first run needs no download.
 
-Deterministic from its options. It is written once, as a normal tree of MVTec AD's shape, and read back like one.
+The options determine all images. The data set is written once, in MVTec AD's layout, and read like any other.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harness.data.base import DataOptions, SampleLists
 from harness.data.mvtec import load_tree
 from harness.data.toy_images import CATEGORIES, write_toy
 
-# Part of the folder's name, so that data made by an older generator is not taken for this one's.
+# In the folder's name, so that images of an older generator are not reused.
 VERSION = 2
 
 
@@ -28,10 +28,10 @@ class ToyData(DataOptions):
     """Options of `kind: toy`.
 
     Attributes:
-        seed: everything is drawn from it.
+        seed: of the random images.
         size: height and width in pixels.
-        train, good, bad: how many normal training images, normal test images, and images of each defect type.
-        root: where to write it; default: `_toy` beside the results.
+        train, good, bad: numbers of normal training images, normal test images, and images of each defect type.
+        root: the folder to write to; default: `_toy` beside the results.
     """
 
     synthetic: ClassVar[bool] = True
@@ -44,7 +44,11 @@ class ToyData(DataOptions):
     root: PathText | None = None
 
     def categories(self, work_dir: Path) -> list[str]:
-        """See `DataOptions.categories`."""
+        """The categories of the config, or all toy categories, see `BaseOptions.categories`.
+
+        Raises:
+            DataError: a category is unknown.
+        """
         if self.category is None:
             return list(CATEGORIES)
         names = super().categories(work_dir)
@@ -54,32 +58,39 @@ class ToyData(DataOptions):
         return names
 
     def load(self, category: str, work_dir: Path) -> SampleLists:
-        """See `DataOptions.load`."""
-        return load_tree(self._made(category, work_dir), category)
+        """List the samples of one category, and write its images first if needed.
+
+        Args:
+            category, work_dir: see `DataOptions.load`.
+
+        Raises:
+            DataError: the images can't be written.
+        """
+        return load_tree(self._written(category, work_dir), category)
 
     def made_by_harness(self, work_dir: Path) -> list[Path]:
-        """See `DataOptions.made_by_harness`."""
+        """The folders of the categories, see `BaseOptions.made_by_harness`."""
         return [self._folder(work_dir) / category for category in self.categories(work_dir)]
 
-    def _numbers(self) -> dict[str, int]:
+    def _options(self) -> dict[str, int]:
         return {"seed": self.seed, "size": self.size, "train": self.train, "good": self.good, "bad": self.bad}
 
     def _folder(self, work_dir: Path) -> Path:
-        numbers = self._numbers()
-        key = sha256(json.dumps({"version": VERSION, **numbers}, sort_keys=True).encode()).hexdigest()[:8]
+        options = self._options()
+        key = sha256(json.dumps({"version": VERSION, **options}, sort_keys=True).encode()).hexdigest()[:8]
         root = Path(self.root) if self.root else work_dir / "_toy"
         return root / f"seed{self.seed}-{self.size}px-{key}"
 
-    def _made(self, category: str, work_dir: Path) -> Path:
-        """The folder with `category` in it; written first where it is not there."""
+    def _written(self, category: str, work_dir: Path) -> Path:
+        """The folder of the categories; a missing category is written first."""
         folder = self._folder(work_dir)
         if not (folder / category).is_dir():
-            _write_whole(folder, category, self._numbers())
+            _write_whole(folder, category, self._options())
         return folder.absolute()
 
 
 def _write_whole(folder: Path, category: str, numbers: dict[str, int]) -> None:
-    """Write a category beside its place and rename it in, so that no other process sees half of it."""
+    """Write a category to a temporary folder and rename it, so that other processes never find half of it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=folder))
@@ -90,7 +101,7 @@ def _write_whole(folder: Path, category: str, numbers: dict[str, int]) -> None:
         try:
             (scratch / category).replace(folder / category)
         except OSError:
-            # Another sweep made it in the meantime; the contents are the same.
+            # Another sweep wrote the same images in the meantime.
             if not (folder / category).is_dir():
                 raise
     finally:

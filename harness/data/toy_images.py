@@ -1,14 +1,14 @@
-"""Pictures for a first run: three made-up products, good and faulty, laid out as in MVTec AD.
+"""Images for a first run: three invented products, with and without defects, in MVTec AD's layout.
 
-    plate     brushed steel sheet; the brushing and the highlight differ from picture to picture
+    plate     brushed steel sheet; the brushing and the highlight differ between images
     flange    turned disc with a bore and six bolt holes; any rotation, a small offset
-    fabric    plain weave printed with dots; weave and print are not in register
+    fabric    plain weave with printed dots; weave and print are not aligned
 
-A whole experiment runs on them with no download, and its numbers mean something: good parts vary in light,
-pose and texture, so that neither brightness nor a comparison with the average picture is of much use, and
-most kinds of defect range from obvious to barely visible.
+An experiment on these images needs no download, and its metrics are meaningful. Normal images vary in light, pose and
+texture. So neither the brightness nor the difference from the mean image finds the defects. Most types of defect range
+from obvious to barely visible.
 
-Lengths and positions are fractions of the picture's side. Colours are blue, green, red.
+Lengths and positions are fractions of the image's side. Colours are blue, green, red.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.floating[Any]]
 Point = tuple[float, float]
-Damage = tuple[Floats, Floats]  # the faulty picture, and how much each pixel belongs to the defect (0 to 1)
+Damage = tuple[Floats, Floats]  # the anomalous image, and the share of the defect in each pixel (0 to 1)
 
-SCALE = 2  # drawn at twice the size and averaged down: smooth edges, and details thinner than a pixel
-BITS = 6  # cv2 takes coordinates with this many fractional bits
+SCALE = 2  # images are drawn at twice the size and reduced: edges are smooth, and lines thinner than a pixel exist
+BITS = 6  # fractional bits of coordinates in cv2
 TURN = 2 * np.pi
 ANGLES = np.linspace(0, TURN, 64, endpoint=False)
 CIRCLE = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
 
-# Shaped like a picture while it is drawn: three planes of rows and columns.
+# Three planes of one row and column, as an image has while it is drawn.
 _GREYS = np.array([[36] * 3, [228] * 3, [160, 155, 150], [172, 178, 180]], np.float32)
 _PAINTS = np.array([[186, 202, 208], [128, 84, 52], [70, 105, 140], [120, 190, 225]], np.float32)
 SHADE, LIGHT, SHEET, STEEL = _GREYS[..., None, None]
@@ -42,19 +42,19 @@ CLOTH, INK, RUST, BRASS = _PAINTS[..., None, None]
 
 
 @dataclass(frozen=True)
-class Part:
-    """A good part, before light and noise."""
+class Product:
+    """A product without defects, before light and noise."""
 
     image: Floats
-    plain: Floats  # the same without its bolt holes or its print, to take one away
-    region: Floats  # 1 where there is material, 0 elsewhere
+    plain: Floats  # the image without bolt holes or print, for defects that lack one
+    region: Floats  # 1 for pixels of the product, 0 for the background
     marks: Sequence[Point] = ()  # centres of the bolt holes or printed dots
     centre: Point = (0.5, 0.5)
-    ring: tuple[float, float] = (0.0, 0.36)  # how far from the centre defects are
+    ring: tuple[float, float] = (0.0, 0.36)  # smallest and largest distance of defects from the centre
 
 
 def _grid(n: int) -> tuple[Floats, Floats]:
-    """The x and y of every pixel, as a row and a column."""
+    """The x of every column and the y of every row of pixels."""
     axis = (np.arange(n, dtype=np.float32) + 0.5) / n
     return axis[None, :], axis[:, None]
 
@@ -63,8 +63,8 @@ def _polar(centre: Point, radius: float, angle: float) -> Point:
     return centre[0] + radius * float(np.cos(angle)), centre[1] + radius * float(np.sin(angle))
 
 
-def _drawn(n: int, paths: ArrayLike, width: float = 0.0) -> Floats:
-    """What lies inside the paths, or on them if they have a width."""
+def _filled(n: int, paths: ArrayLike, width: float = 0.0) -> Floats:
+    """The area inside the paths, or the lines along the paths if they have a width."""
     canvas = np.zeros((n, n), np.uint8)
     points = list(np.round((np.asarray(paths) * n - 0.5) * (1 << BITS)).astype(np.int32))
     if width:
@@ -75,54 +75,54 @@ def _drawn(n: int, paths: ArrayLike, width: float = 0.0) -> Floats:
 
 
 def _discs(n: int, centres: Sequence[Point], radius: float) -> Floats:
-    return _drawn(n, np.array(centres)[:, None] + radius * CIRCLE)
+    return _filled(n, np.array(centres)[:, None] + radius * CIRCLE)
 
 
 def _blob(rng: Generator, n: int, centre: Point, radius: float, rough: float) -> Floats:
-    """An irregular patch; a few harmonics bend the circle."""
+    """An irregular patch: a circle that a few harmonics bend."""
     waves = [rng.uniform(0.6, 2) / k * np.cos(k * ANGLES + rng.uniform(0, TURN)) for k in (2, 3, 5)]
-    return _drawn(n, [centre + radius * (1 + rough * np.sum(waves, axis=0))[:, None] * CIRCLE])
+    return _filled(n, [centre + radius * (1 + rough * np.sum(waves, axis=0))[:, None] * CIRCLE])
 
 
 def _curve(rng: Generator, start: Point, angle: float, length: float, bend: float) -> NDArray[np.float64]:
     """A path that turns by up to `bend` radians in all."""
-    way = angle + rng.uniform(-bend, bend) * np.linspace(0, 1, 16)
-    return start + np.cumsum(length / 16 * np.stack([np.cos(way), np.sin(way)], axis=1), axis=0)
+    angles = angle + rng.uniform(-bend, bend) * np.linspace(0, 1, 16)
+    return start + np.cumsum(length / 16 * np.stack([np.cos(angles), np.sin(angles)], axis=1), axis=0)
 
 
 def _soft(cover: Floats, sigma: float, away: float = 0.0) -> Floats:
-    """Blurred and, for shadows, moved away from the light, which comes from the upper left."""
+    """The cover after a blur and, for shadows, a shift away from the light at the upper left."""
     n, step = len(cover), away * len(cover)
-    moved = cv2.warpAffine(cover, np.array([[1, 0, step], [0, 1, step]]), (n, n)) if away else cover
-    return np.asarray(cv2.GaussianBlur(moved, (0, 0), sigma * n), np.float32)
+    shifted = cv2.warpAffine(cover, np.array([[1, 0, step], [0, 1, step]]), (n, n)) if away else cover
+    return np.asarray(cv2.GaussianBlur(shifted, (0, 0), sigma * n), np.float32)
 
 
-def _stretched(rng: Generator, n: int, rows: int, columns: int) -> Floats:
-    """Random values on a coarse grid, stretched over the picture."""
+def _noise(rng: Generator, n: int, rows: int, columns: int) -> Floats:
+    """Random values on a coarse grid, resized to the image."""
     cells = rng.standard_normal((rows, columns), dtype=np.float32)
     return np.asarray(cv2.resize(cells, (n, n), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _paint(image: Floats, cover: Floats, colour: Floats) -> Floats:
-    """Lay a colour or another picture over the image, as densely as `cover` says."""
+    """Blend a colour or another image over the image, with `cover` as opacity."""
     return image + cover * (colour - image)
 
 
-def _plate(rng: Generator, n: int) -> Part:
-    """Long streaks of several widths, and a highlight across them as brushed metal shows it."""
+def _plate(rng: Generator, n: int) -> Product:
+    """Long streaks of several widths with a highlight across them, as on brushed metal."""
     x, y = _grid(n)
-    streaks = 0.038 * _stretched(rng, n, n, 3) + 0.034 * _stretched(rng, n, n // 2, 9)
-    streaks += 0.028 * _stretched(rng, n, n // 10, 2)
-    turn = cv2.getRotationMatrix2D((n / 2, n / 2), rng.uniform(-3, 3), 1.08)
-    turned = np.asarray(cv2.warpAffine(streaks, turn, (n, n), borderMode=cv2.BORDER_REFLECT), np.float32)
+    streaks = 0.038 * _noise(rng, n, n, 3) + 0.034 * _noise(rng, n, n // 2, 9)
+    streaks += 0.028 * _noise(rng, n, n // 10, 2)
+    rotation = cv2.getRotationMatrix2D((n / 2, n / 2), rng.uniform(-3, 3), 1.08)
+    rotated = np.asarray(cv2.warpAffine(streaks, rotation, (n, n), borderMode=cv2.BORDER_REFLECT), np.float32)
     across = (x + rng.uniform(-0.25, 0.25) * (y - 0.5) - rng.uniform(0.1, 0.9)) / rng.uniform(0.16, 0.3)
-    shine = 0.88 + rng.uniform(0.12, 0.30) * np.exp(-(across**2))
-    image = shine * (1 + turned) * SHEET
-    return Part(image, image, np.ones((n, n), np.float32))
+    highlight = 0.88 + rng.uniform(0.12, 0.30) * np.exp(-(across**2))
+    image = highlight * (1 + rotated) * SHEET
+    return Product(image, image, np.ones((n, n), np.float32))
 
 
-def _flange(rng: Generator, n: int) -> Part:
-    """Turning grooves reflect in two opposite fans; the steps between the faces are bevelled."""
+def _flange(rng: Generator, n: int) -> Product:
+    """Turning grooves reflect in two opposite sectors; the steps between the faces are bevelled."""
     centre = (0.5 + rng.uniform(-0.02, 0.02), 0.5 + rng.uniform(-0.02, 0.02))
     angle, fan = rng.uniform(0, TURN), rng.uniform(-0.5, 0.5)
     x, y = _grid(n)
@@ -133,25 +133,25 @@ def _flange(rng: Generator, n: int) -> Part:
     for edge in (0.19, 0.405):
         face -= 0.18 * np.exp(-(((radius - edge) / 0.008) ** 2)) * (right + down)
     disc = _discs(n, [centre], 0.41)
-    table = (0.42 + 0.01 * _stretched(rng, n, 6, 6)) * (1 - 0.4 * _soft(disc, 0.02, away=0.022))
+    table = (0.42 + 0.01 * _noise(rng, n, 6, 6)) * (1 - 0.4 * _soft(disc, 0.02, away=0.022))
     bolts = [_polar(centre, 0.298, angle + k * TURN / 6) for k in range(6)]
     bore, holes = _discs(n, [centre], 0.095), _discs(n, bolts, 0.036)
-    plain = _sunk(table + disc * (face - table), bore)
-    return Part(_sunk(plain, holes) * STEEL, plain * STEEL, disc - bore - holes, bolts, centre, (0.17, 0.38))
+    plain = _with_hole(table + disc * (face - table), bore)
+    return Product(_with_hole(plain, holes) * STEEL, plain * STEEL, disc - bore - holes, bolts, centre, (0.17, 0.38))
 
 
-def _sunk(face: Floats, hole: Floats) -> Floats:
-    """Cut a hole: dark inside, and a lit chamfer on the side away from the light."""
+def _with_hole(face: Floats, hole: Floats) -> Floats:
+    """Cut a hole: dark inside, with a bright chamfer on the side away from the light."""
     face = face + 0.35 * _soft(hole, 0.003, away=0.008) * (1.28 - face)
     return face + hole * (0.28 - face)
 
 
-def _fabric(rng: Generator, n: int) -> Part:
-    """Threads bulge where they lie on top, and differ in tone. The ink takes on the weave's shading."""
+def _fabric(rng: Generator, n: int) -> Product:
+    """Upper threads bulge, and threads differ in tone. The ink has the shading of the weave."""
     x, y = _grid(n)
     tilt = rng.uniform(-0.02, 0.02)
-    u = (x + tilt * y + 0.0025 * _stretched(rng, n, 5, 5)) * 22 + rng.uniform(2, 4)
-    v = (y - tilt * x + 0.0025 * _stretched(rng, n, 5, 5)) * 22 + rng.uniform(2, 4)
+    u = (x + tilt * y + 0.0025 * _noise(rng, n, 5, 5)) * 22 + rng.uniform(2, 4)
+    v = (y - tilt * x + 0.0025 * _noise(rng, n, 5, 5)) * 22 + rng.uniform(2, 4)
     warp, weft = u.astype(np.int32), v.astype(np.int32)
     over = (warp + weft) % 2 == 0
     a, b = (u - np.floor(u) - 0.5) ** 2, (v - np.floor(v) - 0.5) ** 2
@@ -163,87 +163,87 @@ def _fabric(rng: Generator, n: int) -> Part:
     dots = [(p - tilt * q, q + tilt * p) for p, q in square]
     plain = weave * CLOTH
     image = _paint(plain, rng.uniform(0.80, 0.92) * _discs(n, dots, 0.062), weave * INK)
-    whole = [dot for dot in dots if min(dot) > 0.08 and max(dot) < 0.92]
-    return Part(image, plain, np.ones((n, n), np.float32), whole)
+    inner_dots = [dot for dot in dots if min(dot) > 0.08 and max(dot) < 0.92]
+    return Product(image, plain, np.ones((n, n), np.float32), inner_dots)
 
 
-def _place(rng: Generator, part: Part) -> Point:
-    """A point of the part, every area as likely as any other."""
-    inner, outer = part.ring
-    return _polar(part.centre, float(np.sqrt(rng.uniform(inner**2, outer**2))), rng.uniform(0, TURN))
+def _position(rng: Generator, product: Product) -> Point:
+    """A random point of the product, with equal probability for equal areas."""
+    inner, outer = product.ring
+    return _polar(product.centre, float(np.sqrt(rng.uniform(inner**2, outer**2))), rng.uniform(0, TURN))
 
 
-def _scratch(rng: Generator, part: Part) -> Damage:
+def _scratch(rng: Generator, product: Product) -> Damage:
     """A thin bright groove with a dark flank."""
     angle, length = rng.uniform(0, np.pi), rng.uniform(0.14, 0.34)
-    path = _curve(rng, _polar(_place(rng, part), -length / 2, angle), angle, length, 0.7)
-    groove = _drawn(len(part.region), [path], rng.uniform(0.006, 0.012))
-    flank, groove = _soft(groove, 0.002, away=0.008) * part.region, groove * part.region
+    path = _curve(rng, _polar(_position(rng, product), -length / 2, angle), angle, length, 0.7)
+    groove = _filled(len(product.region), [path], rng.uniform(0.006, 0.012))
+    flank, groove = _soft(groove, 0.002, away=0.008) * product.region, groove * product.region
     strength = rng.uniform(0.08, 0.5)
-    return _paint(_paint(part.image, strength / 2 * flank, SHADE), strength * groove, LIGHT), groove
+    return _paint(_paint(product.image, strength / 2 * flank, SHADE), strength * groove, LIGHT), groove
 
 
-def _stain(rng: Generator, part: Part) -> Damage:
-    """A see-through patch, darker at its rim as a dried drop is."""
-    blob = _blob(rng, len(part.region), _place(rng, part), rng.uniform(0.035, 0.085), 0.25)
+def _stain(rng: Generator, product: Product) -> Damage:
+    """A transparent patch with a darker rim, as of a dried drop."""
+    blob = _blob(rng, len(product.region), _position(rng, product), rng.uniform(0.035, 0.085), 0.25)
     inside = _soft(blob, 0.012)
     cover = _soft(blob, 0.005) * (0.7 + 2 * inside * (1 - inside))
-    return _paint(part.image, rng.uniform(0.09, 0.5) * cover, RUST), blob
+    return _paint(product.image, rng.uniform(0.09, 0.5) * cover, RUST), blob
 
 
-def _dent(rng: Generator, part: Part) -> Damage:
-    """A shallow hollow: nothing but its shading shows, one side dark and the other light."""
-    x, y = _grid(len(part.region))
-    centre, radius = _place(rng, part), rng.uniform(0.04, 0.075)
+def _dent(rng: Generator, product: Product) -> Damage:
+    """A shallow dent: only its shading is visible, one side dark and the other bright."""
+    x, y = _grid(len(product.region))
+    centre, radius = _position(rng, product), rng.uniform(0.04, 0.075)
     dx, dy = (x - centre[0]) / radius, (y - centre[1]) / radius
     shade = (dx + dy) * np.exp(-1.2 * (dx**2 + dy**2))
-    image = part.image * (1 + rng.uniform(0.05, 0.28) * shade)
+    image = product.image * (1 + rng.uniform(0.05, 0.28) * shade)
     return image, _discs(len(shade), [centre], 1.3 * radius)
 
 
-def _chip(rng: Generator, part: Part) -> Damage:
-    """A piece broken out of the rim, with a bright edge."""
-    rim = _polar(part.centre, 0.41, rng.uniform(0, TURN))
-    gap = _blob(rng, len(part.region), rim, rng.uniform(0.012, 0.04), 0.35) * part.region
-    return _paint(_paint(part.image, 0.7 * _soft(gap, 0.006) * part.region, LIGHT), gap, SHADE), gap
+def _chip(rng: Generator, product: Product) -> Damage:
+    """A gap in the rim with a bright edge."""
+    rim = _polar(product.centre, 0.41, rng.uniform(0, TURN))
+    gap = _blob(rng, len(product.region), rim, rng.uniform(0.012, 0.04), 0.35) * product.region
+    return _paint(_paint(product.image, 0.7 * _soft(gap, 0.006) * product.region, LIGHT), gap, SHADE), gap
 
 
-def _undrilled(rng: Generator, part: Part) -> Damage:
-    """One bolt hole was never drilled, or barely started."""
-    place = _discs(len(part.region), [part.marks[int(rng.integers(6))]], 0.046)
-    return _paint(part.image, rng.uniform(0.3, 1) * place, part.plain), place
+def _missing_hole(rng: Generator, product: Product) -> Damage:
+    """One bolt hole is missing or shallow."""
+    hole = _discs(len(product.region), [product.marks[int(rng.integers(6))]], 0.046)
+    return _paint(product.image, rng.uniform(0.3, 1) * hole, product.plain), hole
 
 
-def _swarf(rng: Generator, part: Part) -> Damage:
-    """A curl of brass swarf lies on the part."""
-    path = _curve(rng, _place(rng, part), rng.uniform(0, TURN), rng.uniform(0.14, 0.3), 6.0)
-    swarf = _drawn(len(part.region), [path], 0.018)
+def _swarf(rng: Generator, product: Product) -> Damage:
+    """A curl of brass swarf on the product."""
+    path = _curve(rng, _position(rng, product), rng.uniform(0, TURN), rng.uniform(0.14, 0.3), 6.0)
+    swarf = _filled(len(product.region), [path], 0.018)
     strength = rng.uniform(0.12, 0.7)
-    image = _paint(part.image, 0.8 * strength * _soft(swarf, 0.004, away=0.012), SHADE)
+    image = _paint(product.image, 0.8 * strength * _soft(swarf, 0.004, away=0.012), SHADE)
     return _paint(image, strength * swarf, BRASS), swarf
 
 
-def _hole(rng: Generator, part: Part) -> Damage:
-    """Torn threads: dark, with a frayed light edge."""
-    tear = _blob(rng, len(part.region), _place(rng, part), rng.uniform(0.012, 0.042), 0.45)
+def _hole(rng: Generator, product: Product) -> Damage:
+    """A tear: dark, with a frayed bright edge."""
+    tear = _blob(rng, len(product.region), _position(rng, product), rng.uniform(0.012, 0.042), 0.45)
     fray = _soft(tear, 0.007)
     strength = rng.uniform(0.3, 1)
-    image = _paint(_paint(part.image, 0.7 * strength * fray, LIGHT), strength * tear, SHADE)
+    image = _paint(_paint(product.image, 0.7 * strength * fray, LIGHT), strength * tear, SHADE)
     return image, np.maximum(tear, fray)
 
 
-def _misprint(rng: Generator, part: Part) -> Damage:
-    """A dot took too little ink, in part or as a whole."""
-    n, dot = len(part.region), part.marks[int(rng.integers(len(part.marks)))]
+def _misprint(rng: Generator, product: Product) -> Damage:
+    """A dot with too little ink, in one region or everywhere."""
+    n, dot = len(product.region), product.marks[int(rng.integers(len(product.marks)))]
     dry = _polar(dot, rng.uniform(0, 0.05), rng.uniform(0, TURN))
-    bare = _discs(n, [dot], 0.066) * _discs(n, [dry], 0.066)
-    return _paint(part.image, rng.uniform(0.35, 1) * bare, part.plain), bare
+    missing_ink = _discs(n, [dot], 0.066) * _discs(n, [dry], 0.066)
+    return _paint(product.image, rng.uniform(0.35, 1) * missing_ink, product.plain), missing_ink
 
 
-_PARTS = {"plate": _plate, "flange": _flange, "fabric": _fabric}
+_PRODUCTS = {"plate": _plate, "flange": _flange, "fabric": _fabric}
 _DEFECTS = {
     "plate": {"dent": _dent, "scratch": _scratch, "stain": _stain},
-    "flange": {"chip": _chip, "contamination": _swarf, "missing_hole": _undrilled, "scratch": _scratch},
+    "flange": {"chip": _chip, "contamination": _swarf, "missing_hole": _missing_hole, "scratch": _scratch},
     "fabric": {"hole": _hole, "misprint": _misprint, "stain": _stain},
 }
 CATEGORIES: Mapping[str, tuple[str, ...]] = {name: tuple(defects) for name, defects in _DEFECTS.items()}
@@ -251,9 +251,19 @@ CATEGORIES: Mapping[str, tuple[str, ...]] = {name: tuple(defects) for name, defe
 
 def write_toy(root: Path, *, seed: int = 0, categories: Sequence[str] = tuple(CATEGORIES), size: int = 128,
               train: int = 24, good: int = 10, bad: int = 5) -> None:  # fmt: skip
-    """Write `root/<category>` for each category; the same arguments always give the same pictures.
+    """Write `root/<category>` for each category; equal arguments give equal images.
 
-    `bad` is the number for each kind of defect. Unknown categories and too small numbers raise `ValueError`.
+    Args:
+        root: the folder of the categories.
+        seed: of the random images.
+        categories: names of `CATEGORIES`.
+        size: height and width in pixels.
+        train: number of normal training images.
+        good: number of normal test images.
+        bad: number of test images for each type of defect.
+
+    Raises:
+        ValueError: a category is unknown, or a number is too small.
     """
     for category in categories:
         if category not in CATEGORIES:
@@ -261,29 +271,29 @@ def write_toy(root: Path, *, seed: int = 0, categories: Sequence[str] = tuple(CA
     least = {"seed": 0, "size": 32, "train": 1, "good": 1, "bad": 1}
     for name, value in zip(least, (seed, size, train, good, bad), strict=True):
         if value < least[name]:
-            raise ValueError(f"{name} is {value}; it must be at least {least[name]}.")
+            raise ValueError(f"{name}: {value} found, at least {least[name]} expected.")
     for category in categories:
         counts = {"train/good": train, "test/good": good}
         counts |= {f"test/{name}": bad for name in CATEGORIES[category]}
         for role, index in ((role, index) for role, count in counts.items() for index in range(count)):
-            for path, pixels in _picture(seed, category, role, index, size).items():
+            for path, pixels in _image_files(seed, category, role, index, size).items():
                 (root / path).parent.mkdir(parents=True, exist_ok=True)
                 (root / path).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
 
 
-def _picture(seed: int, category: str, role: str, index: int, size: int) -> dict[str, NDArray[np.uint8]]:
-    """A picture and, of a faulty part, the mask, by path. No other picture influences its random numbers."""
+def _image_files(seed: int, category: str, role: str, index: int, size: int) -> dict[str, NDArray[np.uint8]]:
+    """An image and, with a defect, its mask, by path. The random numbers do not depend on other images."""
     seeds = np.random.SeedSequence([seed, crc32(category.encode()), crc32(role.encode()), index])
     rng = np.random.default_rng(seeds)
-    part = _PARTS[category](rng, size * SCALE)
-    name, picture = role.removeprefix("test/"), f"{category}/{role}/{index:03}.png"
+    product = _PRODUCTS[category](rng, size * SCALE)
+    name, path = role.removeprefix("test/"), f"{category}/{role}/{index:03}.png"
     if name not in CATEGORIES[category]:
-        return {picture: _photo(rng, part.image)}
-    image, cover = _DEFECTS[category][name](rng, part)
-    # A third of a pixel counts; if nothing covers that much, what covers most does.
+        return {path: _photograph(rng, product.image)}
+    image, cover = _DEFECTS[category][name](rng, product)
+    # A pixel is anomalous if the defect covers a third of it. A smaller defect keeps its most covered pixels.
     share = _reduced(cover)
     mask = np.where(share >= min(1 / 3, float(share.max())), 255, 0).astype(np.uint8)
-    return {picture: _photo(rng, image), f"{category}/ground_truth/{name}/{index:03}_mask.png": mask}
+    return {path: _photograph(rng, image), f"{category}/ground_truth/{name}/{index:03}_mask.png": mask}
 
 
 def _reduced(plane: Floats) -> Floats:
@@ -291,8 +301,8 @@ def _reduced(plane: Floats) -> Floats:
     return np.asarray(cv2.resize(plane, (n, n), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _photo(rng: Generator, image: Floats) -> NDArray[np.uint8]:
-    """Uneven light, the camera's exposure and its noise."""
+def _photograph(rng: Generator, image: Floats) -> NDArray[np.uint8]:
+    """The image of a camera: with uneven light, random exposure and noise."""
     photo = np.stack([_reduced(plane) for plane in image])
     x, y = _grid(len(photo[0]))
     slope = _polar((0, 0), rng.uniform(0, 0.16), rng.uniform(0, TURN))

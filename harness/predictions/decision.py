@@ -1,4 +1,4 @@
-"""Where normal ends: a run's thresholds, and scores brought to 0 ... 1 by them."""
+"""A run's thresholds, and scores that they normalise to 0 to 1."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Values = TypeVar("Values")
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where normal ends, in raw scores; what is above is anomalous.
+    """Thresholds of raw scores. An image or pixel with a score above its threshold is anomalous.
 
     Attributes:
-        image, pixel: None where none is fixed.
-        fixed_by: which samples chose them, for the sheet.
-        image_scale, pixel_scale: how far a threshold is above the median of normal scores (of the pixels of normal
-            images), for `normalize`; None where there are none to tell, or it is not above.
+        image, pixel: the thresholds; None for a run without one.
+        fixed_by: the samples that fixed them, as text for the sheet.
+        image_scale, pixel_scale: threshold minus the median score of normal images (or of their pixels), for
+            `normalize`. None without normal scores, or where the difference is not above 0.
     """
 
     image: float | None = None
@@ -30,14 +30,17 @@ class Thresholds:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Thresholds:
-        """As a record or an exported file holds them.
+        """Thresholds from the mapping of a record or an exported file.
+
+        Args:
+            values: by the names of the attributes.
 
         Raises:
-            ValueError: one is no number or not known, or a scale is not above 0.
+            ValueError: a name is unknown, a value is no number, or a scale is not above 0.
         """
         numbers = ("image", "pixel", "image_scale", "pixel_scale")
         if unknown := set(values) - {*numbers, "fixed_by"}:
-            raise ValueError(f"thresholds: unknown {', '.join(sorted(unknown))}")
+            raise ValueError(f"thresholds: unknown key {', '.join(sorted(unknown))} found; remove it")
         for name in numbers:
             value = values.get(name)
             if value is not None and (
@@ -49,34 +52,34 @@ class Thresholds:
         return cls(**{name: values.get(name) for name in numbers}, fixed_by=str(values.get("fixed_by", "")))
 
     def notes(self) -> tuple[str, ...]:
-        """What answers will be without, and why, one sentence each."""
+        """One sentence for each value that predictions will lack, with the reason."""
         if self.image is None:
             return ("there is no threshold: images get scores, and no labels",)
         if self.image_scale is None:
             return (
-                "no normalised scores: too few normal images were held out to say how far good parts differ; a larger "
-                "data.val, or more training images, and the sweep again give them",
+                "no normalised scores: too few normal images were held out to measure how much normal scores differ. "
+                "Use a larger data.val or more training images, and run the sweep again",
             )
         return ()
 
     @property
     def span(self) -> tuple[float, float] | None:
-        """Colour scale of maps: from the median of normal pixels, over the threshold in its middle, as far above."""
+        """Colour scale of maps: the threshold in its middle, the median of normal pixels at its lower end."""
         if self.pixel is None or self.pixel_scale is None:
             return None
         return self.pixel - self.pixel_scale, self.pixel + self.pixel_scale
 
 
 def normalize(values: Values, threshold: float, scale: float) -> Values:
-    """Raw scores or maps to 0 ... 1: 0.5 at the threshold, 0.25 at the median of normal ones.
+    """Normalise raw scores or maps to 0 to 1: 0.5 at the threshold, 0.25 at the median of normal scores.
 
-    With z = (value - threshold) / scale it is 0.5 + z / (2 (1 + |z|)), which never reaches its ends: what is more
-    anomalous stays so.
+    With z = (value - threshold) / scale the result is 0.5 + z / (2 (1 + |z|)). The result never reaches 0 or 1, so
+    that the order of the scores stays.
 
     Args:
-        values: raw.
-        threshold: in raw scores.
-        scale: threshold - median of normal ones, above 0.
+        values: raw scores or a raw map.
+        threshold: a raw score.
+        scale: threshold minus the median of normal scores, above 0.
     """
     z: Any = (cast(Any, values) - threshold) / scale
     return cast(Values, 0.5 + 0.5 * z / (1 + abs(z)))

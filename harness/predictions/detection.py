@@ -1,11 +1,11 @@
-"""Predictions: what a backend hands over and metrics are computed from, checked once, here, the same for all.
+"""Predictions: the scores and maps that a backend returns, checked once, in the same way for all backends.
 
-What meets what:
 - Scores and maps are raw: neither normalised nor clamped.
-- An image is anomalous if its folder says so; a pixel, if the mask is not 0 there. A normal image has no such pixels.
-- Maps and masks meet at the map's own size, that of the model's input. Maps are never resized; masks are brought to it
-  by nearest neighbour, and cut to the centre where the model saw no more.
-- What is above a threshold is called anomalous.
+- The folder of an image gives its label. A pixel is anomalous where the mask is not 0. A normal image has no anomalous
+  pixels.
+- Maps have the size of the model's input and are never resized. Masks are resized to it by nearest neighbour, and cut
+  to the centre where the model's input is a centre crop.
+- An image or pixel with a score above its threshold is anomalous.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Predictions:
         scores: shape (n,); larger is more anomalous; not normalised, not clamped.
         maps: shape (n, height, width), or None for a model without maps.
         masks: shape (n, height, width), True is anomalous; None where there is no ground truth.
-        resized: (height, width) images had before their centre was cut out to the size of the maps; None: as the maps.
+        resized: (height, width) of the images before the centre crop to the size of the maps; None without a crop.
     """
 
     samples: tuple[Sample, ...]
@@ -45,23 +45,23 @@ class Predictions:
 
     @property
     def labels(self) -> npt.NDArray[np.bool_]:
-        """Shape (n,); True is anomalous."""
+        """Labels, shape (n,); True is anomalous."""
         return np.array([sample.label == 1 for sample in self.samples], dtype=np.bool_)
 
-    def part(self, chosen: npt.NDArray[np.bool_]) -> Predictions:
-        """Those of the chosen samples.
+    def part(self, selection: npt.NDArray[np.bool_]) -> Predictions:
+        """The predictions of a subset of the samples.
 
         Args:
-            chosen: shape (n,), True for each that is wanted.
+            selection: shape (n,), True for each sample of the subset.
         """
-        samples = tuple(sample for sample, wanted in zip(self.samples, chosen, strict=True) if wanted)
-        maps = None if self.maps is None else self.maps[chosen]
-        masks = None if self.masks is None else self.masks[chosen]
-        return Predictions(samples, self.scores[chosen], maps, masks, self.resized)
+        samples = tuple(sample for sample, included in zip(self.samples, selection, strict=True) if included)
+        maps = None if self.maps is None else self.maps[selection]
+        masks = None if self.masks is None else self.masks[selection]
+        return Predictions(samples, self.scores[selection], maps, masks, self.resized)
 
     @property
     def vanished(self) -> list[str]:
-        """Names of anomalous images whose mask has no pixel left at the size of the maps."""
+        """Names of anomalous images whose resized mask has no anomalous pixel."""
         if self.masks is None:
             return []
         return [s.name for s, mask in zip(self.samples, self.masks, strict=True) if s.mask and not mask.any()]
@@ -71,21 +71,21 @@ def join(samples: Sequence[Sample], raw: Raw, resized: tuple[int, int] | None = 
     """Put predictions in the order of `samples`, by path.
 
     Args:
-        samples: what was to be predicted.
+        samples: all images of the predictions.
         raw: scores and maps by path.
-        resized: (height, width) images had before their centre was cut out to the size of the maps.
+        resized: (height, width) of the images before the centre crop to the size of the maps; None without a crop.
 
     Raises:
-        PredictionsError: a sample has none, a path is not among the samples, shapes differ, or a score is NaN or
+        PredictionsError: a sample has no prediction, a path has no sample, shapes differ, or a score is NaN or
             infinite.
     """
     expected = {sample.path for sample in samples}
     if set(raw) != expected:
-        lost, extra = expected - set(raw), set(raw) - expected
-        names = ", ".join(sorted(lost or extra)[:3])
+        missing, extra = expected - set(raw), set(raw) - expected
+        names = ", ".join(sorted(missing or extra)[:3])
         raise PredictionsError(
             f"predictions for {len(raw)} images found, {len(expected)} expected: "
-            f"{len(lost)} missing, {len(extra)} of other images ({names})."
+            f"{len(missing)} missing, {len(extra)} of other images ({names})."
         )
     scores = np.array([raw[sample.path][0] for sample in samples], dtype=np.float64)
     bad = [sample.name for sample, score in zip(samples, scores, strict=True) if not np.isfinite(score)]
@@ -95,18 +95,18 @@ def join(samples: Sequence[Sample], raw: Raw, resized: tuple[int, int] | None = 
     return Predictions(tuple(samples), scores, maps, _masks(samples, maps, resized), resized)
 
 
-def _stack(found: list[Floats | None], samples: Sequence[Sample]) -> Floats | None:
-    present = [m for m in found if m is not None]
+def _stack(maps_by_sample: list[Floats | None], samples: Sequence[Sample]) -> Floats | None:
+    present = [map_ for map_ in maps_by_sample if map_ is not None]
     if not present:
         return None
-    shapes = {m.shape for m in present}
-    if len(present) < len(found) or len(shapes) > 1 or len(present[0].shape) != 2:
+    shapes = {map_.shape for map_ in present}
+    if len(present) < len(maps_by_sample) or len(shapes) > 1 or len(present[0].shape) != 2:
         raise PredictionsError(
-            f"anomaly maps for {len(present)} of {len(found)} images with shapes {sorted(shapes)} found; "
+            f"anomaly maps for {len(present)} of {len(maps_by_sample)} images with shapes {sorted(shapes)} found; "
             "expected one (height, width) for all."
         )
     maps = np.stack(present).astype(np.float32, copy=False)
-    names = [sample.name for sample, one in zip(samples, maps, strict=True) if not np.isfinite(one).all()]
+    names = [sample.name for sample, map_ in zip(samples, maps, strict=True) if not np.isfinite(map_).all()]
     if names:
         raise PredictionsError(f"NaN or infinite values in {len(names)} anomaly maps ({', '.join(names[:3])}).")
     return maps
@@ -128,5 +128,10 @@ def _masks(
 
 
 def centre(whole: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """(top, left) of the centre of that (height, width), as torchvision cuts it out."""
+    """(top, left) of the centre crop, rounded as torchvision does.
+
+    Args:
+        whole: (height, width) before the crop.
+        size: (height, width) of the crop.
+    """
     return round((whole[0] - size[0]) / 2), round((whole[1] - size[1]) / 2)

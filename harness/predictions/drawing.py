@@ -1,4 +1,4 @@
-"""Anomaly maps as colours, on and beside their images."""
+"""Anomaly maps as colours, alone and over their images."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from harness.data.images import RGB
 from harness.predictions.detection import Floats, centre
 
 OUTLINE = (255, 60, 160)  # does not occur in the colour map
-# What the ends of the colour scale stand for.
+# Map values at the two ends of the colour scale.
 Span = tuple[float, float]
 
 
 def heat(anomaly_map: Floats, span: Span) -> RGB:
-    """Viridis, from dark for `span[0]` and below to yellow for `span[1]` and above; NaN is as the lowest.
+    """The map in Viridis: dark for `span[0]` and less, yellow for `span[1]` and more, dark for NaN.
 
     Args:
         anomaly_map: (height, width).
-        span: in the map's units.
+        span: (low, high) in the map's units.
     """
     low, high = span
     unit = np.clip((np.nan_to_num(anomaly_map, nan=low) - low) / max(high - low, 1e-12), 0, 1)
@@ -27,7 +27,7 @@ def heat(anomaly_map: Floats, span: Span) -> RGB:
 
 
 def overlay(image: RGB, anomaly_map: Floats, span: Span, opacity: float = 0.5) -> RGB:
-    """The colours of `heat` laid over the image; where the map is NaN, the image as it is.
+    """The colours of `heat` over the image; pixels where the map is NaN show the image alone.
 
     Args:
         image: (height, width, 3).
@@ -36,19 +36,19 @@ def overlay(image: RGB, anomaly_map: Floats, span: Span, opacity: float = 0.5) -
         opacity: 0 for the image alone, 1 for the colours alone.
     """
     mixed = cv2.addWeighted(image, 1 - opacity, heat(anomaly_map, span), opacity, 0)
-    unseen = np.isnan(anomaly_map)
-    mixed[unseen] = image[unseen]
+    outside = np.isnan(anomaly_map)
+    mixed[outside] = image[outside]
     return np.asarray(mixed, dtype=np.uint8)
 
 
 def outlined(image: RGB, anomaly_map: Floats, threshold: float, width: int = 2) -> RGB:
-    """The image with a line around what is above the threshold.
+    """The image with a line around each region above the threshold.
 
     Args:
         image: (height, width, 3).
         anomaly_map: (height, width).
         threshold: in the map's units.
-        width: of the line, in pixels.
+        width: thickness of the line in pixels.
     """
     above = (anomaly_map > threshold).astype(np.uint8)
     contours, _ = cv2.findContours(above, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -60,25 +60,28 @@ def outlined(image: RGB, anomaly_map: Floats, threshold: float, width: int = 2) 
 def seen_part(
     image: tuple[int, int], resized: tuple[int, int] | None, map_size: tuple[int, int]
 ) -> tuple[slice, slice]:
-    """Rows and columns of an image, in its own pixels, that a map is about.
+    """The region of an image that its map covers.
 
     Args:
         image: (height, width) of the image.
-        resized: (height, width) it was brought to before its centre was cut out; None: nothing was cut off.
+        resized: (height, width) of the resized image before the centre crop; None without a crop.
         map_size: (height, width) of the map.
+
+    Returns:
+        Rows and columns, in pixels of the image.
     """
     if resized is None:
         return slice(0, image[0]), slice(0, image[1])
-    parts = []
+    slices = []
     for side, whole, size, begin in zip(image, resized, map_size, centre(resized, map_size), strict=True):
         first, last = (min(max(round(edge * side / whole), 0), side) for edge in (begin, begin + size))
-        # Of a side of one or two pixels, at least one.
-        parts.append(slice(first, last) if last > first else slice(min(first, side - 1), min(first, side - 1) + 1))
-    return parts[0], parts[1]
+        # A side of one or two pixels must keep one.
+        slices.append(slice(first, last) if last > first else slice(min(first, side - 1), min(first, side - 1) + 1))
+    return slices[0], slices[1]
 
 
 def at_image_size(anomaly_map: Floats, image: tuple[int, int], resized: tuple[int, int] | None) -> Floats:
-    """A map brought bilinearly to its image's own pixels, NaN where the model did not look.
+    """A map resized bilinearly to its image; pixels outside the model's input are NaN.
 
     Args:
         anomaly_map: (height, width).
@@ -92,5 +95,5 @@ def at_image_size(anomaly_map: Floats, image: tuple[int, int], resized: tuple[in
 
 
 def line_width(image: tuple[int, int]) -> int:
-    """Pixels of an outline that can be seen on an image of that (height, width)."""
+    """Thickness, in pixels, of an outline that is visible on an image of that (height, width)."""
     return max(2, round(max(image) / 300))

@@ -280,15 +280,15 @@ def test_a_file_in_efficientnet_pytorchs_naming(tmp_path: Path) -> None:
     assert torch.equal(network.conv_stem.weight, state["_conv_stem.weight"])
     assert torch.equal(network.blocks[6][0].conv_pwl.weight, state["_blocks.15._project_conv.weight"])
     assert "fitted by order" not in resolve(str(tmp_path / "b0.pth"), "tf_efficientnet_b0").note
-    # The same tensors fit the network that pads otherwise: taken as it was named, and said.
-    said = resolve(str(tmp_path / "b0.pth"), "efficientnet_b0").note
-    assert "taken as efficientnet_b0 (padding symmetric, batch-norm epsilon 1e-05)" in said
-    assert "they fit tf_efficientnet_b0 (padding as TensorFlow, batch-norm epsilon 0.001)" in said
+    # The same tensors fit the network with another padding: the requested network is used, with a warning.
+    note = resolve(str(tmp_path / "b0.pth"), "efficientnet_b0").note
+    assert "by order and shape as efficientnet_b0 (padding symmetric, batch-norm epsilon 1e-05)" in note
+    assert "They also fit tf_efficientnet_b0 (padding as TensorFlow, batch-norm epsilon 0.001)" in note
 
 
 def test_torchvisions_naming_has_variants_too(tmp_path: Path) -> None:
     torch.save(torchvision.models.efficientnet_b0().state_dict(), tmp_path / "b0.pth")
-    assert "take the one that the weights were trained in" in resolve(str(tmp_path / "b0.pth"), "efficientnet_b0").note
+    assert "use the network of the training" in resolve(str(tmp_path / "b0.pth"), "efficientnet_b0").note
     # Where no tensor has another name, nothing was guessed.
     torch.save(seeded("efficientnet_b0").state_dict(), tmp_path / "own.pth")
     assert "fitted by order" not in resolve(str(tmp_path / "own.pth"), "efficientnet_b0").note

@@ -125,7 +125,7 @@ def test_any_bytes_as_any_file(tmp_path: Path, content: bytes) -> None:
     surely(load_config, run / "a.yaml")
     surely(load_recipe, run / "a.yaml")
     surely(read_table, run / "a.csv", run, run, Columns(), True)
-    assert FileIndex(run / "index.json").look_at(set(), set(), None) == []
+    assert FileIndex(run / "index.json").update(set(), set(), None) == []
 
 
 @quick
@@ -140,7 +140,7 @@ def test_any_json_as_a_record_or_an_index(tmp_path: Path, values: Any) -> None:
         surely(read_record, run)
         surely(read_details, run)
     (tmp_path / "index.json").write_text(json.dumps({"/no/such/image.png": values}))
-    assert FileIndex(tmp_path / "index.json").look_at({"/no/such/image.png"}, set(), None)
+    assert FileIndex(tmp_path / "index.json").update({"/no/such/image.png"}, set(), None)
 
 
 @quick
@@ -303,7 +303,7 @@ def test_an_index_with_text_for_numbers_is_no_fault(tmp_path: Path) -> None:
     state = file.stat()
     facts = [state.st_size, state.st_mtime_ns, "0", "8", "8"]
     (tmp_path / "index.json").write_text(json.dumps({str(file): facts}))
-    assert FileIndex(tmp_path / "index.json").look_at({str(file)}, set(), None) == []
+    assert FileIndex(tmp_path / "index.json").update({str(file)}, set(), None) == []
 
 
 def test_what_is_emptied_is_no_link(made: ResultFolder, tmp_path: Path, cli: Cli) -> None:

@@ -106,16 +106,16 @@ def test_a_mask_that_0_1_read_otherwise_gives_other_runs_and_only_then(toy_tree:
     before = split_of(options)
     mask = root / "ground_truth/dent/000_mask.png"
     pixels = read_mask(mask)
-    assert not mask_reading(mask).otherwise
+    assert not mask_reading(mask).differs_from_v01
     # 0.1 read a red of 1 as black: the same file was an empty mask there.
     values = np.zeros((*pixels.shape, 3), np.uint8)
     values[pixels] = (1, 0, 0)
     save(mask, values)
-    assert mask_reading(mask).otherwise
+    assert mask_reading(mask).differs_from_v01
     as_now = split_of(options).fingerprint
     values[pixels] = (200, 0, 0)
     save(mask, values)
-    assert not mask_reading(mask).otherwise
+    assert not mask_reading(mask).differs_from_v01
     assert len({before.fingerprint, as_now, split_of(options).fingerprint}) == 3
 
 
@@ -165,7 +165,7 @@ def test_masks_beside_their_images(toy_tree: Path) -> None:
     shutil.rmtree(root / "ground_truth")
     split = split_of(MVTecData(kind="mvtec", root=str(root)))
     assert [bool(sample.mask) for sample in split.test] == [bool(sample.label) for sample in split.test]
-    assert any("files beside the images are taken for their masks" in note for note in split.notes)
+    assert any("files beside the images are used as their masks" in note for note in split.notes)
     for masks in ("test/dent", None):
         options = FolderData(
             kind="folder", root=str(root), normal_dir="train/good", abnormal_dir="test/dent", mask_dir=masks
@@ -188,7 +188,7 @@ def test_normal_parts_by_other_names(toy_tree: Path, name: str) -> None:
     shutil.move(root / "y", root / "train" / name)
     assert len(split_of(MVTecData(kind="mvtec", root=str(root))).train) == 7
     options = FolderData(kind="folder", root=str(root), normal_dir=f"train/{name}", abnormal_dir="test")
-    with pytest.raises(DataError, match=f"has a folder '{name}', as folders of normal parts are called"):
+    with pytest.raises(DataError, match=f"has a folder '{name}', a name for normal images"):
         split_of(options)
 
 
@@ -432,5 +432,5 @@ def test_a_defect_by_the_name_of_normal_parts_with_masks_is_refused(toy_tree: Pa
     root = copied(toy_tree)
     for folder in ("test", "ground_truth"):
         shutil.move(root / folder / "dent", root / folder / "OK")
-    with pytest.raises(DataError, match="a folder of normal parts, by its name, with masks"):
+    with pytest.raises(DataError, match="a folder of normal images, by its name, has masks"):
         split_of(MVTecData(kind="mvtec", root=str(root)))

@@ -138,7 +138,7 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
 def test_one_picture_with_two_labels_is_refused(tmp_path: Path) -> None:
     root = competition(tmp_path)
     (root / "train" / "1.png").write_bytes((root / "train" / "0.png").read_bytes())
-    with pytest.raises(DataError, match=r"same picture as train/0\.png, labelled 'cable-cut' and 'cable-good'"):
+    with pytest.raises(DataError, match=r"same image as train/0\.png, labelled 'cable-cut' and 'cable-good'"):
         split(root)
 
 
@@ -210,7 +210,7 @@ def test_folds_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "a.npz").rename(tmp_path / "renamed.npy")
     with pytest.raises(DataError, match=r"is no \.npy file"):
         read_folds(tmp_path / "renamed.npy", 4)
-    for useless, words in ((np.zeros(4, np.int64), "none to learn from"), (np.full(4, -1), "no image to be judged")):
+    for useless, words in ((np.zeros(4, np.int64), "no training image"), (np.full(4, -1), "no validation image")):
         np.save(tmp_path / "useless.npy", useless)
         with pytest.raises(DataError, match=words):
             assign_folds(samples(*"aabb"), str(tmp_path / "useless.npy"), seed=0, rows=4)

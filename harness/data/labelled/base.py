@@ -1,7 +1,9 @@
-"""Images with a class and a state, for classification: samples, folds, and what the kinds of such data share.
+"""Samples and splits for classification, and the base class of all kinds of labelled data.
 
-A label is `class-state`, such as `bottle-broken_small`. A kind of data is a `LabelledOptions` subclass whose `load()`
-lists what is there; checking, folds and fingerprints are the same for all, in labelled_split.py.
+A label is `class-condition`, such as `bottle-broken_small`. A kind of data is a `LabelledOptions` subclass, and its
+`load()` lists the samples. The checks, the folds and the fingerprints are the same for all kinds, see split.py.
+
+In data files and attributes, the condition is named `state`, and the attribute of the class is `part`.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from pydantic import Field, field_validator
 from harness.data.base import BaseOptions
 
 SEPARATOR = "-"
-# Class and state of a label.
+# Class and condition of a label.
 LabelSpec = tuple[str, str]
-# The fold of an image that every network learns from and none is judged by.
+# The fold of an image that is a training image in every fold.
 ALWAYS_TRAINED = -1
 
 
@@ -27,12 +29,12 @@ class LabelledSample:
 
     Attributes:
         path: absolute path.
-        name: what results are joined by: the path relative to the data's root, with forward slashes.
-        label: class and state in one; "" where it is not known.
+        name: path relative to the data's root, with forward slashes; the key of an image in results.
+        label: class and condition in one text; "" for an unknown label.
         part: the class, such as bottle.
-        state: of the part, such as good.
-        key: what a submission calls it; the file's name unless a table says otherwise.
-        row: where it stands in the table, from 0, rows that are left out counted.
+        state: the condition, such as good.
+        key: the key of the image in a submission; the name of the file without a column of keys.
+        row: position in the table, from 0, with ignored rows included.
     """
 
     path: str
@@ -46,15 +48,15 @@ class LabelledSample:
 
 @dataclass(frozen=True)
 class LabelledSampleLists:
-    """What a kind of data finds, before folds are made.
+    """The samples of a kind of data, before folds are assigned.
 
     Attributes:
-        root: the folder that names are relative to.
-        train: images to learn from, labels known.
-        test: images to be named; their labels may be known or not.
-        notes: what does not match, and what was done about it, one sentence each.
-        sample_submission: the table that a submission must look like, None where there is none.
-        rows: of the table of training images, those that are left out too.
+        root: sample names are relative to this folder.
+        train: labelled images for training and validation.
+        test: images to classify, with or without labels.
+        notes: mismatches and their handling, one sentence each.
+        sample_submission: a table with the format of a submission; None without a table.
+        rows: number of rows in the table of training images, with ignored rows included.
     """
 
     root: Path
@@ -70,15 +72,15 @@ class LabelledSplit:
     """The same images in the same folds for every run on the same data.
 
     Attributes:
-        kind, category, root: as in `harness.data.base.Split`; there are no categories.
-        labels: all labels, sorted; probabilities are in this order.
-        meanings: class and state of each label.
-        train: images to learn from.
-        folds: shape (train,): in which fold an image is judged; `ALWAYS_TRAINED` for those that never are.
-        run_folds: the folds that are run.
-        test: images to be named.
+        kind, category, root: as in `harness.data.base.Split`; the category is always "".
+        labels: all labels, sorted; probabilities have this order.
+        label_specs: class and condition of each label.
+        train: labelled images.
+        folds: shape (train,), the validation fold of each image; `ALWAYS_TRAINED` for images without one.
+        run_folds: folds of the run.
+        test: images to classify.
         fingerprint: hash of names, labels, folds and file contents.
-        test_fingerprint: the same of what figures are about: runs with equal ones can be compared.
+        test_fingerprint: hash of the validation images of `run_folds`; runs with equal hashes can be compared.
         synthetic: True for toy data.
         notes: see `LabelledSampleLists`.
         sample_submission: see `LabelledSampleLists`.
@@ -100,21 +102,21 @@ class LabelledSplit:
     category: str = field(default="", init=False)
 
     def judged(self, fold: int) -> list[int]:
-        """Positions in `train` of the images that a fold is judged by."""
-        return [index for index, own in enumerate(self.folds) if own == fold]
+        """Positions in `train` of the validation images of a fold."""
+        return [index for index, fold_ in enumerate(self.folds) if fold_ == fold]
 
     def learnt(self, fold: int) -> list[int]:
-        """Positions in `train` of the images that a fold learns from."""
-        return [index for index, own in enumerate(self.folds) if own != fold]
+        """Positions in `train` of the training images of a fold."""
+        return [index for index, fold_ in enumerate(self.folds) if fold_ != fold]
 
 
 class LabelledOptions(BaseOptions):
-    """The keys of `data:` that all labelled data shares.
+    """The keys of `data:` that all kinds of labelled data share.
 
     Attributes:
-        folds: how many parts, in equal shares of each label; or a share of each label to hold out once; or an .npy file
-            with the fold of each row of the table.
-        run_folds: the folds to run; all by default.
+        folds: number of stratified folds; or a share of each label to hold out once; or an .npy file with the fold of
+            each row of the table.
+        run_folds: the folds to train; all by default.
     """
 
     folds: int | float | str = 5
@@ -137,20 +139,25 @@ class LabelledOptions(BaseOptions):
         """List the samples.
 
         Args:
-            work_dir: where data that the harness makes itself is put.
+            work_dir: the folder for data that the harness makes.
 
         Raises:
-            DataError: something is missing or contradicts itself.
+            DataError: a file is missing, or labels contradict each other.
         """
 
 
 def split_label(label: str) -> LabelSpec:
-    """Class and state of a label where nothing else says: before and after the first separator."""
-    part, _, state = label.partition(SEPARATOR)
-    return part, state
+    """Class and condition of a label: the text before and after the first separator."""
+    class_, _, condition = label.partition(SEPARATOR)
+    return class_, condition
 
 
 def listed(names: list[str], limit: int = 3) -> str:
-    """The first few names, and how many there are."""
+    """Text with the first names and the number of other names.
+
+    Args:
+        names: all names.
+        limit: number of names in the text.
+    """
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

@@ -1,8 +1,8 @@
-"""`kind: labelled`: images on disk with a label each, in any of four layouts.
+"""`kind: labelled`: labelled images on disk, in one of four layouts.
 
-csv          a table of training images (file name, class and state, or label) and a folder of images
+csv          a table of training images (file name, and label or class and condition) and a folder of images
 competition  train/, train_df.csv, test/, test_df.csv, sample_submission.csv
-mvtec        MVTec AD's tree: <class>/train/good, <class>/test/<state>; the label is class-state
+mvtec        MVTec AD's tree: <class>/train/good, <class>/test/<condition>; the label is class-condition
 folders      a folder for each label: <label>/*.png, or train/<label>/*.png and test/
 """
 
@@ -21,7 +21,7 @@ from harness.data.labelled.tables import Columns, read_table
 from harness.data.labelled.trees import by_folders, folders_below, is_mvtec, mvtec, sample_of
 
 TRAIN_TABLE, TEST_TABLE, SAMPLE = "train_df.csv", "test_df.csv", "sample_submission.csv"
-# Keys of `data:` that only layouts with a table have.
+# Keys of `data:` for layouts with a table only.
 OF_TABLES = ("csv", "images", "test_csv", "columns")
 
 
@@ -30,10 +30,10 @@ class LabelledData(LabelledOptions):
 
     Attributes:
         root: the data's folder.
-        layout: see the module; `auto` finds it out.
-        csv, images: for `csv`: the table, and the folder that its file names are relative to, both within root.
-        test_csv, test_images: the same of the images to be named; may be left out. Without a table, test_images alone.
-        sample_submission: a table that a submission must look like.
+        layout: see the module; `auto` detects the layout.
+        csv, images: for `csv`: the table, and the folder of its file names, both within root.
+        test_csv, test_images: the same for the images to classify; optional. Without a table, test_images alone.
+        sample_submission: a table with the format of a submission.
         columns: names of the tables' columns.
     """
 
@@ -47,17 +47,17 @@ class LabelledData(LabelledOptions):
     columns: Columns = Columns()
 
     def load(self, work_dir: Path) -> LabelledSampleLists:
-        """See `LabelledOptions.load`."""
+        """List the samples in the layout of the data, see `LabelledOptions.load`."""
         del work_dir
         root = existing_dir(Path(self.root), "data.root")
         layout = self._layout(root) if self.layout == "auto" else self.layout
-        parts = self._of_tree(root, layout) if layout in {"mvtec", "folders"} else self._of_tables(root, layout)
-        sample = None
+        lists = self._of_tree(root, layout) if layout in {"mvtec", "folders"} else self._of_tables(root, layout)
+        sample_submission = None
         if self.sample_submission is not None:
-            sample = _within(root, self.sample_submission, "data.sample_submission")
+            sample_submission = _within(root, self.sample_submission, "data.sample_submission")
         elif layout == "competition" and (root / SAMPLE).is_file():
-            sample = root / SAMPLE
-        return replace(parts, sample_submission=sample)
+            sample_submission = root / SAMPLE
+        return replace(lists, sample_submission=sample_submission)
 
     def _layout(self, root: Path) -> str:
         if self.csv is not None:
@@ -70,51 +70,51 @@ class LabelledData(LabelledOptions):
         if tables:
             raise DataError(
                 f"data.root: {root} has tables ({listed(tables)}), but no {TRAIN_TABLE}; expected `csv:` to name the "
-                "one with the labels, and `images:` its folder of images."
+                "table with the labels, and `images:` its folder of images."
             )
         if any(list_images(path) for path in folders_below(root)):
             return "folders"
         raise DataError(
             f"data.root: {root} has no labelled images; expected {TRAIN_TABLE} with train/, <class>/train/{GOOD} with "
-            "<class>/test/<state>, a folder for each label, or `csv:`."
+            "<class>/test/<condition>, a folder for each label, or `csv:`."
         )
 
     def _of_tree(self, root: Path, layout: str) -> LabelledSampleLists:
         unused = [key for key in OF_TABLES if getattr(self, key) != type(self).model_fields[key].default]
         if unused:
-            raise DataError(f"data.{unused[0]}: found, but layout {layout} has no table; expected it left out.")
-        apart = None if self.test_images is None else _folder(root, self.test_images, "data.test_images")
-        parts = mvtec(root) if layout == "mvtec" else by_folders(root, apart)
-        # There is no table: folds from a file are by the images as they are found.
-        rows = tuple(replace(sample, row=row) for row, sample in enumerate(parts.train))
-        parts = replace(parts, train=rows, rows=len(rows))
-        if apart is None:
-            return parts
-        inside = [sample.name for sample in parts.train if Path(sample.path).is_relative_to(apart)]
+            raise DataError(f"data.{unused[0]}: found, but layout {layout} has no table; remove the key.")
+        test_dir = None if self.test_images is None else _folder(root, self.test_images, "data.test_images")
+        lists = mvtec(root) if layout == "mvtec" else by_folders(root, test_dir)
+        # Without a table, folds from a file follow the order of the images on disk.
+        train = tuple(replace(sample, row=row) for row, sample in enumerate(lists.train))
+        lists = replace(lists, train=train, rows=len(train))
+        if test_dir is None:
+            return lists
+        inside = [sample.name for sample in lists.train if Path(sample.path).is_relative_to(test_dir)]
         if inside:
             raise DataError(
-                f"data.test_images: {apart} holds images with a label ({listed(inside)}); expected a folder of its own."
+                f"data.test_images: {test_dir} has labelled images ({listed(inside)}); expected unlabelled images."
             )
-        return replace(parts, test=_unlabelled(apart, root))
+        return replace(lists, test=_unlabelled(test_dir, root))
 
     def _of_tables(self, root: Path, layout: str) -> LabelledSampleLists:
-        of_competition = layout == "competition"
-        table = self.csv or (TRAIN_TABLE if of_competition else None)
-        if table is None:
-            raise DataError("data.csv: nothing found; expected the table's name for layout csv.")
-        images = self.images or ("train" if of_competition else ".")
+        is_competition = layout == "competition"
+        csv = self.csv or (TRAIN_TABLE if is_competition else None)
+        if csv is None:
+            raise DataError("data.csv: key missing; expected the name of the table for layout csv.")
+        images = self.images or ("train" if is_competition else ".")
         folder = _folder(root, images, "data.images")
-        found = read_table(_within(root, table, "data.csv"), folder, root, self.columns, True)
+        train_table = read_table(_within(root, csv, "data.csv"), folder, root, self.columns, True)
         test: tuple[LabelledSample, ...] = ()
-        notes = list(found.notes)
-        test_table = self.test_csv or (TEST_TABLE if of_competition and (root / TEST_TABLE).is_file() else None)
+        notes = list(train_table.notes)
+        test_table = self.test_csv or (TEST_TABLE if is_competition and (root / TEST_TABLE).is_file() else None)
         if test_table is not None:
-            folder = _folder(root, self.test_images or ("test" if of_competition else images), "data.test_images")
-            tested = read_table(_within(root, test_table, "data.test_csv"), folder, root, self.columns, False)
-            test, notes = tested.samples, notes + list(tested.notes)
+            folder = _folder(root, self.test_images or ("test" if is_competition else images), "data.test_images")
+            test_rows = read_table(_within(root, test_table, "data.test_csv"), folder, root, self.columns, False)
+            test, notes = test_rows.samples, notes + list(test_rows.notes)
         elif self.test_images is not None:
             test = _unlabelled(_folder(root, self.test_images, "data.test_images"), root)
-        return LabelledSampleLists(root, found.samples, test, tuple(notes), rows=found.rows)
+        return LabelledSampleLists(root, train_table.samples, test, tuple(notes), rows=train_table.rows)
 
 
 def _unlabelled(folder: Path, root: Path) -> tuple[LabelledSample, ...]:
@@ -122,7 +122,7 @@ def _unlabelled(folder: Path, root: Path) -> tuple[LabelledSample, ...]:
 
 
 def _within(root: Path, name: str, key: str) -> Path:
-    """A file in the data's root; a name can't lead out of it."""
+    """The path of a table within the data's root."""
     path = root / name
     if not path.resolve().is_relative_to(root.resolve()):
         raise DataError(f"{key}: {name!r} found, which leads out of {root}; expected a path within data.root.")

@@ -1,4 +1,4 @@
-"""Which image is judged in which fold: stratified, held out once, or as a file says."""
+"""The validation fold of each image: stratified, held out once, or from a file."""
 
 from __future__ import annotations
 
@@ -19,78 +19,81 @@ MAGIC = b"\x93NUMPY"
 
 
 def assign_folds(
-    samples: Sequence[LabelledSample], how: int | float | str, seed: int, rows: int
+    samples: Sequence[LabelledSample], folds: int | float | str, seed: int, rows: int
 ) -> tuple[Folds, list[str]]:
-    """The fold of each sample, and what must be said of it.
+    """The validation fold of each sample.
 
-    A label with a single image is trained on in every fold and judged in none: judged, it could only be wrong, since
-    nothing of its label would have been learnt.
+    The image of a label with a single image is a training image in every fold. As a validation image it would always be
+    wrong, because the networks of its fold would not know its label.
 
     Args:
-        samples: those that are used; each knows its row of the table.
-        how: a number of folds, a share to hold out (fold 0), or an .npy file.
-        seed: which images go where.
-        rows: of the table, which folds from a file are about.
+        samples: n labelled images, each with its row of the table.
+        folds: number of folds, a share to hold out (fold 0), or an .npy file.
+        seed: of the random assignment.
+        rows: number of rows of the table, for folds from a file.
+
+    Returns:
+        The folds, shape (n,), and warnings.
 
     Raises:
-        DataError: too few images, or a file that does not fit.
+        DataError: a label has too few images, or the file does not fit the table.
     """
     labels = np.array([sample.label for sample in samples])
     counts = Counter(labels.tolist())
     single = sorted(label for label, count in counts.items() if count == 1)
     usable = np.flatnonzero(~np.isin(labels, single))
-    folds = np.full(len(samples), ALWAYS_TRAINED, dtype=np.int64)
+    assigned = np.full(len(samples), ALWAYS_TRAINED, dtype=np.int64)
     notes: list[str] = []
-    if isinstance(how, str):
-        folds[usable] = read_folds(Path(how), rows)[[samples[int(i)].row for i in usable]]
-        _checked(Path(how), folds)
-    elif isinstance(how, float):
-        _hold_out(labels, usable, how, seed, folds)
+    if isinstance(folds, str):
+        assigned[usable] = read_folds(Path(folds), rows)[[samples[int(i)].row for i in usable]]
+        _check(Path(folds), assigned)
+    elif isinstance(folds, float):
+        _hold_out(labels, usable, folds, seed, assigned)
     else:
-        notes = _stratified(labels, usable, counts, how, seed, folds)
-    return folds, [*_says(single), *notes, *_lacking(labels, folds)]
+        notes = _stratified(labels, usable, counts, folds, seed, assigned)
+    return assigned, [*_single_note(single), *notes, *_lacking(labels, assigned)]
 
 
 def _stratified(
-    labels: npt.NDArray[np.str_], usable: npt.NDArray[np.intp], counts: Counter[str], how: int, seed: int, folds: Folds
+    labels: npt.NDArray[np.str_], usable: npt.NDArray[np.intp], counts: Counter[str], k: int, seed: int, folds: Folds
 ) -> list[str]:
-    """Equal shares of each label in each fold, as far as that goes."""
+    """Assign stratified folds, and return warnings."""
     most = max(counts.values())
-    if most < how:
+    if most < k:
         raise DataError(
-            f"data.folds: {how} found, but no label has more than {most} images; expected at most {max(most, 2)} folds"
+            f"data.folds: {k} found, but no label has more than {most} images; expected at most {max(most, 2)} folds"
             + ("." if most > 1 else ", and labels with several images.")
         )
     from sklearn.model_selection import StratifiedKFold
 
     with warnings.catch_warnings():
-        # It warns of labels with fewer images than folds; said below, in our words.
+        # The note below replaces scikit-learn's warning about labels with fewer images than folds.
         warnings.simplefilter("ignore", UserWarning)
-        parts = StratifiedKFold(how, shuffle=True, random_state=seed).split(usable, labels[usable])
-        for fold, (_, judged) in enumerate(parts):
-            folds[usable[judged]] = fold
-    few = sorted(label for label, count in counts.items() if 1 < count < how)
+        splits = StratifiedKFold(k, shuffle=True, random_state=seed).split(usable, labels[usable])
+        for fold, (_, validation) in enumerate(splits):
+            folds[usable[validation]] = fold
+    few = sorted(label for label, n in counts.items() if 1 < n < k)
     if not few:
         return []
-    return [f"{len(few)} labels have fewer images than folds ({listed(few)}): some folds judge none of theirs."]
+    return [f"{len(few)} labels have fewer images than folds ({listed(few)}): some folds do not validate them."]
 
 
-def _checked(file: Path, folds: Folds) -> None:
-    there = set(folds.tolist()) - {ALWAYS_TRAINED}
-    if not there:
-        raise DataError(f"data.folds: {file} leaves no image to be judged; expected some in each fold.")
-    for fold in sorted(there):
+def _check(file: Path, folds: Folds) -> None:
+    numbers = set(folds.tolist()) - {ALWAYS_TRAINED}
+    if not numbers:
+        raise DataError(f"data.folds: {file} has no validation image; expected at least one in each fold.")
+    for fold in sorted(numbers):
         if (folds == fold).all():
             raise DataError(
-                f"data.folds: {file} puts every image into fold {fold}, which leaves none to learn from; expected "
-                "several folds, or -1 for images that are only learnt from."
+                f"data.folds: {file} puts every image into fold {fold} and leaves no training image; expected "
+                "several folds, or -1 for images that are always trained."
             )
 
 
 def _hold_out(
     labels: npt.NDArray[np.str_], usable: npt.NDArray[np.intp], share: float, seed: int, folds: Folds
 ) -> None:
-    """A share of each label into fold 0: at least one of its images, and never all."""
+    """Assign a share of each label to fold 0: at least one of its images, and never all."""
     rng = np.random.default_rng(seed)
     for label in np.unique(labels[usable]):
         members = usable[labels[usable] == label]
@@ -98,44 +101,48 @@ def _hold_out(
         folds[rng.permutation(members)[:count]] = 0
 
 
-def _says(single: list[str]) -> list[str]:
+def _single_note(single: list[str]) -> list[str]:
     if not single:
         return []
     return [
-        f"{len(single)} labels have a single image ({listed(single)}): it is trained on in every fold and judged in "
-        "none; the figures do not cover these labels."
+        f"{len(single)} labels have a single image ({listed(single)}), a training image in every fold: the metrics do "
+        "not cover these labels."
     ]
 
 
 def _lacking(labels: npt.NDArray[np.str_], folds: Folds) -> list[str]:
-    """Labels that a fold judges without having learnt any of them."""
-    found = [
+    """A warning about labels with validation images but without training images in a fold."""
+    untrained = [
         f"{label} (fold {fold})"
         for fold in sorted(set(folds.tolist()) - {ALWAYS_TRAINED})
         for label in sorted(set(labels[folds == fold]) - set(labels[folds != fold]))
     ]
-    return [f"{len(found)} labels are judged in a fold that learns none of them: {listed(found)}."] if found else []
+    return [f"{len(untrained)} labels have no training image in a fold: {listed(untrained)}."] if untrained else []
 
 
 def read_folds(file: Path, rows: int) -> Folds:
-    """Folds from an .npy file: one number a row of the table, or one row of judged positions a fold.
+    """Folds from an .npy file of whole numbers.
 
-    Nothing in the file is executed: pickled arrays, of folds of unequal length, say, are refused.
+    The file has shape (rows,) with a fold for each row of the table. Or each of its rows has the positions of the
+    validation images of one fold. Reading executes nothing of the file: pickled arrays are refused.
 
     Args:
-        file: of whole numbers.
-        rows: of the table.
+        file: its path.
+        rows: number of rows of the table.
+
+    Returns:
+        Shape (rows,); `ALWAYS_TRAINED` for rows without a fold.
 
     Raises:
-        DataError: it can't be read so, or does not fit the table.
+        DataError: the file can't be read, or does not fit the table.
     """
-    found = _numbers(file, rows)
-    if not np.issubdtype(found.dtype, np.integer) or found.ndim not in {1, 2}:
+    array = _numbers(file, rows)
+    if not np.issubdtype(array.dtype, np.integer) or array.ndim not in {1, 2}:
         raise DataError(
-            f"data.folds: {file} holds {found.dtype} of shape {found.shape}; expected whole numbers: one fold a row of "
-            f"the table ({rows},), or a row of positions a fold."
+            f"data.folds: {file} holds {array.dtype} of shape {array.shape}; expected whole numbers: a fold for each "
+            f"row of the table ({rows},), or a row of positions for each fold."
         )
-    folds: Folds = found.astype(np.int64)
+    folds: Folds = array.astype(np.int64)
     if folds.ndim == 2:
         flat = folds.ravel()
         if flat.size and (flat.min() < 0 or flat.max() >= rows or len(set(flat.tolist())) < flat.size):
@@ -143,41 +150,41 @@ def read_folds(file: Path, rows: int) -> Folds:
                 f"data.folds: {file} holds positions from {flat.min()} to {flat.max()}, some of them twice or beyond "
                 f"the table; expected each of 0 to {rows - 1} at most once."
             )
-        parts, folds = folds, np.full(rows, ALWAYS_TRAINED, dtype=np.int64)
-        for fold, judged in enumerate(parts):
-            folds[judged] = fold
+        positions_by_fold, folds = folds, np.full(rows, ALWAYS_TRAINED, dtype=np.int64)
+        for fold, positions in enumerate(positions_by_fold):
+            folds[positions] = fold
     if len(folds) != rows:
-        raise DataError(f"data.folds: {file} holds {len(folds)} numbers, {rows} expected, one a row of the table.")
+        raise DataError(f"data.folds: {file} holds {len(folds)} numbers, {rows} expected, one for each row.")
     if folds.min() < ALWAYS_TRAINED:
         raise DataError(
             f"data.folds: {file} holds folds {sorted(set(folds.tolist()))[:5]}; expected numbers from 0, and -1 for "
-            "images that are never judged."
+            "images that are always trained."
         )
     return folds
 
 
 def _numbers(file: Path, rows: int) -> npt.NDArray[Any]:
-    """What the file holds, whatever its numbers are.
+    """The array in an .npy file.
 
     Raises:
-        DataError: it can't be read without executing something, or at all.
+        DataError: the file can't be read, or can't be read without executing code.
     """
     try:
         with file.open("rb") as stream:
-            begins = stream.read(len(MAGIC))
-        if begins != MAGIC:
-            raise DataError(f"data.folds: {file} is no .npy file (it does not begin as one); expected one.")
-        found: npt.NDArray[Any] = np.load(file, allow_pickle=False)
+            first_bytes = stream.read(len(MAGIC))
+        if first_bytes != MAGIC:
+            raise DataError(f"data.folds: {file} is no .npy file (its first bytes differ); expected an .npy file.")
+        array: npt.NDArray[Any] = np.load(file, allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"data.folds: no file found at {file.absolute()}; expected an .npy file.") from None
-    # A header may promise more numbers than there is memory for.
+    # A header may declare more numbers than fit into memory.
     except (OSError, ValueError, EOFError, MemoryError) as error:
         if "pickle" not in str(error).lower():
             raise DataError(f"data.folds: {file} can't be read as an .npy file ({error}).") from error
         raise DataError(
-            f"data.folds: {file} holds pickled objects, which are not loaded since loading them could run code; "
-            "expected plain numbers. Where you trust the file, convert it once in Python: parts = [v for _, v in "
+            f"data.folds: {file} holds pickled objects, and loading them could run code; expected plain numbers. "
+            "If you trust the file, convert it once in Python: parts = [v for _, v in "
             f"numpy.load({str(file)!r}, allow_pickle=True)]; folds = numpy.full({rows}, -1); "
             "[folds.__setitem__(v, i) for i, v in enumerate(parts)]; numpy.save('folds.npy', folds)"
         ) from error
-    return found
+    return array

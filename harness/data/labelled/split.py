@@ -1,4 +1,4 @@
-"""From labelled samples to a `LabelledSplit`: check every file, drop copies, make folds, fingerprint."""
+"""Labelled samples -> a `LabelledSplit`: check every file, remove copies, assign folds, compute fingerprints."""
 
 from __future__ import annotations
 
@@ -31,94 +31,94 @@ def load_labelled(
 
     Args:
         options: the `data:` block.
-        work_dir: where data made by the harness is put.
-        index: what is known of the files; what was read is added to it.
-        progress: called with (files done, files in all).
+        work_dir: the folder for data that the harness makes.
+        index: facts about the files; facts about new files are added.
+        progress: called with (number of read files, number of files to read).
 
     Raises:
-        DataError: everything that is wrong with the data, at once.
+        DataError: all problems of the data.
     """
-    parts = options.load(work_dir)
-    if not parts.train:
-        raise DataError([*parts.notes, f"{parts.root}: no labelled images found; at least 2 labels are expected."])
-    problems = index.look_at({s.path for s in (*parts.train, *parts.test)}, set(), progress, options.max_pixels)
+    lists = options.load(work_dir)
+    if not lists.train:
+        raise DataError([*lists.notes, f"{lists.root}: no labelled images found; at least 2 labels are expected."])
+    problems = index.update({s.path for s in (*lists.train, *lists.test)}, set(), progress, options.max_pixels)
     if problems:
         raise DataError(problems)
-    kept = _without_copies(parts, index)
-    train = tuple(parts.train[i] for i in kept.positions)
-    label_specs = _meanings(train)
+    unique = _without_copies(lists, index)
+    train = tuple(lists.train[i] for i in unique.positions)
+    label_specs = _label_specs(train)
     labels = tuple(sorted({sample.label for sample in train}))
     if len(labels) < 2:
-        raise DataError(f"{parts.root}: one label found ({labels[0]}); at least 2 are expected.")
-    folds, notes = assign_folds(train, options.folds, options.split_seed, parts.rows)
-    unknown = sorted({s.label for s in parts.test if s.label} - set(labels))
+        raise DataError(f"{lists.root}: one label found ({labels[0]}); at least 2 are expected.")
+    folds, notes = assign_folds(train, options.folds, options.split_seed, lists.rows)
+    unknown = sorted({s.label for s in lists.test if s.label} - set(labels))
     if unknown:
-        notes.append(f"{len(unknown)} labels of test images are never trained on ({listed(unknown)}): always missed.")
-    run_folds = _chosen(options, folds)
+        notes.append(f"{len(unknown)} labels of test images have no training image ({listed(unknown)}): always missed.")
+    run_folds = _run_folds(options, folds)
     return LabelledSplit(
         kind=options.kind,
-        root=parts.root,
+        root=lists.root,
         labels=labels,
         label_specs=tuple(label_specs[label] for label in labels),
         train=train,
         folds=tuple(folds.tolist()),
         run_folds=run_folds,
-        test=parts.test,
-        fingerprint=_fingerprint(train, folds, run_folds, parts.test, index, label_specs),
+        test=lists.test,
+        fingerprint=_fingerprint(train, folds, run_folds, lists.test, index, label_specs),
         synthetic=options.synthetic,
-        test_fingerprint=_judged_fingerprint(train, folds, run_folds, index),
-        notes=(*parts.notes, *kept.notes, *notes),
-        sample_submission=parts.sample_submission,
+        test_fingerprint=_validation_fingerprint(train, folds, run_folds, index),
+        notes=(*lists.notes, *unique.notes, *notes),
+        sample_submission=lists.sample_submission,
     )
 
 
-def _meanings(train: Sequence[LabelledSample]) -> dict[str, LabelSpec]:
-    """Class and state of each label.
+def _label_specs(train: Sequence[LabelledSample]) -> dict[str, LabelSpec]:
+    """Class and condition of each label.
 
     Raises:
-        DataError: images of one label are of two classes or states.
+        DataError: images with the same label have different classes or conditions.
     """
-    found: dict[str, LabelSpec] = {}
+    label_specs: dict[str, LabelSpec] = {}
     problems: dict[str, None] = {}
     for sample in train:
-        own = (sample.part, sample.state)
-        first = found.setdefault(sample.label, own)
-        if first != own:
+        spec = (sample.part, sample.state)
+        first = label_specs.setdefault(sample.label, spec)
+        if first != spec:
             problems[
-                f"{sample.path}: label {sample.label!r} with class {own[0]!r} and state {own[1]!r} found, before with "
-                f"{first[0]!r} and {first[1]!r}; expected one class and state for each label."
+                f"{sample.path}: label {sample.label!r} with class {spec[0]!r} and state {spec[1]!r} found, before "
+                f"with {first[0]!r} and {first[1]!r}; expected one class and state for each label."
             ] = None
     if problems:
         raise DataError(list(problems)[:10])
-    return found
+    return label_specs
 
 
-def _chosen(options: LabelledOptions, folds: Folds) -> tuple[int, ...]:
-    there = sorted(set(folds.tolist()) - {ALWAYS_TRAINED})
-    wanted = options.run_folds if options.run_folds is not None else there
-    missing = sorted(set(wanted) - set(there))
-    if missing or len(set(wanted)) < len(wanted):
-        raise DataError(f"data.run_folds: found {wanted}, expected different ones of {there}.")
-    return tuple(sorted(wanted))
+def _run_folds(options: LabelledOptions, folds: Folds) -> tuple[int, ...]:
+    numbers = sorted(set(folds.tolist()) - {ALWAYS_TRAINED})
+    run_folds = options.run_folds if options.run_folds is not None else numbers
+    missing = sorted(set(run_folds) - set(numbers))
+    if missing or len(set(run_folds)) < len(run_folds):
+        raise DataError(f"data.run_folds: found {run_folds}, expected different ones of {numbers}.")
+    return tuple(sorted(run_folds))
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _Unique:
     positions: Sequence[int]
     notes: Sequence[str]
 
 
-def _without_copies(parts: LabelledSampleLists, index: FileIndex) -> _Kept:
-    """Positions of training images, each picture once: a copy in another fold would be known there by heart.
+def _without_copies(lists: LabelledSampleLists, index: FileIndex) -> _Unique:
+    """Positions of training images without copies: a network would know a copy from another fold.
 
     Raises:
-        DataError: the same picture has two labels.
+        DataError: copies of an image have different labels.
     """
     first: dict[str, LabelledSample] = {}
     copies: list[str] = []
     problems: list[str] = []
     positions = []
-    for position, sample in enumerate(parts.train):
+    for position, sample in enumerate(lists.train):
         original = first.setdefault(index.hash_of(sample.path), sample)
         if original is sample:
             positions.append(position)
@@ -126,7 +126,7 @@ def _without_copies(parts: LabelledSampleLists, index: FileIndex) -> _Kept:
             copies.append(f"{sample.name} = {original.name}")
         else:
             problems.append(
-                f"{sample.path}: the same picture as {original.name}, labelled {sample.label!r} and "
+                f"{sample.path}: the same image as {original.name}, labelled {sample.label!r} and "
                 f"{original.label!r}; expected one label. Correct or remove one of them."
             )
     if problems:
@@ -134,10 +134,10 @@ def _without_copies(parts: LabelledSampleLists, index: FileIndex) -> _Kept:
     notes = []
     if copies:
         notes.append(f"{len(copies)} training images are copies of others ({listed(copies)}): left out.")
-    known = [s.name for s in parts.test if index.hash_of(s.path) in first]
-    if known:
-        notes.append(f"{len(known)} test images are training images too ({listed(known)}): kept, but known by heart.")
-    return _Kept(positions, notes)
+    leaked = [s.name for s in lists.test if index.hash_of(s.path) in first]
+    if leaked:
+        notes.append(f"{len(leaked)} test images are training images too ({listed(leaked)}): the networks know them.")
+    return _Unique(positions, notes)
 
 
 def _fingerprint(
@@ -148,7 +148,7 @@ def _fingerprint(
     index: FileIndex,
     label_specs: Mapping[str, LabelSpec],
 ) -> str:
-    """Hash of what a result depends on; where the data lies is no part of it."""
+    """Hash of everything that results depend on; the location of the data does not change the hash."""
     facts: list[list[object]] = [["label", label, *label_specs[label]] for label in sorted(label_specs)]
     facts += [["run_folds", *run_folds]]
     facts += [["train", s.name, s.label, int(f), index.hash_of(s.path)] for s, f in zip(train, folds, strict=True)]
@@ -156,12 +156,12 @@ def _fingerprint(
     return _digest(facts)
 
 
-def _judged_fingerprint(
+def _validation_fingerprint(
     train: Sequence[LabelledSample], folds: Folds, run_folds: Sequence[int], index: FileIndex
 ) -> str:
-    """Hash of the images that out-of-fold figures are about; other folds of the same images are as good."""
-    judged = np.isin(folds, run_folds)
-    return _digest(sorted([s.name, s.label, index.hash_of(s.path)] for s, j in zip(train, judged, strict=True) if j))
+    """Hash of the images with out-of-fold metrics; another assignment of the same images gives an equal hash."""
+    validated = np.isin(folds, run_folds)
+    return _digest(sorted([s.name, s.label, index.hash_of(s.path)] for s, v in zip(train, validated, strict=True) if v))
 
 
 def _digest(facts: object) -> str:

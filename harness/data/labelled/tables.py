@@ -1,4 +1,4 @@
-"""A table with an image a row: its columns, what does not match the folder, and labels from classes and states."""
+"""Tables with a row for each image: their columns, mismatches with the folder, and labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.data.labelled.base import SEPARATOR, LabelledSample, listed, split_
 
 
 class Columns(BaseModel):
-    """Names of the table's columns. `label` may be missing where `class` and `state` are there, and the reverse."""
+    """Names of the table's columns. A table needs `label`, or `class` and `state`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -29,18 +29,18 @@ class Columns(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _class(cls, value: object) -> object:
-        # `class` is no name for an attribute.
+        # `class` is a keyword of Python, and no name for an attribute.
         return {("part" if k == "class" else k): v for k, v in value.items()} if isinstance(value, dict) else value
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a table says.
+    """The content of a table.
 
     Attributes:
-        samples: of the images that are there.
-        notes: what does not match, and what was done about it.
-        rows: of the table.
+        samples: of the rows with an image.
+        notes: mismatches and their handling, one sentence each.
+        rows: number of rows of the table.
     """
 
     samples: tuple[LabelledSample, ...]
@@ -49,16 +49,23 @@ class Table:
 
 
 def read_table(file: Path, folder: Path, root: Path, columns: Columns, labelled: bool) -> Table:
-    """Samples of a table, and what does not match.
+    """Read the samples of a table.
+
+    Args:
+        file: the table, CSV with a header.
+        folder: the folder of its file names.
+        root: the folder of sample names.
+        columns: names of the columns.
+        labelled: whether each row must have a label.
 
     Raises:
-        DataError: columns are missing, a row has no label, or an image has two.
+        DataError: a column or a label is missing, or an image has two labels.
     """
     rows = _rows(file, columns, labelled)
-    there = {path.relative_to(folder).as_posix(): path for path in list_images(folder, EXTENSIONS)}
+    images = {path.relative_to(folder).as_posix(): path for path in list_images(folder, EXTENSIONS)}
     samples: dict[str, LabelledSample] = {}
-    lost: list[str] = []
-    twice: list[str] = []
+    gaps: list[str] = []
+    repeated: list[str] = []
     problems: list[str] = []
     for number, (line, row) in enumerate(rows):
         name = row.get(columns.file_name, "").strip().replace("\\", "/").removeprefix("./")
@@ -66,10 +73,10 @@ def read_table(file: Path, folder: Path, root: Path, columns: Columns, labelled:
         if not name or (labelled and not label):
             problems.append(f"{file}: line {line}: no {'file name' if not name else 'label'} found; expected one.")
             continue
-        if name not in there:
-            lost.append(name)
+        if name not in images:
+            gaps.append(name)
             continue
-        path = there[name]
+        path = images[name]
         key = row.get(columns.key, "").strip() or name
         sample = LabelledSample(str(path), path.relative_to(root).as_posix(), label, part, state, key, number)
         earlier = samples.setdefault(name, sample)
@@ -77,35 +84,35 @@ def read_table(file: Path, folder: Path, root: Path, columns: Columns, labelled:
             if earlier.label != label:
                 problems.append(
                     f"{file}: line {line}: {name} is labelled {label!r} here and {earlier.label!r} before; expected "
-                    "one label an image."
+                    "one label for each image."
                 )
-            twice.append(name)
+            repeated.append(name)
     if not labelled:
-        # What a submission calls an image is taken from here.
-        problems += _called_alike(file, columns, samples.values())
+        # The keys of a submission come from this table.
+        problems += _repeated_keys(file, columns, samples.values())
     if problems:
         raise DataError(problems)
-    spare = sorted(set(there) - set(samples))
+    extra = sorted(set(images) - set(samples))
     notes = []
-    if lost:
-        notes.append(f"{file.name}: {len(lost)} rows name files that are not in {folder} ({listed(lost)}): left out.")
-    if spare and labelled:
-        notes.append(f"{folder}: {len(spare)} images have no row in {file.name} ({listed(spare)}): left out.")
-    elif spare:
-        notes.append(f"{folder}: {len(spare)} images have no row in {file.name} ({listed(spare)}): not named.")
-    if twice:
-        notes.append(f"{file.name}: {len(twice)} rows are there twice ({listed(twice)}): taken once.")
+    if gaps:
+        notes.append(f"{file.name}: {len(gaps)} rows name files that are not in {folder} ({listed(gaps)}): left out.")
+    if extra and labelled:
+        notes.append(f"{folder}: {len(extra)} images have no row in {file.name} ({listed(extra)}): left out.")
+    elif extra:
+        notes.append(f"{folder}: {len(extra)} images have no row in {file.name} ({listed(extra)}): not classified.")
+    if repeated:
+        notes.append(f"{file.name}: {len(repeated)} rows are there twice ({listed(repeated)}): taken once.")
     return Table(tuple(samples.values()), tuple(notes), len(rows))
 
 
-def _called_alike(file: Path, columns: Columns, samples: Iterable[LabelledSample]) -> list[str]:
+def _repeated_keys(file: Path, columns: Columns, samples: Iterable[LabelledSample]) -> list[str]:
     counts = Counter(sample.key for sample in samples)
-    twice = [key for key, count in counts.items() if count > 1]
-    if not twice:
+    repeated = [key for key, count in counts.items() if count > 1]
+    if not repeated:
         return []
     return [
-        f"{file}: column {columns.key}: {len(twice)} values stand for several images ({listed(twice)}); expected "
-        "another one for each image."
+        f"{file}: column {columns.key}: {len(repeated)} values stand for several images ({listed(repeated)}); expected "
+        "a different one for each image."
     ]
 
 
@@ -117,22 +124,22 @@ def _rows(file: Path, columns: Columns, labelled: bool) -> list[tuple[int, dict[
             rows = [(reader.line_num, {k: v or "" for k, v in row.items() if k is not None}) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: can't be read as a CSV table ({error}).") from error
-    of_label = columns.label in header or {columns.part, columns.state} <= set(header)
-    if columns.file_name not in header or (labelled and not of_label):
-        wanted = [columns.file_name] if columns.file_name not in header else []
-        wanted += [f"{columns.label} (or {columns.part} and {columns.state})"] if labelled and not of_label else []
+    has_label = columns.label in header or {columns.part, columns.state} <= set(header)
+    if columns.file_name not in header or (labelled and not has_label):
+        missing = [columns.file_name] if columns.file_name not in header else []
+        missing += [f"{columns.label} (or {columns.part} and {columns.state})"] if labelled and not has_label else []
         raise DataError(
-            f"{file}: columns {', '.join(header) or 'none'} found; expected {' and '.join(wanted)}. "
+            f"{file}: columns {', '.join(header) or 'none'} found; expected {' and '.join(missing)}. "
             "data.columns gives them other names."
         )
     return rows
 
 
 def _label(row: Mapping[str, str], columns: Columns) -> tuple[str, str, str]:
-    """Label, class and state of a row, whichever columns there are."""
-    label, part, state = (row.get(name, "").strip() for name in (columns.label, columns.part, columns.state))
-    if not label and part and state:
-        label = f"{part}{SEPARATOR}{state}"
-    if label and not (part and state):
-        part, state = split_label(label)
-    return label, part, state
+    """Label, class and condition of a row. A missing label or class is derived from the other columns."""
+    label, class_, condition = (row.get(name, "").strip() for name in (columns.label, columns.part, columns.state))
+    if not label and class_ and condition:
+        label = f"{class_}{SEPARATOR}{condition}"
+    if label and not (class_ and condition):
+        class_, condition = split_label(label)
+    return label, class_, condition

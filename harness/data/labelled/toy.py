@@ -1,4 +1,4 @@
-"""`kind: toy` of `task: classification`: a labelled data set made by the harness, in the competition's layout."""
+"""`kind: toy` of `task: classification`: a labelled data set that the harness draws, in the competition's layout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.data.labelled.base import LabelledOptions, LabelledSampleLists
 from harness.data.labelled.files import LabelledData
 from harness.data.labelled.toy_images import write_labelled_toy
 
-# Part of the folder's name, so that data made by an older generator is not taken for this one's.
+# In the folder's name, so that images of an older generator are not reused.
 VERSION = 1
 
 
@@ -25,10 +25,10 @@ class LabelledToy(LabelledOptions):
     """Options of `kind: toy`.
 
     Attributes:
-        seed: everything is drawn from it.
+        seed: of the random images.
         size: height and width in pixels.
-        train, test: about how many images.
-        root: where to write it; default: `_toy` beside the results.
+        train, test: approximate numbers of images.
+        root: the folder to write to; default: `_toy` beside the results.
     """
 
     synthetic: ClassVar[bool] = True
@@ -40,26 +40,26 @@ class LabelledToy(LabelledOptions):
     root: PathText | None = None
 
     def load(self, work_dir: Path) -> LabelledSampleLists:
-        """See `LabelledOptions.load`."""
+        """List the samples, and write the images first if needed, see `LabelledOptions.load`."""
         folder = self._folder(work_dir)
         if not folder.is_dir():
             self._write_whole(folder)
         return LabelledData(kind="labelled", root=str(folder.absolute()), layout="competition").load(work_dir)
 
     def made_by_harness(self, work_dir: Path) -> list[Path]:
-        """See `BaseOptions.made_by_harness`."""
+        """The folder of the data set, see `BaseOptions.made_by_harness`."""
         return [self._folder(work_dir)]
 
-    def _numbers(self) -> dict[str, int]:
+    def _options(self) -> dict[str, int]:
         return {"seed": self.seed, "size": self.size, "train": self.train, "test": self.test}
 
     def _folder(self, work_dir: Path) -> Path:
-        key = sha256(json.dumps({"version": VERSION, **self._numbers()}, sort_keys=True).encode()).hexdigest()[:8]
+        key = sha256(json.dumps({"version": VERSION, **self._options()}, sort_keys=True).encode()).hexdigest()[:8]
         root = Path(self.root) if self.root else work_dir / "_toy"
         return root / f"labelled-seed{self.seed}-{self.size}px-{key}"
 
     def _write_whole(self, folder: Path) -> None:
-        """Write it beside its place and rename it in, so that no other process sees half of it."""
+        """Write the data set to a temporary folder and rename it, so that other processes never find half of it."""
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
@@ -68,11 +68,11 @@ class LabelledToy(LabelledOptions):
         try:
             whole = scratch / "whole"
             whole.mkdir()
-            write_labelled_toy(whole, **self._numbers())
+            write_labelled_toy(whole, **self._options())
             try:
                 whole.replace(folder)
             except OSError:
-                # Another sweep made it in the meantime; the contents are the same.
+                # Another sweep wrote the same images in the meantime.
                 if not folder.is_dir():
                     raise
         finally:
