@@ -45,6 +45,16 @@ TASKS: dict[str, str] = {
     "detection": "harness.tasks.detection:Detection",
     "classification": "harness.tasks.classification:Classification",
 }
+# What a task shows in workbook, page and terminal; see harness/report/parts.py.
+TASK_REPORTS: dict[str, str] = {
+    "detection": "harness.report.detection:DetectionReport",
+    "classification": "harness.report.classification:ClassificationReport",
+}
+# The two metrics that runs of a task are ranked by, and that the terminal shows.
+HEADLINES: dict[str, tuple[str, str]] = {
+    "detection": ("image_AUROC", "pixel_AUROC"),
+    "classification": ("macro_F1", "accuracy"),
+}
 
 
 @dataclass(frozen=True)

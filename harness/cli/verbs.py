@@ -397,7 +397,8 @@ def _finish(prepared: Prepared, console: Console, summary: SweepSummary | None) 
     if folder.is_stale(folder.report):
         write_report(folder, results)
     records = results.records
-    table, answers, notices = in_few_words(results)
+    answer = in_few_words(results)
+    table, answers, notices = answer.table, answer.sentences, answer.notices
     if table is not None:
         console.print(table)
     for sentence in answers:

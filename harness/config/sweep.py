@@ -42,8 +42,6 @@ SEPARATOR = "; also: "
 LARGEST = 8 * MB  # of a config
 # First line of a stored config whose folder has the name of its file.
 NAMED_BY = "# name from: "
-# Keys that only detection has a use for.
-OF_DETECTION = {"threshold", "aupro_limit"}
 
 
 class SweepConfig(BaseModel):
@@ -116,10 +114,9 @@ class SweepConfig(BaseModel):
 
     @model_validator(mode="after")
     def _keys_of_the_task(self) -> SweepConfig:
-        if self.task != "detection":
-            for name in sorted(OF_DETECTION & self.model_fields_set):
-                if getattr(self, name) != type(self).model_fields[name].default:
-                    raise ValueError(f"`{name}` is of no use to task {self.task!r}; expected it left out")
+        for name in sorted(_keys_of_others(self.task) & self.model_fields_set):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"`{name}` is of no use to task {self.task!r}; expected it left out")
         return self
 
     @model_validator(mode="after")
@@ -169,6 +166,14 @@ class SweepConfig(BaseModel):
             # The first is given its key by what makes a sentence of it.
             raise ValueError(f"{SEPARATOR}grid".join(problems))
         return axes
+
+
+def _keys_of_others(task: str) -> set[str]:
+    """Keys that other tasks have a use for, and this one does not."""
+    keys: dict[str, frozenset[str]] = {
+        name: registry.load(target)().config_keys for name, target in registry.TASKS.items()
+    }
+    return {key for name, own in keys.items() if name != task for key in own} - keys[task]
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
@@ -246,10 +251,8 @@ def _validate(values: dict[str, Any], where: str, problems: list[str]) -> SweepC
 def as_yaml(config: SweepConfig) -> str:
     """The config as it is run: merged, resolved, defaults filled in."""
     values = config.model_dump(exclude={"seed"} if config.grid else {"seed", "grid"}, exclude_none=True)
-    if config.task == "detection":
-        values["threshold"] = {key: value for key, value in config.threshold.policy().items() if value is not None}
-    else:
-        values = {key: value for key, value in values.items() if key not in OF_DETECTION}
+    values["threshold"] = {key: value for key, value in config.threshold.policy().items() if value is not None}
+    values = {key: value for key, value in values.items() if key not in _keys_of_others(config.task)}
     text = yaml.safe_dump(concealed(values, config.references), sort_keys=False, allow_unicode=True)
     return f"{NAMED_BY}{_one_line(config.named_by)}\n{text}" if config.named_by else text
 

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from harness.common.secrets import concealed
 from harness.common.terminal import Terminal
-from harness.results.record import HEADLINES, RunRecord
+from harness.registry import HEADLINES
+from harness.results.record import RunRecord
 
 
 class SweepProgress:

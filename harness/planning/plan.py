@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
+from harness import registry
 from harness.backbones.normalization import BACKBONE, input_of
 from harness.backends.base import Signature
 from harness.common.errors import ConfigError, HarnessError, nearest
@@ -239,8 +240,7 @@ def spec_of(
         trainer=freeze_items(config.trainer) if signature.trainer else (),
         train_batch_size=config.data.train_batch_size,
         eval_batch_size=config.data.eval_batch_size,
-        threshold=freeze_items(config.threshold.policy()) if config.task == "detection" else (),
-        aupro_limit=config.aupro_limit if config.task == "detection" else None,
+        **registry.load(registry.TASKS[config.task])().spec_fields(config),
         normalization=normalization,
         axes=tuple(axis for axis in point if axis in given or axis in OF_THE_RUN),
     )

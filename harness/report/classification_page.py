@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from harness.report import classification
-from harness.report.classification import ClassificationResults
+from harness.report.classification_tables import ClassificationResults, answers, notices, summary_table
 from harness.report.configurations import Configuration
+from harness.report.parts import PagePart
 from harness.report.results import Results
 from harness.results.store import RUNS
 
@@ -18,21 +18,22 @@ SHOWN = 60  # settings whose details are in the page
 PAIRS = 12  # confused pairs of each
 
 
-def page_data(results: Results) -> dict[str, Any]:
-    """What the template shows, and as `data` what its script draws."""
+def page_part(results: Results) -> PagePart:
+    """The template, its scripts and what they show."""
     found = ClassificationResults(results)
-    table = classification.summary_table(found)
+    table = summary_table(found)
     shown = found.configurations[:SHOWN]
     columns = [str(name) for name in table if name != "best_run"]
     rows = [[_cell(str(name), row[name]) for name in columns] for row in table.to_dict("records")]
-    return {
-        "answers": classification.answer(found),
-        "notices": classification.notices(found),
+    page = {
+        "answers": answers(found),
+        "notices": notices(found),
         "columns": [name.replace("_", " ") for name in columns],
         "rows": rows,
         "settings": [configuration.name for configuration in shown],
-        "data": {"settings": [_configuration(results, configuration) for configuration in shown]},
     }
+    data = {"settings": [_configuration(results, configuration) for configuration in shown]}
+    return PagePart("classification.html", SCRIPTS, data, {"page": page})
 
 
 def _cell(name: str, value: Any) -> dict[str, Any]:

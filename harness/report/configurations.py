@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.config.axes import AXES, COLUMNS, NORMALIZATION, columns
 from harness.metrics.evaluate import FPR_LIMIT
+from harness.registry import HEADLINES
 from harness.report.facts import (
     axis_columns,
     category,
@@ -22,7 +23,7 @@ from harness.report.facts import (
     parameter,
     weights_source,
 )
-from harness.results.record import HEADLINES, RunRecord
+from harness.results.record import RunRecord
 
 OF_WEIGHTS = ("weights_source", "weights_sha256", "normalization_values")
 

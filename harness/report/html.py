@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import jinja2
-import pandas as pd
 
 from harness.common.errors import StoreError
 from harness.common.files import write_atomic
-from harness.config.axes import AXES, COLUMNS, Axis
-from harness.registry import metric
-from harness.report.classification_page import SCRIPTS as CLASSIFICATION_SCRIPTS
-from harness.report.classification_page import page_data
-from harness.report.configurations import Configuration, apart_from, described
-from harness.report.facts import HEADLINE, axis_columns, category, costs, dataset, metric_columns, short_names
-from harness.report.recommend import Answer, answers
+from harness.report.parts import task_report
 from harness.report.results import Results
 from harness.report.search import SearchReport
-from harness.report.tables import environment_table, failures_table, notices, runs_table
-from harness.results.record import RunRecord
+from harness.report.tables import environment_table, failures_table
 from harness.results.store import REPORT_FILES, RUNS, ResultFolder
-
-SCRIPTS = ("common.js", "table.js", "plots.js", "search.js", "run.js", "main.js")
-COSTS = ("ms_per_image_p50", "ms_per_image_p95", "images_per_second", "fit_seconds", "alone_seconds", "peak_memory_MB",
-         "model_MB")  # fmt: skip
-TIED_SHOWN = 12
-# Columns of the sheet Runs that the page has no use for.
-LEFT_OUT = {"status", "warnings", "weights", "weights_sha256", "data"}
 
 
 def write_report(folder: ResultFolder, results: Results | None = None) -> None:
@@ -49,8 +31,7 @@ def write_report(folder: ResultFolder, results: Results | None = None) -> None:
         try:
             (target / RUNS).mkdir(parents=True, exist_ok=True)
             _copy_plotly(target)
-            for record in results.ok() if results.task == "detection" else ():
-                _write_details(results, record)
+            task_report(results).write_details(results, target / RUNS)
         except OSError as error:
             raise StoreError(f"{target}: can't be written ({error.strerror}).") from error
         write_atomic(folder.report, build_page(results))
@@ -59,21 +40,15 @@ def write_report(folder: ResultFolder, results: Results | None = None) -> None:
 def build_page(results: Results) -> str:
     """The page's HTML, with its data, styles and scripts in it."""
     page = files("harness.report") / "page"
-    scripts: Sequence[str]
-    if results.task == "classification":
-        shown = page_data(results)
-        name, scripts, data = "classification.html", CLASSIFICATION_SCRIPTS, shown["data"]
-        more: dict[str, Any] = {"page": shown}
-    else:
-        name, scripts, data = "report.html", SCRIPTS, _data(results)
-        more = {"notices": notices(results), "answers": _answers(results)}
+    part = task_report(results).page(results)
+    data = part.data
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     searched = SearchReport.of(results)
     search = ""
     if searched is not None:
         data = {**data, "search": (found := searched.page())}
         search = environment.from_string((page / "search.html").read_text(encoding="utf-8")).render(found)
-    template = environment.from_string((page / name).read_text(encoding="utf-8"))
+    template = environment.from_string((page / part.template).read_text(encoding="utf-8"))
     return template.render(
         search=search,
         name=results.folder.root.resolve().name,
@@ -85,11 +60,11 @@ def build_page(results: Results) -> str:
         environment=environment_table(results).to_dict("records"),
         config=results.folder.read_config(),
         style=(page / "style.css").read_text(encoding="utf-8"),
-        script="\n".join((page / name).read_text(encoding="utf-8") for name in scripts),
+        script="\n".join((page / name).read_text(encoding="utf-8") for name in part.scripts),
         data=as_script(data),
         plotly=f"{REPORT_FILES}/plotly.min.js",
         workbook=results.folder.workbook.name,
-        **more,
+        **part.context,
     )
 
 
@@ -102,163 +77,11 @@ def _copy_plotly(target: Path) -> None:
     """Plotly's script, from the installed package; once."""
     script = target / "plotly.min.js"
     if not script.is_file():
-        _replace(script, (files("plotly") / "package_data" / "plotly.min.js").read_bytes())
+        replace_file(script, (files("plotly") / "package_data" / "plotly.min.js").read_bytes())
 
 
-def _write_details(results: Results, record: RunRecord) -> None:
-    """What the page loads when a run is opened; a script, since a page opened from a disk may load nothing else."""
-    folder = results.folder
-    file = folder.root / REPORT_FILES / RUNS / f"{record.run_id}.js"
-    source = folder.run_folder(record.run_id) / "record.json"
-    if file.is_file() and source.is_file() and file.stat().st_mtime_ns > source.stat().st_mtime_ns:
-        return
-    scores = results.scores(record.run_id)
-    details = {
-        **results.details(record.run_id),
-        "names": list(scores.names) if scores else [],
-        "labels": scores.labels.astype(int).tolist() if scores else [],
-        "scores": scores.scores.tolist() if scores else [],
-        "kinds": list(scores.defects) if scores else [],
-        "thresholds": record.thresholds,
-        "metrics": record.metrics,
-        "intervals": record.intervals,
-        "defects": record.defects,
-        "warnings": record.warnings,
-    }
-    _replace(file, f"harness.loaded({as_script(record.run_id)}, {as_script(details)});\n".encode())
-
-
-def _replace(file: Path, content: bytes) -> None:
+def replace_file(file: Path, content: bytes) -> None:
     """Write a file whole or not at all; not forced to the disk, which takes longer than making it again."""
     scratch = file.with_suffix(".tmp")
     scratch.write_bytes(content)
     scratch.replace(file)
-
-
-def _data(results: Results) -> dict[str, Any]:
-    """All that tables and plots show."""
-    ok = results.ok()
-    axes = axis_columns(ok)
-    found = [configuration for of_dataset in results.configurations.values() for configuration in of_dataset]
-    datasets = list(results.configurations)
-    metrics = [name for name in metric_columns(ok) if any(record.metrics.get(name) is not None for record in ok)]
-    return {
-        "metrics": metrics,
-        "counts": [name for name in metrics if metric(name).count],
-        "falling": [name for name in metrics if not metric(name).higher_is_better],
-        "headline": [name for name in HEADLINE if name in metrics],
-        "costs": [name for name in COSTS if any(costs(record)[name] is not None for record in ok)],
-        "axes": (numeric := _numeric_axes(found, axes)),
-        "datasets": short_names(datasets),
-        "columns": list(COLUMNS),
-        "parameters": axes,
-        "categories": sorted({category(record) for record in ok}),
-        "settings": [_configuration(configuration, datasets, axes, numeric, metrics) for configuration in found],
-        "leaders": _leaders(found),
-        "runs": _runs(results, found),
-    }
-
-
-def _leaders(found: Sequence[Configuration]) -> list[str]:
-    """The best run of the best setting of each model on each data set."""
-    first: dict[tuple[str, str, str], Configuration] = {}
-    for configuration in found:
-        first.setdefault((dataset(configuration.first), *configuration.model), configuration)
-    return [configuration.best_run for configuration in first.values()]
-
-
-def _runs(results: Results, found: Sequence[Configuration]) -> list[dict[str, Any]]:
-    frame = runs_table(results)
-    if frame.empty:
-        return []
-    chosen = {id(answer.chosen): "leading" if answer.doubts else "recommended" for answer in answers(results)}
-    place = {record.run_id: index for index, configuration in enumerate(found) for record in configuration.records}
-    rows = []
-    for row in frame.to_dict("records"):
-        values = {str(key): _plain(value) for key, value in row.items() if key not in LEFT_OUT}
-        configuration = place.get(row["run"])
-        # The notices say why a run is left out.
-        label = (
-            found[configuration].name if configuration is not None else f"{row['model']} (left out of the comparison)"
-        )
-        values["recommended"] = None if configuration is None else chosen.get(id(found[configuration]))
-        rows.append(
-            {**values, "setting": configuration, "label": label, "folder": f"{RUNS}/{quote(row['run'], safe='+')}/"}
-        )
-    return rows
-
-
-def _plain(value: Any) -> Any:
-    """For JSON: numbers short, what is missing null."""
-    if isinstance(value, float):
-        return None if math.isnan(value) else float(f"{value:.6g}")
-    return None if value is None or value is pd.NA else value
-
-
-def _configuration(
-    configuration: Configuration,
-    datasets: Sequence[str],
-    axes: Sequence[str],
-    numeric: Sequence[str],
-    metrics: Sequence[str],
-) -> dict[str, Any]:
-    """Means over seeds of each category, and over all."""
-    places = [*configuration.by_category, None]
-    return {
-        "label": configuration.label,
-        "name": configuration.name,
-        "facts": described(configuration.first, axes),
-        "numbers": _numbers(configuration, axes),
-        "apart": {axis: apart_from(configuration.first, axis) for axis in numeric},
-        "dataset": datasets.index(dataset(configuration.first)),
-        "values": {
-            place or "": {name: _plain(configuration.metric(name, place)) for name in metrics}
-            | {name: _plain(configuration.cost(name, place)) for name in COSTS}
-            for place in places
-        },
-        "run": configuration.best_run,
-        "complete": len(configuration.by_category),
-    }
-
-
-def _numbers(configuration: Configuration, axes: Sequence[str]) -> dict[str, float]:
-    """The axes of a configuration whose values are numbers, by name."""
-    spec = configuration.first.spec
-    pairs = [(Axis(name), spec["params"].get(name)) for name in axes]
-    pairs += [(axis, spec[axis.name]) for axis in AXES if axis.column]
-    return {axis.name: number for axis, value in pairs if (number := axis.number(value)) is not None}
-
-
-def _numeric_axes(found: Sequence[Configuration], axes: Sequence[str]) -> list[str]:
-    """Axes that have several numbers."""
-    numbers = [_numbers(configuration, axes) for configuration in found]
-    names = dict.fromkeys([*axes, *(name for one in numbers for name in one)])
-    return [axis for axis in names if len({one[axis] for one in numbers if axis in one}) > 1]
-
-
-def _answers(results: Results) -> list[dict[str, Any]]:
-    found = answers(results)
-    names = short_names([answer.dataset for answer in found])
-    return [_answer(answer, name) for answer, name in zip(found, names, strict=True)]
-
-
-def _answer(answer: Answer, name: str) -> dict[str, Any]:
-    chosen = answer.chosen
-    return {
-        "dataset": name,
-        "doubts": answer.doubts,
-        "chosen": chosen.name if chosen else None,
-        "run": chosen.best_run if chosen else None,
-        "reasons": answer.reasons,
-        "tied": [
-            {
-                "name": configuration.name,
-                "run": configuration.best_run,
-                "auroc": configuration.metric("image_AUROC"),
-                "p": standing.p,
-                "ms": configuration.cost("ms_per_image_p50"),
-            }
-            for configuration, standing in answer.tied[:TIED_SHOWN]
-        ],
-        "more": max(0, len(answer.tied) - TIED_SHOWN),
-    }

@@ -21,7 +21,7 @@ PIXELS = ("pixel_AUPRO", "pixel_AUROC")
 
 
 @dataclass(frozen=True)
-class Answer:
+class Recommendation:
     """What to take on one data set.
 
     Attributes:
@@ -39,7 +39,7 @@ class Answer:
     doubts: Sequence[str] = ()
 
 
-def answers(results: Results) -> list[Answer]:
+def answers(results: Results) -> list[Recommendation]:
     """One for each data set."""
     return [_answer(results, name, found) for name, found in results.configurations.items()]
 
@@ -55,11 +55,11 @@ def recommendations(results: Results) -> list[str]:
     ]
 
 
-def _answer(results: Results, dataset: str, found: Sequence[Configuration]) -> Answer:
+def _answer(results: Results, dataset: str, found: Sequence[Configuration]) -> Recommendation:
     best = found[0]
     if best.metric(INTERVAL) is None:
         reason = "No recommendation: image AUROC is undefined, the test images are all normal or all anomalous."
-        return Answer(dataset, None, [], [reason])
+        return Recommendation(dataset, None, [], [reason])
     whole = [configuration for configuration in found if len(configuration.by_category) == len(best.by_category)]
     standings = configurations_against(results, best, whole)
     tied = [(s, standing) for s, standing in zip(whole, standings, strict=True) if standing.mark in {BEST, TIED}]
@@ -73,7 +73,7 @@ def _answer(results: Results, dataset: str, found: Sequence[Configuration]) -> A
         _cost(chosen),
         _in_full(chosen),
     ]
-    return Answer(dataset, chosen, others, [reason for reason in reasons if reason], _doubts(results, chosen))
+    return Recommendation(dataset, chosen, others, [reason for reason in reasons if reason], _doubts(results, chosen))
 
 
 def _doubts(results: Results, chosen: Configuration) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from math import ceil
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 from openpyxl import Workbook
@@ -21,6 +22,7 @@ from openpyxl.worksheet.properties import PageSetupProperties
 from openpyxl.worksheet.worksheet import Worksheet
 
 from harness.registry import metric
+from harness.results.store import RUNS
 
 HEADER = PatternFill("solid", fgColor="1F3A5F")
 NOTICE = PatternFill("solid", fgColor="FFE699")
@@ -224,3 +226,10 @@ def _shown(value: Any, style: str) -> str:
     if not style or not isinstance(value, float):
         return str(value)
     return f"{value:.{style.partition('.')[2].partition(';')[0].count('0')}f}"
+
+
+def run_links(frame: pd.DataFrame, column: str) -> dict[str, Sequence[str]]:
+    """From a run's name to its folder."""
+    if frame.empty:
+        return {}
+    return {column: [f"{RUNS}/{quote(str(run), safe='+')}/" for run in frame[column]]}

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
+from harness.registry import HEADLINES
+
 # Raise it when a field changes its meaning or goes; older records must stay readable.
 SCHEMA = 4
-
-
-# What runs of a task are ranked by, and said of them in few words.
-HEADLINES = {"detection": ("image_AUROC", "pixel_AUROC"), "classification": ("macro_F1", "accuracy")}
 
 
 @dataclass(frozen=True)

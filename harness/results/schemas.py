@@ -170,6 +170,10 @@ class Provenance(_Strict):
     references: dict[str, Annotated[str, Field(pattern=r"^\$\{oc\.env:[^{}]*\}$")]] = {}
 
 
+# What reports count by, by task.
+DATA_OF_TASK = {"detection": {"val", "test_anomalous"}, "classification": {"judged", "labels", "folds"}}
+
+
 class RecordFile(BaseModel):
     """record.json; see `harness.results.record.RunRecord`. A field that is not known is an error."""
 
@@ -199,8 +203,7 @@ class RecordFile(BaseModel):
     @model_validator(mode="after")
     def _counted(self) -> RecordFile:
         """What reports count by is there."""
-        needed = {"val", "test_anomalous"} if self.task == "detection" else {"judged", "labels", "folds"}
-        if missing := sorted(needed - self.data.model_fields_set):
+        if missing := sorted(DATA_OF_TASK[self.task] - self.data.model_fields_set):
             raise ValueError(f"data.{missing[0]}: missing; expected a value")
         if self.data.test_anomalous > self.data.test:
             raise ValueError(f"data.test_anomalous: found {self.data.test_anomalous}, expected at most data.test")

@@ -21,6 +21,10 @@ class Task(DataKinds, Protocol):
 
     name: str
     backend: str  # where the grid names none
+    config_keys: frozenset[str]  # top-level keys of a config that no other task has a use for
+
+    def spec_fields(self, config: SweepConfig) -> dict[str, Any]:
+        """Fields of `RunSpec` that the task's own keys of the config give."""
 
     def load(self, config: SweepConfig, index: FileIndex, progress: Progress | None) -> list[AnySplit]:
         """Read the data: one split a category.

@@ -49,6 +49,12 @@ class Classification:
 
     name = "classification"
     backend = "supervised"
+    config_keys: frozenset[str] = frozenset()
+
+    def spec_fields(self, config: SweepConfig) -> dict[str, Any]:
+        """No threshold is fixed, and there are no regions."""
+        del config
+        return {"threshold": (), "aupro_limit": None}
 
     def options(self, kind: str) -> type[BaseOptions]:
         """See `Task.options`."""

@@ -12,7 +12,7 @@ from harness import registry
 from harness.backends.base import AnySplit, Detected, EpochDetections, EpochPredictions, Outcome
 from harness.common.errors import DataError
 from harness.common.files import write_atomic
-from harness.config.spec import RunSpec
+from harness.config.spec import RunSpec, freeze_items
 from harness.data.base import BaseOptions, Split
 from harness.data.index import FileIndex, Progress
 from harness.data.split import load_splits
@@ -31,6 +31,11 @@ class Detection:
 
     name = "detection"
     backend = "anomalib"
+    config_keys = frozenset({"threshold", "aupro_limit"})
+
+    def spec_fields(self, config: SweepConfig) -> dict[str, Any]:
+        """How thresholds are fixed, and the limit of AUPRO."""
+        return {"threshold": freeze_items(config.threshold.policy()), "aupro_limit": config.aupro_limit}
 
     def options(self, kind: str) -> type[BaseOptions]:
         """See `Task.options`. Any other name is one of anomalib's datamodules."""

@@ -11,8 +11,8 @@ import pytest
 
 from harness.report.comparisons import pivot_table, summary_table
 from harness.report.configurations import apart_from
-from harness.report.html import _data
-from harness.report.recommend import Answer, answers
+from harness.report.detection_page import _data
+from harness.report.recommend import Recommendation, answers
 from harness.report.results import Results
 from harness.report.tables import notices, runs_table
 from harness.results.record import RunRecord
@@ -54,7 +54,7 @@ def run(folder: ResultFolder) -> Run:
     return make
 
 
-def answer(folder: ResultFolder) -> Answer:
+def answer(folder: ResultFolder) -> Recommendation:
     (found,) = answers(Results.of(folder))
     return found
 
