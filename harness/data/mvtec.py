@@ -24,6 +24,9 @@ class MVTecData(DataOptions):
 
     `category` may be a name, a list, or left out: then every category found in `root`, or `root` itself where it
     has a `train` folder.
+
+    Attributes:
+        root: the folder with `train`, `test` and `ground_truth`, or with categories that have those.
     """
 
     root: PathText

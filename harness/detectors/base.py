@@ -38,7 +38,7 @@ State = dict[str, torch.Tensor]
 
 
 class Options(TypedDict, total=False):
-    """What every detector takes, by keyword.
+    """Keyword arguments of every detector.
 
     Attributes:
         image_size: pixels the image is resized to: one number, or (height, width). Default 256.
@@ -74,7 +74,7 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a detector says of one image; larger is more anomalous.
+    """The prediction of a detector for one image; a larger score is more anomalous.
 
     Attributes:
         score: raw.
@@ -89,10 +89,10 @@ class Detector(ABC):
     """A detector that learns from images of normal parts.
 
     Attributes:
-        name: as registered.
-        trains_in_epochs: whether it is trained step by step, and not in one pass over the images.
-        least_images: normal images that it needs.
-        state: what it has learnt; None before.
+        name: the name in the registry.
+        trains_in_epochs: whether it trains in epochs, and not in one pass over the images.
+        least_images: the smallest number of normal images.
+        state: the tensors that it has learnt; None before `fit`.
         weights: where the backbone's weights come from.
     """
 

@@ -29,14 +29,14 @@ CLASSIFICATION = "classification"
 
 @dataclass(frozen=True)
 class ClassResult:
-    """What a classifier says of one image.
+    """The prediction of a classifier for one image.
 
     Attributes:
-        labels: all labels there are.
-        meanings: class and state of each.
-        probabilities: shape (labels,), summing to 1; averaged over folds and views.
-        path: of the image, None where it was handed over in memory.
-        reading: what was done to it in reading, a few words each.
+        labels: all labels.
+        label_specs: class and condition of each label.
+        probabilities: shape (labels,), with sum 1; averaged over folds and views.
+        path: of the image; None for an image in memory.
+        reading: changes to the image in reading, a few words each.
     """
 
     labels: tuple[str, ...]
@@ -47,22 +47,22 @@ class ClassResult:
 
     @property
     def label(self) -> str:
-        """The likeliest."""
+        """The label with the largest probability."""
         return self.labels[int(self.probabilities.argmax())]
 
     @property
     def probability(self) -> float:
-        """Of that label."""
+        """The probability of `label`."""
         return float(self.probabilities.max())
 
     @property
     def part(self) -> str:
-        """The class of that label."""
+        """The class of `label`."""
         return self.label_specs[int(self.probabilities.argmax())][0]
 
     @property
     def state(self) -> str:
-        """The state of that label."""
+        """The condition of `label`."""
         return self.label_specs[int(self.probabilities.argmax())][1]
 
     @property
@@ -85,11 +85,12 @@ class Classifier:
     """A trained classification with all its folds. Any number of threads may call `predict` at once.
 
     Args:
-        namer: what computes probabilities.
-        run: the run that it is from.
+        scorer: computes probabilities.
+        run: the run that trained it.
 
     Attributes:
-        namer, run: as given.
+        scorer: computes probabilities.
+        run: the run that trained it.
     """
 
     columns = CLASS_COLUMNS
@@ -114,7 +115,7 @@ class Classifier:
         return self.scorer.prepare(reading.pixels)
 
     def results(self, batch: Sequence[tuple[str | None, Reading]], prepared: Sequence[Any]) -> list[ClassResult]:
-        """Name images that are read and prepared already.
+        """Classify images that are read and prepared already.
 
         Args:
             batch: path or None, and the image as read.
@@ -128,7 +129,7 @@ class Classifier:
         ]
 
     def predict(self, images: Any, batch_size: int = BATCH) -> ClassResult | list[ClassResult]:
-        """Name one image, or several.
+        """Classify one image, or several.
 
         Args:
             images: as `harness.inference.model.Model.predict` takes them.

@@ -34,12 +34,14 @@ class Model:
     """A trained model with its thresholds. Any number of threads may call `predict` at once.
 
     Args:
-        scorer: what computes scores and maps.
+        scorer: computes scores and maps.
         thresholds: see `harness.predictions.decision.Thresholds`.
-        run: the run that it is from, None where it is from none.
+        run: the run that trained it; None for a file without a run.
 
     Attributes:
-        scorer, thresholds, run: as given.
+        scorer: computes scores and maps.
+        thresholds: of images and pixels.
+        run: the run that trained it; None for a file without a run.
     """
 
     columns = COLUMNS
@@ -70,7 +72,7 @@ class Model:
     def predict(self, images: Iterable[Any], batch_size: int = BATCH) -> list[Result]: ...
 
     def predict(self, images: Any, batch_size: int = BATCH) -> Result | list[Result]:
-        """Judge one image, or several.
+        """Predict one image, or several.
 
         Args:
             images: a path, a PIL image, an array of uint8 or uint16, (height, width, 3) RGB or (height, width) grey, or
@@ -109,7 +111,7 @@ class Model:
         return self.results(batch, prepared)
 
     def results(self, batch: Sequence[tuple[str | None, Reading]], prepared: Sequence[Any]) -> list[Result]:
-        """Judge images that are read and prepared already.
+        """Predict images that are read and prepared already.
 
         Args:
             batch: path or None, and the image as read.

@@ -16,16 +16,16 @@ NORMAL, ANOMALOUS, UNLABELLED = "normal", "anomalous", "scored"
 
 @dataclass(frozen=True)
 class Result:
-    """One image's prediction; larger is more anomalous.
+    """The prediction for one image; a larger score is more anomalous.
 
     Attributes:
         score: raw, as in scores.csv.
         anomaly_map: (height, width) at the size of the network's input, raw; None for a model without maps.
         thresholds: see `harness.predictions.decision.Thresholds`.
         image_size: (height, width) of the image, upright.
-        resized: (height, width) it was brought to before its centre was cut out; None: nothing was cut off.
-        path: of the image, None where it was handed over in memory.
-        reading: what was done to it in reading, a few words each.
+        resized: (height, width) after resizing and before the centre crop; None without a crop.
+        path: of the image; None for an image in memory.
+        reading: changes to the image in reading, a few words each.
     """
 
     score: float
@@ -38,7 +38,7 @@ class Result:
 
     @property
     def threshold(self) -> float | None:
-        """Of the image's score, raw; what is above is anomalous."""
+        """The threshold of the image score, raw; a score above it is anomalous."""
         return self.thresholds.image
 
     @property

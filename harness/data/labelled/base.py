@@ -112,9 +112,9 @@ class LabelledOptions(BaseOptions):
     """The keys of `data:` that all labelled data shares.
 
     Attributes:
-        folds: how many parts, in equal shares of each label; or a share of each label to hold out once; or an .npy file
-            with the fold of each row of the table.
-        run_folds: the folds to run; all by default.
+        folds: the number of subsets, with equal shares of each label; or one share of each label that is held out
+            once; or an .npy file with the fold of each row of the table.
+        run_folds: the folds that run; by default all.
     """
 
     folds: int | float | str = 5
