@@ -20,7 +20,7 @@ class Columns(BaseModel):
 
     Attributes:
         file_name: column of the file's name.
-        part: column of the class; the key in YAML is `class`.
+        part: column of the class.
         state: column of the condition.
         label: column of the label, class and condition in one.
         key: column of what a submission calls the image.
