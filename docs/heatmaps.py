@@ -1,7 +1,7 @@
 """A picture of heatmaps: `python docs/heatmaps.py RESULTS TARGET`.
 
-One row for each category of a sweep, of its best run's model: the anomalous test image with the highest score of one type
-of defect, each category another type. Beside it its map, the true mask and the predicted outline.
+One row for each category of a sweep, from the model of its best run: the anomalous test image with the highest score,
+of a type of defect that no other row has; its map, the true mask and the predicted outline.
 """
 
 from __future__ import annotations

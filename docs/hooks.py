@@ -58,11 +58,9 @@ def described_type(annotation: Any) -> str:
         return " or ".join(dict.fromkeys(described_type(one) for one in inner if one is not NoneType))
     if origin in {list, tuple}:
         return f"list of {PLURALS.get(described_type(inner[0]), described_type(inner[0]))}"
-    if origin is dict:
-        return "mapping"
     if hasattr(annotation, "__metadata__"):
         return "path"
-    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+    if origin is dict or (inspect.isclass(annotation) and issubclass(annotation, BaseModel)):
         return "mapping"
     return NAMES.get(annotation, "any")
 
@@ -173,10 +171,8 @@ def table(name: str) -> str:
     Raises:
         KeyError: there is no such table, or a key has no description.
     """
-    lines = [*HEAD]
-    for row in tables()[name]():
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
-    return "\n".join(lines)
+    rows = ("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in tables()[name]())
+    return "\n".join([*HEAD, *rows])
 
 
 def metrics_table(level: str) -> str:
