@@ -16,7 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from harness import registry
-from harness.backends.supervised.settings import CHOICES, LIMITS, VIEWS, Settings
+from harness.backends.supervised.settings import CHOICES, LIMITS, NEEDS, VIEWS, Settings
 from harness.config.search import Search
 from harness.config.sweep import SweepConfig
 from harness.config.threshold import OF_METHOD, Threshold
@@ -129,7 +129,9 @@ def rows_of_settings() -> Iterator[tuple[str, str, str, str]]:
             kind = f"`none`, or {', '.join(f'`{view}`' for view in VIEWS)} joined by `+`"
         else:
             kind = "true or false" if isinstance(field.default, bool) else "list of text"
-        yield f"`{name}`", kind, default_of(field.default), said[name]
+        other, values = NEEDS.get(name, ("", ()))
+        only = f" Only with {' or '.join(f'`{other}: {value}`' for value in values)}." if values else ""
+        yield f"`{name}`", kind, default_of(field.default), said[name] + only
 
 
 def rows_of_detector(name: str) -> Iterator[tuple[str, str, str, str]]:

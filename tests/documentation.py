@@ -16,8 +16,10 @@ ITEM = re.compile(r"^\s*(?:[-*+]|\d+\.)\s+(?:\[[ x]\]\s+)?")
 
 
 def pages() -> list[Path]:
-    """README, CONTRIBUTING and all pages below docs/."""
-    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    """README and its like, and all pages of docs/ and benchmarks/."""
+    top = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+    beside = [ROOT / "weights" / "README.md", ROOT / "results" / "README.md"]
+    return [*top, *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "benchmarks").glob("*.md")), *beside]
 
 
 def prose(text: str) -> Iterator[str]:
