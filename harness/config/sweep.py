@@ -107,7 +107,7 @@ class SweepConfig(BaseModel):
 
     @property
     def folder(self) -> Path:
-        """Where this sweep's results are."""
+        """The folder of this sweep's results."""
         return Path(self.output) / self.name
 
     @property
@@ -194,11 +194,11 @@ class SweepConfig(BaseModel):
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
-    """Read, merge and validate.
+    """Read a YAML file, apply the overrides, and validate.
 
     Args:
         path: the YAML file.
-        overrides: `key=value`, keys dotted and indexed (`data.val=0`, `grid[0].model=padim`), values YAML.
+        overrides: `key=value`; keys have dots and indexes (`data.val=0`, `grid[0].model=padim`), values are YAML.
 
     Raises:
         ConfigError: all problems, one sentence each.

@@ -41,19 +41,19 @@ class Options(TypedDict, total=False):
     """Keyword arguments of every detector.
 
     Attributes:
-        image_size: pixels the image is resized to: one number, or (height, width). Default 256.
-        center_crop: pixels of the centre that are kept after that. Default: everything.
+        image_size: size of the image after resizing, in pixels: one number, or (height, width). Default 256.
+        center_crop: size of the centre that stays after that, in pixels. Default: everything.
         precision: of the backbone: fp32, bf16 or fp16. Default fp32.
         weights: auto, pretrained, random or a path. Default auto.
-        normalization: of the input: backbone (what the weights were trained with), imagenet, or a mapping with mean
+        normalization: of the input: backbone (the values of the network's training), imagenet, or a mapping with mean
             and std, three numbers each for RGB in 0 to 1. Default backbone.
         device: auto, cpu, cuda, cuda:N or mps. Default auto.
         seed: of everything random. Default 0.
-        batch_size: images at a time. Default 32.
-        num_workers: processes that decode images. Default 0, this one.
+        batch_size: number of images in a batch. Default 32.
+        num_workers: processes that decode images. Default 0: the process itself.
         memory_limit: bytes that features may take in memory. Default half of what is free.
-        cache: a folder where costly stages are kept. Default none.
-        cache_limit: bytes it may take. Default 20 GB.
+        cache: a folder that keeps the results of long stages. Default none.
+        cache_limit: bytes of the cache. Default 20 GB.
         progress: whether to draw a bar. Default True.
     """
 
@@ -192,13 +192,13 @@ class Detector(ABC):
         """Learn what normal parts look like.
 
         Args:
-            images: a folder, a `Split` (its training images), or pictures: paths, 8-bit RGB arrays, PIL images, or
-                float tensors (3, height, width) in [0, 1]. A data set's (image, label) pairs, or items with an
-                `image`, will do.
+            images: a folder, a `Split` (its training images), or an iterable of images. An image is a path, an 8-bit RGB
+                array, a PIL image, or a float tensor (3, height, width) in [0, 1]. An item may also be an
+                (image, label) pair, or have an `image`.
 
         Raises:
-            DataError: there are none, or one can't be read.
-            WeightsError: no weights for the backbone.
+            DataError: there are no images, or one can't be read.
+            WeightsError: there are no weights for the backbone.
         """
         pictures = image_list(images)
         self.forget()
@@ -215,13 +215,13 @@ class Detector(ABC):
         """Score one image.
 
         Raises:
-            NotFittedError: `fit` or `load` comes first.
+            NotFittedError: call `fit` or `load` first.
         """
         scores = self.score_batch(self.view(image)[None])
         return Prediction(float(scores.images[0]), scores.maps[0].cpu().numpy())
 
     def evaluate(self, data: str | Path | Split) -> dict[str, float | None]:
-        """Metrics on the test images, as in a sweep's sheet; without a threshold, so `*_F1Score` is None.
+        """Metrics on the test images, as in the workbook. There is no threshold, so `*_F1Score` is None.
 
         Args:
             data: a folder in MVTec layout, or a `Split`.
@@ -241,10 +241,10 @@ class Detector(ABC):
         return evaluate(test, Thresholds(None, None, "none"))
 
     def save(self, path: str | Path) -> Path:
-        """Write all that `load` needs, the backbone too, to one safetensors file.
+        """Write the detector and its backbone to one safetensors file, for `load`.
 
         Raises:
-            NotFittedError: `fit` comes first.
+            NotFittedError: call `fit` first.
         """
         from harness.detectors.saving import save
 

@@ -67,7 +67,7 @@ class ClassResult:
 
     @property
     def kind(self) -> str:
-        """What it is counted as."""
+        """The same as `label`."""
         return self.label
 
     def cells(self) -> list[str]:
@@ -102,12 +102,12 @@ class Classifier:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """In the order of probabilities."""
+        """All labels, in the order of the probabilities."""
         return self.scorer.labels
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to know of its answers, one sentence each."""
+        """Warnings about the predictions, one sentence each."""
         return self.run.doubts
 
     def prepare(self, reading: Reading) -> Any:
@@ -132,14 +132,14 @@ class Classifier:
         """Classify one image, or several.
 
         Args:
-            images: as `harness.inference.model.Model.predict` takes them.
-            batch_size: images that the networks see at a time.
+            images: as for `Model.predict`.
+            batch_size: number of images in a batch.
 
         Returns:
-            A `ClassResult` for one image, a list in their order for several.
+            A `ClassResult` for one image; a list of them in the same order for several.
 
         Raises:
-            DataError: an image can't be read, or is none.
+            DataError: something is no image, or can't be read.
         """
         if batch_size < 1:
             raise DataError(f"batch_size: {batch_size} found, 1 or more expected.")
@@ -163,15 +163,15 @@ class Classifier:
 
 
 def load_classifier(path: str | Path, *, device: str = "auto") -> Classifier:
-    """A trained classification.
+    """Load a trained classification.
 
     Args:
-        path: a run's folder, or a sweep's (its best run).
+        path: a run's folder, or a sweep's folder (its best run).
         device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
-        StoreError: no run or no kept model there, its record is damaged, or it is of another task.
-        WeightsError: the model's file is damaged or was changed.
+        StoreError: there is no run or no model, the record is damaged, or the task is another one.
+        WeightsError: the model's file is damaged or has changed.
         ConfigError: this machine has no such device.
     """
     return classifier_of(find_run(Path(path)), device)

@@ -48,14 +48,14 @@ class Result:
 
     @property
     def normalized_score(self) -> float | None:
-        """See `normalize`; None without threshold or scale."""
+        """The score from 0 to 1, with 0.5 at the threshold; None without threshold or scale."""
         if self.thresholds.image is None or self.thresholds.image_scale is None:
             return None
         return normalize(self.score, self.thresholds.image, self.thresholds.image_scale)
 
     @property
     def kind(self) -> str:
-        """What it is counted as."""
+        """normal, anomalous, or scored (without a threshold)."""
         return UNLABELLED if self.label is None else ANOMALOUS if self.label else NORMAL
 
     def cells(self) -> list[str]:
@@ -69,10 +69,10 @@ class Result:
         ]
 
     def map_at_image_size(self) -> Floats | None:
-        """(height, width) of the image itself, raw; NaN where the model did not look."""
+        """The map at the size of the image, raw; NaN outside the centre crop. None without maps."""
         return None if self.anomaly_map is None else at_image_size(self.anomaly_map, self.image_size, self.resized)
 
     def mask(self) -> npt.NDArray[np.bool_] | None:
-        """(height, width) of the image itself; True is above the pixel threshold. None without maps or threshold."""
+        """The map above the pixel threshold, at the size of the image. None without maps or threshold."""
         whole = self.map_at_image_size()
         return None if whole is None or self.thresholds.pixel is None else whole > self.thresholds.pixel
