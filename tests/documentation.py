@@ -73,10 +73,10 @@ def commands(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def main() -> None:
-    """Print the mean words of a sentence, by page."""
+    """Print the mean words of a sentence, by page; headings and other fragments do not count."""
     total: list[int] = []
     for page in pages():
-        found = [words(one) for one in sentences(page.read_text())]
+        found = [words(one) for one in sentences(page.read_text()) if one.rstrip("\"')*_").endswith((".", "!", "?"))]
         total += found
         if found:
             print(f"{page.relative_to(ROOT)}: {len(found)} sentences of {sum(found) / len(found):.1f} words")

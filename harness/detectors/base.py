@@ -192,8 +192,8 @@ class Detector(ABC):
         """Learn what normal parts look like.
 
         Args:
-            images: a folder, a `Split` (its training images), or an iterable of images. An image is a path, an 8-bit RGB
-                array, a PIL image, or a float tensor (3, height, width) in [0, 1]. An item may also be an
+            images: a folder, a `Split` (its training images), or an iterable of images. An image is a path, an 8-bit
+                RGB array, a PIL image, or a float tensor (3, height, width) in [0, 1]. An item may also be an
                 (image, label) pair, or have an `image`.
 
         Raises:
