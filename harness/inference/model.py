@@ -75,9 +75,9 @@ class Model:
         """Predict one image, or several.
 
         Args:
-            images: one image: a path, a PIL image, an array or a tensor. An array is uint8 or uint16,
-                (height, width, 3) RGB or (height, width) grey. A tensor is float, (3, height, width), in [0, 1]; it becomes
-                8 bits. Several images: any iterable of those, or a stack with four dimensions.
+            images: one image, or several: any iterable of images, or a stack with four dimensions. An image is a path,
+                a PIL image, an array or a tensor. An array is uint8 or uint16, (height, width, 3) RGB or
+                (height, width) grey. A tensor is float, (3, height, width), in [0, 1]; it becomes 8 bits.
             batch_size: number of images in a batch.
 
         Returns:
