@@ -174,14 +174,15 @@ def _predict(result: dict[str, Any]) -> str:
     head = ["warm", "our native model", "anomalib's model, ours", "anomalib's model, its inferencer", "times faster"]
     cold_head = ["from cold", "native", "anomalib's model", "exported to OpenVINO", "TorchInferencer",
                  "OpenVINOInferencer"]  # fmt: skip
-    default = ", ".join(
-        f"{names[one['model']]}: {one['anomalib_openvino_default_ms']} ms, maps off by up to "
-        f"{one['anomalib_openvino_default_map_difference']:.1g}"
+    default = "\n".join(
+        f"- {names[one['model']]}: {one['anomalib_openvino_default_ms']} ms, maps differ by up to "
+        f"{one['anomalib_openvino_default_map_difference']:.1g}."
         for one in result["models"]
     )
     return (
-        _table(head, warm) + "\n\n" + _table(cold_head, cold) + f"\n\nOpenVINOInferencer as it comes, with the 16 bits "
-        f"that OpenVINO takes on this processor: {default} (of 1, after anomalib's normalisation)."
+        _table(head, warm) + "\n\n" + _table(cold_head, cold) + "\n\nOpenVINOInferencer with its defaults uses the 16 "
+        "bits that OpenVINO takes on this processor. anomalib normalises maps to 1, and they differ from those of 32 "
+        f"bits:\n\n{default}"
     )
 
 
@@ -220,7 +221,7 @@ def _scaling(result: dict[str, Any]) -> str:
         "claim_seconds_a_run": ("c, a run claimed", 1000),
         "group_seconds": (f"g, a group of {result['runs']} runs made on a node, one core", 1),
         "message_seconds": ("m, a run's record and files through the queue", 1000),
-        "landing_seconds": ("l, a run unpacked and put in place", 1000),
+        "landing_seconds": ("l, a run unpacked and written", 1000),
         "workbook_seconds_a_run": ("w, the workbook at the end, a run", 1000),
     }
     rows = [

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Makes docs/models_comparing.png, docs/report.png and docs/demo.png from a result folder, docs/classify.png from that of a
-# classification, docs/search.png from that of a search: LibreOffice to PDF, poppler and ImageMagick to PNG; Chromium for
-# reports and page, into which the image is dropped.
-#   docs/pictures.sh results/compare part.png results/classify-smoke results/classify-search
+# classification, docs/search.png from that of a search, docs/heatmaps.png from a sweep over several categories (of
+# configs/padim.yaml, with backend=native): LibreOffice to PDF, poppler and ImageMagick to PNG; Chromium for reports and
+# page, into which the image is dropped.
+#   docs/pictures.sh results/compare part.png results/classify-smoke results/classify-search results/padim
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 results="$(cd "$1" && pwd)"
@@ -31,3 +32,5 @@ python "$here/part.py" "$4" "#search" "$work/search.png"
 convert "$work/search.png" +dither -colors 64 "$here/search.png"
 python "$here/page.py" "$results" "$2" "$work/demo.png"
 convert "$work/demo.png" -colors 128 "$here/demo.png"
+python "$here/heatmaps.py" "$5" "$work/heatmaps.png"
+convert "$work/heatmaps.png" -resize 768x +dither -colors 256 "$here/heatmaps.png"

@@ -1,6 +1,6 @@
-"""The only list of what exists: name -> "module:attribute", imported when it is asked for.
+"""The only list of backends, detectors, kinds of data, tasks and metrics: name -> "module:attribute".
 
-To add a backend, a kind of data or a metric: write one file and add one line here.
+The harness imports an entry when it needs it. To add one, write a file and add a line here.
 """
 
 from __future__ import annotations
@@ -141,10 +141,10 @@ def load(target: str) -> Any:
 
 
 def lookup(table: dict[str, str], what: str, name: str) -> Any:
-    """The object registered as `name`.
+    """Load the object of a name.
 
     Raises:
-        UnknownNameError: no such name; the message has the nearest ones and the whole list.
+        UnknownNameError: the table has no such name. The message has similar names and the whole list.
     """
     if name not in table:
         raise UnknownNameError(unknown_name(what, name, table))

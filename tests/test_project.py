@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
+from urllib.parse import unquote
 
 import pytest
-import timm
 import yaml
-from safetensors.torch import save_file
 
 from benchmarks import tables
 from harness.backends.supervised import SupervisedBackend
@@ -21,10 +26,15 @@ from harness.ensemble.recipe import load_recipe
 from harness.planning.plan import make_plan
 from harness.results.store import ResultFolder
 from tests.conftest import ROOT, Cli
+from tests.documentation import blocks, commands, pages, sentences, words
+from tests.test_rooms import ROOMS
 
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if path.stem != "blend")
 CLASSIFY = sorted((ROOT / "configs" / "classify").glob("*.yaml"))
-README = (ROOT / "README.md").read_text()
+README = ROOT / "README.md"
+PAGES = pages()
+LONGEST = 25  # words of a sentence
+LINES = 150  # of the README: two screens
 
 
 def pyproject() -> dict[str, object]:
@@ -92,54 +102,215 @@ def test_named_configs_are_there() -> None:
     assert {path.stem for path in CONFIGS} >= {"patchcore", "padim", "spade", "cflow", "compare", "smoke"}
 
 
-def test_readme_names_only_commands_and_files_that_exist(cli: Cli) -> None:
-    verbs = set(re.findall(r"python -m harness ([a-z-]+)", README))
-    assert verbs
-    for verb in verbs:
-        assert cli(verb, "--help").exit_code == 0
-    for file in set(re.findall(r"(?:configs|harness|tests|docs|benchmarks)/[\w/.-]+\.(?:yaml|py|md|png)", README)):
+def hooks() -> ModuleType:
+    """docs/hooks.py, as MkDocs loads it."""
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
+
+
+def test_the_readme_takes_two_screens() -> None:
+    assert len(README.read_text().splitlines()) < LINES
+
+
+@every_page
+def test_sentences_are_short(page: Path) -> None:
+    long = [one for one in sentences(page.read_text()) if words(one) > LONGEST]
+    assert not long
+
+
+def test_sentences_are_told_apart() -> None:
+    text = """# A heading
+
+One sentence, with [a link of four words](https://example.org/a.html). Another with `code. And more` in it!
+
+- an item
+- [ ] another (by Roth et al. of 2022)
+
+| a | table. With a sentence |
+| --- | --- |
+
+```sh
+code. Not prose.
+```
+
+::: harness.load_model
+"""
+    assert [(one, words(one)) for one in sentences(text)] == [
+        ("A heading", 2),
+        ("One sentence, with a link of four words.", 8),
+        ("Another with `code` in it!", 5),
+        ("an item", 2),
+        ("another (by Roth et al. of 2022)", 7),
+    ]
+
+
+@every_page
+def test_commands_and_files_exist(cli: Cli, page: Path) -> None:
+    text = page.read_text()
+    for verb, options in commands(text):
+        shown = cli(verb, "--help")
+        assert shown.exit_code == 0, verb
+        for option in options:
+            assert option in shown.output, (verb, option)
+    for file in set(re.findall(r"\b(?:configs|harness|tests|docs|benchmarks)/[\w/.-]+\.(?:yaml|py|md|png|sh)", text)):
         assert (ROOT / file).is_file(), file
 
 
-def test_readme_options_exist(cli: Cli) -> None:
-    for verb, option in re.findall(r"python -m harness ([a-z-]+)[^\n`]* (--[a-z-]+)", README):
-        assert option in cli(verb, "--help").output, (verb, option)
+@every_page
+def test_links_lead_somewhere(page: Path) -> None:
+    """What is included from benchmarks/ has the headings of its file."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"https?:", target):
+            continue
+        file, _, anchor = unquote(target).partition("#")
+        found = page.parent / file if file else page
+        assert found.is_file(), target
+        included = re.search(r'--8<-- "([^"]+)"', found.read_text()) if anchor else None
+        if anchor:
+            assert anchor in anchors(ROOT / included[1] if included else found), target
 
 
-def test_readme_configs_are_valid(tmp_path: Path) -> None:
-    blocks = [
-        block
-        for block in re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
-        if "grid:" in block or "search:" in block
-    ]
-    assert blocks
-    for number, block in enumerate(blocks):
-        file = tmp_path / f"readme{number}.yaml"
-        file.write_text(block)
-        load_config(file)
+@every_page
+def test_yaml_blocks_are_valid(tmp_path: Path, page: Path) -> None:
+    for number, block in enumerate(blocks(page.read_text(), "yaml")):
+        if "grid:" in block or "search:" in block:
+            file = tmp_path / f"block{number}.yaml"
+            file.write_text(block)
+            load_config(file)
 
 
-def test_readme_python_runs(tmp_path: Path, trained: ResultFolder) -> None:
-    """As it stands there, in a folder with such data and weights, without a network."""
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page.read_text(), "python")], ids=name_of)
+def test_python_blocks_run(tmp_path: Path, request: pytest.FixtureRequest, page: Path) -> None:
+    """As they stand there, in a folder with such data and weights, without a network."""
+    found = blocks(page.read_text(), "python")
     write_toy(tmp_path / "datasets", categories=["plate"], size=64, train=6, good=2, bad=1)
     (tmp_path / "datasets" / "plate").rename(tmp_path / "datasets" / "bottle")
     (tmp_path / "part.png").write_bytes(next((tmp_path / "datasets/bottle/test/good").iterdir()).read_bytes())
-    (tmp_path / "weights").mkdir()
-    save_file(timm.create_model("resnet18").state_dict(), tmp_path / "weights" / "resnet18.safetensors")
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 2
     (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "patchcore").symlink_to(trained.root)
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
-    assert (tmp_path / "bottle.safetensors").is_file()
+    for name, fixture in (("patchcore", "trained"), ("classify-smoke", "classified")):
+        if any(f"results/{name}" in block for block in found):
+            sweep: ResultFolder = request.getfixturevalue(fixture)
+            (tmp_path / "results" / name).symlink_to(sweep.root)
+    for block in found:
+        exec(compile(block, name_of(page), "exec"), {})
+    if "bottle.safetensors" in "".join(found):
+        assert (tmp_path / "bottle.safetensors").is_file()
+
+
+def test_the_documentation_has_each_kind_of_block() -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    assert len(list(commands(text))) > 30
+    assert sum("grid:" in block or "search:" in block for block in blocks(text, "yaml")) >= 4
+    assert {"load_model", "load_classifier", "SPADE", "Ranking"} <= set(
+        re.findall(r"\w+", "".join(blocks(text, "python")))
+    )
+
+
+@every_page
+def test_pictures_are_there_and_small(page: Path) -> None:
+    for file in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text()):
+        assert (page.parent / file).stat().st_size < 500_000
+
+
+def test_every_key_of_the_configuration_has_a_description() -> None:
+    made = hooks()
+    for name in made.tables():
+        table = made.table(name)  # raises KeyError for a key without one
+        assert len(table.splitlines()) > 2, name
+        assert "| any |" not in table, name
+
+
+def test_the_reference_has_every_table() -> None:
+    made = hooks()
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    asked = set(made.MARKER.findall(text))
+    assert asked == {*made.tables(), "threshold.methods"}
+    page = made.expand(text)
+    assert not made.MARKER.search(page)
+    assert "| `val` | number, from 0, below 1 | `0.1` | the share of normal training images" in page
+    assert "| `num_neighbors` | whole number | `9` |" in page
+    metrics = made.expand((ROOT / "docs" / "metrics.md").read_text())
+    assert "| `image_AUROC` | " in metrics
+    assert "| `pixel_AUPRO` | " in metrics
+
+
+def test_the_architecture_has_every_room() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    assert re.findall(r"^\| `harness/(\w+)/` \|", text, flags=re.MULTILINE) == list(ROOMS)
+    drawn = set(re.findall(r"<text[^>]*>(\w+)</text>", (ROOT / "docs" / "rooms.svg").read_text()))
+    mermaid = set(re.findall(r"\b\w+\b", text.partition("```mermaid")[2].partition("```")[0]))
+    assert set(ROOMS) <= drawn
+    assert set(ROOMS) <= mermaid
+
+
+def test_measured_numbers_are_those_of_the_benchmarks() -> None:
+    measured = json.loads((ROOT / "benchmarks" / "results" / "sweep.json").read_text())
+    claims = [
+        (page, claim)
+        for page in PAGES
+        for claim in re.findall(r"grid of (\d+)[\w ]* PatchCores takes ([\d.]+) times", page.read_text())
+    ]
+    assert {page for page, _ in claims} >= {README}
+    for page, (points, times) in claims:
+        assert float(times) == measured["grid_against_its_most_expensive_point"], page
+        assert int(points) == measured["points"], page
+
+
+def test_the_citation_is_of_this_version() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == pyproject()["version"]
+    assert cited["license"] == pyproject()["license"] == "Apache-2.0"
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+    assert f"## {cited['version']}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_workflows_and_forms_are_yaml() -> None:
+    for file in (*(ROOT / ".github").rglob("*.yml"), ROOT / ".pre-commit-config.yaml"):
+        assert yaml.safe_load(file.read_text()), file
+
+
+@pytest.mark.slow
+def test_the_site_builds(tmp_path: Path) -> None:
+    """Without a network; every page of the navigation is there, and no page asks another server for anything."""
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("mkdocstrings")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(
+        [*command, "--config-file", str(ROOT / "mkdocs.yml")],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = {file.stem for file in (tmp_path / "site").glob("*.html")}
+    assert made >= {page.stem for page in (ROOT / "docs").glob("*.md")}
+    for file in (tmp_path / "site").rglob("*.html"):
+        asked = re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=\"?(https?://[^\s\">]+)", file.read_text())
+        assert not asked, file
+    text = (tmp_path / "site" / "configuration.html").read_text()
+    assert "coreset_sampling_ratio" in text
+    assert "reference:" not in text
 
 
 def test_benchmark_tables_are_those_of_the_results() -> None:
     for file in (ROOT / "benchmarks").glob("*.md"):
         assert file.read_text() == tables.page(file)
-
-
-def test_picture_in_readme_is_there() -> None:
-    for file in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README):
-        assert (ROOT / file).stat().st_size < 500_000

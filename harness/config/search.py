@@ -69,18 +69,18 @@ def _same(value: Any, other: Any) -> bool:
 
 
 class Search(BaseModel):
-    """How settings are looked for.
+    """How a search proposes and stops trials.
 
     Attributes:
-        metric: what is sought; None for the task's own.
-        mode: whether the larger (max) or the smaller (min) value is better; by default as the metric says.
-        num_samples: settings tried in all, those of earlier calls among them.
-        time_budget: seconds that a call takes at most.
-        seed: of what is proposed.
-        stop_early: whether trainings that look hopeless after some epochs are stopped.
-        grace_epochs: epochs that each gets.
-        reduction_factor: one in so many goes on, and for so many times as many epochs.
-        space: by axis a fixed value, or one of `choice`, `uniform`, `loguniform`, `randint` with its values.
+        metric: the metric that the search improves; by default `image_AUROC`, or `macro_F1` of a classification.
+        mode: whether a larger value (`max`) or a smaller value (`min`) is better; by default as the metric says.
+        num_samples: the number of configurations in all, with those of earlier calls.
+        time_budget: the longest time of one call, in seconds or such as `30 min` or `2 h`; by default no limit.
+        seed: of the proposals.
+        stop_early: whether the search stops trainings that are worse than others after some epochs.
+        grace_epochs: epochs that each training gets before the first comparison.
+        reduction_factor: with 3, one training in three goes on, for three times as many epochs.
+        space: by axis one fixed value, or one of `choice`, `uniform`, `loguniform`, `randint` with its values.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

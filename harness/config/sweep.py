@@ -45,7 +45,29 @@ NAMED_BY = "# name from: "
 
 
 class SweepConfig(BaseModel):
-    """A whole sweep, validated."""
+    """A whole sweep, validated.
+
+    Attributes:
+        name: the folder under `output`; by default the name of the YAML file.
+        task: `detection` says whether a part is anomalous and where; `classification` says which class and condition.
+        seed: one seed; the short form of `seeds` with one number.
+        seeds: of everything random in a run; several seeds are an axis of the grid.
+        data: the images; the keys depend on `kind`.
+        weights: of the backbone: `auto`, `pretrained`, `random`, a file or a folder.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        threshold: how the harness fixes the thresholds behind F1Score.
+        aupro_limit: the largest false positive rate that counts for AUPRO.
+        latency: whether the harness times single images.
+        output: the folder for all results.
+        save_models: which models stay: `best` is one for each category.
+        cache: a folder where native runs keep features and coresets for the next sweep; by default nowhere.
+        cache_limit: bytes of `cache`, such as `20 GB`; the least recently used files go first.
+        memory_limit: bytes that features of native runs may take, such as `8 GB`; features beyond it go to
+            memory-mapped files. By default half of what is free.
+        trainer: arguments of Lightning's Trainer. `max_epochs` is also for the native CFlow.
+        grid: one mapping of axes, or a list of mappings; equal points run once.
+        search: a search in place of the grid, or beside it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -83,7 +105,7 @@ class SweepConfig(BaseModel):
 
     @property
     def folder(self) -> Path:
-        """Where this sweep's results are."""
+        """The folder of this sweep's results."""
         return Path(self.output) / self.name
 
     @property
@@ -177,11 +199,11 @@ def _keys_of_others(task: str) -> set[str]:
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
-    """Read, merge and validate.
+    """Read a YAML file, apply the overrides, and validate.
 
     Args:
         path: the YAML file.
-        overrides: `key=value`, keys dotted and indexed (`data.val=0`, `grid[0].model=padim`), values YAML.
+        overrides: `key=value`; keys have dots and indexes (`data.val=0`, `grid[0].model=padim`), values are YAML.
 
     Raises:
         ConfigError: all problems, one sentence each.

@@ -16,17 +16,18 @@ OF_METHOD: dict[str, set[str]] = {
 
 
 class Threshold(BaseModel):
-    """How the thresholds behind F1Score are fixed. Never from the labels of images that the figures are about.
+    """How the thresholds behind F1Score are fixed. Never from the labels of images that the metrics are about.
 
     Attributes:
         method: `normal_quantile`: a quantile of the scores of held-out normal images (`data.val`);
-            `f1_on_val`: the best F1 on labelled images taken out of the test set, which leave it for that;
+            `f1_on_val`: the best F1 on labelled images that leave the test set for this;
             `fixed`: the numbers given; `none`: no threshold, so no F1Score.
-        quantile: of image scores. With few held-out images a high one is their maximum.
-        pixel_quantile: of the pixels of held-out normal anomaly maps.
-        share: of each type of test images that `f1_on_val` takes.
-        seed: which ones it takes.
-        image, pixel: the numbers, for `fixed`, in the model's raw scores.
+        quantile: for `normal_quantile`, of image scores. With few held-out images a high quantile is their maximum.
+        pixel_quantile: for `normal_quantile`, of the pixels of held-out normal anomaly maps.
+        share: for `f1_on_val`, of each type of test images.
+        seed: for `f1_on_val`, chooses these images.
+        image: for `fixed`, the threshold of the image score, raw.
+        pixel: for `fixed`, the threshold of the pixel score, raw.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

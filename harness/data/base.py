@@ -112,7 +112,16 @@ class Split:
 
 
 class BaseOptions(BaseModel, ABC):
-    """The keys of `data:` that every kind of every task shares."""
+    """The keys of `data:` that every kind of every task shares.
+
+    Attributes:
+        kind: the kind of data.
+        split_seed: fixes which images the harness holds out; the same for every run.
+        train_batch_size: images in a training batch.
+        eval_batch_size: images in a batch for scores.
+        num_workers: processes that load images; 0 is the run's own process.
+        max_pixels: of an image; the harness refuses larger ones before it decodes them.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -146,7 +155,12 @@ class BaseOptions(BaseModel, ABC):
 
 
 class DataOptions(BaseOptions):
-    """The keys of `data:` that every kind of data for detection shares."""
+    """The keys of `data:` that every kind of data for detection shares.
+
+    Attributes:
+        category: one category or a list of them; by default all.
+        val: the share of normal training images that the harness holds out to fix the threshold; 0 holds out none.
+    """
 
     category: str | list[str] | None = None
     val: float = Field(default=0.1, ge=0, lt=1)

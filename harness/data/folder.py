@@ -20,8 +20,18 @@ Dirs = str | list[str] | None
 class FolderData(DataOptions):
     """Options of `kind: folder`. Folders are absolute or relative to `root`, by default the working folder.
 
-    `mask_dir` is one folder, or one folder for each of `abnormal_dir`. Without `normal_test_dir`, a share
-    `test_split_ratio` of the normal images is used for testing, as in anomalib.
+    `mask_dir` is one folder, or one for each of `abnormal_dir`. Where there is no `normal_test_dir`, the share
+    `test_split_ratio` of the normal images is taken for the test, as anomalib does.
+
+    Attributes:
+        name: of the data, shown as its category.
+        root: the folder that all other folders are relative to.
+        normal_dir: one or several folders of normal images.
+        abnormal_dir: one or several folders of anomalous images.
+        normal_test_dir: one or several folders of normal images for the test.
+        mask_dir: one folder of masks, or one for each of `abnormal_dir`.
+        test_split_ratio: the share of normal images that goes to the test where `normal_test_dir` is left out.
+        extensions: of image files; by default all that the harness reads.
     """
 
     name: str | None = None

@@ -22,8 +22,11 @@ from harness.data.masks import ImagesAndMasks, match_masks, separate_masks
 class MVTecData(DataOptions):
     """Options of `kind: mvtec`.
 
-    `category` is a name or a list. By default it is every category in `root`, or `root` itself if it has a folder
-    `train`.
+    `category` may be a name, a list, or left out: then every category found in `root`, or `root` itself where it
+    has a `train` folder.
+
+    Attributes:
+        root: the folder with `train`, `test` and `ground_truth`, or with categories that have those.
     """
 
     root: PathText

@@ -28,10 +28,12 @@ class ToyData(DataOptions):
     """Options of `kind: toy`.
 
     Attributes:
-        seed: of the random images.
+        seed: of everything random in the images.
         size: height and width in pixels.
-        train, good, bad: numbers of normal training images, normal test images, and images of each defect type.
-        root: the folder to write to; default: `_toy` beside the results.
+        train: number of normal training images in each category.
+        good: number of normal test images in each category.
+        bad: number of test images of each type of defect.
+        root: the folder for the images; by default `_toy` beside the results.
     """
 
     synthetic: ClassVar[bool] = True

@@ -40,23 +40,23 @@ State = dict[str, torch.Tensor]
 
 
 class Options(TypedDict, total=False):
-    """What every detector takes, by keyword.
+    """Keyword arguments of every detector.
 
     Attributes:
-        image_size: pixels the image is resized to: one number, or (height, width). Default: the method's own, 256 for
-            most.
-        center_crop: pixels of the centre that are kept after that. Default: everything.
+        image_size: size of the image after resizing, in pixels: one number, or (height, width). Default: the
+            method's own size, 256 for most.
+        center_crop: size of the centre that stays after that, in pixels. Default: everything.
         precision: of the backbone: fp32, bf16 or fp16. Default fp32.
         weights: auto, pretrained, random or a path. Default auto.
-        normalization: of the input: backbone (what the weights were trained with), imagenet, or a mapping with mean
+        normalization: of the input: backbone (the values of the network's training), imagenet, or a mapping with mean
             and std, three numbers each for RGB in 0 to 1. Default backbone.
         device: auto, cpu, cuda, cuda:N or mps. Default auto.
         seed: of everything random. Default 0.
-        batch_size: images at a time. Default 32.
-        num_workers: processes that decode images. Default 0, this one.
+        batch_size: number of images in a batch. Default 32.
+        num_workers: processes that decode images. Default 0: the process itself.
         memory_limit: bytes that features may take in memory. Default half of what is free.
-        cache: a folder where costly stages are kept. Default none.
-        cache_limit: bytes it may take. Default 20 GB.
+        cache: a folder that keeps the results of long stages. Default none.
+        cache_limit: bytes of the cache. Default 20 GB.
         progress: whether to draw a bar. Default True.
     """
 
@@ -77,7 +77,7 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a detector says of one image; larger is more anomalous.
+    """The prediction of a detector for one image; a larger score is more anomalous.
 
     Attributes:
         score: raw.
@@ -92,12 +92,12 @@ class Detector(ABC):
     """A detector that learns from images of normal parts.
 
     Attributes:
-        name: as registered.
-        default_image_size: pixels of each side that images are resized to where no size is asked for.
+        name: the name in the registry.
+        default_image_size: height and width in pixels of resized images, where the user asks for no size.
         uses_seed: whether the result depends on the seed, with weights that do not.
-        trains_in_epochs: whether the detector is trained step by step, and not in one pass over the images.
-        least_images: normal images that the detector needs.
-        state: what it has learnt; None before.
+        trains_in_epochs: whether it trains in epochs, and not in one pass over the images.
+        least_images: the smallest number of normal images.
+        state: the tensors that it has learnt; None before `fit`.
         weights: where the backbone's weights come from.
     """
 
@@ -243,13 +243,13 @@ class Detector(ABC):
         """Learn what normal parts look like.
 
         Args:
-            images: a folder, a `Split` (its training images), or pictures: paths, 8-bit RGB arrays, PIL images, or
-                float tensors (3, height, width) in [0, 1]. A data set's (image, label) pairs, or items with an
-                `image`, will do.
+            images: a folder, a `Split` (its training images), or an iterable of images. An image is a path, an 8-bit
+                RGB array, a PIL image, or a float tensor (3, height, width) in [0, 1]. An item may also be an
+                (image, label) pair, or have an `image`.
 
         Raises:
-            DataError: there are none, or one can't be read.
-            WeightsError: no weights for the backbone.
+            DataError: there are no images, or one can't be read.
+            WeightsError: there are no weights for the backbone.
         """
         pictures = image_list(images)
         self.forget()
@@ -266,13 +266,13 @@ class Detector(ABC):
         """Score one image.
 
         Raises:
-            NotFittedError: `fit` or `load` comes first.
+            NotFittedError: call `fit` or `load` first.
         """
         scores = self.score_batch(self.view(image)[None])
         return Prediction(float(scores.images[0]), scores.maps[0].cpu().numpy())
 
     def evaluate(self, data: str | Path | Split) -> dict[str, float | None]:
-        """Metrics on the test images, as in a sweep's sheet; without a threshold, so `*_F1Score` is None.
+        """Metrics on the test images, as in the workbook. There is no threshold, so `*_F1Score` is None.
 
         Args:
             data: a folder in MVTec layout, or a `Split`.
@@ -292,10 +292,10 @@ class Detector(ABC):
         return evaluate(test, Thresholds(None, None, "none"))
 
     def save(self, path: str | Path) -> Path:
-        """Write all that `load` needs, the backbone too, to one safetensors file.
+        """Write the detector and its backbone to one safetensors file, for `load`.
 
         Raises:
-            NotFittedError: `fit` comes first.
+            NotFittedError: call `fit` first.
         """
         return save(self, Path(path))
 

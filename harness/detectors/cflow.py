@@ -29,15 +29,20 @@ LARGEST = "largest."
 
 
 class CFlow(Detector):
-    """See the module.
+    """CFLOW-AD (Gudovskiy et al., WACV 2022): a flow learns how likely a feature vector is at its position.
 
-    The paper turns likelihoods into scores by the largest one in the test set, which makes the score of an image
-    depend on the others; here it is the largest in the training set.
+    An unlikely vector is anomalous. Scores relate to the largest likelihood in the training set. The paper takes the
+    largest one in the test set, and then the score of an image depends on the other images.
 
     Args:
-        backbone: timm's name.
-        layers: one flow each.
-        coupling_blocks, condition_vector, clamp_alpha, fiber_batch_size, lr, max_epochs: see `Flow`.
+        backbone: a name of timm.
+        layers: one flow for each.
+        coupling_blocks: number of coupling blocks in a flow.
+        condition_vector: length of the position's encoding; a multiple of 4.
+        clamp_alpha: limit of the scales in a coupling block.
+        fiber_batch_size: feature vectors in a training step.
+        lr: learning rate.
+        max_epochs: epochs of the training.
         options: see `Options`.
     """
 

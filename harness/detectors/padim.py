@@ -28,12 +28,14 @@ PAPER_FEATURES = {"resnet18": 100, "wide_resnet50_2": 550}
 
 
 class PaDiM(Detector):
-    """See the module.
+    """PaDiM (Defard et al., ICPR 2021): the features of normal images at each position are one Gaussian.
+
+    The score of a patch is its Mahalanobis distance. PaDiM expects parts that are aligned.
 
     Args:
-        backbone: timm's name.
-        layers: whose channels are concatenated; the first gives the grid.
-        n_features: channels kept, drawn from the seed; the paper's number where it has one.
+        backbone: a name of timm.
+        layers: whose channels are concatenated; the first layer gives the grid.
+        n_features: number of channels, drawn from the seed; by default the paper's number, where it has one.
         options: see `Options`.
     """
 

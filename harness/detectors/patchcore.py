@@ -26,14 +26,16 @@ from harness.detectors.stages import Stage
 
 
 class PatchCore(Detector):
-    """See the module.
+    """PatchCore (Roth et al., CVPR 2022): a patch is as anomalous as it is far from the nearest patch in the bank.
+
+    The bank holds a coreset of the patches of normal images.
 
     Args:
-        backbone: timm's name.
-        layers: of the patch features; the first gives the grid.
-        coreset_sampling_ratio: share of all patches that is remembered, above 0 and up to 1.
+        backbone: a name of timm.
+        layers: of the patch features; the first layer gives the grid.
+        coreset_sampling_ratio: the share of all patches in the bank, above 0 and up to 1.
         num_neighbors: b of equation 7; with 1 the image score is the largest patch score, without a weight.
-        upsampling: of the patch scores to the map: nearest, as anomalib does it, or bilinear, as the paper.
+        upsampling: from patch scores to the map: `nearest` as anomalib, `bilinear` as the paper.
         options: see `Options`.
     """
 

@@ -61,7 +61,7 @@ def save(detector: Detector, target: Path) -> Path:
 
 
 def load(path: str | Path, device: str = "auto", progress: bool = True) -> Detector:
-    """A detector from a file that `Detector.save` wrote. Nothing in it is executed.
+    """Load a detector from a file of `Detector.save`. Loading executes nothing.
 
     Args:
         path: the file.
@@ -69,7 +69,7 @@ def load(path: str | Path, device: str = "auto", progress: bool = True) -> Detec
         progress: whether to draw a bar.
 
     Raises:
-        WeightsError: it is no such file, or does not fit the network that it names.
+        WeightsError: the file is of another kind, or does not fit its network.
     """
     try:
         with safe_open(path, framework="pt") as file:

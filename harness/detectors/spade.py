@@ -27,16 +27,16 @@ GALLERY = "gallery."
 
 
 class SPADE(Detector):
-    """See the module.
+    """SPADE (Cohen and Hoshen, 2020): an image is as anomalous as it is far from its nearest normal images.
 
-    Distances in several layers are averaged, as is common; the paper concatenates the layers' features, which is some
-    six times the work for a ResNet.
+    A pixel is as anomalous as its features are far from all features of those images. The detector averages the
+    distances of several layers. The paper concatenates the features instead.
 
     Args:
-        backbone: timm's name.
+        backbone: a name of timm.
         layers: of the feature gallery.
-        num_neighbors: K of equations 1 and 2; at most the number of training images, which is said where it is less.
-        pooled_layer: whose average is an image's own feature vector; the backbone's deepest where none is given.
+        num_neighbors: K of equations 1 and 2; at most the number of training images.
+        pooled_layer: its average is the feature vector of an image; by default the deepest layer of the backbone.
         options: see `Options`.
     """
 

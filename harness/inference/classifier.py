@@ -29,14 +29,14 @@ CLASSIFICATION = "classification"
 
 @dataclass(frozen=True)
 class ClassResult:
-    """What a classifier says of one image.
+    """The prediction of a classifier for one image.
 
     Attributes:
-        labels: all labels there are.
-        meanings: class and state of each.
-        probabilities: shape (labels,), summing to 1; averaged over folds and views.
-        path: of the image, None where it was handed over in memory.
-        reading: what was done to it in reading, a few words each.
+        labels: all labels.
+        label_specs: class and condition of each label.
+        probabilities: shape (labels,), with sum 1; averaged over folds and views.
+        path: of the image; None for an image in memory.
+        reading: changes to the image in reading, a few words each.
     """
 
     labels: tuple[str, ...]
@@ -47,27 +47,27 @@ class ClassResult:
 
     @property
     def label(self) -> str:
-        """The likeliest."""
+        """The label with the largest probability."""
         return self.labels[int(self.probabilities.argmax())]
 
     @property
     def probability(self) -> float:
-        """Of that label."""
+        """The probability of `label`."""
         return float(self.probabilities.max())
 
     @property
     def part(self) -> str:
-        """The class of that label."""
+        """The class of `label`."""
         return self.label_specs[int(self.probabilities.argmax())][0]
 
     @property
     def state(self) -> str:
-        """The state of that label."""
+        """The condition of `label`."""
         return self.label_specs[int(self.probabilities.argmax())][1]
 
     @property
     def kind(self) -> str:
-        """What it is counted as."""
+        """The same as `label`."""
         return self.label
 
     def cells(self) -> list[str]:
@@ -85,11 +85,12 @@ class Classifier:
     """A trained classification with all its folds. Any number of threads may call `predict` at once.
 
     Args:
-        namer: what computes probabilities.
-        run: the run that it is from.
+        scorer: computes probabilities.
+        run: the run that trained it.
 
     Attributes:
-        namer, run: as given.
+        scorer: computes probabilities.
+        run: the run that trained it.
     """
 
     columns = CLASS_COLUMNS
@@ -101,12 +102,12 @@ class Classifier:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """In the order of probabilities."""
+        """All labels, in the order of the probabilities."""
         return self.scorer.labels
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to know of its answers, one sentence each."""
+        """Warnings about the predictions, one sentence each."""
         return self.run.doubts
 
     def prepare(self, reading: Reading) -> Any:
@@ -114,7 +115,7 @@ class Classifier:
         return self.scorer.prepare(reading.pixels)
 
     def results(self, batch: Sequence[tuple[str | None, Reading]], prepared: Sequence[Any]) -> list[ClassResult]:
-        """Name images that are read and prepared already.
+        """Classify images that are read and prepared already.
 
         Args:
             batch: path or None, and the image as read.
@@ -128,17 +129,17 @@ class Classifier:
         ]
 
     def predict(self, images: Any, batch_size: int = BATCH) -> ClassResult | list[ClassResult]:
-        """Name one image, or several.
+        """Classify one image, or several.
 
         Args:
-            images: as `harness.inference.model.Model.predict` takes them.
-            batch_size: images that the networks see at a time.
+            images: as for `Model.predict`.
+            batch_size: number of images in a batch.
 
         Returns:
-            A `ClassResult` for one image, a list in their order for several.
+            A `ClassResult` for one image; a list of them in the same order for several.
 
         Raises:
-            DataError: an image can't be read, or is none.
+            DataError: something is no image, or can't be read.
         """
         if batch_size < 1:
             raise DataError(f"batch_size: {batch_size} found, 1 or more expected.")
@@ -162,15 +163,15 @@ class Classifier:
 
 
 def load_classifier(path: str | Path, *, device: str = "auto") -> Classifier:
-    """A trained classification.
+    """Load a trained classification.
 
     Args:
-        path: a run's folder, or a sweep's (its best run).
+        path: a run's folder, or a sweep's folder (its best run).
         device: auto, cpu, cuda, cuda:N or mps.
 
     Raises:
-        StoreError: no run or no kept model there, its record is damaged, or it is of another task.
-        WeightsError: the model's file is damaged or was changed.
+        StoreError: there is no run or no model, the record is damaged, or the task is another one.
+        WeightsError: the model's file is damaged or has changed.
         ConfigError: this machine has no such device.
     """
     return classifier_of(find_run(Path(path)), device)

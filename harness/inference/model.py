@@ -34,12 +34,14 @@ class Model:
     """A trained model with its thresholds. Any number of threads may call `predict` at once.
 
     Args:
-        scorer: what computes scores and maps.
+        scorer: computes scores and maps.
         thresholds: see `harness.predictions.decision.Thresholds`.
-        run: the run that it is from, None where it is from none.
+        run: the run that trained it; None for a file without a run.
 
     Attributes:
-        scorer, thresholds, run: as given.
+        scorer: computes scores and maps.
+        thresholds: of images and pixels.
+        run: the run that trained it; None for a file without a run.
     """
 
     columns = COLUMNS
@@ -51,7 +53,7 @@ class Model:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to know of its answers, one sentence each."""
+        """Warnings about the predictions, one sentence each."""
         return (*(self.run.doubts if self.run else ()), *self.scorer.notes, *self.thresholds.notes())
 
     def prepare(self, reading: Reading) -> Any:
@@ -70,19 +72,19 @@ class Model:
     def predict(self, images: Iterable[Any], batch_size: int = BATCH) -> list[Result]: ...
 
     def predict(self, images: Any, batch_size: int = BATCH) -> Result | list[Result]:
-        """Judge one image, or several.
+        """Predict one image, or several.
 
         Args:
-            images: a path, a PIL image, an array of uint8 or uint16, (height, width, 3) RGB or (height, width) grey, or
-                a float tensor (3, height, width) in [0, 1], taken to 8 bits; or several: any iterable of those, or a
-                stack with four dimensions.
-            batch_size: images that the network sees at a time.
+            images: one image, or several: any iterable of images, or a stack with four dimensions. An image is a path,
+                a PIL image, an array or a tensor. An array is uint8 or uint16, (height, width, 3) RGB or
+                (height, width) grey. A tensor is float, (3, height, width), in [0, 1]; it becomes 8 bits.
+            batch_size: number of images in a batch.
 
         Returns:
-            A `Result` for one image, a list in their order for several.
+            A `Result` for one image; a list of them in the same order for several.
 
         Raises:
-            DataError: an image can't be read, or is none.
+            DataError: something is no image, or can't be read.
         """
         if batch_size < 1:
             raise DataError(f"batch_size: {batch_size} found, 1 or more expected.")
@@ -109,7 +111,7 @@ class Model:
         return self.results(batch, prepared)
 
     def results(self, batch: Sequence[tuple[str | None, Reading]], prepared: Sequence[Any]) -> list[Result]:
-        """Judge images that are read and prepared already.
+        """Predict images that are read and prepared already.
 
         Args:
             batch: path or None, and the image as read.
@@ -133,18 +135,18 @@ class Model:
 
 
 def load_model(path: str | Path, *, category: str | None = None, device: str = "auto", trust: bool = False) -> Model:
-    """A trained model.
+    """Load a trained model.
 
     Args:
-        path: a run's folder, a sweep's folder (its best run), an exported file, or what `Detector.save` wrote (without
-            thresholds); the model's file in a run's folder is that run.
-        category: of a sweep with several.
+        path: a run's folder, a sweep's folder (its best run), an exported file, or a file of `Detector.save` (without
+            thresholds). The model's file in a run's folder also stands for this run.
+        category: of a sweep with several categories.
         device: auto, cpu, cuda, cuda:N or mps.
-        trust: whether code in the file may be executed: TorchScript's, or of a checkpoint that can't do without.
+        trust: whether code in the file may be executed: in TorchScript, or in a checkpoint that needs code.
 
     Raises:
-        StoreError: no run or no kept model there, or its record is damaged.
-        WeightsError: the model's file is damaged, was changed, or would execute code and is not trusted.
+        StoreError: there is no run or no model, or the record is damaged.
+        WeightsError: the model's file is damaged, has changed, or needs code and is not trusted.
         ConfigError: this machine has no such device.
     """
     path = Path(path)

@@ -16,16 +16,16 @@ NORMAL, ANOMALOUS, UNLABELLED = "normal", "anomalous", "scored"
 
 @dataclass(frozen=True)
 class Result:
-    """One image's prediction; larger is more anomalous.
+    """The prediction for one image; a larger score is more anomalous.
 
     Attributes:
         score: raw, as in scores.csv.
         anomaly_map: (height, width) at the size of the network's input, raw; None for a model without maps.
         thresholds: see `harness.predictions.decision.Thresholds`.
         image_size: (height, width) of the image, upright.
-        resized: (height, width) it was brought to before its centre was cut out; None: nothing was cut off.
-        path: of the image, None where it was handed over in memory.
-        reading: what was done to it in reading, a few words each.
+        resized: (height, width) after resizing and before the centre crop; None without a crop.
+        path: of the image; None for an image in memory.
+        reading: changes to the image in reading, a few words each.
     """
 
     score: float
@@ -38,7 +38,7 @@ class Result:
 
     @property
     def threshold(self) -> float | None:
-        """Of the image's score, raw; what is above is anomalous."""
+        """The threshold of the image score, raw; a score above it is anomalous."""
         return self.thresholds.image
 
     @property
@@ -48,14 +48,14 @@ class Result:
 
     @property
     def normalized_score(self) -> float | None:
-        """See `normalize`; None without threshold or scale."""
+        """The score from 0 to 1, with 0.5 at the threshold; None without threshold or scale."""
         if self.thresholds.image is None or self.thresholds.image_scale is None:
             return None
         return normalize(self.score, self.thresholds.image, self.thresholds.image_scale)
 
     @property
     def kind(self) -> str:
-        """What it is counted as."""
+        """normal, anomalous, or scored (without a threshold)."""
         return UNLABELLED if self.label is None else ANOMALOUS if self.label else NORMAL
 
     def cells(self) -> list[str]:
@@ -69,10 +69,10 @@ class Result:
         ]
 
     def map_at_image_size(self) -> Floats | None:
-        """(height, width) of the image itself, raw; NaN where the model did not look."""
+        """The map at the size of the image, raw; NaN outside the centre crop. None without maps."""
         return None if self.anomaly_map is None else at_image_size(self.anomaly_map, self.image_size, self.resized)
 
     def mask(self) -> npt.NDArray[np.bool_] | None:
-        """(height, width) of the image itself; True is above the pixel threshold. None without maps or threshold."""
+        """The map above the pixel threshold, at the size of the image. None without maps or threshold."""
         whole = self.map_at_image_size()
         return None if whole is None or self.thresholds.pixel is None else whole > self.thresholds.pixel

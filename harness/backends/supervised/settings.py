@@ -58,32 +58,38 @@ LIMITS: Mapping[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Of one run.
+    """Parameters of one supervised run.
 
     Attributes:
-        image_size: (height, width) that images are brought to.
+        image_size: (height, width) of the network's input.
         dropout: before the head.
-        head_init: `xavier` draws the head's weights by Glorot and Bengio (2010).
-        head_activation: `silu` puts one between the pooled features and the head.
+        head_init: `xavier` draws the head's weights by Glorot and Bengio (2010). ArcFace always does so.
+        head_activation: `silu` puts an activation between the pooled features and the head.
         loss: `arcface` is Deng et al. (2019), on the pooled features.
-        label_smoothing: share of the target that all labels get.
-        focal_gamma: of the focal loss (Lin et al., 2017): (1 - p) ** gamma weighs each image.
+        label_smoothing: the share of the target that all labels get.
+        focal_gamma: of the focal loss (Lin et al., 2017): `(1 - p) ** gamma` is the weight of an image.
         arcface_margin: degrees.
         arcface_scale: of the cosines.
-        arcface_classes: classes whose images get the margin; all if empty.
-        balance: against the long tail: `class_weights` in the loss, or a `sampler` of images.
-        balance_strength: both go by 1 / (images of the label) ** strength: 1 makes all labels count alike, 0.5 is the
+        arcface_classes: classes whose images get the margin; an empty list means all.
+        balance: against rare labels: `class_weights` in the loss, or a `sampler` of images.
+        balance_strength: both go by `1 / (images of the label) ** strength`. With 1 all labels count alike; 0.5 is the
             square-root sampling of Kang et al. (2020), section 3.
-        augment, mix, mix_alpha: of training images only.
-        optimizer, lr, weight_decay: of training.
-        schedule: of the learning rate; `schedule_epochs` is the step, the first restart, or the plateau's patience;
-            `schedule_factor` what a step or plateau multiplies it by.
-        early_stopping: epochs without a better validation macro F1 after which training ends; 0 for never.
-        average: of weights while training goes on: `ema` (`ema_decay` a step) or `swa` (over the last quarter).
-        keep: the `last` epoch, or the `best` by validation macro F1.
-        tta: views averaged when images are named: none, or several of flips, rotations, brightness joined by +.
-        tensorboard: whether curves are written for it too.
-        normalization: of the input; None for that of timm's default weights.
+        augment: of training images.
+        mix: of training images.
+        mix_alpha: of the beta distribution of `mix`.
+        optimizer: of the training.
+        lr: learning rate.
+        weight_decay: of the optimizer.
+        schedule: of the learning rate.
+        schedule_epochs: the step, the first restart, or the plateau's patience.
+        schedule_factor: a step or a plateau multiplies the learning rate by it.
+        early_stopping: epochs without a better validation macro F1 after which the training ends; 0 for never.
+        average: of weights in the training: `ema`, or `swa` over the last quarter.
+        ema_decay: of `ema`, for each step.
+        keep: the `last` epoch, or the `best` epoch by validation macro F1.
+        tta: views whose probabilities are averaged: `none`, or several of flips, rotations, brightness joined by +.
+        tensorboard: whether the training also writes curves for TensorBoard.
+        normalization: of the input; None for the values of timm's default weights.
     """
 
     image_size: tuple[int, int]

@@ -114,9 +114,9 @@ class LabelledOptions(BaseOptions):
     """The keys of `data:` that all kinds of labelled data share.
 
     Attributes:
-        folds: number of stratified folds; or a share of each label to hold out once; or an .npy file with the fold of
-            each row of the table.
-        run_folds: the folds to train; all by default.
+        folds: the number of subsets, with equal shares of each label; or one share of each label that is held out
+            once; or an .npy file with the fold of each row of the table.
+        run_folds: the folds that run; by default all.
     """
 
     folds: int | float | str = 5

@@ -30,11 +30,13 @@ class LabelledData(LabelledOptions):
 
     Attributes:
         root: the data's folder.
-        layout: see the module; `auto` detects the layout.
-        csv, images: for `csv`: the table, and the folder of its file names, both within root.
-        test_csv, test_images: the same for the images to classify; optional. Without a table, test_images alone.
-        sample_submission: a table with the format of a submission.
-        columns: names of the tables' columns.
+        layout: of the folder; `auto` finds it out.
+        csv: the table of labelled images, within `root`.
+        images: the folder that file names in the table are relative to, within `root`.
+        test_csv: the table of test images, which need no label; may be left out.
+        test_images: the folder of test images; may be left out.
+        sample_submission: a table whose form a submission must have.
+        columns: names of the tables' columns, where they differ from the default ones.
     """
 
     root: PathText

@@ -16,7 +16,15 @@ from harness.data.labelled.base import SEPARATOR, LabelledSample, listed, split_
 
 
 class Columns(BaseModel):
-    """Names of the table's columns. A table needs `label`, or `class` and `state`."""
+    """Names of the table's columns. `label` may be missing where `class` and `state` are there, and the reverse.
+
+    Attributes:
+        file_name: column of the file's name.
+        part: column of the class.
+        state: column of the condition.
+        label: column of the label, class and condition in one.
+        key: column of what a submission calls the image.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 

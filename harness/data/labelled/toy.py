@@ -25,10 +25,11 @@ class LabelledToy(LabelledOptions):
     """Options of `kind: toy`.
 
     Attributes:
-        seed: of the random images.
+        seed: of everything random in the images.
         size: height and width in pixels.
-        train, test: approximate numbers of images.
-        root: the folder to write to; default: `_toy` beside the results.
+        train: number of labelled images, roughly.
+        test: number of test images, roughly.
+        root: the folder for the images; by default `_toy` beside the results.
     """
 
     synthetic: ClassVar[bool] = True
