@@ -18,10 +18,10 @@ from harness.data.base import Sample
 T = TypeVar("T")
 
 IMAGES = 20  # maximum number of timed images
-ENOUGH = 0.5  # seconds after which the timing stops ...
+TIMEOUT = 0.5  # seconds after which the timing stops ...
 LEAST = 3  # ... once this many images are timed
 FOR_P95 = 10
-BUSY = 0.25  # share of the machine's cores; above this load of other programs, times are unreliable
+MAX_LOAD = 0.25  # share of the machine's cores; above this load of other programs, times are unreliable
 WARM_UP = 1  # images before the timed ones
 # Writing 5 to this file resets the peak of a process's resident memory to its current value.
 RESET_PEAK = Path("/proc/self/clear_refs")
@@ -86,7 +86,7 @@ class Timing:
 
     def warnings(self) -> list[str]:
         """Return a warning if the load of other programs makes the times unreliable."""
-        if self.others <= BUSY:
+        if self.others <= MAX_LOAD:
             return []
         return [
             f"latency: other programs kept {self.others:.0%} of the machine busy while single images were timed; the "
@@ -94,7 +94,7 @@ class Timing:
         ]
 
 
-class _Others:
+class _OtherLoad:
     """The load of other programs since the construction of this object."""
 
     def __init__(self) -> None:
@@ -123,9 +123,9 @@ def times(work: Callable[[T], object], inputs: Sequence[T], device: Device) -> T
         device: the device of the function.
     """
     seconds: list[float] = []
-    others = _Others()
+    others = _OtherLoad()
     begin = time.perf_counter()
-    while len(seconds) < WARM_UP + LEAST or (len(seconds) < WARM_UP + IMAGES and time.perf_counter() - begin < ENOUGH):
+    while len(seconds) < WARM_UP + LEAST or (len(seconds) < WARM_UP + IMAGES and time.perf_counter() - begin < TIMEOUT):
         value = inputs[len(seconds) % len(inputs)]
         device.synchronize()
         start = time.perf_counter()

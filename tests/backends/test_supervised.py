@@ -17,7 +17,7 @@ from harness.backends.supervised.checks import SPAWNING
 from harness.backends.supervised.losses import Loss, arcface, focal, label_weights
 from harness.backends.supervised.module import FoldData, Pictures
 from harness.backends.supervised.network import Classifier, build
-from harness.backends.supervised.one_class import classes, merge, class_targets
+from harness.backends.supervised.one_class import class_targets, classes, merge
 from harness.backends.supervised.pictures import decode, to_size
 from harness.backends.supervised.settings import CHOICES, Settings
 from harness.backends.supervised.training import DONE, LAST, WEIGHTS, Trained, predict_all, train

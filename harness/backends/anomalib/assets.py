@@ -125,24 +125,24 @@ def _module(model: str, name: str) -> Any:
 
 
 def _always(path: Path) -> Callable[..., str]:
-    def answer(*args: Any, **options: Any) -> str:
+    def replacement(*args: Any, **options: Any) -> str:
         del args, options
         return str(path)
 
-    return answer
+    return replacement
 
 
 def _weights_dir_function(spec: RunSpec) -> Callable[[], Path]:
     """Replacement of anomalib's function: gives `weights/` if the model's files are there, else anomalib's folder."""
     original = import_module("anomalib.utils.path").get_pretrained_weights_dir
 
-    def answer() -> Path:
+    def replacement() -> Path:
         files = [asset for asset in needs_of(spec.model).assets if asset.parameter is None]
         if files and all(asset.in_weights(spec.parameters).is_file() for asset in files):
             return WEIGHTS_DIR.absolute()
         return Path(original())
 
-    return answer
+    return replacement
 
 
 def refuse_missing(spec: RunSpec) -> None:
@@ -154,5 +154,5 @@ def refuse_missing(spec: RunSpec) -> None:
     for asset in needs_of(spec.model).assets:
         if spec.model in {"anomalyvfm", "winclip"} and asset.path(spec.parameters) is None:
             raise WeightsError(
-                f"{spec.model}: {asset.description} not found; expected at {asset.in_weights(spec.parameters)}."
+                f"{spec.model}: {asset.description} not found; put the file at {asset.in_weights(spec.parameters)}."
             )

@@ -174,7 +174,7 @@ def _trainer_problems(arguments: tuple[tuple[str, Any], ...]) -> list[str]:
     problems = []
     for key, _ in arguments:
         if key in RESERVED:
-            problems.append(f"trainer.{key}: set by the harness; for devices use `device:`.")
+            problems.append(f"trainer.{key}: set by the harness; remove the key, and for devices use `device:`.")
         elif key not in names:
             near = nearest(key, names)
             hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from anomalib.models import AnomalibModule
 
 # Steps of a pre-processor that change values, but no positions.
-KEEPS_PLACES = ("Normalize", "ToDtype", "ToImage", "ToTensor", "Identity", "ConvertImageDtype")
+KEEPS_POSITIONS = ("Normalize", "ToDtype", "ToImage", "ToTensor", "Identity", "ConvertImageDtype")
 
 
 def before_crop(model: AnomalibModule) -> tuple[tuple[int, int] | None, list[str]]:
@@ -23,9 +23,9 @@ def before_crop(model: AnomalibModule) -> tuple[tuple[int, int] | None, list[str
             resized = (step.size[0], step.size[-1])
         elif name == "CenterCrop":
             cropped = True
-        elif name not in KEEPS_PLACES:
+        elif name not in KEEPS_POSITIONS:
             warnings.append(
-                f"pre-processor: {name} may move pixels; pixel metrics and pictures are right only where it does not "
-                "(SquarePad: where images are square)"
+                f"pre-processor: {name} may move pixels; pixel metrics and pictures are correct only if {name} moves "
+                "no pixels (SquarePad: if the images are square)"
             )
     return (resized if cropped else None), warnings

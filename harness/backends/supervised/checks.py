@@ -69,7 +69,7 @@ def _network_problems(backbone: str, settings: Settings) -> Iterator[str]:
     except Exception as error:  # noqa: BLE001
         height, width = settings.image_size
         yield (
-            f"image_size: {height}x{width} found, which backbone {backbone} does not take "
+            f"image_size: {height}x{width} found, which backbone {backbone} does not take; choose another size "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'})."
         )
 
@@ -106,7 +106,7 @@ def _data_problems(spec: RunSpec, settings: Settings, split: LabelledSplit) -> I
         yield "tensorboard: true found, but not installed; run: pip install 'harness[tensorboard]', or remove the key."
     unknown = sorted(set(settings.arcface_classes) - set(positions))
     if unknown:
-        yield f"arcface_classes: found {', '.join(unknown)}; the classes are {', '.join(positions)}."
+        yield f"arcface_classes: found {', '.join(unknown)}, expected some of {', '.join(positions)}."
     if spec.model == "one_class":
         # A label without a separator is a class with one condition; its network separates the label from null.
         if len(positions) < 2:

@@ -138,9 +138,8 @@ class _Run:
     def _fold(self, fold: int, pixels: Pixels) -> FoldResult:
         val = self._split.judged(fold)
         test = list(range(len(self._split.train), len(pixels)))
-        units = list(self._units(fold))
         start = time.perf_counter()
-        networks = {unit: self._train(unit, pixels) for unit in units}
+        networks = {unit: self._train(unit, pixels) for unit in self._units(fold)}
         fit_seconds = time.perf_counter() - start
         self._context.stage(f"fold {fold}: predicting images")
         start = time.perf_counter()
