@@ -492,7 +492,7 @@ def test_a_loss_that_is_no_number_is_a_failure_and_the_next_run_goes_on(cli: Cli
     assert by_lr[9.9].status == "failed"
     assert by_lr[9.9].error is not None
     assert by_lr[9.9].error["type"] == "TrainingError"
-    assert "training was stopped. A smaller lr (9.9 found)" in by_lr[9.9].error["message"]
+    assert "training was stopped. Try a smaller lr (found 9.9)" in by_lr[9.9].error["message"]
     assert result.exit_code == 1
 
 
