@@ -1,1 +1,1 @@
-"""Backends turn specs into predictions; see base.py for the contract."""
+"""Backends train a model for each spec and return its predictions; base.py is their contract."""

@@ -1,7 +1,7 @@
-"""The contract between the harness and what trains and predicts.
+"""The contract between the harness and the backends that train and predict.
 
-A backend never sees metrics, and metrics never see a model. Constructing one, and `parameters()`, must be cheap and
-import nothing heavy, since a plan asks; `check()` is the first moment for that.
+A backend never sees metrics, and metrics never see a model. Constructing a backend and calling `parameters()` must be
+cheap and import nothing heavy, since a plan calls both. `check()` is the first method that may import heavy libraries.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from harness.backends.formats import Format
     from harness.predictions.decision import Thresholds
 
-# What a backend took for validation; see `Outcome.validation`.
+# The images that a backend used for validation; see `Detected.validation`.
 HELD_OUT = "held-out normal images"
 TEST_IMAGES = "test images"
 
-# The data of a run, whatever the task.
+# The data of a run, for any task.
 AnySplit = Split | LabelledSplit
 
 
@@ -39,15 +39,15 @@ def _all_used(values: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 class Signature(NamedTuple):
-    """What a model takes.
+    """The name and the parameters of a model.
 
     Attributes:
         name: the model's canonical name.
-        parameters: its parameters with their defaults; None where there is none, or none that can be written down.
-        trainer: whether the config's `trainer:` block goes to it.
-        unused: of given values, the names of those without effect, each with what would give it one.
-        normalization: what version 0.1 normalised the input by, `imagenet` or `backbone` (as timm's default weights);
-            None for a model that keeps its own input.
+        parameters: parameters with their defaults; None for no default, or for a default that is not a literal.
+        trainer: whether the model uses the `trainer:` block of the config.
+        unused: maps parameter values to the parameters without effect, each with the value that gives it an effect.
+        normalization: input normalisation of version 0.1: `imagenet`, or `backbone` for that of timm's default weights.
+            None for a model that normalises its own input.
     """
 
     name: str
@@ -58,47 +58,58 @@ class Signature(NamedTuple):
 
 
 class EpochDetections(NamedTuple):
-    """What a detector says in the middle of its training.
+    """Predictions of a detector after an epoch of its training.
 
     Attributes:
         test: predictions for the test samples.
-        val: predictions for the held-out normal samples, None where there are none.
+        val: predictions for the held-out normal samples, None without such samples.
     """
 
     test: Predictions
     val: Predictions | None
 
 
-# What is seen of a training before its end, by task.
+# Predictions of an intermediate evaluation, by task.
 EpochPredictions = EpochDetections | ClassPredictions
 
 
 class EpochObserver(Protocol):
-    """Looks at a training after some of its epochs, and may end it by raising SystemExit."""
+    """Receives intermediate predictions of a training, and may end the training by raising SystemExit."""
 
     def wants(self, spec: RunSpec, epoch: int) -> bool:
-        """Whether it wants to see what the training of `spec` has reached after so many epochs."""
+        """Return whether the observer needs the predictions of a run after an epoch.
+
+        Args:
+            spec: the run.
+            epoch: number of finished epochs.
+        """
 
     def on_epoch(self, spec: RunSpec, epoch: int, epoch_predictions: EpochPredictions) -> None:
-        """Here it is; of folds the first one is enough."""
+        """Receive the predictions of a run after an epoch.
+
+        Args:
+            spec: the run.
+            epoch: number of finished epochs.
+            epoch_predictions: predictions at this epoch; of several folds, the first fold's are enough.
+        """
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a backend needs beside specs and data.
+    """Resources and options of a run, beside its spec and data.
 
     Attributes:
-        scratch: an empty folder for whatever the backend writes; removed afterwards.
+        scratch: an empty folder for temporary files; the harness removes the folder after the run.
         device: auto, cpu, cuda, cuda:N or mps.
-        num_workers: processes that load images; 0 is this process.
-        stage: call it with a word on what goes on, for the progress line.
-        cache: where costly stages may be kept between sweeps, None for nowhere.
-        cache_limit: bytes that they may take there.
-        memory_limit: bytes that features may take in memory, None for half of what is free.
+        num_workers: processes that load images; 0 loads in this process.
+        stage: callback that takes the name of the current step, for the progress line.
+        cache: folder that keeps costly stages between sweeps, None for no cache.
+        cache_limit: size limit of the cache, in bytes.
+        memory_limit: memory limit for features, in bytes; None for half of the free memory.
         latency: whether single images are timed.
-        unfinished: a folder of the group's that outlives a kill, for what a long training has reached; removed once
-            all runs of the group are in place.
-        watch: asked after each epoch of the first training, where there are epochs; None for nobody.
+        unfinished: a folder of the group for checkpoints, which outlives a kill. The harness removes the folder once
+            all runs of the group are written.
+        watch: observer of the first training, where a training has epochs; None for no observer.
     """
 
     scratch: Path
@@ -115,20 +126,20 @@ class RunContext:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of one spec, whatever the task.
+    """The result of one spec, for any task.
 
     Attributes:
         spec: the spec.
-        seconds: "fit" and "test", what they take for this run alone; where work is shared also "alone", their sum
-            with the held-out images, and "spent", what this run added.
-        device: what it ran on.
-        cost: seconds_p50, seconds_p95 of one image, from decoded to score and map, `timed_images` of them one at a
-            time; images_per_second at the config's batch size, with reading; peak_memory and peak_gpu_memory (of the
-            process, while the group went on) and model_size (of the tensors of the saved model), in bytes. What can't
-            be had is None or left out.
-        own_metrics: the backend's own figures, names with its prefix.
+        seconds: "fit" and "test": times that this run needs alone. Where runs share work, also "alone", the sum of both
+            with the held-out images, and "spent", the time that this run added.
+        device: description of the device.
+        cost: seconds_p50 and seconds_p95 of one image, from decoded image to score and map; `timed_images`, the number
+            of images timed one at a time; images_per_second at the config's batch size, with reading; peak_memory and
+            peak_gpu_memory of the process while the group ran, in bytes; model_size, the tensors of the saved model, in
+            bytes. A value that cannot be measured is None or absent.
+        own_metrics: the backend's own metrics; their names have the backend's prefix.
         weights: see `RunRecord.weights`.
-        warnings: what was done differently from what was asked.
+        warnings: differences between the requested and the executed run, one sentence each.
         save_model: writes the model to a folder, as `model.<suffix>`.
     """
 
@@ -144,12 +155,12 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Detected(Outcome):
-    """What came of one spec of `task: detection`.
+    """The result of one spec of `task: detection`.
 
     Attributes:
         test: predictions for the test samples.
-        val: predictions for the held-out normal samples, None where there are none.
-        validation: what the backend itself took for validation: "held-out normal images", "test images", or "".
+        val: predictions for the held-out normal samples, None without such samples.
+        validation: images that the backend used for validation: `HELD_OUT`, `TEST_IMAGES`, or "" for none.
     """
 
     test: Predictions
@@ -159,12 +170,12 @@ class Detected(Outcome):
 
 @dataclass(frozen=True, kw_only=True)
 class Classified(Outcome):
-    """What came of one spec of `task: classification`.
+    """The result of one spec of `task: classification`.
 
     Attributes:
-        predictions: probabilities, out of fold and of the images to be named.
-        folds: of each fold what there is to know: fold, epochs, seconds, its own figures.
-        curves: by fold (and network), one entry an epoch.
+        predictions: probabilities of the out-of-fold images and of the test images.
+        folds: a record of each fold: number, epochs, seconds, metrics.
+        curves: one entry for each epoch, by fold (and network).
     """
 
     predictions: ClassPredictions
@@ -174,57 +185,66 @@ class Classified(Outcome):
 
 @dataclass(frozen=True)
 class Failure:
-    """A spec that can't be had; the rest of its group goes on."""
+    """A spec that failed; the other specs of its group continue.
+
+    Attributes:
+        spec: the spec.
+        error: the exception that ended its run.
+    """
 
     spec: RunSpec
     error: Exception
 
 
 class Scorer(Protocol):
-    """A trained model at work: raw scores and maps of images; of thresholds it knows nothing."""
+    """A trained model that gives raw scores and maps of images; a scorer has no thresholds."""
 
     @property
     def name(self) -> str:
-        """What it is, for a person."""
+        """Readable name of the model."""
 
     @property
     def device(self) -> str:
-        """What it runs on, for a person."""
+        """Readable description of the device."""
 
     @property
     def resized(self) -> tuple[int, int] | None:
-        """(height, width) images are brought to before their centre is cut out; None: nothing is cut off."""
+        """(height, width) of the resized images before the centre crop; None for a model without a crop."""
 
     @property
     def input_size(self) -> tuple[int, int] | None:
-        """(height, width) of what the network sees; None where it takes any."""
+        """(height, width) of the network's input; None for a network that takes any size."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user must know of its scores, one sentence each."""
+        """Notes on the model's scores that a user must know, one sentence each."""
 
     def prepare(self, pixels: RGB) -> Any:
-        """An image as `score` takes it; called by several threads at once."""
+        """Convert an image to the input of `score`. Several threads may call this method at once."""
 
     def score(self, prepared: Sequence[Any]) -> tuple[npt.NDArray[np.float64], Floats | None]:
-        """Scores (n,) and maps (n, height, width), or None for a model without maps; called by one thread at a time."""
+        """Score images. Only one thread at a time may call this method.
 
-    def export(self, thresholds: Thresholds, chosen: Format, file: Path) -> list[str]:
+        Returns:
+            Scores (n,), and maps (n, height, width) or None for a model without maps.
+        """
+
+    def export(self, thresholds: Thresholds, file_format: Format, file: Path) -> list[str]:
         """Write the model with pre-processing, normalisation and thresholds to one file.
 
-        The file takes RGB images in [0, 1], (n, 3, any, any), and gives those of `harness.backends.graph.Answers` that
-        there are.
+        The exported model takes RGB images in [0, 1], (n, 3, any, any). Its outputs are the available fields of
+        `harness.backends.graph.Answers`.
 
         Args:
             thresholds: see `harness.predictions.decision.Thresholds`.
-            chosen: the file's format.
-            file: where to; with the format's suffix, in a folder that exists.
+            file_format: the file's format.
+            file: path with the format's suffix, in an existing folder.
 
         Returns:
-            The names of its outputs.
+            The names of the outputs.
 
         Raises:
-            Exception: whatever a model that can't be exported makes the libraries raise.
+            Exception: any error of the export libraries, for a model that they cannot export.
         """
 
 
@@ -232,42 +252,62 @@ class Backend(Protocol):
     """Turns specs into outcomes of one task."""
 
     task: ClassVar[str]
-    # The module that does the work: what takes long to import stands behind it.
+    # The module that trains, and that imports the heavy libraries.
     heavy: ClassVar[str]
 
     def parameters(self, model: str) -> Signature:
-        """What the model takes. Cheap.
+        """Return the signature of a model, without heavy imports.
 
         Raises:
-            ConfigError: there is no such model.
+            ConfigError: the backend has no such model.
         """
 
     def check(self, specs: Sequence[RunSpec], splits: Mapping[str, Any], device: str) -> list[str]:
-        """Everything that would make these specs fail, one sentence each, before any work is done."""
+        """Return all problems that would make specs fail, one sentence each, before any training.
+
+        Args:
+            specs: the runs.
+            splits: their data, by category.
+            device: auto, cpu, cuda, cuda:N or mps.
+        """
 
     def remarks(self, specs: Sequence[RunSpec], device: str) -> list[str]:
-        """What a user must know before these specs are run, one sentence each; mostly nothing."""
+        """Return notes that a user must read before the runs, one sentence each; usually none.
+
+        Args:
+            specs: the runs.
+            device: auto, cpu, cuda, cuda:N or mps.
+        """
 
     def share_key(self, spec: RunSpec) -> Hashable:
-        """Specs with equal keys are handed over together, because they can share work."""
+        """Return the group key of a spec. Specs with equal keys run as one group, because they can share work."""
 
     def share_levels(self, spec: RunSpec) -> tuple[Hashable, ...]:
-        """What specs of equal keys share beyond that, coarse to fine; if a group is split, then where these differ."""
+        """Return keys of the work that specs of one group share, coarse to fine; a split of the group follows them."""
 
     def run(self, specs: Sequence[RunSpec], split: Any, context: RunContext) -> Iterator[Outcome | Failure]:
-        """One outcome a spec, as soon as it is known.
+        """Train and test specs, and yield one result for each spec as soon as the result is complete.
 
-        An exception that escapes ends the group: it is recorded as the failure of every spec not yet answered for.
+        An exception that escapes ends the group. The harness records the exception as the failure of every spec without
+        a result.
+
+        Args:
+            specs: the runs of one group.
+            split: their data.
+            context: resources and options.
         """
 
     def load(self, spec: RunSpec, file: Path, device: str, trust: bool) -> Any:
-        """The model that `Outcome.save_model` wrote: a `Scorer`, or for classification a `Namer`.
+        """Load a model that `Outcome.save_model` wrote.
 
         Args:
-            spec: of the run.
-            file: what was written.
+            spec: the run.
+            file: the saved model.
             device: auto, cpu, cuda, cuda:N or mps.
-            trust: whether code in the file may be executed, where it can't be loaded without.
+            trust: whether loading may execute code in the file, if the file cannot be loaded otherwise.
+
+        Returns:
+            A `Scorer`, or for classification a `harness.backends.supervised.classifier.SupervisedScorer`.
 
         Raises:
             WeightsError: the file is damaged, does not fit the spec, or would execute code and is not trusted.

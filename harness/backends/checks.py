@@ -1,4 +1,4 @@
-"""Checks that backends share: values that can't work with this backbone and this many images, one sentence each."""
+"""Checks that backends share: weights of the backbone, and the size of the coreset."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ from harness.data.base import Split
 
 
 def check_weights(policy: str, backbone: str) -> None:
-    """Find the weights and see that they fit, without keeping them.
+    """Find the weights of a backbone and check that they fit its network.
+
+    Args:
+        policy: the `weights` value of the config.
+        backbone: timm's name.
 
     Raises:
-        WeightsError: there are none, or they do not fit.
+        WeightsError: no weights were found, or they do not fit.
     """
     weights = resolve(policy, backbone)
     if weights.file is not None:
@@ -28,14 +32,14 @@ def check_weights(policy: str, backbone: str) -> None:
         fit_state(read_state(Path(weights.file)), network, network, weights.file, adapt)
 
 
-def coreset_problems(spec: RunSpec, split: Split, first: Layer, seen: tuple[int, int]) -> Iterator[str]:
-    """A coreset that would be empty, or has fewer patches than neighbours are asked for.
+def coreset_problems(spec: RunSpec, split: Split, first: Layer, input_size: tuple[int, int]) -> Iterator[str]:
+    """Yield a problem if the coreset would be empty or smaller than `num_neighbors`.
 
     Args:
-        spec: of a PatchCore.
+        spec: a run of PatchCore.
         split: its data.
-        first: the layer that gives the grid of patches.
-        seen: (height, width) of the network's input.
+        first: the layer that defines the grid of patches.
+        input_size: (height, width) of the network's input.
     """
     values = spec.parameters
     ratio = values.get("coreset_sampling_ratio")
@@ -44,7 +48,7 @@ def coreset_problems(spec: RunSpec, split: Split, first: Layer, seen: tuple[int,
     if not 0 < ratio <= 1:
         yield f"coreset_sampling_ratio: found {ratio}, expected a share above 0 and up to 1."
         return
-    patches = len(split.train) * ceil(seen[0] / first.stride) * ceil(seen[1] / first.stride)
+    patches = len(split.train) * ceil(input_size[0] / first.stride) * ceil(input_size[1] / first.stride)
     size = int(patches * ratio)
     if size < 1:
         yield (

@@ -1,4 +1,4 @@
-"""What a run costs, measured alike for every backend: time of single images, peak memory, size of the model."""
+"""The cost of a run, measured in the same way for every backend: latency of single images, peak memory, model size."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ from harness.data.base import Sample
 
 T = TypeVar("T")
 
-IMAGES = 20  # timed at most
-ENOUGH = 0.5  # seconds after which no more are timed ...
-LEAST = 3  # ... if there are as many as this
+IMAGES = 20  # maximum number of timed images
+TIMEOUT = 0.5  # seconds after which the timing stops ...
+LEAST = 3  # ... once this many images are timed
 FOR_P95 = 10
-BUSY = 0.25  # of the machine's cores, above which times are not to be relied on
-WARM_UP = 1  # images before, whose times do not count
-# Writing 5 there sets a process's peak of resident memory back to what it has now.
+MAX_LOAD = 0.25  # share of the machine's cores; above this load of other programs, times are unreliable
+WARM_UP = 1  # images before the timed ones
+# Writing 5 to this file resets the peak of a process's resident memory to its current value.
 RESET_PEAK = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
 
 
 class PeakMemory:
-    """The most memory that this process, and its device, held since this object was made."""
+    """The peak memory of this process and of its device since the construction of this object.
+
+    Args:
+        device: the device of the run.
+    """
 
     def __init__(self, device: Device) -> None:
         self._gpu = device.index if device.kind == "cuda" else None
@@ -37,17 +41,17 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self._gpu)
         try:
             RESET_PEAK.write_text("5")
-            self._known = True
+            self._resettable = True
         except OSError:
-            # Not Linux, or not allowed: there is only the peak since the process began, which says nothing of a run.
-            self._known = False
+            # Without Linux or permission, the only peak is that of the whole process, which does not describe one run.
+            self._resettable = False
 
     def cost(self) -> dict[str, float | None]:
-        """`peak_memory`, with everything that is loaded, and on a GPU `peak_gpu_memory`, in bytes."""
-        found: dict[str, float | None] = {"peak_memory": _peak() if self._known else None}
+        """Return `peak_memory` of the whole process, and on a GPU `peak_gpu_memory`, in bytes."""
+        peaks: dict[str, float | None] = {"peak_memory": _peak() if self._resettable else None}
         if self._gpu is not None:
-            found["peak_gpu_memory"] = float(torch.cuda.max_memory_allocated(self._gpu))
-        return found
+            peaks["peak_gpu_memory"] = float(torch.cuda.max_memory_allocated(self._gpu))
+        return peaks
 
 
 def _peak() -> float | None:
@@ -58,26 +62,31 @@ def _peak() -> float | None:
 
 
 def some(samples: Sequence[Sample], count: int = IMAGES) -> list[Sample]:
-    """Up to `count` samples, spread evenly."""
-    picked = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int)
-    return [samples[i] for i in picked]
+    """Return evenly spaced samples.
+
+    Args:
+        samples: all samples.
+        count: maximum number of returned samples.
+    """
+    indices = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int)
+    return [samples[i] for i in indices]
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Of single inputs.
+    """Times of single inputs.
 
     Attributes:
-        seconds: of each.
-        others: share of the machine's cores that other programs kept busy meanwhile.
+        seconds: time of each input.
+        others: share of the machine's cores that other programs used during the timing.
     """
 
     seconds: list[float]
     others: float
 
     def warnings(self) -> list[str]:
-        """A sentence where the machine was too busy for these times to be relied on."""
-        if self.others <= BUSY:
+        """Return a warning if the load of other programs makes the times unreliable."""
+        if self.others <= MAX_LOAD:
             return []
         return [
             f"latency: other programs kept {self.others:.0%} of the machine busy while single images were timed; the "
@@ -85,53 +94,53 @@ class Timing:
         ]
 
 
-class _Others:
-    """How busy other programs keep the machine since this object was made."""
+class _OtherLoad:
+    """The load of other programs since the construction of this object."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
         self._start = self._seconds()
 
     def _seconds(self) -> tuple[float, float]:
-        """Core seconds of everybody else, and of all cores in all."""
-        found = psutil.cpu_times()
-        idle = found.idle + getattr(found, "iowait", 0.0)
-        own = self._process.cpu_times()
-        return sum(found) - idle - own.user - own.system, sum(found)
+        """Core seconds of all other programs, and of all cores in total, idle time included."""
+        system = psutil.cpu_times()
+        idle = system.idle + getattr(system, "iowait", 0.0)
+        process = self._process.cpu_times()
+        return sum(system) - idle - process.user - process.system, sum(system)
 
     def share(self) -> float:
-        """Between 0 and 1."""
+        """Share of the machine's cores, between 0 and 1."""
         busy, total = (now - then for now, then in zip(self._seconds(), self._start, strict=True))
         return min(max(busy / total, 0.0), 1.0) if total > 0 else 0.0
 
 
 def times(work: Callable[[T], object], inputs: Sequence[T], device: Device) -> Timing:
-    """Time `work` on one input after the other, the device's queue empty before and after each.
+    """Time a function on single inputs; the queue of the device is empty before and after each call.
 
     Args:
-        work: what is timed.
-        inputs: taken in turn; at least one.
-        device: what it runs on.
+        work: the timed function.
+        inputs: inputs, used in turn; at least one.
+        device: the device of the function.
     """
-    found: list[float] = []
-    others = _Others()
+    seconds: list[float] = []
+    others = _OtherLoad()
     begin = time.perf_counter()
-    while len(found) < WARM_UP + LEAST or (len(found) < WARM_UP + IMAGES and time.perf_counter() - begin < ENOUGH):
-        one = inputs[len(found) % len(inputs)]
+    while len(seconds) < WARM_UP + LEAST or (len(seconds) < WARM_UP + IMAGES and time.perf_counter() - begin < TIMEOUT):
+        value = inputs[len(seconds) % len(inputs)]
         device.synchronize()
         start = time.perf_counter()
-        work(one)
+        work(value)
         device.synchronize()
-        found.append(time.perf_counter() - start)
-    return Timing(found[WARM_UP:], others.share())
+        seconds.append(time.perf_counter() - start)
+    return Timing(seconds[WARM_UP:], others.share())
 
 
 def latency(seconds: Sequence[float]) -> dict[str, float | None]:
-    """Median and, of at least as many as say something about it, 95th percentile."""
+    """Return the median and the number of times, and for at least `FOR_P95` times their 95th percentile."""
     p95 = float(np.quantile(seconds, 0.95)) if len(seconds) >= FOR_P95 else None
     return {"seconds_p50": float(np.median(seconds)), "seconds_p95": p95, "timed_images": len(seconds)}
 
 
 def size(tensors: Iterable[torch.Tensor]) -> float:
-    """Bytes."""
+    """Return the total size of tensors, in bytes."""
     return float(sum(tensor.numel() * tensor.element_size() for tensor in tensors))

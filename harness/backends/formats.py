@@ -1,4 +1,4 @@
-"""A module as a file: TorchScript, ONNX, OpenVINO."""
+"""Export of a module to a TorchScript, ONNX or OpenVINO file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.common.errors import ConfigError
 
 Format = Literal["torchscript", "onnx", "openvino"]
 SUFFIXES: dict[Format, str] = {"torchscript": ".pt", "onnx": ".onnx", "openvino": ".xml"}
-# What writing and checking each takes beside Torch; of the extra `export`.
+# Packages beside Torch for writing and checking each format; the extra `export` installs them.
 NEEDED: dict[Format, tuple[str, ...]] = {
     "torchscript": (),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
@@ -23,27 +23,32 @@ NEEDED: dict[Format, tuple[str, ...]] = {
 }
 INPUT = "images"
 OPSET = 18
-# Sizes of the example that a module is traced with: none is 1 or equal to another, which would be taken for fixed.
+# Shape of the example for tracing. A size of 1, or two equal sizes, would be exported as constant sizes.
 EXAMPLE = (2, 3, 83, 97)
 ONNX_OPTIONS: dict[str, Any] = {"opset_version": OPSET, "external_data": False, "verbose": False}
 
 
-def check_installed(chosen: Format) -> None:
-    """Whether this format can be written and checked here.
+def check_installed(file_format: Format) -> None:
+    """Check that all packages for writing and checking a format are installed.
 
     Raises:
-        ConfigError: a package is missing; says how to get it.
+        ConfigError: a package is missing; the message names the command that installs it.
     """
-    missing = [name for name in NEEDED[chosen] if find_spec(name) is None]
+    missing = [name for name in NEEDED[file_format] if find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"--format {chosen}: {', '.join(missing)} not installed. Run, in the folder of harness: "
+            f"--format {file_format}: {', '.join(missing)} not installed. Run, in the folder of harness: "
             "python -m pip install -e '.[export]'"
         )
 
 
 def write_torchscript(module: nn.Module, file: Path) -> None:
-    """By tracing; Torch calls it deprecated, and floors with old programs load nothing else."""
+    """Write a module as TorchScript, by tracing. Torch deprecates TorchScript, but old inspection programs need it.
+
+    Args:
+        module: takes images (n, 3, height, width).
+        file: path of the new file.
+    """
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         traced: Any = torch.jit.trace(module, torch.rand(EXAMPLE), check_trace=False)  # type: ignore[no-untyped-call]
@@ -51,7 +56,13 @@ def write_torchscript(module: nn.Module, file: Path) -> None:
 
 
 def write_onnx(module: nn.Module, file: Path, outputs: Sequence[str]) -> None:
-    """For images of any number, height and width; weights in the same file."""
+    """Write a module as ONNX, for images of any number, height and width. The file contains the weights.
+
+    Args:
+        module: takes images (n, 3, height, width).
+        file: path of the new file.
+        outputs: names of the module's outputs.
+    """
     axes = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -68,7 +79,12 @@ def write_onnx(module: nn.Module, file: Path, outputs: Sequence[str]) -> None:
 
 
 def onnx_to_openvino(onnx: Path, file: Path) -> None:
-    """`file` (.xml), and the weights beside it (.bin), in full precision."""
+    """Convert an ONNX file to OpenVINO in full precision; the weights go to a .bin file beside the .xml file.
+
+    Args:
+        onnx: the ONNX file.
+        file: path of the new .xml file.
+    """
     import openvino
 
     openvino.save_model(openvino.convert_model(onnx), file, compress_to_fp16=False)

@@ -1,6 +1,6 @@
-"""What goes into an exported file: pre-processing, network, scoring, normalisation and threshold as one module.
+"""The exported model as one module: pre-processing, network, scoring, normalisation and thresholds.
 
-Made of operations that TorchScript, ONNX and OpenVINO all have, with images of any number and size.
+All operations exist in TorchScript, ONNX and OpenVINO. The number and the size of the images are free.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from harness.predictions.detection import centre
 
 
 class Answers(NamedTuple):
-    """Outputs of an exported model, in this order; those that a model or a run does not have are left out.
+    """Outputs of an exported model, in this order; an exported model has no output for a field that is None.
 
     Attributes:
-        score: (n,) raw.
-        normalized_score: (n,) see `harness.predictions.decision.normalize`.
-        label: (n,) whether the score is above the threshold.
-        anomaly_map: (n, height, width) raw, at the size of the network's input.
+        score: (n,) raw scores.
+        normalized_score: (n,) normalised scores; see `harness.predictions.decision.normalize`.
+        label: (n,) whether the score is above the image threshold.
+        anomaly_map: (n, height, width) raw maps, at the size of the network's input.
         mask: (n, height, width) whether the map is above the pixel threshold.
     """
 
@@ -33,7 +33,7 @@ class Answers(NamedTuple):
 
 
 class Decision(nn.Module):
-    """Raw scores and maps -> `Answers`.
+    """Turns raw scores and maps into `Answers`.
 
     Args:
         thresholds: see `harness.predictions.decision.Thresholds`.
@@ -44,7 +44,12 @@ class Decision(nn.Module):
         self.thresholds = thresholds
 
     def forward(self, scores: torch.Tensor, maps: torch.Tensor | None) -> Answers:
-        """(n,) and (n, height, width)."""
+        """Apply normalisation and thresholds.
+
+        Args:
+            scores: (n,) raw scores.
+            maps: (n, height, width) raw maps, or None.
+        """
         image, scale = self.thresholds.image, self.thresholds.image_scale
         return Answers(
             score=scores,
@@ -56,12 +61,12 @@ class Decision(nn.Module):
 
 
 class Resize(nn.Module):
-    """Antialiased bilinear resizing as two matrix products; equal to Torch's but for rounding.
+    """Antialiased bilinear resizing as two matrix products; equal to Torch's resizing up to rounding.
 
-    ONNX's own is not what OpenVINO makes of it, and anomalib leaves antialiasing out, which changes scores.
+    OpenVINO does not reproduce ONNX's resizing. anomalib exports without antialiasing, which changes scores.
 
     Args:
-        size: (height, width).
+        size: (height, width) of the output.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -69,16 +74,16 @@ class Resize(nn.Module):
         self.size = size
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(n, channels, any, any) -> (n, channels, height, width)."""
+        """Resize (n, channels, any, any) to (n, channels, height, width)."""
         down = _triangles(images.shape[2], self.size[0], images.device)
         across = _triangles(images.shape[3], self.size[1], images.device)
         return down @ (images @ across.T)
 
 
 def _triangles(length: int, size: int, device: torch.device) -> torch.Tensor:
-    """(size, length) weights: a triangle around each output pixel's centre, as wide as what it stands for.
+    """(size, length) weights: a triangle around the centre of each output pixel, scaled by the resizing factor.
 
-    In whole numbers, which runtimes that compute with 16 bits keep.
+    The distances are whole numbers, because runtimes with 16-bit arithmetic represent them exactly.
     """
     inputs, outputs = torch.arange(length, device=device), torch.arange(size, device=device)
     reach = 2 * (inputs[-1:] + 1).clamp(min=size)
@@ -88,12 +93,13 @@ def _triangles(length: int, size: int, device: torch.device) -> torch.Tensor:
 
 
 class Prepare(nn.Module):
-    """Images in [0, 1] as a network takes them.
+    """Resizes, crops and normalises images in [0, 1].
 
     Args:
-        size: (height, width) they are brought to.
-        crop: (height, width) of the centre that is kept, or None.
-        mean, std: of the channels.
+        size: (height, width) of the resized images.
+        crop: (height, width) of the centre crop, or None.
+        mean: mean of each channel.
+        std: standard deviation of each channel.
     """
 
     def __init__(
@@ -110,7 +116,7 @@ class Prepare(nn.Module):
         self.register_buffer("std", torch.tensor(std)[:, None, None])
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(n, 3, any, any) -> (n, 3, height, width)."""
+        """Convert (n, 3, any, any) to the network's input, (n, 3, height, width)."""
         images = self.resize(images)
         if self.crop is not None:
             images = centre_crop(images, self.resize.size, self.crop)
@@ -118,7 +124,13 @@ class Prepare(nn.Module):
 
 
 def centre_crop(images: torch.Tensor, size: tuple[int, int], crop: tuple[int, int]) -> torch.Tensor:
-    """The centre, as torchvision cuts it out of images of that size."""
+    """Cut out the centre of images, as torchvision does.
+
+    Args:
+        images: (n, channels, height, width).
+        size: (height, width) of the images.
+        crop: (height, width) of the centre.
+    """
     top, left = centre(size, crop)
     return images[:, :, top : top + crop[0], left : left + crop[1]]
 
@@ -128,8 +140,8 @@ class Whole(nn.Module):
 
     Args:
         prepare: pre-processing.
-        scoring: prepared images -> raw scores and maps.
-        decision: scores and maps -> answers.
+        scoring: module that turns prepared images into raw scores and maps.
+        decision: module that turns scores and maps into `Answers`.
     """
 
     def __init__(self, prepare: nn.Module, scoring: nn.Module, decision: Decision) -> None:
@@ -138,13 +150,22 @@ class Whole(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """(n, 3, any, any) RGB in [0, 1] -> those of `Answers` that there are."""
+        """Predict for RGB images in [0, 1], (n, 3, any, any).
+
+        Returns:
+            The fields of `Answers` that are not None.
+        """
         answers = self.decision(*self.scoring(self.prepare(images)))
-        return tuple(one for one in answers if one is not None)
+        return tuple(output for output in answers if output is not None)
 
 
 def output_names(thresholds: Thresholds, maps: bool) -> list[str]:
-    """Which of `Answers` an exported model has."""
-    one = torch.zeros(1)
-    answers = Decision(thresholds)(one, one.reshape(1, 1, 1) if maps else None)
+    """Return the fields of `Answers` that an exported model has.
+
+    Args:
+        thresholds: thresholds of the model.
+        maps: whether the model gives anomaly maps.
+    """
+    score = torch.zeros(1)
+    answers = Decision(thresholds)(score, score.reshape(1, 1, 1) if maps else None)
     return [name for name, value in answers._asdict().items() if value is not None]

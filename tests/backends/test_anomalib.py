@@ -173,7 +173,7 @@ def test_a_model_that_trains_in_epochs_takes_trainer_arguments(toy_tree: Path) -
 def test_what_a_model_overrules_is_said(toy_tree: Path) -> None:
     outcome = run(*prepared(toy_tree, PATCHCORE, "trainer: {max_epochs: 3}"))
     assert outcome.warnings == [
-        "trainer.max_epochs: 3 asked for, 1 used: anomalib's Patchcore insists on it",
+        "trainer.max_epochs: found 3, but anomalib's Patchcore requires 1; 1 was used",
     ]
 
 

@@ -20,7 +20,7 @@ from harness.backends.cost import (
     WARM_UP,
     PeakMemory,
     Timing,
-    _Others,
+    _OtherLoad,
     latency,
     some,
     times,
@@ -125,12 +125,12 @@ def test_a_busy_machine_is_said() -> None:
 def test_what_this_process_does_itself_keeps_nobody_busy() -> None:
     """Another process that computes is seen; one's own work is not."""
     cores = psutil.cpu_count() or 1
-    others = _Others()
+    others = _OtherLoad()
     deadline = time.monotonic() + 1.0
     while time.monotonic() < deadline:
         sum(range(1000))
     standalone_seconds = others.share()
-    others = _Others()
+    others = _OtherLoad()
     # Until it is told to end.
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
         time.sleep(1.5)

@@ -190,7 +190,7 @@ def test_files_in_weights_are_used_without_a_network(cli: Cli, toy_tree: Path, m
     assert done.exit_code == 0, done.output
     assert not Path("datasets").exists()
     (record,) = ResultFolder(Path("results/m")).records()
-    said = "data.train_batch_size: 32 asked for, 1 used"
-    assert any(said in warning for warning in record.warnings) == (needs_of(model).batch == 1)
+    text = "data.train_batch_size: found 32, but anomalib's EfficientAd requires 1"
+    assert any(text in warning for warning in record.warnings) == (needs_of(model).batch == 1)
     model_ = load_model("results/m", device="cpu")
     assert np.isfinite(model_.predict(sorted((toy_tree / "plate" / "test").rglob("*.png"))[0]).score)

@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 from harness.backends.supervised.augment import augmentation, mixing
-from harness.backends.supervised.checks import SEVERAL
+from harness.backends.supervised.checks import SPAWNING
 from harness.backends.supervised.losses import Loss, arcface, focal, label_weights
 from harness.backends.supervised.module import FoldData, Pictures
 from harness.backends.supervised.network import Classifier, build
-from harness.backends.supervised.one_class import classes, merge, own_targets
+from harness.backends.supervised.one_class import class_targets, classes, merge
 from harness.backends.supervised.pictures import decode, to_size
 from harness.backends.supervised.settings import CHOICES, Settings
 from harness.backends.supervised.training import DONE, LAST, WEIGHTS, Trained, predict_all, train
@@ -154,7 +154,7 @@ def test_mixup_and_cutmix_targets_say_what_was_mixed() -> None:
 def test_the_merge_of_class_networks_by_hand() -> None:
     parts = classes([("a", "good"), ("a", "cut"), ("b", "good")])
     assert parts == {"a": [0, 1], "b": [2]}
-    assert own_targets(np.array([0, 1, 2, 2]), parts["a"]).tolist() == [0, 1, 2, 2]
+    assert class_targets(np.array([0, 1, 2, 2]), parts["a"]).tolist() == [0, 1, 2, 2]
     answers = {
         # One claim; two claims, the surer wins; no claim, all share.
         "a": np.array([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.1, 0.3, 0.6]]),
@@ -458,7 +458,7 @@ def test_a_loss_that_is_no_number_stops_and_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", SEVERAL)
+@pytest.mark.parametrize("strategy", SPAWNING)
 def test_several_processes_train_one_network(tmp_path: Path, strategy: str) -> None:
     several = {"devices": 2, "strategy": strategy}
     found = learn(tmp_path / "t", 3, trainer=several, average="ema", ema_decay=0.5)
@@ -484,7 +484,7 @@ def test_a_batch_with_one_label_only_trains(tmp_path: Path) -> None:
 def test_what_does_not_go_together_is_refused() -> None:
     def problems(**given: Any) -> str:
         made = settings(**given)
-        return " ".join([*made._names(), *made._numbers(), *made._together()])
+        return " ".join([*made._choice_problems(), *made._range_problems(), *made._combination_problems()])
 
     assert not problems()
     assert "Did you mean arcface?" in problems(loss="arcfase")
@@ -493,7 +493,7 @@ def test_what_does_not_go_together_is_refused() -> None:
     assert "some of flips, rotations, brightness" in problems(tta="flips+flops")
     assert "dropout: found 1.5, expected a number from 0 to 0.95" in problems(dropout=1.5)
     oblong = Settings(image_size=(32, 64), tta="rotations")
-    assert "square images" in oblong._together()[0]
+    assert "square images" in oblong._combination_problems()[0]
 
 
 def test_a_transformer_is_built_for_its_size() -> None:

@@ -218,7 +218,7 @@ def test_a_checkpoint_executes_nothing_unless_trusted(copied: ResultFolder, tmp_
     checkpoint["surprise"] = Opener(tmp_path / "executed")
     torch.save(checkpoint, file)
     _forget_checksum(file.parent)
-    with pytest.raises(WeightsError, match=r"not only tensors.*executes whatever code .* say --trust"):
+    with pytest.raises(WeightsError, match=r"not only tensors.*executes code .* use --trust"):
         load_model(file.parent)
     assert not (tmp_path / "executed").exists()
     rows = scores_of(copied, record)

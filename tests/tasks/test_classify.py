@@ -413,7 +413,7 @@ def test_views_share_their_networks_and_settings_their_images(cli: Cli, monkeypa
             return _original(*arguments, **named)
 
         monkeypatch.setattr(module, name, counted)
-    monkeypatch.setattr(pictures, "_KEPT", {})
+    monkeypatch.setattr(pictures, "_CACHE", {})
     Path("c.yaml").write_text(CONFIG.format(name="shared"))
     point = "model: baseline, backbone: test_resnet, image_size: 32, lr: [5.0e-3, 1.0e-3], tta: [none, flips]"
     result = cli("sweep", "c.yaml", f"grid=[{{{point}}}]")
@@ -492,7 +492,7 @@ def test_a_loss_that_is_no_number_is_a_failure_and_the_next_run_goes_on(cli: Cli
     assert by_lr[9.9].status == "failed"
     assert by_lr[9.9].error is not None
     assert by_lr[9.9].error["type"] == "TrainingError"
-    assert "training was stopped. A smaller lr (9.9 found)" in by_lr[9.9].error["message"]
+    assert "training was stopped. Try a smaller lr (found 9.9)" in by_lr[9.9].error["message"]
     assert result.exit_code == 1
 
 
@@ -527,7 +527,7 @@ def test_killed_in_the_middle_it_goes_on_from_its_last_epoch(tmp_path: Path) -> 
     (cut,), (whole,) = (ResultFolder(Path(name) / "killed").records() for name in ("cut", "whole"))
     assert cut.folds[1]["resumed_after_epoch"] >= 1
     assert cut.metrics == whole.metrics
-    assert any("went on after a stop" in warning for warning in cut.warnings)
+    assert any("resumed after a stop" in warning for warning in cut.warnings)
     one, other = (ClassPredictions.load(Path(name) / "killed/runs" / cut.run_id) for name in ("cut", "whole"))
     assert np.array_equal(one.probabilities, other.probabilities)
     assert not list(work.iterdir())

@@ -1,11 +1,14 @@
-"""anomalib's image models through anomalib's own Engine.
+"""anomalib's image models, trained by anomalib's own Engine.
 
-catalog.py   which models there are and what they take (imports nothing heavy)
-checks.py    what would make a spec fail, found before any work
-build.py     a spec -> anomalib's model
-data.py      the split, as an anomalib datamodule
-engine.py    one spec: fit, test, raw predictions
-scorer.py    a saved model at work
+catalog.py   the models and their parameters (no heavy imports)
+needs.py     image sizes, numbers of images, files and packages that each model needs
+checks.py    problems of specs, found before any training
+assets.py    files that models would download, taken from this machine
+build.py     builds anomalib's model from a spec
+data.py      the split as an anomalib datamodule
+engine.py    one run: fit, test, raw predictions
+scorer.py    predictions of a saved model
+export.py    export of a saved model
 """
 
 from __future__ import annotations
@@ -20,45 +23,66 @@ from harness.backends.base import Failure, Outcome, RunContext, Scorer, Signatur
 from harness.config.spec import RunSpec
 from harness.data.base import Split
 
-# Beside anomalib's own parameters: who selects PatchCore's coreset, anomalib or harness/detectors/coreset.py.
+# Added to anomalib's parameters: the coreset selection of PatchCore, by anomalib or by harness/detectors/coreset.py.
 CORESET = {"patchcore": {"coreset": "anomalib"}}
 
 
 class AnomalibBackend:
-    """See `harness.backends.base.Backend`. A group is one run: anomalib shares no work between runs."""
+    """Runs anomalib's models. A group is one run, because anomalib shares no work between runs."""
 
     task: ClassVar[str] = "detection"
     heavy: ClassVar[str] = "harness.backends.anomalib.engine"
 
     def parameters(self, model: str) -> Signature:
-        """See `Backend.parameters`."""
+        """Return the signature of an anomalib model, read from its source.
+
+        Raises:
+            ConfigError: anomalib has no such model.
+        """
         name, parameters = catalog.signature(model)
         normalization = IMAGENET if catalog.normalizes(name) else None
         return Signature(name, {**parameters, **CORESET.get(name, {})}, normalization=normalization)
 
     def check(self, specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
-        """See `Backend.check`."""
+        """Return all problems of specs, each once.
+
+        Args:
+            specs: the runs.
+            splits: their data, by category.
+            device: auto, cpu, cuda, cuda:N or mps.
+        """
         from harness.backends.anomalib.checks import check_specs
 
         return check_specs(specs, splits, device)
 
     def remarks(self, specs: Sequence[RunSpec], device: str) -> list[str]:
-        """See `Backend.remarks`."""
+        """Return a note for each model whose network is too large for a CPU.
+
+        Args:
+            specs: the runs.
+            device: auto, cpu, cuda, cuda:N or mps.
+        """
         from harness.backends.anomalib.checks import slow_models
 
         return slow_models(specs, device)
 
     def share_key(self, spec: RunSpec) -> Hashable:
-        """See `Backend.share_key`."""
+        """Return the spec itself, so that each run is its own group."""
         return spec
 
     def share_levels(self, spec: RunSpec) -> tuple[Hashable, ...]:
-        """See `Backend.share_levels`."""
+        """Return no levels, since runs share nothing."""
         del spec
         return ()
 
     def run(self, specs: Sequence[RunSpec], split: Split, context: RunContext) -> Iterator[Outcome | Failure]:
-        """See `Backend.run`."""
+        """Train and test each spec in turn; release the memory after each run.
+
+        Args:
+            specs: the runs.
+            split: their data.
+            context: resources and options.
+        """
         from harness.backends.anomalib.engine import run_spec
         from harness.backends.anomalib.memory import release_memory
 
@@ -69,7 +93,17 @@ class AnomalibBackend:
                 release_memory()
 
     def load(self, spec: RunSpec, file: Path, device: str, trust: bool) -> Scorer:
-        """See `Backend.load`. anomalib's checkpoints can be loaded without executing anything, most of them."""
+        """Load a saved model. Most of anomalib's checkpoints load without executing code.
+
+        Args:
+            spec: the run.
+            file: the checkpoint.
+            device: auto, cpu, cuda, cuda:N or mps.
+            trust: whether loading may execute code in the file, if the file cannot be loaded otherwise.
+
+        Raises:
+            WeightsError: the file is damaged, does not fit the spec, or would execute code and is not trusted.
+        """
         from harness.backends.anomalib.scorer import AnomalibScorer
 
         return AnomalibScorer.from_file(spec, file, device, trust)

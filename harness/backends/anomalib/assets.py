@@ -1,4 +1,4 @@
-"""What anomalib's models download, given to them from this machine; and what networks a model asks for."""
+"""Local copies of the files that anomalib's models download, and the networks that a model requests."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from harness.common.errors import WeightsError
 from harness.config.spec import RunSpec
 
 MODELS = "anomalib.models.image."
-# Modules that fetch archives by this name.
+# Models whose module calls `download_and_extract`.
 ARCHIVES = ("efficient_ad", "dsr", "draem", "glass")
-# Modules that ask where weights are kept.
-KEEPERS = ("efficient_ad", "dsr")
+# Models whose module calls `get_pretrained_weights_dir`.
+WITH_WEIGHTS_DIR = ("efficient_ad", "dsr")
 
 
 class _BlockedError(Exception):
-    """A model wanted to download something."""
+    """A model attempted a download."""
 
 
 def _block(*args: Any, **options: Any) -> None:
@@ -34,54 +34,58 @@ def _block(*args: Any, **options: Any) -> None:
 
 
 @contextmanager
-def no_downloads(instead: Callable[..., Any] = _block) -> Iterator[None]:
-    """While it is open, anomalib's models download nothing: `instead` is called."""
+def no_downloads(replacement: Callable[..., Any] = _block) -> Iterator[None]:
+    """Replace the download functions of anomalib's models inside this context.
+
+    Args:
+        replacement: function that is called instead of a download; the default raises an error.
+    """
     with ExitStack() as stack:
         for name in ARCHIVES:
-            stack.enter_context(replaced(_module(name, "lightning_model"), "download_and_extract", instead))
-        stack.enter_context(replaced(_module("cfm", "components"), "urlretrieve", instead))
-        stack.enter_context(replaced(_module("anomalyvfm", "torch_model"), "hf_hub_download", instead))
+            stack.enter_context(replaced(_module(name, "lightning_model"), "download_and_extract", replacement))
+        stack.enter_context(replaced(_module("cfm", "components"), "urlretrieve", replacement))
+        stack.enter_context(replaced(_module("anomalyvfm", "torch_model"), "hf_hub_download", replacement))
         yield
 
 
 @contextmanager
 def local_assets(spec: RunSpec) -> Iterator[None]:
-    """While it is open, a model finds its files in `weights/`, where they lie there.
+    """Let a model read its files from `weights/`, if they are there, inside this context.
 
     Args:
-        spec: of the run; its model may be built and trained meanwhile.
+        spec: the run whose model is built or trained inside the context.
     """
     if not needs_of(spec.model).assets:
-        # Nothing is replaced, and no other thread waits.
+        # Without a replacement, no other thread has to wait.
         yield
         return
     with ExitStack() as stack:
         for asset in needs_of(spec.model).assets:
-            found = asset.path(spec.parameters)
-            if found is None or found != asset.in_weights(spec.parameters):
+            path = asset.path(spec.parameters)
+            if path is None or path != asset.in_weights(spec.parameters):
                 continue
             if spec.model == "anomalyvfm":
-                stack.enter_context(replaced(_module("anomalyvfm", "torch_model"), "hf_hub_download", _always(found)))
+                stack.enter_context(replaced(_module("anomalyvfm", "torch_model"), "hf_hub_download", _always(path)))
             elif spec.model == "winclip":
-                stack.enter_context(replaced(_module("winclip", "torch_model"), "PRETRAINED", str(found)))
-        for name in KEEPERS:
+                stack.enter_context(replaced(_module("winclip", "torch_model"), "PRETRAINED", str(path)))
+        for name in WITH_WEIGHTS_DIR:
             module = _module(name, "lightning_model")
-            stack.enter_context(replaced(module, "get_pretrained_weights_dir", _keeper(spec)))
+            stack.enter_context(replaced(module, "get_pretrained_weights_dir", _weights_dir_function(spec)))
         yield
 
 
 def asset_parameters(spec: RunSpec) -> dict[str, str]:
-    """Parameters that name folders of images, where they lie elsewhere than anomalib would look."""
-    found = {}
+    """Return the model's parameters that name folders of images, with the folders found on this machine."""
+    folders = {}
     for asset in needs_of(spec.model).assets:
         path = asset.path(spec.parameters) if asset.parameter else None
         if asset.parameter and path is not None:
-            found[asset.parameter] = str(path)
-    return found
+            folders[asset.parameter] = str(path)
+    return folders
 
 
 def networks_of(spec: RunSpec) -> tuple[str, ...]:
-    """timm's and torchvision's networks that the model of a spec wants weights of, in the order of its asking."""
+    """Return the timm and torchvision networks whose weights the model of a spec requests, in order of the requests."""
     arguments = {
         **spec.parameters,
         **({"backbone": spec.backbone} if spec.backbone is not None else {}),
@@ -91,64 +95,64 @@ def networks_of(spec: RunSpec) -> tuple[str, ...]:
 
 
 def default_networks(model: str) -> tuple[str, ...]:
-    """Those of a model with its default parameters."""
+    """Return the networks whose weights a model requests with its default parameters."""
     return _networks(model, "{}")
 
 
 @cache
 def _networks(model: str, arguments: str) -> tuple[str, ...]:
-    """EpochPredictions by building the model without memory for its tensors, as far as that goes."""
+    """Record the requests while the model is built on the meta device, without memory for its tensors."""
     import anomalib.models.image
 
     from harness.backends.anomalib.catalog import models, signature
 
     cls = getattr(anomalib.models.image, models()[model][0])
-    given: Mapping[str, Any] = {
+    options: Mapping[str, Any] = {
         key: value for key, value in json.loads(arguments).items() if key in signature(model)[1]
     }
     with recorded_requests() as names, no_downloads(), torch.device("meta"):
         try:
-            cls(**given)
-        # What has to be known was asked for before something needed values, which the meta device does not have. Values
-        # that a model refuses are said where it is checked, or by the run.
+            cls(**options)
+        # A model requests its networks before any step that needs tensor values, which the meta device does not have.
+        # The checks or the run report parameter values that the model refuses.
         except Exception:  # noqa: BLE001
             return tuple(dict.fromkeys(names))
     return tuple(dict.fromkeys(names))
 
 
-def _module(model: str, part: str) -> Any:
-    return import_module(f"{MODELS}{model}.{part}")
+def _module(model: str, name: str) -> Any:
+    return import_module(f"{MODELS}{model}.{name}")
 
 
 def _always(path: Path) -> Callable[..., str]:
-    def answer(*args: Any, **options: Any) -> str:
+    def replacement(*args: Any, **options: Any) -> str:
         del args, options
         return str(path)
 
-    return answer
+    return replacement
 
 
-def _keeper(spec: RunSpec) -> Callable[[], Path]:
-    """Where weights are kept: `weights/`, if what this model needs lies there; else anomalib's own place."""
-    own = import_module("anomalib.utils.path").get_pretrained_weights_dir
+def _weights_dir_function(spec: RunSpec) -> Callable[[], Path]:
+    """Replacement of anomalib's function: gives `weights/` if the model's files are there, else anomalib's folder."""
+    original = import_module("anomalib.utils.path").get_pretrained_weights_dir
 
-    def answer() -> Path:
-        kept = [asset for asset in needs_of(spec.model).assets if asset.parameter is None]
-        if kept and all(asset.in_weights(spec.parameters).is_file() for asset in kept):
+    def replacement() -> Path:
+        files = [asset for asset in needs_of(spec.model).assets if asset.parameter is None]
+        if files and all(asset.in_weights(spec.parameters).is_file() for asset in files):
             return WEIGHTS_DIR.absolute()
-        return Path(own())
+        return Path(original())
 
-    return answer
+    return replacement
 
 
 def refuse_missing(spec: RunSpec) -> None:
-    """Raise where a saved model can't be built without what it once downloaded.
+    """Raise if the files that a saved model needs for its construction are not on this machine.
 
     Raises:
-        WeightsError: it is not here.
+        WeightsError: a file is missing.
     """
     for asset in needs_of(spec.model).assets:
         if spec.model in {"anomalyvfm", "winclip"} and asset.path(spec.parameters) is None:
             raise WeightsError(
-                f"{spec.model}: {asset.what} not found; expected at {asset.in_weights(spec.parameters)}."
+                f"{spec.model}: {asset.description} not found; put the file at {asset.in_weights(spec.parameters)}."
             )

@@ -1,4 +1,4 @@
-"""A spec -> anomalib's model; and what its steps give, as arrays."""
+"""Builds anomalib's model from a spec, and converts its predictions to arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.predictions.detection import Floats
 
 
 def build_model(spec: RunSpec) -> AnomalibModule:
-    """The model with the spec's parameters and input size, everything else anomalib's own."""
+    """Build the model with the spec's parameters, input size and normalisation; all other values are anomalib's."""
     import anomalib.models.image
 
     cls = getattr(anomalib.models.image, models()[canonical(spec.model)][0])
@@ -38,29 +38,29 @@ def build_model(spec: RunSpec) -> AnomalibModule:
     evaluator = model.evaluator
     for metric in [*evaluator.val_metrics, *evaluator.test_metrics] if evaluator else []:
         if "gt_mask" in metric.fields:
-            # Some models insist on masks for their pixel figures; without masks those are blank instead.
+            # Some models require masks for their pixel metrics; without masks these metrics shall be empty instead.
             metric.strict = False
     return model
 
 
 def _pre_processor(cls: type[AnomalibModule], spec: RunSpec) -> PreProcessor:
-    """The model's own, for images of the spec's size, with the spec's normalisation in place of ImageNet's.
+    """The model's own pre-processor for the spec's image size, with the spec's normalisation instead of ImageNet's.
 
-    It is part of the model: anomalib's checkpoints carry it.
+    anomalib's checkpoints contain the pre-processor, since it is a part of the model.
     """
-    own = cls.configure_pre_processor(**({"image_size": spec.image_size} if spec.image_size is not None else {}))
+    default = cls.configure_pre_processor(**({"image_size": spec.image_size} if spec.image_size is not None else {}))
     if spec.normalization is None:
-        return own
-    steps = list(getattr(own.transform, "transforms", [own.transform]))
-    given = Normalize(mean=list(spec.normalization.mean), std=list(spec.normalization.std))
-    return PreProcessor(Compose([given if isinstance(step, Normalize) else step for step in steps]))
+        return default
+    steps = list(getattr(default.transform, "transforms", [default.transform]))
+    normalize = Normalize(mean=list(spec.normalization.mean), std=list(spec.normalization.std))
+    return PreProcessor(Compose([normalize if isinstance(step, Normalize) else step for step in steps]))
 
 
 def raw_scores(batch: Any) -> tuple[npt.NDArray[np.float64], Floats | None]:
-    """Scores (n,) and maps (n, height, width) of what a model's step gives.
+    """Return the scores (n,) and the maps (n, height, width) of a predicted batch.
 
     Raises:
-        PredictionsError: it gives neither.
+        PredictionsError: the batch has neither scores nor maps.
     """
     maps, scores = batch.anomaly_map, batch.pred_score
     if scores is None and maps is None:

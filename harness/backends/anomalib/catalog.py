@@ -1,7 +1,7 @@
-"""anomalib's image models and their real parameters, read from its installed source without importing it.
+"""anomalib's image models and their parameters, read from the installed source without an import.
 
-Importing anomalib takes several seconds; a plan should not. Its `models/image/__init__.py` says which class lives in
-which package, and the class's `__init__` says what it takes: both are parsed, not run.
+A plan must be fast, and an import of anomalib takes several seconds. Instead, this module parses
+`models/image/__init__.py` for the classes, and each class's `__init__` for the parameters.
 """
 
 from __future__ import annotations
@@ -18,33 +18,37 @@ from harness.common.signatures import init_parameters
 
 
 def canonical(name: str) -> str:
-    """PatchCore, patch_core and Patchcore are the same model: "patchcore"."""
+    """Return the canonical name of a model: PatchCore, patch_core and Patchcore are all "patchcore"."""
     return name.lower().replace("_", "").replace("-", "")
 
 
 @cache
 def models() -> dict[str, tuple[str, Path]]:
-    """Canonical name -> (class name, folder of its source)."""
+    """Return the class name and the source folder of each model, by canonical name.
+
+    Raises:
+        ConfigError: anomalib is not installed.
+    """
     spec = find_spec("anomalib")
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError("backend: anomalib is not installed; expected anomalib>=2.7. Run: pip install anomalib")
     root = Path(next(iter(spec.submodule_search_locations))) / "models" / "image"
-    found = {}
+    classes = {}
     for node in ast.parse((root / "__init__.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
             for alias in node.names:
-                found[canonical(alias.name)] = (alias.name, root / node.module)
-    return found
+                classes[canonical(alias.name)] = (alias.name, root / node.module)
+    return classes
 
 
 @cache
 def signature(name: str) -> tuple[str, Mapping[str, Any]]:
-    """The model's canonical name and its parameters with their defaults.
+    """Return the model's canonical name and its parameters with their defaults.
 
-    A default that is no literal (an enum, say) is given as None.
+    A default that is not a literal, for example an enum, is None.
 
     Raises:
-        ConfigError: anomalib has no such image model.
+        ConfigError: anomalib has no such image model, or the model needs the server of a language model.
     """
     key = canonical(name)
     if key not in models():
@@ -52,29 +56,29 @@ def signature(name: str) -> tuple[str, Mapping[str, Any]]:
     node = _class(key)
     parameters = init_parameters(node)
     if "model" in parameters:
-        raise ConfigError(f"model: anomalib's {node.name} asks a language model's server; not supported.")
+        raise ConfigError(f"model: anomalib's {node.name} asks a language model's server; expected another model.")
     return key, parameters
 
 
 @cache
 def normalizes(name: str) -> bool:
-    """Whether a model normalises the input of one backbone that can be chosen, by ImageNet's mean and std.
+    """Return whether a model has a `backbone` parameter and normalises its input by ImageNet's mean and std.
 
-    Others have no backbone, one of their own, or no such step in their pre-processor: they keep their own input.
+    Other models have no backbone, a fixed backbone, or a pre-processor without normalisation.
     """
     if "backbone" not in signature(name)[1]:
         return False
-    own = [node for node in _class(canonical(name)).body if isinstance(node, ast.FunctionDef)]
-    pre_processor = next((node for node in own if node.name == "configure_pre_processor"), None)
-    # Without one of its own a model has that of all models, which normalises.
+    methods = [node for node in _class(canonical(name)).body if isinstance(node, ast.FunctionDef)]
+    pre_processor = next((node for node in methods if node.name == "configure_pre_processor"), None)
+    # A model without a pre-processor of its own has the common one, which normalises.
     return pre_processor is None or any(
-        isinstance(part, ast.Name) and part.id == "Normalize" for part in ast.walk(pre_processor)
+        isinstance(node, ast.Name) and node.id == "Normalize" for node in ast.walk(pre_processor)
     )
 
 
 @cache
 def _class(key: str) -> ast.ClassDef:
-    """The source of a model's class."""
+    """The syntax tree of a model's class."""
     class_name, folder = models()[key]
     for file in sorted(folder.glob("*.py"), key=lambda path: path.name != "lightning_model.py"):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:

@@ -1,4 +1,4 @@
-"""What would make a spec fail on anomalib, found before any work: one sentence each."""
+"""Problems that would make a spec fail on anomalib, found before any training, one sentence each."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from harness.common.errors import HarnessError, nearest
 from harness.config.spec import RunSpec, thaw
 from harness.data.base import Split
 
-# Trainer arguments that the harness sets.
+# Arguments of Lightning's Trainer that the harness sets.
 RESERVED = {"self", "callbacks", "logger", "default_root_dir", "accelerator", "devices", "strategy", "num_nodes",
             "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "barebones"}  # fmt: skip
 DEFAULT_SIZE = (256, 256)
 
 
 def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
-    """Problems of all specs, each once.
+    """Return the problems of all specs, each once.
 
     Args:
-        specs: runs that are to be made.
-        splits: by category.
-        device: the config's `device`.
+        specs: the planned runs.
+        splits: their data, by category.
+        device: auto, cpu, cuda, cuda:N or mps.
     """
     problems: dict[str, None] = {}
 
@@ -51,7 +51,7 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
     for spec in specs:
         split = splits[spec.category]
         problems.update(dict.fromkeys(_trainer_problems(spec.trainer)))
-        problems.update(dict.fromkeys(_own_problems(spec, split)))
+        problems.update(dict.fromkeys(_needs_problems(spec, split)))
         try:
             if spec.backbone is not None and not _is_own_default(spec):
                 known_backbone(spec.backbone)
@@ -60,8 +60,8 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
                 continue
             if "vit" in spec.backbone.lower() and not hasattr(whole_network(spec.backbone), "patch_embed"):
                 problems[
-                    f"backbone: anomalib takes {spec.backbone} for a plain vision transformer, by its name, and can't "
-                    "use it; expected a ViT or a convolutional network."
+                    f"backbone: anomalib takes {spec.backbone} for a plain vision transformer because of its name, and "
+                    "cannot use it; expected a ViT or a convolutional network."
                 ] = None
                 continue
             key = (spec.weights, spec.backbone)
@@ -70,8 +70,8 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
                 check_weights(*key)
             layers = _named_layers(spec)
             if layers:
-                chosen = chosen_layers(spec.backbone, layers)
-                problems.update(dict.fromkeys(_parameter_problems(spec, split, chosen)))
+                outputs = chosen_layers(spec.backbone, layers)
+                problems.update(dict.fromkeys(_parameter_problems(spec, split, outputs)))
                 problems.update(dict.fromkeys(_size_problems(spec.backbone, layers, spec.image_size or DEFAULT_SIZE)))
         except HarnessError as error:
             note(error)
@@ -79,7 +79,7 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
 
 
 def _network_problems(spec: RunSpec, checked: set[tuple[str, str]]) -> Iterator[str]:
-    """Of all networks that a model wants weights of; a pair of policy and network is looked at once."""
+    """Problems with the weights of all networks of a model; each pair of policy and network is checked once."""
     for network in networks_of(spec):
         if (spec.weights, network) in checked:
             continue
@@ -91,28 +91,33 @@ def _network_problems(spec: RunSpec, checked: set[tuple[str, str]]) -> Iterator[
 
 
 def slow_models(specs: Sequence[RunSpec], device: str) -> list[str]:
-    """A sentence about each model whose network is too large for a processor."""
+    """Return a note for each model whose network is too large for a CPU.
+
+    Args:
+        specs: the planned runs.
+        device: auto, cpu, cuda, cuda:N or mps.
+    """
     if pick(device).kind != "cpu":
         return []
     slow = {spec.model: gflop for spec in specs if (gflop := needs_of(spec.model).gflop) is not None}
     return [
-        f"{model}: one training image takes about {gflop} billion floating-point operations at its own size: without a "
-        "GPU an epoch takes minutes to hours."
+        f"{model}: one training image takes about {gflop} billion floating-point operations at the default image size. "
+        "Without a GPU an epoch takes minutes to hours."
         for model, gflop in slow.items()
     ]
 
 
-def _own_problems(spec: RunSpec, split: Split) -> Iterator[str]:
-    """What a model needs beside a backbone."""
+def _needs_problems(spec: RunSpec, split: Split) -> Iterator[str]:
+    """Unmet needs of a model beside its backbone."""
     needs = needs_of(spec.model)
     if needs.refused:
         yield f"model: anomalib's {spec.model} {needs.refused}; expected another model."
         return
     if spec.image_size is not None and (problem := needs.sizes.problem(spec.image_size)):
         yield f"{spec.model}: {problem}"
-    enough = least_images(spec.model, spec.parameters)
-    if len(split.train) < enough:
-        yield f"{spec.model}: {len(split.train)} normal training images found; expected {enough} or more."
+    minimum = least_images(spec.model, spec.parameters)
+    if len(split.train) < minimum:
+        yield f"{spec.model}: {len(split.train)} normal training images found; expected {minimum} or more."
     if needs.package is not None and find_spec(needs.package[0]) is None:
         module, install = needs.package
         yield f"{spec.model}: needs the package {module}, which is not installed; run: pip install '{install}'"
@@ -120,13 +125,13 @@ def _own_problems(spec: RunSpec, split: Split) -> Iterator[str]:
         if asset.path(spec.parameters) is None and (reason := why_unreachable()) is not None:
             parameter = f", or name a folder with the axis `{asset.parameter}`" if asset.parameter else ""
             yield (
-                f"{spec.model}: {asset.what} not found, and can't be downloaded ({reason}); put it at "
-                f"{asset.in_weights(spec.parameters)}{parameter}."
+                f"{spec.model}: {asset.description} not found, and a download is not possible ({reason}). Put the file "
+                f"or folder at {asset.in_weights(spec.parameters)}{parameter}."
             )
 
 
 def _is_own_default(spec: RunSpec) -> bool:
-    """Some models call a bundle of networks their backbone ("mcait"): timm need not know a model's own default."""
+    """Whether the backbone is the model's default and no timm name, such as "mcait" for a group of networks."""
     import timm
 
     default = signature(spec.model)[1].get("backbone")
@@ -134,7 +139,7 @@ def _is_own_default(spec: RunSpec) -> bool:
 
 
 def _named_layers(spec: RunSpec) -> tuple[str, ...]:
-    """Layers given by name; models that take them as numbers check them themselves."""
+    """Layers with a name; models with numbered layers check the numbers themselves."""
     single = spec.parameters.get("layer")
     names = spec.layers if spec.layers is not None else (single,) if single else ()
     return tuple(name for name in names if isinstance(name, str))
@@ -142,50 +147,50 @@ def _named_layers(spec: RunSpec) -> tuple[str, ...]:
 
 @cache
 def _size_problems(backbone: str, layers: tuple[str, ...], size: tuple[int, int]) -> list[str]:
-    """What anomalib's feature extractor would make of images of a size: seen without memory for the tensors."""
+    """Problems of anomalib's feature extractor with an image size, tested on the meta device without memory."""
     widths = [layer.channels for layer in chosen_layers(backbone, layers)]
     try:
         with torch.device("meta"):
-            found = TimmFeatureExtractor(backbone, list(layers), pre_trained=False)(torch.zeros(1, 3, *size))
-    # Networks refuse a size in their own ways.
+            features = TimmFeatureExtractor(backbone, list(layers), pre_trained=False)(torch.zeros(1, 3, *size))
+    # The type of the error depends on the network.
     except Exception as error:  # noqa: BLE001
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         return [
-            f"image_size: {size[0]}x{size[1]} found, which anomalib can't have backbone {backbone} take ({reason}); "
-            f"expected {own_size(backbone)}, or `backend: native` where the method is."
+            f"image_size: {size[0]}x{size[1]} found, but with anomalib backbone {backbone} fails on this size "
+            f"({reason}); expected {own_size(backbone)}, or `backend: native` if it has the model."
         ]
-    if [one.shape[1] for one in found.values()] != widths:
+    if [feature.shape[1] for feature in features.values()] != widths:
         return [
-            f"backbone: {backbone} gives its features with the channels last, which anomalib takes for rows; expected "
-            "another backbone, or `backend: native` where the method is."
+            f"backbone: {backbone} gives features with channels last, but anomalib expects channels first; use another "
+            "backbone, or `backend: native` if it has the model."
         ]
     return []
 
 
 @cache
 def _trainer_problems(arguments: tuple[tuple[str, Any], ...]) -> list[str]:
-    """What is wrong with the `trainer:` block; the same for all specs of a sweep, so looked at once."""
-    known = set(inspect.signature(Trainer.__init__).parameters) - RESERVED
+    """Problems of the `trainer:` block, cached because all specs of a sweep have the same block."""
+    names = set(inspect.signature(Trainer.__init__).parameters) - RESERVED
     problems = []
     for key, _ in arguments:
         if key in RESERVED:
-            problems.append(f"trainer.{key}: set by the harness; for devices use `device:`.")
-        elif key not in known:
-            near = nearest(key, known)
+            problems.append(f"trainer.{key}: set by the harness; remove the key, and for devices use `device:`.")
+        elif key not in names:
+            near = nearest(key, names)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            listed = ", ".join(sorted(known))
-            problems.append(f"trainer.{key}: Lightning's Trainer has no such argument.{hint} Known: {listed}.")
+            listed = ", ".join(sorted(names))
+            problems.append(f"trainer.{key}: Lightning's Trainer has no such argument.{hint} Expected: {listed}.")
     if arguments and not problems:
         try:
             Trainer(accelerator="cpu", logger=False, **{key: thaw(value) for key, value in arguments})
-        # Lightning and Torch refuse a value in many ways; which one it was is in the message.
+        # Lightning and Torch raise many types of errors; the message contains the value.
         except Exception as error:  # noqa: BLE001
             problems.append(f"trainer: Lightning refuses {dict(arguments)}: {error}")
     return problems
 
 
 def _parameter_problems(spec: RunSpec, split: Split, layers: Sequence[Layer]) -> Iterator[str]:
-    """Values that can't work with this backbone and this many images."""
+    """Parameter values that do not fit the backbone or the number of images."""
     values = spec.parameters
     width = sum(layer.channels for layer in layers)
     if "n_features" in values or spec.model == "padim":
@@ -198,14 +203,14 @@ def _parameter_problems(spec: RunSpec, split: Split, layers: Sequence[Layer]) ->
 
 
 def _fre_problems(spec: RunSpec, layer: Layer) -> Iterator[str]:
-    """FRE's encoder is as wide as the pooled features are long."""
+    """A wrong `input_dim`: the width of FRE's encoder must be the length of the pooled features."""
     height, width = spec.image_size or DEFAULT_SIZE
     pooled = layer.stride * spec.parameters.get("pooling_kernel_size", 2)
     expected = layer.channels * (height // pooled) * (width // pooled)
     if spec.parameters.get("input_dim") != expected:
         yield (
-            f"input_dim: found {spec.parameters.get('input_dim')}, expected {expected}: what {spec.backbone} gives for "
-            f"images of {height}x{width}."
+            f"input_dim: found {spec.parameters.get('input_dim')}, expected {expected}, the number of features of "
+            f"{spec.backbone} for images of {height}x{width}."
         )
 
 

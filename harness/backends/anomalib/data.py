@@ -1,4 +1,4 @@
-"""The harness's split as an anomalib datamodule: same images, same roles, same reading as for every backend."""
+"""The harness's split as an anomalib datamodule, with the images, roles and decoding of every backend."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from harness.data.images import read_image, read_mask
 
 
 class SplitDataset(AnomalibDataset):
-    """Samples of one role.
+    """The samples of one subset.
 
     Args:
-        samples: one image each.
-        with_masks: whether the data has masks; then normal images get an empty one.
+        samples: the samples, one image each.
+        with_masks: whether the data has masks; a normal image then gets an empty mask.
     """
 
     def __init__(self, samples: Sequence[Sample], with_masks: bool) -> None:
         super().__init__()
-        # anomalib asks the frame's attributes for the task, and the frame itself for everything else.
+        # anomalib reads the task from the attributes of the frame, and all other values from the frame itself.
         frame = pd.DataFrame(
             {
                 "image_path": [s.path for s in samples],
@@ -47,7 +47,7 @@ class SplitDataset(AnomalibDataset):
             truth = torch.from_numpy(read_mask(sample.mask)) if sample.mask else torch.zeros(size)
             mask = Mask(truth.to(torch.uint8))
         if self.augmentations:
-            # anomalib puts the model's resize here, so that images of different sizes can be batched.
+            # anomalib puts the model's resizing here, so that images of different sizes fit into one batch.
             image, mask = self.augmentations(image, mask) if mask is not None else (self.augmentations(image), None)
         return ImageItem(
             image=image,
@@ -59,10 +59,16 @@ class SplitDataset(AnomalibDataset):
 
 
 class SplitDataModule(AnomalibDataModule):
-    """anomalib's loaders and transforms over a `Split`.
+    """anomalib's loaders and transforms for a `Split`.
 
-    anomalib's validation part fits its own normaliser and threshold. It gets the held-out normal images; where
-    there are none, the test images, which is anomalib's own default for MVTec AD.
+    anomalib fits its own normaliser and threshold on the validation subset. The subset is the held-out normal images.
+    Without held-out images the subset is the test images, which is anomalib's default for MVTec AD.
+
+    Args:
+        split: the data.
+        train_batch_size: images in a training batch.
+        eval_batch_size: images in a validation or test batch.
+        num_workers: processes that load images.
     """
 
     def __init__(self, split: Split, train_batch_size: int, eval_batch_size: int, num_workers: int) -> None:
@@ -73,11 +79,11 @@ class SplitDataModule(AnomalibDataModule):
 
     @property
     def name(self) -> str:
-        """Kind of the data."""
+        """Kind of the dataset."""
         return self._split.kind
 
     def prepare_data(self) -> None:
-        """Nothing: the samples are on disk, and were checked."""
+        """Do nothing, because the samples are on disk and already checked."""
 
     def _setup(self, _stage: str | None = None) -> None:
         masks = self._split.has_masks
@@ -86,7 +92,7 @@ class SplitDataModule(AnomalibDataModule):
         self.test_data = SplitDataset(self._split.test, masks)
 
     def _create_test_split(self) -> None:
-        """Nothing: the split is fixed."""
+        """Do nothing, because the split is fixed."""
 
     def _create_val_split(self) -> None:
-        """Nothing: the split is fixed."""
+        """Do nothing, because the split is fixed."""

@@ -1,4 +1,4 @@
-"""One spec: Engine.fit, then one pass of Engine.test, with the raw scores and maps taken before normalisation."""
+"""One run: Engine.fit, then one pass of Engine.test, which collects raw scores and maps before normalisation."""
 
 from __future__ import annotations
 
@@ -32,10 +32,16 @@ from harness.predictions.detection import Floats, join
 
 
 class RawPredictions(Callback):
-    """Keeps raw scores and maps by image path.
+    """Collects raw scores and maps by image path.
 
-    Lightning calls a trainer's callbacks before those of the model, and anomalib's normaliser is one of the model's:
-    what is seen here is neither normalised nor clamped.
+    Lightning calls the callbacks of the trainer before those of the model. anomalib's normaliser is a callback of the
+    model, so that these predictions are neither normalised nor clamped.
+
+    Attributes:
+        val: raw scores and maps of the validation images.
+        test: raw scores and maps of the test images.
+        val_step: the trainer's global step at the last validation; -1 before the first.
+        test_seconds: time of the test so far.
     """
 
     def __init__(self) -> None:
@@ -43,34 +49,64 @@ class RawPredictions(Callback):
         self.test: dict[str, tuple[float, Floats | None]] = {}
         self.val_step = -1
         self.test_seconds = 0.0
-        self._test_began = 0.0
+        self._test_start = 0.0
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Discard the predictions of the validation before.
+
+        Args:
+            trainer: Lightning's trainer.
+            pl_module: the model.
+        """
         del trainer, pl_module
         self.val.clear()
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any, **kwargs: Any
     ) -> None:
+        """Collect the predictions of a validation batch, except in Lightning's sanity check.
+
+        Args:
+            trainer: Lightning's trainer.
+            pl_module: the model.
+            outputs: the predicted batch.
+            args: unused.
+            kwargs: unused.
+        """
         del pl_module, args, kwargs
         if not trainer.sanity_checking:
             self.val_step = trainer.global_step
-            _keep(self.val, outputs)
+            _collect(self.val, outputs)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock.
+
+        Args:
+            trainer: Lightning's trainer.
+            pl_module: the model.
+        """
         del trainer, pl_module
-        self._test_began = time.perf_counter()
+        self._test_start = time.perf_counter()
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any, **kwargs: Any
     ) -> None:
+        """Collect the predictions of a test batch.
+
+        Args:
+            trainer: Lightning's trainer.
+            pl_module: the model.
+            outputs: the predicted batch.
+            args: unused.
+            kwargs: unused.
+        """
         del trainer, pl_module, args, kwargs
-        # Copies to the cpu, so the device is done with the batch.
-        _keep(self.test, outputs)
-        self.test_seconds = time.perf_counter() - self._test_began
+        # The copy to the cpu waits for the device, so that the time is that of the finished batch.
+        _collect(self.test, outputs)
+        self.test_seconds = time.perf_counter() - self._test_start
 
 
-def _keep(store: dict[str, tuple[float, Floats | None]], batch: Any) -> None:
+def _collect(store: dict[str, tuple[float, Floats | None]], batch: Any) -> None:
     scores, maps = raw_scores(batch)
     for index, path in enumerate(batch.image_path):
         store[path] = (float(scores[index]), None if maps is None else maps[index])
@@ -79,8 +115,13 @@ def _keep(store: dict[str, tuple[float, Floats | None]], batch: Any) -> None:
 def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
     """Fit and test one spec.
 
+    Args:
+        spec: the run.
+        split: its data.
+        context: resources and options.
+
     Raises:
-        Exception: whatever anomalib, Lightning or Torch raise.
+        Exception: any error of anomalib, Lightning or Torch.
     """
     seed_everything(spec.seed, workers=True, verbose=False)
     context.stage("building")
@@ -92,13 +133,12 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
     arguments, warnings = _trainer_arguments(spec, model)
     batch_size = needs_of(spec.model).batch or spec.train_batch_size
     if batch_size != spec.train_batch_size:
-        asked = f"data.train_batch_size: {spec.train_batch_size} asked for, {batch_size} used"
-        warnings.append(f"{asked}: anomalib's {type(model).__name__} insists on it")
+        warnings.append(_overruled("data.train_batch_size", spec.train_batch_size, batch_size, model))
     datamodule = SplitDataModule(split, batch_size, spec.eval_batch_size, context.num_workers)
-    looking = [] if context.watch is None else [EpochCallback(spec, split, context.watch)]
+    epoch_callbacks = [] if context.watch is None else [EpochCallback(spec, split, context.watch)]
     engine = Engine(
-        # anomalib insists on a checkpoint callback; one that keeps nothing saves writing each model in vain.
-        callbacks=[raw, *looking, ModelCheckpoint(dirpath=context.scratch, save_top_k=0)],
+        # anomalib requires a checkpoint callback; save_top_k=0 avoids a useless file.
+        callbacks=[raw, *epoch_callbacks, ModelCheckpoint(dirpath=context.scratch, save_top_k=0)],
         default_root_dir=context.scratch,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -109,15 +149,15 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
     with steady_selection(), local_assets(spec):
         fit_seconds = _timed(lambda: engine.fit(model=model, datamodule=datamodule), device.synchronize)
     if split.val and raw.val_step != engine.trainer.global_step:
-        # The last validation saw an earlier state of the model, or there was none: look once more.
+        # There was no validation, or it used an earlier state of the model.
         engine.validate(model=model, datamodule=datamodule, verbose=False)
-    for one in looking:
-        warnings += one.warnings
-        fit_seconds -= one.seconds
+    for callback in epoch_callbacks:
+        warnings += callback.warnings
+        fit_seconds -= callback.seconds
     context.stage("testing")
-    own: list[dict[str, float]] = []
+    metrics: list[dict[str, float]] = []
     test_seconds = _timed(
-        lambda: own.extend(engine.test(model=model, datamodule=datamodule, verbose=False)), device.synchronize
+        lambda: metrics.extend(engine.test(model=model, datamodule=datamodule, verbose=False)), device.synchronize
     )
     cost = peak.cost()
     cost["images_per_second"] = len(split.test) / raw.test_seconds
@@ -128,7 +168,7 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
             timing = _single_images(model, split, device)
             cost |= latency(timing.seconds)
             warnings += timing.warnings()
-        # Some model may refuse what the others take; the run itself is done.
+        # Some models may not support the timing; the run itself is complete.
         except Exception as error:  # noqa: BLE001
             warnings.append(f"latency: could not be measured ({type(error).__name__}: {error})")
     context.stage("measuring")
@@ -142,31 +182,34 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
         save_model=_saver(engine, model),
         cost=cost,
         validation=HELD_OUT if split.val else TEST_IMAGES,
-        own_metrics={f"anomalib_{key}": _finite(value) for key, value in (own[0] if own else {}).items()},
+        own_metrics={f"anomalib_{key}": _finite(value) for key, value in (metrics[0] if metrics else {}).items()},
         weights=_weights_record(spec, used),
         warnings=warnings + moved + [weights.note for weights in used.values() if weights.note],
     )
 
 
 def _trainer_arguments(spec: RunSpec, model: AnomalibModule) -> tuple[dict[str, Any], list[str]]:
-    """The config's arguments, and a sentence for each that the model overrules."""
+    """The config's arguments, and a warning for each that the model overrules."""
     arguments = {key: thaw(value) for key, value in spec.trainer}
-    overruled = [
-        f"trainer.{key}: {arguments[key]} asked for, {value} used: anomalib's {type(model).__name__} insists on it"
+    return arguments, [
+        _overruled(f"trainer.{key}", arguments[key], value, model)
         for key, value in model.trainer_arguments.items()
         if key in arguments and arguments[key] != value
     ]
-    return arguments, overruled
+
+
+def _overruled(key: str, requested: Any, used: Any, model: AnomalibModule) -> str:
+    return f"{key}: found {requested}, but anomalib's {type(model).__name__} requires {used}; {used} was used"
 
 
 def _single_images(model: AnomalibModule, split: Split, device: Device) -> Timing:
-    """Times of single images, from decoded to score and map: anomalib's own resizing, network and post-processing."""
+    """Times of single images, from decoded image to score and map, with anomalib's pre- and post-processing."""
     images = [torch.from_numpy(read_image(s.path).copy()).permute(2, 0, 1)[None] / 255 for s in some(split.test)]
     model.eval().to(device.torch)
     with torch.inference_mode():
-        found = times(lambda image: model(image.to(device.torch)), images, device)
+        timing = times(lambda image: model(image.to(device.torch)), images, device)
     model.to("cpu")
-    return found
+    return timing
 
 
 def _saver(engine: Engine, model: AnomalibModule) -> Callable[[Path], None]:
@@ -178,9 +221,9 @@ def _saver(engine: Engine, model: AnomalibModule) -> Callable[[Path], None]:
 
 
 def _plain_enums(model: AnomalibModule) -> None:
-    """Parameters that are enums as their values, where Python (up to 3.11.3) pickles an enum as a call of `getattr`.
+    """Replace enum parameters by their values where Python (up to 3.11.3) pickles an enum as a call of `getattr`.
 
-    No loader that executes nothing takes that; anomalib takes the values as well.
+    A loader that executes no code refuses such a call. anomalib accepts the values too.
     """
     for name, value in list(model.hparams.items()):
         if isinstance(value, Enum) and value.__reduce_ex__(2)[0] is getattr:
@@ -188,7 +231,7 @@ def _plain_enums(model: AnomalibModule) -> None:
 
 
 def _timed(work: Callable[[], None], synchronize: Callable[[], None]) -> float:
-    """Seconds that `work` takes, with the device's queue empty before and after."""
+    """Seconds of a call; the queue of the device is empty before and after the call."""
     synchronize()
     start = time.perf_counter()
     work()
@@ -202,7 +245,7 @@ def _finite(value: float) -> float | None:
 
 
 def _weights_record(spec: RunSpec, used: dict[str, Any]) -> dict[str, Any]:
-    """What the backbones took; a model with several gets the first in front and the others beside."""
+    """The record of the backbones' weights: the first backbone, and a list of the others."""
     if not used:
         return {"policy": spec.weights, "source": "none", "note": "this model asks for no pretrained backbone"}
     first, *others = ({"backbone": name, **weights.as_dict()} for name, weights in used.items())

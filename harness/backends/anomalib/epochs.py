@@ -1,4 +1,4 @@
-"""What a model of anomalib's says in the middle of its training, shown to whoever watches."""
+"""Intermediate evaluation of an anomalib model during its training, for an observer."""
 
 from __future__ import annotations
 
@@ -20,47 +20,52 @@ from harness.predictions.detection import Floats, Predictions, join
 
 
 class EpochCallback(Callback):
-    """See the module. What is trained is the same, bit for bit, as if nobody watched.
+    """Predicts after epochs and passes the predictions to an observer. The trained model is the same, bit for bit.
 
     Args:
-        spec: of the run.
+        spec: the run.
         split: its data.
-        watch: asked after each epoch but the last.
+        observer: called after each epoch except the last.
 
     Attributes:
-        warnings: why a model could not be looked at.
-        seconds: that looking took.
+        warnings: why an intermediate evaluation failed.
+        seconds: time of all intermediate evaluations.
     """
 
-    def __init__(self, spec: RunSpec, split: Split, watch: EpochObserver) -> None:
-        self._spec, self._split, self._watch = spec, split, watch
+    def __init__(self, spec: RunSpec, split: Split, observer: EpochObserver) -> None:
+        self._spec, self._split, self._observer = spec, split, observer
         self.warnings: list[str] = []
         self.seconds = 0.0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """After validation, which some models fit their scores by."""
+        """Predict after the validation, which some models need to fit their scores.
+
+        Args:
+            trainer: Lightning's trainer.
+            pl_module: the model.
+        """
         epoch = trainer.current_epoch + 1
         last = trainer.max_epochs not in {None, -1} and epoch >= (trainer.max_epochs or 0)
-        if last or self.warnings or not self._watch.wants(self._spec, epoch):
+        if last or self.warnings or not self._observer.wants(self._spec, epoch):
             return
         start = time.perf_counter()
         try:
-            with _undisturbed(pl_module):
-                test = self._scored(trainer, pl_module, self._split.test)
-                val = self._scored(trainer, pl_module, self._split.val) if self._split.val else None
-        # Some model may not take it; the run goes on to its end.
+            with _evaluation_mode(pl_module):
+                test = self._predict(trainer, pl_module, self._split.test)
+                val = self._predict(trainer, pl_module, self._split.val) if self._split.val else None
+        # Some models may not support an intermediate evaluation; the training continues without it.
         except Exception as error:  # noqa: BLE001
-            self.warnings.append(f"could not be looked at after epoch {epoch} ({type(error).__name__}: {error})")
+            self.warnings.append(f"the evaluation after epoch {epoch} failed ({type(error).__name__}: {error})")
             return
         finally:
             self.seconds += time.perf_counter() - start
-        self._watch.on_epoch(self._spec, epoch, EpochDetections(test, val))
+        self._observer.on_epoch(self._spec, epoch, EpochDetections(test, val))
 
-    def _scored(self, trainer: Trainer, model: Any, samples: Sequence[Sample]) -> Predictions:
+    def _predict(self, trainer: Trainer, model: Any, samples: Sequence[Sample]) -> Predictions:
         data = SplitDataset(samples, with_masks=self._split.has_masks)
-        # Images of different sizes can be batched once they are resized, as the datamodule has it done.
+        # The datamodule's augmentations resize the images, so that images of different sizes fit into one batch.
         data.augmentations = trainer.datamodule.test_data.augmentations
-        found: dict[str, tuple[float, Floats | None]] = {}
+        predictions: dict[str, tuple[float, Floats | None]] = {}
         size = self._spec.eval_batch_size
         for start in range(0, len(samples), size):
             batch = data.collate_fn([data[i] for i in range(start, min(start + size, len(samples)))])
@@ -70,20 +75,20 @@ class EpochCallback(Callback):
             with trainer.precision_plugin.test_step_context():
                 scores, maps = raw_scores(model.test_step(batch, 0))
             for index, path in enumerate(batch.image_path):
-                found[path] = (float(scores[index]), None if maps is None else maps[index])
+                predictions[path] = (float(scores[index]), None if maps is None else maps[index])
         resized, _ = before_crop(model)
-        return join(samples, found, resized)
+        return join(samples, predictions, resized)
 
 
 @contextmanager
-def _undisturbed(model: LightningModule) -> Iterator[None]:
-    """In evaluation, without gradients; every part and every generator as before afterwards."""
-    modes = [(part, part.training) for part in model.modules()]
+def _evaluation_mode(model: LightningModule) -> Iterator[None]:
+    """Evaluation mode without gradients; restores the mode of each module and the random generators afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
     devices = [model.device] if model.device.type == "cuda" else []
     model.eval()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=devices):
             yield
     finally:
-        for part, training in modes:
-            part.training = training
+        for module, training in modes:
+            module.training = training

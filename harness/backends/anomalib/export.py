@@ -1,7 +1,7 @@
-"""An anomalib model as a file that other programs run, through anomalib's own Engine.
+"""Export of an anomalib model through anomalib's own Engine.
 
-Its own export resizes without antialiasing, and normalises and labels by thresholds of its own; both would give other
-answers than `predict`. So its pre- and post-processor are exchanged for ones that give the same.
+anomalib's export resizes without antialiasing, and normalises and labels by anomalib's thresholds. Both change the
+predictions. Therefore this module replaces the pre- and post-processor by ones with the predictions of the harness.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from harness.predictions.decision import Thresholds
 
 
 class Crop(nn.Module):
-    """The centre of images.
+    """Cuts out the centre of images.
 
     Args:
         size: (height, width) of the images.
-        crop: (height, width) that is kept.
+        crop: (height, width) of the centre.
     """
 
     def __init__(self, size: tuple[int, int], crop: tuple[int, int]) -> None:
@@ -37,15 +37,15 @@ class Crop(nn.Module):
         self.size, self.crop = size, crop
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(n, 3, *size) -> (n, 3, *crop)."""
+        """Crop (n, 3, *size) to (n, 3, *crop)."""
         return centre_crop(images, self.size, self.crop)
 
 
 class PostProcessor(nn.Module):
-    """What comes of anomalib's network -> `Answers`.
+    """Turns the predictions of anomalib's network into `Answers`.
 
     Args:
-        decision: scores and maps -> answers.
+        decision: module that turns scores and maps into `Answers`.
     """
 
     def __init__(self, decision: Decision) -> None:
@@ -53,17 +53,17 @@ class PostProcessor(nn.Module):
         self.decision = decision
 
     def forward(self, predictions: Any) -> Answers:
-        """Of an `InferenceBatch`."""
+        """Convert an `InferenceBatch`."""
         scores, maps = _plain(predictions)
         answers: Answers = self.decision(scores, maps)
         return answers
 
 
 class Scoring(nn.Module):
-    """Prepared images -> raw scores and maps.
+    """Predicts raw scores and maps of prepared images.
 
     Args:
-        network: anomalib's.
+        network: anomalib's network.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -71,7 +71,7 @@ class Scoring(nn.Module):
         self.network = network
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(n, 3, height, width) -> (n,), (n, height, width)."""
+        """Predict scores (n,) and maps (n, height, width) of images (n, 3, height, width)."""
         return _plain(self.network(images))
 
 
@@ -82,12 +82,22 @@ def _plain(predictions: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
     return (maps.amax(dim=(1, 2)) if scores is None else scores.reshape(-1)), maps
 
 
-def export(model: AnomalibModule, thresholds: Thresholds, chosen: Format, file: Path) -> list[str]:
-    """See `harness.backends.base.Scorer.export`. The Engine knows no TorchScript: there the model is traced."""
+def export(model: AnomalibModule, thresholds: Thresholds, file_format: Format, file: Path) -> list[str]:
+    """Write a model to one file. The Engine cannot write TorchScript, so that Torch traces the model for this format.
+
+    Args:
+        model: the trained model.
+        thresholds: see `harness.predictions.decision.Thresholds`.
+        file_format: the file's format.
+        file: path with the format's suffix, in an existing folder.
+
+    Returns:
+        The names of the outputs.
+    """
     model = copy.deepcopy(model).cpu()
     prepare = _exportable(model)
     names = output_names(thresholds, maps=_has_maps(model))
-    if chosen == "torchscript":
+    if file_format == "torchscript":
         with replaced(patchcore, "DEFAULT_CHUNK_SIZE", math.inf):
             write_torchscript(Whole(prepare, Scoring(model.model), Decision(thresholds)), file)
         return names
@@ -96,12 +106,12 @@ def export(model: AnomalibModule, thresholds: Thresholds, chosen: Format, file: 
     root = file.parent / "engine"
     engine = Engine(default_root_dir=root, logger=False, barebones=False, enable_progress_bar=False, accelerator="cpu")
     options = {"input_names": [INPUT], **ONNX_OPTIONS}
-    # PatchCore works off its patches in a loop whose length would be fixed to that of the example.
+    # PatchCore processes its patches in a loop; the export would fix the loop's length to that of the example.
     with replaced(patchcore, "DEFAULT_CHUNK_SIZE", math.inf):
-        made = engine.export(model, chosen, export_root=root, model_file_name=file.stem, onnx_kwargs=options)
-    assert made is not None
-    for part in [made, made.with_suffix(".bin")] if chosen == "openvino" else [made]:
-        part.replace(file.with_suffix(part.suffix))
+        exported = engine.export(model, file_format, export_root=root, model_file_name=file.stem, onnx_kwargs=options)
+    assert exported is not None
+    for path in [exported, exported.with_suffix(".bin")] if file_format == "openvino" else [exported]:
+        path.replace(file.with_suffix(path.suffix))
     return names
 
 
@@ -112,11 +122,11 @@ def _has_maps(model: AnomalibModule) -> bool:
 
 
 def _exportable(model: AnomalibModule) -> nn.Sequential:
-    """The model's pre-processing, step by step; a step that needs no change as it is."""
+    """The model's pre-processing, with exportable modules in place of resizing and centre crop."""
     transform = getattr(model.pre_processor, "transform", None)
     steps = list(getattr(transform, "transforms", [transform] if transform is not None else []))
     size: tuple[int, int] | None = None
-    made: list[nn.Module] = []
+    modules: list[nn.Module] = []
     for step in steps:
         name = type(step).__name__
         if (
@@ -126,9 +136,9 @@ def _exportable(model: AnomalibModule) -> nn.Sequential:
             and step.antialias
         ):
             size = (step.size[0], step.size[1])
-            made.append(Resize(size))
+            modules.append(Resize(size))
         elif isinstance(step, CenterCrop) and size is not None:
-            made.append(Crop(size, (step.size[0], step.size[1])))
+            modules.append(Crop(size, (step.size[0], step.size[1])))
         else:
-            made.append(step)
-    return nn.Sequential(*made)
+            modules.append(step)
+    return nn.Sequential(*modules)

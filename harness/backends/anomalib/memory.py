@@ -1,4 +1,4 @@
-"""Memory between runs and within one: what the libraries leave behind is given back."""
+"""Returns memory that the libraries keep, between runs and within one run, to the system."""
 
 from __future__ import annotations
 
@@ -12,29 +12,28 @@ import torch
 from anomalib.models.components import KCenterGreedy
 
 M_MMAP_THRESHOLD = -3  # of mallopt(3)
-AT_ONCE = 2**20  # bytes; larger blocks go back to the system as soon as they are freed
-AS_EVER = 32 * 2**20  # what glibc's own rule arrives at, with larger blocks in use
+LOW_THRESHOLD = 2**20  # bytes; larger blocks go back to the system as soon as they are freed
+USUAL_THRESHOLD = 32 * 2**20  # bytes; the limit of glibc's dynamic threshold, reached with larger blocks in use
 
 
 @contextmanager
 def steady_selection() -> Iterator[None]:
-    """While it is open, memory does not grow with the size of the coreset that anomalib selects.
+    """Keep the memory of anomalib's coreset selection independent of the coreset's size, inside this context.
 
-    Each step of anomalib's greedy selection allocates one tensor as large as the embedding, and some tiny ones that
-    stay. glibc serves blocks of up to 32 MB from its heap once it has seen such sizes, and there the tiny ones keep
-    the holes from being used again: every step leaves a hole. 225 selections from 22,528 x 448 grew by 4.4 GB and
-    took 4.5 s (0.05 GB and 2.4 s so), and a PatchCore sweep at 128 x 128 pixels was killed at 24 GB. Fixing the
-    threshold for the whole process instead made feature extraction up to 1.5 times slower, so it is done around the
-    selection only.
+    Each step of the greedy selection allocates one tensor as large as the embedding, and some tiny tensors that stay.
+    glibc serves blocks of up to 32 MB from its heap, once such sizes occurred. There the tiny tensors prevent the reuse
+    of freed blocks, so that every step leaves a hole. Without this context, 225 selections from 22,528 x 448 took
+    4.4 GB and 4.5 s, with it 0.05 GB and 2.4 s. A PatchCore sweep at 128 x 128 pixels was killed at 24 GB. A low
+    threshold for the whole process makes feature extraction up to 1.5 times slower, so only the selection has it.
     """
     original = KCenterGreedy.select_coreset_idxs
 
     def select(sampler: KCenterGreedy) -> list[int]:
-        _return_blocks_from(AT_ONCE)
+        _return_blocks_from(LOW_THRESHOLD)
         try:
             return original(sampler)
         finally:
-            _return_blocks_from(AS_EVER)
+            _return_blocks_from(USUAL_THRESHOLD)
 
     KCenterGreedy.select_coreset_idxs = select
     try:
@@ -44,18 +43,17 @@ def steady_selection() -> Iterator[None]:
 
 
 def _return_blocks_from(size: int) -> None:
-    """Tell glibc; other systems have no such rule."""
+    """Set the threshold of glibc; other systems have no such threshold."""
     if sys.platform.startswith("linux"):
         with suppress(AttributeError):
             ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, size)
 
 
 def release_memory() -> None:
-    """Give back what the last run held.
+    """Free the memory of the last run.
 
-    A trainer, its model and its callbacks refer to each other. Python frees such a ring when it has counted enough
-    new objects, however large the few in the ring are: without this, a sweep holds several models and all the
-    embeddings they gathered.
+    A trainer, its model and its callbacks refer to each other. Python frees such a reference cycle only after a number
+    of new objects, whatever the cycle's size. Otherwise a sweep holds several models with all their embeddings.
     """
     gc.collect()
     if torch.cuda.is_available():

@@ -1,6 +1,6 @@
-"""What anomalib's image models need, beside a backbone: how they train, sizes, numbers of images, files, packages.
+"""The needs of anomalib's image models beside a backbone: training, image sizes, numbers of images, files, packages.
 
-Facts of anomalib 2.7, read from its source and tried. Imports nothing heavy.
+The table describes anomalib 2.7, by its source and by tests. This module has no heavy imports.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class Sizes:
     """Image sizes that a model takes, in pixels.
 
     Attributes:
-        multiple: both sides are multiples of it.
-        least: smallest side.
-        square: height equals width.
-        only: the one size, whatever is asked for.
+        multiple: number that divides both sides.
+        least: minimum length of a side.
+        square: whether height must equal width.
+        only: the only accepted side length, for square images; None for no such rule.
     """
 
     multiple: int = 1
@@ -32,7 +32,7 @@ class Sizes:
     only: int | None = None
 
     def problem(self, size: tuple[int, int]) -> str | None:
-        """What is wrong with (height, width); None where it fits."""
+        """Return the problem of a size (height, width), or None if the model takes the size."""
         height, width = size
         if self.only is not None:
             wrong = size != (self.only, self.only)
@@ -47,28 +47,28 @@ class Sizes:
     def __str__(self) -> str:
         if self.only is not None:
             return f"{self.only}x{self.only} only"
-        parts = [
+        rules = [
             "square" if self.square else "",
             f"multiples of {self.multiple}" if self.multiple > 1 else "",
             f"{self.least} pixels or more" if self.least > 1 else "",
         ]
-        return ", ".join(part for part in parts if part) or "any"
+        return ", ".join(rule for rule in rules if rule) or "any"
 
 
 @dataclass(frozen=True)
 class Asset:
-    """A file or a folder of images that a model downloads where it can't find it.
+    """A file or a folder of images that a model needs, and that anomalib downloads if it is missing.
 
     Attributes:
-        what: for a person.
-        inside: where `weights/` may hold it.
-        cached: where anomalib keeps it, below its own cache of weights; None where `parameter` says so.
-        parameter: of the model, that names a folder.
-        default: of that parameter; where a user names another folder, only that one is looked in.
-        subfolders: whether images lie in folders of that folder, one a class.
+        description: readable name.
+        inside: path inside `weights/`.
+        cached: path inside anomalib's cache of weights; None for a folder that `parameter` names.
+        parameter: the model's parameter that names the folder; None for a file.
+        default: default of that parameter; a folder named by the user replaces all other candidates.
+        subfolders: whether the folder has one subfolder of images for each class.
     """
 
-    what: str
+    description: str
     inside: str
     cached: str | None = None
     parameter: str | None = None
@@ -76,34 +76,34 @@ class Asset:
     subfolders: bool = False
 
     def path(self, parameters: Mapping[str, Any]) -> Path | None:
-        """Where it is: as the parameter says, in `weights/`, or where anomalib keeps it; None where it is not here."""
-        named = parameters.get(self.parameter) if self.parameter else None
-        if named is not None and str(named) != self.default:
-            return Path(str(named)) if self._usable(Path(str(named))) else None
-        places = [Path(self.default), self.in_weights(parameters)] if self.parameter else [self.in_weights(parameters)]
+        """Return the path of the asset in the user's folder, `weights/` or anomalib's cache; None if it is missing."""
+        folder = parameters.get(self.parameter) if self.parameter else None
+        if folder is not None and str(folder) != self.default:
+            return Path(str(folder)) if self._usable(Path(str(folder))) else None
+        paths = [Path(self.default), self.in_weights(parameters)] if self.parameter else [self.in_weights(parameters)]
         if self.cached is not None:
-            places.append(anomalib_cache() / self.cached.format(**_named(parameters)))
-        return next((place for place in places if self._usable(place)), None)
+            paths.append(anomalib_cache() / self.cached.format(**_name_fields(parameters)))
+        return next((path for path in paths if self._usable(path)), None)
 
     def in_weights(self, parameters: Mapping[str, Any]) -> Path:
-        """Where `weights/` may hold it."""
-        return WEIGHTS_DIR / self.inside.format(**_named(parameters))
+        """Return the path of the asset in `weights/`, whether or not the path exists."""
+        return WEIGHTS_DIR / self.inside.format(**_name_fields(parameters))
 
-    def _usable(self, place: Path) -> bool:
+    def _usable(self, path: Path) -> bool:
         if self.parameter is None:
-            return place.is_file()
+            return path.is_file()
         pattern = "*/*" if self.subfolders else "**/*"
-        return place.is_dir() and any(path.suffix.lower() in (".jpg", ".jpeg", ".png") for path in place.glob(pattern))
+        return path.is_dir() and any(file.suffix.lower() in (".jpg", ".jpeg", ".png") for file in path.glob(pattern))
 
 
-def _named(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters that are part of a file's name; one that is left out is EfficientAd's own default."""
+def _name_fields(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters that are part of a file's name; "small" is EfficientAd's default."""
     size = parameters.get("model_size")
     return {"model_size": getattr(size, "value", size) or "small"}
 
 
 def anomalib_cache() -> Path:
-    """Where anomalib keeps weights that it downloaded; not made here."""
+    """Return the folder of anomalib's downloaded weights, whether or not the folder exists."""
     import platformdirs
 
     return Path(platformdirs.user_cache_path("anomalib")) / "pre_trained"
@@ -111,18 +111,18 @@ def anomalib_cache() -> Path:
 
 @dataclass(frozen=True)
 class Needs:
-    """Of one model.
+    """The needs of one model.
 
     Attributes:
-        training: in epochs, in one pass over the images, or none.
-        maps: whether anomaly maps come out.
-        sizes: that it takes.
-        least_images: normal training images.
-        batch: training batch size that it demands; None for any.
-        assets: what it downloads beside backbones.
-        package: module that must be installed, and what to install for it.
-        refused: why the harness does not run it; empty for all others.
-        gflop: billion floating-point operations of a training image, where a processor takes minutes an epoch.
+        training: `EPOCHS`, `ONE_PASS` over the images, or `NOTHING`.
+        maps: whether the model gives anomaly maps.
+        sizes: accepted image sizes.
+        least_images: minimum number of normal training images.
+        batch: required training batch size; None for any.
+        assets: files and folders beside the backbone.
+        package: required module, and the pip requirement that installs the module.
+        refused: why the harness does not run the model; empty for a supported model.
+        gflop: billion floating-point operations for a training image, if an epoch takes minutes on a CPU; else None.
     """
 
     training: str = EPOCHS
@@ -201,13 +201,18 @@ NEEDS: Mapping[str, Needs] = {
 
 
 def needs_of(model: str) -> Needs:
-    """What a model needs; a model that is newer than this table has no rules."""
+    """Return the needs of a model; a model that is newer than this table has no rules."""
     return NEEDS.get(model, Needs())
 
 
 def least_images(model: str, parameters: Mapping[str, Any]) -> int:
-    """How many normal training images a model needs."""
+    """Return the minimum number of normal training images.
+
+    Args:
+        model: canonical name.
+        parameters: the model's parameters.
+    """
     if model == "dfkde":
-        # As many components as asked for, of centred features.
+        # n centred features have at most n - 1 components.
         return int(parameters.get("n_pca_components") or 16) + 1
     return needs_of(model).least_images

@@ -1,17 +1,18 @@
-"""Where a pixel of an image is in the anomaly map, after a model's own pre-processor."""
+"""The position of image pixels in the anomaly map, after a model's own pre-processor."""
 
 from __future__ import annotations
 
 from anomalib.models import AnomalibModule
 
-# Steps of a pre-processor that change values only.
-KEEPS_PLACES = ("Normalize", "ToDtype", "ToImage", "ToTensor", "Identity", "ConvertImageDtype")
+# Steps of a pre-processor that change values, but no positions.
+KEEPS_POSITIONS = ("Normalize", "ToDtype", "ToImage", "ToTensor", "Identity", "ConvertImageDtype")
 
 
 def before_crop(model: AnomalibModule) -> tuple[tuple[int, int] | None, list[str]]:
-    """(height, width) images are resized to, where the model's pre-processor then cuts out their centre.
+    """Return the image size before the centre crop of a model's pre-processor.
 
-    Also a sentence for each step of it of which is not known where it leaves a pixel.
+    Returns:
+        (height, width) of the resized images, or None without a crop; and a warning for each step that may move pixels.
     """
     resized: tuple[int, int] | None = None
     cropped, warnings = False, []
@@ -22,9 +23,9 @@ def before_crop(model: AnomalibModule) -> tuple[tuple[int, int] | None, list[str
             resized = (step.size[0], step.size[-1])
         elif name == "CenterCrop":
             cropped = True
-        elif name not in KEEPS_PLACES:
+        elif name not in KEEPS_POSITIONS:
             warnings.append(
-                f"pre-processor: {name} may move pixels; pixel metrics and pictures are right only where it does not "
-                "(SquarePad: where images are square)"
+                f"pre-processor: {name} may move pixels; pixel metrics and pictures are correct only if {name} moves "
+                "no pixels (SquarePad: if the images are square)"
             )
     return (resized if cropped else None), warnings

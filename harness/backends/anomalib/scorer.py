@@ -1,4 +1,4 @@
-"""A saved anomalib model at work: its own pre-processing and network, without its normalisation and threshold."""
+"""Predictions of a saved anomalib model, with its pre-processing, but without its normalisation and threshold."""
 
 from __future__ import annotations
 
@@ -38,53 +38,63 @@ FULL = {None, 32, "32", "32-true"}
 
 
 class AnomalibScorer:
-    """See `harness.backends.base.Scorer`.
+    """Scores images with a trained anomalib model; see `harness.backends.base.Scorer`.
 
     Args:
-        model: trained.
-        spec: of its run.
+        model: the trained model.
+        spec: its run.
         device: auto, cpu, cuda, cuda:N or mps.
     """
 
     def __init__(self, model: AnomalibModule, spec: RunSpec, device: str) -> None:
-        chosen = pick(device)
-        self.model = model.eval().requires_grad_(False).to(chosen.torch)
-        if chosen.kind == "cpu":
+        hardware = pick(device)
+        self.model = model.eval().requires_grad_(False).to(hardware.torch)
+        if hardware.kind == "cpu":
             _faster_convolutions(model.model)
         self.name = spec.model
-        self.device = chosen.description
+        self.device = hardware.description
         self.input_size = model.input_size
-        self.resized, moved = before_crop(model)
+        self.resized, warnings = before_crop(model)
         precision = thaw(dict(spec.trainer).get("precision"))
-        self._torch, self._autocast = chosen.torch, AUTOCAST.get(precision)
-        self.notes = tuple(moved)
+        self._torch, self._autocast = hardware.torch, AUTOCAST.get(precision)
+        self.notes = tuple(warnings)
         if spec.model == "cflow":
             self.notes += (
-                "anomalib's CFlow relates likelihoods to the largest one of the batch: the score of an image depends "
-                "on those that are scored with it",
+                "anomalib's CFlow divides likelihoods by the largest one of the batch: the score of an image depends "
+                "on the other images of its batch",
             )
         if precision not in FULL and precision not in AUTOCAST:
             self.notes += (f"trainer.precision: trained with {precision}, scored with 32-bit numbers",)
 
     @classmethod
     def from_file(cls, spec: RunSpec, file: Path, device: str, trust: bool) -> AnomalibScorer:
-        """See `harness.backends.base.Backend.load`."""
+        """Load a checkpoint of anomalib.
+
+        Args:
+            spec: the run that wrote the checkpoint.
+            file: the checkpoint.
+            device: auto, cpu, cuda, cuda:N or mps.
+            trust: whether loading may execute code in the file, if the file cannot be loaded otherwise.
+
+        Raises:
+            WeightsError: the file is damaged, does not fit the spec, or would execute code and is not trusted.
+        """
         refuse_missing(spec)
         try:
-            # Textures and the like are for training.
+            # Only the training needs downloads, such as textures.
             with local_assets(spec), unfilled(), no_downloads(lambda *_, **__: None):
                 model = build_model(spec)
-        # A record of another anomalib, or an altered one: whatever its constructors raise.
+        # The record is of another version of anomalib, or altered; a constructor may raise any error.
         except Exception as error:
             raise WeightsError(
-                f"{file}: anomalib can't build {spec.model} as the run's record describes it ({type(error).__name__}: "
+                f"{file}: anomalib cannot build {spec.model} from the run's record ({type(error).__name__}: "
                 f"{_first_line(error)}). {AGAIN}"
             ) from error
         checkpoint = _read(file, type(model), trust)
         try:
             model.on_load_checkpoint(dict(checkpoint))
             model.load_state_dict(checkpoint["state_dict"])
-        # A checkpoint of another model, or an altered one, fails in as many ways as there are models.
+        # The checkpoint is of another model, or altered; the type of the error depends on the model.
         except Exception as error:
             raise WeightsError(
                 f"{file}: does not fit anomalib's {type(model).__name__} as the run's record describes it "
@@ -93,29 +103,42 @@ class AnomalibScorer:
         return cls(model, spec, device)
 
     def prepare(self, pixels: RGB) -> torch.Tensor:
-        """(3, height, width) as the model's own pre-processor makes it."""
+        """Apply the model's own pre-processor; return (3, height, width)."""
         image = Image(torch.from_numpy(pixels.copy()).permute(2, 0, 1)).float() / 255
         transform = getattr(self.model.pre_processor, "transform", None)
         prepared: torch.Tensor = transform(Image(image)) if transform is not None else image
         return prepared.as_subclass(torch.Tensor)
 
     def score(self, prepared: Sequence[torch.Tensor]) -> tuple[npt.NDArray[np.float64], Floats | None]:
-        """See `Scorer.score`: the step that tests take."""
+        """Score a batch with the model's validation step.
+
+        Returns:
+            Scores (n,), and maps (n, height, width) or None for a model without maps.
+        """
         images = torch.stack(list(prepared)) if len(prepared) > 1 else prepared[0][None]
         batch = ImageBatch(image=images.to(self._torch))
-        lower = torch.autocast(self._torch.type, self._autocast) if self._autocast is not None else nullcontext()
-        with torch.inference_mode(), lower:
+        precision = torch.autocast(self._torch.type, self._autocast) if self._autocast is not None else nullcontext()
+        with torch.inference_mode(), precision:
             return raw_scores(self.model.validation_step(batch, 0))
 
-    def export(self, thresholds: Thresholds, chosen: Format, file: Path) -> list[str]:
-        """See `Scorer.export`."""
+    def export(self, thresholds: Thresholds, file_format: Format, file: Path) -> list[str]:
+        """Write the model with pre-processing, normalisation and thresholds to one file.
+
+        Args:
+            thresholds: see `harness.predictions.decision.Thresholds`.
+            file_format: the file's format.
+            file: path with the format's suffix, in an existing folder.
+
+        Returns:
+            The names of the outputs.
+        """
         from harness.backends.anomalib.export import export
 
-        return export(self.model, thresholds, chosen, file)
+        return export(self.model, thresholds, file_format, file)
 
 
 def _faster_convolutions(network: Any) -> None:
-    """Convolutions of the backbone take a third less time with channels last; what comes after them, without."""
+    """Use channels last in the backbone, whose convolutions then take a third less time; later steps are slower so."""
     extractor = getattr(network, "feature_extractor", None)
     if not isinstance(extractor, nn.Module):
         return
@@ -124,29 +147,28 @@ def _faster_convolutions(network: Any) -> None:
 
 
 def _channels_first(_: nn.Module, __: Any, features: Any) -> Any:
-    return {name: one.contiguous() for name, one in features.items()} if isinstance(features, dict) else features
+    return {name: value.contiguous() for name, value in features.items()} if isinstance(features, dict) else features
 
 
 def _read(file: Path, model: type[AnomalibModule], trust: bool) -> Mapping[str, Any]:
-    """A checkpoint; without executing anything, unless that is not possible and it is trusted."""
+    """Load a checkpoint without executing code, or with code if the file is trusted and cannot be loaded otherwise."""
     try:
         with anomalib_safe_globals(extra=model.checkpoint_safe_globals()):
             checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not zipfile.is_zipfile(file):
-            raise WeightsError(f"{file}: damaged, or no checkpoint. {AGAIN}") from error
+            raise WeightsError(f"{file}: damaged, or not a checkpoint. {AGAIN}") from error
         if not trust:
-            named = re.search(r"GLOBAL (\S+)", str(error))
+            name = re.search(r"GLOBAL (\S+)", str(error))
             raise WeightsError(
-                f"{file}: holds Python objects, and not only tensors{f' ({named[1]})' if named else ''}; loading them "
-                "executes whatever code the file names. If you made this file yourself, or trust who did, say --trust "
-                "(trust=True)."
+                f"{file}: holds Python objects, and not only tensors{f' ({name[1]})' if name else ''}; loading them "
+                "executes code that the file names. If you trust the author of this file, use --trust (trust=True)."
             ) from error
         checkpoint = _read_trusted(file)
     except Exception as error:
         raise WeightsError(f"{file}: damaged ({type(error).__name__}: {_first_line(error)}). " + AGAIN) from error
     if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get("state_dict"), Mapping):
-        raise WeightsError(f"{file}: no Lightning checkpoint; expected one with a state_dict. " + AGAIN)
+        raise WeightsError(f"{file}: not a Lightning checkpoint; expected one with a state_dict. " + AGAIN)
     return checkpoint
 
 

@@ -1,8 +1,10 @@
-"""Our own detectors (harness/detectors/): a whole grid for about the price of its largest point.
+"""The harness's own detectors (harness/detectors/). A whole grid costs little more than its largest configuration.
 
-group.py    runs that share images and backbone, through the stage tree
-checks.py   what would make a spec fail, found before any work
-scorer.py   a saved model at work
+group.py    computes the shared stages of runs with the same images and backbone
+costs.py    measures the cost of each run
+checks.py   problems of specs, found before any training
+scorer.py   predictions of a saved model
+export.py   export of a saved model
 """
 
 from __future__ import annotations
@@ -22,55 +24,89 @@ from harness.common.signatures import init_parameters
 from harness.config.spec import RunSpec
 from harness.data.base import Split
 
-# What every detector takes beside its own; see harness.detectors.base.Options.
+# Parameters of all detectors; see harness.detectors.base.Options.
 COMMON = {"precision": "fp32", "center_crop": None}
 
 
 class NativeBackend:
-    """See `harness.backends.base.Backend`. A group is all runs on the same images, seen alike by the same backbone."""
+    """Runs the harness's detectors. A group has all runs with the same images, preprocessing and backbone."""
 
     task: ClassVar[str] = "detection"
     heavy: ClassVar[str] = "harness.backends.native.group"
 
     def parameters(self, model: str) -> Signature:
-        """See `Backend.parameters`."""
+        """Return the signature of a detector, read from its source.
+
+        Raises:
+            ConfigError: there is no such detector.
+        """
         key = model.lower().replace("_", "").replace("-", "")
         return Signature(key, {**_own_parameters(key, model), **COMMON}, trainer=False, normalization=IMAGENET)
 
     def check(self, specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
-        """See `Backend.check`."""
+        """Return all problems of specs, each once.
+
+        Args:
+            specs: the runs.
+            splits: their data, by category.
+            device: auto, cpu, cuda, cuda:N or mps.
+        """
         from harness.backends.native.checks import check_specs
 
         return check_specs(specs, splits, device)
 
     def remarks(self, specs: Sequence[RunSpec], device: str) -> list[str]:
-        """See `Backend.remarks`."""
+        """Return no notes.
+
+        Args:
+            specs: the runs.
+            device: auto, cpu, cuda, cuda:N or mps.
+        """
         del specs, device
         return []
 
     def share_key(self, spec: RunSpec) -> Hashable:
-        """See `Backend.share_key`. Seeds share features too: only random weights depend on them."""
+        """Return a key of image size, crop, backbone, weights and normalisation.
+
+        The key has no seed, because the features depend on the seed only with random weights.
+        """
         return (
             spec.image_size,
             dict(spec.params).get("center_crop"),
             spec.backbone,
             spec.weights,
-            # Absent as in version 0.1, whose groups' names are kept where nothing is new.
+            # Without a normalisation, the key and thus the group's name are those of version 0.1.
             *([spec.normalization] if spec.normalization else []),
         )
 
     def share_levels(self, spec: RunSpec) -> tuple[Hashable, ...]:
-        """See `Backend.share_levels`. Apart, models take the features again; seeds apart, one model's too."""
+        """Return (model, layers), then the seed. Jobs with different values compute the features again."""
         return ((spec.model, spec.layers), spec.seed)
 
     def run(self, specs: Sequence[RunSpec], split: Split, context: RunContext) -> Iterator[Outcome | Failure]:
-        """See `Backend.run`."""
+        """Train and test the runs of one group, with shared stages.
+
+        Args:
+            specs: the runs.
+            split: their data.
+            context: resources and options.
+        """
         from harness.backends.native.group import run_group
 
         yield from run_group(specs, split, context)
 
     def load(self, spec: RunSpec, file: Path, device: str, trust: bool) -> Scorer:
-        """See `Backend.load`. All is in the file, and nothing in it is code."""
+        """Load a saved model. The file contains the complete model and no code.
+
+        Args:
+            spec: the run.
+            file: the saved model.
+            device: auto, cpu, cuda, cuda:N or mps.
+            trust: without effect, since the file contains no code.
+
+        Raises:
+            WeightsError: the file is damaged.
+        """
         from harness.backends.native.scorer import NativeScorer
 
         del spec, trust

@@ -1,4 +1,4 @@
-"""What would make a spec fail, found before any work: one sentence each."""
+"""Problems that would make a spec fail, found before any training, one sentence each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from harness.detectors.base import Detector
 
 
 def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
-    """Problems of all specs, each once; see `Backend.check`."""
+    """Return the problems of all specs, each once.
+
+    Args:
+        specs: the planned runs.
+        splits: their data, by category.
+        device: auto, cpu, cuda, cuda:N or mps.
+    """
     problems: dict[str, None] = {}
     checked: set[tuple[str, str]] = set()
     for spec in specs:
@@ -26,7 +32,7 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
             if key not in checked:
                 checked.add(key)
                 check_weights(*key)
-            # A detector looks at its arguments when it is built, which costs no work.
+            # The constructor of a detector checks its arguments, and is fast.
             detector = build(spec, device)
             problems.update(dict.fromkeys(_data_problems(spec, split, detector)))
         except HarnessError as error:

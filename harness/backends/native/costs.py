@@ -1,4 +1,4 @@
-"""What the runs of a group cost: what they have in common is timed once, as it is computed once."""
+"""The cost of the runs of a group; work that the runs share is timed once."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from harness.data.images import RGB, read_image
 from harness.detectors.base import Detector, State
 from harness.detectors.features import Extractor, FeatureMaps
 
-KEPT = 64 * 2**20  # bytes of features that are kept to time scoring on
+KEPT = 64 * 2**20  # bytes of features that stay in memory for the timing of the scoring
 
 
 class Costs:
-    """Answers for one detector of a group after the other.
+    """Measures the cost of the detectors of a group, one after the other.
 
-    Resizing and the backbone are timed once for all detectors that have them in common, and scoring once for all of
-    equal speed, on the same images; a detector's time is the sum of both.
+    Detectors with the same preprocessing and backbone share the timing of both. Detectors with the same `timing_key`
+    share the timing of the scoring, on the same images. The time of a detector is the sum of both timings.
 
     Args:
-        test: images, of which some are taken.
-        device: what the detectors run on.
+        test: test samples; some of them are timed.
+        device: the device of the detectors.
         timed: whether single images are timed.
     """
 
@@ -38,8 +38,17 @@ class Costs:
         self._network: tuple[Hashable, Extractor] | None = None
 
     def of(self, detector: Detector, state: State, test_seconds: float) -> tuple[dict[str, float | None], list[str]]:
-        """See `harness.backends.base.Outcome.cost`; and what is to be said of it."""
-        # Before single images are timed, which no run needs.
+        """Return the cost of a detector and warnings about the measurement.
+
+        Args:
+            detector: the detector.
+            state: its fitted state.
+            test_seconds: time of the test, in seconds.
+
+        Returns:
+            See `harness.backends.base.Outcome.cost`; and the warnings, one sentence each.
+        """
+        # The peak must not include the timing of single images, which is not a part of a run.
         cost = self._peak.cost()
         cost["images_per_second"] = len(self._test) / test_seconds if test_seconds else None
         self.lend_network(detector)
@@ -54,7 +63,7 @@ class Costs:
         return cost, warnings
 
     def lend_network(self, detector: Detector) -> None:
-        """Give the detector the network of the one before, if it is the same: building one takes time."""
+        """Give the detector the network of the detector before, if both are equal, since building a network is slow."""
         key = _network_key(detector)
         if self._network is None or self._network[0] != key:
             self._network = (key, detector.extractor())
@@ -65,35 +74,35 @@ class Costs:
         key = (_network_key(detector), detector.view, detector.timing_key())
         if key not in self._scoring:
 
-            def score(one: FeatureMaps) -> None:
+            def score(maps: FeatureMaps) -> None:
                 with torch.no_grad():
-                    detector.score(state, one, detector.view.input_size)
+                    detector.score(state, maps, detector.view.input_size)
 
             self._scoring[key] = times(score, features, self._device)
         scoring = self._scoring[key]
-        # The shorter list again and again, so that no measured time is lost.
+        # The shorter list repeats, so that every measured time counts.
         longest = max(len(extracting.seconds), len(scoring.seconds))
         pairs = zip(itertools.cycle(extracting.seconds), itertools.cycle(scoring.seconds), strict=False)
         total = [sum(pair) for pair in itertools.islice(pairs, longest)]
         return Timing(total, max(extracting.others, scoring.others))
 
     def _extracting(self, detector: Detector) -> tuple[Timing, list[FeatureMaps]]:
-        """Resizing and the backbone, timed; and features of some images."""
+        """The timing of resizing and backbone, and the features of some images."""
         key = (_network_key(detector), detector.view)
         if key not in self._features:
             self._images = self._images or [read_image(sample.path) for sample in some(self._test, IMAGES)]
             extractor = detector.extractor()
-            kept: list[FeatureMaps] = []
+            features: list[FeatureMaps] = []
 
             def extract(image: RGB) -> None:
-                found = extractor(detector.view(image)[None].to(self._device.torch))
-                if size(tensor for one in kept for tensor in one.values()) < KEPT:
-                    kept.append(found)
+                maps = extractor(detector.view(image)[None].to(self._device.torch))
+                if size(tensor for others in features for tensor in others.values()) < KEPT:
+                    features.append(maps)
 
-            self._features[key] = (times(extract, self._images, self._device), kept)
+            self._features[key] = (times(extract, self._images, self._device), features)
         return self._features[key]
 
 
 def _network_key(detector: Detector) -> Hashable:
-    """What a network depends on within a group."""
+    """The properties that distinguish the networks of a group."""
     return (detector.needed_layers(), detector.precision, detector.weights_seed)

@@ -1,4 +1,4 @@
-"""A native detector as a file that other programs run."""
+"""Export of a native detector to one file."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from harness.predictions.decision import Thresholds
 
 
 class Scoring(nn.Module):
-    """Prepared images -> raw scores and maps.
+    """Predicts raw scores and maps of prepared images.
 
     Args:
-        network: images -> layer -> features.
-        head: features -> scores and maps.
+        network: module that turns images into features by layer.
+        head: module that turns features into scores and maps.
     """
 
     def __init__(self, network: nn.Module, head: nn.Module) -> None:
@@ -27,29 +27,44 @@ class Scoring(nn.Module):
         self.network, self.head = network, head
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(n, 3, height, width) -> (n,), (n, height, width)."""
+        """Predict scores (n,) and maps (n, height, width) of images (n, 3, height, width)."""
         features: Mapping[str, torch.Tensor] = self.network(images)
-        found: tuple[torch.Tensor, torch.Tensor] = self.head(features)
-        return found
+        scores_and_maps: tuple[torch.Tensor, torch.Tensor] = self.head(features)
+        return scores_and_maps
 
 
 def whole(detector: Detector, thresholds: Thresholds) -> Whole:
-    """On the cpu."""
+    """Return a detector as one module on the cpu.
+
+    Args:
+        detector: the fitted detector.
+        thresholds: see `harness.predictions.decision.Thresholds`.
+    """
     view = detector.view
     prepare = Prepare(view.size, view.crop, view.normalization.mean, view.normalization.std)
     return Whole(prepare, Scoring(detector.extractor(), detector.head()), Decision(thresholds)).cpu()
 
 
-def export(detector: Detector, thresholds: Thresholds, chosen: Format, file: Path) -> list[str]:
-    """See `harness.backends.base.Scorer.export`."""
+def export(detector: Detector, thresholds: Thresholds, file_format: Format, file: Path) -> list[str]:
+    """Write a detector with preprocessing, normalisation and thresholds to one file.
+
+    Args:
+        detector: the fitted detector.
+        thresholds: see `harness.predictions.decision.Thresholds`.
+        file_format: the file's format.
+        file: path with the format's suffix, in an existing folder.
+
+    Returns:
+        The names of the outputs.
+    """
     module, names = whole(detector, thresholds), output_names(thresholds, maps=True)
-    if chosen == "torchscript":
+    if file_format == "torchscript":
         write_torchscript(module, file)
-    elif chosen == "onnx":
+    elif file_format == "onnx":
         write_onnx(module, file, names)
     else:
-        between = file.with_suffix(".onnx")
-        write_onnx(module, between, names)
-        onnx_to_openvino(between, file)
-        between.unlink()
+        onnx = file.with_suffix(".onnx")
+        write_onnx(module, onnx, names)
+        onnx_to_openvino(onnx, file)
+        onnx.unlink()
     return names

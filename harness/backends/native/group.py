@@ -1,4 +1,4 @@
-"""One group: its detectors' stages are computed once, and each run is answered as soon as its own are there."""
+"""One group of runs: shared stages are computed once, and each run yields its outcome once its stages are complete."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from harness.detectors.stages import Stage, Stages
 from harness.predictions.detection import Predictions, join
 
 MODEL = "model.safetensors"
-AT_ONCE = 8  # images that are looked at in the middle of a training
+AT_ONCE = 8  # images in a batch of an intermediate evaluation
 
 
 def build(spec: RunSpec, device: str, context: RunContext | None = None) -> Detector:
-    """The detector of a spec.
+    """Build the detector of a spec.
 
     Args:
-        spec: of this backend.
-        device: the config's.
-        context: None where it is only to be seen whether it can be built.
+        spec: a run of this backend.
+        device: auto, cpu, cuda, cuda:N or mps.
+        context: resources and options; None for a check that the detector can be built.
 
     Raises:
-        HarnessError: a value, a name or the weights are not right.
+        HarnessError: a value or a name is invalid, or the weights do not fit.
     """
     cls: type[Detector] = registry.lookup(registry.DETECTORS, "detector", spec.model)
     arguments: dict[str, Any] = {
@@ -53,28 +53,34 @@ def build(spec: RunSpec, device: str, context: RunContext | None = None) -> Dete
 
 
 def run_group(specs: Sequence[RunSpec], split: Split, context: RunContext) -> Iterator[Outcome | Failure]:
-    """Answer for each spec; see `harness.backends.base.Backend.run`."""
+    """Train and test the runs of one group, and yield one result for each spec.
+
+    Args:
+        specs: the runs.
+        split: their data.
+        context: resources and options.
+    """
     detectors: dict[RunSpec, Detector] = {}
     for spec in specs:
         try:
             detectors[spec] = build(spec, context.device, context)
-        # A detector that can't be built is its run's failure, not the group's.
+        # A detector that cannot be built fails its own run, but not the group.
         except Exception as error:  # noqa: BLE001
             yield Failure(spec, error)
     if not detectors:
         return
     group = list(detectors.values())
     roles = {"train": split.train, "val": split.val, "test": split.test}
-    pictures = {role: [sample.path for sample in samples] for role, samples in roles.items() if samples}
+    paths = {role: [sample.path for sample in samples] for role, samples in roles.items() if samples}
     costs = Costs(split.test, group[0].device, context.latency)
-    stage_context = group[0].stage_context(pictures, context.stage, split.fingerprint, context.scratch)
+    stage_context = group[0].stage_context(paths, context.stage, split.fingerprint, context.scratch)
     roots = {spec: _roots(detector, group, bool(split.val)) for spec, detector in detectors.items()}
-    stages = Stages((stage for found in roots.values() for stage in found.values()), stage_context)
+    stages = Stages((stage for by_role in roots.values() for stage in by_role.values()), stage_context)
     for spec, detector in detectors.items():
         stage_context.watch = None if context.watch is None else partial(_look, context.watch, spec, detector, split)
         try:
             yield _outcome(spec, detector, split, roots[spec], stages, costs)
-        # Whatever Torch raises is recorded; a stage that failed fails every run that needs it, and no other.
+        # Any error of Torch becomes a failure. A failed stage fails only the runs that need this stage.
         except Exception as error:  # noqa: BLE001
             yield Failure(spec, error)
         finally:
@@ -105,7 +111,7 @@ def _outcome(
     }
     weights = detector.weights
     warnings = [text for root in roots.values() for text in stages.warnings(root)]
-    cost, said = costs.of(detector, state, sum(test.values()))
+    cost, cost_warnings = costs.of(detector, state, sum(test.values()))
     return Detected(
         spec=spec,
         test=_predictions(split.test, scores["test"], detector),
@@ -121,23 +127,23 @@ def _outcome(
         cost=cost,
         validation=HELD_OUT if split.val else "",
         weights={"backbone": detector.backbone, **weights.as_dict()},
-        warnings=list(dict.fromkeys(warnings + said + ([weights.note] if weights.note else []))),
+        warnings=list(dict.fromkeys(warnings + cost_warnings + ([weights.note] if weights.note else []))),
     )
 
 
 def _look(
     watch: EpochObserver, spec: RunSpec, detector: Detector, split: Split, epoch: int, state: Callable[[], State]
 ) -> None:
-    """Show what a training has reached, on images that are taken through the network for it."""
+    """Pass the predictions of a detector in training to the observer; the network computes the features again."""
     if not watch.wants(spec, epoch):
         return
     detector.state = state()
     try:
-        seen = [_scored(detector, samples) if samples else None for samples in (split.test, split.val)]
+        predictions = [_scored(detector, samples) if samples else None for samples in (split.test, split.val)]
     finally:
         detector.forget()
-    assert seen[0] is not None
-    watch.on_epoch(spec, epoch, EpochDetections(seen[0], seen[1]))
+    assert predictions[0] is not None
+    watch.on_epoch(spec, epoch, EpochDetections(predictions[0], predictions[1]))
 
 
 def _scored(detector: Detector, samples: Sequence[Sample]) -> Predictions:
@@ -145,22 +151,22 @@ def _scored(detector: Detector, samples: Sequence[Sample]) -> Predictions:
         detector.score_batch(torch.stack([detector.view(sample.path) for sample in samples[i : i + AT_ONCE]]))
         for i in range(0, len(samples), AT_ONCE)
     ]
-    scores = Scores(torch.cat([one.images for one in batches]), torch.cat([one.maps for one in batches]))
+    scores = Scores(torch.cat([batch.images for batch in batches]), torch.cat([batch.maps for batch in batches]))
     return _predictions(samples, scores, detector)
 
 
 def _predictions(samples: Sequence[Sample], scores: Scores, detector: Detector) -> Predictions:
     maps = scores.maps.cpu().numpy()
     raw = {
-        sample.path: (float(score), one)
-        for sample, score, one in zip(samples, scores.images.tolist(), maps, strict=True)
+        sample.path: (float(score), anomaly_map)
+        for sample, score, anomaly_map in zip(samples, scores.images.tolist(), maps, strict=True)
     }
     return join(samples, raw, detector.view.size)
 
 
 def _saver(detector: Detector, state: State, costs: Costs) -> Callable[[Path], None]:
     def save(folder: Path) -> None:
-        # Kept by the detector only while it is written: many runs of a group are alive at once.
+        # The detector has the state only during the writing, because many runs of a group are in memory at once.
         detector.state = state
         costs.lend_network(detector)
         try:

@@ -1,4 +1,4 @@
-"""A saved native detector at work."""
+"""Predictions of a saved native detector."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class NativeScorer:
-    """See `harness.backends.base.Scorer`.
+    """Scores images with a fitted detector; see `harness.backends.base.Scorer`.
 
     Args:
-        detector: fitted.
+        detector: the fitted detector.
     """
 
     def __init__(self, detector: Detector) -> None:
@@ -35,25 +35,46 @@ class NativeScorer:
         self.resized = detector.view.size if detector.view.crop else None
         self.input_size = detector.view.input_size
         self.notes: tuple[str, ...] = ()
-        # Now, rather than with the first image.
+        # The network is built here, so that the first image is not slower.
         detector.extractor()
 
     @classmethod
     def from_file(cls, file: Path, device: str) -> NativeScorer:
-        """See `harness.backends.base.Backend.load`; a safetensors file holds no code."""
+        """Load a saved detector. A safetensors file contains no code.
+
+        Args:
+            file: the saved detector.
+            device: auto, cpu, cuda, cuda:N or mps.
+
+        Raises:
+            WeightsError: the file is damaged.
+        """
         return cls(load(file, device, progress=False))
 
     def prepare(self, pixels: RGB) -> torch.Tensor:
-        """(3, height, width), resized, cropped, normalised."""
+        """Resize, crop and normalise an image; return (3, height, width)."""
         return self.detector.view(as_tensor(pixels))
 
     def score(self, prepared: Sequence[torch.Tensor]) -> tuple[npt.NDArray[np.float64], Floats | None]:
-        """See `Scorer.score`."""
+        """Score prepared images.
+
+        Returns:
+            Scores (n,), and maps (n, height, width).
+        """
         scores = self.detector.score_batch(torch.stack(list(prepared)))
         return scores.images.double().cpu().numpy(), scores.maps.cpu().numpy()
 
-    def export(self, thresholds: Thresholds, chosen: Format, file: Path) -> list[str]:
-        """See `Scorer.export`."""
+    def export(self, thresholds: Thresholds, file_format: Format, file: Path) -> list[str]:
+        """Write the detector with preprocessing, normalisation and thresholds to one file.
+
+        Args:
+            thresholds: see `harness.predictions.decision.Thresholds`.
+            file_format: the file's format.
+            file: path with the format's suffix, in an existing folder.
+
+        Returns:
+            The names of the outputs.
+        """
         from harness.backends.native.export import export
 
-        return export(self.detector, thresholds, chosen, file)
+        return export(self.detector, thresholds, file_format, file)

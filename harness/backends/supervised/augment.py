@@ -1,4 +1,4 @@
-"""Augmentation of training images; validation and test images never come here."""
+"""Augmentation of training images. Validation and test images are never augmented."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from PIL import Image
 from timm.data.auto_augment import auto_augment_transform, rand_augment_transform
 from torchvision.transforms import v2
 
-# A picture, (3, height, width) of uint8, -> one of the same shape.
+# Maps an image, (3, height, width) of uint8, to an image of the same shape.
 Augment = Callable[[torch.Tensor], torch.Tensor]
 RANDAUGMENT = "rand-m7-mstd0.5-inc1"
 
 
 def augmentation(name: str, fill: tuple[int, int, int] = (124, 116, 104)) -> Augment | None:
-    """The augmentation of that name; None for `none`.
+    """Return an augmentation, or None for `none`.
 
     Args:
         name: see `harness.backends.supervised.settings.CHOICES`.
-        fill: colour of what a turned or moved image leaves empty.
+        fill: RGB colour of the pixels that a rotation or translation leaves empty.
     """
     flips = [v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()]
     smooth: dict[str, Any] = {"interpolation": v2.InterpolationMode.BILINEAR, "fill": list(fill)}
     if name == "none":
         return None
     if name == "flips":
-        more: list[torch.nn.Module] = []
+        transforms: list[torch.nn.Module] = []
     elif name == "rotate45":
-        more = [v2.RandomRotation(45, **smooth)]
+        transforms = [v2.RandomRotation(45, **smooth)]
     elif name == "heavy":
-        more = [
+        transforms = [
             v2.RandomAffine(45, translate=(0.06, 0.06), scale=(0.9, 1.1), **smooth),
             v2.RandomApply([v2.ColorJitter(brightness=0.2, contrast=0.2)], p=0.7),
             v2.RandomApply([_Gamma(0.8, 1.25)], p=0.3),
@@ -42,16 +42,16 @@ def augmentation(name: str, fill: tuple[int, int, int] = (124, 116, 104)) -> Aug
     else:
         options: dict[str, Any] = {"img_mean": fill}
         automatic = name == "autoaugment"
-        made = (
+        policy = (
             auto_augment_transform("original", options) if automatic else rand_augment_transform(RANDAUGMENT, options)
         )
-        more = [_Pillow(made)]
-    composed: Augment = v2.Compose([*flips, *more])
+        transforms = [_Pillow(policy)]
+    composed: Augment = v2.Compose([*flips, *transforms])
     return composed
 
 
 class _Gamma(torch.nn.Module):
-    """A gamma drawn from a range."""
+    """Applies a random gamma."""
 
     def __init__(self, low: float, high: float) -> None:
         super().__init__()
@@ -59,12 +59,12 @@ class _Gamma(torch.nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         gamma = self._low + (self._high - self._low) * float(torch.rand(()))
-        found: torch.Tensor = v2.functional.adjust_gamma(image, gamma)
-        return found
+        adjusted: torch.Tensor = v2.functional.adjust_gamma(image, gamma)
+        return adjusted
 
 
 class _Noise(torch.nn.Module):
-    """Gaussian noise; `sigma` is a share of full scale."""
+    """Adds Gaussian noise; `sigma` is relative to the full scale."""
 
     def __init__(self, sigma: float) -> None:
         super().__init__()
@@ -76,19 +76,29 @@ class _Noise(torch.nn.Module):
 
 
 class _Pillow(torch.nn.Module):
-    """One of timm's policies, which work on Pillow's images."""
+    """Applies one of timm's policies, which need Pillow's images."""
 
     def __init__(self, policy: Callable[[Image.Image], Image.Image]) -> None:
         super().__init__()
         self._policy = policy
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        changed = self._policy(Image.fromarray(image.permute(1, 2, 0).numpy()))
-        return torch.from_numpy(np.array(changed, dtype=np.uint8)).permute(2, 0, 1)
+        augmented = self._policy(Image.fromarray(image.permute(1, 2, 0).numpy()))
+        return torch.from_numpy(np.array(augmented, dtype=np.uint8)).permute(2, 0, 1)
 
 
 def mixing(name: str, alpha: float, labels: int) -> Callable[[torch.Tensor, torch.Tensor], Any] | None:
-    """Of a batch (n, 3, height, width) and its labels (n,): mixed images and shares of labels; None for `none`."""
+    """Return a function that mixes the images of a batch, or None for `none`.
+
+    Args:
+        name: none, mixup or cutmix.
+        alpha: parameter of the Beta distribution of the mixing ratio.
+        labels: number of labels.
+
+    Returns:
+        A function of images (n, 3, height, width) and labels (n,). The function returns the mixed images, and the
+        shares of labels, (n, labels).
+    """
     if name == "none":
         return None
     kind = v2.MixUp if name == "mixup" else v2.CutMix

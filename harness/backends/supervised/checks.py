@@ -1,4 +1,4 @@
-"""What would make a spec fail, found before any work: one sentence each."""
+"""Problems that would make a spec fail, found before any training, one sentence each."""
 
 from __future__ import annotations
 
@@ -18,21 +18,25 @@ from harness.common.errors import HarnessError
 from harness.config.spec import RunSpec, thaw
 from harness.data.labelled.base import LabelledSplit
 
-# Arguments of the Trainer that are the harness's own: each epoch has all images, and is followed by all that judge it.
-OWN = {"callbacks", "logger", "default_root_dir", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps",
-       "reload_dataloaders_every_n_epochs", "enable_checkpointing", "max_steps", "max_time",
-       "use_distributed_sampler", "num_nodes", "accelerator", "check_val_every_n_epoch", "val_check_interval",
-       "limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches", "fast_dev_run",
-       "overfit_batches", "barebones", "inference_mode"}  # fmt: skip
-
-
+# Arguments of Lightning's Trainer that the harness sets: each epoch uses all images, and a full validation follows.
+RESERVED = {"callbacks", "logger", "default_root_dir", "enable_progress_bar", "enable_model_summary", "max_steps",
+            "num_sanity_val_steps", "reload_dataloaders_every_n_epochs", "enable_checkpointing", "max_time",
+            "use_distributed_sampler", "num_nodes", "accelerator", "check_val_every_n_epoch", "val_check_interval",
+            "limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches", "fast_dev_run",
+            "overfit_batches", "barebones", "inference_mode"}  # fmt: skip
 PRECISIONS = (32, "32", "32-true", "16-mixed", "bf16-mixed")
-# Strategies whose processes go on from where the sweep is. Others run the whole command again in each.
-SEVERAL = ("ddp_spawn", "ddp_fork")
+# Strategies whose processes start inside the sweep. Other strategies run the whole command again in each process.
+SPAWNING = ("ddp_spawn", "ddp_fork")
 
 
 def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, LabelledSplit], device: str) -> list[str]:
-    """Problems of all specs, each once; see `Backend.check`."""
+    """Return the problems of all specs, each once.
+
+    Args:
+        specs: the planned runs.
+        splits: their data, by category.
+        device: auto, cpu, cuda, cuda:N or mps.
+    """
     problems: dict[str, None] = {}
     checked: set[object] = set()
     try:
@@ -61,53 +65,53 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, LabelledSplit], d
 def _network_problems(backbone: str, settings: Settings) -> Iterator[str]:
     try:
         Classifier(backbone, 2, settings)
-    # Networks say in their own ways that they do not take such images.
+    # The type of the error depends on the network.
     except Exception as error:  # noqa: BLE001
         height, width = settings.image_size
         yield (
-            f"image_size: {height}x{width} found, which backbone {backbone} does not take "
+            f"image_size: {height}x{width} found, which backbone {backbone} does not take; choose another size "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'})."
         )
 
 
 def _trainer_problems(spec: RunSpec) -> Iterator[str]:
-    known = set(inspect.signature(pl.Trainer.__init__).parameters) - OWN
+    names = set(inspect.signature(pl.Trainer.__init__).parameters) - RESERVED
     for key, _ in spec.trainer:
-        if key in OWN:
-            yield f"trainer.{key}: found, but the harness sets it; expected it left out."
-        elif key not in known:
-            yield f"trainer.{key}: found; Lightning's Trainer takes no such argument."
-    given = dict(spec.trainer)
-    if given.get("precision", 32) not in PRECISIONS:
+        if key in RESERVED:
+            yield f"trainer.{key}: found, but the harness sets it; remove the key."
+        elif key not in names:
+            yield f"trainer.{key}: found; Lightning's Trainer takes no such argument. Remove the key."
+    arguments = dict(spec.trainer)
+    if arguments.get("precision", 32) not in PRECISIONS:
         yield (
-            f"trainer.precision: {given['precision']} found; expected 32-true, or mixed: 16-mixed or bf16-mixed, with "
-            "weights in 32 bits."
+            f"trainer.precision: {arguments['precision']} found; expected 32-true, or mixed: 16-mixed or bf16-mixed, "
+            "with weights in 32 bits."
         )
-    devices, strategy = given.get("devices", 1), given.get("strategy", "auto")
-    if devices not in (1, "1") and not (isinstance(devices, tuple) and len(devices) == 1) and strategy not in SEVERAL:
+    devices, strategy = arguments.get("devices", 1), arguments.get("strategy", "auto")
+    if devices not in (1, "1") and not (isinstance(devices, tuple) and len(devices) == 1) and strategy not in SPAWNING:
         yield (
             f"trainer.strategy: {strategy} found with devices {thaw(devices)}, which would start the whole command "
-            f"again in each process; expected {' or '.join(SEVERAL)}."
+            f"again in each process; expected {' or '.join(SPAWNING)}."
         )
-    elif strategy not in ("auto", *SEVERAL):
-        yield f"trainer.strategy: {strategy} found; expected auto, or with several devices {' or '.join(SEVERAL)}."
-    epochs = given.get("max_epochs", 1)
+    elif strategy not in ("auto", *SPAWNING):
+        yield f"trainer.strategy: {strategy} found; expected auto, or with several devices {' or '.join(SPAWNING)}."
+    epochs = arguments.get("max_epochs", 1)
     if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
         yield f"trainer.max_epochs: found {epochs!r}, expected a whole number from 1."
 
 
 def _data_problems(spec: RunSpec, settings: Settings, split: LabelledSplit) -> Iterator[str]:
-    parts = classes(split.label_specs)
+    positions = classes(split.label_specs)
     if settings.tensorboard and find_spec("tensorboard") is None:
-        yield "tensorboard: true found, but it is not installed; pip install 'harness[tensorboard]', or leave it out."
-    unknown = sorted(set(settings.arcface_classes) - set(parts))
+        yield "tensorboard: true found, but not installed; run: pip install 'harness[tensorboard]', or remove the key."
+    unknown = sorted(set(settings.arcface_classes) - set(positions))
     if unknown:
-        yield f"arcface_classes: found {', '.join(unknown)}; the classes are {', '.join(parts)}."
+        yield f"arcface_classes: found {', '.join(unknown)}, expected some of {', '.join(positions)}."
     if spec.model == "one_class":
-        # A label without a separator is a class of one state, which is told from null all the same.
-        if len(parts) < 2:
-            yield f"model: one_class found, but there is one class ({next(iter(parts))}); expected several."
+        # A label without a separator is a class with one condition; its network separates the label from null.
+        if len(positions) < 2:
+            yield f"model: one_class found, but the data has only class {next(iter(positions))}; expected two or more."
         if settings.arcface_classes:
-            yield "arcface_classes: found with model one_class, where a network has one class; expected none."
+            yield "arcface_classes: found with model one_class, where each network has one class; expected none."
     if spec.train_batch_size < 2:
         yield f"data.train_batch_size: found {spec.train_batch_size}, expected at least 2 (batch normalisation)."

@@ -1,4 +1,4 @@
-"""A saved classification at work: every network of the run, averaged over folds and views."""
+"""Prediction of a trained classification: the networks of all folds, averaged over folds and views."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Member:
     """One network of a run.
 
     Attributes:
-        fold: that judged it.
-        part: the class whose states it tells apart; "" for all labels.
-        own: positions of its labels.
-        network: in evaluation.
+        fold: number of the fold that is the network's validation subset.
+        part: class of a one-class network; "" for a network of all labels.
+        own: positions of the network's labels.
+        network: the network, in evaluation mode.
     """
 
     fold: int
@@ -47,20 +47,25 @@ class Member:
 
 
 class SupervisedScorer:
-    """Names the state of parts.
+    """Predicts the class and condition of images.
 
     Args:
         model: baseline or one_class.
-        labels: in the order of probabilities.
-        meanings: class and state of each.
-        settings: of the run; its views are averaged.
+        labels: all labels, in the order of the probabilities.
+        label_specs: class and condition of each label.
+        settings: settings of the run, with the views to average.
         members: all networks.
         backbone: timm's name.
-        device: what it runs on.
+        device: the device of the prediction.
 
     Attributes:
-        model, labels, meanings, settings, members, backbone: as given.
-        torch_device: as given.
+        model: baseline or one_class.
+        labels: all labels, in the order of the probabilities.
+        label_specs: class and condition of each label.
+        settings: settings of the run.
+        members: all networks.
+        backbone: timm's name.
+        torch_device: the device of the prediction.
     """
 
     def __init__(
@@ -76,99 +81,95 @@ class SupervisedScorer:
         self.model, self.labels, self.settings = model, tuple(labels), settings
         self.label_specs = tuple(label_specs)
         self.members, self.backbone, self.torch_device = tuple(members), backbone, device
-        self._views, self._parts = views(settings.views), classes(label_specs)
+        self._views, self._positions = views(settings.views), classes(label_specs)
 
     @property
     def name(self) -> str:
-        """What it is, for a person."""
+        """Readable name of the model."""
         folds = len({member.fold for member in self.members})
         return f"{self.model} {self.backbone}, {folds} fold{'' if folds == 1 else 's'}"
 
     @property
     def device(self) -> str:
-        """What it runs on, for a person."""
+        """Readable description of the device."""
         return self.torch_device.description
 
     def prepare(self, pixels: RGB) -> Pixels:
-        """An image as `probabilities` takes it; called by several threads at once."""
+        """Convert an image to the input of `probabilities`. Several threads may call this method at once."""
         return to_size(pixels, self.settings.image_size)
 
     def probabilities(self, prepared: Sequence[Pixels]) -> npt.NDArray[np.float64]:
-        """(n, labels), averaged over folds; called by one thread at a time."""
+        """Return probabilities (n, labels), averaged over folds. Only one thread at a time may call this method."""
         device = self.torch_device.torch
         images = torch.from_numpy(np.stack(prepared)).to(device).float() / 255
-        found = []
+        folds = []
         with torch.inference_mode():
             for fold in dict.fromkeys(member.fold for member in self.members):
-                answers = {
+                by_class = {
                     member.part: probabilities(member.network.to(device), images, self._views).numpy()
                     for member in self.members
                     if member.fold == fold
                 }
-                found.append(answers[""] if "" in answers else merge(answers, self._parts, len(self.labels))[0])
-        mean: npt.NDArray[np.float64] = np.mean(found, axis=0)
+                folds.append(by_class[""] if "" in by_class else merge(by_class, self._positions, len(self.labels))[0])
+        mean: npt.NDArray[np.float64] = np.mean(folds, axis=0)
         return mean
 
     def to_cpu(self) -> None:
-        """Leave the device's memory."""
+        """Move all networks to the cpu, to free the memory of the device."""
         for member in self.members:
             member.network.cpu()
 
     def save(self, folder: Path) -> None:
-        """All networks as one safetensors file, with what `from_file` needs to make them again.
-
-        Args:
-            folder: where to, as model.safetensors.
-        """
+        """Write all networks, and the header that `from_file` needs, to `model.safetensors` in a folder."""
         tensors = {
             f"{number}.{name}": tensor.detach().cpu().contiguous().clone()
             for number, member in enumerate(self.members)
             for name, tensor in member.network.state_dict().items()
         }
-        about = {
+        header = {
             "format": FORMAT,
             "model": self.model,
             "backbone": self.backbone,
             "labels": list(self.labels),
-            "meanings": [list(meaning) for meaning in self.label_specs],
+            "meanings": [list(label_spec) for label_spec in self.label_specs],
             "settings": self.settings.as_dict(),
             "members": [{"fold": m.fold, "part": m.part, "own": list(m.own)} for m in self.members],
         }
-        save_file(tensors, folder / MODEL, {METADATA: json.dumps(about)})
+        save_file(tensors, folder / MODEL, {METADATA: json.dumps(header)})
 
     @classmethod
     def from_file(cls, path: Path, device: str) -> SupervisedScorer:
-        """From a file that a run wrote. Nothing in it is executed.
+        """Load a saved model, without executing code.
 
         Args:
-            path: the file.
+            path: file that `save` wrote.
             device: auto, cpu, cuda, cuda:N or mps.
 
         Raises:
-            WeightsError: it is no such file, or does not fit the network that it names.
+            WeightsError: the file is damaged or no such file, or its tensors do not fit the network.
             ConfigError: this machine has no such device.
         """
-        picked = pick(device)
+        hardware = pick(device)
         try:
             with safe_open(path, framework="pt") as file:
-                about: dict[str, Any] = json.loads((file.metadata() or {})[METADATA])
-                # Copied, since tensors of a file begin anywhere.
+                header: dict[str, Any] = json.loads((file.metadata() or {})[METADATA])
+                # The copies are aligned in memory; tensors inside a file may not be.
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
-            if about["format"] > FORMAT:
-                raise WeightsError(f"{path}: written by a newer harness (format {about['format']}, {FORMAT} known).")
-            settings = Settings.from_dict(about["settings"])
+            if header["format"] > FORMAT:
+                raise WeightsError(f"{path}: format {header['format']} is newer than {FORMAT}; update harness.")
+            settings = Settings.from_dict(header["settings"])
             members = []
-            for number, one in enumerate(about["members"]):
-                outputs = len(one["own"]) + bool(one["part"])
-                network = build(about["backbone"], outputs, settings, None, 0)
+            for number, entry in enumerate(header["members"]):
+                outputs = len(entry["own"]) + bool(entry["part"])
+                network = build(header["backbone"], outputs, settings, None, 0)
                 prefix = f"{number}."
                 state = {key.removeprefix(prefix): v for key, v in tensors.items() if key.startswith(prefix)}
                 network.load_state_dict(state)
-                members.append(Member(one["fold"], one["part"], tuple(one["own"]), network.eval()))
-            label_specs = [(part, state) for part, state in about["meanings"]]
-            return cls(about["model"], about["labels"], label_specs, settings, members, about["backbone"], picked)
+                members.append(Member(entry["fold"], entry["part"], tuple(entry["own"]), network.eval()))
+            specs = [(class_name, condition) for class_name, condition in header["meanings"]]
+            return cls(header["model"], header["labels"], specs, settings, members, header["backbone"], hardware)
         except HarnessError:
             raise
-        # Whatever a damaged or foreign file makes the libraries raise.
+        # For a damaged or foreign file, the libraries may raise any error.
         except Exception as error:
-            raise WeightsError(f"{path}: no saved classification ({type(error).__name__}: {error}).") from error
+            raise WeightsError(f"{path}: not a saved classification ({type(error).__name__}: {error}).") from error

@@ -1,4 +1,4 @@
-"""Losses, from logits and targets that may be shares of several labels."""
+"""Losses of logits, for targets that are labels or shares of several labels."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Loss(nn.Module):
     """The loss of a run.
 
     Args:
-        settings: which, and how.
-        labels: how many.
-        weights: of each label, (labels,); None for all alike.
-        with_margin: labels whose images get ArcFace's margin, (labels,) of bool; None for all.
+        settings: settings of the run.
+        labels: number of labels.
+        weights: weight of each label, (labels,); None for equal weights.
+        with_margin: whether the images of each label get ArcFace's margin, (labels,); None for all labels.
     """
 
     weights: torch.Tensor | None
@@ -38,12 +38,12 @@ class Loss(nn.Module):
         self.register_buffer("with_margin", with_margin, persistent=False)
 
     def forward(self, network: Classifier, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Mean loss of a batch.
+        """Return the mean loss of a batch.
 
         Args:
-            network: in training.
+            network: the network in training.
             images: (n, 3, height, width) in [0, 1].
-            targets: (n,) labels, or (n, labels) shares of them.
+            targets: labels (n,), or shares of labels (n, labels).
         """
         if self._settings.loss == "arcface":
             return self._arcface(network, network.embed(images), targets)
@@ -56,60 +56,70 @@ class Loss(nn.Module):
 
     def _arcface(self, network: Classifier, embedded: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         losses = functional.cross_entropy(network.logits(embedded), targets, reduction="none")
-        chosen = torch.ones_like(targets, dtype=torch.bool) if self.with_margin is None else self.with_margin[targets]
-        if chosen.any():
-            margin = arcface(network, embedded[chosen], targets[chosen], self._settings)
-            losses = losses.index_put((chosen.nonzero()[:, 0],), margin.to(losses.dtype))
+        mask = torch.ones_like(targets, dtype=torch.bool) if self.with_margin is None else self.with_margin[targets]
+        if mask.any():
+            margin_losses = arcface(network, embedded[mask], targets[mask], self._settings)
+            losses = losses.index_put((mask.nonzero()[:, 0],), margin_losses.to(losses.dtype))
         return (losses if self.weights is None else losses * self.weights[targets]).mean()
 
 
 def focal(
     logits: torch.Tensor, shares: torch.Tensor, gamma: float, weights: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Focal loss of several labels (Lin et al., 2017, equation 4): - sum of share * (1 - p) ** gamma * log p.
+    """Return the focal loss (Lin et al., 2017, equation 4): - sum of share * (1 - p) ** gamma * log p.
 
-    With gamma 0 it is cross entropy.
+    With gamma 0 the focal loss is cross entropy.
 
     Args:
-        logits, shares: (n, labels).
-        gamma: 0 or more.
-        weights: of each label, (labels,).
+        logits: (n, labels).
+        shares: (n, labels) shares of the labels.
+        gamma: focusing parameter, 0 or more.
+        weights: weight of each label, (labels,); None for equal weights.
 
     Returns:
-        (n,).
+        The loss of each image, (n,).
     """
     log_p = functional.log_softmax(logits, dim=1)
-    # Below 1, the power's slope at 0 is infinite: a sure answer would have no gradient.
-    unsure = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).eps)
-    terms = shares * log_p if gamma == 0 else shares * unsure.pow(gamma) * log_p
+    # For gamma below 1, the slope of the power at 0 is infinite; a prediction with p = 1 would have no finite gradient.
+    error = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).eps)
+    terms = shares * log_p if gamma == 0 else shares * error.pow(gamma) * log_p
     return -(terms if weights is None else terms * weights).sum(dim=1)
 
 
 def arcface(network: Classifier, embedded: torch.Tensor, targets: torch.Tensor, settings: Settings) -> torch.Tensor:
-    """ArcFace's loss of each image (Deng et al., 2019, equation 3): the margin is added to the angle to its own label.
+    """Return ArcFace's loss (Deng et al., 2019, equation 3), with a margin on the angle to the image's label.
 
-    pytorch-metric-learning's, with the network's head as its weights; (n,).
+    pytorch-metric-learning computes the loss, with the weights of the network's head.
+
+    Args:
+        network: the network in training.
+        embedded: (n, width) embeddings.
+        targets: (n,) labels.
+        settings: settings of the run.
+
+    Returns:
+        The loss of each image, (n,).
     """
-    found = ArcFaceLoss(
+    criterion = ArcFaceLoss(
         num_classes=network.head.out_features,
         embedding_size=network.width,
         margin=settings.arcface_margin,
         scale=settings.arcface_scale,
         reducer=DoNothingReducer(),
     )
-    # It keeps a column a label, where a linear layer keeps a row.
-    del found.W
-    found.W = network.head.weight.T
-    losses: torch.Tensor = found(embedded, targets)["loss"]["losses"]
+    # ArcFaceLoss has one column for each label, a linear layer one row.
+    del criterion.W
+    criterion.W = network.head.weight.T
+    losses: torch.Tensor = criterion(embedded, targets)["loss"]["losses"]
     return losses
 
 
 def label_weights(counts: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
-    """Weights 1 / images ** strength, 1 on average over images; (labels,).
+    """Return the weight 1 / images ** strength of each label, (labels,), with a mean of 1 over all images.
 
     Args:
-        counts: (labels,) training images of each; a label without any gets 0.
-        strength: 1 makes all labels count alike, 0 leaves them as they are.
+        counts: (labels,) training images of each label; a label without images gets weight 0.
+        strength: 1 gives all labels the same total weight, 0 gives all images the same weight.
     """
     weights = torch.where(counts > 0, counts.clamp(min=1) ** -strength, torch.zeros(()))
     return weights * counts.sum() / (weights * counts).sum()

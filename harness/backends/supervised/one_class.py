@@ -1,4 +1,4 @@
-"""A network a class, each telling the states of its own class apart with everything else as null; then the merge."""
+"""One network for each class, with the conditions of its class and "null" for all other images; and their merging."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ Floats = npt.NDArray[np.float64]
 
 
 def classes(label_specs: Sequence[LabelSpec]) -> dict[str, list[int]]:
-    """Positions of each class's labels, by class and state of each label."""
-    found: dict[str, list[int]] = {}
-    for position, (part, _) in enumerate(label_specs):
-        found.setdefault(part, []).append(position)
-    return found
+    """Return the positions of the labels of each class, from the class and condition of each label."""
+    positions: dict[str, list[int]] = {}
+    for position, (class_name, _) in enumerate(label_specs):
+        positions.setdefault(class_name, []).append(position)
+    return positions
 
 
-def own_targets(targets: npt.NDArray[np.int64], own: Sequence[int]) -> npt.NDArray[np.int64]:
-    """Targets of one class's network: its labels in order, then null.
+def class_targets(targets: npt.NDArray[np.int64], positions: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Return the targets of a one-class network: the labels of its class in order, then null.
 
     Args:
         targets: (n,) positions of labels.
-        own: positions of the class's labels.
+        positions: positions of the labels of the class.
     """
-    place = {label: output for output, label in enumerate(own)}
-    return np.array([place.get(int(target), len(own)) for target in targets], dtype=np.int64)
+    outputs = {label: output for output, label in enumerate(positions)}
+    return np.array([outputs.get(int(target), len(positions)) for target in targets], dtype=np.int64)
 
 
-def merge(answers: Mapping[str, Floats], parts: Mapping[str, Sequence[int]], labels: int) -> tuple[Floats, Floats]:
-    """Probabilities of all labels from those of each class's network.
+def merge(by_class: Mapping[str, Floats], positions: Mapping[str, Sequence[int]], labels: int) -> tuple[Floats, Floats]:
+    """Merge the probabilities of all one-class networks.
 
-    A network claims an image if it does not find null likeliest. Where networks claim an image, their labels share all
-    probability; where none does, those of all networks. Shares are in proportion to each network's own probability.
+    A network claims an image if null is not its most probable output. Only the networks that claim an image contribute
+    to its probabilities; without a claim all networks contribute. The sum is normalised to 1.
 
     Args:
-        answers: by class (n, its labels + 1), null last.
-        parts: by class the positions of its labels.
-        labels: how many.
+        by_class: probabilities (n, labels of the class + 1) of each class, null last.
+        positions: positions of the labels of each class.
+        labels: number of all labels.
 
     Returns:
-        (n, labels) probabilities, and (n,) how many networks claim each image: 1 is no conflict.
+        Probabilities (n, labels), and the number of networks that claim each image, (n,); 1 is no conflict.
     """
-    images = len(next(iter(answers.values())))
-    found, claims = np.zeros((images, labels)), np.zeros(images)
-    claimed = {part: answer.argmax(axis=1) < answer.shape[1] - 1 for part, answer in answers.items()}
-    for mine in claimed.values():
-        claims += mine
-    for part, answer in answers.items():
-        counts = claimed[part] | (claims == 0)
-        found[:, list(parts[part])] = answer[:, :-1] * counts[:, None]
-    total = found.sum(axis=1, keepdims=True)
-    return np.where(total > 0, found / np.where(total > 0, total, 1), 1 / labels), claims
+    images = len(next(iter(by_class.values())))
+    merged, claims = np.zeros((images, labels)), np.zeros(images)
+    claimed = {name: values.argmax(axis=1) < values.shape[1] - 1 for name, values in by_class.items()}
+    for claim in claimed.values():
+        claims += claim
+    for name, values in by_class.items():
+        contributes = claimed[name] | (claims == 0)
+        merged[:, list(positions[name])] = values[:, :-1] * contributes[:, None]
+    total = merged.sum(axis=1, keepdims=True)
+    return np.where(total > 0, merged / np.where(total > 0, total, 1), 1 / labels), claims

@@ -1,4 +1,4 @@
-"""Optimisers and schedules of the learning rate, Torch's own; a step is a batch, so that a resumed training goes on."""
+"""Torch's optimisers and learning rate schedules. A step is a batch, so that a resumed training continues exactly."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ MOMENTUM = 0.9
 
 
 def optimizer(settings: Settings, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
-    """The optimiser of a run."""
+    """Build the optimiser of a run.
+
+    Args:
+        settings: settings of the run.
+        parameters: parameters of the network.
+    """
     trained, lr, decay = list(parameters), settings.lr, settings.weight_decay
     if settings.optimizer == "sgd":
         return optim.SGD(trained, lr=lr, weight_decay=decay, momentum=MOMENTUM, nesterov=True)
@@ -29,28 +34,33 @@ def optimizer(settings: Settings, parameters: Iterable[nn.Parameter]) -> optim.O
     return kind(trained, lr=lr, weight_decay=decay)
 
 
-def schedule(settings: Settings, of: optim.Optimizer, steps_per_epoch: int, steps: int) -> LRScheduler | None:
-    """What moves the learning rate at every batch; None where nothing does, or a plateau decides.
+def schedule(settings: Settings, optimiser: optim.Optimizer, steps_per_epoch: int, steps: int) -> LRScheduler | None:
+    """Build the learning rate schedule with a step for each batch; None for `none` and `plateau`.
 
     Args:
-        settings: of the run.
-        of: its optimiser.
-        steps_per_epoch: batches.
-        steps: batches of the whole training.
+        settings: settings of the run.
+        optimiser: optimiser of the run.
+        steps_per_epoch: steps of one epoch.
+        steps: steps of the whole training.
     """
     every = settings.schedule_epochs * steps_per_epoch
     if settings.schedule == "step":
-        return StepLR(of, every, settings.schedule_factor)
+        return StepLR(optimiser, every, settings.schedule_factor)
     if settings.schedule == "cosine_restarts":
-        return CosineAnnealingWarmRestarts(of, every)
+        return CosineAnnealingWarmRestarts(optimiser, every)
     if settings.schedule == "one_cycle":
-        # One more than there are: Lightning steps once after the last batch too.
-        return OneCycleLR(of, settings.lr, total_steps=steps + 1)
+        # Lightning makes one more step after the last batch.
+        return OneCycleLR(optimiser, settings.lr, total_steps=steps + 1)
     return None
 
 
-def plateau(settings: Settings, of: optim.Optimizer) -> ReduceLROnPlateau | None:
-    """What lowers the learning rate where validation loss no longer falls."""
+def plateau(settings: Settings, optimiser: optim.Optimizer) -> ReduceLROnPlateau | None:
+    """Build the schedule that lowers the learning rate when the validation loss stops falling; None for others.
+
+    Args:
+        settings: settings of the run.
+        optimiser: optimiser of the run.
+    """
     if settings.schedule != "plateau":
         return None
-    return ReduceLROnPlateau(of, factor=settings.schedule_factor, patience=settings.schedule_epochs)
+    return ReduceLROnPlateau(optimiser, factor=settings.schedule_factor, patience=settings.schedule_epochs)

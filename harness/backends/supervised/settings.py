@@ -1,4 +1,4 @@
-"""What a supervised run can be told, with defaults; what does not go together is said before any work."""
+"""Settings of a supervised run with their defaults; a check reports values that exclude each other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.backbones.normalization import Normalization
 from harness.common.errors import ConfigError, nearest
 from harness.config.spec import RunSpec
 
-# `baseline`: one network for all labels. `one_class`: for each class one that tells its states apart.
+# `baseline`: one network for all labels. `one_class`: one network for the conditions of each class.
 MODELS = ("baseline", "one_class")
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -25,7 +25,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "average": ("none", "ema", "swa"),
     "keep": ("last", "best"),
 }
-# What a setting needs to have an effect: another one, and its values. ArcFace's head is always drawn by xavier.
+# A setting has an effect only with these values of another setting. ArcFace's head always has Xavier's initialisation.
 NEEDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "head_init": ("loss", ("cross_entropy", "focal")),
     "focal_gamma": ("loss", ("focal",)),
@@ -58,38 +58,38 @@ LIMITS: Mapping[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Parameters of one supervised run.
+    """Settings of one run.
 
     Attributes:
         image_size: (height, width) of the network's input.
-        dropout: before the head.
-        head_init: `xavier` draws the head's weights by Glorot and Bengio (2010). ArcFace always does so.
-        head_activation: `silu` puts an activation between the pooled features and the head.
-        loss: `arcface` is Deng et al. (2019), on the pooled features.
-        label_smoothing: the share of the target that all labels get.
-        focal_gamma: of the focal loss (Lin et al., 2017): `(1 - p) ** gamma` is the weight of an image.
-        arcface_margin: degrees.
-        arcface_scale: of the cosines.
-        arcface_classes: classes whose images get the margin; an empty list means all.
-        balance: against rare labels: `class_weights` in the loss, or a `sampler` of images.
-        balance_strength: both go by `1 / (images of the label) ** strength`. With 1 all labels count alike; 0.5 is the
-            square-root sampling of Kang et al. (2020), section 3.
-        augment: of training images.
-        mix: of training images.
-        mix_alpha: of the beta distribution of `mix`.
-        optimizer: of the training.
+        dropout: dropout rate before the head.
+        head_init: `xavier` initialises the head's weights by Glorot and Bengio (2010).
+        head_activation: `silu` adds a SiLU between the pooled features and the head.
+        loss: `cross_entropy`, `focal`, or `arcface` of Deng et al. (2019) on the pooled features.
+        label_smoothing: share of the target that is spread over all labels.
+        focal_gamma: exponent of the focal loss (Lin et al., 2017), whose weight is (1 - p) ** gamma.
+        arcface_margin: margin in degrees.
+        arcface_scale: factor of the cosines.
+        arcface_classes: classes whose images get the margin; empty for all classes.
+        balance: correction of unequal label counts: `class_weights` in the loss, or a `sampler` of images.
+        balance_strength: both use 1 / (images of the label) ** strength. 1 gives all labels the same total weight; 0.5
+            is the square-root sampling of Kang et al. (2020), section 3.
+        augment: augmentation of training images.
+        mix: mixing of training images.
+        mix_alpha: parameter of the Beta distribution of the mixing ratio.
+        optimizer: name of the optimiser.
         lr: learning rate.
-        weight_decay: of the optimizer.
-        schedule: of the learning rate.
-        schedule_epochs: the step, the first restart, or the plateau's patience.
-        schedule_factor: a step or a plateau multiplies the learning rate by it.
-        early_stopping: epochs without a better validation macro F1 after which the training ends; 0 for never.
-        average: of weights in the training: `ema`, or `swa` over the last quarter.
-        ema_decay: of `ema`, for each step.
-        keep: the `last` epoch, or the `best` epoch by validation macro F1.
-        tta: views whose probabilities are averaged: `none`, or several of flips, rotations, brightness joined by +.
-        tensorboard: whether the training also writes curves for TensorBoard.
-        normalization: of the input; None for the values of timm's default weights.
+        weight_decay: weight decay of the optimiser.
+        schedule: learning rate schedule.
+        schedule_epochs: epochs of a step, epochs to the first restart, or the patience of the plateau.
+        schedule_factor: factor of the learning rate at a step or plateau.
+        early_stopping: epochs without a better validation macro F1 after which the training ends; 0 for no limit.
+        average: average of the weights during training: `ema` at each step, or `swa` over the last quarter of epochs.
+        ema_decay: decay of `ema` for each step.
+        keep: the epoch of the final weights: the `last`, or the `best` by validation macro F1.
+        tta: views for test-time augmentation: none, or several of flips, rotations, brightness joined by +.
+        tensorboard: whether the curves are also written for TensorBoard.
+        normalization: input normalisation; None for that of timm's default weights.
     """
 
     image_size: tuple[int, int]
@@ -123,58 +123,58 @@ class Settings:
 
     @classmethod
     def of(cls, spec: RunSpec) -> Settings:
-        """Of a spec.
+        """Return the checked settings of a spec.
 
         Raises:
-            ConfigError: values that there are not, or that do not go together, all at once.
+            ConfigError: lists all values that are invalid or exclude each other.
         """
         values = {"image_size": spec.image_size or (224, 224), **spec.parameters}
         settings = replace(cls.from_dict(values), normalization=spec.normalization)
-        problems = [*settings._names(), *settings._numbers(), *settings._together()]
+        problems = [*settings._choice_problems(), *settings._range_problems(), *settings._combination_problems()]
         if problems:
             raise ConfigError(problems)
         return settings
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
-        """Of plain values, as a file holds them."""
+        """Return the settings of the plain values in a file, without a check."""
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         if plain.get("normalization") is not None:
             plain["normalization"] = Normalization.from_dict(plain["normalization"])
         return cls(**plain)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for a file, as `from_dict` takes them."""
+        """Return plain values for a file; the inverse of `from_dict`."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         return {**plain, "normalization": self.normalization.as_dict() if self.normalization else None}
 
     @property
     def views(self) -> tuple[str, ...]:
-        """The kinds of views that are averaged."""
+        """Kinds of the averaged views."""
         return () if self.tta == "none" else tuple(self.tta.split("+"))
 
-    def _names(self) -> list[str]:
+    def _choice_problems(self) -> list[str]:
         problems = []
-        for name, known in CHOICES.items():
-            found = getattr(self, name)
-            if found not in known:
-                near = nearest(str(found), known)
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                near = nearest(str(value), choices)
                 hint = f" Did you mean {near[0]}?" if near else ""
-                problems.append(f"{name}: found {found!r}, expected one of {', '.join(known)}.{hint}")
+                problems.append(f"{name}: found {value!r}, expected one of {', '.join(choices)}.{hint}")
         unknown = [view for view in self.views if view not in VIEWS]
         if unknown or len(set(self.views)) < len(self.views):
             problems.append(f"tta: found {self.tta!r}, expected none, or some of {', '.join(VIEWS)} joined by +.")
         return problems
 
-    def _numbers(self) -> list[str]:
+    def _range_problems(self) -> list[str]:
         return [
             f"{name}: found {getattr(self, name)}, expected a number from {low:g} to {high:g}."
             for name, (low, high) in LIMITS.items()
             if not low <= getattr(self, name) <= high
         ]
 
-    def _together(self) -> list[str]:
+    def _combination_problems(self) -> list[str]:
         problems = []
         if self.loss == "arcface" and self.mix != "none":
             problems.append(f"mix: found {self.mix} with loss arcface, whose margin needs one label; expected none.")
@@ -197,9 +197,9 @@ DEFAULTS: Mapping[str, Any] = {
 
 
 def unused(values: Mapping[str, Any]) -> dict[str, str]:
-    """Settings without effect beside the others, each with what would give it one."""
+    """Return the settings without effect, each with the values of another setting that would give it an effect."""
     return {
-        name: f"{other} {' or '.join(wanted)}"
-        for name, (other, wanted) in NEEDS.items()
-        if values.get(other, DEFAULTS[other]) not in wanted
+        name: f"{other} {' or '.join(required)}"
+        for name, (other, required) in NEEDS.items()
+        if values.get(other, DEFAULTS[other]) not in required
     }

@@ -1,4 +1,4 @@
-"""Test-time augmentation: views of an image whose probabilities are averaged."""
+"""Test-time augmentation: the mean probabilities of several views of an image."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ FACTORS = (0.9, 1.1)
 
 
 def views(kinds: Sequence[str]) -> list[View]:
-    """The image itself, and of each kind its views; images are (n, 3, height, width) in [0, 1].
+    """Return the views of images (n, 3, height, width) in [0, 1]: the images themselves, then the views of each kind.
 
     Args:
-        kinds: of `flips` (left-right, up-down), `rotations` (90, 180, 270 degrees) and `brightness` (times 0.9, 1.1).
+        kinds: some of `flips` (left-right, up-down), `rotations` (90, 180, 270 degrees), `brightness` (0.9, 1.1 times).
     """
-    found: list[View] = [_same]
+    transforms: list[View] = [_same]
     if "flips" in kinds:
-        found += [partial(torch.flip, dims=(3,)), partial(torch.flip, dims=(2,))]
+        transforms += [partial(torch.flip, dims=(3,)), partial(torch.flip, dims=(2,))]
     if "rotations" in kinds:
-        found += [partial(torch.rot90, k=k, dims=(2, 3)) for k in (1, 2, 3)]
+        transforms += [partial(torch.rot90, k=k, dims=(2, 3)) for k in (1, 2, 3)]
     if "brightness" in kinds:
-        found += [partial(_brighter, factor=factor) for factor in FACTORS]
-    return found
+        transforms += [partial(_brighter, factor=factor) for factor in FACTORS]
+    return transforms
 
 
 def _same(images: torch.Tensor) -> torch.Tensor:
@@ -35,7 +35,16 @@ def _brighter(images: torch.Tensor, factor: float) -> torch.Tensor:
     return (images * factor).clamp(0, 1)
 
 
-def probabilities(network: torch.nn.Module, images: torch.Tensor, chosen: Sequence[View]) -> torch.Tensor:
-    """Mean over views of the softmax, (n, labels), in double precision on the cpu."""
-    total = torch.stack([network(view(images)).double().softmax(dim=1) for view in chosen]).mean(dim=0)
-    return total.cpu()
+def probabilities(network: torch.nn.Module, images: torch.Tensor, image_views: Sequence[View]) -> torch.Tensor:
+    """Return the mean probabilities over views, in double precision on the cpu.
+
+    Args:
+        network: classifier with logits (n, outputs).
+        images: (n, 3, height, width) in [0, 1].
+        image_views: the views.
+
+    Returns:
+        (n, outputs).
+    """
+    mean = torch.stack([network(view(images)).double().softmax(dim=1) for view in image_views]).mean(dim=0)
+    return mean.cpu()
