@@ -105,7 +105,7 @@ def _about(model: Model, run: SavedRun, chosen: Format, made: Path, outputs: lis
         "preprocessing": {"resized_to": list(scorer.resized or seen), "cut_to": seen},
         "outputs": {name: OUTPUTS[name] for name in outputs},
         "thresholds": asdict(model.thresholds),
-        "notes": [*(model.run.doubts if model.run else ()), *scorer.notes],
+        "notes": [*(model.run.warnings if model.run else ()), *scorer.notes],
         **({"runtime": {"openvino": OPENVINO_OPTIONS}} if chosen == "openvino" else {}),
         **({"runtime": {"device": "cpu"}} if chosen == "torchscript" else {}),
         "versions": {"harness": __version__, **_versions(["torch", "timm", "anomalib", *NEEDED[chosen]])},
