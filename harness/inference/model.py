@@ -76,9 +76,9 @@ class Model:
         """Predict one image, or several.
 
         Args:
-            images: one image: a path, a PIL image, an array of uint8 or uint16, (height, width, 3) RGB or (height,
-                width) grey, or a float tensor (3, height, width) in [0, 1], rounded to 8 bits. Several images: an
-                iterable of those, or a stack with four dimensions.
+            images: one image, an iterable of images, or a stack with four dimensions. An image is a path, a PIL image,
+                an array or a tensor. Arrays are uint8 or uint16, (height, width, 3) RGB or (height, width) grey.
+                Tensors are float, (3, height, width) in [0, 1], and are rounded to 8 bits.
             batch_size: images in one pass of the network.
 
         Returns:
