@@ -1,9 +1,10 @@
-"""The web page: a finished run judges dropped images; a few good ones make a new run. On this machine only.
+"""The web page: a finished run predicts uploaded images, or some good images make a new run. On this machine only.
 
-launch.py    starts Streamlit with settings that keep everything here
-app.py       the page that Streamlit runs: which of the two
-use.py       a finished run: your images, and its test images
-fit.py       a new run from uploaded images
-uploads.py   what was dropped -> images, or a sentence on what is wrong with it
-show.py      a result on the page
+launch.py    starts Streamlit with settings that keep all data on this machine
+server.py    the server: accepts only requests for this machine
+app.py       the navigation between the two pages
+use.py       first page: a finished run predicts your images, or shows its test images
+fit.py       second page: a new run from uploaded images
+uploads.py   uploaded files -> images, or one sentence for each problem
+show.py      the prediction for one image on the page
 """

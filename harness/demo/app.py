@@ -1,4 +1,4 @@
-"""What Streamlit runs: `streamlit run app.py -- RESULTS`; see launch.py."""
+"""The script of Streamlit: `streamlit run app.py -- RESULTS`, see launch.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Second page: a few good images make a run, on the spot, by the native engine; what is liked is saved."""
+"""Second page: fit a new native run on some good images, test it, and save it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from harness.backbones.local import file_name, weight_files
 from harness.backbones.packages import packaged_networks
 from harness.common.errors import ConfigError, HarnessError, StoreError, WeightsError
 from harness.config.sweep import one_run
-from harness.demo.show import Shown, choose_colours, error, notes, problems, show, success, threshold_note
-from harness.demo.uploads import LARGEST_FILE, TYPES, Upload, images_of
+from harness.demo.show import ShownImage, choose_colours, error, notes, problems, show, success, threshold_note
+from harness.demo.uploads import LARGEST_FILE, TYPES, Upload, decode
 from harness.execution.progress import SweepProgress
 from harness.execution.sweep import execute
 from harness.inference.model import load_model
@@ -26,7 +26,7 @@ from harness.report.html import write_report
 from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
 
-LEAST = 3  # good images
+MIN_GOOD = 3  # images
 HELD_OUT = 0.2
 BACKBONES = ("resnet18", "wide_resnet50_2", "mobilenetv2_100", "efficientnet_b0")
 WEIGHTS = Path("weights")
@@ -34,57 +34,76 @@ SIZES = (128, 224, 256, 320, 384, 512)
 
 
 class PageProgress(SweepProgress):
-    """What goes on, on the page."""
+    """The progress of the sweep in a status box of the page.
 
-    def __init__(self, place: Any) -> None:
+    Args:
+        status: the status box of Streamlit.
+    """
+
+    def __init__(self, status: Any) -> None:
         super().__init__(1, live=False)
-        self._place = place
+        self._status = status
 
     def stage(self, stage: str, label: str | None = None) -> None:
-        """See `SweepProgress.stage`."""
-        self._place.update(label=f"{stage} ...")
+        """Show the stage of the run in the status box.
+
+        Args:
+            stage: the work in progress, one or two words.
+            label: unused.
+        """
+        self._status.update(label=f"{stage} ...")
 
     def note(self, text: str) -> None:
-        """The record has it too."""
+        """Show nothing: the record has this note too."""
 
     def done(self, label: str, record: RunRecord) -> None:
-        """The page says so itself."""
+        """Show nothing: the page itself shows the result.
+
+        Args:
+            label: unused.
+            record: unused.
+        """
 
     def failed(self, label: str, record: RunRecord) -> None:
-        """The page says so itself."""
+        """Show nothing: the page itself shows the error.
+
+        Args:
+            label: unused.
+            record: unused.
+        """
 
 
-ON_THE_PAGE = (
-    "On this page: choose a backbone whose weights are included or in weights/, or tick Random weights to try it."
+WEIGHTS_HINT = (
+    "On this page: choose a backbone with included weights or with a file in weights/, or tick Random weights."
 )
 
 
 def page(results: Path) -> None:
-    """The page."""
+    """Show the page; new runs are saved below the folder `results`."""
     st.title("Fit a new run")
-    good = _uploader(f"Good images: {LEAST} or more, of parts without a defect", "good")
+    good = _uploader(f"Good images: {MIN_GOOD} or more, of parts without a defect", "good")
     test = _uploader("Images to test: one or more", "test")
     settings = _settings()
-    enough = len(good) >= LEAST and bool(test)
-    if good and len(good) < LEAST:
-        problems([f"{len(good)} good image{'' if len(good) == 1 else 's'} found; at least {LEAST} expected."])
+    enough = len(good) >= MIN_GOOD and bool(test)
+    if good and len(good) < MIN_GOOD:
+        problems([f"{len(good)} good image{'' if len(good) == 1 else 's'} found; at least {MIN_GOOD} expected."])
     if good and not test:
         problems(["no image to test found; at least 1 expected."])
     if st.button("Fit", type="primary", disabled=not enough):
         _fit(good, test, settings)
     elif st.session_state.pop("fitting", False):
-        problems(["Something was clicked before the fit had ended, which stopped it; press Fit again."])
+        problems(["A click on the page stopped the fit before its end. Press Fit again."])
     fitted = st.session_state.get("fitted")
     if fitted is None:
         st.caption("One good image in five, at least one, is held out to fix the threshold.")
         return
-    shown = _shown(fitted)
-    colours = choose_colours(shown, "fit")
-    if fitted["of"] != _identity(good, test, settings):
-        st.info("Images or settings have changed since; what follows is of before. Press *Fit* to bring it up to date.")
+    images = _images(fitted)
+    colours = choose_colours(images, "fit")
+    if fitted["inputs"] != _inputs(good, test, settings):
+        st.info("Images or settings have changed since the last fit. Press *Fit* to update the results below.")
     notes(fitted["notes"])
-    for one in shown:
-        show(one, colours)
+    for image in images:
+        show(image, colours)
     _save(fitted, results)
 
 
@@ -95,15 +114,15 @@ def _uploader(label: str, key: str) -> list[Upload]:
         accept_multiple_files=True,
         key=key,
     )
-    uploads, wrong = images_of(files or [], st.session_state.setdefault(f"decoded-{key}", {}))
-    problems(wrong)
+    uploads, refusals = decode(files or [], st.session_state.setdefault(f"decoded-{key}", {}))
+    problems(refusals)
     if uploads:
         st.caption(f"{len(uploads)} image{'' if len(uploads) == 1 else 's'}")
     return uploads
 
 
 def _settings() -> dict[str, Any]:
-    """method, backbone, image_size, weights."""
+    """The settings by key: method, backbone, image_size, weights."""
     local = [file_name(path) for path in weight_files(WEIGHTS)]
     packaged = packaged_networks()
     origin = {**dict.fromkeys(packaged, " (included)"), **dict.fromkeys(local, f" ({WEIGHTS}/)")}
@@ -115,10 +134,10 @@ def _settings() -> dict[str, Any]:
         format_func=lambda name: f"{name}{origin.get(name, '')}",
         key="backbone",
         accept_new_options=True,
-        help=f"Any timm network. Those with a file in {WEIGHTS}/ come first, then those whose weights are included.",
+        help=f"Any timm network. Networks with a file in {WEIGHTS}/ come first, then networks with included weights.",
     )
     size = third.selectbox("Image size in pixels", SIZES, index=SIZES.index(256), key="size")
-    random = st.checkbox("Random weights: to try the page where there are no others; scores mean little", key="random")
+    random = st.checkbox("Random weights: to try the page without trained weights; scores mean little", key="random")
     return {
         "method": method,
         "backbone": str(backbone).strip(),
@@ -127,31 +146,31 @@ def _settings() -> dict[str, Any]:
     }
 
 
-def _identity(good: Sequence[Upload], test: Sequence[Upload], settings: dict[str, Any]) -> Any:
-    return [one.digest for one in good], [one.digest for one in test], settings
+def _inputs(good: Sequence[Upload], test: Sequence[Upload], settings: dict[str, Any]) -> Any:
+    return [upload.digest for upload in good], [upload.digest for upload in test], settings
 
 
 def _fit(good: Sequence[Upload], test: Sequence[Upload], settings: dict[str, Any]) -> None:
     st.session_state.pop("fitted", None)
-    # A click ends this run of the page wherever it is; the next one then finds the mark.
+    # A click on the page can end this function anywhere. The next run of the page then finds this mark.
     st.session_state["fitting"] = True
     folder = TemporaryDirectory(prefix="harness-demo-", ignore_cleanup_errors=True)
     try:
-        # Nobody has said yet what the test images are; the figures of this run are never shown.
+        # The test images have no ground truth yet, so the page never shows the metrics of this run.
         root = Path(folder.name)
-        _write(root / "images", good, {one.name: "unknown" for one in test}, test)
+        _write(root / "images", good, {upload.name: "unknown" for upload in test}, test)
         model = load_model(_make(root / "images", root / "results", "fit", settings))
-        results = model.predict([one.reading.pixels for one in test])
-    except HarnessError as refused:
-        error([*refused.problems, *([ON_THE_PAGE] if isinstance(refused, WeightsError) else [])])
-    # Torch may run out of memory, say: on the page, which goes on.
-    except Exception as failed:  # noqa: BLE001
-        error([f"{settings['method']}: {type(failed).__name__}: {failed}"])
+        results = model.predict([upload.reading.pixels for upload in test])
+    except HarnessError as failure:
+        error([*failure.problems, *([WEIGHTS_HINT] if isinstance(failure, WeightsError) else [])])
+    # Torch may run out of memory, for example. The page shows the message and goes on.
+    except Exception as failure:  # noqa: BLE001
+        error([f"{settings['method']}: {type(failure).__name__}: {failure}"])
     else:
         assert model.run is not None
         st.session_state["fitted"] = {
-            "of": _identity(good, test, settings),
-            "folder": folder,  # goes with the session
+            "inputs": _inputs(good, test, settings),
+            "folder": folder,  # Python removes the folder when the session ends
             "good": list(good),
             "test": list(test),
             "settings": settings,
@@ -161,64 +180,64 @@ def _fit(good: Sequence[Upload], test: Sequence[Upload], settings: dict[str, Any
     st.session_state["fitting"] = False
 
 
-def _write(root: Path, good: Sequence[Upload], states: dict[str, str], test: Sequence[Upload]) -> None:
+def _write(root: Path, good: Sequence[Upload], defects: dict[str, str], test: Sequence[Upload]) -> None:
     try:
-        for one in good:
-            one.write(root / "train" / "good")
-        for one in test:
-            one.write(root / "test" / states[one.name])
-    except OSError as problem:
-        raise StoreError(f"{root}: can't be written ({problem.strerror}).") from problem
+        for upload in good:
+            upload.write(root / "train" / "good")
+        for upload in test:
+            upload.write(root / "test" / defects[upload.name])
+    except OSError as failure:
+        raise StoreError(f"{root}: can't be written ({failure.strerror}). Check the disk.") from failure
 
 
 def _make(images: Path, output: Path, name: str, settings: dict[str, Any]) -> Path:
-    """A sweep of one run, by the way that all sweeps take; its folder."""
-    given = {
+    """Run a sweep with one run and return the run's folder."""
+    top_level = {
         "name": name,
         "output": str(output),
         "weights": settings["weights"],
         "backbone": settings["backbone"],
     }
     options = [f"data.val={HELD_OUT}", "latency=false", f"image_size={settings['image_size']}"]
-    config = one_run(settings["method"], "native", images, given, options)
-    with st.status("reading images ...") as place:
+    config = one_run(settings["method"], "native", images, top_level, options)
+    with st.status("reading images ...") as status:
         try:
             prepared = prepare(config)
             check(prepared.runs, config.device)
             prepared.folder.create()
-            summary = execute(prepared, prepared.runs, PageProgress(place))
+            summary = execute(prepared, prepared.runs, PageProgress(status))
             if summary.failed:
                 raise ConfigError(f"{settings['method']}: {(summary.failed[0].error or {}).get('message', '')}")
         except HarnessError:
-            place.update(label="could not be fitted", state="error")
+            status.update(label="could not be fitted", state="error")
             raise
-        place.update(label="fitted", state="complete")
+        status.update(label="fitted", state="complete")
     return prepared.folder.run_folder(prepared.runs[0].run_id)
 
 
-def _shown(fitted: dict[str, Any]) -> list[Shown]:
+def _images(fitted: dict[str, Any]) -> list[ShownImage]:
     pairs = zip(fitted["test"], fitted["results"], strict=True)
-    shown = [Shown(one.name, one.reading.pixels, result) for one, result in pairs]
-    return sorted(shown, key=lambda one: one.result.score, reverse=True)
+    images = [ShownImage(upload.name, upload.reading.pixels, result) for upload, result in pairs]
+    return sorted(images, key=lambda image: image.result.score, reverse=True)
 
 
 def _save(fitted: dict[str, Any], results: Path) -> None:
     st.subheader("Save it as a run")
     st.caption(
-        f"It goes to {results}, with its images and model, and is then on the page *Use a run*, for `predict` and "
-        "`export`. Its figures need to know which of the test images are defective."
+        f"The run goes to {results}, with its images and model, for the page *Use a run*, `predict` and `export`. "
+        "The metrics of the run need the ground truth: mark the defective test images."
     )
-    name = st.text_input("Name", "my-part", key="name", help="A folder's: letters, digits, '.', '_' and '-'.")
-    names = [one.name for one in fitted["test"]]
-    tell = "Which of the test images are defective? (the others count as good)"
-    defective = st.pills(tell, names, selection_mode="multi", key="bad")
+    name = st.text_input("Name", "my-part", key="name", help="Name of a folder: letters, digits, '.', '_' and '-'.")
+    names = [upload.name for upload in fitted["test"]]
+    question = "Which of the test images are defective? (the others count as good)"
+    defective = st.pills(question, names, selection_mode="multi", key="bad")
     none = st.checkbox("None of them is defective", key="none", disabled=bool(defective))
     if not st.button("Save", disabled=not (defective or none)):
         return
     try:
         run = _saved(fitted, results, name, defective)
-    except HarnessError as refused:
-        error(refused.problems)
+    except HarnessError as failure:
+        error(failure.problems)
         return
     success(f"Saved: {run}")
 
@@ -229,17 +248,17 @@ def _saved(fitted: dict[str, Any], results: Path, name: str, defective: Sequence
     target = results / name
     try:
         target.mkdir()
-    except FileExistsError as there:
-        raise StoreError(f"Name: {target} exists already; choose another one.") from there
-    except OSError as problem:
-        raise StoreError(f"{target}: can't be written ({problem.strerror}).") from problem
-    states = {one.name: "defective" if one.name in defective else "good" for one in fitted["test"]}
+    except FileExistsError as failure:
+        raise StoreError(f"Name: {target} exists already; choose another name.") from failure
+    except OSError as failure:
+        raise StoreError(f"{target}: can't be written ({failure.strerror}). Choose another folder.") from failure
+    defects = {image.name: "defective" if image.name in defective else "good" for image in fitted["test"]}
     try:
-        _write(target / "images", fitted["good"], states, fitted["test"])
+        _write(target / "images", fitted["good"], defects, fitted["test"])
         run = _make(target / "images", results, name, fitted["settings"])
         write_report(ResultFolder(target))
     except BaseException:
-        # Also where a click ends this run of the page: a half-made run would take the name.
+        # A click on the page also ends up here. An unfinished run would block its name.
         shutil.rmtree(target, ignore_errors=True)
         raise
     return run

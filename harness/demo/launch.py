@@ -1,4 +1,4 @@
-"""Starts the page's server, and stops it."""
+"""Start and stop the server of the page."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from harness.execution.interrupt import Interrupt
 
 HOST = "localhost"
 ADDRESS = "127.0.0.1"
-PATIENCE = 60  # seconds until the server must answer
-# Nothing leaves the machine, nothing asks for an address, nothing offers to publish.
+TIMEOUT = 60  # seconds until the server must answer
+# No data leaves the machine. Streamlit asks for no e-mail address and offers no publishing.
 SETTINGS = {
     "server.address": ADDRESS,
     "server.headless": "true",
@@ -41,16 +41,20 @@ SETTINGS = {
 
 
 def serve(results: Path, port: int, open_browser: bool) -> int:
-    """Run the page until Ctrl-C.
+    """Serve the page until Ctrl-C.
 
     Args:
         results: folder of result folders.
-        port: of localhost.
-        open_browser: whether to open the page.
+        port: port of localhost.
+        open_browser: whether to open the page in the browser.
+
+    Returns:
+        The exit status.
 
     Raises:
         ConfigError: Streamlit is not installed, or the port is taken.
         StoreError: there is no such folder.
+        HarnessError: Streamlit ends or does not answer.
     """
     if find_spec("streamlit") is None:
         raise ConfigError(
@@ -59,7 +63,7 @@ def serve(results: Path, port: int, open_browser: bool) -> int:
     if not results.is_dir():
         raise StoreError(
             f"{results}: {'a file' if results.exists() else 'nothing'} found; expected a folder with results of sweeps "
-            "(an empty one will do: runs that are fitted on the page are saved there)."
+            "(it may be empty: the page saves its new runs there)."
         )
     _check_free(port)
     settings = [f"--{name}={value}" for name, value in {**SETTINGS, "server.port": str(port)}.items()]
@@ -68,7 +72,7 @@ def serve(results: Path, port: int, open_browser: bool) -> int:
     console = Terminal(sys.stdout)
     with Interrupt(), subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         try:
-            _wait(server, port)
+            _wait_for_answer(server, port)
             url = f"http://{HOST}:{port}"
             console.print(f"[bold]{escape(url)}[/] shows {escape(str(results))}; Ctrl-C ends it.")
             if open_browser:
@@ -87,20 +91,20 @@ def _check_free(port: int) -> None:
             probe.bind((ADDRESS, port))
         except OSError as error:
             raise ConfigError(
-                f"--port: {port} can't be used ({error.strerror}); another page may be open there. Name another one."
+                f"--port: {port} can't be used ({error.strerror}); another page may be open there. Name another port."
             ) from error
 
 
-def _wait(server: subprocess.Popen[bytes], port: int) -> None:
-    # A proxy is for other machines.
+def _wait_for_answer(server: subprocess.Popen[bytes], port: int) -> None:
+    # Requests to this machine must not go through a proxy.
     direct = build_opener(ProxyHandler({}))
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while time.monotonic() < end:
         if server.poll() is not None:
-            raise HarnessError(f"demo: Streamlit ended with status {server.returncode}; what it said is above.")
+            raise HarnessError(f"demo: Streamlit ended with status {server.returncode}. Read its output above.")
         try:
             with direct.open(f"http://{ADDRESS}:{port}/_stcore/health", timeout=2):
                 return
         except (URLError, OSError):
             time.sleep(0.1)
-    raise HarnessError(f"demo: Streamlit did not answer within {PATIENCE} seconds.")
+    raise HarnessError(f"demo: no answer from Streamlit within {TIMEOUT} seconds. Start it again.")

@@ -1,7 +1,7 @@
-"""What Streamlit serves: the page, to a browser that asked for this machine by its own name.
+"""The server of the page, for browsers that address this machine by its own name.
 
-A page of another site can reach a local server under that site's host name (DNS rebinding). Every request says which
-host it is for, also uploads and the page's WebSocket; requests for another one are refused.
+A page of another site can reach a local server under that site's host name (DNS rebinding). Every request names its
+host, also an upload and the page's WebSocket. The server refuses requests for other hosts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import streamlit as st
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-# With IPv6 addresses as starlette releases have them.
+# Releases of starlette write IPv6 addresses with or without brackets.
 HOSTS = ["localhost", "127.0.0.1", "::1", "[::1]"]
 
 app = st.App(

@@ -1,4 +1,4 @@
-"""A result on the page: score and label; image, heatmap and overlay with the colours that the reader wants."""
+"""One prediction on the page: score and label; image, heatmap and overlay in the colours of the user."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import streamlit as st
 
 from harness.data.base import GOOD
 from harness.data.images import RGB
-from harness.inference.pictures import own_span
+from harness.inference.pictures import value_range
 from harness.inference.result import Result
 from harness.predictions.decision import Thresholds
 from harness.predictions.detection import Floats
@@ -20,14 +20,14 @@ LABELS = {True: ("anomalous", "red"), False: ("normal", "green"), None: ("no thr
 
 
 @dataclass(frozen=True)
-class Shown:
-    """An image with what the model says of it.
+class ShownImage:
+    """An image with its prediction.
 
     Attributes:
-        name: for the reader.
-        pixels: as read.
-        result: the model's.
-        truth: what it is known to be; None where nothing is known.
+        name: name for the user.
+        pixels: the image, uint8 RGB of shape (height, width, 3).
+        result: the prediction.
+        truth: the true defect type, or `GOOD`; None without a ground truth.
     """
 
     name: str
@@ -38,45 +38,58 @@ class Shown:
 
 @dataclass(frozen=True)
 class Colours:
-    """How maps are drawn.
+    """Colours of the maps.
 
     Attributes:
-        span: what the ends of the colour scale stand for; None: each map's own values.
-        opacity: of the overlay.
+        span: raw map values at the ends of the colour scale; None for the smallest and largest value of each map.
+        opacity: opacity of the overlay, 0 to 1.
     """
 
     span: Span | None
     opacity: float
 
 
-def choose_colours(shown: Sequence[Shown], key: str) -> Colours:
-    """The controls beside the page, for the maps that are shown."""
+def choose_colours(images: Sequence[ShownImage], key: str) -> Colours:
+    """Show the controls of the colours in the sidebar.
+
+    Args:
+        images: all images of the page.
+        key: key of the controls, different on each page.
+
+    Returns:
+        The colours that the user selects.
+    """
     opacity = st.sidebar.slider("Overlay opacity", 0.0, 1.0, 0.5, 0.05, key=f"opacity-{key}")
-    by_hand = st.sidebar.radio(
+    mode = st.sidebar.radio(
         "Colour range",
         ["automatic", "by hand"],
-        help="Automatic: from the median of normal pixels, over the threshold in the middle, to as far above. "
-        "The same for all images of a run.",
+        help="Automatic: the threshold is in the middle of the range, the median of normal pixels at its lower end. "
+        "All images of a run have the same range.",
         key=f"range-{key}",
     )
-    maps = [one.result.anomaly_map for one in shown if one.result.anomaly_map is not None]
-    automatic = shown[0].result.thresholds.span if shown else None
-    if by_hand == "automatic" or not maps:
+    maps = [image.result.anomaly_map for image in images if image.result.anomaly_map is not None]
+    automatic = images[0].result.thresholds.span if images else None
+    if mode == "automatic" or not maps:
         return Colours(automatic, opacity)
-    low, high = min(float(one.min()) for one in maps), max(float(one.max()) for one in maps)
+    low, high = min(float(values.min()) for values in maps), max(float(values.max()) for values in maps)
     if automatic is not None:
         low, high = min(low, automatic[0]), max(high, automatic[1])
     step = (high - low) / 200 or 1.0
-    given = st.sidebar.slider(
+    span = st.sidebar.slider(
         "Raw map values", low, max(high, low + step), automatic or (low, high), step, format="%.4g", key=f"span-{key}"
     )
-    return Colours((float(given[0]), float(given[1])), opacity)
+    return Colours((float(span[0]), float(span[1])), opacity)
 
 
-def show(one: Shown, colours: Colours) -> None:
-    """One image: what is said of it, then three pictures side by side."""
-    result = one.result
-    word, colour = LABELS[result.label]
+def show(image: ShownImage, colours: Colours) -> None:
+    """Show the prediction for one image, then three pictures side by side.
+
+    Args:
+        image: the image with its prediction.
+        colours: colours of the map.
+    """
+    result = image.result
+    label, colour = LABELS[result.label]
     facts = [f"score {result.score:.4g}"]
     if result.threshold is not None:
         facts.append(f"threshold {result.threshold:.4g}")
@@ -84,67 +97,67 @@ def show(one: Shown, colours: Colours) -> None:
         facts.append(f"normalised {result.normalized_score:.3f}")
     with st.container(border=True):
         title, badge = st.columns([5, 1], vertical_alignment="center")
-        title.text(one.name)
-        badge.badge(word, color=colour)
-        if one.truth is not None:
-            facts.append(_judgement(one.truth, result.label))
+        title.text(image.name)
+        badge.badge(label, color=colour)
+        if image.truth is not None:
+            facts.append(_ground_truth(image.truth, result.label))
         facts += list(result.reading)
         st.caption(_plain("  ·  ".join(facts)))
-        whole = result.map_at_image_size()
-        if whole is None:
-            st.image(one.pixels, caption="this model gives no map", width="stretch")
+        full_map = result.map_at_image_size()
+        if full_map is None:
+            st.image(image.pixels, caption="this model has no maps", width="stretch")
             return
-        _pictures(one, whole, colours)
+        _pictures(image, full_map, colours)
 
 
-def _judgement(truth: str, label: bool | None) -> str:
-    """What the image is in truth, and which mistake that makes of the label."""
-    mistake = {(True, True): ": a false alarm", (False, False): ": missed"}.get((truth == GOOD, bool(label)), "")
-    return f"in truth {truth}{mistake if label is not None else ''}"
+def _ground_truth(truth: str, label: bool | None) -> str:
+    """The true defect type, and the type of error if the label is wrong."""
+    error_type = {(True, True): ": false positive", (False, False): ": false negative"}
+    return f"ground truth {truth}{'' if label is None else error_type.get((truth == GOOD, label), '')}"
 
 
-def _pictures(one: Shown, whole: Floats, colours: Colours) -> None:
-    span = colours.span or own_span(whole)
-    image = one.pixels
-    if one.result.thresholds.pixel is not None:
-        image = outlined(image, whole, one.result.thresholds.pixel, line_width(one.result.image_size))
+def _pictures(image: ShownImage, full_map: Floats, colours: Colours) -> None:
+    span = colours.span or value_range(full_map)
+    pixels = image.pixels
+    if image.result.thresholds.pixel is not None:
+        pixels = outlined(pixels, full_map, image.result.thresholds.pixel, line_width(image.result.image_size))
     pictures = {
-        "image, with what is above the threshold": image,
-        "heatmap": heat(whole, span),
-        "overlay": overlay(one.pixels, whole, span, colours.opacity),
+        "image with outlines at the threshold": pixels,
+        "heatmap": heat(full_map, span),
+        "overlay": overlay(image.pixels, full_map, span, colours.opacity),
     }
     for column, (caption, picture) in zip(st.columns(3), pictures.items(), strict=True):
         column.image(np.ascontiguousarray(picture), caption=caption, width="stretch", output_format="JPEG")
 
 
 def problems(sentences: Sequence[str]) -> None:
-    """What is wrong with what was dropped."""
+    """Show problems with the uploaded images, one warning for each sentence."""
     for sentence in sentences:
         st.warning(_plain(sentence))
 
 
 def notes(sentences: Sequence[str]) -> None:
-    """What is good to know."""
+    """Show notes in small print, one for each sentence."""
     for sentence in sentences:
         st.caption(_plain(sentence))
 
 
 def threshold_note(thresholds: Thresholds) -> list[str]:
-    """Where the threshold comes from."""
+    """One sentence on the samples that fix the threshold; empty without a threshold."""
     return [f"threshold fixed by: {thresholds.fixed_by}"] if thresholds.image is not None else []
 
 
 def success(sentence: str) -> None:
-    """What was done."""
+    """Show a message of success."""
     st.success(_plain(sentence))
 
 
 def error(sentences: Sequence[str]) -> None:
-    """Why nothing could be done."""
+    """Show why a task failed, one message for each sentence."""
     for sentence in sentences:
         st.error(_plain(sentence))
 
 
 def _plain(text: str) -> str:
-    """Text as text: file names must not become Markdown, links or formulas."""
+    """Escape a text, so that a file name does not become Markdown, a link or a formula."""
     return "".join(f"\\{char}" if char in "\\`*_{}[]<>()#+!|$~:" else char for char in text)

@@ -1,4 +1,4 @@
-"""What was dropped on the page -> images, or a sentence on what is wrong with each."""
+"""Uploaded files -> images, or one sentence for each problem."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from typing import Protocol
 from harness.common.errors import DataError
 from harness.data.images import EXTENSIONS, Reading, from_bytes
 
-LARGEST_FILE = 50  # MB; the page's own check
+LARGEST_FILE = 50  # MB; Streamlit checks this limit
 LARGEST_IMAGE = 50_000_000  # pixels
 TYPES = [suffix.lstrip(".") for suffix in EXTENSIONS]
 
 
-class Dropped(Protocol):
-    """A file as Streamlit hands it over."""
+class UploadedFile(Protocol):
+    """An uploaded file of Streamlit."""
 
     @property
     def name(self) -> str:
-        """As the user's machine calls it."""
+        """The file's name on the user's machine."""
 
     def getvalue(self) -> bytes:
-        """Its content."""
+        """The file's content."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """An image that was dropped.
+    """An uploaded image.
 
     Attributes:
-        name: the file's, without anything that a path could be made of; differs from that of other uploads.
-        content: the file.
-        digest: of the content.
-        reading: the image.
+        name: a safe file name without folders, different from the names of other uploads.
+        content: the file's content.
+        digest: SHA-256 of the content.
+        reading: the image as read.
     """
 
     name: str
@@ -45,47 +45,50 @@ class Upload:
     reading: Reading
 
     def write(self, folder: Path) -> None:
-        """As a file."""
+        """Write the file into a folder; the folder is created if missing."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / self.name).write_bytes(self.content)
 
 
-def images_of(files: Iterable[Dropped], known: dict[str, Reading] | None = None) -> tuple[list[Upload], list[str]]:
-    """Those that are images, each once, and a sentence for each that is not.
+def decode(files: Iterable[UploadedFile], cache: dict[str, Reading] | None = None) -> tuple[list[Upload], list[str]]:
+    """Decode uploaded files.
 
     Args:
-        files: as dropped.
-        known: images that were decoded before, by digest; brought up to date.
+        files: the uploaded files.
+        cache: decoded images by digest; this function updates the cache.
+
+    Returns:
+        The images, each once, and one sentence for each other file.
     """
-    known = {} if known is None else known
-    found: dict[str, Upload] = {}
+    cache = {} if cache is None else cache
+    uploads: dict[str, Upload] = {}
     problems = []
     names: set[str] = set()
     for file in files:
         content = file.getvalue()
         digest = sha256(content).hexdigest()
-        if digest in found:
-            problems.append(f"{file.name}: the same image as {found[digest].name}; it is taken once.")
+        if digest in uploads:
+            problems.append(f"{file.name}: the same image as {uploads[digest].name}; it is taken once.")
             continue
         try:
-            reading = known.get(digest) or from_bytes(content, file.name, LARGEST_IMAGE)
+            reading = cache.get(digest) or from_bytes(content, file.name, LARGEST_IMAGE)
         except DataError as error:
             problems += [f"{problem} It is left out." for problem in error.problems]
             continue
-        found[digest] = Upload(_free_name(file.name, names), content, digest, reading)
-    known.clear()
-    known.update({digest: upload.reading for digest, upload in found.items()})
-    return list(found.values()), problems
+        uploads[digest] = Upload(_free_name(file.name, names), content, digest, reading)
+    cache.clear()
+    cache.update({digest: upload.reading for digest, upload in uploads.items()})
+    return list(uploads.values()), problems
 
 
 def _free_name(name: str, taken: set[str]) -> str:
-    """A file name that is no path, and not taken, whatever the case."""
+    """A safe file name without folders that differs from all taken names, ignoring case."""
     path = Path(name.replace("\\", "/").rpartition("/")[2])
     suffix = path.suffix.lower() if path.suffix.lower() in EXTENSIONS else ".png"
     stem = re.sub(r"[^\w .+()-]+", "-", path.stem).strip(" .-")[:80] or "image"
-    chosen, number = f"{stem}{suffix}", 1
-    while chosen.lower() in taken:
+    free_name, number = f"{stem}{suffix}", 1
+    while free_name.lower() in taken:
         number += 1
-        chosen = f"{stem}-{number}{suffix}"
-    taken.add(chosen.lower())
-    return chosen
+        free_name = f"{stem}-{number}{suffix}"
+    taken.add(free_name.lower())
+    return free_name

@@ -1,8 +1,9 @@
-"""Several classifications together.
+"""Ensembles of finished classification runs.
 
-submit.py   the images to be named, in the form that a competition wants
-recipe.py   a blend's YAML
-blend.py    runs averaged, then rules in order, each with macro F1 before and after
-fit.py      weights found on out-of-fold predictions
-average.py  weights of networks averaged
+runs.py     finished runs, with checks that they fit together
+submit.py   labels of the test images, in the form of a competition
+recipe.py   the YAML file of a blend
+blend.py    an average of runs, then rules in order, each step with macro F1 before and after
+fit.py      weights of runs, fitted on out-of-fold predictions
+average.py  networks averaged weight by weight
 """

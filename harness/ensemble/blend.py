@@ -1,4 +1,4 @@
-"""A blend: runs averaged, then rules in order, each with macro F1 out of fold before and after."""
+"""A blend: an average of runs, then rules in order, each step with out-of-fold macro F1 before and after."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from harness.common.errors import ConfigError, StoreError
 from harness.data.labelled.base import LabelSpec
-from harness.ensemble.average import averaged
+from harness.ensemble.average import predict_soup
 from harness.ensemble.fit import fit_weights
 from harness.ensemble.recipe import Recipe, Rule, Source
-from harness.ensemble.runs import ClassRun, class_run, same_images
+from harness.ensemble.runs import ClassRun, check_images, class_run
 from harness.metrics.classification import macro_f1, macro_f1_interval
 from harness.predictions.classification import ClassPredictions
 from harness.results.provenance import provenance
@@ -33,11 +33,13 @@ class Step:
     """One step of a blend.
 
     Attributes:
-        text: what was done.
-        before, after: macro F1 out of fold.
-        changed: out-of-fold images whose label changed.
-        better, worse: of those, how many became right, and wrong.
-        test_changed: test images whose label changed.
+        text: the step as a phrase.
+        before: out-of-fold macro F1 before the step.
+        after: out-of-fold macro F1 after the step.
+        changed: number of out-of-fold images with a changed label.
+        better: number of changed labels that became right.
+        worse: number of changed labels that became wrong.
+        test_changed: number of test images with a changed label.
     """
 
     text: str
@@ -51,15 +53,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Blend:
-    """What came of a recipe.
+    """The result of a recipe.
 
     Attributes:
-        predictions: at its end.
-        alone: macro F1 out of fold of each run; None where a run has none.
-        shares: how much each run counts.
-        steps: in order.
-        warnings: what to know of the figures.
-        runs: that it was made of, by short name.
+        predictions: predictions after the last step.
+        alone: out-of-fold macro F1 of each run; None for a run without out-of-fold predictions.
+        shares: share of each run in the average.
+        steps: steps in order.
+        warnings: limits of the metrics, one sentence each.
+        runs: runs of the blend by short name.
     """
 
     predictions: ClassPredictions
@@ -70,59 +72,60 @@ class Blend:
     runs: Mapping[str, list[ClassRun]]
 
 
-def blend(recipe: Recipe, device: str = "auto", tell: Callable[[str], None] = lambda text: None) -> Blend:
-    """Follow a recipe.
+def blend(recipe: Recipe, device: str = "auto", stage: Callable[[str], None] = lambda text: None) -> Blend:
+    """Average the runs of a recipe and apply its rules.
 
     Args:
-        recipe: valid.
-        device: where networks run whose weights are averaged.
-        tell: what goes on.
+        recipe: the content of the blend's YAML file.
+        device: device of the networks with averaged weights.
+        stage: called with a phrase on the work in progress.
+
+    Returns:
+        The predictions, with the metrics of each step.
 
     Raises:
         StoreError: runs are missing, or do not fit together.
-        ConfigError: a rule names a class, state or label that there is none of.
+        ConfigError: a rule names an unknown class, condition or label.
     """
     runs = {name: _runs(source) for name, source in recipe.runs.items()}
-    same_images([run for found in runs.values() for run in found])
-    parts: dict[str, ClassPredictions] = {}
+    check_images([run for runs_of_name in runs.values() for run in runs_of_name])
+    predictions: dict[str, ClassPredictions] = {}
     warnings: list[str] = []
-    own: dict[str, bool] = {}
+    out_of_fold: dict[str, bool] = {}
     for name, source in recipe.runs.items():
-        warnings += dict.fromkeys(f"{name}: {text}" for run in runs[name] for text in _of_figures(run))
-        parts[name], own[name] = _predictions(name, source, runs[name], device, tell)
-        if not own[name]:
+        warnings += dict.fromkeys(f"{name}: {text}" for run in runs[name] for text in _warnings_on_metrics(run))
+        predictions[name], out_of_fold[name] = _predictions(name, source, runs[name], device, stage)
+        if not out_of_fold[name]:
             warnings.append(
-                f"{name}: networks averaged over folds saw every image; out of fold, the run itself stands in."
+                f"{name}: networks averaged over folds saw every image. Out-of-fold predictions are those of the run."
             )
-    first = next(iter(parts.values()))
+    first = next(iter(predictions.values()))
     _check_rules(recipe.rules, first.labels, first.label_specs)
     k = len(first.labels)
-    alone = {name: macro_f1(one.truth, one.predicted, k) if own[name] else None for name, one in parts.items()}
-    shares = _shares(recipe, parts)
+    alone = {n: macro_f1(p.truth, p.predicted, k) if out_of_fold[n] else None for n, p in predictions.items()}
+    shares = _shares(recipe, predictions)
     if recipe.soft == "fit":
-        warnings.append(
-            "soft: fit chose weights on the very images that the figures are about, which flatters them a little."
-        )
+        warnings.append("soft: fit used the images of the metrics, so the metrics are slightly too high.")
     if recipe.rules:
-        warnings.append("rules: made after looking at out-of-fold figures, rules flatter them.")
-    current = _average(parts, shares)
+        warnings.append("rules: a choice of rules by out-of-fold metrics makes these metrics too high.")
+    current = _average(predictions, shares)
     best = max((value for value in alone.values() if value is not None), default=float("nan"))
     steps = []
-    if len(parts) > 1:
+    if len(predictions) > 1:
         text = "average of " + ", ".join(f"{share:.2f} {name}" for name, share in shares.items() if share)
         after = macro_f1(current.truth, current.predicted, k)
-        champion = max(parts, key=lambda name: alone[name] or -1)
-        steps.append(_step(text, parts[champion], current, best, after))
+        best_name = max(predictions, key=lambda name: alone[name] or -1)
+        steps.append(_step(text, predictions[best_name], current, best, after))
     for rule in recipe.rules:
-        changed = _apply(rule, current, parts)
+        changed = _apply(rule, current, predictions)
         before, after = (macro_f1(one.truth, one.predicted, k) for one in (current, changed))
         steps.append(_step(rule.sentence(), current, changed, before, after))
         current = changed
     return Blend(current, alone, shares, steps, warnings, runs)
 
 
-def _of_figures(run: ClassRun) -> list[str]:
-    """Warnings of a run without those about its data, which the blend has itself."""
+def _warnings_on_metrics(run: ClassRun) -> list[str]:
+    """The warnings of a run without those on its data, which the blend's record repeats elsewhere."""
     notes = run.record.data.get("notes", [])
     return [text for text in run.record.warnings if text not in notes]
 
@@ -132,136 +135,144 @@ def _runs(source: Source) -> list[ClassRun]:
 
 
 def _predictions(
-    name: str, source: Source, runs: list[ClassRun], device: str, tell: Callable[[str], None]
+    name: str, source: Source, runs: list[ClassRun], device: str, stage: Callable[[str], None]
 ) -> tuple[ClassPredictions, bool]:
+    """The predictions of a source, and whether its out-of-fold predictions are its own."""
     if source.average_weights:
-        found, own = averaged(runs, device, lambda text: tell(f"{name}: {text}"))
+        predictions, out_of_fold = predict_soup(runs, device, lambda text: stage(f"{name}: {text}"))
     else:
-        found, own = runs[0].predictions, True
+        predictions, out_of_fold = runs[0].predictions, True
     if source.folds:
-        there = runs[0].record.data["folds"]
-        unknown = sorted(set(source.folds) - set(there))
-        if unknown or len(found.test_by_fold) != len(there):
-            raise StoreError(f"runs.{name}.folds: {unknown or list(source.folds)} found; the run has folds {there}.")
-        weights = np.array([source.folds.get(fold, 0.0) for fold in there])
-        mean = np.tensordot(weights / weights.sum(), found.test_by_fold, axes=1)
-        found = replace(found, test_by_fold=mean[None].astype(np.float32))
-    return found, own
+        folds = runs[0].record.data["folds"]
+        unknown = sorted(set(source.folds) - set(folds))
+        if unknown or len(predictions.test_by_fold) != len(folds):
+            raise StoreError(f"runs.{name}.folds: {unknown or list(source.folds)} found; the run has folds {folds}.")
+        weights = np.array([source.folds.get(fold, 0.0) for fold in folds])
+        mean = np.tensordot(weights / weights.sum(), predictions.test_by_fold, axes=1)
+        predictions = replace(predictions, test_by_fold=mean[None].astype(np.float32))
+    return predictions, out_of_fold
 
 
-def _shares(recipe: Recipe, parts: Mapping[str, ClassPredictions]) -> dict[str, float]:
+def _shares(recipe: Recipe, predictions: Mapping[str, ClassPredictions]) -> dict[str, float]:
     if recipe.soft == "fit":
-        truth = next(iter(parts.values())).truth
-        return dict(zip(parts, fit_weights([one.probabilities for one in parts.values()], truth).tolist(), strict=True))
-    given = dict.fromkeys(parts, 1.0) if recipe.soft == "equal" else recipe.soft
-    total = sum(given.values())
-    return {name: given.get(name, 0.0) / total for name in parts}
+        truth = next(iter(predictions.values())).truth
+        weights = fit_weights([one.probabilities for one in predictions.values()], truth)
+        return dict(zip(predictions, weights.tolist(), strict=True))
+    shares = dict.fromkeys(predictions, 1.0) if recipe.soft == "equal" else recipe.soft
+    total = sum(shares.values())
+    return {name: shares.get(name, 0.0) / total for name in predictions}
 
 
-def _average(parts: Mapping[str, ClassPredictions], shares: Mapping[str, float]) -> ClassPredictions:
-    first = next(iter(parts.values()))
-    own = sum(shares[name] * one.probabilities.astype(np.float64) for name, one in parts.items())
-    test = sum(shares[name] * one.test_probabilities.astype(np.float64) for name, one in parts.items())
+def _average(predictions: Mapping[str, ClassPredictions], shares: Mapping[str, float]) -> ClassPredictions:
+    first = next(iter(predictions.values()))
+    out_of_fold = sum(shares[name] * one.probabilities.astype(np.float64) for name, one in predictions.items())
+    test = sum(shares[name] * one.test_probabilities.astype(np.float64) for name, one in predictions.items())
     return replace(
         first,
-        probabilities=np.asarray(own, dtype=np.float32),
+        probabilities=np.asarray(out_of_fold, dtype=np.float32),
         plain=None,
         test_by_fold=np.asarray(test, dtype=np.float32)[None],
     )
 
 
-def _apply(rule: Rule, current: ClassPredictions, parts: Mapping[str, ClassPredictions]) -> ClassPredictions:
-    """Where the rule holds, the taken run's probabilities stand in."""
-    taken = parts[rule.take]
-    keeper = parts[rule.unless.run] if rule.unless else taken
-    own = _holds(rule, current, current.predicted, taken.predicted, keeper.predicted)
-    test = _holds(rule, current, current.test_predicted, taken.test_predicted, keeper.test_predicted)
+def _apply(rule: Rule, current: ClassPredictions, predictions: Mapping[str, ClassPredictions]) -> ClassPredictions:
+    """Replace the probabilities of images to which the rule applies by those of the rule's run."""
+    taken = predictions[rule.take]
+    exception = predictions[rule.unless.run] if rule.unless else taken
+    out_of_fold = _mask(rule, current, current.predicted, taken.predicted, exception.predicted)
+    test = _mask(rule, current, current.test_predicted, taken.test_predicted, exception.test_predicted)
     return replace(
         current,
-        probabilities=np.where(own[:, None], taken.probabilities, current.probabilities),
+        probabilities=np.where(out_of_fold[:, None], taken.probabilities, current.probabilities),
         test_by_fold=np.where(test[:, None], taken.test_probabilities, current.test_probabilities)[None],
     )
 
 
-def _holds(
+def _mask(
     rule: Rule,
     current: ClassPredictions,
-    now: npt.NDArray[np.int64],
-    said: npt.NDArray[np.int64],
-    keeper: npt.NDArray[np.int64],
+    label: npt.NDArray[np.int64],
+    taken: npt.NDArray[np.int64],
+    exception: npt.NDArray[np.int64],
 ) -> Mask:
-    """For which images a rule holds: what they are called now, what the taken run says, and what the keeper says."""
-    names = np.array(current.labels)
-    classes, states = (np.array(part) for part in zip(*current.label_specs, strict=True))
-    found = np.ones(len(now), dtype=np.bool_)
+    """Whether a rule applies to each image, by its current label, that of the rule's run, and that of its exception."""
+    labels = np.array(current.labels)
+    classes, conditions = (np.array(names) for names in zip(*current.label_specs, strict=True))
+    mask = np.ones(len(label), dtype=np.bool_)
     if rule.classes:
-        found &= np.isin(classes[now], rule.classes)
+        mask &= np.isin(classes[label], rule.classes)
     if rule.where_state:
-        found &= states[said] == rule.where_state
+        mask &= conditions[taken] == rule.where_state
     if rule.where_state_not:
-        found &= states[said] != rule.where_state_not
+        mask &= conditions[taken] != rule.where_state_not
     if rule.where_label:
-        found &= names[said] == rule.where_label
+        mask &= labels[taken] == rule.where_label
     if rule.unless is not None:
-        found &= ~((states if rule.unless.state else names)[keeper] == (rule.unless.state or rule.unless.label))
-    return found
+        names = conditions if rule.unless.state else labels
+        mask &= ~(names[exception] == (rule.unless.state or rule.unless.label))
+    return mask
 
 
 def _check_rules(rules: list[Rule], labels: tuple[str, ...], label_specs: Sequence[LabelSpec]) -> None:
-    classes, states = ({meaning[i] for meaning in label_specs} for i in (0, 1))
+    classes, conditions = ({spec[i] for spec in label_specs} for i in (0, 1))
     problems = []
     for number, rule in enumerate(rules):
-        named = [("class", name, classes) for name in rule.classes or []]
-        named += [("state", name, states) for name in (rule.where_state, rule.where_state_not) if name]
-        named += [("label", rule.where_label, set(labels))] if rule.where_label else []
+        uses = [("class", name, classes) for name in rule.classes or []]
+        uses += [("state", name, conditions) for name in (rule.where_state, rule.where_state_not) if name]
+        uses += [("label", rule.where_label, set(labels))] if rule.where_label else []
         if rule.unless is not None:
-            named += [("state", rule.unless.state, states)] if rule.unless.state else []
-            named += [("label", rule.unless.label, set(labels))] if rule.unless.label else []
+            uses += [("state", rule.unless.state, conditions)] if rule.unless.state else []
+            uses += [("label", rule.unless.label, set(labels))] if rule.unless.label else []
         problems += [
-            f"rules[{number}]: {what} {name!r} found; there are {', '.join(sorted(known)[:12])}."
-            for what, name, known in named
-            if name not in known
+            f"rules[{number}]: {key} {name!r} found; expected one of {', '.join(sorted(names)[:12])}."
+            for key, name, names in uses
+            if name not in names
         ]
     if problems:
         raise ConfigError(problems)
 
 
-def _step(text: str, one: ClassPredictions, other: ClassPredictions, before: float, after: float) -> Step:
-    changed = one.predicted != other.predicted
+def _step(text: str, old: ClassPredictions, new: ClassPredictions, before: float, after: float) -> Step:
+    changed = old.predicted != new.predicted
     return Step(
         text=text,
         before=before,
         after=after,
         changed=int(changed.sum()),
-        better=int((changed & (other.predicted == one.truth)).sum()),
-        worse=int((changed & (one.predicted == one.truth)).sum()),
-        test_changed=int((one.test_predicted != other.test_predicted).sum()),
+        better=int((changed & (new.predicted == old.truth)).sum()),
+        worse=int((changed & (old.predicted == old.truth)).sum()),
+        test_changed=int((old.test_predicted != new.test_predicted).sum()),
     )
 
 
-def write_blend(recipe: Recipe, found: Blend) -> tuple[ResultFolder, str]:
-    """Put a blend in a result folder of its own, as a run: it can be submitted, and shown beside other runs.
+def write_blend(recipe: Recipe, result: Blend) -> tuple[ResultFolder, str]:
+    """Write a blend as a run to its result folder, so that `submit` and `report` accept the blend.
+
+    Args:
+        recipe: the recipe of the blend.
+        result: the blend itself.
 
     Returns:
-        The folder, and the run's name.
+        The result folder, and the id of the run.
 
     Raises:
-        StoreError: the folder holds something else, or can't be written.
+        StoreError: the folder holds runs of a sweep, or can't be written.
     """
     folder = ResultFolder(Path(recipe.output) / recipe.name)
     others = [record for record in folder.read_records().good if record.spec["backend"] != "blend"]
     if others:
         raise StoreError(f"name: {folder.root} holds runs of a sweep; expected another name for a blend.")
     folder.create()
-    first = next(iter(found.runs.values()))[0]
+    first = next(iter(result.runs.values()))[0]
     params: dict[str, Any] = {
-        "runs": [_told(name, recipe.runs[name], runs) for name, runs in found.runs.items()],
-        "shares": [f"{share:.4f} {name}" for name, share in found.shares.items()],
+        "runs": [_identity(name, recipe.runs[name], runs) for name, runs in result.runs.items()],
+        "shares": [f"{share:.4f} {name}" for name, share in result.shares.items()],
         "rules": [rule.sentence() for rule in recipe.rules],
     }
     run_id = f"blend-{recipe.name}-{sha256(repr(params).encode()).hexdigest()[:8]}"
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    ends = macro_f1_interval(found.predictions.truth, found.predictions.predicted, len(found.predictions.labels))
+    predictions = result.predictions
+    interval = macro_f1_interval(predictions.truth, predictions.predicted, len(predictions.labels))
     record = RunRecord(
         run_id=run_id,
         status="ok",
@@ -270,22 +281,21 @@ def write_blend(recipe: Recipe, found: Blend) -> tuple[ResultFolder, str]:
         axes=list(params),
         data=first.record.data,
         weights={**first.record.weights, "backbone": None},
-        metrics=metrics(found.predictions),
-        intervals={} if ends is None else {"macro_F1": list(ends)},
-        warnings=[*found.warnings, *(f"{s.text}: {s.before:.4f} -> {s.after:.4f}" for s in found.steps)],
+        metrics=metrics(predictions),
+        intervals={} if interval is None else {"macro_F1": list(interval)},
+        warnings=[*result.warnings, *(f"{s.text}: {s.before:.4f} -> {s.after:.4f}" for s in result.steps)],
         provenance={**provenance(), "began": now, "ended": now},
         task="classification",
     )  # fmt: skip
     root = Path(first.record.data["root"])
-    stage = folder.stage(run_id)
-    write_files(stage, found.predictions, {}, {name: root / name for name in found.predictions.names})
+    write_files(folder.stage(run_id), predictions, {}, {name: root / name for name in predictions.names})
     folder.commit(record)
     folder.clear_work([run_id])
     return folder, run_id
 
 
-def _told(name: str, source: Source, runs: Sequence[ClassRun]) -> str:
-    """What stands behind a short name, all of it: blends that differ in it are different runs."""
+def _identity(name: str, source: Source, runs: Sequence[ClassRun]) -> str:
+    """The complete source behind a short name. The id of a blend's run contains a hash of this text."""
     names = ", ".join(run.record.run_id for run in runs)
     folds = "".join(f", fold {fold} x {weight:g}" for fold, weight in sorted(source.folds.items()))
     return f"{name}: {'weights averaged of ' if source.average_weights else ''}{names}{folds}"

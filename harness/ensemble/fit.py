@@ -1,4 +1,4 @@
-"""Weights of runs found on out-of-fold predictions; never on test labels."""
+"""Weights of runs, fitted on out-of-fold predictions and never on test labels."""
 
 from __future__ import annotations
 
@@ -14,32 +14,35 @@ ROUNDS = 40
 
 
 def fit_weights(
-    found: Sequence[Probabilities], truth: npt.NDArray[np.int64], rounds: int = ROUNDS
+    probabilities: Sequence[Probabilities], truth: npt.NDArray[np.int64], rounds: int = ROUNDS
 ) -> npt.NDArray[np.float64]:
-    """Shares of each run, summing to 1: greedy selection with replacement (Caruana et al., 2004).
+    """Fit the share of each run by greedy selection with replacement (Caruana et al., 2004).
 
-    In each round the run is added that makes macro F1 of the average largest; of equal ones the one with the smaller
-    log loss. The shares are those of the best round.
+    Each round adds the run that gives the average the largest macro F1. If several runs do, the smallest log loss
+    decides. The shares are those of the best round.
 
     Args:
-        found: of each run (n, labels).
-        truth: (n,) positions of labels.
-        rounds: how many runs are added.
+        probabilities: out-of-fold probabilities of each run, shape (n, labels).
+        truth: shape (n,), positions of the true labels.
+        rounds: number of rounds.
+
+    Returns:
+        Shape (runs,), summing to 1.
     """
-    labels = found[0].shape[1]
-    total = np.zeros_like(found[0], dtype=np.float64)
-    counts = np.zeros(len(found), dtype=np.int64)
+    labels = probabilities[0].shape[1]
+    total = np.zeros_like(probabilities[0], dtype=np.float64)
+    counts = np.zeros(len(probabilities), dtype=np.int64)
     best, shares = (-1.0, -np.inf), counts.astype(np.float64)
     for _ in range(rounds):
-        scored = [(_quality((total + one) / (counts.sum() + 1), truth, labels), -i) for i, one in enumerate(found)]
-        quality, place = max(scored)
-        counts[-place] += 1
-        total += found[-place]
+        averages = [(total + run) / (counts.sum() + 1) for run in probabilities]
+        quality, negative = max((_quality(mean, truth, labels), -index) for index, mean in enumerate(averages))
+        counts[-negative] += 1  # the index is negative, so that the first of equal runs wins
+        total += probabilities[-negative]
         if quality > best:
             best, shares = quality, counts / counts.sum()
     return shares
 
 
 def _quality(probabilities: npt.NDArray[np.float64], truth: npt.NDArray[np.int64], labels: int) -> tuple[float, float]:
-    own = probabilities[np.arange(len(truth)), truth]
-    return macro_f1(truth, probabilities.argmax(axis=1), labels), float(np.log(np.clip(own, 1e-12, 1)).mean())
+    of_truth = probabilities[np.arange(len(truth)), truth]
+    return macro_f1(truth, probabilities.argmax(axis=1), labels), float(np.log(np.clip(of_truth, 1e-12, 1)).mean())

@@ -1,4 +1,4 @@
-"""A blend's YAML: which runs, how they are averaged, and rules that follow, in order."""
+"""The YAML file of a blend: runs, their shares in the average, and rules in order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ class _Block(BaseModel):
 
 
 class Unless(_Block):
-    """What keeps a rule from an image: what some run calls it."""
+    """An exception of a rule: the rule does not apply to an image to which a run gives this condition or label.
+
+    Attributes:
+        run: short name of the run.
+        state: condition of the run's label; exactly one of `state` and `label` is set.
+        label: the run's label.
+    """
 
     run: str
     state: str | None = None
@@ -28,18 +34,20 @@ class Unless(_Block):
     @model_validator(mode="after")
     def _one(self) -> Unless:
         if (self.state is None) == (self.label is None):
-            raise ValueError("expected `state` or `label`, and one of them")
+            raise ValueError("expected exactly one of `state` and `label`")
         return self
 
 
 class Rule(_Block):
-    """Take a run's label for some images.
+    """Replace the labels of some images by those of a run. A rule applies where all its conditions hold.
 
     Attributes:
-        take: the run.
-        where_state, where_state_not, where_label: of the label that this run gives.
-        classes: of the label that the image has so far.
-        unless: see `Unless`.
+        take: short name of the run.
+        where_state: required condition of the run's label.
+        where_state_not: excluded condition of the run's label.
+        where_label: required label of the run.
+        classes: allowed classes of the image's current label.
+        unless: exception of the rule.
     """
 
     take: str
@@ -50,7 +58,7 @@ class Rule(_Block):
     unless: Unless | None = None
 
     def sentence(self) -> str:
-        """For a person."""
+        """The rule as a phrase for the user. The id of a blend's run contains a hash of this text."""
         parts = [f"take {self.take}"]
         parts += [f"for classes {', '.join(self.classes)}"] if self.classes else []
         parts += [f"where its state is {self.where_state}"] if self.where_state else []
@@ -62,13 +70,14 @@ class Rule(_Block):
 
 
 class Source(_Block):
-    """A run, or networks of runs averaged.
+    """A run, or an average of networks.
 
     Attributes:
-        run: a run's folder, or a sweep's: its best run.
-        folds: how much each fold counts in naming the test images; all alike if empty.
-        average_weights: instead of `run`: runs of one architecture on the same folds, whose networks are averaged fold
-            by fold; or one run whose folds' networks are averaged into one, which has no out-of-fold figures.
+        run: a run's folder, or a sweep's folder for its best run.
+        folds: weight of each fold in predictions for test images; empty for equal weights.
+        average_weights: folders of runs, instead of `run`. Networks of several runs with one architecture and the same
+            folds are averaged fold by fold. Networks of one run are averaged over its folds, and then there are no
+            out-of-fold metrics.
     """
 
     run: str | None = None
@@ -83,20 +92,21 @@ class Source(_Block):
     @model_validator(mode="after")
     def _one(self) -> Source:
         if (self.run is None) == (self.average_weights is None):
-            raise ValueError("expected `run` or `average_weights`, and one of them")
+            raise ValueError("expected exactly one of `run` and `average_weights`")
         if any(weight < 0 for weight in self.folds.values()) or (self.folds and not sum(self.folds.values())):
             raise ValueError("folds: expected weights from 0 that are not all 0")
         return self
 
 
 class Recipe(_Block):
-    """A whole blend.
+    """The content of a blend's YAML file.
 
     Attributes:
-        name: the result folder under `output`.
-        runs: by a short name.
-        soft: how much each run counts; `fit` finds it on out-of-fold predictions; all alike by default.
-        rules: in order, each on what the one before left.
+        name: name of the result folder.
+        output: parent of the result folder.
+        runs: runs by short name.
+        soft: share of each run in the average, `fit` for shares fitted on out-of-fold predictions, or `equal`.
+        rules: rules in order; each rule changes the result of the rule before.
     """
 
     name: str
@@ -114,9 +124,9 @@ class Recipe(_Block):
 
     @model_validator(mode="after")
     def _names(self) -> Recipe:
-        used = [rule.take for rule in self.rules] + [rule.unless.run for rule in self.rules if rule.unless]
-        used += list(self.soft) if isinstance(self.soft, dict) else []
-        for name in used:
+        names = [rule.take for rule in self.rules] + [rule.unless.run for rule in self.rules if rule.unless]
+        names += list(self.soft) if isinstance(self.soft, dict) else []
+        for name in names:
             if name not in self.runs:
                 near = nearest(name, self.runs)
                 hint = f" Did you mean {near[0]}?" if near else ""
@@ -127,10 +137,10 @@ class Recipe(_Block):
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read and validate.
+    """Read and validate the YAML file of a blend.
 
     Raises:
-        ConfigError: all problems, one sentence each.
+        ConfigError: the file can't be read or is not valid; lists all problems, one sentence each.
     """
     try:
         raw = yaml.safe_load(read_text(path, limit=8 * MB))
@@ -139,7 +149,7 @@ def load_recipe(path: Path) -> Recipe:
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}: can't be read as YAML ({str(error).split(chr(10))[0]}).") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: {type(raw).__name__} found; expected at least `runs:`.")
+        raise ConfigError(f"{path}: {type(raw).__name__} found; expected a mapping with `runs:`.")
     try:
         return Recipe.model_validate({"name": name_of_file(path), **raw})
     except ValidationError as error:

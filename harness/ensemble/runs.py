@@ -1,4 +1,4 @@
-"""Finished classifications, as ensembles want them."""
+"""Finished classification runs, with checks that they fit together."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from harness.results.store import RECORD, ResultFolder, read_record
 
 @dataclass(frozen=True)
 class ClassRun:
-    """A run.
+    """A finished classification run.
 
     Attributes:
-        folder: its folder.
-        record: its record.
+        folder: the run's folder.
+        record: the run's record.
     """
 
     folder: Path
@@ -29,70 +29,70 @@ class ClassRun:
 
     @cached_property
     def predictions(self) -> ClassPredictions:
-        """Read when they are asked for."""
+        """The run's predictions, read at the first access."""
         return ClassPredictions.load(self.folder)
 
 
 def class_run(path: Path) -> ClassRun:
-    """A run's folder, or a sweep's: its best run. Its model need not have been kept.
+    """Find a finished classification run in a run's folder, or the best run in a sweep's folder. No model is needed.
 
     Raises:
-        StoreError: there is none, or it is no finished classification.
+        StoreError: there is no run, or the run is no finished classification.
     """
     folder = path
     if not (path / RECORD).is_file():
         results = ResultFolder(path)
         records = results.read_records()
-        done = [record for record in records.good if record.status == "ok"]
-        if not done and records.damaged:
+        finished = [record for record in records.good if record.status == "ok"]
+        if not finished and records.damaged:
             raise StoreError(list(records.damaged.values()))
-        if not done:
-            found = "a file" if path.is_file() else "no finished runs" if path.is_dir() else "nothing"
-            raise StoreError(f"{path}: {found} found; expected a run's folder, or a sweep's (results/<name>).")
-        folder = results.run_folder(max(done, key=RunRecord.rank).run_id)
+        if not finished:
+            kind = "a file" if path.is_file() else "no finished runs" if path.is_dir() else "nothing"
+            raise StoreError(f"{path}: {kind} found; expected a run's folder, or a sweep's (results/<name>).")
+        folder = results.run_folder(max(finished, key=RunRecord.rank).run_id)
     record = read_record(folder)
     if record is None or record.status != "ok" or record.task != "classification":
-        what = "nothing" if record is None else f"a {record.task}, {record.status}"
-        raise StoreError(f"{folder}: {what} found; expected a finished run of task classification.")
+        kind = "nothing" if record is None else f"a {record.task} with status {record.status}"
+        raise StoreError(f"{folder}: {kind} found; expected a finished run of task classification.")
     return ClassRun(folder, record)
 
 
-def same_labels(runs: Sequence[ClassRun]) -> None:
-    """Refuse runs of other labels.
+def check_labels(runs: Sequence[ClassRun]) -> None:
+    """Check that all runs have the same labels.
 
     Raises:
-        StoreError: which of them.
+        StoreError: a run has other labels than the first run.
     """
     first = runs[0]
     for run in runs[1:]:
-        own, others = set(run.predictions.labels), set(first.predictions.labels)
         if run.predictions.labels != first.predictions.labels:
-            more, less = sorted(own - others), sorted(others - own)
+            labels, expected = set(run.predictions.labels), set(first.predictions.labels)
+            different = sorted(labels - expected) + sorted(expected - labels)
             raise StoreError(
-                f"{run.folder}: other labels than {first.folder} found ({', '.join((more + less)[:3])}); expected runs "
+                f"{run.folder}: other labels than {first.folder} found ({', '.join(different[:3])}); expected runs "
                 "on the same labels."
             )
 
 
-def same_images(runs: Sequence[ClassRun]) -> None:
-    """Refuse runs that were judged by other images, or by the same names with other labels or contents.
+def check_images(runs: Sequence[ClassRun]) -> None:
+    """Check that all runs have predictions for the same images, with the same labels and contents.
 
     Raises:
-        StoreError: which of them.
+        StoreError: a run has other labels or other images than the first run.
     """
-    same_labels(runs)
+    check_labels(runs)
     first = runs[0].predictions
     for run in runs[1:]:
         if run.predictions.names != first.names:
             raise StoreError(
-                f"{run.folder}: judged by {len(run.predictions.names)} images, {runs[0].folder} by {len(first.names)}, "
-                "and not the same ones; expected runs on the same data and run_folds."
+                f"{run.folder}: {len(run.predictions.names)} images found, {len(first.names)} other images in "
+                f"{runs[0].folder}; expected runs on the same data and run_folds."
             )
-        ours, theirs = (one.record.data.get("test_fingerprint") for one in (run, runs[0]))
-        if not np.array_equal(run.predictions.truth, first.truth) or ours != theirs:
+        fingerprint, expected = (one.record.data.get("test_fingerprint") for one in (run, runs[0]))
+        if not np.array_equal(run.predictions.truth, first.truth) or fingerprint != expected:
             raise StoreError(
-                f"{run.folder}: judged by images of the same names as {runs[0].folder}, but with other labels or "
-                "contents; expected runs on the same data. Make the older ones again."
+                f"{run.folder}: images of the same names as in {runs[0].folder} found, but with other labels or "
+                "contents; expected runs on the same data. Make the older runs again."
             )
         if run.predictions.test_keys != first.test_keys:
-            raise StoreError(f"{run.folder}: names other test images than {runs[0].folder}; expected the same ones.")
+            raise StoreError(f"{run.folder}: other test images than in {runs[0].folder} found; expected the same ones.")

@@ -1,1 +1,1 @@
-"""A run's model as one file for other programs, checked against the original before it is handed over."""
+"""A run's model as one file for other programs. The file is checked against the original model before it is kept."""

@@ -1,4 +1,4 @@
-"""Model -> file and its JSON, in place whole and checked, or not at all."""
+"""Model -> exported file and its JSON. Both are checked before they are written to their folder."""
 
 from __future__ import annotations
 
@@ -22,77 +22,79 @@ from harness.inference.model import Model
 
 def export(
     model: Model,
-    chosen: Format,
+    file_format: Format,
     target: Path | None,
     images: Sequence[Path],
 ) -> tuple[Path, Check]:
-    """Write, check, put in place.
+    """Export a model, and check the exported file against the model.
 
     Args:
-        model: of a run.
-        chosen: the file's format.
-        target: where to; None for `exported/model.<suffix>` in the run's folder.
-        images: what it is checked on.
+        model: the model of a run.
+        file_format: format of the file.
+        target: path of the file; None for `exported/model.<suffix>` in the run's folder.
+        images: images of the check.
 
     Returns:
-        The file, and what the check found.
+        The path of the file, and the result of the check.
 
     Raises:
         ConfigError: the format's packages are not installed, the model can't be exported, or the suffix is wrong.
-        ExportError: the file gives other answers than the model; nothing is left of it.
-        StoreError: it can't be written.
+        ExportError: the predictions of file and model differ; the file is removed.
+        StoreError: the file can't be written.
     """
     run = model.run
     if run is None:
         raise ConfigError("export: a file found; expected a run's folder, or a sweep's.")
-    check_installed(chosen)
-    suffix = SUFFIXES[chosen]
+    check_installed(file_format)
+    suffix = SUFFIXES[file_format]
     file = target or run.folder / "exported" / f"model{suffix}"
     if file.suffix != suffix:
-        raise ConfigError(f"--out: {file} found; expected a name that ends in {suffix} for {chosen}.")
+        raise ConfigError(f"--out: {file} found; expected a name that ends in {suffix} for {file_format}.")
     make_folder(file.parent, "--out")
     with scratch_folder(file.parent, ".export-") as scratch:
-        made = scratch / file.name
-        outputs = _written(model, chosen, made)
-        about = _about(model, run, chosen, made, outputs)
-        beside = made.with_name(made.name + SUFFIX)
+        scratch_file = scratch / file.name
+        outputs = _write(model, file_format, scratch_file)
+        about = _about(model, run, file_format, scratch_file, outputs)
+        json_file = scratch_file.with_name(scratch_file.name + SUFFIX)
         try:
-            beside.write_text(json.dumps(about, indent=2))
-            # What was written just now is trusted.
-            check = compare(model, ExportedFile(made, trust=True), images)
-            beside.write_text(json.dumps({**about, "checked": asdict(check)}, indent=2) + "\n")
-            # The JSON comes last: a file without one is not loaded.
-            for name in [*about["sha256"], beside.name]:
+            json_file.write_text(json.dumps(about, indent=2))
+            # This process wrote the file, so it is safe to execute.
+            check = compare(model, ExportedFile(scratch_file, trust=True), images)
+            json_file.write_text(json.dumps({**about, "checked": asdict(check)}, indent=2) + "\n")
+            # The JSON file moves last, because a model file without JSON is never loaded.
+            for name in [*about["sha256"], json_file.name]:
                 shutil.move(str(scratch / name), str(file.parent / name))
         except OSError as error:
-            raise StoreError(f"{file}: can't be written ({error.strerror or error}).") from error
+            raise StoreError(f"{file}: can't be written ({error.strerror or error}). Check its folder.") from error
     return file, check
 
 
-def _written(model: Model, chosen: Format, made: Path) -> list[str]:
+def _write(model: Model, file_format: Format, file: Path) -> list[str]:
+    """Write the model file and return the names of its outputs."""
     try:
-        return model.scorer.export(model.thresholds, chosen, made)
+        return model.scorer.export(model.thresholds, file_format, file)
     except (ConfigError, MemoryError):
         raise
-    # What a model can't do in another format, Torch's exporter, onnxscript and OpenVINO say in their own ways.
+    # Torch's exporter, onnxscript and OpenVINO raise many types of exceptions for an unsupported operation.
     except Exception as error:
-        said = next((line for line in str(error).splitlines() if line.strip()), "")[:300]
-        advice = ""
+        text = next((line for line in str(error).splitlines() if line.strip()), "")[:300]
+        hint = ""
         if "2GB" in str(error) or "2 GiB" in str(error) or "protobuf" in str(error).lower():
-            advice = " ONNX holds at most 2 GB in one file: take a smaller coreset or gallery, or --format torchscript."
+            hint = " ONNX holds at most 2 GB in one file: use a smaller coreset or gallery, or --format torchscript."
         raise ConfigError(
-            f"export: {model.scorer.name} could not be written as {chosen} ({type(error).__name__}: {said}).{advice}"
+            f"export: {model.scorer.name} could not be written as {file_format} ({type(error).__name__}: {text}).{hint}"
         ) from error
 
 
-def _about(model: Model, run: SavedRun, chosen: Format, made: Path, outputs: list[str]) -> dict[str, Any]:
+def _about(model: Model, run: SavedRun, file_format: Format, file: Path, outputs: list[str]) -> dict[str, Any]:
+    """The content of the JSON file."""
     scorer = model.scorer
-    seen = list(scorer.input_size or (0, 0))
-    parts = [made.name] + ([made.with_suffix(".bin").name] if chosen == "openvino" else [])
+    crop = list(scorer.input_size or (0, 0))
+    names = [file.name] + ([file.with_suffix(".bin").name] if file_format == "openvino" else [])
     return {
         "version": FORMAT,
-        "format": chosen,
-        "sha256": {part: file_hash(made.parent / part) for part in parts},
+        "format": file_format,
+        "sha256": {name: file_hash(file.parent / name) for name in names},
         "model": scorer.name,
         "run": run.record.run_id,
         "spec": run.record.spec,
@@ -102,21 +104,21 @@ def _about(model: Model, run: SavedRun, chosen: Format, made: Path, outputs: lis
             "shape": ["batch", 3, "height", "width"],
             "values": "RGB in 0 to 1 (8-bit values divided by 255), of any size: resizing is in the file",
         },
-        "preprocessing": {"resized_to": list(scorer.resized or seen), "cut_to": seen},
+        "preprocessing": {"resized_to": list(scorer.resized or crop), "cut_to": crop},
         "outputs": {name: OUTPUTS[name] for name in outputs},
         "thresholds": asdict(model.thresholds),
-        "notes": [*(model.run.doubts if model.run else ()), *scorer.notes],
-        **({"runtime": {"openvino": OPENVINO_OPTIONS}} if chosen == "openvino" else {}),
-        **({"runtime": {"device": "cpu"}} if chosen == "torchscript" else {}),
-        "versions": {"harness": __version__, **_versions(["torch", "timm", "anomalib", *NEEDED[chosen]])},
+        "notes": [*(model.run.warnings if model.run else ()), *scorer.notes],
+        **({"runtime": {"openvino": OPENVINO_OPTIONS}} if file_format == "openvino" else {}),
+        **({"runtime": {"device": "cpu"}} if file_format == "torchscript" else {}),
+        "versions": {"harness": __version__, **_versions(["torch", "timm", "anomalib", *NEEDED[file_format]])},
     }
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in packages:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -1,14 +1,14 @@
-"""A trained model at work.
+"""Predictions of a trained model for new images.
 
-find.py      a run's folder, or the best run of a sweep's
-model.py     load_model and Model.predict
-classifier.py  the same of a classification
-result.py    what is said of one image
-exported.py  a file that `export` wrote, by its runtime
-inputs.py    files, folders, patterns -> images
-predict.py   the command: images -> rows and pictures
-rows.py      the columns of the rows
-pictures.py  overlay, map and outline of one image, as files
+find.py        a run's folder, or a sweep's folder -> the saved model of one run
+model.py       load_model and Model.predict, for anomaly detection
+classifier.py  load_classifier and Classifier.predict, for classification
+result.py      the prediction of a detector for one image
+exported.py    a file that `export` wrote, run by ONNX Runtime, OpenVINO or Torch
+inputs.py      files, folders and patterns -> paths of images
+predict.py     the command `predict`: images -> rows and pictures
+rows.py        the columns of the rows
+pictures.py    overlay, map and outline of one image, as files
 """
 
 from harness.inference.classifier import Classifier, ClassResult, load_classifier

@@ -1,9 +1,10 @@
-"""The Python face of a classification: load it, hand it images, read what they are."""
+"""The Python interface of a trained classification: load the networks, predict labels of images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from harness.config.spec import RunSpec
 from harness.data.images import Reading
 from harness.data.labelled.base import LabelSpec
 from harness.inference.find import SavedRun, find_run
-from harness.inference.model import BATCH, is_one, is_unchanged, open_image
+from harness.inference.model import BATCH, is_single_image, is_unchanged, open_image
 from harness.inference.rows import CLASS_COLUMNS
 
 if TYPE_CHECKING:
@@ -32,11 +33,11 @@ class ClassResult:
     """The prediction of a classifier for one image.
 
     Attributes:
-        labels: all labels.
+        labels: all labels of the run.
         label_specs: class and condition of each label.
-        probabilities: shape (labels,), with sum 1; averaged over folds and views.
-        path: of the image; None for an image in memory.
-        reading: changes to the image in reading, a few words each.
+        probabilities: shape (labels,), summing to 1; averaged over folds and test-time augmentation.
+        path: path of the image; None for an image in memory.
+        reading: conversions during reading, a few words each.
     """
 
     labels: tuple[str, ...]
@@ -47,31 +48,31 @@ class ClassResult:
 
     @property
     def label(self) -> str:
-        """The label with the largest probability."""
+        """The most probable label."""
         return self.labels[int(self.probabilities.argmax())]
 
     @property
     def probability(self) -> float:
-        """The probability of `label`."""
+        """The probability of the most probable label."""
         return float(self.probabilities.max())
 
     @property
     def part(self) -> str:
-        """The class of `label`."""
+        """The class of the most probable label."""
         return self.label_specs[int(self.probabilities.argmax())][0]
 
     @property
     def state(self) -> str:
-        """The condition of `label`."""
+        """The condition of the most probable label."""
         return self.label_specs[int(self.probabilities.argmax())][1]
 
     @property
     def kind(self) -> str:
-        """The same as `label`."""
+        """The group in which the command `predict` counts this image: its label."""
         return self.label
 
     def cells(self) -> list[str]:
-        """The columns of the rows that are the task's own."""
+        """The cells of a row that depend on the task: the two most probable labels with their probabilities."""
         first, second = np.argsort(-self.probabilities, kind="stable")[:2]
         return [
             self.labels[first],
@@ -82,15 +83,15 @@ class ClassResult:
 
 
 class Classifier:
-    """A trained classification with all its folds. Any number of threads may call `predict` at once.
+    """A trained classification with the networks of all folds. Any number of threads may call `predict` at once.
 
     Args:
-        scorer: computes probabilities.
-        run: the run that trained it.
+        scorer: computes the probabilities.
+        run: the run of the networks.
 
     Attributes:
-        scorer: computes probabilities.
-        run: the run that trained it.
+        scorer: computes the probabilities.
+        run: the run of the networks.
     """
 
     columns = CLASS_COLUMNS
@@ -107,58 +108,56 @@ class Classifier:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Warnings about the predictions, one sentence each."""
-        return self.run.doubts
+        """Limits of the predictions that a user must know, one sentence each."""
+        return self.run.warnings
 
     def prepare(self, reading: Reading) -> Any:
-        """An image as `results` takes it; called by several threads at once."""
+        """Turn an image into the input of `results`. Several threads may call this method at once."""
         return self.scorer.prepare(reading.pixels)
 
     def results(self, batch: Sequence[tuple[str | None, Reading]], prepared: Sequence[Any]) -> list[ClassResult]:
-        """Classify images that are read and prepared already.
+        """Predict the labels of prepared images.
 
         Args:
-            batch: path or None, and the image as read.
-            prepared: what `prepare` made of each.
+            batch: for each image its path, or None, and the image as read.
+            prepared: for each image the output of `prepare`.
+
+        Returns:
+            One result for each image, in the same order.
         """
         with self._lock:
-            found = self.scorer.probabilities(prepared)
+            probabilities = self.scorer.probabilities(prepared)
         return [
-            ClassResult(self.scorer.labels, self.scorer.label_specs, one, path, reading.notes)
-            for one, (path, reading) in zip(found, batch, strict=True)
+            ClassResult(self.scorer.labels, self.scorer.label_specs, row, path, reading.notes)
+            for row, (path, reading) in zip(probabilities, batch, strict=True)
         ]
 
     def predict(self, images: Any, batch_size: int = BATCH) -> ClassResult | list[ClassResult]:
-        """Classify one image, or several.
+        """Predict the label of one image, or of several.
 
         Args:
-            images: as for `Model.predict`.
-            batch_size: number of images in a batch.
+            images: one image or several, in the forms that `harness.inference.model.Model.predict` takes.
+            batch_size: images in one pass of the networks.
 
         Returns:
-            A `ClassResult` for one image; a list of them in the same order for several.
+            A `ClassResult` for one image; for several images a list in their order.
 
         Raises:
-            DataError: something is no image, or can't be read.
+            DataError: an image can't be read, or a value is no image.
         """
         if batch_size < 1:
-            raise DataError(f"batch_size: {batch_size} found, 1 or more expected.")
-        if is_one(images):
-            return next(self._named([images], 1))
+            raise DataError(f"batch_size: {batch_size} found; expected 1 or more.")
+        if is_single_image(images):
+            return next(self._predicted([images], 1))
         if not isinstance(images, Iterable):
             raise DataError(
                 f"image: {type(images).__name__} found; expected a path, a PIL image, an array or a tensor."
             )
-        return list(self._named(images, batch_size))
+        return list(self._predicted(images, batch_size))
 
-    def _named(self, images: Iterable[Any], batch_size: int) -> Iterator[ClassResult]:
-        batch: list[tuple[str | None, Reading]] = []
-        for image in images:
-            batch.append(open_image(image))
-            if len(batch) == batch_size:
-                yield from self.results(batch, [self.prepare(reading) for _, reading in batch])
-                batch = []
-        if batch:
+    def _predicted(self, images: Iterable[Any], batch_size: int) -> Iterator[ClassResult]:
+        opened = map(open_image, images)
+        while batch := list(islice(opened, batch_size)):
             yield from self.results(batch, [self.prepare(reading) for _, reading in batch])
 
 
@@ -166,27 +165,46 @@ def load_classifier(path: str | Path, *, device: str = "auto") -> Classifier:
     """Load a trained classification.
 
     Args:
-        path: a run's folder, or a sweep's folder (its best run).
+        path: a run's folder, or a sweep's folder for its best run.
         device: auto, cpu, cuda, cuda:N or mps.
 
+    Returns:
+        The classifier, ready to predict.
+
     Raises:
-        StoreError: there is no run or no model, the record is damaged, or the task is another one.
-        WeightsError: the model's file is damaged or has changed.
+        StoreError: there is no run or no saved model, the record is damaged, or the run has another task.
+        WeightsError: the model's file is damaged or was changed.
         ConfigError: this machine has no such device.
     """
     return classifier_of(find_run(Path(path)), device)
 
 
 def classifier_of(run: SavedRun, device: str) -> Classifier:
-    """Of a run that was found; see `load_classifier`."""
+    """Load the classification of a run that `find_run` returned.
+
+    Args:
+        run: a run of task classification.
+        device: auto, cpu, cuda, cuda:N or mps.
+
+    Returns:
+        The classifier, ready to predict.
+
+    Raises:
+        StoreError: the record is damaged, or the run has another task.
+        WeightsError: the model's file is damaged or was changed.
+        ConfigError: this machine has no such device.
+    """
     if run.record.task != CLASSIFICATION:
         raise StoreError(
-            f"{run.folder}: a run of task {run.record.task} found; expected a classification (load_model)."
+            f"{run.folder}: a run of task {run.record.task} found; expected a classification. Use load_model for this "
+            "run."
         )
     is_unchanged(run)
     try:
         spec = RunSpec.from_dict(run.record.spec)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{run.folder}: its record can't be used ({type(error).__name__}: {error}).") from error
+        raise StoreError(
+            f"{run.folder}: the record is damaged ({type(error).__name__}: {error}). Make the run again with --fresh."
+        ) from error
     backend: Backend = registry.lookup(registry.BACKENDS, "backend", spec.backend)()
     return Classifier(backend.load(spec, run.file, device, trust=False), run)

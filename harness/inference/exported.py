@@ -1,4 +1,4 @@
-"""An exported file at work, by the runtime that it is for; for ONNX and OpenVINO Torch is not needed."""
+"""Predictions of an exported file by its runtime. ONNX and OpenVINO files do not need Torch."""
 
 from __future__ import annotations
 
@@ -27,60 +27,65 @@ OUTPUTS = {
     "anomaly_map": "(batch, height, width) raw, of what the model sees",
     "mask": "(batch, height, width) whether the map is above the pixel threshold",
 }
-# Without it OpenVINO computes with 16 bits on the processors that can, and scores differ by some percent.
+# OpenVINO computes with 16 bits on some processors by default. Scores then differ by some percent.
 OPENVINO_OPTIONS = {"INFERENCE_PRECISION_HINT": "f32"}
 
-SIZES = 4  # of batches and images that OpenVINO compiles for
+SIZES = 4  # input shapes for which OpenVINO compiles the model
 
-# (n, 3, height, width) in [0, 1] -> outputs in order.
+# (n, 3, height, width) in [0, 1] -> outputs in the order of the JSON file.
 Run = Callable[[Floats], Sequence[npt.NDArray[Any]]]
 
 
 class ExportedFile:
-    """See `harness.backends.base.Scorer`; images of a batch have one size.
+    """An exported model that scores images; a `harness.backends.base.Scorer`.
 
     Args:
-        file: .onnx, .xml or .pt, with its .json beside it.
-        trust: whether a TorchScript file, which is a program, may be executed.
+        file: .onnx, .xml or .pt, with its .json in the same folder.
+        trust: whether a TorchScript file may be executed. Such a file is a program.
 
     Attributes:
-        about: what the .json says.
-        thresholds: see `harness.predictions.decision.Thresholds`.
+        about: content of the .json file.
+        name: the detector's name.
+        device: "cpu" and the runtime, for messages.
+        resized: (height, width) before the centre crop; None without a crop.
+        input_size: (height, width) of the network's input.
+        thresholds: raw thresholds and scales.
+        notes: limits of the predictions that a user must know, one sentence each.
 
     Raises:
-        StoreError: the .json is missing or damaged.
-        WeightsError: the file is damaged or was changed, or is TorchScript and not trusted.
-        ConfigError: its runtime is not installed.
+        StoreError: the .json file is missing or damaged.
+        WeightsError: the model file is damaged or was changed, or is TorchScript without `trust`.
+        ConfigError: the runtime is not installed.
     """
 
     def __init__(self, file: Path, trust: bool = False) -> None:
         self.about = _read(file)
         if self.about["format"] == "torchscript" and not trust:
             raise WeightsError(
-                f"{file}: TorchScript is a program, and loading it executes what it says. If you made this file "
-                "yourself, or trust who did, say --trust (trust=True); ONNX and OpenVINO need no trust."
+                f"{file}: TorchScript is a program, and loading this file executes the program. If you trust the "
+                "file's author, say --trust (trust=True). ONNX and OpenVINO files need no trust."
             )
         try:
             self.thresholds = Thresholds.from_dict(self.about["thresholds"])
             self.name = str(self.about["model"])
             self.device = f"cpu, {RUNTIMES[self.about['format']]}"
-            resized, seen = (tuple(self.about["preprocessing"][key]) for key in ("resized_to", "cut_to"))
-            self.resized: tuple[int, int] | None = None if resized == seen else (int(resized[0]), int(resized[1]))
-            self.input_size: tuple[int, int] | None = (int(seen[0]), int(seen[1]))
+            resized, crop = (tuple(self.about["preprocessing"][key]) for key in ("resized_to", "cut_to"))
+            self.resized: tuple[int, int] | None = None if resized == crop else (int(resized[0]), int(resized[1]))
+            self.input_size: tuple[int, int] | None = (int(crop[0]), int(crop[1]))
             self._outputs = list(self.about["outputs"])
             self.notes: tuple[str, ...] = tuple(str(note) for note in self.about["notes"])
             if "score" not in self._outputs or not set(self._outputs) <= set(OUTPUTS):
                 raise ValueError(f"outputs {self._outputs}")
         except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise _damaged(file, error) from error
-        for part, expected in self.about["sha256"].items():
-            beside = file.parent / part
-            if not beside.is_file() or file_hash(beside) != expected:
-                raise WeightsError(f"{beside}: missing, damaged or changed since it was exported. Export it again.")
+        for name, sha256 in self.about["sha256"].items():
+            path = file.parent / name
+            if not path.is_file() or file_hash(path) != sha256:
+                raise WeightsError(f"{path}: missing, damaged or changed since it was exported. Export it again.")
         self._run = _runtime(self.about["format"], file)
 
     def answers(self, images: Floats) -> Mapping[str, npt.NDArray[Any]]:
-        """All outputs, by name.
+        """Run the model and return all outputs by name, see `OUTPUTS`.
 
         Args:
             images: (n, 3, height, width), RGB in [0, 1].
@@ -88,53 +93,67 @@ class ExportedFile:
         return dict(zip(self._outputs, self._run(images), strict=True))
 
     def prepare(self, pixels: RGB) -> RGB:
-        """As it is: the rest is in the file, and 8 bits take less memory than 32."""
+        """Return the pixels unchanged: the file itself prepares them, and 8 bits take less memory than 32."""
         return pixels
 
     def score(self, prepared: Sequence[RGB]) -> tuple[npt.NDArray[np.float64], Floats | None]:
-        """See `Scorer.score`. Images of different sizes go one after the other."""
-        alike = len({one.shape for one in prepared}) == 1
-        batches = [list(prepared)] if alike else [[one] for one in prepared]
-        found = [self.answers(as_input(batch)) for batch in batches]
-        maps = [one["anomaly_map"] for one in found if "anomaly_map" in one]
-        scores = np.concatenate([one["score"] for one in found]).astype(np.float64)
+        """Score images. Images of one size form a batch; images of different sizes are scored one by one.
+
+        Args:
+            prepared: n images, uint8 RGB of shape (height, width, 3).
+
+        Returns:
+            Scores (n,) and maps (n, height, width); None instead of maps for a model without maps.
+        """
+        batches = [prepared] if len({pixels.shape for pixels in prepared}) == 1 else [[pixels] for pixels in prepared]
+        outputs = [self.answers(as_input(batch)) for batch in batches]
+        maps = [output["anomaly_map"] for output in outputs if "anomaly_map" in output]
+        scores = np.concatenate([output["score"] for output in outputs]).astype(np.float64)
         return scores, np.concatenate(maps) if maps else None
 
     def export(self, thresholds: Thresholds, chosen: str, file: Path) -> list[str]:
-        """Not possible."""
-        raise ConfigError("export: an exported file found; expected a run.")
+        """Refuse the export: an exported file holds no trainable model.
+
+        Args:
+            thresholds: unused.
+            chosen: unused.
+            file: unused.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError("export: an exported file found; expected a run's folder, or a sweep's.")
 
 
 def as_input(images: Sequence[RGB]) -> Floats:
-    """Images of one size as an exported file takes them: (n, 3, height, width) in [0, 1]."""
-    stacked = np.stack([one.transpose(2, 0, 1) for one in images]).astype(np.float32)
+    """Stack images of one size to the input of an exported file: (n, 3, height, width) in [0, 1]."""
+    stacked = np.stack([pixels.transpose(2, 0, 1) for pixels in images]).astype(np.float32)
     stacked /= 255
     return stacked
 
 
 def _read(file: Path) -> dict[str, Any]:
-    beside = file.with_name(file.name + SUFFIX)
+    json_file = file.with_name(file.name + SUFFIX)
     try:
-        about = json.loads(beside.read_text(encoding="utf-8"))
+        about: dict[str, Any] = json.loads(json_file.read_text(encoding="utf-8"))
         if about["version"] > FORMAT:
-            raise StoreError(f"{beside}: written by a newer harness (version {about['version']}, {FORMAT} known).")
+            raise StoreError(f"{json_file}: written by a newer harness (version {about['version']}). Update harness.")
         if about["format"] not in RUNTIMES or not isinstance(about["sha256"], dict):
             raise ValueError(f"format {about['format']!r}")
-        if any(Path(part).name != part for part in about["sha256"]) or file.name not in about["sha256"]:
+        if any(Path(name).name != name for name in about["sha256"]) or file.name not in about["sha256"]:
             raise ValueError("sha256 names other files")
     except FileNotFoundError as error:
         raise StoreError(
-            f"{file}: no {beside.name} beside it; expected a model that `harness export` wrote."
+            f"{file}: no {json_file.name} beside it; expected a model that `harness export` wrote."
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(file, error) from error
-    found: dict[str, Any] = about
-    return found
+    return about
 
 
 def _damaged(file: Path, error: Exception) -> StoreError:
-    beside = file.with_name(file.name + SUFFIX)
-    return StoreError(f"{beside}: damaged ({type(error).__name__}: {error}). Export the model again.")
+    json_file = file.with_name(file.name + SUFFIX)
+    return StoreError(f"{json_file}: damaged ({type(error).__name__}: {error}). Export the model again.")
 
 
 def _runtime(name: str, file: Path) -> Run:
@@ -143,9 +162,11 @@ def _runtime(name: str, file: Path) -> Run:
         raise ConfigError(f"{file}: needs {package}, which is not installed. Run: python -m pip install {package}")
     try:
         return {"onnx": _onnx, "openvino": _openvino, "torchscript": _torchscript}[name](file)
-    # Whatever a damaged file makes a runtime raise.
+    # A damaged file can make a runtime raise any exception.
     except Exception as error:
-        raise WeightsError(f"{file}: {package} can't load it ({type(error).__name__}: {str(error)[:200]}).") from error
+        raise WeightsError(
+            f"{file}: {package} can't load this file ({type(error).__name__}: {str(error)[:200]}). Export it again."
+        ) from error
 
 
 def _onnx(file: Path) -> Run:
@@ -165,7 +186,7 @@ def _openvino(file: Path) -> Run:
     compiled: dict[tuple[int, ...], Any] = {}
 
     def run(images: Floats) -> Sequence[npt.NDArray[Any]]:
-        # For one size it is faster than for any; compiling takes as long as some images.
+        # A model for one shape is faster than a model for any shape. Compiling takes as long as scoring some images.
         shape = images.shape if images.shape in compiled or len(compiled) < SIZES else ()
         if shape not in compiled:
             model = core.read_model(str(file))
@@ -174,7 +195,7 @@ def _openvino(file: Path) -> Run:
             compiled[shape] = core.compile_model(model, "CPU", OPENVINO_OPTIONS)
         return list(compiled[shape](images).to_tuple())
 
-    core.read_model(str(file))  # damaged files are found now
+    core.read_model(str(file))  # a damaged file raises here, not at the first image
     return run
 
 
@@ -189,6 +210,6 @@ def _torchscript(file: Path) -> Run:
 
     def run(images: Floats) -> Sequence[npt.NDArray[Any]]:
         with torch.inference_mode():
-            return [one.numpy() for one in module(torch.from_numpy(images))]
+            return [output.numpy() for output in module(torch.from_numpy(images))]
 
     return run

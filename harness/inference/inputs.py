@@ -1,4 +1,4 @@
-"""What is named on the command line -> the images that are meant."""
+"""Names on the command line -> paths of images."""
 
 from __future__ import annotations
 
@@ -13,38 +13,40 @@ STDIN = "-"
 
 
 def images_named(names: Sequence[str], listed: Iterable[str], recursive: bool, apart: Path | None = None) -> list[Path]:
-    """Images in the order in which they are named, each once.
+    """List images in the order of their names, each once.
 
-    A folder is all images in it, sorted; a pattern (`*`, `?`, `[...]`, `**`) what it matches, sorted; `-` the lines of
-    `listed`. A file that is named is taken as it is, whatever its suffix, and even if it is missing: that is told with
-    its result.
+    A folder stands for its images, sorted. A pattern (`*`, `?`, `[...]`, `**`) stands for its matches, sorted. `-`
+    stands for the lines of `listed`. A file with any suffix is accepted, even a missing one: its row has the error.
 
     Args:
         names: files, folders, patterns or `-`.
-        listed: lines with a path each, for `-`.
-        recursive: take what is below a folder too.
-        apart: a folder, such as that of earlier pictures, of which folders and patterns take nothing.
+        listed: lines with one path each, for `-`.
+        recursive: whether images in subfolders count too.
+        apart: a folder, such as one with earlier pictures; folders and patterns skip all images in it.
+
+    Returns:
+        Paths of images; a missing file is one of them if a name is its path.
 
     Raises:
-        DataError: a folder has no images, a pattern matches nothing, or a name is empty; all such names at once.
+        DataError: a folder has no images, a pattern has no match, or a name is empty; lists all such names.
     """
-    found: dict[Path, None] = {}
+    images: dict[Path, None] = {}
     problems: list[str] = []
     for name in names:
         try:
-            taken = _lines(listed, recursive) if name == STDIN else _named(name, recursive)
+            paths = _from_lines(listed, recursive) if name == STDIN else _from_name(name, recursive)
         except DataError as error:
             problems += error.problems
             continue
-        beside = apart is not None and taken != [Path(name)]
-        found.update(dict.fromkeys(path for path in taken if not (beside and _is_below(path, apart))))
+        filtered = apart is not None and paths != [Path(name)]
+        images.update(dict.fromkeys(path for path in paths if not (filtered and _is_below(path, apart))))
     if problems:
         raise DataError(problems)
-    return list(found)
+    return list(images)
 
 
 def below(names: Sequence[str]) -> int:
-    """How many images there are in folders below those that are named, which only --recursive takes."""
+    """Count the images in subfolders of the named folders. Only --recursive includes them."""
     folders = [Path(name) for name in names if name and name != STDIN and Path(name).is_dir()]
     return sum(image.parent != folder for folder in folders for image in list_images(folder))
 
@@ -53,19 +55,19 @@ def _is_below(path: Path, folder: Path | None) -> bool:
     return folder is not None and path.resolve().is_relative_to(folder.resolve())
 
 
-def _lines(listed: Iterable[str], recursive: bool) -> list[Path]:
-    found = []
+def _from_lines(listed: Iterable[str], recursive: bool) -> list[Path]:
+    paths: list[Path] = []
     for line in listed:
         name = line.rstrip("\r\n")
         if name:
-            # A line is a path: what looks like a pattern may be a file's name.
-            found += _folder(Path(name), recursive) if Path(name).is_dir() else [Path(name)]
-    if not found:
-        raise DataError("-: no paths on standard input; expected one a line.")
-    return found
+            # A line is always a path, because a file's name may look like a pattern.
+            paths += _folder(Path(name), recursive) if Path(name).is_dir() else [Path(name)]
+    if not paths:
+        raise DataError("-: no paths on standard input; expected one path a line.")
+    return paths
 
 
-def _named(name: str, recursive: bool) -> list[Path]:
+def _from_name(name: str, recursive: bool) -> list[Path]:
     if not name:
         raise DataError("'': an empty name found; expected an image, a folder, a pattern or -.")
     path = Path(name)
@@ -74,18 +76,18 @@ def _named(name: str, recursive: bool) -> list[Path]:
     if path.exists() or not glob.has_magic(name):
         return [path]
     # Path.glob takes no absolute patterns.
-    matches = sorted(Path(one) for one in glob.glob(name, recursive=True))  # noqa: PTH207
+    matches = sorted(Path(match) for match in glob.glob(name, recursive=True))  # noqa: PTH207
     images = [path for path in matches if path.is_file() and path.suffix.lower() in EXTENSIONS]
     if not images:
-        found = f"{len(matches)} matches, none of them an image" if matches else "no match"
-        raise DataError(f"{name}: {found} found; expected images ({', '.join(EXTENSIONS)}).")
+        problem = f"{len(matches)} matches, none of them an image" if matches else "no match"
+        raise DataError(f"{name}: {problem} found; expected images ({', '.join(EXTENSIONS)}).")
     return images
 
 
 def _folder(path: Path, recursive: bool) -> list[Path]:
-    everything = list_images(path)
-    images = everything if recursive else [image for image in everything if image.parent == path]
+    all_images = list_images(path)
+    images = all_images if recursive else [image for image in all_images if image.parent == path]
     if not images:
-        below = f" There are {len(everything)} in folders below it: say --recursive." if everything else ""
-        raise DataError(f"{path}: no images found in this folder ({', '.join(EXTENSIONS)}).{below}")
+        hint = f" There are {len(all_images)} in folders below it: say --recursive." if all_images else ""
+        raise DataError(f"{path}: no images found in this folder ({', '.join(EXTENSIONS)}).{hint}")
     return images

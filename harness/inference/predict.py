@@ -1,4 +1,4 @@
-"""The command: images in, one row and a few pictures each out; what can't be read is a row with its error."""
+"""The command `predict`: one row and some pictures for each image. An image that fails has a row with its error."""
 
 from __future__ import annotations
 
@@ -22,48 +22,48 @@ from harness.inference.pictures import MapFormat, stems, write_pictures
 from harness.inference.result import Result
 from harness.inference.rows import COLUMNS
 
-THREADS = 4  # that read and write; the network has the cores
-SHOWN = 5  # kinds of images that the sentence counts
-OWN = len(COLUMNS) - 4  # columns that are the task's own
+THREADS = 4  # threads that read and write; the network needs the cores
+SHOWN = 5  # labels that the sentence counts
+TASK_CELLS = len(COLUMNS) - 4  # columns that depend on the task
 
 
 class Rows(Protocol):
-    """Where rows go."""
+    """A text stream for rows."""
 
     def write(self, text: str, /) -> object:
-        """A row."""
+        """Write the text of a row."""
 
     def flush(self) -> object:
-        """Have them where others can read them."""
+        """Make all rows visible to other programs."""
 
 
 @dataclass
 class Counts:
-    """How many images were found to be what.
+    """Numbers of images by their predicted label.
 
     Attributes:
-        kinds: those that are named even where there are none.
-        found: how many of each kind.
-        failed: images without an answer, or without their pictures.
+        kinds: labels that the sentence names even with a count of 0.
+        by_kind: number of images of each label.
+        failed: number of images without a prediction, or without their pictures.
     """
 
     kinds: Sequence[str] = ()
-    found: Counter[str] = field(default_factory=Counter)
+    by_kind: Counter[str] = field(default_factory=Counter)
     failed: int = 0
 
     def add(self, row: Row) -> None:
-        """One more."""
+        """Count one image."""
         if row.error or row.result is None:
             self.failed += 1
         else:
-            self.found[row.result.kind] += 1
+            self.by_kind[row.result.kind] += 1
 
     def sentence(self) -> str:
-        """For a person."""
-        total = self.found.total() + self.failed
-        always = self.kinds if any(self.found[kind] for kind in self.kinds) else ()
-        parts = [f"{self.found[kind]} {kind}" for kind in always]
-        rest = [(kind, count) for kind, count in self.found.most_common() if kind not in self.kinds]
+        """The counts as a sentence for the user."""
+        total = self.by_kind.total() + self.failed
+        always = self.kinds if any(self.by_kind[kind] for kind in self.kinds) else ()
+        parts = [f"{self.by_kind[kind]} {kind}" for kind in always]
+        rest = [(kind, count) for kind, count in self.by_kind.most_common() if kind not in self.kinds]
         parts += [f"{count} {kind}" for kind, count in rest[:SHOWN]]
         parts += [f"{sum(count for _, count in rest[SHOWN:])} others"] if len(rest) > SHOWN else []
         parts += [f"{self.failed} failed (see their rows)"] if self.failed else []
@@ -72,13 +72,13 @@ class Counts:
 
 @dataclass(frozen=True)
 class Row:
-    """What came of one image.
+    """The outcome for one image.
 
     Attributes:
-        path: of the image.
-        result: None where it could not be judged.
-        seconds: reading and preparing it, and its share of its batch's scoring.
-        error: why it failed, or its pictures.
+        path: path of the image.
+        result: the prediction; None after a failure.
+        seconds: time to read and prepare the image, plus the image's share of the time to score the batch.
+        error: why the image or its pictures failed; empty after success.
     """
 
     path: Path
@@ -87,11 +87,11 @@ class Row:
     error: str = ""
 
     def cells(self, columns: Sequence[str]) -> list[str]:
-        """In the order of `columns`; blank where there is nothing to say."""
+        """The cells in the order of `columns`; blank without a value."""
         result = self.result
         cells = [
             guarded_path(str(self.path)),
-            *(result.cells() if result else [""] * OWN),
+            *(result.cells() if result else [""] * TASK_CELLS),
             "; ".join(result.reading) if result else "",
             self.error,
         ]
@@ -115,23 +115,26 @@ def predict_images(
     batch_size: int,
     out: Path | None = None,
     map_format: MapFormat = "tiff",
-    tell: Callable[[Row], None] = lambda _: None,
+    on_row: Callable[[Row], None] = lambda _: None,
     max_pixels: int | None = None,
 ) -> Counts:
-    """Judge images; rows are written as they are known, in the order of `paths`.
+    """Predict images and write one row each, in the order of `paths`, after each batch.
 
     Args:
-        model: loaded.
-        paths: of the images.
-        rows: where the rows go.
-        batch_size: images that the network sees at a time.
-        out: where pictures go, None for nowhere.
-        map_format: of the maps there.
-        tell: called with each row.
-        max_pixels: that an image may have; None for `harness.data.images.MAX_PIXELS`.
+        model: a detector or a classifier.
+        paths: paths of the images.
+        rows: stream for the rows.
+        batch_size: images in one pass of the network.
+        out: folder for pictures; None for no pictures.
+        map_format: format of the maps, tiff or png.
+        on_row: called with each row.
+        max_pixels: largest number of pixels of an image; None for `harness.data.images.MAX_PIXELS`.
+
+    Returns:
+        Numbers of images by label, and of failed images.
 
     Raises:
-        StoreError: pictures can't be written.
+        StoreError: the folder for pictures can't be written.
     """
     writer = CsvRows(rows)
     writer.write(model.columns)
@@ -141,44 +144,44 @@ def predict_images(
         for batch in _batches(
             _read_ahead(pool, partial(_prepare, model, max_pixels), paths, batch_size + THREADS), batch_size
         ):
-            judged = list(_judge(model, batch))
+            predicted = list(_predicted(model, batch))
             if out is not None:
                 draw = partial(_with_pictures, out, names, map_format)
-                judged = list(pool.map(draw, judged))
-            for row, _ in judged:
+                predicted = list(pool.map(draw, predicted))
+            for row, _ in predicted:
                 writer.write(row.cells(model.columns))
                 counts.add(row)
-                tell(row)
+                on_row(row)
             rows.flush()
     return counts
 
 
 def _with_pictures(
-    out: Path, names: Mapping[Path, str], map_format: MapFormat, judged: tuple[Row, Reading | None]
+    out: Path, names: Mapping[Path, str], map_format: MapFormat, predicted: tuple[Row, Reading | None]
 ) -> tuple[Row, Reading | None]:
-    """The row, with its error where its pictures could not be made; a folder that nothing can be written to is one."""
-    row, reading = judged
+    """Write the pictures of one image. If the pictures of this image fail, its row gets the error."""
+    row, reading = predicted
     if not isinstance(row.result, Result) or reading is None:
-        return judged
+        return predicted
     try:
         write_pictures(out, names[row.path], reading.pixels, row.result, map_format)
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001
-        return replace(row, error=_said(error, row.path)), reading
-    return judged
+        return replace(row, error=_message(error, row.path)), reading
+    return predicted
 
 
 def _read_ahead(
     pool: ThreadPoolExecutor, prepare: Callable[[Path], _Prepared], paths: Sequence[Path], ahead: int
 ) -> Iterator[_Prepared]:
-    waiting: deque[Future[_Prepared]] = deque()
-    left = iter(paths)
+    pending: deque[Future[_Prepared]] = deque()
+    remaining = iter(paths)
     while True:
-        waiting.extend(pool.submit(prepare, path) for path in islice(left, ahead - len(waiting)))
-        if not waiting:
+        pending.extend(pool.submit(prepare, path) for path in islice(remaining, ahead - len(pending)))
+        if not pending:
             return
-        yield waiting.popleft().result()
+        yield pending.popleft().result()
 
 
 def _prepare(model: Model | Classifier, max_pixels: int | None, path: Path) -> _Prepared:
@@ -187,8 +190,8 @@ def _prepare(model: Model | Classifier, max_pixels: int | None, path: Path) -> _
         reading = read(path, max_pixels or MAX_PIXELS)
         tensor = model.prepare(reading)
     except Exception as error:  # noqa: BLE001
-        # One image of a pixel's height, say, may be too small for a model: that image's failure alone.
-        return _Prepared(path, None, None, time.perf_counter() - start, _said(error, path))
+        # Only this image fails, for example because one pixel of height is too small for the model.
+        return _Prepared(path, None, None, time.perf_counter() - start, _message(error, path))
     return _Prepared(path, reading, tensor, time.perf_counter() - start)
 
 
@@ -197,33 +200,33 @@ def _batches(prepared: Iterator[_Prepared], size: int) -> Iterator[list[_Prepare
         yield batch
 
 
-def _judge(model: Model | Classifier, batch: Sequence[_Prepared]) -> Iterator[tuple[Row, Reading | None]]:
-    """A row for each image of a batch; what fails together is tried alone."""
-    good = [one for one in batch if one.reading is not None]
-    answers: dict[Path, Row] = {}
+def _predicted(model: Model | Classifier, batch: Sequence[_Prepared]) -> Iterator[tuple[Row, Reading | None]]:
+    """A row for each image of a batch. If the batch fails, the images are predicted one by one."""
+    readable = [image for image in batch if image.reading is not None]
+    rows: dict[Path, Row] = {}
     try:
-        answers = _score(model, good)
+        rows = _score(model, readable)
     except Exception:  # noqa: BLE001
-        for one in good:
+        for image in readable:
             try:
-                answers |= _score(model, [one])
+                rows |= _score(model, [image])
             except Exception as error:  # noqa: BLE001
-                answers[one.path] = Row(one.path, None, one.seconds, _said(error, one.path))
-    for one in batch:
-        yield answers.get(one.path) or Row(one.path, None, one.seconds, one.error), one.reading
+                rows[image.path] = Row(image.path, None, image.seconds, _message(error, image.path))
+    for image in batch:
+        yield rows.get(image.path) or Row(image.path, None, image.seconds, image.error), image.reading
 
 
 def _score(model: Model | Classifier, images: Sequence[_Prepared]) -> dict[Path, Row]:
     if not images:
         return {}
     start = time.perf_counter()
-    given = [(str(one.path), one.reading) for one in images if one.reading is not None]
-    results: Sequence[Result | ClassResult] = model.results(given, [one.tensor for one in images])
+    batch = [(str(image.path), image.reading) for image in images if image.reading is not None]
+    results: Sequence[Result | ClassResult] = model.results(batch, [image.tensor for image in images])
     share = (time.perf_counter() - start) / len(images)
-    return {one.path: Row(one.path, result, one.seconds + share) for one, result in zip(images, results, strict=True)}
+    return {image.path: Row(image.path, r, image.seconds + share) for image, r in zip(images, results, strict=True)}
 
 
-def _said(error: Exception, path: Path) -> str:
-    """An error without the path, which the row has already."""
+def _message(error: Exception, path: Path) -> str:
+    """The error's text without the path, which the row has already."""
     text = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
     return text.removeprefix(f"{path}: ").replace("\n", " ")

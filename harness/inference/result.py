@@ -1,4 +1,4 @@
-"""What a model says of one image."""
+"""The prediction of a detector for one image."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Result:
     Attributes:
         score: raw, as in scores.csv.
         anomaly_map: (height, width) at the size of the network's input, raw; None for a model without maps.
-        thresholds: see `harness.predictions.decision.Thresholds`.
+        thresholds: raw thresholds and scales of the model.
         image_size: (height, width) of the image, upright.
-        resized: (height, width) after resizing and before the centre crop; None without a crop.
-        path: of the image; None for an image in memory.
-        reading: changes to the image in reading, a few words each.
+        resized: (height, width) before the centre crop; None without a crop.
+        path: path of the image; None for an image in memory.
+        reading: conversions during reading, a few words each.
     """
 
     score: float
@@ -38,7 +38,7 @@ class Result:
 
     @property
     def threshold(self) -> float | None:
-        """The threshold of the image score, raw; a score above it is anomalous."""
+        """The image threshold, raw. A larger score is anomalous."""
         return self.thresholds.image
 
     @property
@@ -48,31 +48,31 @@ class Result:
 
     @property
     def normalized_score(self) -> float | None:
-        """The score from 0 to 1, with 0.5 at the threshold; None without threshold or scale."""
+        """The score normalised to 0 ... 1, with the threshold at 0.5; None without threshold or scale."""
         if self.thresholds.image is None or self.thresholds.image_scale is None:
             return None
         return normalize(self.score, self.thresholds.image, self.thresholds.image_scale)
 
     @property
     def kind(self) -> str:
-        """normal, anomalous, or scored (without a threshold)."""
+        """The group in which the command `predict` counts this image: normal, anomalous, or scored."""
         return UNLABELLED if self.label is None else ANOMALOUS if self.label else NORMAL
 
     def cells(self) -> list[str]:
-        """The columns of the rows that are the task's own."""
-        unit = self.normalized_score
+        """The cells of a row that depend on the task: score, label, threshold and normalised score."""
+        normalized = self.normalized_score
         return [
             repr(self.score),
             "" if self.label is None else str(int(self.label)),
             "" if self.threshold is None else repr(self.threshold),
-            "" if unit is None else f"{unit:.6f}",
+            "" if normalized is None else f"{normalized:.6f}",
         ]
 
     def map_at_image_size(self) -> Floats | None:
-        """The map at the size of the image, raw; NaN outside the centre crop. None without maps."""
+        """The raw map at the image's (height, width), NaN outside the centre crop; None for a model without maps."""
         return None if self.anomaly_map is None else at_image_size(self.anomaly_map, self.image_size, self.resized)
 
     def mask(self) -> npt.NDArray[np.bool_] | None:
-        """The map above the pixel threshold, at the size of the image. None without maps or threshold."""
-        whole = self.map_at_image_size()
-        return None if whole is None or self.thresholds.pixel is None else whole > self.thresholds.pixel
+        """(height, width) of the image; True is above the pixel threshold. None without maps or threshold."""
+        full_map = self.map_at_image_size()
+        return None if full_map is None or self.thresholds.pixel is None else full_map > self.thresholds.pixel

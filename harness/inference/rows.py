@@ -1,4 +1,4 @@
-"""The columns of the rows that `predict` writes: a path, what the task says of it, and how it was read."""
+"""The columns of the rows that `predict` writes: the path, the prediction of the task, notes on reading, the error."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from PIL import Image
 from harness import load_model
 from harness.data.images import read_image
 from harness.demo import launch
-from harness.demo.uploads import LARGEST_IMAGE, images_of
+from harness.demo.uploads import LARGEST_IMAGE, decode
 from harness.results.store import ResultFolder
 from tests.conftest import Cli
 from tests.report.test_browser import CHROMIUM
@@ -65,7 +65,7 @@ def test_uploads() -> None:
         File("?.exe", png(9)),
     ]
     known: dict[str, Any] = {}
-    found, problems = images_of(files, known)
+    found, problems = decode(files, known)
     assert [one.name for one in found] == [
         "a.png",
         "a-2.png",
@@ -78,7 +78,7 @@ def test_uploads() -> None:
     ]
     assert [one.reading.pixels[0, 0, 0] for one in found] == [1, 2, 3, 5, 6, 7, 8, 9]
     assert set(known) == {one.digest for one in found}
-    again, _ = images_of(files[:1], known)
+    again, _ = decode(files[:1], known)
     assert again[0].reading is found[0].reading
     assert len(known) == 1
     assert problems[0] == "again.png: the same image as a.png; it is taken once."
@@ -237,7 +237,7 @@ def test_a_run_judges_dropped_images(page: Any, results: Path, toy_tree: Path, t
     assert page.locator("i, a[href*=evil]").count() == 0
     assert page.locator("strong").filter(has_text="b").count() == 0
 
-    image = picture(page, panel, "image, with what")
+    image = picture(page, panel, "image with outlines")
     assert np.abs(image.astype(int) - read_image(path)).mean() < 40
     warm, mixed = picture(page, panel, "heatmap"), picture(page, panel, "overlay")
     anomaly_map = result.map_at_image_size()
@@ -266,15 +266,15 @@ def test_test_images_worst_first(page: Any, results: Path) -> None:
     choose(page, "Run", "native-padim")
     page.get_by_role("tab", name="Test images of the run").click()
     panel = page.get_by_role("tabpanel").last
-    panel.get_by_text("in truth").first.wait_for()
-    said = panel.get_by_text("in truth").all_inner_texts()
+    panel.get_by_text("ground truth").first.wait_for()
+    said = panel.get_by_text("ground truth").all_inner_texts()
     assert len(said) == 5
     threshold = float(record.thresholds["image"])
     rows = [row for row in scores_of(trained, record).values() if row["role"] == "test"]
     margins = sorted((float(r["score"]) - threshold) * (1 if r["label"] == "1" else -1) for r in rows)
     wrong = [margin for margin in margins if margin < 0]
     assert wrong
-    mistakes = sum("a false alarm" in text or "missed" in text for text in said)
+    mistakes = sum("false positive" in text or "false negative" in text for text in said)
     assert mistakes == min(len(wrong), 5)
     panel.get_by_role("button", name="Increment").or_(panel.get_by_test_id("stNumberInputStepUp")).first.click()
     page.wait_for_function("text => !document.body.innerText.includes(text)", arg=said[0])
@@ -348,7 +348,7 @@ def test_a_few_good_images_make_a_run(page: Any, results: Path, toy_tree: Path, 
     done = cli("predict", saved, *bad)
     assert done.exit_code == 0, done.output
     page.get_by_role("button", name="Save").click()
-    page.get_by_text("exists already; choose another one").wait_for()
+    page.get_by_text("exists already; choose another name").wait_for()
     page.get_by_role("link", name="Use a run").click()
     page.get_by_role("combobox", name="Run").click()
     assert page.get_by_role("option").filter(has_text="bracket: native-padim").count() == 1

@@ -210,7 +210,7 @@ def test_a_sample_that_asks_for_other_images_is_refused(classified: ResultFolder
     (run / "record.json").write_text(json.dumps(about))
     result = cli("submit", run, "--out", "sub.csv")
     assert result.exit_code == 2
-    assert "1 of images that were not named (999)" in result.output
+    assert "1 without a prediction (999)" in result.output
     assert not Path("sub.csv").exists()
 
 
