@@ -17,7 +17,7 @@ import numpy.typing as npt
 from harness.config.spec import RunSpec
 from harness.data.base import Split
 from harness.data.images import RGB
-from harness.data.labelled.base import LabelledSplit
+from harness.data.labelled.base import LabelledSplit, LabelSpec
 from harness.predictions.classification import ClassPredictions
 from harness.predictions.detection import Floats, Predictions
 
@@ -248,6 +248,32 @@ class Scorer(Protocol):
         """
 
 
+class LabelScorer(Protocol):
+    """A trained classification that gives probabilities of labels."""
+
+    @property
+    def name(self) -> str:
+        """Readable name of the model."""
+
+    @property
+    def device(self) -> str:
+        """Readable description of the device."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels, in the order of the probabilities."""
+
+    @property
+    def label_specs(self) -> tuple[LabelSpec, ...]:
+        """Class and condition of each label."""
+
+    def prepare(self, pixels: RGB) -> Any:
+        """Convert an image to the input of `probabilities`. Several threads may call this method at once."""
+
+    def probabilities(self, prepared: Sequence[Any]) -> npt.NDArray[np.float64]:
+        """Return probabilities (n, labels). Only one thread at a time may call this method."""
+
+
 class Backend(Protocol):
     """Turns specs into outcomes of one task."""
 
@@ -307,7 +333,7 @@ class Backend(Protocol):
             trust: whether loading may execute code in the file, if the file cannot be loaded otherwise.
 
         Returns:
-            A `Scorer`, or for classification a `harness.backends.supervised.classifier.SupervisedScorer`.
+            A `Scorer`, or for classification a `LabelScorer`.
 
         Raises:
             WeightsError: the file is damaged, does not fit the spec, or would execute code and is not trusted.

@@ -91,14 +91,14 @@ def predict(
 
 def _loaded(run: Path, category: str | None, device: str, trust: bool) -> Model | Classifier:
     """A detector or a classifier, as the run is."""
-    from harness.inference.classifier import CLASSIFICATION, classifier_of
+    from harness.inference.classifier import Classifier, classifier_of
     from harness.inference.find import find_run
     from harness.inference.model import load_model, model_of
 
     if run.is_file():
         return load_model(run, category=category, device=device, trust=trust)
     found = find_run(run, category)
-    return classifier_of(found, device) if found.record.task == CLASSIFICATION else model_of(found, device, trust)
+    return classifier_of(found, device) if found.record.task == Classifier.task else model_of(found, device, trust)
 
 
 def export(run: Path, chosen: str, out: Path | None, check: Sequence[str], category: str | None, trust: bool) -> int:

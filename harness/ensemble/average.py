@@ -66,7 +66,9 @@ def _scorer(run: ClassRun, device: str) -> SupervisedScorer:
     file = model_in(run.folder)
     if file is None:
         raise StoreError(f"{run.folder}: the model of this run was not kept. {KEEP}")
-    return classifier_of(SavedRun(run.folder, run.record, file), device).scorer
+    scorer = classifier_of(SavedRun(run.folder, run.record, file), device).scorer
+    assert isinstance(scorer, SupervisedScorer)
+    return scorer
 
 
 def _same_networks(run: ClassRun, first: SupervisedScorer, other: SupervisedScorer) -> None:

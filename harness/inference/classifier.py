@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from harness import registry
-from harness.backends.base import Backend
-from harness.common.errors import DataError, StoreError
-from harness.config.spec import RunSpec
+from harness.backends.base import LabelScorer
 from harness.data.images import Reading
 from harness.data.labelled.base import LabelSpec
 from harness.inference.find import SavedRun, find_run
-from harness.inference.model import BATCH, is_single_image, is_unchanged, open_image
+from harness.inference.predictor import BATCH, Predictor, load_saved
 from harness.inference.rows import CLASS_COLUMNS
 
 if TYPE_CHECKING:
-    from harness.backends.supervised.classifier import SupervisedScorer
-
-CLASSIFICATION = "classification"
+    pass
 
 
 @dataclass(frozen=True)
@@ -82,7 +75,7 @@ class ClassResult:
         ]
 
 
-class Classifier:
+class Classifier(Predictor[ClassResult]):
     """A trained classification with the networks of all folds. Any number of threads may call `predict` at once.
 
     Args:
@@ -94,22 +87,17 @@ class Classifier:
         run: the run of the networks.
     """
 
+    task = "classification"
     columns = CLASS_COLUMNS
-    kinds: tuple[str, ...] = ()
 
-    def __init__(self, scorer: SupervisedScorer, run: SavedRun) -> None:
-        self.scorer, self.run = scorer, run
-        self._lock = Lock()
+    def __init__(self, scorer: LabelScorer, run: SavedRun) -> None:
+        super().__init__(run)
+        self.scorer = scorer
 
     @property
     def labels(self) -> tuple[str, ...]:
         """All labels, in the order of the probabilities."""
         return self.scorer.labels
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Limits of the predictions that a user must know, one sentence each."""
-        return self.run.warnings
 
     def prepare(self, reading: Reading) -> Any:
         """Turn an image into the input of `results`. Several threads may call this method at once."""
@@ -145,20 +133,7 @@ class Classifier:
         Raises:
             DataError: an image can't be read, or a value is no image.
         """
-        if batch_size < 1:
-            raise DataError(f"batch_size: {batch_size} found; expected 1 or more.")
-        if is_single_image(images):
-            return next(self._predicted([images], 1))
-        if not isinstance(images, Iterable):
-            raise DataError(
-                f"image: {type(images).__name__} found; expected a path, a PIL image, an array or a tensor."
-            )
-        return list(self._predicted(images, batch_size))
-
-    def _predicted(self, images: Iterable[Any], batch_size: int) -> Iterator[ClassResult]:
-        opened = map(open_image, images)
-        while batch := list(islice(opened, batch_size)):
-            yield from self.results(batch, [self.prepare(reading) for _, reading in batch])
+        return self.predict_any(images, batch_size)
 
 
 def load_classifier(path: str | Path, *, device: str = "auto") -> Classifier:
@@ -194,17 +169,5 @@ def classifier_of(run: SavedRun, device: str) -> Classifier:
         WeightsError: the model's file is damaged or was changed.
         ConfigError: this machine has no such device.
     """
-    if run.record.task != CLASSIFICATION:
-        raise StoreError(
-            f"{run.folder}: a run of task {run.record.task} found; expected a classification. Use load_model for this "
-            "run."
-        )
-    is_unchanged(run)
-    try:
-        spec = RunSpec.from_dict(run.record.spec)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise StoreError(
-            f"{run.folder}: the record is damaged ({type(error).__name__}: {error}). Make the run again with --fresh."
-        ) from error
-    backend: Backend = registry.lookup(registry.BACKENDS, "backend", spec.backend)()
-    return Classifier(backend.load(spec, run.file, device, trust=False), run)
+    scorer, _ = load_saved(run, Classifier.task, device, False, "Use load_model for this run.")
+    return Classifier(scorer, run)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from harness import registry
-from harness.backends.base import Backend, Scorer
-from harness.common.errors import ConfigError, DataError, StoreError, WeightsError
-from harness.common.files import file_hash
-from harness.config.spec import RunSpec
-from harness.data.images import RGB, Reading, from_array, from_pil, read
+from harness.backends.base import Scorer
+from harness.common.errors import ConfigError, DataError, StoreError
+from harness.data.images import Reading
 from harness.inference.find import SavedRun, find_run
+from harness.inference.predictor import BATCH, DAMAGED, Predictor, damaged, load_saved, tested
 from harness.inference.result import ANOMALOUS, NORMAL, Result
 from harness.inference.rows import COLUMNS
 from harness.predictions.decision import Thresholds
@@ -28,10 +24,9 @@ if TYPE_CHECKING:
     import torch
 
 EXPORTED = {".onnx", ".xml", ".pt"}
-BATCH = 8  # larger batches do not fit the caches of a cpu
 
 
-class Model:
+class Model(Predictor[Result]):
     """A trained model with its thresholds. Any number of threads may call `predict` at once.
 
     Args:
@@ -45,17 +40,18 @@ class Model:
         run: the run of the model; None for a model without a run.
     """
 
+    task = "detection"
     columns = COLUMNS
     kinds = (NORMAL, ANOMALOUS)
 
     def __init__(self, scorer: Scorer, thresholds: Thresholds, run: SavedRun | None = None) -> None:
-        self.scorer, self.thresholds, self.run = scorer, thresholds, run
-        self._lock = Lock()
+        super().__init__(run)
+        self.scorer, self.thresholds = scorer, thresholds
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Limits of the predictions that a user must know, one sentence each."""
-        return (*(self.run.warnings if self.run else ()), *self.scorer.notes, *self.thresholds.notes())
+        return (*super().notes, *self.scorer.notes, *self.thresholds.notes())
 
     def prepare(self, reading: Reading) -> Any:
         """Turn an image into the input of `results`. Several threads may call this method at once."""
@@ -87,20 +83,7 @@ class Model:
         Raises:
             DataError: an image can't be read, a value is no image, or the model gives no finite score.
         """
-        if batch_size < 1:
-            raise DataError(f"batch_size: {batch_size} found; expected 1 or more.")
-        if is_single_image(images):
-            return next(self._predicted([images], 1))
-        if not isinstance(images, Iterable):
-            raise DataError(
-                f"image: {type(images).__name__} found; expected a path, a PIL image, an array or a tensor."
-            )
-        return list(self._predicted(images, batch_size))
-
-    def _predicted(self, images: Iterable[Any], batch_size: int) -> Iterator[Result]:
-        opened = map(open_image, images)
-        while batch := list(islice(opened, batch_size)):
-            yield from self.results(batch, [self.prepare(reading) for _, reading in batch])
+        return self.predict_any(images, batch_size)
 
     def results(self, batch: Sequence[tuple[str | None, Reading]], prepared: Sequence[Any]) -> list[Result]:
         """Predict prepared images.
@@ -115,7 +98,6 @@ class Model:
         Raises:
             DataError: the model gives no finite score for an image.
         """
-        # Networks may store values in their layers during a pass.
         with self._lock:
             scores, maps = self.scorer.score(prepared)
         results = []
@@ -169,23 +151,13 @@ def model_of(run: SavedRun, device: str, trust: bool) -> Model:
         WeightsError: the model's file is damaged, was changed, or would execute code without `trust`.
         ConfigError: this machine has no such device.
     """
-    if run.record.task != "detection":
-        raise StoreError(
-            f"{run.folder}: a run of task {run.record.task} found; expected a detection. Use load_classifier in "
-            "Python, or predict and submit on the command line."
-        )
+    advice = "Use load_classifier in Python, or predict and submit on the command line."
+    scorer, unchanged = load_saved(run, Model.task, device, trust, advice)
     try:
-        unchanged = is_unchanged(run)
-        spec = RunSpec.from_dict(run.record.spec)
         thresholds = Thresholds.from_dict(run.record.thresholds)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise StoreError(
-            f"{run.folder}: its record can't be used ({type(error).__name__}: {error}). "
-            "Make the run again with --fresh."
-        ) from error
-    backend: Backend = registry.lookup(registry.BACKENDS, "backend", spec.backend)()
-    scorer = backend.load(spec, run.file, device, trust)
-    return Model(scorer if unchanged else _tested(scorer, run.file), thresholds, run)
+    except DAMAGED as error:
+        raise damaged(run, error) from error
+    return Model(scorer if unchanged else tested(scorer, run.file), thresholds, run)
 
 
 def _from_file(path: Path, device: str, trust: bool) -> Model:
@@ -203,72 +175,4 @@ def _from_file(path: Path, device: str, trust: bool) -> Model:
         )
     from harness.backends.native.scorer import NativeScorer
 
-    return Model(_tested(NativeScorer.from_file(path, device), path), Thresholds())
-
-
-def _tested(scorer: Scorer, file: Path) -> Scorer:
-    """Test a model without a checksum on a blank image: a model may load and still fail."""
-    try:
-        scorer.score([scorer.prepare(np.zeros((64, 64, 3), dtype=np.uint8))])
-    # Tensors of wrong shapes can make Torch raise any exception.
-    except Exception as error:
-        raise WeightsError(f"{file}: loads, but can't score an image ({type(error).__name__}: {error}).") from error
-    return scorer
-
-
-def is_unchanged(run: SavedRun) -> bool:
-    """Whether the model's checksum equals that of the record; False for records of older versions without one.
-
-    Raises:
-        WeightsError: the checksums differ.
-    """
-    expected = run.record.model.get("sha256")
-    if not expected:
-        return False
-    if file_hash(run.file) != expected:
-        raise WeightsError(
-            f"{run.file}: not the file that the run wrote (SHA-256 {file_hash(run.file)[:12]}... found; expected "
-            f"{expected[:12]}...): the file was changed or is damaged. Make the run again with --fresh, or restore the "
-            "file."
-        )
-    return True
-
-
-def is_single_image(images: Any) -> bool:
-    """Whether the value is one image, not several images."""
-    if isinstance(images, str | Path | Image.Image):
-        return True
-    return getattr(images, "ndim", 4) < 4
-
-
-def open_image(image: Any) -> tuple[str | None, Reading]:
-    """Read one image.
-
-    Returns:
-        The path, or None for an image in memory, and the image as read.
-
-    Raises:
-        DataError: the image can't be read, or the value is no image.
-    """
-    if isinstance(image, str | Path):
-        return str(image), read(image)
-    if isinstance(image, Image.Image):
-        return getattr(image, "filename", None) or None, from_pil(image)
-    if isinstance(image, np.ndarray):
-        return None, from_array(image)
-    return None, Reading(_from_tensor(image))
-
-
-def _from_tensor(image: Any) -> RGB:
-    import torch
-
-    from harness.detectors.sources import check_tensor
-
-    if not isinstance(image, torch.Tensor):
-        raise DataError(f"image: {type(image).__name__} found; expected a path, a PIL image, an array or a tensor.")
-    check_tensor(image)
-    if not image.numel() or not (float(image.min()) >= 0 and float(image.max()) <= 1):
-        content = f"values from {float(image.min()):g} to {float(image.max()):g}" if image.numel() else "no pixels"
-        raise DataError(f"image: a tensor with {content} found; expected values in [0, 1].")
-    pixels: RGB = (image.detach().cpu().permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-    return pixels
+    return Model(tested(NativeScorer.from_file(path, device), path), Thresholds())
