@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from harness.common.errors import StoreError, WorkerLostError
 from harness.config.spec import differing
 from harness.execution.interrupt import Interrupt
-from harness.execution.jobs import Job, failure, grouped, now
+from harness.execution.jobs import Job, grouped, now
 from harness.execution.launchers.base import JobFinished, Launcher, ProgressEvent, RunFinished, WorkerLost
 from harness.execution.launchers.in_process import InProcessLauncher
 from harness.execution.launchers.spread import spread
 from harness.execution.progress import SweepProgress
-from harness.execution.writer import ResultWriter, SweepSummary
+from harness.execution.session import RunSession
+from harness.execution.writer import SweepSummary
 from harness.planning.prepare import PlannedRun, Prepared, backend
-from harness.results.provenance import provenance
 from harness.results.record import RunRecord
 
 LOOK_AGAIN = 0.5  # seconds between looks at runs that another process works on
@@ -77,18 +77,14 @@ class _Group:
     began: str = ""
 
 
-class _Sweep:
+class _Sweep(RunSession):
     """One call of `execute`."""
 
     def __init__(
         self, prepared: Prepared, progress: SweepProgress, interrupt: Interrupt, launcher: Launcher, retries: int
     ) -> None:
+        super().__init__(prepared, progress)
         self._interrupt = interrupt
-        self.writer = ResultWriter(prepared, progress)
-        self._prepared = prepared
-        self._config = prepared.config
-        self._folder = prepared.folder
-        self._progress = progress
         self._launcher, self._retries = launcher, retries
         self._differing = differing([run.spec for run in prepared.runs])
         self._active: dict[int, _Group] = {}
@@ -112,8 +108,7 @@ class _Sweep:
                 # Before their stages go, and others may claim their runs.
                 self._launcher.stop()
             for group in self._active.values():
-                self._folder.clear_work(group.names)
-                group.claims.close()
+                self.release(group.names, group.claims)
 
     def _spread(self, runs: Sequence[PlannedRun]) -> list[_Group]:
         """Groups, split where workers would have none."""
@@ -151,12 +146,12 @@ class _Sweep:
 
     def _claim(self, group: _Group) -> bool:
         """Hold all runs of a group that are not done; gives False where another process has one of them."""
-        with ExitStack() as claims:
-            if not all(claims.enter_context(self._folder.claim(run.run_id)) for run in group.runs):
-                return False
-            # Another process may have finished some since this call began.
-            group.runs = [run for run in group.runs if not self._finished_elsewhere(run)]
-            group.claims = claims.pop_all()
+        claims = self.claim(run.run_id for run in group.runs)
+        if claims is None:
+            return False
+        group.claims = claims
+        # Another process may have finished some since this call began.
+        group.runs = [run for run in group.runs if not self._finished_elsewhere(run)]
         return True
 
     def _finished_elsewhere(self, run: PlannedRun) -> bool:
@@ -175,7 +170,7 @@ class _Sweep:
                 case ProgressEvent(stage=stage):
                     self._progress.stage(stage, group.runs[0].spec.label(self._differing) if group.runs else None)
                 case RunFinished(record=record):
-                    self._commit(group, record)
+                    self._committed(group, self.writer.commit(record))
                     self._interrupt.check()
                 case JobFinished():
                     self._end(event.job)
@@ -185,10 +180,9 @@ class _Sweep:
 
     def _end(self, number: int) -> None:
         group = self._active.pop(number)
-        self._folder.clear_work(group.names)
         if not group.runs and not group.failed:
             self._folder.clear_unfinished(group.key)
-        group.claims.close()
+        self.release(group.names, group.claims)
         self.writer.write_workbook(force=False)
 
     def _lost(self, group: _Group, why: str, waiting: list[_Group]) -> None:
@@ -201,16 +195,15 @@ class _Sweep:
             waiting.insert(0, _Group(group.key, group.runs, group.tries, group.failed))
             return
         error = WorkerLostError(f"{why}, as often as it was tried ({group.tries}).")
-        facts = (0.0, {**provenance(), "began": group.began, "ended": now()})
-        with ExitStack() as claims:
-            for run in list(group.runs):
-                if claims.enter_context(self._folder.claim(run.run_id)):
-                    self._commit(group, failure(self._config, run, error, self._folder, facts))
+        for run in list(group.runs):
+            claims = self.claim([run.run_id])
+            if claims is not None:
+                with claims:
+                    self._committed(group, *self.give_up([run], error, group.began, 0.0))
 
-    def _commit(self, group: _Group, record: RunRecord) -> None:
-        """Put a run in place, in one step."""
+    def _committed(self, group: _Group, record: RunRecord) -> None:
+        """Take a run with a record out of its group, and report it."""
         run = next(run for run in group.runs if run.run_id == record.run_id)
-        record = self.writer.commit(record)
         group.runs.remove(run)
         label = run.spec.label(self._differing)
         if record.status == "ok":

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.common.errors import StoreError, WorkerLostError
-from harness.execution.jobs import failure, now
+from harness.execution.jobs import now
 from harness.execution.launchers.base import ProgressEvent, RunFinished
 from harness.execution.launchers.ray_connection import RayConnection
 from harness.execution.progress import SweepProgress
-from harness.execution.writer import ResultWriter
+from harness.execution.session import RunSession
 from harness.planning.prepare import PlannedRun, Prepared
-from harness.results.provenance import provenance
 from harness.results.record import RunRecord
 from harness.search.history import FAILED, LOST, VALUE, History, Trial, value_of
 from harness.search.points import Point, Space
@@ -43,21 +42,20 @@ class _Active:
     why: str = ""
 
 
-class SearchSession:
-    """One call of `tune`, as far as Ray is not concerned.
+class SearchSession(RunSession):
+    """One call of `tune`, without the parts of Ray Tune.
 
     Args:
         prepared: the sweep; its result folder exists.
-        space: of the search.
-        history: of earlier calls.
-        link: to the cluster, ready.
-        progress: shows what goes on.
-        retries: how often a trial is tried again that was lost with what made it.
+        space: the space of the search.
+        history: the trials of earlier calls.
+        connection: the connection to the cluster, ready.
+        progress: shows the state of the trials.
+        retries: how often a trial runs again after its worker was lost.
 
     Attributes:
-        landing: puts runs in place.
-        active: trials that are being made, by number.
-        failed: trials of this call that failed.
+        active: trials in progress, by number.
+        failed: number of trials that failed in this call.
     """
 
     def __init__(
@@ -69,10 +67,8 @@ class SearchSession:
         progress: SweepProgress,
         retries: int,
     ) -> None:
-        self._prepared, self._space, self._history = prepared, space, history
-        self._connection, self._progress, self._retries = connection, progress, retries
-        self._folder = prepared.folder
-        self.writer = ResultWriter(prepared, progress)
+        super().__init__(prepared, progress)
+        self._space, self._history, self._connection, self._retries = space, history, connection, retries
         self.active: dict[int, _Active] = {}
         self.failed = 0
         self._numbers: dict[str, int] = {}
@@ -96,10 +92,11 @@ class SearchSession:
         done = {name: record for name, record in there.items() if record is not None and record.status == "ok"}
         if len(done) == len(names):
             return None
-        with ExitStack() as claims:
-            if not all(claims.enter_context(self._folder.claim(name)) for name in names):
-                # A sweep is making it just now.
-                return None
+        claims = self.claim(names)
+        if claims is None:
+            # A sweep works on the runs at present.
+            return None
+        with claims:
             trial = self._history.begin(point, names)
             self._numbers[trial_id] = trial.number
             self.active[trial.number] = _Active(trial, runs, claims.pop_all(), made=done)
@@ -190,10 +187,8 @@ class SearchSession:
             return
         error = WorkerLostError(f"lost with its worker or node, as often as it was tried ({self._retries + 1}).")
         took = time.monotonic() - (active.start or time.monotonic())
-        for run in active.runs:
-            if run.run_id not in active.made:
-                facts = (took, {**provenance(), "began": active.trial.began, "ended": now()})
-                self.writer.commit(failure(self._space.config, run, error, self._folder, facts))
+        left = [run for run in active.runs if run.run_id not in active.made]
+        self.give_up(left, error, active.trial.began, took)
         active.trial.state, active.trial.why = "failed", f"{LOST}: {error}"
         self._over(active)
 
@@ -209,16 +204,14 @@ class SearchSession:
     def close(self) -> None:
         """What is under way is given up: the next call begins with it."""
         for active in self.active.values():
-            self._folder.clear_work(active.trial.runs)
-            active.claims.close()
+            self.release(active.trial.runs, active.claims)
 
     def _over(self, active: _Active) -> None:
         trial = active.trial
         trial.ended, trial.seconds = now(), time.monotonic() - (active.start or time.monotonic())
         del self.active[trial.number]
         self.failed += trial.state == "failed"
-        self._folder.clear_work(trial.runs)
-        active.claims.close()
+        self.release(trial.runs, active.claims)
         self._history.save()
         self._say(trial)
         self.writer.write_workbook(force=False)
