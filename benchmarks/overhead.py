@@ -96,7 +96,7 @@ def _bare(spec: RunSpec, base: Path, root: Path) -> None:
 
 
 def _harness(config: Path, output: Path) -> None:
-    from harness.cli import verbs
+    from harness.cli import sweep as commands
 
-    status = verbs.sweep(config, [], output, None, False, False, False)
+    status = commands.sweep(config, [], output, None, False, False, False)
     assert status == 0, status

@@ -19,7 +19,7 @@ from typing import Any
 from anomalib.models.components import KCenterGreedy
 
 from benchmarks.inputs import HAZELNUT, MOBILENET, require
-from harness.cli import verbs
+from harness.cli import sweep as commands
 
 LAYERS = (("blocks.2",), ("blocks.2", "blocks.4"), ("blocks.1", "blocks.2", "blocks.4"))
 RATIOS = (0.01, 0.05, 0.1, 0.25)
@@ -88,7 +88,7 @@ def _sweep(output: Path, backend: str, layers: Any, ratios: Any, neighbours: Any
     config.write_text(json.dumps({"data": data, "weights": str(MOBILENET), "latency": timed, "grid": grid}))
     begin = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        status = verbs.sweep(config, [], output, None, False, False, False)
+        status = commands.sweep(config, [], output, None, False, False, False)
     assert status == 0, status
     return time.perf_counter() - begin
 

@@ -71,7 +71,7 @@ def blend(config: Path, out: Path | None, device: str) -> int:
         )
     for warning in found.warnings:
         console.print(f"[yellow]{escape(warning)}[/]")
-    from harness.cli.verbs import remake
+    from harness.cli.reports import remake
 
     remake(folder, console)
     if out is not None:

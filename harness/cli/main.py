@@ -84,11 +84,11 @@ def sweep(
     debug: Debug = False,
 ) -> None:
     """Run a grid and write models_comparing.xlsx. Finished runs are skipped."""
-    from harness.cli import verbs
+    from harness.cli import sweep as commands
     from harness.execution.launchers.options import LaunchOptions
 
     launch = LaunchOptions(launcher, jobs, retries, address, ship_data, cpus, gpus, memory)
-    _guard(lambda: verbs.sweep(config, overrides or [], output, limit, fresh, retry_failed, verbose, launch), debug)
+    _guard(lambda: commands.sweep(config, overrides or [], output, limit, fresh, retry_failed, verbose, launch), debug)
 
 
 @app.command()
@@ -108,11 +108,11 @@ def tune(
     debug: Debug = False,
 ) -> None:
     """Search for good settings (`search:` in the YAML) with Ray Tune. What is known is not tried again."""
-    from harness.cli import verbs
+    from harness.cli import sweep as commands
     from harness.execution.launchers.options import LaunchOptions
 
     launch = LaunchOptions("ray", jobs, retries, address, ship_data, cpus, gpus, memory)
-    _guard(lambda: verbs.tune(config, overrides or [], output, retry_failed, verbose, launch), debug)
+    _guard(lambda: commands.tune(config, overrides or [], output, retry_failed, verbose, launch), debug)
 
 
 @app.command()
@@ -133,10 +133,10 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Make one run without a YAML file: same records and same sheet as a sweep's."""
-    from harness.cli import verbs
+    from harness.cli import sweep as commands
 
     given = {"output": str(output), "weights": weights, "device": device, "backbone": backbone}
-    _guard(lambda: verbs.run(method, backend, data, given, parameters or [], fresh, verbose), debug)
+    _guard(lambda: commands.run(method, backend, data, given, parameters or [], fresh, verbose), debug)
 
 
 @app.command()
@@ -148,9 +148,9 @@ def plan(
     debug: Debug = False,
 ) -> None:
     """Print the runs of a sweep, how many points collapsed, and which are done."""
-    from harness.cli import verbs
+    from harness.cli import sweep as commands
 
-    _guard(lambda: verbs.plan(config, overrides or [], output, not no_check), debug)
+    _guard(lambda: commands.plan(config, overrides or [], output, not no_check), debug)
 
 
 @app.command()
@@ -165,9 +165,9 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Make models_comparing.xlsx and report.html anew from the records, of several sweeps together if several."""
-    from harness.cli import verbs
+    from harness.cli import reports as commands
 
-    _guard(lambda: verbs.report(folders, output), debug)
+    _guard(lambda: commands.report(folders, output), debug)
 
 
 @app.command()
@@ -177,9 +177,9 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Print two runs side by side, with DeLong's paired test of their image AUROC."""
-    from harness.cli import verbs
+    from harness.cli import reports as commands
 
-    _guard(lambda: verbs.compare(first, second), debug)
+    _guard(lambda: commands.compare(first, second), debug)
 
 
 @app.command()
@@ -211,12 +211,10 @@ def predict(
     debug: Debug = False,
 ) -> None:
     """Judge images with the model of a run: a CSV row an image, and with --out its pictures."""
-    from harness.cli import inference as inference_verbs
+    from harness.cli import inference as commands
 
     _guard(
-        lambda: inference_verbs.predict(
-            run, images, out, csv, batch, device, recursive, maps, category, trust, max_pixels
-        ),
+        lambda: commands.predict(run, images, out, csv, batch, device, recursive, maps, category, trust, max_pixels),
         debug,
     )
 
@@ -238,9 +236,9 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write a run's model with everything around it to one file for other programs, and check it against the run."""
-    from harness.cli import inference as inference_verbs
+    from harness.cli import inference as commands
 
-    _guard(lambda: inference_verbs.export(run, chosen, out, check or [], category, trust), debug)
+    _guard(lambda: commands.export(run, chosen, out, check or [], category, trust), debug)
 
 
 @app.command()
@@ -253,9 +251,9 @@ def submit(
     debug: Debug = False,
 ) -> None:
     """Write what classifications call their test images, averaged, in the form of the sample submission."""
-    from harness.cli import ensemble as ensemble_verbs
+    from harness.cli import ensemble as commands
 
-    _guard(lambda: ensemble_verbs.submit(runs, out), debug)
+    _guard(lambda: commands.submit(runs, out), debug)
 
 
 @app.command()
@@ -266,9 +264,9 @@ def blend(
     debug: Debug = False,
 ) -> None:
     """Put classifications together: averages, then rules, each with macro F1 before and after."""
-    from harness.cli import ensemble as ensemble_verbs
+    from harness.cli import ensemble as commands
 
-    _guard(lambda: ensemble_verbs.blend(config, out, device), debug)
+    _guard(lambda: commands.blend(config, out, device), debug)
 
 
 @app.command()
@@ -291,9 +289,9 @@ def weights(
     debug: Debug = False,
 ) -> None:
     """List where each backbone's weights would come from, with their hash."""
-    from harness.cli import verbs
+    from harness.cli import inventory as commands
 
-    _guard(lambda: verbs.weights(backbones or [], folder), debug)
+    _guard(lambda: commands.weights(backbones or [], folder), debug)
 
 
 @app.command()
@@ -305,9 +303,9 @@ def init(
     debug: Debug = False,
 ) -> None:
     """Write a commented config for your images, or the sample configs to configs/."""
-    from harness.cli import verbs
+    from harness.cli import start as commands
 
-    _guard(lambda: verbs.init(folder), debug)
+    _guard(lambda: commands.init(folder), debug)
 
 
 @app.command()
@@ -316,9 +314,9 @@ def models(
     debug: Debug = False,
 ) -> None:
     """List all detectors: how they train, which sizes they take, what they need and whether it is here."""
-    from harness.cli import verbs
+    from harness.cli import inventory as commands
 
-    _guard(lambda: verbs.models(markdown), debug)
+    _guard(lambda: commands.models(markdown), debug)
 
 
 @app.command("make-data")
@@ -337,9 +335,9 @@ def make_data(
     debug: Debug = False,
 ) -> None:
     """Write the toy data as a normal folder of MVTec AD's shape, or labelled for classification."""
-    from harness.cli import verbs
+    from harness.cli import start as commands
 
-    _guard(lambda: verbs.make_data(folder, seed, size, train, good, bad, labelled), debug)
+    _guard(lambda: commands.make_data(folder, seed, size, train, good, bad, labelled), debug)
 
 
 @app.callback(invoke_without_command=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -41,3 +42,9 @@ class Terminal(Console):
         for segment in super().render(renderable, options):
             has_control = not segment.control and CONTROL.search(segment.text)
             yield Segment(printable(segment.text), segment.style) if has_control else segment
+
+
+def terminal() -> Terminal:
+    """The terminal of standard output. A file or a pipe has no width: tables get as wide as they need, up to 180."""
+    shown = Terminal(sys.stdout)
+    return shown if shown.is_terminal else Terminal(sys.stdout, width=180)

@@ -1,10 +1,8 @@
-"""What the commands do, in terms of the modules that do it. Each gives the exit status."""
+"""The commands `sweep`, `tune`, `run` and `plan`. Each returns the exit status."""
 
 from __future__ import annotations
 
 import io
-import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,24 +11,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.common.errors import ConfigError, DataError, HarnessError
+from harness.common.errors import ConfigError, HarnessError
 from harness.common.files import make_folder, write_atomic
 from harness.common.paths import expanded
 from harness.common.secrets import concealed
-from harness.common.terminal import Terminal
+from harness.common.terminal import terminal
 from harness.config.sweep import SweepConfig, as_yaml, load_config, one_run
 from harness.data.index import Progress
 from harness.execution.launchers.options import IN_PROCESS, LaunchOptions
 from harness.execution.log_capture import capture_logs
 from harness.planning.prepare import PlannedRun, Prepared, check, prepare, remarks
 from harness.planning.skip import Skipped, record_skipped, without_weights
-from harness.results.store import REPORT_FILES, ResultFolder
 
 if TYPE_CHECKING:
     from harness.execution.writer import SweepSummary
-
-LEAST_LABELLED = 40  # training images of labelled toy data
-NAMED_BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2", "tf_efficientnet_b7", "cspdarknet53")
 
 
 def sweep(
@@ -67,7 +61,7 @@ def tune(
     config = _load(config_file, overrides, output)
     if config.search is None:
         raise ConfigError(f"{config_file}: search: missing; expected one, or `python -m harness sweep` for a grid.")
-    console = _console()
+    console = terminal()
     prepared = prepare(config, _reading(console))
     _say(prepared, console)
     summary, failed = search(prepared, console, verbose, launch, retry_failed)
@@ -88,23 +82,9 @@ def run(
     return _sweep(config, None, fresh, False, verbose, IN_PROCESS)
 
 
-def _sweep(
-    config: SweepConfig, limit: int | None, fresh: bool, retry_failed: bool, verbose: bool, launch: LaunchOptions
-) -> int:
-    if not config.grid:
-        raise ConfigError("grid: missing; expected one. `search:` is for `python -m harness tune`.")
-    console = _console()
-    prepared = prepare(config, _reading(console))
-    runs = _chosen(prepared, fresh, retry_failed)
-    console.print(_headline(prepared, len(runs[:limit])))
-    _say(prepared, console)
-    summary = _run(prepared, runs, limit, console, verbose, launch) if runs[:limit] else None
-    return _finish(prepared, console, summary)
-
-
 def plan(config_file: Path, overrides: Sequence[str], output: Path | None, checked: bool) -> int:
     """Print the runs and their state; writes no results (toy data is made, since the runs' identities need it)."""
-    console = _console()
+    console = terminal()
     prepared = prepare(_load(config_file, overrides, output), _reading(console))
     if prepared.config.search is not None:
         from harness.cli.tune import show
@@ -138,153 +118,18 @@ def plan(config_file: Path, overrides: Sequence[str], output: Path | None, check
     return 0
 
 
-def report(folders: Sequence[Path], output: Path | None) -> int:
-    """Make sheet and report anew from the records alone; of several sweeps, in a folder of their own."""
-    from harness.report.combine import combine, result_folder
-
-    console = _console()
-    sources = [result_folder(path) for path in dict.fromkeys(folders)]
-    target = sources[0]
-    if len(sources) > 1 or output is not None:
-        target = ResultFolder(output or sources[0].root.absolute().parent / "combined")
-        for sentence in combine(sources, target):
-            console.print(escape(sentence))
-    return remake(target, console)
-
-
-def remake(target: ResultFolder, console: Console) -> int:
-    """Sheet and report of a result folder, from its records; gives 1 where something could not be used."""
-    from harness.report.excel import write_workbook
-    from harness.report.html import write_report
-    from harness.report.results import Results
-
-    target.create()
-    # Nothing of an earlier report, or of a version that made it otherwise.
-    shutil.rmtree(target.root / REPORT_FILES, ignore_errors=True)
-    results = Results.of(target)
-    write_workbook(target, results)
-    write_report(target, results)
-    for sentence in results.damaged:
-        console.print(f"[yellow]left out: {escape(sentence)}[/]")
-    for made in (target.workbook, target.report):
-        console.print(f"[bold]{escape(str(made))}[/]")
-    return int(bool(results.damaged))
-
-
-def compare(first: Path, second: Path) -> int:
-    """Print two runs side by side, and the paired test."""
-    from harness.report.compare import side_by_side
-
-    console = _console()
-    table, sentence = side_by_side(first, second)
-    console.print(f"first:  {escape(str(first))}\nsecond: {escape(str(second))}")
-    console.print(table)
-    console.print(escape(sentence))
-    return 0
-
-
-def weights(backbones: Sequence[str], folder: Path) -> int:
-    """Print what is found for each backbone: source, hash, file."""
-    from harness.backbones.local import file_name, find_in, weight_files
-    from harness.backbones.packages import installed, packaged_networks
-    from harness.common.files import file_hash
-
-    console = _console()
-    names = list(backbones or [*packaged_networks(), *NAMED_BACKBONES])
-    if not backbones:
-        # Whatever lies in the folder is of interest too.
-        listed = {find_in(folder, name) for name in names}
-        names += dict.fromkeys(file_name(path) for path in weight_files(folder) if path not in listed)
-    with capture_logs(io.StringIO(), show=False):
-        from harness.backbones.networks import known_backbone
-        from harness.backbones.resolve import cached
-
-        for name in backbones:
-            known_backbone(name)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("backbone", "source", "sha256", "file"):
-        table.add_column(column, overflow="fold")
-    for name in names:
-        local, package, hub = find_in(folder, name), installed(name), cached(name)
-        path, source = (
-            (local, f"{folder}/")
-            if local
-            else (package.file, f"package {package.package} {package.version}")
-            if package
-            else (hub, "hub cache")
-            if hub
-            else (None, "none on this machine")
-        )
-        table.add_row(name, source, file_hash(path)[:12] if path else "", escape(str(path)) if path else "")
-    console.print(table)
-    console.print(f"To add one: put a state dict of the network at {folder}/<backbone>.safetensors (or .pth, .pt).")
-    return 0
-
-
-def models(markdown: bool) -> int:
-    """Print a table of all detectors, a row each; as Markdown without what is on this machine."""
-    console = _console()
-    with capture_logs(io.StringIO(), show=False):
-        from harness.cli.catalogue import COLUMNS, detectors
-
-        rows = detectors(state=not markdown)
-    if markdown:
-        for row in (COLUMNS, ("---",) * len(COLUMNS), *rows):
-            print("| " + " | ".join(cell.replace("\n", "<br>") for cell in row) + " |")
-        return 0
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in COLUMNS:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    console.print(table)
-    console.print("A file goes to the place named. `python -m harness weights NAME` says where weights are.")
-    return 0
-
-
-def init(folder: Path | None) -> int:
-    """Write a first config: for the images of a folder, or the samples."""
-    from harness.config.first import write_config, write_samples
-
-    console = _console()
-    if folder is None:
-        files = write_samples(Path("configs"))
-        console.print(f"{len(files)} sample configs written to configs/")
-        console.print("Next: python -m harness sweep configs/patchcore.yaml", highlight=False)
-        return 0
-    file = write_config(folder)
-    console.print(f"[bold]{escape(str(file))}[/] written for the images in {escape(str(folder))}")
-    console.print(escape(f"Next: python -m harness sweep {file}"))
-    return 0
-
-
-def make_data(folder: Path, seed: int, size: int, train: int | None, good: int, bad: int, labelled: bool) -> int:
-    """Write the toy data; refuses a folder that already holds something."""
-    from harness.data.labelled.toy_images import LABELS, write_labelled_toy
-    from harness.data.toy_images import CATEGORIES, write_toy
-
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder}: already exists and is not empty; expected a new or an empty folder.")
-    if labelled and (train or 400) < LEAST_LABELLED:
-        raise DataError(
-            f"--train: {train} found; labelled data has {len(LABELS)} labels, expected {LEAST_LABELLED} or more."
-        )
-    try:
-        if labelled:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_labelled_toy(folder, seed=seed, size=size, train=train or 400)
-        else:
-            write_toy(folder, seed=seed, size=size, train=train or 100, good=good, bad=bad)
-    except OSError as error:
-        raise DataError(f"{folder}: can't be written ({error.strerror}).") from error
-    console = _console()
-    if labelled:
-        console.print(f"{len(LABELS)} labels, long-tailed, written to {escape(str(folder))}")
-        console.print(f"Use them with: task: classification, data: {{kind: labelled, root: {escape(str(folder))}}}")
-        return 0
-    console.print(f"{len(CATEGORIES)} categories ({', '.join(CATEGORIES)}) written to {escape(str(folder))}")
-    console.print(f"Use them with: data: {{kind: mvtec, root: {escape(str(folder))}}}")
-    return 0
+def _sweep(
+    config: SweepConfig, limit: int | None, fresh: bool, retry_failed: bool, verbose: bool, launch: LaunchOptions
+) -> int:
+    if not config.grid:
+        raise ConfigError("grid: missing; expected one. `search:` is for `python -m harness tune`.")
+    console = terminal()
+    prepared = prepare(config, _reading(console))
+    runs = _chosen(prepared, fresh, retry_failed)
+    console.print(_headline(prepared, len(runs[:limit])))
+    _say(prepared, console)
+    summary = _run(prepared, runs, limit, console, verbose, launch) if runs[:limit] else None
+    return _finish(prepared, console, summary)
 
 
 def _run(
@@ -416,12 +261,6 @@ def _finish(prepared: Prepared, console: Console, summary: SweepSummary | None) 
     planned = {run.run_id for run in prepared.runs}
     failed = any(record.status == "failed" and record.run_id in planned for record in records)
     return int(failed or bool(planned & set(folder.read_records().damaged)))
-
-
-def _console() -> Console:
-    console = Terminal(sys.stdout)
-    # A file or a pipe has no width: tables are then as wide as they need to be, within reason.
-    return console if console.is_terminal else Terminal(sys.stdout, width=180)
 
 
 def _reading(console: Console) -> Progress:

@@ -1,0 +1,78 @@
+"""The commands `weights` and `models`: what this machine and this installation have."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from harness.common.terminal import terminal
+from harness.execution.log_capture import capture_logs
+
+if TYPE_CHECKING:
+    pass
+
+NAMED_BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2", "tf_efficientnet_b7", "cspdarknet53")
+
+
+def weights(backbones: Sequence[str], folder: Path) -> int:
+    """Print what is found for each backbone: source, hash, file."""
+    from harness.backbones.local import file_name, find_in, weight_files
+    from harness.backbones.packages import installed, packaged_networks
+    from harness.common.files import file_hash
+
+    console = terminal()
+    names = list(backbones or [*packaged_networks(), *NAMED_BACKBONES])
+    if not backbones:
+        # Whatever lies in the folder is of interest too.
+        listed = {find_in(folder, name) for name in names}
+        names += dict.fromkeys(file_name(path) for path in weight_files(folder) if path not in listed)
+    with capture_logs(io.StringIO(), show=False):
+        from harness.backbones.networks import known_backbone
+        from harness.backbones.resolve import cached
+
+        for name in backbones:
+            known_backbone(name)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("backbone", "source", "sha256", "file"):
+        table.add_column(column, overflow="fold")
+    for name in names:
+        local, package, hub = find_in(folder, name), installed(name), cached(name)
+        path, source = (
+            (local, f"{folder}/")
+            if local
+            else (package.file, f"package {package.package} {package.version}")
+            if package
+            else (hub, "hub cache")
+            if hub
+            else (None, "none on this machine")
+        )
+        table.add_row(name, source, file_hash(path)[:12] if path else "", escape(str(path)) if path else "")
+    console.print(table)
+    console.print(f"To add one: put a state dict of the network at {folder}/<backbone>.safetensors (or .pth, .pt).")
+    return 0
+
+
+def models(markdown: bool) -> int:
+    """Print a table of all detectors, a row each; as Markdown without what is on this machine."""
+    console = terminal()
+    with capture_logs(io.StringIO(), show=False):
+        from harness.cli.catalogue import COLUMNS, detectors
+
+        rows = detectors(state=not markdown)
+    if markdown:
+        for row in (COLUMNS, ("---",) * len(COLUMNS), *rows):
+            print("| " + " | ".join(cell.replace("\n", "<br>") for cell in row) + " |")
+        return 0
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in COLUMNS:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)
+    console.print("A file goes to the place named. `python -m harness weights NAME` says where weights are.")
+    return 0

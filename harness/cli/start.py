@@ -1,0 +1,61 @@
+"""The commands `init` and `make-data`: a first config, and data for a first sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from harness.common.errors import DataError
+from harness.common.terminal import terminal
+
+if TYPE_CHECKING:
+    pass
+
+LEAST_LABELLED = 40  # training images of labelled toy data
+
+
+def init(folder: Path | None) -> int:
+    """Write a first config: for the images of a folder, or the samples."""
+    from harness.config.first import write_config, write_samples
+
+    console = terminal()
+    if folder is None:
+        files = write_samples(Path("configs"))
+        console.print(f"{len(files)} sample configs written to configs/")
+        console.print("Next: python -m harness sweep configs/patchcore.yaml", highlight=False)
+        return 0
+    file = write_config(folder)
+    console.print(f"[bold]{escape(str(file))}[/] written for the images in {escape(str(folder))}")
+    console.print(escape(f"Next: python -m harness sweep {file}"))
+    return 0
+
+
+def make_data(folder: Path, seed: int, size: int, train: int | None, good: int, bad: int, labelled: bool) -> int:
+    """Write the toy data; refuses a folder that already holds something."""
+    from harness.data.labelled.toy_images import LABELS, write_labelled_toy
+    from harness.data.toy_images import CATEGORIES, write_toy
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder}: already exists and is not empty; expected a new or an empty folder.")
+    if labelled and (train or 400) < LEAST_LABELLED:
+        raise DataError(
+            f"--train: {train} found; labelled data has {len(LABELS)} labels, expected {LEAST_LABELLED} or more."
+        )
+    try:
+        if labelled:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_labelled_toy(folder, seed=seed, size=size, train=train or 400)
+        else:
+            write_toy(folder, seed=seed, size=size, train=train or 100, good=good, bad=bad)
+    except OSError as error:
+        raise DataError(f"{folder}: can't be written ({error.strerror}).") from error
+    console = terminal()
+    if labelled:
+        console.print(f"{len(LABELS)} labels, long-tailed, written to {escape(str(folder))}")
+        console.print(f"Use them with: task: classification, data: {{kind: labelled, root: {escape(str(folder))}}}")
+        return 0
+    console.print(f"{len(CATEGORIES)} categories ({', '.join(CATEGORIES)}) written to {escape(str(folder))}")
+    console.print(f"Use them with: data: {{kind: mvtec, root: {escape(str(folder))}}}")
+    return 0
