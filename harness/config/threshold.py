@@ -1,4 +1,4 @@
-"""The `threshold:` block: how the thresholds behind F1Score are fixed."""
+"""The `threshold:` block: the method that computes the thresholds of F1Score."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-# Keys of `threshold:` that each method uses.
-OF_METHOD: dict[str, set[str]] = {
+# Keys of `threshold:` by method.
+KEYS: dict[str, set[str]] = {
     "normal_quantile": {"quantile", "pixel_quantile"},
     "f1_on_val": {"share", "seed"},
     "fixed": {"image", "pixel"},
@@ -16,17 +16,17 @@ OF_METHOD: dict[str, set[str]] = {
 
 
 class Threshold(BaseModel):
-    """How the thresholds behind F1Score are fixed. Never from the labels of images that the figures are about.
+    """Options of the thresholds of F1Score. No method uses the labels of the test images.
 
     Attributes:
-        method: `normal_quantile`: a quantile of the scores of held-out normal images (`data.val`);
-            `f1_on_val`: the best F1 on labelled images taken out of the test set, which leave it for that;
-            `fixed`: the numbers given; `none`: no threshold, so no F1Score.
-        quantile: of image scores. With few held-out images a high one is their maximum.
-        pixel_quantile: of the pixels of held-out normal anomaly maps.
-        share: of each type of test images that `f1_on_val` takes.
-        seed: which ones it takes.
-        image, pixel: the numbers, for `fixed`, in the model's raw scores.
+        method: `normal_quantile`: a quantile of the scores of held-out normal images (`data.val`).
+            `f1_on_val`: the best F1 on a labelled validation set. Its images leave the test set.
+            `fixed`: the numbers `image` and `pixel`. `none`: no threshold, so no F1Score.
+        quantile: of image scores. With few held-out images a high quantile is the maximum.
+        pixel_quantile: of the pixels in anomaly maps of held-out normal images.
+        share: of each type of test images in the validation set of `f1_on_val`.
+        seed: of the selection of this validation set.
+        image, pixel: thresholds of `fixed`, in raw scores of the model.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -48,17 +48,13 @@ class Threshold(BaseModel):
     def _keys_of_the_method(self) -> Threshold:
         if self.method == "fixed" and self.image is None and self.pixel is None:
             raise ValueError("method 'fixed' expects `image`, `pixel` or both, as numbers")
-        of_use = {"method", *OF_METHOD[self.method]}
-        for name in sorted(self.model_fields_set - of_use):
-            # A config as it was run has all keys, with their defaults.
+        for name in sorted(self.model_fields_set - {"method", *KEYS[self.method]}):
+            # The stored config of a sweep has all keys, with their defaults.
             if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"`{name}` is of no use to method {self.method!r}; expected {_listed(self.method)}")
+                keys = ", ".join(sorted(KEYS[self.method])) or "only the method"
+                raise ValueError(f"`{name}` has no effect with method {self.method!r}; expected {keys}. Remove the key")
         return self
 
     def policy(self) -> dict[str, Any]:
-        """The method and what it uses: two equal ones fix the same threshold."""
-        return self.model_dump(include={"method", *OF_METHOD[self.method]})
-
-
-def _listed(method: str) -> str:
-    return ", ".join(sorted(OF_METHOD[method])) or "nothing but the method"
+        """The method and its keys: equal policies give the same thresholds."""
+        return self.model_dump(include={"method", *KEYS[self.method]})

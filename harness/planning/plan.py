@@ -11,7 +11,7 @@ from typing import Any
 from harness.backbones.normalization import BACKBONE, input_of
 from harness.backends.base import Signature
 from harness.common.errors import ConfigError, HarnessError, nearest
-from harness.config.axes import NORMALIZATION, NOT_PARAMETERS, OF_THE_RUN
+from harness.config.axes import NORMALIZATION, NOT_PARAMETERS, RECORDED
 from harness.config.spec import RunSpec, freeze_items
 from harness.config.sweep import SweepConfig
 
@@ -242,7 +242,7 @@ def spec_of(
         threshold=freeze_items(config.threshold.policy()) if config.task == "detection" else (),
         aupro_limit=config.aupro_limit if config.task == "detection" else None,
         normalization=normalization,
-        axes=tuple(axis for axis in point if axis in given or axis in OF_THE_RUN),
+        axes=tuple(axis for axis in point if axis in given or axis in RECORDED),
     )
 
 
