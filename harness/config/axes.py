@@ -19,7 +19,7 @@ class Axis:
         name: the key in `grid:`.
         parameter: whether the axis is a parameter of the model's constructor.
         structural: whether a model may lack the axis, or a network may lack a value. A search checks all combinations
-            of structural axes, and varies them by `choice` only.
+            of structural axes, and only `choice` may vary such an axis.
         set_valued: whether one value is a list, so that `[a, b]` is one value and not two values.
         sides: whether a value is a number of pixels or [height, width].
         column: whether every table has a column of this name.

@@ -269,10 +269,10 @@ def other_file_of(folder: Path, config: SweepConfig) -> Path | None:
         first = read_bytes(folder / "config.yaml", LARGEST).decode(errors="replace").partition("\n")[0]
     except (OSError, StoreError):
         return None
-    other = Path(first.removeprefix(NAMED_BY))
+    file = Path(first.removeprefix(NAMED_BY))
     if not first.startswith(NAMED_BY) or first == f"{NAMED_BY}{_one_line(config.named_by)}":
         return None
-    return other if len(first) < 4096 and other.is_file() else None
+    return file if len(first) < 4096 and file.is_file() else None
 
 
 def _one_line(path: Path) -> str:

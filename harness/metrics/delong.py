@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Components:
-    """Structural components of an AUROC. They give its variance, and its covariance with another AUROC.
+    """Structural components of an AUROC, for its variance and its covariance with another AUROC.
 
     A tie counts half.
 

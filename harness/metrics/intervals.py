@@ -67,7 +67,7 @@ def interval(value: float, draws: npt.NDArray[np.float64], images: int) -> tuple
     """95% interval of a metric between 0 and 1, from the value and the standard error of the draws on the logit scale.
 
     The quantiles of the draws (percentile method) are too narrow near 1 with few images. At an AUROC of 0.97 and
-    20 + 20 images the percentile method contains the true value in 86% of cases, and this method in 97%.
+    20 + 20 images they contain the true value in 86% of cases, and this interval in 97%.
 
     At a value of 0 or 1 all draws are equal, so the end is that of the exact binomial interval. The probability that
     all images are right is then 2.5% at the true share 0.025 ** (1 / images).

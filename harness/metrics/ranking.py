@@ -121,7 +121,7 @@ def ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> npt.NDArray[n
 
     Args:
         numerator: any shape.
-        denominator: a shape that broadcasts with it.
+        denominator: a shape that broadcasts with the numerator.
 
     Returns:
         The quotient; NaN, for undefined, where the denominator is 0.

@@ -1,9 +1,9 @@
 """Metric of a search's best trial, corrected for selection bias.
 
-The metric of the best of many trials is too high, since the same images select the trial and measure it. The bootstrap
-bias corrected estimate (Tsamardinos, Greasidou and Borboudakis, 2018, algorithm 2) separates both. Each draw takes
-images with replacement and selects the best trial on these. The metric of this trial on the remaining (out-of-bag)
-images is averaged over all draws. No model is trained again.
+The metric of the best of many trials is too high, since the same images select and test the trial. The bootstrap bias
+corrected estimate (Tsamardinos, Greasidou and Borboudakis, 2018, algorithm 2) separates both. Each draw takes images
+with replacement, and selects the best trial on these images. The estimate is the mean over all draws of this trial's
+metric on the remaining (out-of-bag) images. No model is trained again.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def corrected(in_bag: Floats, out_of_bag: Floats) -> float | None:
     Returns:
         The estimate; None where the metric of the best trial is undefined in all draws.
     """
-    # Several trials may be equally good in a draw, so all of them count. The first trial alone would add a bias where
-    # trials are sorted by their metric on all images.
+    # Several trials may be equally good in a draw, and the mean over these trials has no bias. The first of these
+    # trials has one where the trials are sorted by their metric on all images.
     best = np.where(in_bag >= np.nanmax(in_bag, axis=1, keepdims=True), out_of_bag, np.nan)
     defined = best[np.isfinite(best).any(axis=1)]
     return float(np.nanmean(defined, axis=1).mean()) if len(defined) else None

@@ -1,6 +1,6 @@
 """Config -> runs with their identities. This module reads the data and earlier results, and expands the grid.
 
-The module writes toy data only. It imports timm, and so Torch, for the normalization of networks only. It imports
+The module writes toy data only. The module imports timm, and so Torch, for the normalization of networks only, and
 anomalib for data of anomalib's datamodules only.
 """
 
@@ -103,7 +103,7 @@ def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
     except HarnessError as error:
         problems += error.problems
     missing = [] if plan is None else [p for p in config.data.made_by_harness(config.work_dir) if not p.exists()]
-    # The error lists problems of the config and of the data. Toy data has no problems, so it is not generated here.
+    # One error lists the problems of the config and of real data. Generating toy data can't reveal another problem.
     if not (problems and config.data.synthetic):
         try:
             splits = config_task.load(config, index, progress)
@@ -146,19 +146,20 @@ def _discard(toy_folders: Iterable[Path], work_dir: Path) -> None:
 
 def _other_task(config: SweepConfig, records: Iterable[RunRecord]) -> list[str]:
     """The problem of a result folder with runs of another task."""
-    other = sorted({record.task for record in records} - {config.task})
-    if not other:
-        return []
-    return [f"name: {config.folder} has runs of task {other[0]}; expected task {config.task}. Set another name."]
+    tasks = sorted({record.task for record in records} - {config.task})
+    return [
+        f"name: {config.folder} has runs of task {name}; expected task {config.task}. Set another name."
+        for name in tasks[:1]
+    ]
 
 
 def _other_config(config: SweepConfig) -> list[str]:
     """The problem of two config files with the same name and the same result folder."""
-    other = other_file_of(config.folder, config)
-    if other is None:
+    file = other_file_of(config.folder, config)
+    if file is None:
         return []
     return [
-        f"name: {config.folder} has the results of {other}, a config of the same name; expected another name. Set "
+        f"name: {config.folder} has the results of {file}, a config of the same name; expected another name. Set "
         f"`name:` in one of these configs, or name={config.name} to share the folder."
     ]
 

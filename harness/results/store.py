@@ -1,7 +1,7 @@
 """The result folder. Every run has its own folder, which appears in one step. A reader needs no lock.
 
 <output>/<name>/
-    models_comparing.xlsx      the workbook, written again after a run
+    models_comparing.xlsx      workbook with all runs
     sweep.log                  log of anomalib and Lightning, and Python's warnings
     config.yaml                config of the last call
     search.json                trials of a search
