@@ -17,7 +17,7 @@ BACKENDS: dict[str, str] = {
     "supervised": "harness.backends.supervised:SupervisedBackend",
 }
 
-# The native backend's methods; each file follows its paper. See harness/detectors/base.py.
+# Models of the native backend; each file follows its paper. See harness/detectors/base.py.
 DETECTORS: dict[str, str] = {
     "patchcore": "harness.detectors.patchcore:PatchCore",
     "padim": "harness.detectors.padim:PaDiM",
@@ -25,7 +25,7 @@ DETECTORS: dict[str, str] = {
     "cflow": "harness.detectors.cflow:CFlow",
 }
 
-# Each names a class with the options of that kind of data and a `load()`; see harness/data/base.py.
+# Each class has the options of one kind of data, and a method `load()`; see harness/data/base.py.
 DATASETS: dict[str, str] = {
     "folder": "harness.data.folder:FolderData",
     "mvtec": "harness.data.mvtec:MVTecData",
@@ -34,7 +34,7 @@ DATASETS: dict[str, str] = {
 # `data.kind` with any other name is one of anomalib's datamodules.
 OTHER_DATASET = "harness.data.datamodule:DatamoduleData"
 
-# The same for `task: classification`; see harness/data/labelled/base.py.
+# Kinds of data for `task: classification`; see harness/data/labelled/base.py.
 LABELLED_DATASETS: dict[str, str] = {
     "labelled": "harness.data.labelled.files:LabelledData",
     "toy": "harness.data.labelled.toy:LabelledToy",
@@ -59,18 +59,18 @@ HEADLINES: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric: how it is computed, and how tables and plots show it.
+    """One metric: its function, and its display in tables and plots.
 
     Attributes:
         name: without the level, such as AUROC.
         level: image or pixel; empty for a metric of a whole classification.
-        function: "module:attribute" of a function that takes a `Ranking` (counts at every threshold) and gives numbers
-            along the last axis of the counts, NaN where the metric is undefined. Empty where the task computes it.
-        higher_is_better: False for an error rate: bold cells, colours, searches and plots follow.
-        count: whether the value counts images. A count has no colours, since it depends on the number of images.
-        images: the class that the value is a share or count of: "normal", "anomalous", or "both". The confidence
-            interval rests on so many images; with "both" on the smaller class.
-        format: of the value, as in a spreadsheet.
+        function: "module:attribute" of a function from a `Ranking` (counts at every threshold) to the values. The
+            values run along the last axis of the counts; NaN stands for undefined. Empty where the task has the code.
+        higher_is_better: False for an error rate. Bold cells, colours, searches and plots depend on this field.
+        count: whether the value counts images. A count has no colours, since the count depends on the number of images.
+        images: the class whose share or count the value is: "normal", "anomalous", or "both". The number of these
+            images sets the confidence interval; with "both" the smaller class does.
+        format: number format of the value in a spreadsheet.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Metric:
 
 
 _PR = "harness.metrics.precision_recall"
-# In the order of the sheet's columns. An image metric gets its confidence interval by itself.
+# In the order of the sheet's columns. Every image metric gets a confidence interval.
 METRICS: tuple[Metric, ...] = (
     Metric("AUROC", "image", "harness.metrics.auroc:auroc"),
     Metric("AP", "image", f"{_PR}:average_precision"),
@@ -122,30 +122,35 @@ CLASSIFICATION_METRICS: tuple[Metric, ...] = tuple(
 
 
 def metric(column: str) -> Metric:
-    """The metric that a column shows; the name may have more words, or an end such as `_low`.
+    """The metric of a table column. The column's name may have more words, or a suffix such as `_low`.
 
-    A metric that is not registered, such as a backend's own, is one of which more is better.
+    For a metric that is not registered, such as a backend's own metric, higher is better.
     """
     name = column.split(maxsplit=1)[0] if column.split() else column
-    by_key = {one.key: one for one in (*METRICS, *CLASSIFICATION_METRICS)}
-    for end in ("", "_low", "_high", "_by_then"):
-        if name.endswith(end) and (known := by_key.get(name.removesuffix(end))):
-            return known
+    by_key = {metric.key: metric for metric in (*METRICS, *CLASSIFICATION_METRICS)}
+    for suffix in ("", "_low", "_high", "_by_then"):
+        if name.endswith(suffix) and (registered := by_key.get(name.removesuffix(suffix))):
+            return registered
     return Metric(name)
 
 
 def load(target: str) -> Any:
-    """Import `module:attribute`."""
+    """Import an object by its path "module:attribute"."""
     module, attribute = target.split(":")
     return getattr(import_module(module), attribute)
 
 
-def lookup(table: dict[str, str], what: str, name: str) -> Any:
-    """Load the object of a name.
+def lookup(table: dict[str, str], kind: str, name: str) -> Any:
+    """Import a registered object.
+
+    Args:
+        table: one of the tables of this module.
+        kind: word for the entries of the table, for the error message.
+        name: a key of the table.
 
     Raises:
-        UnknownNameError: the table has no such name. The message has similar names and the whole list.
+        UnknownNameError: the table has no such name; the message lists the nearest names and all names.
     """
     if name not in table:
-        raise UnknownNameError(unknown_name(what, name, table))
+        raise UnknownNameError(unknown_name(kind, name, table))
     return load(table[name])

@@ -1,4 +1,4 @@
-"""The `grid:` block: mappings of axes, every axis as a list of its values."""
+"""The `grid:` block: mappings of axes. After normalisation every axis is a list of values."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Axis = list[Any]
 
 
 def normalise(mapping: Any) -> dict[str, Axis]:
-    """Every axis as a list of its values.
+    """Convert every axis of a mapping to a list of its values.
 
     Raises:
-        ValueError: one sentence; the mapping has no model, or an axis has a value of the wrong kind.
+        ValueError: the mapping has no model, or an axis has a value of the wrong kind.
     """
     if not isinstance(mapping, Mapping) or not mapping:
         raise ValueError(f"expected axes such as `model: patchcore`; found {mapping!r}")
@@ -25,7 +25,7 @@ def normalise(mapping: Any) -> dict[str, Axis]:
         if not isinstance(key, str):
             raise ValueError(f"expected names as keys; found {key!r}")
         values = value if isinstance(value, list) else [value]
-        # `layers: [layer2, layer3]` is one set of layers, as in anomalib; several sets are a list of lists.
+        # As in anomalib, `layers: [layer2, layer3]` is one set of layers. Several sets are a list of lists.
         if key in SET_VALUED and isinstance(value, list) and value and not any(isinstance(v, list) for v in value):
             values = [value]
         if not values:
@@ -38,8 +38,8 @@ def normalise(mapping: Any) -> dict[str, Axis]:
 
 
 def _check_values(axes: Mapping[str, Axis]) -> None:
-    for chosen in axes.get("layers", []):
-        _check_layers(chosen)
+    for layers in axes.get("layers", []):
+        _check_layers(layers)
     if "model" not in axes:
         raise ValueError(f"no `model`; expected at least one model in each mapping. Found: {', '.join(axes)}")
     for key in ("backend", "model", "backbone"):
@@ -48,19 +48,19 @@ def _check_values(axes: Mapping[str, Axis]) -> None:
                 raise ValueError(f"{key}: expected a name; found {name!r}")
     for size in axes.get("image_size", []):
         _check_size(size)
-    for asked in axes.get(NORMALIZATION, []):
+    for normalization in axes.get(NORMALIZATION, []):
         try:
-            effective(asked, OF_IMAGENET)
+            effective(normalization, OF_IMAGENET)
         except ConfigError as error:
             raise ValueError(error.problems[0]) from error
 
 
-def _check_layers(chosen: Any) -> None:
-    names = chosen if isinstance(chosen, list) else [chosen]
+def _check_layers(layers: Any) -> None:
+    names = layers if isinstance(layers, list) else [layers]
     if not names:
         raise ValueError("layers: expected names in each set; found an empty set")
     if not all(isinstance(name, str | int) for name in names):
-        raise ValueError(f"layers: expected names, or lists of names; found {chosen!r}")
+        raise ValueError(f"layers: expected names, or lists of names; found {layers!r}")
 
 
 def _check_size(size: Any) -> None:

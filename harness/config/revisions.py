@@ -1,7 +1,7 @@
-"""What later versions compute otherwise than version 0.1, for the same config.
+"""Revisions: changes of the results since version 0.1, for the same config.
 
-A revision enters the identity of the runs that it is true of, and of no others. So numbers of both versions are never
-mixed, and runs whose numbers stay the same are not made again.
+The name of a revision is part of the identity of all runs with changed results. So a sweep never mixes results of two
+versions, and does not repeat the other runs.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from harness.config.spec import RunSpec
 
-# timm's networks whose features come with the channels last.
+# Name prefixes of timm's networks with channels-last features.
 CHANNELS_LAST = ("swin_", "swinv2_", "sequencer2d_", "mambaout_", "test_mambaout")
 CHANNELS_FIRST = ("swinv2_cr_",)
 
 
 @dataclass(frozen=True)
 class Revision:
-    """A change of numbers.
+    """One change of the results.
 
     Attributes:
-        name: enters the identity; never used for anything else afterwards.
-        changes: what gives other numbers than before.
-        applies: whether it is true of a run.
+        name: part of the identity; no other revision may have the same name.
+        changes: the error in version 0.1.
+        applies: function from a spec to whether its results changed.
     """
 
     name: str
@@ -43,15 +43,15 @@ REVISIONS = (
 
 
 def revisions(spec: RunSpec) -> list[str]:
-    """Names of those that are true of a run, in the order in which they were made."""
+    """Names of the revisions with an effect on a run, the oldest first."""
     return [revision.name for revision in REVISIONS if revision.applies(spec)]
 
 
 def cache_key(backbone: str) -> Mapping[str, str]:
-    """What tells features in the cache from those that version 0.1 kept there."""
+    """Part of the key of cached features, which separates them from features of version 0.1."""
     return {"revision": REVISIONS[0].name} if channels_last(backbone) else {}
 
 
 def channels_last(backbone: str | None) -> bool:
-    """Whether timm gives the features of a network with the channels last."""
+    """Whether timm's features of a network have the channels in the last dimension."""
     return backbone is not None and backbone.startswith(CHANNELS_LAST) and not backbone.startswith(CHANNELS_FIRST)

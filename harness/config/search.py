@@ -1,4 +1,4 @@
-"""The `search:` block: a metric, how many settings to try, and a space in which some parameters vary."""
+"""The `search:` block: a metric, the number of trials, and the search space."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ UNITS = {"": 1, "s": 1, "sec": 1, "min": 60, "h": 3600, "d": 86400}
 TIME = re.compile(r"\s*(\d+(?:\.\d*)?)\s*([a-z]*)\s*")
 KINDS = ("choice", "uniform", "loguniform", "randint")
 LONGEST = 10_000  # epochs
-# Inside a range, where no end is: a whole number must be meant as one.
+# Position of the middle example in a range. The example is rarely an integer, so the check refuses a range of floats
+# for an integer parameter.
 INSIDE = 0.381966
 
 
 @dataclass(frozen=True)
 class Domain:
-    """What a parameter may be.
+    """The possible values of one parameter.
 
     Attributes:
         kind: one of `KINDS`.
-        values: the choices; of a range its two ends, of `randint` without the upper one.
+        values: the choices, or the two ends of a range. The upper end of `randint` is not in the range.
     """
 
     kind: str
@@ -37,20 +38,20 @@ class Domain:
 
     @property
     def continuous(self) -> bool:
-        """Whether it has any value between its ends."""
+        """Whether the parameter may have every value between the two ends."""
         return self.kind in {"uniform", "loguniform"}
 
     def holds(self, value: Any) -> bool:
-        """Whether a value lies in it."""
+        """Whether the parameter may have a value."""
         if self.kind == "choice":
-            return any(_same(value, one) for one in self.values)
+            return any(_same(value, choice) for choice in self.values)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         low, high = self.values
         return bool(low <= value < high and value == int(value) if self.kind == "randint" else low <= value <= high)
 
     def examples(self) -> list[Any]:
-        """All choices; of a range its ends and something in between."""
+        """Values to check in advance: all choices, or the ends of a range and a value between them."""
         if self.kind == "choice":
             return list(self.values)
         low, high = self.values
@@ -106,10 +107,10 @@ class Search(BaseModel):
     @classmethod
     def _seconds(cls, value: Any) -> Any:
         if isinstance(value, str):
-            found = TIME.fullmatch(value.lower())
-            if found is None or found[2] not in UNITS:
-                raise ValueError(f"expected seconds, or such as 30 min or 2 h; found {value!r}")
-            return float(found[1]) * UNITS[found[2]]
+            match = TIME.fullmatch(value.lower())
+            if match is None or match[2] not in UNITS:
+                raise ValueError(f"expected seconds, or a time such as 30 min or 2 h; found {value!r}")
+            return float(match[1]) * UNITS[match[2]]
         return value
 
     @field_validator("space", mode="before")
@@ -117,64 +118,64 @@ class Search(BaseModel):
     def _space(cls, value: Any) -> Any:
         if not isinstance(value, Mapping) or not value:
             raise ValueError(f"expected axes such as `num_neighbors: {{randint: [1, 10]}}`; found {value!r}")
-        problems, found = [], {}
-        for name, given in value.items():
+        problems, axes = [], {}
+        for name, axis in value.items():
             try:
-                found[str(name)] = _axis(str(name), given)
+                axes[str(name)] = _axis(str(name), axis)
             except ValueError as error:
                 problems.append(f"{name}: {error}")
-        if not problems and not any(_is_domain(one) for one in found.values()):
-            problems.append(f"nothing varies; expected at least one axis with {', '.join(KINDS)}")
+        if not problems and not any(_is_domain(axis) for axis in axes.values()):
+            problems.append(f"all axes are fixed; expected at least one axis with {', '.join(KINDS)}")
         if problems:
             raise ValueError("; also: ".join(problems))
-        normalise({name: one["choice"] if _is_domain(one) and "choice" in one else [one]
-                   for name, one in found.items() if not _is_domain(one) or "choice" in one})  # fmt: skip
-        return found
+        normalise({name: axis["choice"] if _is_domain(axis) and "choice" in axis else [axis]
+                   for name, axis in axes.items() if not _is_domain(axis) or "choice" in axis})  # fmt: skip
+        return axes
 
     @property
     def domains(self) -> dict[str, Domain]:
-        """What varies, by axis."""
-        found = {name: next(iter(one.items())) for name, one in self.space.items() if _is_domain(one)}
-        return {name: Domain(kind, tuple(values)) for name, (kind, values) in found.items()}
+        """The axes that vary, with their values."""
+        axes = {name: next(iter(axis.items())) for name, axis in self.space.items() if _is_domain(axis)}
+        return {name: Domain(kind, tuple(values)) for name, (kind, values) in axes.items()}
 
     @property
     def fixed(self) -> dict[str, Any]:
-        """What does not."""
-        return {name: one for name, one in self.space.items() if not _is_domain(one)}
+        """The axes that do not vary, with their value."""
+        return {name: value for name, value in self.space.items() if not _is_domain(value)}
 
 
 def _is_domain(value: Any) -> bool:
     return isinstance(value, Mapping)
 
 
-def _axis(name: str, given: Any) -> Any:
-    """A fixed value, or {kind: values} as it is meant."""
-    if not isinstance(given, Mapping):
-        if isinstance(given, list) and name not in LISTS:
-            raise ValueError(f"found {given}; expected one value, or {{choice: {given}}}")
-        return given
-    if len(given) != 1 or next(iter(given)) not in KINDS:
-        raise ValueError(f"found {', '.join(map(str, given)) or 'nothing'}; expected one of {', '.join(KINDS)}")
-    kind, values = next(iter(given.items()))
+def _axis(name: str, value: Any) -> Any:
+    """A fixed value, or {kind: values} with valid values."""
+    if not isinstance(value, Mapping):
+        if isinstance(value, list) and name not in LISTS:
+            raise ValueError(f"found {value}; expected one value, or {{choice: {value}}}")
+        return value
+    if len(value) != 1 or next(iter(value)) not in KINDS:
+        raise ValueError(f"found {', '.join(map(str, value)) or 'nothing'}; expected one of {', '.join(KINDS)}")
+    kind, values = next(iter(value.items()))
     if not isinstance(values, list):
         raise ValueError(f"{kind}: found {values!r}, expected a list")
     if kind != "choice" and name in CHOICES:
         raise ValueError(f"{kind} found; expected choice")
     if kind == "choice":
-        if not values or len({json.dumps(one) for one in values}) < len(values):
+        if not values or len({json.dumps(choice) for choice in values}) < len(values):
             raise ValueError(f"choice: found {values}, expected different values")
         return {kind: values}
     return {kind: _range(kind, values)}
 
 
 def _range(kind: str, values: list[Any]) -> list[Any]:
-    numbers = all(isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one) for one in values)
+    numbers = all(isinstance(end, int | float) and not isinstance(end, bool) and math.isfinite(end) for end in values)
     if not numbers or len(values) != 2 or not values[0] < values[1]:
         raise ValueError(f"{kind}: found {values}, expected [lower, upper] with lower < upper")
     if kind == "randint":
-        if any(one != int(one) for one in values):
+        if any(end != int(end) for end in values):
             raise ValueError(f"randint: found {values}, expected whole numbers")
-        return [int(one) for one in values]
+        return [int(end) for end in values]
     if kind == "loguniform" and values[0] <= 0:
         raise ValueError(f"loguniform: found {values}, expected a lower end above 0")
-    return [float(one) for one in values]
+    return [float(end) for end in values]

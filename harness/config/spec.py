@@ -1,4 +1,4 @@
-"""RunSpec: one point of the grid, canonical, so that two equal specs are the same run."""
+"""RunSpec: one point of the grid in canonical form. Two equal specs are the same run."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from harness.common.secrets import concealed
 from harness.config.revisions import revisions
 
 Layers = tuple[str | int, ...]
-REFROZEN = {"layers", "image_size", "params", "trainer", "threshold", "normalization", "axes"}
+# Fields with another type in JSON than in the spec.
+CONVERTED = {"layers", "image_size", "params", "trainer", "threshold", "normalization", "axes"}
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """Everything that a result depends on, apart from the data's and the weights' contents.
+    """All inputs of a run, except the contents of the images and of the weights.
 
     Attributes:
-        backend: "anomalib" ...
-        model: the model's name, lower case, without separators.
+        backend: name of the backend, such as anomalib.
+        model: name of the model, lower case, without separators.
         backbone, layers: None where the model has no such parameter.
-        image_size: (height, width) in pixels, None for the model's own.
-        params: the model's other parameters, defaults filled in.
-        seed: of everything random in the run.
-        data_kind, category: which data.
+        image_size: (height, width) in pixels; None for the model's default.
+        params: other parameters of the model, with their defaults.
+        seed: of all random numbers in the run.
+        data_kind, category: kind and category of the data.
         weights: the policy: auto, pretrained, random or a path.
-        trainer: Engine and Trainer arguments.
-        train_batch_size, eval_batch_size: images.
-        threshold: how F1Score's thresholds are fixed; see `harness.config.threshold.Threshold`.
-        aupro_limit: largest false positive rate that counts for AUPRO.
-            Both are of detection only: () and None in a classification.
-        normalization: of the network's input, where it gives other results than version 0.1 did; None where it gives
-            the same, so that the runs of 0.1 keep their identity. 0.1 took ImageNet's for detection, and those of
-            timm's default weights for classification.
-        axes: the names that the grid sets; what a reader wants to see first. No part of the identity.
+        trainer: arguments of Engine and Trainer.
+        train_batch_size, eval_batch_size: images in a batch.
+        threshold: options of F1Score's thresholds, see `harness.config.threshold.Threshold`; () in a classification.
+        aupro_limit: upper limit of the false positive rate in AUPRO; None in a classification.
+        normalization: of the network's input; None where the results are the same as in version 0.1. So these runs
+            keep their identity. Version 0.1 used ImageNet's values for detection, and the values of timm's default
+            weights for classification.
+        axes: names of the axes in the grid, which tables show first. The axes are no part of the identity.
     """
 
     backend: str
@@ -65,7 +65,7 @@ class RunSpec:
         return {key: thaw(value) for key, value in self.params}
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Convert to plain values for JSON."""
         return {
             "backend": self.backend,
             "model": self.model,
@@ -87,13 +87,13 @@ class RunSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunSpec:
-        """From `as_dict`, as a record holds it.
+        """Convert from the plain values of `as_dict`, such as the `spec` of a record.
 
         Raises:
-            KeyError, TypeError, ValueError, ConfigError: it is no such mapping.
+            KeyError, TypeError, ValueError, ConfigError: the mapping is no spec.
         """
-        size, layers, input_ = values["image_size"], values["layers"], values.get("normalization")
-        plain = {f.name: values[f.name] for f in fields(cls) if f.name in values and f.name not in REFROZEN}
+        size, layers, normalization = values["image_size"], values["layers"], values.get("normalization")
+        plain = {f.name: values[f.name] for f in fields(cls) if f.name in values and f.name not in CONVERTED}
         return cls(
             **plain,
             layers=None if layers is None else tuple(layers),
@@ -101,14 +101,15 @@ class RunSpec:
             params=freeze_items(values["params"]),
             trainer=freeze_items(values["trainer"]),
             threshold=freeze_items(values["threshold"]),
-            normalization=None if input_ is None else Normalization.from_dict(input_),
+            normalization=None if normalization is None else Normalization.from_dict(normalization),
         )
 
     def label(self, differing: Collection[str] | None = None) -> str:
-        """A short name: with the initials of all that the grid sets, or in full with what differs from other runs.
+        """A short name of the run, for messages and folders.
 
         Args:
-            differing: parameters that do; None for the initials.
+            differing: parameters that differ from other runs; these get their full name. With None, all parameters in
+                the grid get their initials.
         """
         parts = [self.model, self.backbone or "", "+".join(map(str, self.layers or ()))]
         if differing is None:
@@ -126,29 +127,35 @@ class RunSpec:
 
 
 def run_id(spec: RunSpec, fingerprint: str, weights_hash: str | None) -> str:
-    """A readable slug and a short hash of the spec, the data and, where they lie in a file, the weights."""
+    """The identity of a run: a readable slug and a short hash.
+
+    Args:
+        spec: of the run.
+        fingerprint: hash of the data.
+        weights_hash: hash of the weights file; None without a file.
+    """
     values = spec.as_dict()
-    # What it is called changes nothing.
+    # The name of a normalization has no effect on the results.
     values.get("normalization", {}).pop("name", None)
     identity: dict[str, Any] = {"spec": values, "data": fingerprint, "weights": weights_hash}
-    if found := revisions(spec):
-        identity["revisions"] = found
+    if names := revisions(spec):
+        identity["revisions"] = names
     digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     return f"{slug(spec)}-{digest}"
 
 
 def slug(spec: RunSpec) -> str:
-    """A readable name for a folder; specs may share it. What came from the environment is no part of it."""
+    """A readable name for a folder, without values from environment variables. Several specs may have the same slug."""
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", f"{spec.label()} s{spec.seed}").strip("-.")[:90]
 
 
 def freeze_items(mapping: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """A mapping as sorted pairs, so that a spec can be hashed."""
+    """Convert a mapping to sorted pairs, so that Python can hash a spec."""
     return tuple(sorted((str(key), freeze(item)) for key, item in mapping.items()))
 
 
 def freeze(value: Any) -> Any:
-    """Lists as tuples, a mapping as a tuple that begins with `dict`."""
+    """Convert lists to tuples, and a mapping to a tuple that begins with `dict`."""
     if isinstance(value, Mapping):
         return (dict, freeze_items(value))
     if isinstance(value, list | tuple):
@@ -157,21 +164,21 @@ def freeze(value: Any) -> Any:
 
 
 def thaw(value: Any) -> Any:
-    """The reverse of `freeze`, with lists for tuples: for JSON and for a model's arguments."""
+    """Reverse `freeze`, for JSON and for the arguments of a model. All tuples become lists."""
     if isinstance(value, tuple) and len(value) == 2 and value[0] is dict:
         return {key: thaw(item) for key, item in value[1]}
     return [thaw(item) for item in value] if isinstance(value, tuple) else value
 
 
 def differing(specs: Sequence[RunSpec]) -> set[str]:
-    """Parameters, and `seed`, that are not the same in all specs that have them."""
+    """Names of the parameters, and `seed`, with several values in the specs."""
     values: dict[str, set[Any]] = {}
     for spec in specs:
         for name, value in (*spec.params, ("seed", spec.seed)):
             values.setdefault(name, set()).add(value)
-    return {name for name, found in values.items() if len(found) > 1}
+    return {name for name, distinct in values.items() if len(distinct) > 1}
 
 
 def _initials(name: str) -> str:
-    """coreset_sampling_ratio -> csr."""
+    """The initials of a name, such as csr of coreset_sampling_ratio."""
     return "".join(word[0] for word in name.split("_") if word)

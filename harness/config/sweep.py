@@ -1,7 +1,7 @@
-"""YAML -> SweepConfig, or every problem at once, each with its key, what was found and what was expected.
+"""SweepConfig: a YAML file, read and validated. An error lists all problems with key, value and expected value.
 
-OmegaConf reads, merges overrides and resolves interpolations; the schema below accepts or refuses. Nothing here
-imports Torch: names of models and layers are checked later, against what is installed.
+OmegaConf reads the file, merges overrides and resolves interpolations. The schema validates the values. This module
+does not import Torch, so later checks compare the names of models and layers with the installed libraries.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from harness.config.threshold import Threshold
 from harness.data.base import BaseOptions, DataKinds, DataOptions
 
 SEPARATOR = "; also: "
-LARGEST = 8 * MB  # of a config
-# First line of a stored config whose folder has the name of its file.
+LARGEST = 8 * MB  # size limit of a config
+# First line of a stored config without a `name`: the path of the file follows.
 NAMED_BY = "# name from: "
 
 
@@ -89,18 +89,17 @@ class SweepConfig(BaseModel):
     trainer: dict[str, Any] = Field(default_factory=dict)
     grid: list[dict[str, Axis]] = Field(default_factory=list)
     search: Search | None = None
-    # The file that gave the sweep its name, where nothing else did.
     _named_by: Path | None = PrivateAttr(default=None)
     _references: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @property
     def named_by(self) -> Path | None:
-        """The file whose name is the sweep's; None where the config has a `name`."""
+        """The config file, where the sweep has the name of this file; None where the config has a `name`."""
         return self._named_by
 
     @property
     def references(self) -> dict[str, str]:
-        """What was taken from the environment; see `harness.common.secrets`."""
+        """The values from environment variables, with their references; see `harness.common.secrets`."""
         return self._references
 
     @property
@@ -110,13 +109,13 @@ class SweepConfig(BaseModel):
 
     @property
     def detection_data(self) -> DataOptions:
-        """`data`, where the task is detection."""
+        """The data of a detection."""
         assert isinstance(self.data, DataOptions)
         return self.data
 
     @property
     def work_dir(self) -> Path:
-        """Where data made by the harness is put."""
+        """The folder of generated data."""
         return Path(self.output)
 
     @model_validator(mode="before")
@@ -138,7 +137,7 @@ class SweepConfig(BaseModel):
     def _keys_of_the_task(self) -> SweepConfig:
         for name in sorted(_keys_of_others(self.task) & self.model_fields_set):
             if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"`{name}` is of no use to task {self.task!r}; expected it left out")
+                raise ValueError(f"`{name}` has no effect in task {self.task!r}; expected no such key. Remove it")
         return self
 
     @model_validator(mode="after")
@@ -154,7 +153,7 @@ class SweepConfig(BaseModel):
             try:
                 return int(TypeAdapter(ByteSize).validate_python(value))
             except ValidationError:
-                raise ValueError(f"expected bytes, as a number or such as 20 GB; found {value!r}") from None
+                raise ValueError(f"expected bytes, as a number or a text such as 20 GB; found {value!r}") from None
         return value
 
     @field_validator("name")
@@ -182,16 +181,16 @@ class SweepConfig(BaseModel):
             try:
                 axes.append(normalise(mapping))
             except ValueError as error:
-                # Counted as `grid[1].model=padim` does.
+                # The same index as in an override such as `grid[1].model=padim`.
                 problems.append(f"[{position}]: {error}" if len(mappings) > 1 else str(error))
         if problems:
-            # The first is given its key by what makes a sentence of it.
+            # `sentence` adds the key to the first problem.
             raise ValueError(f"{SEPARATOR}grid".join(problems))
         return axes
 
 
 def _keys_of_others(task: str) -> set[str]:
-    """Keys that other tasks have a use for, and this one does not."""
+    """Keys of other tasks that have no effect in this task."""
     keys: dict[str, frozenset[str]] = {
         name: registry.load(target)().config_keys for name, target in registry.TASKS.items()
     }
@@ -206,72 +205,72 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
         overrides: `key=value`; keys have dots and indexes (`data.val=0`, `grid[0].model=padim`), values are YAML.
 
     Raises:
-        ConfigError: all problems, one sentence each.
+        ConfigError: the config has errors; one sentence for each.
     """
     raw = _read(path)
     problems = _override(raw, overrides)
     try:
-        with references() as found:
+        with references() as environment:
             tree = OmegaConf.to_container(raw, resolve=True)
     except OmegaConfBaseException as error:
         problems.append(f"{path}: {getattr(error, 'full_key', '') or 'interpolation'}: {_first_line(error)}")
         raise ConfigError(problems) from error
     assert isinstance(tree, dict)
     values: dict[str, Any] = {str(key): value for key, value in tree.items()}
-    remember(found)
-    named = "name" in values
+    remember(environment)
+    has_name = "name" in values
     values.setdefault("name", name_of_file(path))
     config = _validate(values, f"{path}: ", problems)
-    config._named_by, config._references = None if named else path.resolve(), found
+    config._named_by, config._references = None if has_name else path.resolve(), environment
     return config
 
 
 def one_run(
-    method: str, backend: str, data: Path, given: Mapping[str, str | None], parameters: Sequence[str]
+    method: str, backend: str, data: Path, values: Mapping[str, str | None], parameters: Sequence[str]
 ) -> SweepConfig:
-    """A sweep of one point, without a file.
+    """The config of one run, without a file.
 
     Args:
-        method: the model.
-        backend: whose.
+        method: name of the model.
+        backend: name of its backend.
         data: a folder in MVTec layout.
-        given: top-level keys and axes with their values; None is left out.
-        parameters: `key=value`: one of the config's own keys (`seed=1`, `data.val=0`), or else the model's.
+        values: top-level keys and axes with their values; a key with None is ignored.
+        parameters: texts `key=value` with a key of the config (`seed=1`, `data.val=0`), or else of the model.
 
     Raises:
-        ConfigError: all problems, one sentence each.
+        ConfigError: the values have errors; one sentence for each.
     """
     raw = OmegaConf.create(
         {"name": "run", "data": {"kind": "mvtec", "root": str(data)}, "grid": [{"backend": backend, "model": method}]}
     )
-    for key, value in given.items():
+    for key, value in values.items():
         if value is not None:
-            # As it is given: a path is no YAML.
-            OmegaConf.update(raw, key if _is_own_key(key) else f"grid[0].{key}", value, force_add=True)
-    problems = _override(raw, [text if _is_own_key(text) else f"grid[0].{text}" for text in parameters])
+            # Without `_override`, since a path is no YAML.
+            OmegaConf.update(raw, key if _is_top_level(key) else f"grid[0].{key}", value, force_add=True)
+    problems = _override(raw, [text if _is_top_level(text) else f"grid[0].{text}" for text in parameters])
     tree: Any = OmegaConf.to_container(raw)
     return _validate(tree, "", problems)
 
 
-def _is_own_key(text: str) -> bool:
+def _is_top_level(text: str) -> bool:
     return text.partition("=")[0].partition(".")[0] in SweepConfig.model_fields
 
 
-def _validate(values: dict[str, Any], where: str, problems: list[str]) -> SweepConfig:
-    """The config, or everything that is wrong: what was before, and what the schema finds."""
-    values["data"], found = _validate_data(values.get("data"), values.get("task", "detection"))
-    problems = [*problems, *found]
+def _validate(values: dict[str, Any], prefix: str, problems: list[str]) -> SweepConfig:
+    """Validate all values. The error lists earlier problems and the problems of the schema."""
+    values["data"], data_problems = _validate_data(values.get("data"), values.get("task", "detection"))
+    problems = [*problems, *data_problems]
     try:
         config = SweepConfig.model_validate(values)
     except ValidationError as error:
         problems += [sentence(e, SweepConfig) for e in error.errors() if e["loc"][:1] != ("data",)]
     if problems:
-        raise ConfigError([f"{where}{problem}" for problem in dict.fromkeys(problems)])
+        raise ConfigError([f"{prefix}{problem}" for problem in dict.fromkeys(problems)])
     return config
 
 
 def as_yaml(config: SweepConfig) -> str:
-    """The config as it is run: merged, resolved, defaults filled in."""
+    """The config as YAML: with overrides, resolved interpolations and defaults."""
     values = config.model_dump(exclude={"seed"} if config.grid else {"seed", "grid"}, exclude_none=True)
     values["threshold"] = {key: value for key, value in config.threshold.policy().items() if value is not None}
     values = {key: value for key, value in values.items() if key not in _keys_of_others(config.task)}
@@ -280,11 +279,14 @@ def as_yaml(config: SweepConfig) -> str:
 
 
 def other_file_of(folder: Path, config: SweepConfig) -> Path | None:
-    """Another config that has given its name to a result folder, and is still there; None where there is none.
+    """Find another config file of the same name, which wrote into the same result folder.
 
     Args:
-        folder: of the results.
-        config: which would write there, too.
+        folder: the result folder.
+        config: the config of the new sweep.
+
+    Returns:
+        The path of the other file; None without such a file.
     """
     if config.named_by is None:
         return None
@@ -292,10 +294,10 @@ def other_file_of(folder: Path, config: SweepConfig) -> Path | None:
         first = read_bytes(folder / "config.yaml", LARGEST).decode(errors="replace").partition("\n")[0]
     except (OSError, StoreError):
         return None
-    other = Path(first.removeprefix(NAMED_BY))
+    file = Path(first.removeprefix(NAMED_BY))
     if not first.startswith(NAMED_BY) or first == f"{NAMED_BY}{_one_line(config.named_by)}":
         return None
-    return other if len(first) < 4096 and other.is_file() else None
+    return file if len(first) < 4096 and file.is_file() else None
 
 
 def _one_line(path: Path) -> str:
@@ -304,7 +306,7 @@ def _one_line(path: Path) -> str:
 
 def _read(path: Path) -> DictConfig:
     if not path.is_file():
-        near = nearest(path.name, [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else [])
+        near = nearest(path.name, [file.name for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else [])
         hint = f" Did you mean {path.parent / near[0]}?" if near else ""
         raise ConfigError(f"{path}: no such file; expected a YAML config.{hint}")
     if path.stat().st_size > LARGEST:
@@ -318,16 +320,16 @@ def _read(path: Path) -> DictConfig:
     except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
         raise ConfigError(f"{path}: can't be read as YAML ({_first_line(error)}).") from error
     if isinstance(loaded, ListConfig) or not loaded:
-        found = "a list" if isinstance(loaded, ListConfig) else "an empty file"
-        raise ConfigError(f"{path}: {found} found; expected at least `data:` and `grid:`.")
+        content = "a list" if isinstance(loaded, ListConfig) else "an empty file"
+        raise ConfigError(f"{path}: {content} found; expected at least `data:` and `grid:`.")
     return loaded
 
 
 def _override(config: DictConfig, overrides: Sequence[str]) -> list[str]:
-    """Apply `key=value`s in place; gives the problems."""
+    """Apply overrides `key=value` to a config in place, and list the problems."""
     problems = []
     if any(text.startswith("grid[") for text in overrides) and isinstance(config.get("grid"), DictConfig):
-        # One mapping is a list of one: grid[0] means it.
+        # grid[0] needs a list, and a grid with one mapping may be the mapping itself.
         config["grid"] = [config["grid"]]
     for text in overrides:
         key, equals, value = text.partition("=")
@@ -335,33 +337,33 @@ def _override(config: DictConfig, overrides: Sequence[str]) -> list[str]:
             problems.append(f"override {text!r}: expected key=value, such as data.val=0.")
             continue
         try:
-            # By OmegaConf's own reading of YAML, so that 1e-2 is a number here as in the file.
+            # OmegaConf's YAML reads 1e-2 as a number, as in the file.
             parsed: Any = OmegaConf.to_container(OmegaConf.create(f"value: {value}"))
-            # What a parameter of a search may be is one thing, and no sum of what it was and what it is.
+            # A new domain of a search parameter replaces the old domain, since a domain has one kind only.
             merge = not key.startswith("search.space.")
             OmegaConf.update(config, key, parsed["value"], merge=merge, force_add=True)
         except yaml.YAMLError:
-            problems.append(f"override {text!r}: the value is no valid YAML.")
+            problems.append(f"override {text!r}: the value is no valid YAML; expected a value as in the file.")
         except (OmegaConfBaseException, ValueError, IndexError, TypeError, AttributeError) as error:
-            problems.append(f"override {text!r}: there is no such place in the config ({_first_line(error)}).")
+            problems.append(f"override {text!r}: the config has no such key ({_first_line(error)}).")
     return problems
 
 
 def _validate_data(block: Any, task: Any) -> tuple[Any, list[str]]:
-    """The options object of `data:`, chosen by its kind, and what is wrong with it."""
+    """The options object of the `data:` block by its kind, and the problems of the block."""
     if not isinstance(task, str) or task not in registry.TASKS:
-        # Said by the schema.
+        # The schema reports an unknown task.
         return None, []
-    of: DataKinds = registry.load(registry.TASKS[task])()
-    *known, last = of.kinds()
+    data_kinds: DataKinds = registry.load(registry.TASKS[task])()
+    *kinds, last = data_kinds.kinds()
     if not isinstance(block, dict) or not isinstance(block.get("kind"), str):
-        found = "no `data:`" if block is None else f"{block!r}"
-        return None, [f"data.kind: {found} found; expected one of {', '.join(known)}, or {last}."]
+        content = "no `data:`" if block is None else f"{block!r}"
+        return None, [f"data.kind: {content} found; expected one of {', '.join(kinds)}, or {last}."]
     if block["kind"].lower() in (*registry.DATASETS, *registry.LABELLED_DATASETS):
-        # Folder is folder, as anomalib spells it.
+        # anomalib's names have capital letters, such as Folder.
         block = {**block, "kind": block["kind"].lower()}
     try:
-        options = of.options(block["kind"])
+        options = data_kinds.options(block["kind"])
     except ConfigError as error:
         return None, list(error.problems)
     try:

@@ -1,4 +1,4 @@
-"""The `threshold:` block: how the thresholds behind F1Score are fixed."""
+"""The `threshold:` block: the method that computes the thresholds of F1Score."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-# Keys of `threshold:` that each method uses.
-OF_METHOD: dict[str, set[str]] = {
+# Keys of `threshold:` by method.
+KEYS: dict[str, set[str]] = {
     "normal_quantile": {"quantile", "pixel_quantile"},
     "f1_on_val": {"share", "seed"},
     "fixed": {"image", "pixel"},
@@ -49,17 +49,13 @@ class Threshold(BaseModel):
     def _keys_of_the_method(self) -> Threshold:
         if self.method == "fixed" and self.image is None and self.pixel is None:
             raise ValueError("method 'fixed' expects `image`, `pixel` or both, as numbers")
-        of_use = {"method", *OF_METHOD[self.method]}
-        for name in sorted(self.model_fields_set - of_use):
-            # A config as it was run has all keys, with their defaults.
+        for name in sorted(self.model_fields_set - {"method", *KEYS[self.method]}):
+            # The stored config of a sweep has all keys, with their defaults.
             if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"`{name}` is of no use to method {self.method!r}; expected {_listed(self.method)}")
+                keys = ", ".join(sorted(KEYS[self.method])) or "only the method"
+                raise ValueError(f"`{name}` has no effect with method {self.method!r}; expected {keys}. Remove the key")
         return self
 
     def policy(self) -> dict[str, Any]:
-        """The method and what it uses: two equal ones fix the same threshold."""
-        return self.model_dump(include={"method", *OF_METHOD[self.method]})
-
-
-def _listed(method: str) -> str:
-    return ", ".join(sorted(OF_METHOD[method])) or "nothing but the method"
+        """The method and its keys: equal policies give the same thresholds."""
+        return self.model_dump(include={"method", *KEYS[self.method]})

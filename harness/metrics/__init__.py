@@ -1,4 +1,19 @@
-"""Metrics see scores and truth, never a model. evaluate.py is the way in; one file holds one idea.
+"""Metrics of scores and labels; no metric depends on a model.
 
-What meets what, and what counts as anomalous, is fixed in harness/predictions/detection.py, for every backend alike.
+evaluate.py           entry point: predictions -> thresholds, metrics, intervals, metrics of each type of defect
+ranking.py            counts of positives and negatives at each threshold, the input of all metrics of a detection
+auroc.py              area under the ROC curve
+precision_recall.py   AP, F1, precision, recall, false positives and false negatives
+fpr95.py              false positive rate at a true positive rate of 95%
+aupro.py              area under the per-region overlap curve
+regions.py            anomalous regions of masks
+curves.py             points of the curves for plots
+thresholds.py         thresholds of a run, computed without the test labels
+validation.py         labelled validation set, taken out of the test set
+intervals.py          95% confidence intervals by a bootstrap
+delong.py             test of the difference between two AUROCs
+selection.py          estimate of the best trial's metric without selection bias
+classification.py     metrics of a classification
+
+harness/predictions/detection.py defines the order of the predictions and the anomalous class for every backend.
 """

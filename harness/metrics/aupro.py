@@ -9,30 +9,36 @@ from harness.metrics.ranking import Ranking
 
 
 def aupro(ranking: Ranking) -> npt.NDArray[np.float64]:
-    """Mean overlap of the anomalous regions against the false positive rate, up to `fpr_limit`, divided by it.
+    """Area under the mean overlap of the anomalous regions up to the false positive rate `fpr_limit`, over this limit.
 
-    The overlap of a region at a threshold is the share of its pixels at or above it; every region counts the same,
-    however small (Bergmann et al., MVTec AD, IJCV 2021, section 5.2). Thresholds are all distinct scores; between
-    them the curve is straight, at the limit it is interpolated. Undefined without regions or without normal pixels.
+    The overlap of a region is the share of its pixels at or above the threshold. Every region has the same weight,
+    whatever its size (Bergmann et al., MVTec AD, IJCV 2021, section 5.2). Thresholds are all distinct scores. Between
+    two thresholds the curve is straight, and at the limit the curve is interpolated.
+
+    Args:
+        ranking: counts of pixels at each threshold.
+
+    Returns:
+        A number between 0 and 1; NaN without anomalous regions or without normal pixels.
     """
     if ranking.overlap is None or not len(ranking.overlap) or not ranking.negatives:
         return np.array(np.nan)
     rate, overlap = pro_curve(ranking)
     limit = ranking.fpr_limit
     last = int(np.searchsorted(rate, limit, side="right"))
-    rate_in, overlap_in = rate[:last], overlap[:last]
+    x, y = rate[:last], overlap[:last]
     if last < len(rate):
         at_limit = np.interp(limit, rate[last - 1 : last + 1], overlap[last - 1 : last + 1])
-        rate_in, overlap_in = np.append(rate_in, limit), np.append(overlap_in, at_limit)
-    area = (np.diff(rate_in) * (overlap_in[1:] + overlap_in[:-1]) / 2).sum()
+        x, y = np.append(x, limit), np.append(y, at_limit)
+    area = (np.diff(x) * (y[1:] + y[:-1]) / 2).sum()
     return np.asarray(area / limit)
 
 
 def pro_curve(ranking: Ranking) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """(false positive rate, mean overlap) from (0, 0) to (1, 1), with both ends of each straight piece.
+    """Corners of the per-region overlap curve: false positive rate and mean overlap, from (0, 0) to (1, 1).
 
-    At a threshold first the normal pixels between it and the one before pass (to the right), then those tied with it
-    together with the anomalous ones (straight to the next corner).
+    Each threshold adds two straight lines. The first goes to the right: normal pixels between the previous threshold
+    and this one. The second goes to the next corner: normal and anomalous pixels with exactly this score.
     """
     assert ranking.overlap is not None
     rate = np.empty(2 * len(ranking.fp) + 2)

@@ -9,9 +9,13 @@ from harness.metrics.ranking import Ranking, ratio
 
 
 def auroc(ranking: Ranking) -> npt.NDArray[np.float64]:
-    """The chance that an anomalous score is above a normal one, ties counting half (Mann-Whitney U / pn).
+    """Probability that an anomalous score is above a normal score; a tie counts half (Mann-Whitney U / pn).
 
-    Exact, ties included. Undefined where a class is absent.
+    Args:
+        ranking: counts at each threshold.
+
+    Returns:
+        The exact value, for each draw; NaN where only one class is in the test set.
     """
     below = ranking.negatives - (ranking.fp + ranking.fp_above) / 2
     wins = (ranking.gained * below).sum(axis=-1)

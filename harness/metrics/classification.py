@@ -1,4 +1,7 @@
-"""Figures of named images: macro F1 with its interval, accuracy, each label, class and state, confusions."""
+"""Metrics of a classification: macro F1 with its interval, accuracy, F1 of labels, classes and conditions, confusions.
+
+A label is a class with its condition. Arrays of labels hold the index of each label.
+"""
 
 from __future__ import annotations
 
@@ -12,42 +15,67 @@ import numpy.typing as npt
 from harness.metrics.intervals import RESAMPLES, interval
 
 Ints = npt.NDArray[np.int64]
-CELLS = 4_000_000  # images resampled at a time
+CELLS = 4_000_000  # images in memory at a time
 
 
 def confusion(truth: Ints, predicted: Ints, labels: int) -> Ints:
-    """Shape (labels, labels): rows are true, columns predicted.
+    """Confusion matrix.
 
     Args:
-        truth, predicted: shape (n,), positions of labels; images whose truth is negative are left out.
-        labels: how many there are.
+        truth: shape (n,), true labels. Images with a negative number have no label and are ignored.
+        predicted: shape (n,), predicted labels.
+        labels: number of labels.
+
+    Returns:
+        Shape (labels, labels): rows are true labels, columns predicted labels.
     """
-    known = truth >= 0
-    flat = np.bincount(truth[known] * labels + predicted[known], minlength=labels * labels)
+    labelled = truth >= 0
+    flat = np.bincount(truth[labelled] * labels + predicted[labelled], minlength=labels * labels)
     return flat.reshape(labels, labels).astype(np.int64)
 
 
 def f1_of_labels(counts: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
-    """F1 of each label, shape (..., labels), of confusions (..., labels, labels).
+    """F1 of each label.
 
-    NaN for a label that no image has: it says nothing of a classifier, whether or not it was ever predicted.
+    Args:
+        counts: confusion matrices, shape (..., labels, labels).
+
+    Returns:
+        Shape (..., labels); NaN for a label without images, since its F1 does not depend on the classifier.
     """
-    right = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
-    true, said = counts.sum(axis=-1), counts.sum(axis=-2)
+    tp = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
+    images, predictions = counts.sum(axis=-1), counts.sum(axis=-2)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(true > 0, 2 * right / (true + said), np.nan)
+        return np.where(images > 0, 2 * tp / (images + predictions), np.nan)
 
 
 def macro_f1(truth: Ints, predicted: Ints, labels: int) -> float:
-    """Mean F1 over the labels that some image has; NaN without images."""
+    """Mean F1 over all labels with images.
+
+    Args:
+        truth: shape (n,), true labels; a negative number is no label.
+        predicted: shape (n,), predicted labels.
+        labels: number of labels.
+
+    Returns:
+        A number between 0 and 1; NaN without labelled images.
+    """
     values = f1_of_labels(confusion(truth, predicted, labels))
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def accuracy(truth: Ints, predicted: Ints) -> float:
-    """Share of images named right; NaN without images."""
-    known = truth >= 0
-    return float((truth[known] == predicted[known]).mean()) if known.any() else float("nan")
+    """Share of images with the right predicted label.
+
+    Args:
+        truth: shape (n,), true labels; a negative number is no label.
+        predicted: shape (n,), predicted labels.
+
+    Returns:
+        A number between 0 and 1; NaN without labelled images.
+    """
+    labelled = truth >= 0
+    return float((truth[labelled] == predicted[labelled]).mean()) if labelled.any() else float("nan")
 
 
 def macro_f1_interval(
@@ -56,56 +84,66 @@ def macro_f1_interval(
     """95% interval of macro F1 by a bootstrap over the images of each label; see `harness.metrics.intervals.interval`.
 
     Args:
-        truth, predicted: shape (n,), positions of labels.
-        labels: how many there are.
-        resamples: how many draws.
+        truth: shape (n,), true labels; a negative number is no label.
+        predicted: shape (n,), predicted labels.
+        labels: number of labels.
+        resamples: number of draws.
         seed: of the draws.
+
+    Returns:
+        (lower end, upper end); None without labelled images.
     """
-    known = truth >= 0
-    if not known.any():
+    labelled = truth >= 0
+    if not labelled.any():
         return None
-    draws = macro_f1_draws(truth[known], predicted[known], labels, resamples, seed)
-    return interval(macro_f1(truth, predicted, labels), draws, int(known.sum()))
+    draws = macro_f1_draws(truth[labelled], predicted[labelled], labels, resamples, seed)
+    return interval(macro_f1(truth, predicted, labels), draws, int(labelled.sum()))
 
 
 def macro_f1_draws(
     truth: Ints, predicted: Ints, labels: int, resamples: int = RESAMPLES, seed: int = 0
 ) -> npt.NDArray[np.float64]:
-    """Macro F1 of each draw, shape (resamples,). Each image is replaced by one of its label; equal truths draw alike.
+    """Macro F1 of each bootstrap draw. A draw replaces each image by a random image with the same label.
+
+    Equal true labels and seeds draw equal images.
 
     Args:
-        truth, predicted: shape (n,), positions of labels.
-        labels: how many there are.
-        resamples: how many draws.
+        truth: shape (n,), true labels; every image must have one.
+        predicted: shape (n,), predicted labels.
+        labels: number of labels.
+        resamples: number of draws.
         seed: of the draws.
+
+    Returns:
+        Shape (resamples,).
     """
     order = np.argsort(truth, kind="stable")
     truth, predicted = truth[order], predicted[order]
     first = np.searchsorted(truth, truth, side="left")
     count = np.searchsorted(truth, truth, side="right") - first
-    present, true = np.unique(truth, return_counts=True)
+    present, images = np.unique(truth, return_counts=True)
     rng, draws = np.random.default_rng(seed), []
     step = max(1, CELLS // len(truth))
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
-        drawn = predicted[first + (rng.random((rows, len(truth))) * count).astype(np.int64)]
-        places = drawn + labels * np.arange(rows)[:, None]
-        said, right = (
-            np.bincount(one.ravel(), minlength=rows * labels).reshape(rows, labels)[:, present]
-            for one in (places, places[drawn == truth])
+        resample = predicted[first + (rng.random((rows, len(truth))) * count).astype(np.int64)]
+        places = resample + labels * np.arange(rows)[:, None]
+        predictions, tp = (
+            np.bincount(cells.ravel(), minlength=rows * labels).reshape(rows, labels)[:, present]
+            for cells in (places, places[resample == truth])
         )
-        draws.append((2 * right / (true + said)).mean(axis=1))
+        draws.append((2 * tp / (images + predictions)).mean(axis=1))
     return np.concatenate(draws)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Labels taken together: a class, or a state.
+    """All labels of one class, or of one condition.
 
     Attributes:
-        name: of the class or state.
-        images: that it has.
-        f1: of telling it from all others.
+        name: of the class or condition.
+        images: number of its images.
+        f1: of the group against all other groups.
     """
 
     name: str
@@ -114,42 +152,58 @@ class Group:
 
 
 def groups(truth: Ints, predicted: Ints, names: Sequence[str]) -> list[Group]:
-    """F1 of each group of labels, as if its labels were one.
+    """F1 of each group of labels. All labels of a group count as one label.
 
     Args:
-        truth, predicted: shape (n,), positions of labels.
+        truth: shape (n,), true labels; a negative number is no label.
+        predicted: shape (n,), predicted labels.
         names: the group of each label.
+
+    Returns:
+        The groups with images, sorted by name.
     """
-    known = sorted(set(names))
-    place = np.array([known.index(name) for name in names], dtype=np.int64)
-    seen = truth >= 0
-    counts = confusion(place[truth[seen]], place[predicted[seen]], len(known))
+    distinct = sorted(set(names))
+    group = np.array([distinct.index(name) for name in names], dtype=np.int64)
+    labelled = truth >= 0
+    counts = confusion(group[truth[labelled]], group[predicted[labelled]], len(distinct))
     values = f1_of_labels(counts)
-    return [Group(n, int(c), float(v)) for n, c, v in zip(known, counts.sum(axis=1), values, strict=True) if c]
+    return [Group(n, int(c), float(v)) for n, c, v in zip(distinct, counts.sum(axis=1), values, strict=True) if c]
 
 
 def confused(counts: Ints, labels: Sequence[str], most: int = 20) -> list[dict[str, Any]]:
-    """The pairs confused most often: true label, label said instead, how many images, of how many."""
-    wrong = counts.copy()
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    rows, columns = np.unravel_index(order, wrong.shape)
+    """The pairs of labels with the most wrong predictions.
+
+    Args:
+        counts: confusion matrix, shape (labels, labels).
+        labels: names of the labels.
+        most: largest number of pairs.
+
+    Returns:
+        For each pair the true label, the predicted label, the images of the pair and all images of the true label.
+    """
+    errors = counts.copy()
+    np.fill_diagonal(errors, 0)
+    order = np.argsort(-errors, axis=None, kind="stable")[:most]
+    rows, columns = np.unravel_index(order, errors.shape)
     return [
-        {"label": labels[r], "said": labels[c], "images": int(wrong[r, c]), "of": int(counts[r].sum())}
+        {"label": labels[r], "said": labels[c], "images": int(errors[r, c]), "of": int(counts[r].sum())}
         for r, c in zip(rows, columns, strict=True)
-        if wrong[r, c]
+        if errors[r, c]
     ]
 
 
 def tail(counts: Ints) -> npt.NDArray[np.bool_]:
-    """The rarer half of the labels that are judged: those with the fewest images.
+    """The rarer half of the labels with images.
 
     Args:
-        counts: confusions, shape (labels, labels).
+        counts: confusion matrix, shape (labels, labels).
+
+    Returns:
+        Shape (labels,), True is a rare label.
     """
     images = counts.sum(axis=1)
-    judged = np.flatnonzero(images > 0)
-    rarer = judged[np.argsort(images[judged], kind="stable")][: len(judged) // 2]
-    found = np.zeros(len(images), dtype=np.bool_)
-    found[rarer] = True
-    return found
+    present = np.flatnonzero(images > 0)
+    rarer = present[np.argsort(images[present], kind="stable")][: len(present) // 2]
+    is_rare = np.zeros(len(images), dtype=np.bool_)
+    is_rare[rarer] = True
+    return is_rare

@@ -1,4 +1,4 @@
-"""DeLong's test: is the difference between two AUROCs on the same images more than chance?
+"""DeLong's test of the difference between two AUROCs on the same images.
 
 E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson: Comparing the areas under two or more correlated receiver
 operating characteristic curves, Biometrics 44, 1988.
@@ -16,11 +16,13 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Components:
-    """Structural components of an AUROC; its variance, and its covariance with another's, are taken from them.
+    """Structural components of an AUROC, for its variance and its covariance with another AUROC.
+
+    A tie counts half.
 
     Attributes:
-        anomalous: V10, shape (p,): for each anomalous image, the share of normal ones below it, ties counting half.
-        normal: V01, shape (n,): for each normal image, the share of anomalous ones above it, ties counting half.
+        anomalous: V10, shape (p,): for each anomalous image, the share of normal images with a lower score.
+        normal: V01, shape (n,): for each normal image, the share of anomalous images with a higher score.
     """
 
     anomalous: npt.NDArray[np.float64]
@@ -28,53 +30,65 @@ class Components:
 
     @classmethod
     def of(cls, scores: npt.NDArray[np.floating], labels: npt.NDArray[np.bool_]) -> Components:
-        """From scores and labels (True is anomalous) of the same images, both classes present."""
+        """Components of the AUROC of one run.
+
+        Args:
+            scores: shape (n,), higher is more anomalous.
+            labels: shape (n,), True is anomalous; both classes must be present.
+        """
         positives, negatives = np.sort(scores[labels]), np.sort(scores[~labels])
         return cls(_share_below(negatives, scores[labels]), 1 - _share_below(positives, scores[~labels]))
 
     @classmethod
-    def mean(cls, several: Sequence[Components]) -> Components:
-        """Of the mean AUROC of several runs on the same images (seeds, say); components are linear in it."""
-        return cls(
-            np.mean([one.anomalous for one in several], axis=0), np.mean([one.normal for one in several], axis=0)
-        )
+    def mean(cls, runs: Sequence[Components]) -> Components:
+        """Components of the mean AUROC of several runs on the same images, such as runs with different seeds.
+
+        The AUROC is linear in its components, so the mean of the components belongs to the mean AUROC.
+        """
+        return cls(np.mean([run.anomalous for run in runs], axis=0), np.mean([run.normal for run in runs], axis=0))
 
     @property
     def auroc(self) -> float:
-        """Their mean."""
+        """The AUROC: mean of the components."""
         return float(self.anomalous.mean())
 
 
 def paired_test(first: Sequence[Components], second: Sequence[Components]) -> float | None:
-    """Two-sided p-value for the mean AUROC of `first` and of `second` being the same.
+    """Two-sided p-value of the hypothesis that two configurations have the same mean AUROC.
 
     Args:
-        first, second: one entry a data set (a category, say), in the same order and each on the same images. Data
-            sets are independent of each other.
+        first: components of one configuration, one entry for each data set, such as a category.
+        second: components of the other configuration, on the same images in the same order. Data sets are independent.
 
     Returns:
-        The p-value: of the normal distribution, but at least 2 ** (1 - images), the smallest that swapping the two
-        scores of each image could give. None where a data set has fewer than 2 images of a class.
+        The p-value of the normal distribution, but at least 2 ** (1 - images). A permutation test that swaps the two
+        scores of each image has the same minimum. None where a data set has fewer than 2 images of a class.
     """
-    found = difference(first, second)
-    if found is None:
+    result = difference(first, second)
+    if result is None:
         return None
-    mean, error = found
+    mean, error = result
     if abs(mean) < 1e-12:
         return 1.0
-    images = sum(len(one.anomalous) + len(one.normal) for one in first)
+    images = sum(len(components.anomalous) + len(components.normal) for components in first)
     smallest = 2.0 ** max(1 - images, -1000)
     return max(erfc(abs(mean) / error / sqrt(2)) if error > 0 else 0.0, smallest)
 
 
 def difference(first: Sequence[Components], second: Sequence[Components]) -> tuple[float, float] | None:
-    """Mean AUROC of `first` less that of `second`, and its standard error; arguments as for `paired_test`.
+    """Difference of two mean AUROCs, and its standard error.
 
-    None where a data set has fewer than 2 images of a class.
+    Args:
+        first: components of one configuration, one entry for each data set.
+        second: components of the other configuration, on the same images in the same order.
+
+    Returns:
+        Mean AUROC of `first` minus mean AUROC of `second`, and the standard error. None where a data set has fewer
+        than 2 images of a class.
     """
     mean, variance = 0.0, 0.0
-    for one, other in zip(first, second, strict=True):
-        anomalous, normal = one.anomalous - other.anomalous, one.normal - other.normal
+    for minuend, subtrahend in zip(first, second, strict=True):
+        anomalous, normal = minuend.anomalous - subtrahend.anomalous, minuend.normal - subtrahend.normal
         if len(anomalous) < 2 or len(normal) < 2:
             return None
         mean += float(anomalous.mean()) / len(first)

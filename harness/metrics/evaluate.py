@@ -1,4 +1,4 @@
-"""The way in: what a backend predicted -> thresholds, figures, intervals, figures of each type of defect."""
+"""Evaluation of predictions: thresholds, metrics, confidence intervals and metrics of each type of defect."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ FPR_LIMIT = 0.3
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that is said of one run.
+    """The evaluation of one run.
 
     Attributes:
-        test: the predictions that the figures are about.
-        validation: those taken out of the test set to fix the thresholds; None where none were.
-        held_out: those for held-out normal images; None where there are none.
-        thresholds: fixed before the labels of `test` were looked at.
+        test: predictions for the test images; all metrics are computed from these.
+        validation: predictions for the images of the test set that fixed the thresholds; None without such images.
+        held_out: predictions for held-out normal images; None without such images.
+        thresholds: computed without the labels of `test`.
         metrics: `<level>_<name>` -> value, None where undefined.
-        intervals: 95%, by the name of the metric.
-        defects: one entry a type of defect.
-        curves: points of each level's curves, for drawing.
+        intervals: 95% confidence intervals, by the name of the metric.
+        defects: one entry for each type of defect.
+        curves: points of each level's curves, for plots.
     """
 
     test: Predictions
@@ -49,15 +49,15 @@ class Evaluation:
 def evaluate_predictions(
     test: Predictions, held_out: Predictions | None, policy: Mapping[str, Any], fpr_limit: float = FPR_LIMIT
 ) -> Evaluation:
-    """Fix the thresholds, then measure.
+    """Fix the thresholds, then compute metrics, intervals and curves.
 
     Args:
-        test: predictions for all test images; `f1_on_val` takes some out of them.
+        test: predictions for all test images; `f1_on_val` takes its validation set out of these.
         held_out: predictions for held-out normal images.
         policy: the fields of `harness.config.threshold.Threshold`.
-        fpr_limit: largest false positive rate that counts for AUPRO.
+        fpr_limit: upper limit of the false positive rate in AUPRO.
     """
-    test, validation, thresholds = _fixed(test, held_out, policy)
+    test, validation, thresholds = _with_thresholds(test, held_out, policy)
     levels = rankings(test, thresholds, fpr_limit)
     return Evaluation(
         test=test,
@@ -74,29 +74,57 @@ def evaluate_predictions(
 def metrics_of(
     test: Predictions, held_out: Predictions | None, policy: Mapping[str, Any], fpr_limit: float = FPR_LIMIT
 ) -> dict[str, float | None]:
-    """The metrics of `judge`, and nothing else of it."""
-    test, _, thresholds = _fixed(test, held_out, policy)
+    """Fix the thresholds, then compute the metrics only, without intervals and curves.
+
+    Args:
+        test: predictions for all test images.
+        held_out: predictions for held-out normal images.
+        policy: the fields of `harness.config.threshold.Threshold`.
+        fpr_limit: upper limit of the false positive rate in AUPRO.
+
+    Returns:
+        The metrics of `evaluate_predictions`.
+    """
+    test, _, thresholds = _with_thresholds(test, held_out, policy)
     return evaluate(test, thresholds, fpr_limit)
 
 
-def _fixed(
+def _with_thresholds(
     test: Predictions, held_out: Predictions | None, policy: Mapping[str, Any]
 ) -> tuple[Predictions, Predictions | None, Thresholds]:
-    """The test without what fixes the thresholds, that, and the thresholds."""
+    """The predictions for the remaining test set, for the validation set, and the thresholds."""
     validation = None
     if policy["method"] == "f1_on_val":
-        chosen = validation_part(test.samples, policy["share"], policy["seed"])
-        validation, test = test.part(chosen), test.part(~chosen)
+        selection = validation_part(test.samples, policy["share"], policy["seed"])
+        validation, test = test.part(selection), test.part(~selection)
     return test, validation, fix_thresholds(policy, held_out, validation)
 
 
 def evaluate(test: Predictions, thresholds: Thresholds, fpr_limit: float = FPR_LIMIT) -> dict[str, float | None]:
-    """`image_<name>` and `pixel_<name>` for every metric; None where it is undefined, never 0 by accident."""
+    """Compute all metrics at fixed thresholds.
+
+    Args:
+        test: predictions for the test images.
+        thresholds: thresholds of F1, precision, recall and the counts.
+        fpr_limit: upper limit of the false positive rate in AUPRO.
+
+    Returns:
+        `image_<name>` and `pixel_<name>` of every metric; None, and never 0, where the metric is undefined.
+    """
     return _values(rankings(test, thresholds, fpr_limit))
 
 
 def rankings(test: Predictions, thresholds: Thresholds, fpr_limit: float = FPR_LIMIT) -> dict[str, Ranking]:
-    """By level: image, and pixel where there are maps and masks."""
+    """Count positives and negatives at each threshold.
+
+    Args:
+        test: predictions for the test images.
+        thresholds: thresholds of the run.
+        fpr_limit: upper limit of the false positive rate in AUPRO.
+
+    Returns:
+        One ranking for each level: image, and pixel where the predictions have maps and masks.
+    """
     levels = {"image": Ranking.of(test.scores, test.labels, thresholds.image)}
     if test.maps is not None and test.masks is not None:
         weights = regions.weights(test.masks)
@@ -107,24 +135,24 @@ def rankings(test: Predictions, thresholds: Thresholds, fpr_limit: float = FPR_L
 def _values(levels: Mapping[str, Ranking]) -> dict[str, float | None]:
     values: dict[str, float | None] = {}
     for level in dict.fromkeys(metric.level for metric in registry.METRICS):
-        blank = {metric.key: np.nan for metric in registry.METRICS if metric.level == level}
-        found = measure(level, levels[level]) if level in levels else blank
-        values |= {name: None if np.isnan(value) else float(value) for name, value in found.items()}
+        undefined = {metric.key: np.nan for metric in registry.METRICS if metric.level == level}
+        of_level = measure(level, levels[level]) if level in levels else undefined
+        values |= {name: None if np.isnan(value) else float(value) for name, value in of_level.items()}
     return values
 
 
 def _defects(test: Predictions, thresholds: Thresholds) -> list[dict[str, Any]]:
-    """Each type of defect against all normal images: how many images, how many missed, image AUROC."""
+    """Metrics of each type of defect against all normal images: number of images, missed images, image AUROC and AP."""
     types = np.array([sample.defect for sample in test.samples])
-    found = []
+    rows = []
     for defect in sorted(set(types[test.labels])):
-        chosen = ~test.labels | (types == defect)
-        ranking = Ranking.of(test.scores[chosen], test.labels[chosen], thresholds.image)
+        images = ~test.labels | (types == defect)
+        ranking = Ranking.of(test.scores[images], test.labels[images], thresholds.image)
         values = _values({"image": ranking})
-        found.append({
+        rows.append({
             "defect": str(defect),
             "images": ranking.positives,
             "missed": None if ranking.tp_at is None else int(ranking.positives - ranking.tp_at),
             **{name: values[name] for name in ("image_AUROC", "image_AP")},
         })  # fmt: skip
-    return found
+    return rows

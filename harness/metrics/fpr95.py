@@ -1,4 +1,4 @@
-"""False positive rate where 95% of what is anomalous is detected."""
+"""False positive rate at the threshold that detects 95% of the anomalous images or pixels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fpr95(ranking: Ranking) -> npt.NDArray[np.float64]:
     """
     if not (ranking.positives and ranking.negatives):
         return np.full(ranking.tp.shape[:-1], np.nan)
-    # In whole numbers, or rounding would ask for 96 of 100.
+    # Integers avoid a rounding error that would need 96 of 100.
     reached = 100 * ranking.tp >= round(100 * TRUE_POSITIVE_RATE) * ranking.positives
     first = reached.argmax(axis=-1)
     return ratio(np.take_along_axis(ranking.fp, first[..., None], axis=-1)[..., 0], ranking.negatives)

@@ -1,4 +1,4 @@
-"""How far chance alone may have moved a figure: 95% intervals by a stratified bootstrap over the test images."""
+"""95% confidence intervals of metrics, by a stratified bootstrap over the test images."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from harness.metrics.ranking import Counts, Ranking, measure
 
 RESAMPLES = 2_000
 LEVEL = 0.95
-Z = 1.959964  # of the normal distribution: 2.5% lie above
-CELLS = 2_000_000  # scores resampled at a time
+Z = 1.959964  # 97.5% quantile of the normal distribution
+CELLS = 2_000_000  # scores in memory at a time
 
 
 def intervals(
@@ -24,74 +24,92 @@ def intervals(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
-    """`image_<name>` -> the interval, for every image metric that is defined.
+    """Confidence interval of every image metric.
 
-    Normal and anomalous images are drawn apart, with replacement, as many as there are. The interval covers the choice
-    of test images, not that of training images or seeds. F1Max is itself too high with few images, so that its interval
-    covers the truth less often. Empty where a class is absent.
+    Each draw takes normal and anomalous images separately, with replacement, in their original numbers. The interval
+    covers the choice of test images, and not the choice of training images or seeds. With few images F1Max is biased
+    upwards, so its interval contains the true value less often.
 
     Args:
-        scores: shape (n,), one an image.
+        scores: shape (n,), one score for each image.
         labels: shape (n,), True is anomalous.
-        threshold: what is above it is called anomalous.
-        resamples: how many draws.
-        seed: of the draws: the same scores always get the same interval.
+        threshold: a score above the threshold is predicted anomalous.
+        resamples: number of draws.
+        seed: of the draws. The same scores always get the same interval.
+
+    Returns:
+        `image_<name>` -> (lower end, upper end), for every metric that is defined. Empty where only one class is in
+        the test set.
     """
     anomalous = int(labels.sum())
     normal = len(labels) - anomalous
     if not (anomalous and normal):
         return {}
-    drawn: dict[str, list[npt.NDArray[np.float64]]] = {}
+    draws: dict[str, list[npt.NDArray[np.float64]]] = {}
     for ranking in _resampled(scores, labels, threshold, resamples, seed):
         for name, value in measure("image", ranking).items():
-            drawn.setdefault(name, []).append(np.atleast_1d(value))
+            draws.setdefault(name, []).append(np.atleast_1d(value))
     values = measure("image", Ranking.of(scores, labels, threshold))
-    # Counts are shares of their class; the others depend on both classes, so on the smaller one most.
+    # A count is a share of its class. The other metrics depend on both classes, most on the smaller class.
     sizes = {"normal": normal, "anomalous": anomalous, "both": min(normal, anomalous)}
-    found = {}
-    for name, parts in drawn.items():
+    ends_by_name = {}
+    for name, batches in draws.items():
         metric = registry.metric(name)
         images = sizes[metric.images]
         scale = images if metric.count else 1
-        ends = interval(float(values[name]) / scale, np.concatenate(parts) / scale, images)
+        ends = interval(float(values[name]) / scale, np.concatenate(batches) / scale, images)
         if ends is not None:
-            found[name] = (ends[0] * scale, ends[1] * scale)
-    return found
+            ends_by_name[name] = (ends[0] * scale, ends[1] * scale)
+    return ends_by_name
 
 
 def interval(value: float, draws: npt.NDArray[np.float64], images: int) -> tuple[float, float] | None:
-    """95% interval of a figure between 0 and 1: value and standard error of the draws, on the logit scale.
+    """95% interval of a metric between 0 and 1, from the value and the standard error of the draws on the logit scale.
 
-    The quantiles of the draws themselves (the percentile method) would be too narrow near 1 with few images: at an
-    AUROC of 0.97 and 20 + 20 images they cover the truth in 86% of cases, this in 97%. At 0 or 1 itself no draw
-    differs, and the end is that of the exact binomial interval: 0.025 ** (1 / images) is the lowest share with which as
-    many images can all be right once in forty times.
+    The quantiles of the draws (percentile method) are too narrow near 1 with few images. At an AUROC of 0.97 and
+    20 + 20 images they contain the true value in 86% of cases, and this interval in 97%.
+
+    At a value of 0 or 1 all draws are equal, so the end is that of the exact binomial interval. The probability that
+    all images are right is then 2.5% at the true share 0.025 ** (1 / images).
 
     Args:
-        value: the figure; NaN gives None.
-        draws: of the bootstrap, shape (resamples,); where it is undefined NaN.
-        images: how many the figure rests on.
+        value: of the metric.
+        draws: values of the bootstrap, shape (resamples,); NaN where a draw is undefined.
+        images: number of images that the metric is a share of.
+
+    Returns:
+        (lower end, upper end); None where the value or all draws are NaN.
     """
-    # Precision is undefined in a draw where nothing is above the threshold.
+    # Precision is undefined in a draw where no score is above the threshold.
     defined = draws[~np.isnan(draws)]
     if np.isnan(value) or not len(defined):
         return None
-    surely = float(((1 - LEVEL) / 2) ** (1 / images))
+    binomial = float(((1 - LEVEL) / 2) ** (1 / images))
     if value >= 1:
-        return surely, 1.0
+        return binomial, 1.0
     if value <= 0:
-        return 0.0, 1 - surely
-    spread = Z * float(defined.std()) / (value * (1 - value))
-    middle = np.log(value / (1 - value))
-    # The tanh of half of it is the logistic function, without overflow.
-    low, high = (float(0.5 + 0.5 * np.tanh((middle + sign * spread) / 2)) for sign in (-1, 1))
+        return 0.0, 1 - binomial
+    half_width = Z * float(defined.std()) / (value * (1 - value))
+    logit = np.log(value / (1 - value))
+    # This form of the logistic function does not overflow.
+    low, high = (float(0.5 + 0.5 * np.tanh((logit + sign * half_width) / 2)) for sign in (-1, 1))
     return low, high
 
 
 def auroc_draws(
     scores: npt.NDArray[np.floating], labels: npt.NDArray[np.bool_], resamples: int = RESAMPLES, seed: int = 0
 ) -> npt.NDArray[np.float64]:
-    """Image AUROC of each draw, shape (resamples,); both classes present. Equal labels and seeds draw equal images."""
+    """Image AUROC of each bootstrap draw. Equal labels and seeds draw equal images.
+
+    Args:
+        scores: shape (n,), one score for each image.
+        labels: shape (n,), True is anomalous; both classes must be present.
+        resamples: number of draws.
+        seed: of the draws.
+
+    Returns:
+        Shape (resamples,).
+    """
     return np.concatenate([auroc(ranking) for ranking in _resampled(scores, labels, None, resamples, seed)])
 
 
@@ -102,12 +120,12 @@ def _resampled(
     resamples: int,
     seed: int,
 ) -> Iterator[Ranking]:
-    """Rankings with a leading axis of draws, some draws at a time."""
-    # In double precision, so that the threshold is not rounded to the scores' type.
-    positives, negatives = (scores[chosen].astype(np.float64) for chosen in (labels, ~labels))
+    """Rankings with a leading axis of draws, in batches of draws."""
+    # Double precision, so that the threshold is not rounded to the type of the scores.
+    positives, negatives = (scores[members].astype(np.float64) for members in (labels, ~labels))
     distinct, group = np.unique(positives, return_inverse=True)
     k = len(distinct)
-    # How many thresholds a negative is at or above, and strictly above.
+    # For each negative: number of thresholds at or below the score, and strictly below.
     at, above = (np.searchsorted(distinct, negatives, side=side) for side in ("right", "left"))
     rng = np.random.default_rng(seed)
     step = max(1, CELLS // len(scores))
@@ -127,7 +145,7 @@ def _resampled(
 
 
 def _at_least(values: Counts, k: int, shift: int) -> Counts:
-    """For each row and each j in k-1, ..., 0: how many of the row's values are >= j + shift."""
+    """For each row and each j in k-1, ..., 0: the number of the row's values >= j + shift."""
     rows = len(values)
     width = k + shift
     flat = (values + width * np.arange(rows)[:, None]).ravel()

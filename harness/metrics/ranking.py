@@ -1,7 +1,7 @@
-"""Ranking: how many positives and negatives are called anomalous at each threshold that matters.
+"""Ranking: the number of positives and negatives above each threshold.
 
-Every metric here is a function of these counts, and works along their last axis: what it says of one set of scores it
-says of two thousand resamples of them at once (see intervals.py).
+Every metric of a detection is a function of these counts, along their last axis. So one call computes the metric for
+one set of scores, or for 2000 bootstrap draws of these scores (see intervals.py).
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ Counts = npt.NDArray[np.integer]
 
 @dataclass(frozen=True)
 class Ranking:
-    """Counts at the distinct scores of what is anomalous (the positives), highest first.
+    """Counts of positives (anomalous) and negatives (normal) at each distinct positive score, highest first.
 
-    Between two of these thresholds only normal scores (negatives) change sides, so no curve bends there.
+    Between two of these thresholds only the number of negatives changes, so no curve has a corner there.
 
     Attributes:
         tp: positives at or above each threshold, shape (..., k).
         fp: negatives at or above each threshold, shape (..., k).
-        fp_above: negatives strictly above each threshold, shape (..., k): less than `fp` where scores are tied.
-        positives, negatives: how many there are.
-        tp_at, fp_at: those above the threshold fixed beforehand, shape (...); None where none is fixed.
-        overlap: mean share of the anomalous regions at or above each threshold, shape (k,); None where there are none.
-        fpr_limit: largest false positive rate that counts for AUPRO.
+        fp_above: negatives strictly above each threshold, shape (..., k); less than `fp` where scores are tied.
+        positives, negatives: number of positives and negatives.
+        tp_at, fp_at: positives and negatives above the run's threshold, shape (...); None without a threshold.
+        overlap: mean share of the anomalous regions at or above each threshold, shape (k,); None without regions.
+        fpr_limit: upper limit of the false positive rate in AUPRO.
     """
 
     tp: Counts
@@ -51,14 +51,14 @@ class Ranking:
         weights: npt.NDArray[np.float64] | None = None,
         fpr_limit: float = 0.3,
     ) -> Ranking:
-        """Counts of scores and truth of the same shape.
+        """Count positives and negatives at each threshold.
 
         Args:
-            scores: larger is more anomalous.
-            truth: True is anomalous.
-            threshold: what is above it is called anomalous.
-            weights: of each anomalous score in the mean share of regions, in C order; see `regions.weights`.
-            fpr_limit: see above.
+            scores: any shape, higher is more anomalous.
+            truth: same shape, True is anomalous.
+            threshold: a score above the threshold is predicted anomalous.
+            weights: weight of each anomalous score in the mean share of regions, in C order; see `regions.weights`.
+            fpr_limit: upper limit of the false positive rate in AUPRO.
         """
         positives, negatives = scores[truth], scores[~truth]
         negatives.sort()
@@ -84,31 +84,31 @@ class Ranking:
 
     @property
     def gained(self) -> Counts:
-        """Positives that each threshold adds to those above it, shape (..., k)."""
+        """Number of positives with exactly the score of each threshold, shape (..., k)."""
         return np.diff(self.tp, axis=-1, prepend=0)
 
 
 def _first_of_each(ascending: npt.NDArray[np.floating]) -> Counts:
-    """Where each distinct value begins."""
+    """The first position of each distinct value."""
     return np.flatnonzero(np.concatenate([[True], ascending[1:] != ascending[:-1]])[: len(ascending)])
 
 
 def _above(ascending: npt.NDArray[np.floating], threshold: float | None) -> Counts | None:
     if threshold is None:
         return None
-    # In the scores' own type, or searchsorted would convert them all; rounded down, so that the answer is the same.
+    # With a threshold of another type searchsorted converts all scores. Rounding down keeps the count the same.
     with np.errstate(over="ignore"):
-        own = ascending.dtype.type(threshold)
-    own = own if float(own) <= threshold else np.nextafter(own, -np.inf, dtype=ascending.dtype)
-    return np.asarray(len(ascending) - np.searchsorted(ascending, own, side="right"))
+        rounded = ascending.dtype.type(threshold)
+    rounded = rounded if float(rounded) <= threshold else np.nextafter(rounded, -np.inf, dtype=ascending.dtype)
+    return np.asarray(len(ascending) - np.searchsorted(ascending, rounded, side="right"))
 
 
 def measure(level: str, ranking: Ranking) -> dict[str, npt.NDArray[np.float64]]:
-    """All registered metrics of one level.
+    """Compute all registered metrics of one level.
 
     Args:
         level: image or pixel.
-        ranking: counts; with leading axes, such as draws, each metric gets one value a draw.
+        ranking: counts; with leading axes, such as draws, each metric has one value for each draw.
 
     Returns:
         `<level>_<name>` -> values, NaN where undefined.
@@ -116,8 +116,16 @@ def measure(level: str, ranking: Ranking) -> dict[str, npt.NDArray[np.float64]]:
     return {metric.key: registry.load(metric.function)(ranking) for metric in registry.METRICS if metric.level == level}
 
 
-def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """part / whole; NaN, which stands for undefined, where whole is 0."""
-    part, whole = np.broadcast_arrays(np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64))
-    quotient: npt.NDArray[np.float64] = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)
+def ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Divide two arrays.
+
+    Args:
+        numerator: any shape.
+        denominator: a shape that broadcasts with the numerator.
+
+    Returns:
+        The quotient; NaN, for undefined, where the denominator is 0.
+    """
+    top, bottom = np.broadcast_arrays(*(np.asarray(array, dtype=np.float64) for array in (numerator, denominator)))
+    quotient: npt.NDArray[np.float64] = np.divide(top, bottom, out=np.full(bottom.shape, np.nan), where=bottom != 0)
     return quotient

@@ -1,8 +1,9 @@
-"""What the best of many is worth on images that did not choose it.
+"""Metric of a search's best trial, corrected for selection bias.
 
-The best figure of many trials is too good: it was chosen by the images that it is about. The bootstrap bias corrected
-estimate (Tsamardinos, Greasidou and Borboudakis, 2018, algorithm 2) chooses among the trials on images drawn with
-replacement, takes the chosen one's figure on those that were not drawn, and averages over draws. Nothing is trained.
+The metric of the best of many trials is too high, since the same images select and test the trial. The bootstrap bias
+corrected estimate (Tsamardinos, Greasidou and Borboudakis, 2018, algorithm 2) separates both. Each draw takes images
+with replacement, and selects the best trial on these images. The estimate is the mean over all draws of this trial's
+metric on the remaining (out-of-bag) images. No model is trained again.
 """
 
 from __future__ import annotations
@@ -15,27 +16,30 @@ import numpy.typing as npt
 from harness.metrics.classification import confusion, f1_of_labels
 
 RESAMPLES = 300
-PAIRS = 4_000_000  # of images compared at a time
+PAIRS = 4_000_000  # pairs of images in memory at a time
 
 Floats = npt.NDArray[np.float64]
 
 
-def corrected(drawn: Floats, left_out: Floats) -> float | None:
-    """The estimate.
+def corrected(in_bag: Floats, out_of_bag: Floats) -> float | None:
+    """Estimate the metric of the best trial without selection bias.
 
     Args:
-        drawn: figures on the images drawn, larger is better, shape (resamples, trials).
-        left_out: on the others; NaN where undefined.
+        in_bag: metric of each trial on the images of each draw, higher is better, shape (resamples, trials).
+        out_of_bag: metric on the remaining images, same shape; NaN where undefined.
+
+    Returns:
+        The estimate; None where the metric of the best trial is undefined in all draws.
     """
-    # Several may be equally good on what was drawn: which of them would be chosen is a matter of chance. The first one
-    # would be the best on all images, if they come in that order, and so on those left out.
-    chosen = np.where(drawn >= np.nanmax(drawn, axis=1, keepdims=True), left_out, np.nan)
-    known = chosen[np.isfinite(chosen).any(axis=1)]
-    return float(np.nanmean(known, axis=1).mean()) if len(known) else None
+    # Several trials may be equally good in a draw, and the mean over these trials has no bias. The first of these
+    # trials has one where the trials are sorted by their metric on all images.
+    best = np.where(in_bag >= np.nanmax(in_bag, axis=1, keepdims=True), out_of_bag, np.nan)
+    defined = best[np.isfinite(best).any(axis=1)]
+    return float(np.nanmean(defined, axis=1).mean()) if len(defined) else None
 
 
 def auroc_draws(labels: npt.NDArray[np.bool_], scores: Sequence[Floats], seed: int = 0) -> tuple[Floats, Floats] | None:
-    """AUROC of each trial on images drawn (each class by itself), and on the others; None for very many images.
+    """AUROC of each trial on the images of each draw, and on the remaining images. Each class is drawn separately.
 
     Args:
         labels: shape (n,), True is anomalous.
@@ -43,52 +47,55 @@ def auroc_draws(labels: npt.NDArray[np.bool_], scores: Sequence[Floats], seed: i
         seed: of the draws.
 
     Returns:
-        Shapes (resamples, trials).
+        Two arrays of shape (resamples, trials). None where only one class is in the test set, or where the images are
+        too many for the memory.
     """
-    bad, good = np.flatnonzero(labels), np.flatnonzero(~labels)
-    if not len(bad) or not len(good) or len(bad) * len(good) > PAIRS:
+    anomalous, normal = np.flatnonzero(labels), np.flatnonzero(~labels)
+    if not len(anomalous) or not len(normal) or len(anomalous) * len(normal) > PAIRS:
         return None
     rng = np.random.default_rng(seed)
     counts = [
-        rng.multinomial(len(one), np.full(len(one), 1 / len(one)), RESAMPLES).astype(float) for one in (bad, good)
+        rng.multinomial(len(members), np.full(len(members), 1 / len(members)), RESAMPLES).astype(float)
+        for members in (anomalous, normal)
     ]
-    rest = [(one == 0).astype(float) for one in counts]
-    found = []
-    for one in scores:
-        larger = (one[bad][:, None] > one[good]) + 0.5 * (one[bad][:, None] == one[good])
-        found.append([_mean(larger, *counts), _mean(larger, *rest)])
-    drawn, left_out = np.stack(found, axis=-1)
-    return drawn, left_out
+    rest = [(count == 0).astype(float) for count in counts]
+    draws = []
+    for trial in scores:
+        positives, negatives = trial[anomalous][:, None], trial[normal]
+        wins = (positives > negatives) + 0.5 * (positives == negatives)
+        draws.append([_weighted_mean(wins, *counts), _weighted_mean(wins, *rest)])
+    in_bag, out_of_bag = np.stack(draws, axis=-1)
+    return in_bag, out_of_bag
 
 
-def _mean(larger: Floats, bad: Floats, good: Floats) -> Floats:
-    """Of pairs, weighted, for each draw."""
+def _weighted_mean(wins: Floats, anomalous: Floats, normal: Floats) -> Floats:
+    """Mean over all pairs of an anomalous and a normal image, for each draw with its weights of images."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: Floats = ((bad @ larger) * good).sum(axis=1) / (bad.sum(axis=1) * good.sum(axis=1))
-    return found
+        mean: Floats = ((anomalous @ wins) * normal).sum(axis=1) / (anomalous.sum(axis=1) * normal.sum(axis=1))
+    return mean
 
 
 def macro_f1_draws(
     truth: npt.NDArray[np.int64], predicted: Sequence[npt.NDArray[np.int64]], labels: int, seed: int = 0
 ) -> tuple[Floats, Floats]:
-    """Macro F1 of each trial on images drawn, and on the others.
+    """Macro F1 of each trial on the images of each draw, and on the remaining images.
 
     Args:
-        truth: shape (n,), positions of labels.
-        predicted: of each trial, shape (n,).
-        labels: how many there are.
+        truth: shape (n,), index of the true label.
+        predicted: index of the predicted label in each trial, shape (n,).
+        labels: number of labels.
         seed: of the draws.
 
     Returns:
-        Shapes (resamples, trials).
+        Two arrays of shape (resamples, trials).
     """
     rng, n = np.random.default_rng(seed), len(truth)
-    parts: list[list[list[float]]] = [[], []]
+    draws: list[list[list[float]]] = [[], []]
     for _ in range(RESAMPLES):
-        chosen = rng.integers(n, size=n)
-        rest = np.setdiff1d(np.arange(n), chosen)
-        for part, which in zip(parts, (chosen, rest), strict=True):
-            counts = np.stack([confusion(truth[which], one[which], labels) for one in predicted])
+        in_bag = rng.integers(n, size=n)
+        out_of_bag = np.setdiff1d(np.arange(n), in_bag)
+        for rows, images in zip(draws, (in_bag, out_of_bag), strict=True):
+            counts = np.stack([confusion(truth[images], trial[images], labels) for trial in predicted])
             values = f1_of_labels(counts)
-            part.append([float(np.nanmean(one)) if np.isfinite(one).any() else float("nan") for one in values])
-    return np.array(parts[0]), np.array(parts[1])
+            rows.append([float(np.nanmean(f1)) if np.isfinite(f1).any() else float("nan") for f1 in values])
+    return np.array(draws[0]), np.array(draws[1])

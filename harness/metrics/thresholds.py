@@ -1,4 +1,4 @@
-"""Thresholds behind F1Score, fixed before the labels of the test images are looked at."""
+"""Thresholds of F1Score, computed without the labels of the test images."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from harness.predictions.detection import Predictions
 def fix_thresholds(
     policy: Mapping[str, Any], held_out: Predictions | None, validation: Predictions | None = None
 ) -> Thresholds:
-    """Apply `threshold:`.
+    """Compute the thresholds by the config's `threshold:` block.
 
     Args:
         policy: the fields of `harness.config.threshold.Threshold`.
-        held_out: predictions for held-out normal images, None where there are none.
+        held_out: predictions for held-out normal images; None without such images.
         validation: predictions for labelled images taken out of the test set, for `f1_on_val`.
     """
-    found = _fix(policy, held_out, validation)
+    fixed = _fixed(policy, held_out, validation)
     normal = validation.part(~validation.labels) if validation is not None else held_out
     if normal is None or not len(normal.scores):
-        return found
-    return replace(found, image_scale=_scale(found.image, normal.scores), pixel_scale=_scale(found.pixel, normal.maps))
+        return fixed
+    return replace(fixed, image_scale=_scale(fixed.image, normal.scores), pixel_scale=_scale(fixed.pixel, normal.maps))
 
 
 def _scale(threshold: float | None, normal: npt.NDArray[np.floating] | None) -> float | None:
@@ -38,7 +38,7 @@ def _scale(threshold: float | None, normal: npt.NDArray[np.floating] | None) -> 
     return scale if scale > 0 else None
 
 
-def _fix(policy: Mapping[str, Any], held_out: Predictions | None, validation: Predictions | None) -> Thresholds:
+def _fixed(policy: Mapping[str, Any], held_out: Predictions | None, validation: Predictions | None) -> Thresholds:
     method = policy["method"]
     if method == "fixed":
         return Thresholds(policy["image"], policy["pixel"], "fixed in the config")
@@ -49,7 +49,7 @@ def _fix(policy: Mapping[str, Any], held_out: Predictions | None, validation: Pr
         return _best_f1(validation)
     if held_out is None or not len(held_out.scores):
         return Thresholds(None, None, "none: data.val is 0")
-    # "higher" gives a score that was seen, so with few images the threshold is the highest of them.
+    # "higher" gives the score of an image, so with few images the threshold is the highest score.
     image = float(np.quantile(held_out.scores, policy["quantile"], method="higher"))
     pixel = None if held_out.maps is None else float(np.quantile(held_out.maps, policy["pixel_quantile"]))
     images = len(held_out.scores)
@@ -58,30 +58,33 @@ def _fix(policy: Mapping[str, Any], held_out: Predictions | None, validation: Pr
 
 def _best_f1(validation: Predictions) -> Thresholds:
     labels = validation.labels
-    bad, good = int(labels.sum()), int((~labels).sum())
+    anomalous, normal = int(labels.sum()), int((~labels).sum())
     pixel = None
     if validation.maps is not None and validation.masks is not None:
         pixel = best_f1_threshold(validation.maps, validation.masks)
-    fixed_by = f"best F1 on {good} normal and {bad} anomalous images taken out of the test set"
+    fixed_by = f"best F1 on {normal} normal and {anomalous} anomalous images taken out of the test set"
     return Thresholds(best_f1_threshold(validation.scores, labels), pixel, fixed_by)
 
 
 def best_f1_threshold(scores: npt.NDArray[np.floating], truth: npt.NDArray[np.bool_]) -> float | None:
-    """The threshold with the largest F1, half-way to the next lower score; the highest of several. None without both.
+    """The threshold with the largest F1, in the middle between two scores. The highest one where several are equal.
 
     Args:
         scores: any shape.
-        truth: of the same shape, True is anomalous.
+        truth: same shape, True is anomalous.
+
+    Returns:
+        The threshold; None where only one class is in the images.
     """
     if truth.all() or not truth.any():
         return None
     ranking = Ranking.of(scores, truth)
     best = int(np.argmax(ranking.tp / (ranking.tp + ranking.fp + ranking.positives)))
-    at = np.unique(scores[truth])[::-1][best]
-    lower = scores[scores < at]
-    if not len(lower):
-        return float(np.nextafter(at, -np.inf, dtype=scores.dtype))
-    below = lower.max()
-    middle = (at.astype(np.float64) / 2 + below.astype(np.float64) / 2).astype(scores.dtype)
-    # Between neighbouring numbers there is none.
-    return float(middle if middle < at else below)
+    upper = np.unique(scores[truth])[::-1][best]
+    below = scores[scores < upper]
+    if not len(below):
+        return float(np.nextafter(upper, -np.inf, dtype=scores.dtype))
+    lower = below.max()
+    middle = (upper.astype(np.float64) / 2 + lower.astype(np.float64) / 2).astype(scores.dtype)
+    # Two neighbouring floating-point numbers have no middle.
+    return float(middle if middle < upper else lower)

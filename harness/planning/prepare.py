@@ -1,7 +1,7 @@
-"""Config -> runs with their identities: the data is read, the grid expanded, the result folder looked at.
+"""Config -> runs with their identities. This module reads the data and earlier results, and expands the grid.
 
-Nothing is written but toy data. timm, and so Torch, is imported only to know what a network was trained with, and
-anomalib only where the data is one of its own datamodules.
+The module writes toy data only. The module imports timm, and so Torch, for the normalization of networks only, and
+anomalib for data of anomalib's datamodules only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from harness.tasks.base import Task
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A spec with its identity and the data it runs on."""
+    """A spec with its identity and its data."""
 
     run_id: str
     spec: RunSpec
@@ -37,18 +37,18 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A sweep, ready to be checked and executed.
+    """A sweep before checks and execution.
 
     Attributes:
-        config: as read.
-        folder: where its results are.
+        config: of the sweep.
+        folder: the result folder.
         plan: the expanded grid.
-        runs: the plan's specs with their identities.
+        runs: specs of the plan with their identities.
         splits: the data, by category.
-        records: what the result folder held at the start, by run id.
-        index: what is known of the data's files; to be saved once the result folder exists.
-        made: folders of toy data that were written just now.
-        damaged: one sentence for each record that can't be read, by the name of its folder. Such a run is left alone.
+        records: records in the result folder at the start, by run id.
+        index: hashes and sizes of the data's files; the sweep saves the index in the result folder.
+        toy_folders: new folders of toy data.
+        damaged: one sentence for each unreadable record, by the name of its folder. The sweep skips such a run.
     """
 
     config: SweepConfig
@@ -58,121 +58,122 @@ class Prepared:
     splits: Mapping[str, AnySplit]
     records: Mapping[str, RunRecord]
     index: FileIndex
-    made: tuple[Path, ...] = ()
+    toy_folders: tuple[Path, ...] = ()
     damaged: Mapping[str, str] = field(default_factory=dict)
 
     def discard_made_data(self) -> None:
-        """Leave nothing behind of a sweep that was refused: toy data made for it goes, with folders left empty."""
-        _discard(self.made, self.config.work_dir)
+        """Delete the new toy data of a refused sweep, and parent folders without other files."""
+        _discard(self.toy_folders, self.config.work_dir)
 
     def is_done(self, run: PlannedRun) -> bool:
-        """Whether the run has a result; a failure is none, and so is one of random weights that nobody asked for."""
+        """Whether the run has a valid result. A failed run has none, and neither has a fallback to random weights."""
         record = self.records.get(run.run_id)
         return record is not None and record.status == "ok" and not record.weights.get("fallback")
 
     def is_damaged(self, run: PlannedRun) -> bool:
-        """Whether there is a record that can't be read."""
+        """Whether the run has an unreadable record."""
         return run.run_id in self.damaged
 
     def has_failed(self, run: PlannedRun) -> bool:
-        """Whether the last try failed."""
+        """Whether the last attempt failed."""
         record = self.records.get(run.run_id)
         return record is not None and record.status == "failed"
 
 
 def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
-    """Read the data, expand the grid, look at what is done.
+    """Read the data and the earlier results, and expand the grid.
 
     Args:
         config: a valid config.
-        progress: called with (files read, files in all) while images are checked.
+        progress: called with (files read, number of files) during the check of the images.
 
     Raises:
-        HarnessError: anything wrong with models, parameters, data or earlier results, all at once.
+        HarnessError: models, parameters, data or earlier results have errors; one sentence for each.
     """
     folder = ResultFolder(config.folder)
-    found = folder.read_records()
-    records = found.by_id
+    results = folder.read_records()
+    records = results.by_id
     problems = [*_other_task(config, records.values()), *_other_config(config)]
     plan, index = None, FileIndex(folder.index)
     splits: list[AnySplit] = []
-    kind = task(config.task)
+    config_task = task(config.task)
     try:
         categories = config.data.categories(config.work_dir)
-        plan = make_plan(config, categories, partial(signature, kind), kind.backend)
+        plan = make_plan(config, categories, partial(signature, config_task), config_task.backend)
     except HarnessError as error:
         problems += error.problems
     missing = [] if plan is None else [p for p in config.data.made_by_harness(config.work_dir) if not p.exists()]
-    # Real data is looked at too, so that all problems are told at once; toy data is not made in vain.
+    # One error lists the problems of the config and of real data. Generating toy data can't reveal another problem.
     if not (problems and config.data.synthetic):
         try:
-            splits = kind.load(config, index, progress)
+            splits = config_task.load(config, index, progress)
         except HarnessError as error:
             problems += [problem for problem in error.problems if problem not in problems]
-    problems += kind.problems(config, splits)
+    problems += config_task.problems(config, splits)
+    toy_folders = tuple(path for path in missing if path.exists())
     if plan is None or problems:
-        _discard([path for path in missing if path.exists()], config.work_dir)
+        _discard(toy_folders, config.work_dir)
         raise ConfigError(problems)
     by_category = {split.category: split for split in splits}
     runs = identified(plan.specs, by_category)
-    made = tuple(path for path in missing if path.exists())
-    return Prepared(config, folder, plan, runs, by_category, records, index, made, found.damaged)
+    return Prepared(config, folder, plan, runs, by_category, records, index, toy_folders, results.damaged)
 
 
 def identified(specs: Iterable[RunSpec], splits: Mapping[str, AnySplit]) -> tuple[PlannedRun, ...]:
-    """Specs with their identities.
+    """Compute the identities of runs.
 
     Args:
-        specs: of any categories.
+        specs: of the runs, of any categories.
         splits: the data, by category.
     """
-    found = []
+    runs = []
     for spec in specs:
         split = splits[spec.category]
         identity = run_id(spec, split.fingerprint, local_hash(spec.weights, spec.backbone))
-        found.append(PlannedRun(identity, spec, split))
-    return tuple(found)
+        runs.append(PlannedRun(identity, spec, split))
+    return tuple(runs)
 
 
-def _discard(made: Iterable[Path], work_dir: Path) -> None:
-    for folder in made:
+def _discard(toy_folders: Iterable[Path], work_dir: Path) -> None:
+    for folder in toy_folders:
         shutil.rmtree(folder, ignore_errors=True)
-        # The toy data's own folder, `_toy`, and the output folder.
+        # The folder of this toy data, `_toy`, and the output folder.
         for parent in (*list(folder.parents)[:2], work_dir):
-            # Not empty: something else is in it.
+            # A folder with other files stays.
             with suppress(OSError):
                 parent.rmdir()
 
 
 def _other_task(config: SweepConfig, records: Iterable[RunRecord]) -> list[str]:
-    """A sentence where the result folder holds runs of another task."""
-    other = sorted({record.task for record in records} - {config.task})
-    if not other:
-        return []
-    return [f"name: {config.folder} holds runs of task {other[0]}, found task {config.task}; expected another name."]
+    """The problem of a result folder with runs of another task."""
+    tasks = sorted({record.task for record in records} - {config.task})
+    return [
+        f"name: {config.folder} has runs of task {name}; expected task {config.task}. Set another name."
+        for name in tasks[:1]
+    ]
 
 
 def _other_config(config: SweepConfig) -> list[str]:
-    """A sentence where two files of the same name would share a result folder, though nobody said so."""
-    other = other_file_of(config.folder, config)
-    if other is None:
+    """The problem of two config files with the same name and the same result folder."""
+    file = other_file_of(config.folder, config)
+    if file is None:
         return []
     return [
-        f"name: {config.folder} has the results of {other}, whose file has the same name; expected a `name:` in one of "
-        f"them, or name={config.name} to share the folder."
+        f"name: {config.folder} has the results of {file}, a config of the same name; expected another name. Set "
+        f"`name:` in one of these configs, or name={config.name} to share the folder."
     ]
 
 
 def check(runs: Sequence[PlannedRun], device: str, entries: Mapping[RunSpec, str] | None = None) -> None:
-    """Ask the backends for everything that would make these runs fail: names, layers, weights, values.
+    """Let the backends check the names, layers, weights and values of runs before the first run starts.
 
     Args:
-        runs: to be made.
-        device: as the config has it.
-        entries: see `harness.planning.plan.Plan`; problems of some entries only are told with them.
+        runs: the planned runs.
+        device: value of `device:` in the config.
+        entries: see `harness.planning.plan.Plan`. A problem of some entries only gets the names of these entries.
 
     Raises:
-        ConfigError: all problems, one sentence each.
+        ConfigError: a run would fail; one sentence for each problem.
     """
     problems = dict.fromkeys(_problems(runs, device))
     if problems:
@@ -182,60 +183,73 @@ def check(runs: Sequence[PlannedRun], device: str, entries: Mapping[RunSpec, str
 def _with_entries(
     problems: Iterable[str], runs: Sequence[PlannedRun], device: str, entries: Mapping[RunSpec, str]
 ) -> list[str]:
-    """Each problem with the entry of the grid and the model that it is about, unless it is about all of them."""
-    parts: dict[tuple[str, str], list[PlannedRun]] = {}
+    """Add the entry of the grid and the model to each problem that does not concern all entries and models."""
+    groups: dict[tuple[str, str], list[PlannedRun]] = {}
     for run in runs:
-        parts.setdefault((entries.get(run.spec, "grid"), run.spec.model), []).append(run)
-    if len(parts) < 2:
+        groups.setdefault((entries.get(run.spec, "grid"), run.spec.model), []).append(run)
+    if len(groups) < 2:
         return list(problems)
-    of = {part: set(_problems(own, device)) for part, own in parts.items()}
-    found = []
+    by_group = {group: set(_problems(members, device)) for group, members in groups.items()}
+    sentences = []
     for problem in problems:
-        about = [f"{entry}: {model}" for (entry, model), own in of.items() if problem in own]
-        found.append(f"{', '.join(about)}: {problem}" if 0 < len(about) < len(parts) else problem)
-    return found
+        places = [f"{entry}: {model}" for (entry, model), of_group in by_group.items() if problem in of_group]
+        sentences.append(f"{', '.join(places)}: {problem}" if 0 < len(places) < len(groups) else problem)
+    return sentences
 
 
 def _problems(runs: Sequence[PlannedRun], device: str) -> list[str]:
     problems: list[str] = []
     for name in dict.fromkeys(run.spec.backend for run in runs):
-        chosen = [run for run in runs if run.spec.backend == name]
-        splits = {run.spec.category: run.split for run in chosen}
-        problems += backend(name).check([run.spec for run in chosen], splits, device)
+        of_backend = [run for run in runs if run.spec.backend == name]
+        splits = {run.spec.category: run.split for run in of_backend}
+        problems += backend(name).check([run.spec for run in of_backend], splits, device)
     return problems
 
 
 def remarks(runs: Sequence[PlannedRun], device: str) -> list[str]:
-    """What a user must know before these runs are made, one sentence each."""
-    found: list[str] = []
+    """Collect the backends' notes for the user about runs.
+
+    Args:
+        runs: the planned runs.
+        device: value of `device:` in the config.
+
+    Returns:
+        One sentence for each note.
+    """
+    notes: list[str] = []
     for name in dict.fromkeys(run.spec.backend for run in runs):
-        found += backend(name).remarks([run.spec for run in runs if run.spec.backend == name], device)
-    return found
+        notes += backend(name).remarks([run.spec for run in runs if run.spec.backend == name], device)
+    return notes
 
 
 def backend(name: str) -> Backend:
     """The backend registered as `name`."""
-    found: Backend = registry.lookup(registry.BACKENDS, "backend", name)()
-    return found
+    registered: Backend = registry.lookup(registry.BACKENDS, "backend", name)()
+    return registered
 
 
 def task(name: str) -> Task:
     """The task registered as `name`."""
-    found: Task = registry.lookup(registry.TASKS, "task", name)()
-    return found
+    registered: Task = registry.lookup(registry.TASKS, "task", name)()
+    return registered
 
 
-def signature(of: Task, backend_name: str, model: str) -> Signature:
-    """What a model takes.
+def signature(config_task: Task, backend_name: str, model: str) -> Signature:
+    """The parameters of a model.
+
+    Args:
+        config_task: task of the config.
+        backend_name: name of the model's backend.
+        model: name of the model.
 
     Raises:
-        ConfigError: there is no such backend or model, or it is of another task.
+        ConfigError: the backend or the model is unknown, or the backend is for another task.
     """
     try:
-        found = backend(backend_name)
+        named = backend(backend_name)
     except UnknownNameError as error:
         raise ConfigError(f"backend: {error.problems[0]}") from error
-    if found.task != of.name:
-        known = ", ".join(name for name in registry.BACKENDS if backend(name).task == of.name)
-        raise ConfigError(f"backend: {backend_name} found, which is for task {found.task}; expected one of: {known}.")
-    return found.parameters(model)
+    if named.task != config_task.name:
+        names = ", ".join(name for name in registry.BACKENDS if backend(name).task == config_task.name)
+        raise ConfigError(f"backend: {backend_name} found, which is for task {named.task}; expected one of: {names}.")
+    return named.parameters(model)

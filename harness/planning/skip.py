@@ -1,6 +1,6 @@
-"""Runs of a sweep that are left out because the weights of their backbone can't be had.
+"""Runs that a sweep skips, since no place has the weights of their backbone.
 
-A sweep over several backbones goes on with those whose weights are there. What it leaves out is said and recorded.
+A sweep with several backbones goes on with the other backbones. The sweep reports and records the skipped runs.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from harness.tasks.base import Task
 
 @dataclass(frozen=True)
 class Skipped:
-    """A run that is left out.
+    """A run without weights.
 
     Attributes:
-        run: which.
-        error: why.
+        run: the planned run.
+        error: the reason.
     """
 
     run: PlannedRun
@@ -32,14 +32,14 @@ class Skipped:
 
 
 def without_weights(runs: Sequence[PlannedRun], planned: Sequence[PlannedRun]) -> list[Skipped]:
-    """Those of `runs` to leave out.
+    """Find the runs to skip.
 
-    None is left out where weights are asked for by name, where the sweep has one backbone only, or where no backbone
-    of it has weights: then the checks refuse the sweep, and say how to get them.
+    A sweep skips runs with `weights: auto` only, and only where another backbone has weights. In all other cases the
+    checks refuse the sweep, with advice how to get the weights.
 
     Args:
-        runs: to be made now.
-        planned: all of the sweep, finished ones among them.
+        runs: runs of this call.
+        planned: all runs of the sweep, with finished runs.
     """
     names = {name for run in planned if (name := _backbone(run)) is not None}
     pending = dict.fromkeys(name for run in runs if (name := _backbone(run)) is not None)
@@ -52,20 +52,26 @@ def without_weights(runs: Sequence[PlannedRun], planned: Sequence[PlannedRun]) -
 
 
 def record_skipped(skipped: Sequence[Skipped], folder: ResultFolder, config: SweepConfig) -> None:
-    """Write a record for each, so that sheet and page show them; a result that is there already is kept."""
-    kind = task(config.task)
-    for one in skipped:
-        run_id = one.run.run_id
-        with folder.claim(run_id) as mine:
+    """Write a record for each skipped run, so that the sheet and the page show the run. Earlier results stay.
+
+    Args:
+        skipped: the skipped runs.
+        folder: the result folder.
+        config: of the sweep.
+    """
+    config_task = task(config.task)
+    for skip in skipped:
+        run_id = skip.run.run_id
+        with folder.claim(run_id) as claimed:
             try:
                 earlier = folder.read_record(run_id)
             except StoreError:
-                # Left alone; every report says so.
+                # Every report shows a damaged record.
                 continue
-            if not mine or (earlier is not None and earlier.status == "ok"):
+            if not claimed or (earlier is not None and earlier.status == "ok"):
                 continue
             folder.stage(run_id)
-            folder.commit(_record(one, kind, config.references))
+            folder.commit(_record(skip, config_task, config.references))
             folder.clear_work([run_id])
 
 
@@ -81,25 +87,20 @@ def _missing(backbone: str) -> WeightsNotFoundError | None:
     except WeightsNotFoundError as error:
         return error
     except HarnessError:
-        # Something else is wrong, which the checks say.
+        # The checks report every other problem of the weights.
         return None
     return None
 
 
-def _record(one: Skipped, kind: Task, references: Mapping[str, str]) -> RunRecord:
-    run = one.run
+def _record(skipped: Skipped, config_task: Task, references: Mapping[str, str]) -> RunRecord:
+    run, error = skipped.run, skipped.error
     return RunRecord(
         run_id=run.run_id,
         status="skipped",
         spec=run.spec.as_dict(),
         axes=list(run.spec.axes),
-        data=kind.data_summary(run.split),
+        data=config_task.data_summary(run.split),
         provenance={**provenance(), **({"references": dict(references)} if references else {})},
-        task=kind.name,
-        error={
-            "type": type(one.error).__name__,
-            "message": str(one.error),
-            "reason": one.error.reason,
-            "traceback": "",
-        },
+        task=config_task.name,
+        error={"type": type(error).__name__, "message": str(error), "reason": error.reason, "traceback": ""},
     )

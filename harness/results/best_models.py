@@ -1,4 +1,4 @@
-"""`save_models: best`: which run's model is kept on which data."""
+"""`save_models: best`: the result folder has one saved model for each data set, the model of the best run."""
 
 from __future__ import annotations
 
@@ -9,16 +9,25 @@ from harness.results.store import ResultFolder
 
 
 def is_best(record: RunRecord, rivals: Mapping[str, RunRecord]) -> bool:
-    """Whether no run with a kept model on the same data is better."""
+    """Whether a run is better than the run with a saved model on the same data.
+
+    Args:
+        record: of the run.
+        rivals: records of the runs with a saved model, by fingerprint of the data.
+    """
     rival = rivals.get(record.data["fingerprint"])
     return rival is None or rival.run_id == record.run_id or record.rank() > rival.rank()
 
 
 class BestModels:
-    """Those of a result folder.
+    """The saved models of a result folder.
+
+    Args:
+        folder: the result folder.
+        records: of all its runs.
 
     Attributes:
-        kept: by data, the run.
+        kept: records of the runs with the best saved model, by fingerprint of the data.
     """
 
     def __init__(self, folder: ResultFolder, records: Iterable[RunRecord]) -> None:
@@ -29,14 +38,14 @@ class BestModels:
                 self.kept[record.data["fingerprint"]] = record
 
     def is_best(self, record: RunRecord) -> bool:
-        """Whether no run with a kept model on the same data is better."""
+        """Whether a run is better than the run with a saved model on the same data."""
         return is_best(record, self.kept)
 
     def replace(self, record: RunRecord) -> None:
-        """Keep this run's model, drop the one before."""
-        before = self.kept.get(record.data["fingerprint"])
+        """Register the saved model of a new best run, and delete the model of the previous best run."""
+        previous = self.kept.get(record.data["fingerprint"])
         self.kept[record.data["fingerprint"]] = record
-        if before is not None and before.run_id != record.run_id:
-            file = self._folder.model_file(before.run_id)
+        if previous is not None and previous.run_id != record.run_id:
+            file = self._folder.model_file(previous.run_id)
             if file:
                 file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Pictures of single test images: the image, its anomaly map, the mask and the predicted outline, side by side."""
+"""Pictures of single test images with four panels: image, anomaly map, mask, and outline of the predicted defect."""
 
 from __future__ import annotations
 
@@ -22,34 +22,45 @@ COUNT = 9
 PANELS = 4
 SMALLEST, LARGEST = 256, 384  # pixels of a panel's longer side
 QUALITY = 88
-# Why a picture is there, what matters most first.
+# Reasons to show an image, the most important reason first.
 ROLES = ("missed", "false-alarm", "lowest-anomalous", "highest-normal", "highest-anomalous")
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A test image to draw, and why."""
+class GalleryImage:
+    """A test image of the gallery.
+
+    Attributes:
+        role: one of `ROLES`.
+        index: of the image in the test set.
+    """
 
     role: str
     index: int
 
 
 def draw_gallery(folder: Path, test: Predictions, thresholds: Thresholds) -> list[dict[str, Any]]:
-    """Write a few pictures under heatmaps/, and give what there is to know of each, missed ones first.
+    """Write some pictures under heatmaps/. All pictures have the same colour scale, for the maps of the whole test set.
 
-    Colours span the maps of the whole test set, so they can be compared.
+    Args:
+        folder: of the run.
+        test: predictions for the test images.
+        thresholds: of the run.
+
+    Returns:
+        File, role, image and size of each picture, missed images first.
     """
     (folder / FOLDER).mkdir()
     span = (0.0, 1.0)
     if test.maps is not None:
         low, high = np.quantile(test.maps[:, ::4, ::4], [0.02, 0.998])
         span = (float(low), float(high))
-    chosen = choose(test, thresholds.image)
+    images = select_images(test, thresholds.image)
 
     def write(number: int) -> dict[str, Any]:
-        role, index = chosen[number].role, chosen[number].index
+        role, index = images[number].role, images[number].index
         sample = test.samples[index]
-        anomaly_map, mask = (None if found is None else found[index] for found in (test.maps, test.masks))
+        anomaly_map, mask = (None if arrays is None else arrays[index] for arrays in (test.maps, test.masks))
         image = read_image(sample.path)
         if anomaly_map is not None:
             height, width = image.shape[:2]
@@ -57,8 +68,9 @@ def draw_gallery(folder: Path, test: Predictions, thresholds: Thresholds) -> lis
         picture = draw(image, anomaly_map, mask, thresholds.pixel, span)
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(sample.name).with_suffix("").as_posix())
         file = f"{FOLDER}/{number}-{role}-{name[-80:]}.jpg"
-        done, jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-        assert done
+        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        success, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+        assert success
         (folder / file).write_bytes(jpeg.tobytes())
         return {
             "file": file,
@@ -71,39 +83,41 @@ def draw_gallery(folder: Path, test: Predictions, thresholds: Thresholds) -> lis
             "height": picture.shape[0],
         }
 
-    # Decoding and encoding let other threads run; in a grid of cheap runs this is most of what a run costs.
+    # OpenCV decodes and encodes without Python's lock. In a sweep of fast runs the gallery takes most of the time.
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(write, range(len(chosen))))
+        return list(pool.map(write, range(len(images))))
 
 
-def choose(test: Predictions, threshold: float | None, count: int = COUNT) -> list[Chosen]:
-    """The anomalous images with the lowest scores and the normal ones with the highest, then the most anomalous ones.
+def select_images(test: Predictions, threshold: float | None, count: int = COUNT) -> list[GalleryImage]:
+    """Select anomalous images with low scores, normal images with high scores, and the most anomalous images.
 
-    Each at most once; those on the wrong side of the threshold come first, and take the places of the last.
+    A wrong prediction comes before a right prediction, and takes its place where `count` is too small.
+
+    Args:
+        test: predictions for the test images.
+        threshold: of the image scores; None for no threshold, so no wrong predictions.
+        count: largest number of images.
     """
     order = np.argsort(test.scores, kind="stable")
-    bad = [int(i) for i in order if test.labels[i]]
-    good = [int(i) for i in order if not test.labels[i]]
+    anomalous = [int(i) for i in order if test.labels[i]]
+    lowest = [_with_role("lowest-anomalous", i, test, threshold) for i in anomalous]
+    highest = [_with_role("highest-normal", int(i), test, threshold) for i in order[::-1] if not test.labels[i]]
     third = max(1, count // 3)
-    picked = [Chosen("lowest-anomalous", i) for i in bad[:third]]
-    picked += [Chosen("highest-normal", i) for i in good[::-1][:third]]
-    further = [Chosen("lowest-anomalous", i) for i in bad[third:]]
-    further += [Chosen("highest-normal", i) for i in good[::-1][third:]]
-    wrong = [
-        one for one in further if _wrong(one, bool(test.labels[one.index]), test.scores[one.index], threshold) != one
-    ]
-    picked += wrong[: count - len(picked)]
-    taken = {one.index for one in picked}
-    rest = [i for i in bad[::-1] if i not in taken]
-    picked += [Chosen("highest-anomalous", i) for i in rest[: count - len(picked)]]
-    named = [_wrong(one, bool(test.labels[one.index]), float(test.scores[one.index]), threshold) for one in picked]
-    return sorted(named, key=lambda one: ROLES.index(one.role))
+    selection = lowest[:third] + highest[:third]
+    errors = [image for image in lowest[third:] + highest[third:] if image.role in ROLES[:2]]
+    selection += errors[: count - len(selection)]
+    indices = {image.index for image in selection}
+    rest = [_with_role("highest-anomalous", i, test, threshold) for i in anomalous[::-1] if i not in indices]
+    selection += rest[: count - len(selection)]
+    return sorted(selection, key=lambda image: ROLES.index(image.role))
 
 
-def _wrong(one: Chosen, anomalous: bool, score: float, threshold: float | None) -> Chosen:
-    if threshold is None or (score > threshold) == anomalous:
-        return one
-    return Chosen("missed" if anomalous else "false-alarm", one.index)
+def _with_role(role: str, index: int, test: Predictions, threshold: float | None) -> GalleryImage:
+    """A test image with a role, or with the role of a wrong prediction."""
+    anomalous = bool(test.labels[index])
+    if threshold is not None and (test.scores[index] > threshold) != anomalous:
+        role = "missed" if anomalous else "false-alarm"
+    return GalleryImage(role, index)
 
 
 def draw(
@@ -113,27 +127,30 @@ def draw(
     threshold: float | None,
     span: Span,
 ) -> RGB:
-    """Four panels of equal width in one row: image, map, mask, image with the outline of what is called anomalous.
+    """Draw four panels of equal width in one row: image, map, mask, and image with the outline of the predicted defect.
 
     Args:
-        image: RGB, any size; brought to the map's proportions.
-        anomaly_map: shape (height, width), raw, or None: then the panel stays grey.
-        mask: shape (height, width), or None: then the panel stays grey.
-        threshold: of pixels; None: then there is no outline.
-        span: what the ends of the colour scale (viridis) stand for.
+        image: RGB, any size; resized to the proportions of the map.
+        anomaly_map: shape (height, width), raw scores; None for a grey panel.
+        mask: shape (height, width); None for a grey panel.
+        threshold: of the pixel scores; None for no outline.
+        span: scores at the ends of the colour scale (viridis).
+
+    Returns:
+        Shape (height, 4 * width, 3), RGB.
     """
     rows, columns = image.shape[:2] if anomaly_map is None else anomaly_map.shape
     longer = max(rows, columns)
     scale = min(max(longer, SMALLEST), LARGEST) / longer
     size = (round(columns * scale), round(rows * scale))
     small: RGB = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    warm, truth, edged = np.full_like(small, 128), np.full_like(small, 128), small.copy()
+    heatmap, truth, outline = np.full_like(small, 128), np.full_like(small, 128), small.copy()
     if mask is not None:
         grey = cv2.resize(mask.astype(np.uint8) * 255, size, interpolation=cv2.INTER_NEAREST)
         truth = np.repeat(np.asarray(grey, dtype=np.uint8)[..., None], 3, axis=2)
     if anomaly_map is not None:
-        finer = np.asarray(cv2.resize(anomaly_map, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
-        warm = heat(finer, span)
+        scores = np.asarray(cv2.resize(anomaly_map, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+        heatmap = heat(scores, span)
         if threshold is not None:
-            edged = outlined(small, finer, threshold)
-    return np.concatenate([small, warm, truth, edged], axis=1)
+            outline = outlined(small, scores, threshold)
+    return np.concatenate([small, heatmap, truth, outline], axis=1)

@@ -1,4 +1,4 @@
-"""What made a result: versions, code, hardware. Versions come from package metadata, nothing heavy is imported."""
+"""Provenance of a result: versions, code and hardware. Package metadata has the versions, so no package is imported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PACKAGES = ("anomalib", "lightning", "torch", "torchvision", "timm", "numpy")
 
 @cache
 def provenance() -> dict[str, Any]:
-    """Versions, git revision of the harness where it runs from a checkout, and the machine."""
+    """Versions of the packages, git revision of a checkout, and the machine."""
     return {
         "harness": harness.__version__,
         "git": _git_revision(),
@@ -37,7 +37,7 @@ def _version(name: str) -> str | None:
 
 
 def _git_revision() -> str | None:
-    """Commit of the checkout that this package lies in, with '+' if it has changes."""
+    """Commit of the checkout with this package; a '+' follows where the checkout has changes."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None
@@ -50,8 +50,8 @@ def _git_revision() -> str | None:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True)
-    return done.stdout.strip()
+    process = ["git", "-C", str(root), *arguments]
+    return subprocess.run(process, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
 
 
 def _cpu() -> str:

@@ -1,4 +1,4 @@
-"""RunRecord: what record.json holds. Plain values only; reading one imports nothing heavy."""
+"""RunRecord: the content of record.json, in plain values. A reader needs no large library."""
 
 from __future__ import annotations
 
@@ -13,32 +13,31 @@ SCHEMA = 4
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run, done or failed.
+    """One finished, failed or skipped run.
 
     Attributes:
-        run_id: name of its folder.
-        status: "ok", "failed", or "skipped" where the weights of the backbone can't be had.
+        run_id: name of the run's folder.
+        status: "ok", "failed", or "skipped" where no place has the weights of the backbone.
         spec: `RunSpec.as_dict()`.
-        axes: names that the grid set.
-        data: kind, category, root, fingerprint, how many images in which role, and what the backend itself took for
-            validation.
-        weights: see `harness.backbones.resolve.Weights`. Records of version 0.1 also have fallback: random where
-            weights were asked for, which no later version does.
-        metrics: `<level>_<name>` -> value, None where undefined; the backend's own beside them, with its prefix.
-        intervals: 95% of the image metrics, [low, high].
-        defects: figures of each type of defect.
-        thresholds: image, pixel (raw scores) and what fixed them; image_scale, pixel_scale, see
+        axes: names of the axes in the grid.
+        data: kind, category, root, fingerprint, numbers of images by role, and the backend's own validation set.
+        weights: see `harness.backbones.resolve.Weights`. In records of version 0.1 `fallback` means random weights in
+            place of missing weights; later versions have no fallback.
+        metrics: `<level>_<name>` -> value, None where undefined; also the backend's own metrics, with a prefix.
+        intervals: 95% confidence intervals of the image metrics, [low, high].
+        defects: metrics of each type of defect.
+        thresholds: image and pixel (raw scores), fixed_by, image_scale and pixel_scale; see
             `harness.predictions.decision.Thresholds`.
-        model: file (in the run's folder) and sha256 of the model as it was saved; empty where it was not.
+        model: file (in the run's folder) and sha256 of the saved model; empty without a saved model.
         cost: see `harness.backends.base.Outcome.cost`.
-        seconds: fit and test; total, by the clock, with measuring and writing; where runs share work, alone: what
-            this one would have taken by itself, and spent: what it added.
-        device: what it ran on.
-        warnings: what was done differently from what was asked.
-        provenance: versions, hardware, when.
-        error: type, message, traceback of a failed run; of a skipped one also the reason in few words.
-        task: detection or classification; records before format 4 know the first only.
-        folds: of a classification, what there is to know of each fold.
+        seconds: `fit` and `test`. `total` is the whole wall time, with evaluation and writing. Where runs share work,
+            `alone` is the time of the run without sharing, and `spent` the additional time of this run.
+        device: device of the run.
+        warnings: differences between the config and the run.
+        provenance: versions, hardware, start and end.
+        error: type, message and traceback of a failed run; a skipped run also has the reason in few words.
+        task: detection or classification; records before format 4 are of a detection.
+        folds: metrics and epochs of each fold of a classification.
     """
 
     run_id: str
@@ -62,18 +61,20 @@ class RunRecord:
     folds: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, with the format's version."""
+        """Convert to plain values for JSON, with the version of the format."""
         return {"schema": SCHEMA, **asdict(self)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunRecord:
-        """From JSON. Fields that are not known are an error: a record is never read in part."""
-        known = {f.name for f in fields(cls)}
-        return cls(**{key: value for key, value in values.items() if key != "schema" or key in known})
+        """Convert from the plain values of `as_dict`.
+
+        Raises:
+            TypeError: a field is unknown or missing.
+        """
+        names = {field.name for field in fields(cls)}
+        return cls(**{key: value for key, value in values.items() if key != "schema" or key in names})
 
     def rank(self) -> tuple[float, float, str]:
-        """Larger is better: image AUROC, then pixel AUROC (macro F1, then accuracy); the id decides ties, so that the
-        order is fixed.
-        """
+        """Sort key, higher is better: image AUROC and pixel AUROC, or macro F1 and accuracy. The id decides ties."""
         first, second = (self.metrics.get(name) for name in HEADLINES[self.task])
         return (-1.0 if first is None else first, -1.0 if second is None else second, self.run_id)

@@ -1,6 +1,6 @@
-"""What record.json, details.json and search.json must hold, checked value by value when they are read.
+"""Schemas of record.json, details.json and search.json, for the check of every value at reading.
 
-Keys that a schema does not name are allowed where earlier or later versions have others, and hold plain values.
+Some schemas allow other keys with plain values, since earlier or later versions have other keys.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from harness.common.reading import LARGEST, WHOLE
 
-MOST = 10**9  # images, epochs ...
+LARGEST_COUNT = 10**9  # of images, epochs ...
 
 
 def _inside(name: str) -> str:
-    """A path that stays in the run's folder."""
+    """A path inside the run's folder."""
     path = PurePosixPath(name)
     if not name or path.is_absolute() or ".." in path.parts or re.search(r"[\\:\x00-\x1f]", name):
         raise ValueError(f"found {name!r}, expected a path inside the run's folder")
@@ -25,16 +25,16 @@ def _inside(name: str) -> str:
 
 
 def _folder_name(name: str) -> str:
-    """A name that can only be that of a folder in runs/."""
+    """A name of a folder in runs/, without any path."""
     if not re.fullmatch(r"[A-Za-z0-9_+][A-Za-z0-9._+-]{0,199}", name):
         raise ValueError(f"found {name!r}, expected the name of a run's folder")
     return name
 
 
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-LARGEST, le=LARGEST)]
-Count = Annotated[int, Field(ge=0, le=MOST)]
+Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
 Whole = Annotated[int, Field(gt=-WHOLE, lt=WHOLE)]
-Ends = Annotated[list[Number], Field(min_length=2, max_length=2)]
+TwoNumbers = Annotated[list[Number], Field(min_length=2, max_length=2)]
 Size = Annotated[list[Annotated[int, Field(ge=1, le=10**6)]], Field(min_length=2, max_length=2)]
 Inside = Annotated[str, AfterValidator(_inside)]
 RunName = Annotated[str, AfterValidator(_folder_name)]
@@ -42,13 +42,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Strict(BaseModel):
-    """Nothing is converted: "1" is no number."""
+    """A schema without conversions: "1" is no number."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
 
 class Input(_Strict):
-    """What a network's input is normalised by."""
+    """Normalization of a network's input."""
 
     name: str = ""
     mean: list[Number]
@@ -56,7 +56,7 @@ class Input(_Strict):
 
 
 class ThresholdPolicy(_Strict):
-    """See `harness.config.threshold.Threshold`; empty in a classification."""
+    """The `threshold:` block, see `harness.config.threshold.Threshold`; empty in a classification."""
 
     method: str | None = None
     quantile: Share | None = None
@@ -66,7 +66,7 @@ class ThresholdPolicy(_Strict):
 
     @model_validator(mode="after")
     def _complete(self) -> ThresholdPolicy:
-        """What is shown of a policy is there."""
+        """Check that all keys of the policy for reports are present."""
         if self.method == "normal_quantile" and self.quantile is None:
             raise ValueError("quantile: missing; expected a number")
         if self.method == "f1_on_val" and (self.share is None or self.seed is None):
@@ -75,7 +75,7 @@ class ThresholdPolicy(_Strict):
 
 
 class Spec(_Strict):
-    """See `harness.config.spec.RunSpec`."""
+    """The spec of a run, see `harness.config.spec.RunSpec`."""
 
     backend: str
     model: str
@@ -96,7 +96,7 @@ class Spec(_Strict):
 
 
 class Data(_Strict):
-    """What a run knew of its images."""
+    """Summary of a run's data."""
 
     kind: str
     category: str = ""
@@ -107,7 +107,7 @@ class Data(_Strict):
     test: Count
     val: Count = 0
     test_anomalous: Count = 0
-    held_out: Annotated[list[Number], Field(min_length=2, max_length=2)] = []
+    held_out: TwoNumbers = []
     validation: str | None = None
     notes: list[str] = []
     folds: list[Count] = []
@@ -116,8 +116,8 @@ class Data(_Strict):
     sample_submission: str | None = None
 
 
-class WeightsFound(_Strict):
-    """See `harness.backbones.resolve.Weights`."""
+class WeightsRecord(_Strict):
+    """Source of a run's weights, see `harness.backbones.resolve.Weights`."""
 
     backbone: str | None = None
     source: str | None = None
@@ -127,11 +127,11 @@ class WeightsFound(_Strict):
     assumed: bool = False
     normalization: Input | None = None
     normalization_from: str | None = None
-    others: list[WeightsFound] = []
+    others: list[WeightsRecord] = []
 
 
 class Defect(_Strict):
-    """Figures of one type of defect."""
+    """Metrics of one type of defect."""
 
     defect: str
     images: Count
@@ -140,8 +140,8 @@ class Defect(_Strict):
     ap: Number | None = Field(default=None, alias="image_AP")
 
 
-class ThresholdsFound(BaseModel):
-    """See `harness.predictions.decision.Thresholds`."""
+class ThresholdsRecord(BaseModel):
+    """Thresholds of a run, see `harness.predictions.decision.Thresholds`."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -153,7 +153,7 @@ class ThresholdsFound(BaseModel):
 
 
 class Fold(_Strict):
-    """What there is to know of a fold."""
+    """Metrics and epochs of one fold."""
 
     fold: Count
     f1: Number | None = Field(default=None, alias="macro_F1")
@@ -161,7 +161,7 @@ class Fold(_Strict):
 
 
 class Provenance(_Strict):
-    """Versions, hardware, when."""
+    """Versions, hardware, start and end of a run."""
 
     cpu: str | None = None
     began: str = ""
@@ -175,7 +175,7 @@ DATA_OF_TASK = {"detection": {"val", "test_anomalous"}, "classification": {"judg
 
 
 class RecordFile(BaseModel):
-    """record.json; see `harness.results.record.RunRecord`. A field that is not known is an error."""
+    """record.json, see `harness.results.record.RunRecord`. An unknown field is an error."""
 
     model_config = ConfigDict(strict=True, extra="forbid", populate_by_name=True)
 
@@ -185,11 +185,11 @@ class RecordFile(BaseModel):
     spec: Spec
     axes: list[str]
     data: Data
-    weights: WeightsFound = WeightsFound()
+    weights: WeightsRecord = WeightsRecord()
     metrics: dict[str, Number | None] = {}
-    intervals: dict[str, Ends] = {}
+    intervals: dict[str, TwoNumbers] = {}
     defects: list[Defect] = []
-    thresholds: ThresholdsFound = ThresholdsFound()
+    thresholds: ThresholdsRecord = ThresholdsRecord()
     model: dict[str, str] = {}
     cost: dict[str, Number | None] = {}
     seconds: dict[str, Number] = {}
@@ -224,7 +224,7 @@ class Picture(_Strict):
 
 
 class Label(_Strict):
-    """Figures of a label of a classification."""
+    """Metrics of one label of a classification."""
 
     label: str
     images: Count
@@ -232,7 +232,7 @@ class Label(_Strict):
 
 
 class Group(_Strict):
-    """Figures of a class or a state."""
+    """Metrics of one class or condition."""
 
     name: str
     images: Count
@@ -240,15 +240,15 @@ class Group(_Strict):
 
 
 class Example(_Strict):
-    """An image that was called something else."""
+    """An image with a wrong predicted label."""
 
     name: str
     probability: Number = 0.0
     file: Inside | None = None
 
 
-class Pair(_Strict):
-    """Two labels that are confused."""
+class ConfusedPair(_Strict):
+    """A true label and a wrong predicted label."""
 
     label: str
     said: str
@@ -266,12 +266,12 @@ class DetailsFile(_Strict):
     classes: list[Group] = []
     states: list[Group] = []
     confusion: list[list[Count]] = []
-    confused: list[Pair] = []
+    confused: list[ConfusedPair] = []
     epochs: dict[str, list[dict[str, Number | None]]] = {}
 
     @model_validator(mode="after")
     def _square(self) -> DetailsFile:
-        """A row and a column a label."""
+        """Check that the confusion matrix has one row and one column for each label."""
         sides = {len(self.confusion), *(len(row) for row in self.confusion)}
         if self.confusion and sides != {len(self.labels)}:
             raise ValueError(f"confusion: found another shape, expected {len(self.labels)} rows and columns")
@@ -279,14 +279,14 @@ class DetailsFile(_Strict):
 
 
 class TrialFile(_Strict):
-    """See `harness.search.history.Trial`."""
+    """One trial, see `harness.search.history.Trial`."""
 
     number: Count
     point: dict[str, Any]
     runs: list[RunName]
     state: Literal["running", "done", "stopped", "failed"]
     value: Number | None
-    looks: list[Annotated[list[Number], Field(min_length=2, max_length=2)]]
+    looks: list[TwoNumbers]
     seconds: Number
     began: str
     ended: str
@@ -294,14 +294,14 @@ class TrialFile(_Strict):
 
     @model_validator(mode="after")
     def _valued(self) -> TrialFile:
-        """What was made to the end has a value."""
+        """Check that a finished trial has a value."""
         if self.state == "done" and self.value is None:
             raise ValueError("value: missing; expected a number of a trial that is done")
         return self
 
 
 class SearchFile(_Strict):
-    """search.json: what a search has tried."""
+    """search.json: the trials of a search."""
 
     format: Annotated[int, Field(ge=1, alias="schema")] = 1
     metric: str

@@ -1,4 +1,4 @@
-"""scores.csv: what a run said of each image; written with its record, read by reports."""
+"""scores.csv: the scores of a run. The run writes the file with its record, and reports read the file."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 SCORES = "scores.csv"
 COLUMNS = ("path", "label", "defect_type", "score", "predicted_label", "role")
-# What an image was there for: the figures are about `TEST`; the other two fixed the threshold.
+# Roles of images: the metrics are of the images with `TEST`, and the other images fixed the threshold.
 TEST, VALIDATION, HELD_OUT = "test", "validation", "held out"
 
 
 @dataclass(frozen=True)
 class TestScores:
-    """What a run said of its test images.
+    """The scores of a run's test images.
 
     Attributes:
-        names: of the images, relative to the data's root.
+        names: paths of the images, relative to the data's root.
         labels: shape (n,), True is anomalous.
-        scores: shape (n,), raw.
-        defects: type of defect of each.
+        scores: shape (n,), raw scores.
+        defects: type of defect of each image.
     """
 
-    __test__ = False  # no test class, whatever pytest makes of its name
+    __test__ = False  # pytest collects classes whose name begins with Test
 
     names: tuple[str, ...]
     labels: npt.NDArray[np.bool_]
@@ -44,16 +44,16 @@ class TestScores:
 
     @property
     def both_classes(self) -> bool:
-        """Whether there is anything to tell apart."""
+        """Whether the test set has normal and anomalous images."""
         return bool(self.labels.any()) and not bool(self.labels.all())
 
 
 def scores_csv(evaluation: Evaluation) -> str:
-    """One row an image; the predicted label is blank where there is no threshold."""
+    """The text of scores.csv, with one row for each image. The predicted label is blank without a threshold."""
     rows: list[Sequence[object]] = [COLUMNS]
     threshold = evaluation.thresholds.image
-    parts = ((TEST, evaluation.test), (VALIDATION, evaluation.validation), (HELD_OUT, evaluation.held_out))
-    for role, predictions in parts:
+    subsets = ((TEST, evaluation.test), (VALIDATION, evaluation.validation), (HELD_OUT, evaluation.held_out))
+    for role, predictions in subsets:
         if predictions is None:
             continue
         for sample, score in zip(predictions.samples, predictions.scores, strict=True):
@@ -64,7 +64,10 @@ def scores_csv(evaluation: Evaluation) -> str:
 
 
 def read_scores(folder: Path) -> TestScores | None:
-    """scores.csv of a run's folder: its test images.
+    """Read the scores of the test images from a run's folder.
+
+    Returns:
+        The scores; None without scores.csv.
 
     Raises:
         StoreError: the file is damaged.
@@ -79,13 +82,14 @@ def read_scores(folder: Path) -> TestScores | None:
 
 
 def _test_rows(file: Path, lines: Iterator[list[str]]) -> Iterator[tuple[str, bool, float, str]]:
-    place = {name: index for index, name in enumerate(next(lines, []))}
-    missing = [name for name in ("path", "label", "score", "defect_type") if name not in place]
+    columns = {name: index for index, name in enumerate(next(lines, []))}
+    required = ("path", "label", "score", "defect_type")
+    missing = [name for name in required if name not in columns]
     if missing:
         raise StoreError(f"{file}: damaged (no column {missing[0]} found). {AGAIN}")
-    path, label, score, defect = (place[name] for name in ("path", "label", "score", "defect_type"))
-    # Files of older versions hold test images only, and do not say so.
-    role = place.get("role")
+    path, label, score, defect = (columns[name] for name in required)
+    # Files of older versions have test images only, and no column of roles.
+    role = columns.get("role")
     for number, row in enumerate(lines, 2):
         try:
             if role is None or row[role] == TEST:
@@ -103,7 +107,7 @@ def _number(text: str) -> float:
 
 
 def _inside(name: str) -> str:
-    """An image's name: a path below the data's root, or an absolute one where the images lie elsewhere."""
+    """The name of an image: a path below the data's root, or an absolute path for images outside the root."""
     if not name or "\x00" in name or ".." in PurePosixPath(name).parts:
         raise ValueError(f"image {name!r} found, a path inside the data's folder expected")
     return name

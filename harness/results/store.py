@@ -1,14 +1,14 @@
-"""The result folder: one folder a run, written atomically, scanned without locking.
+"""The result folder. Every run has its own folder, which appears in one step. A reader needs no lock.
 
 <output>/<name>/
-    models_comparing.xlsx      rewritten as runs end
-    sweep.log                  what anomalib, Lightning and Python's warnings said
-    config.yaml                the YAML as run last
-    search.json                of a search, what was tried
-    runs/<run_id>/             record.json, scores.csv, heatmaps ...; appears whole, or not at all
-    .work/                     what runs under way have written so far
-    .unfinished/               what long trainings have reached; outlives a kill
-    .locks/                    which process works on which run; free again when that process dies
+    models_comparing.xlsx      workbook with all runs
+    sweep.log                  log of anomalib and Lightning, and Python's warnings
+    config.yaml                config of the last call
+    search.json                trials of a search
+    runs/<run_id>/             record.json, scores.csv, heatmaps ... of a finished run
+    .work/                     files of runs in progress
+    .unfinished/               intermediate states of long trainings, for the next call after a kill
+    .locks/                    locks of runs in progress; the system frees the lock of a dead process
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel
 
 from harness.common.errors import NewerVersionError, StoreError
 from harness.common.files import file_hash, make_folder, write_atomic
@@ -30,23 +31,23 @@ from harness.results.record import SCHEMA, RunRecord
 from harness.results.schemas import RecordFile, SearchFile
 
 RECORD = "record.json"
-# Curves, and what there is to know of the pictures.
+# Curves, and the list of pictures.
 DETAILS = "details.json"
-# As backends save them.
+# File names of the backends' models.
 MODELS = ("model.safetensors", "model.ckpt")
 RUNS = "runs"
-# What report.html loads.
+# Folder of the files that report.html loads.
 REPORT_FILES = "report"
-# Of search.json.
+# Version of search.json.
 SEARCH_SCHEMA = 1
-AGAIN = "Remove its folder to have the run made again."
+AGAIN = "Remove the run's folder to repeat the run."
 
 
 class ResultFolder:
-    """One sweep's results.
+    """The results of one sweep.
 
     Args:
-        root: `<output>/<name>`. Nothing is written before `create()`.
+        root: `<output>/<name>`. The constructor writes no file; `create()` makes the folder.
     """
 
     def __init__(self, root: Path) -> None:
@@ -63,26 +64,26 @@ class ResultFolder:
         self._unfinished = root / ".unfinished"
 
     def refuse_links(self) -> None:
-        """See that what is written here stays here, also where the folder comes from elsewhere.
+        """Refuse links, so that a sweep never writes outside the result folder, also in a folder from elsewhere.
 
         Raises:
-            StoreError: one of its own folders, or the log, is a link.
+            StoreError: one of the folders, or the log, is a link.
         """
         report = self.root / REPORT_FILES
-        own = (self.runs, report, report / RUNS, self._locks, self._work, self._unfinished, self.log)
-        # Also what lies in the folders that are emptied and moved.
+        outer = (self.runs, report, report / RUNS, self._locks, self._work, self._unfinished, self.log)
+        # A sweep also empties and moves the folders inside these.
         inner = [path for folder in (self._work, self._unfinished) if folder.is_dir() for path in folder.iterdir()]
-        linked = [path for path in (*own, *inner) if path.is_symlink()]
-        if linked:
+        links = [path for path in (*outer, *inner) if path.is_symlink()]
+        if links:
             raise StoreError(
-                [f"{path}: a link found; expected what a sweep makes itself. Remove the link." for path in linked]
+                [f"{path}: a link found; expected a file or folder of the sweep. Remove the link." for path in links]
             )
 
     def create(self) -> None:
-        """Make the folders.
+        """Create the folders.
 
         Raises:
-            StoreError: they can't be made or written to.
+            StoreError: the folder can't be created or written to.
         """
         self.refuse_links()
         make_folder(self.root, "output", " Choose another with --output.")
@@ -90,84 +91,82 @@ class ResultFolder:
         self._locks.mkdir(exist_ok=True)
 
     def open_log(self) -> TextIO:
-        """sweep.log, to be appended to.
+        """Open sweep.log for appending.
 
         Raises:
-            StoreError: it can't be opened.
+            StoreError: the file can't be opened.
         """
         if self.log.exists() and not self.log.is_file():
-            raise StoreError(f"{self.log}: can't be written (something else than a file found). Remove it.")
+            raise StoreError(f"{self.log}: can't be written (no regular file found, a file expected). Remove it.")
         try:
             return self.log.open("a", encoding="utf-8", buffering=1)
         except OSError as error:
             raise StoreError(f"{self.log}: can't be written ({error.strerror}).") from error
 
     def read_config(self) -> str:
-        """The YAML as it was run; empty where it is missing or can't be read."""
+        """The YAML of the last call; empty where the file is missing or unreadable."""
         try:
             return read_bytes(self.config, limit=MB).decode(errors="replace")
         except (OSError, StoreError):
             return ""
 
     def read_search(self) -> dict[str, Any] | None:
-        """What a search has tried; None where there was none.
+        """The content of search.json; None without a search.
 
         Raises:
-            StoreError: it is damaged, or was written by a newer version.
+            StoreError: the file is damaged, or a newer version wrote the file.
         """
-        advice = "Remove it; the runs' own results are kept."
-        try:
-            found: dict[str, Any] = read_json(self.search, limit=256 * MB, advice=advice)
-        except FileNotFoundError:
-            return None
-        _refuse_newer(self.search, found, SEARCH_SCHEMA, "format")
-        fit(found, SearchFile, self.search, advice)
-        return found
+        advice = "Remove the file; the results of the runs stay."
+        return _read(self.search, SearchFile, SEARCH_SCHEMA, "format", 256 * MB, advice)
 
     def run_folder(self, run_id: str) -> Path:
-        """The folder of one run; may not exist yet."""
+        """The folder of one run; the folder may not exist yet."""
         return self.runs / run_id
 
     def scratch(self, run_id: str) -> Path:
-        """An empty folder for what a backend writes while it works on a run or on the group that begins with it."""
+        """An empty folder for temporary files of the backend, for the group of runs whose first run is `run_id`."""
         return self._empty(self._work / run_id / "scratch")
 
     def clear_work(self, run_ids: Iterable[str]) -> None:
-        """Remove what runs wrote while they were under way, also what an interrupted try left."""
+        """Delete the temporary files of runs, also those of an interrupted attempt."""
         for run_id in run_ids:
             shutil.rmtree(self._work / run_id, ignore_errors=True)
 
     def clear_abandoned(self) -> None:
-        """Remove what killed processes were working on; what a living one holds is left alone."""
+        """Delete the temporary files of killed processes. The files of a running process stay."""
         for folder in list(self._work.iterdir()) if self._work.is_dir() else []:
-            with self.claim(folder.name) as mine:
-                if mine:
+            with self.claim(folder.name) as claimed:
+                if claimed:
                     shutil.rmtree(folder, ignore_errors=True)
 
     def unfinished(self, key: str) -> Path:
-        """Where a group of runs keeps what its next try can go on from; may not exist."""
+        """The folder with the intermediate state of a group of runs; the folder may not exist."""
         return self._unfinished / key
 
     def clear_unfinished(self, key: str) -> None:
-        """Remove it: the runs are in place."""
+        """Delete the intermediate state of a group of runs."""
         shutil.rmtree(self.unfinished(key), ignore_errors=True)
 
     def stage(self, run_id: str) -> Path:
-        """An empty folder in which a run's files are gathered before `commit`."""
+        """Create an empty folder for the files of a run before `commit`."""
         return self._empty(self.staged(run_id))
 
     def staged(self, run_id: str) -> Path:
-        """The stage as it is."""
+        """The folder with the files of a run before `commit`."""
         return self._work / run_id / "run"
 
     def drop_staged_model(self, run_id: str) -> None:
-        """Leave the model out of a run that is about to be put in place."""
+        """Delete the model of a run before `commit`."""
         file = model_in(self.staged(run_id))
         if file is not None:
             file.unlink()
 
     def commit(self, record: RunRecord) -> None:
-        """Put the staged files and the record in place in one step: from then on the run is done (or failed)."""
+        """Move the staged files and the record into the run's folder in one step. Then the run is finished.
+
+        Raises:
+            StoreError: the folder can't be written.
+        """
         stage, target = self.staged(record.run_id), self.run_folder(record.run_id)
         write_atomic(stage / RECORD, json.dumps(record.as_dict(), indent=2, allow_nan=False))
         try:
@@ -184,10 +183,10 @@ class ResultFolder:
         return folder
 
     def read_record(self, run_id: str) -> RunRecord | None:
-        """The record of a run, None if it has none.
+        """The record of a run; None without a record.
 
         Raises:
-            StoreError: it is damaged, is of another run, or was written by a newer version.
+            StoreError: the record is damaged or is of another run, or a newer version wrote the record.
         """
         folder = self.run_folder(run_id)
         if folder.is_symlink():
@@ -200,13 +199,13 @@ class ResultFolder:
         return record
 
     def read_records(self) -> Records:
-        """All records, by run id, and what can't be read of them.
+        """All records in the order of their run ids, and the problems of damaged records.
 
         Raises:
-            StoreError: nothing can be: one of the folders is a link, or a newer version wrote a record.
+            StoreError: one of the folders is a link, or a newer version wrote a record.
         """
         self.refuse_links()
-        found: list[RunRecord] = []
+        good: list[RunRecord] = []
         damaged: dict[str, str] = {}
         for folder in sorted(self.runs.iterdir()) if self.runs.is_dir() else []:
             if not folder.is_dir() or folder.name.startswith("."):
@@ -219,23 +218,27 @@ class ResultFolder:
                 damaged[folder.name] = error.problems[0]
                 continue
             if record is not None:
-                found.append(record)
-        return Records(found, damaged)
+                good.append(record)
+        return Records(good, damaged)
 
     def records(self) -> list[RunRecord]:
-        """All records, by run id, where every one is expected to be sound.
+        """All records in the order of their run ids.
 
         Raises:
-            StoreError: one sentence for each that can't be read.
+            StoreError: a record is damaged; one sentence for each damaged record.
         """
-        found = self.read_records()
-        if found.damaged:
-            raise StoreError(list(found.damaged.values()))
-        return found.good
+        records = self.read_records()
+        if records.damaged:
+            raise StoreError(list(records.damaged.values()))
+        return records.good
 
     @contextmanager
     def claim(self, run_id: str) -> Iterator[bool]:
-        """Hold a run for this process; gives False where another one has it. The system frees it on any death."""
+        """Lock a run for this process. The system frees the lock of a dead process.
+
+        Yields:
+            Whether this process has the lock; False where another process has the lock.
+        """
         lock = FileLock(self._locks / f"{run_id}.lock")
         try:
             lock.acquire(timeout=0)
@@ -247,34 +250,34 @@ class ResultFolder:
         finally:
             lock.release()
 
-    def is_stale(self, made: Path) -> bool:
-        """Whether there are records, or trials of a search, that a file made from them can't have seen."""
+    def is_stale(self, report: Path) -> bool:
+        """Whether a report is missing, or is older than a record or the trials of a search."""
         files = [*self.runs.glob(f"*/{RECORD}"), *([self.search] if self.search.is_file() else [])]
-        written = [file.stat().st_mtime_ns for file in files]
-        return bool(written) and (not made.is_file() or made.stat().st_mtime_ns < max(written))
+        times = [file.stat().st_mtime_ns for file in files]
+        return bool(times) and (not report.is_file() or report.stat().st_mtime_ns < max(times))
 
     @contextmanager
     def workbook_lock(self) -> Iterator[None]:
-        """Hold while records are scanned and the workbook is replaced, so that the last writer saw everything."""
+        """Lock the reports during the scan of the records and the writing, so that the last report has all records."""
         with FileLock(self._locks / "workbook.lock"):
-            # Of a killed process, which had the lock.
+            # A process with the lock was killed during the writing.
             for name in (self.workbook.name, self.report.name):
-                for half in self.root.glob(f".{name}.*.tmp"):
-                    half.unlink(missing_ok=True)
+                for partial in self.root.glob(f".{name}.*.tmp"):
+                    partial.unlink(missing_ok=True)
             yield
 
     def model_file(self, run_id: str) -> Path | None:
-        """The saved model of a run, if it was kept."""
+        """The saved model of a run; None without a saved model."""
         return model_in(self.run_folder(run_id))
 
 
 @dataclass(frozen=True)
 class Records:
-    """What a result folder holds.
+    """The records of a result folder.
 
     Attributes:
-        good: records, by run id.
-        damaged: one sentence for each that can't be read, by the name of its folder.
+        good: readable records, in the order of their run ids.
+        damaged: one sentence for each unreadable record, by the name of its folder.
     """
 
     good: list[RunRecord]
@@ -282,43 +285,45 @@ class Records:
 
     @property
     def by_id(self) -> dict[str, RunRecord]:
-        """The good ones, by run id."""
+        """The readable records by run id."""
         return {record.run_id: record for record in self.good}
 
 
 def read_record(run_folder: Path) -> RunRecord | None:
-    """The record in a run's folder, None if there is none.
+    """The record in a run's folder; None without a record.
 
     Raises:
-        StoreError: it is damaged, or was written by a newer version.
+        StoreError: the record is damaged, or a newer version wrote the record.
     """
-    file = run_folder / RECORD
+    values = _read(run_folder / RECORD, RecordFile, SCHEMA, "record format", 16 * MB, AGAIN)
+    return None if values is None else RunRecord.from_dict(values)
+
+
+def _read(
+    file: Path, schema: type[BaseModel], newest: int, word: str, limit: int, advice: str
+) -> dict[str, Any] | None:
+    """A JSON file that matches a schema; None without the file. A newer version may give other meanings to the keys."""
     try:
-        values = read_json(file, limit=16 * MB, advice=AGAIN)
+        values: dict[str, Any] = read_json(file, limit=limit, advice=advice)
     except FileNotFoundError:
         return None
-    _refuse_newer(file, values, SCHEMA, "record format")
-    fit(values, RecordFile, file, AGAIN)
-    return RunRecord.from_dict(values)
-
-
-def _refuse_newer(file: Path, values: Any, known: int, what: str) -> None:
-    """See that a file was not written by a version that may mean other things by the same words."""
-    schema = values.get("schema") if isinstance(values, dict) else None
-    if isinstance(schema, int) and schema > known:
+    version = values.get("schema") if isinstance(values, dict) else None
+    if isinstance(version, int) and version > newest:
         raise NewerVersionError(
-            f"{file}: {what} {schema} found, at most {known} expected: it was written by a newer version of harness. "
+            f"{file}: {word} {version} found; expected at most {newest}. A newer version of harness wrote the file. "
             "Update harness, or choose another --output."
         )
+    fit(values, schema, file, advice)
+    return values
 
 
 def model_in(run_folder: Path) -> Path | None:
-    """The saved model in a run's folder, if it was kept; other files of that name are somebody else's."""
+    """The saved model in a run's folder; None without a saved model. A link is no saved model."""
     return next((f for name in MODELS if (f := run_folder / name).is_file() and not f.is_symlink()), None)
 
 
 def saved_model(run_folder: Path) -> dict[str, str]:
-    """See `RunRecord.model`."""
+    """File name and hash of the saved model, for `RunRecord.model`. Other users may read the file."""
     file = model_in(run_folder)
     if file is None:
         return {}

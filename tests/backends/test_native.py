@@ -461,7 +461,7 @@ def test_a_cache_folder_that_cant_be_had_ends_it_before_any_work(tmp_path: Path,
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("cache_limit: much", "expected bytes, as a number or such as 20 GB; found 'much'"),
+        ("cache_limit: much", "expected bytes, as a number or a text such as 20 GB; found 'much'"),
         ("memory_limit: -1", "memory_limit"),
         ("trainer: {gradient_clip_val: 1}", "trainer.gradient_clip_val: found, but no run is trained by"),
     ],

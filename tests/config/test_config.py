@@ -142,7 +142,7 @@ def test_all_problems_at_once_with_nearest_names(tmp_path: Path) -> None:
         ("data: {kind: toy}\ngrid: [{a: 1}, {model: []}]", "grid[1]: axis 'model' is empty"),
         (
             "data: {kind: toy}\nthreshold: {share: 0.2}\ngrid: {model: padim}",
-            "`share` is of no use to method 'normal_q",
+            "`share` has no effect with method 'normal_q",
         ),
         ("data: {kind: toy}\nthreshold: {method: f1_on_val, share: 1}\ngrid: {model: padim}", "threshold.share"),
         ("data: {kind: toy}\naupro_limit: 0\ngrid: {model: padim}", "aupro_limit"),

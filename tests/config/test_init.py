@@ -96,7 +96,7 @@ def test_what_is_no_folder_of_images_is_said(cli: Cli, toy_tree: Path) -> None:
         ("nowhere", "nothing found"),
         ("file", "a file found"),
         ("empty", "no images found"),
-        ("flat", "3 images found, in no layout that is known"),
+        ("flat", "3 images found, in an unknown layout"),
     ):
         done = cli("init", name)
         assert done.exit_code == 2

@@ -356,7 +356,7 @@ def test_configs_of_the_two_tasks_are_told_apart(tmp_path: Path) -> None:
     grid = "grid: {model: baseline}\n"
     assert "unknown labelled data 'mvtec'" in problems("task: classification\ndata: {kind: mvtec}\n" + grid)
     assert "data.folds" in problems("task: classification\ndata: {kind: toy, folds: 1}\n" + grid)
-    assert "`aupro_limit` is of no use to task 'classification'" in problems(
+    assert "`aupro_limit` has no effect in task 'classification'" in problems(
         "task: classification\naupro_limit: 0.1\ndata: {kind: toy}\n" + grid
     )
     assert "task" in problems("task: segmentation\ndata: {kind: toy}\n" + grid)

@@ -291,7 +291,7 @@ def test_record_of_a_newer_version_is_left_alone(cli: Cli, config: Path, dummy: 
     dummy.runs.clear()
     result = cli("sweep", config)
     assert result.exit_code == 2
-    assert "written by a newer version of harness" in result.output
+    assert "A newer version of harness wrote the file" in result.output
     assert (file.read_bytes(), dummy.runs) == (before, [])
 
 

@@ -317,7 +317,7 @@ def test_an_altered_record_is_a_clear_error(copied: ResultFolder, change: dict[s
     for name, block in change.items():
         record[name] = {**record[name], **block} if block else {}
     (folder / "record.json").write_text(json.dumps(record))
-    with pytest.raises(HarnessError, match=r"Make the run again|was changed|have the run made again"):
+    with pytest.raises(HarnessError, match=r"Make the run again|was changed|repeat the run"):
         load_model(folder)
 
 

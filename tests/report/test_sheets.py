@@ -219,7 +219,7 @@ def test_f1_on_val_with_too_few_images_is_refused_before_any_work(cli: Cli, dumm
     )
     done = cli("sweep", config)
     assert done.exit_code == 2
-    assert "1 normal test images found, none of which can be taken for validation" in done.output
+    assert "1 normal test images found, too few for a validation set" in done.output
     assert not Path("results/c").exists()
 
 

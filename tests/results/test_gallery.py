@@ -13,7 +13,7 @@ from harness.data.base import Sample
 from harness.predictions.decision import Thresholds
 from harness.predictions.detection import Predictions, join
 from harness.predictions.drawing import OUTLINE
-from harness.results.gallery import choose, draw, draw_gallery
+from harness.results.gallery import draw, draw_gallery, select_images
 
 SIDE = 64
 
@@ -25,15 +25,16 @@ def predictions(scores: list[float], labels: list[int]) -> Predictions:
 
 def test_what_is_on_the_wrong_side_comes_first() -> None:
     test = predictions([0.1, 0.9, 0.2, 0.8, 0.95, 0.3], [0, 0, 1, 1, 1, 1])
-    chosen = choose(test, 0.5)
+    chosen = select_images(test, 0.5)
     assert [(one.role, one.index) for one in chosen] == [
         ("missed", 2), ("missed", 5), ("false-alarm", 1), ("lowest-anomalous", 3), ("highest-normal", 0),
         ("highest-anomalous", 4),
     ]  # fmt: skip
-    assert {one.role for one in choose(test, None)} == {"lowest-anomalous", "highest-normal", "highest-anomalous"}
-    assert len({one.index for one in choose(predictions([0.5] * 40, [0, 1] * 20), 0.5)}) == 9
+    roles = {image.role for image in select_images(test, None)}
+    assert roles == {"lowest-anomalous", "highest-normal", "highest-anomalous"}
+    assert len({one.index for one in select_images(predictions([0.5] * 40, [0, 1] * 20), 0.5)}) == 9
     # Five false alarms are all shown, before any that is right.
-    many = choose(predictions([0.9] * 5 + [0.8] * 9, [0] * 5 + [1] * 9), 0.5)
+    many = select_images(predictions([0.9] * 5 + [0.8] * 9, [0] * 5 + [1] * 9), 0.5)
     assert [one.role for one in many[:5]] == ["false-alarm"] * 5
 
 

@@ -75,7 +75,7 @@ def test_the_block_is_read_and_written_as_it_is_meant() -> None:
         ("search.space.x={loguniform: [0, 1]}", "expected a lower end above 0"),
         ("search.space.x={randint: [0.5, 2]}", "expected whole numbers"),
         ("search.space.x={choice: [1, 1]}", "expected different values"),
-        ("search.time_budget=soon", "expected seconds, or such as 30 min or 2 h; found 'soon'"),
+        ("search.time_budget=soon", "expected seconds, or a time such as 30 min or 2 h; found 'soon'"),
         ("search.num_samples=0", "search.num_samples: found 0"),
         ("search.metrik=x", "Did you mean 'metric'?"),
         ("search.grace_epochs=20000", "search.grace_epochs: found 20000"),
@@ -164,7 +164,7 @@ def test_what_has_no_effect_beside_one_choice_may_have_beside_another() -> None:
     # Beside cross entropy it makes no run of its own.
     first, second = (good.runs({"loss": "cross_entropy", "focal_gamma": gamma}) for gamma in (1.5, 2.5))
     assert [run.run_id for run in first] == [run.run_id for run in second]
-    with pytest.raises(ConfigError, match=r"focal_gamma: .*which nothing uses here"):
+    with pytest.raises(ConfigError, match=r"focal_gamma: .*which has no effect here"):
         space_of(text + "loss: cross_entropy}}").check()
 
 
