@@ -19,7 +19,8 @@ from harness import registry
 from harness.backends.supervised.settings import CHOICES, LIMITS, NEEDS, VIEWS, Settings
 from harness.config.search import Search
 from harness.config.sweep import SweepConfig
-from harness.config.threshold import KEYS, Threshold
+from harness.config.threshold import KEYS as METHOD_KEYS
+from harness.config.threshold import Threshold
 from harness.data.base import BaseOptions, DataOptions
 from harness.data.labelled.base import LabelledOptions
 from harness.data.labelled.tables import Columns
@@ -191,7 +192,7 @@ def metrics_table(level: str) -> str:
 def methods() -> str:
     """The methods of a threshold, each with the keys that it uses."""
     lines = ["| method | keys |", "| --- | --- |"]
-    for method, keys in KEYS.items():
+    for method, keys in METHOD_KEYS.items():
         lines.append(f"| `{method}` | {', '.join(f'`{key}`' for key in sorted(keys)) or 'none'} |")
     return "\n".join(lines)
 
