@@ -106,7 +106,7 @@ def test_going_on_from_an_earlier_selection_changes_nothing() -> None:
     in_steps.extend(7)
     assert in_steps.extend(300).rows.tolist() == whole.rows.tolist()
     first = Order(whole.rows[:100], whole.radii[:100])
-    resumed = KCenter(x, 5, known=first).extend(300)
+    resumed = KCenter(x, 5, initial=first).extend(300)
     assert resumed.rows.tolist() == whole.rows.tolist()
     assert resumed.radii.tolist() == whole.radii.tolist()
     engine = coreset._Torch(x, 5)

@@ -317,7 +317,7 @@ def test_weights_are_never_random_unasked() -> None:
 
 
 def test_fewer_images_than_neighbours_is_said(train: Path, unseen: list[Path]) -> None:
-    with pytest.warns(UserWarning, match="50 asked for, 8 used"):
+    with pytest.warns(UserWarning, match="50 expected, 8 used"):
         few = make("spade", num_neighbors=50).fit(train)
     all_ = make("spade", num_neighbors=8).fit(train)
     assert few.predict(unseen[0]).score == all_.predict(unseen[0]).score
@@ -325,7 +325,7 @@ def test_fewer_images_than_neighbours_is_said(train: Path, unseen: list[Path]) -
 
 def test_fewer_distinct_patches_than_asked_for_is_said() -> None:
     grey = np.full((64, 64, 3), 128, np.uint8)
-    with pytest.warns(UserWarning, match="patches asked for, only"):
+    with pytest.warns(UserWarning, match="patches expected, only"):
         make("patchcore", coreset_sampling_ratio=1.0).fit([grey, grey])
 
 
