@@ -273,7 +273,7 @@ def test_a_job_names_what_a_node_can_not_read_and_takes_what_is_shipped(toy_tree
     contents = read_files(files_of(job.runs[0].split))
     shutil.rmtree(tree)
     messages = Messages()
-    with pytest.raises(DataError, match=rf"node {socket.gethostname()}: no file found at .*data.*or --ship-data"):
+    with pytest.raises(DataError, match=rf"node {socket.gethostname()}: no file found at .*data.*or use --ship-data"):
         run_job(7, job, messages, "test-home", str(tmp_path))
     assert not messages
     run_job(7, job, messages, "test-home", str(tmp_path), contents)
