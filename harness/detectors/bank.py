@@ -55,7 +55,12 @@ class CoresetOrder(Stage):
     title: ClassVar[str] = "coreset"
 
     def compute(self, context: StageContext, *inputs: Any) -> Selection:
-        """Read the selection from the cache, and extend a selection that is too short."""
+        """Read the selection from the cache, and extend a selection that is too short.
+
+        Args:
+            context: context of the stage.
+            inputs: patches of the training images.
+        """
         patches: Patches = inputs[0]
         sizes = {ratio: coreset_size(len(patches.vectors), ratio) for ratio in self.ratios}
         vectors = context.to_device(patches.vectors)
@@ -142,7 +147,12 @@ class Bank(Stage):
     title: ClassVar[str] = "bank"
 
     def compute(self, context: StageContext, *inputs: Any) -> tuple[torch.Tensor, dict[float, int]]:
-        """The bank (m, d), and the size of the coreset for each ratio."""
+        """The bank (m, d), and the size of the coreset for each ratio.
+
+        Args:
+            context: context of the stage.
+            inputs: the selection with its sizes, and patches of the training images.
+        """
         (order, sizes), patches = inputs
         bank = context.memory.tensor(len(order.rows), patches.vectors.shape[1])
         torch.index_select(patches.vectors, 0, torch.from_numpy(order.rows), out=bank)

@@ -152,6 +152,9 @@ class Detector(ABC):
 
         Args:
             features: features of `needed_layers()`, (images, channels, height, width) each, on the device.
+
+        Raises:
+            NotImplementedError: the method defines neither `learn` nor `fit_stage`.
         """
         raise NotImplementedError(f"{self.name}: expected learn() or fit_stage().")
 

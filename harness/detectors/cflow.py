@@ -230,7 +230,12 @@ class CFlowScores(Stage):
     title: ClassVar[str] = "scores"
 
     def compute(self, context: StageContext, *inputs: Any) -> Scores:
-        """Score the images one by one."""
+        """Score the images one by one.
+
+        Args:
+            context: context of the stage.
+            inputs: the trained flows, and features by layer.
+        """
         state, maps = inputs
         widths = {layer: maps[layer].shape[1] for layer in self.flows.layers}
         flows = build_flows(self.flows.flow, widths, state)

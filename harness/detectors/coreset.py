@@ -1,8 +1,8 @@
 """Greedy k-center: the coreset of PatchCore (Roth et al., 2022, algorithm 1; Sener & Savarese, 2018).
 
 Each new center is the point farthest from all earlier centers. The coreset for a small ratio is therefore a prefix of
-the coreset for a large ratio, and one selection at the largest ratio is enough. The selection is exact: distances are
-those of the points themselves, without a random projection.
+the coreset for a large ratio. One selection at the largest ratio is enough. The selection is exact: distances are those
+of the points themselves, without a random projection.
 """
 
 from __future__ import annotations

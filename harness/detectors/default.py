@@ -37,7 +37,12 @@ class Learnt(Stage):
     title: ClassVar[str] = "fit"
 
     def compute(self, context: StageContext, *inputs: Any) -> State:
-        """Call `learn` with the features on the device."""
+        """Call `learn` with the features on the device.
+
+        Args:
+            context: context of the stage.
+            inputs: features by layer.
+        """
         maps: FeatureMaps = inputs[0]
         on_device = {layer: context.to_device(maps[layer]) for layer in self.detector.needed_layers()}
         return self.detector.learn(on_device)
@@ -58,7 +63,12 @@ class BatchScores(Stage):
     title: ClassVar[str] = "scores"
 
     def compute(self, context: StageContext, *inputs: Any) -> Scores:
-        """Call `score` for each batch."""
+        """Call `score` for each batch.
+
+        Args:
+            context: context of the stage.
+            inputs: the state, and features by layer.
+        """
         state, maps = inputs
         detector, device = self.learnt.detector, context.device.torch
         state = {name: tensor.to(device) for name, tensor in state.items()}

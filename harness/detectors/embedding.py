@@ -72,7 +72,12 @@ class Embedding(Stage):
     title: ClassVar[str] = "embedding"
 
     def compute(self, context: StageContext, *inputs: Any) -> Patches:
-        """Embed the images batch by batch, in one array."""
+        """Embed the images batch by batch, in one array.
+
+        Args:
+            context: context of the stage.
+            inputs: features by layer.
+        """
         maps: FeatureMaps = inputs[0]
         images, _, height, width = maps[self.layers[0]].shape
         channels = sum(maps[layer].shape[1] for layer in self.layers)

@@ -128,7 +128,12 @@ class Features(Stage):
     title: ClassVar[str] = "features"
 
     def compute(self, context: StageContext, *inputs: Any) -> FeatureMaps:
-        """Read each layer from the cache; one pass of the network computes the missing layers."""
+        """Read each layer from the cache; one pass of the network computes the missing layers.
+
+        Args:
+            context: context of the stage.
+            inputs: none.
+        """
         del inputs
         maps: dict[str, torch.Tensor] = {}
         for layer in self.layers:

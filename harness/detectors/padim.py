@@ -207,7 +207,12 @@ class PaDiMScores(Stage):
     title: ClassVar[str] = "scores"
 
     def compute(self, context: StageContext, *inputs: Any) -> Scores:
-        """Compute the maps; the score of an image is the largest value of its map."""
+        """Compute the maps; the score of an image is the largest value of its map.
+
+        Args:
+            context: context of the stage.
+            inputs: the Gaussians, and features by layer.
+        """
         state, maps = inputs
         size = context.images[self.features.role].view.input_size
         return _scores(state, [maps[layer] for layer in self.gaussians.layers], size, context.device.torch)

@@ -197,7 +197,12 @@ class BankState(Stage):
     title: ClassVar[str] = "bank"
 
     def compute(self, context: StageContext, *inputs: Any) -> State:
-        """Select the bank of one ratio."""
+        """Select the bank of one ratio.
+
+        Args:
+            context: context of the stage.
+            inputs: the largest bank with the sizes of all ratios.
+        """
         del context
         bank, sizes = inputs[0]
         return {"bank": bank[: sizes[self.ratio]]}
@@ -275,7 +280,12 @@ class Neighbourhoods(Stage):
     title: ClassVar[str] = "neighbours"
 
     def compute(self, context: StageContext, *inputs: Any) -> dict[float, Neighbourhood]:
-        """Find the neighbourhood of each image, by ratio."""
+        """Find the neighbourhood of each image, by ratio.
+
+        Args:
+            context: context of the stage.
+            inputs: the largest bank with the sizes of all ratios, and patches of the scored images.
+        """
         (bank, sizes), patches = inputs
         neighbourhoods: dict[float, Neighbourhood] = {}
 
@@ -313,7 +323,12 @@ class PatchMaps(Stage):
     title: ClassVar[str] = "maps"
 
     def compute(self, context: StageContext, *inputs: Any) -> torch.Tensor:
-        """Compute the maps (n, height, width)."""
+        """Compute the maps (n, height, width).
+
+        Args:
+            context: context of the stage.
+            inputs: neighbourhoods by ratio.
+        """
         size = context.images[self.neighbourhoods.embedding.features.role].view.input_size
         return blur(upsample(inputs[0][self.ratio].distances, size, self.upsampling))
 
@@ -342,7 +357,12 @@ class PatchCoreScores(Stage):
     title: ClassVar[str] = "scores"
 
     def compute(self, context: StageContext, *inputs: Any) -> Scores:
-        """Compute the image scores (equation 7); the maps are shared."""
+        """Compute the image scores (equation 7); the maps are shared.
+
+        Args:
+            context: context of the stage.
+            inputs: the maps, and neighbourhoods by ratio.
+        """
         del context
         maps, neighbourhoods = inputs
         return Scores(image_scores(neighbourhoods[self.ratio].support, self.num_neighbors), maps)

@@ -263,7 +263,12 @@ class SPADEScores(Stage):
         return [(self.shared, self.num_neighbors)]
 
     def compute(self, context: StageContext, *inputs: Any) -> Scores:
-        """Select the scores for one number of neighbours; with too few training images, for all of them."""
+        """Select the scores for one number of neighbours; with too few training images, for all of them.
+
+        Args:
+            context: context of the stage.
+            inputs: scores by number of neighbours.
+        """
         scores: dict[int, Scores] = inputs[0]
         if self.num_neighbors in scores:
             return scores[self.num_neighbors]

@@ -126,6 +126,6 @@ def _check_address(address: str) -> None:
         socket.create_connection((host, port), timeout=5).close()
     except OSError as error:
         raise ConfigError(
-            f"--address: nobody answers at {host}:{port} ({error.strerror or error}); expected a Ray cluster. Start "
+            f"--address: no server answers at {host}:{port} ({error.strerror or error}); expected a Ray cluster. Start "
             "the cluster there with `ray start --head`."
         ) from error
