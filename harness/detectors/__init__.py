@@ -6,13 +6,13 @@
     model.predict("part.png").score
     model.save("bottle.safetensors")
 
-patchcore.py, padim.py, spade.py, cflow.py   the methods
-base.py, arguments.py, saving.py             the face above, and how detectors share work
-stages.py, workbench.py                      what runs have in common is computed once
-features.py, embedding.py, sources.py        images -> feature maps -> patch vectors
-coreset.py, coreset_cpu.py, bank.py          greedy k-center, exact and lazy
-gaussian.py, flows.py, neighbours.py, maps.py what the methods are made of
-memory.py, cache.py                          large arrays within a budget; results kept between sweeps
+patchcore.py, padim.py, spade.py, cflow.py     the methods
+base.py, default.py, arguments.py, saving.py   the class of all detectors, and the parts that they share
+stages.py, context.py, reporter.py             computes the common work of several runs once
+features.py, embedding.py, sources.py          images -> feature maps -> patch vectors
+coreset.py, coreset_cpu.py, bank.py            greedy k-center selection and the memory bank of PatchCore
+gaussian.py, flows.py, neighbours.py, maps.py  building blocks of the methods
+memory.py, cache.py                            arrays within a memory budget, and results kept on disk
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = ["SPADE", "CFlow", "Detector", "PaDiM", "PatchCore", "Prediction", "load"]
 
-HOME = {"Prediction": "base", "Detector": "base", "load": "saving"}
+MODULES = {"Prediction": "base", "Detector": "base", "load": "saving"}
 
 
 def __getattr__(name: str) -> Any:
-    """Each is imported when it is asked for: judging an image needs one of them, and some bring large libraries."""
+    """Import a detector on its first use: a program often needs only one, and some import large libraries."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{HOME.get(name, name.lower())}"), name)
+    return getattr(import_module(f"{__name__}.{MODULES.get(name, name.lower())}"), name)

@@ -1,4 +1,4 @@
-"""The stages that make PatchCore's memory: one selection at the largest ratio, whose first parts serve the others."""
+"""The stages of PatchCore's memory bank: one selection at the largest ratio; smaller ratios use its first patches."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from harness.detectors.coreset import KCenter, Order, start_row
 from harness.detectors.embedding import Embedding, Patches
 from harness.detectors.stages import Stage
 
-# The order, and the size of the coreset for each ratio.
-Selected = tuple[Order, dict[float, int]]
+# The order of the patches, and the size of the coreset for each ratio.
+Selection = tuple[Order, dict[float, int]]
 
 
 def coreset_size(patches: int, ratio: float) -> int:
-    """How many patches a ratio is.
+    """The number of patches in the coreset.
+
+    Args:
+        patches: number of all patches.
+        ratio: `coreset_sampling_ratio`.
 
     Raises:
-        ConfigError: not even one.
+        ConfigError: the coreset would be empty.
     """
     size = int(patches * ratio)
     if size < 1:
@@ -36,12 +40,12 @@ def coreset_size(patches: int, ratio: float) -> int:
 
 @dataclass(frozen=True)
 class CoresetOrder(Stage):
-    """The greedy selection (algorithm 1 of the paper), up to the largest ratio.
+    """The greedy selection (algorithm 1 of the paper), up to the largest ratio. The keys of its subsets are ratios.
 
     Attributes:
-        embedding: of the training images.
-        seed: draws the first patch.
-        ratios: ascending.
+        embedding: patches of the training images.
+        seed: seed of the first patch.
+        ratios: coreset ratios, ascending.
     """
 
     embedding: Embedding
@@ -50,23 +54,28 @@ class CoresetOrder(Stage):
 
     title: ClassVar[str] = "coreset"
 
-    def compute(self, context: StageContext, *inputs: Any) -> Selected:
-        """From the cache, as far as it goes; a part is a ratio."""
+    def compute(self, context: StageContext, *inputs: Any) -> Selection:
+        """Read the selection from the cache, and extend a selection that is too short.
+
+        Args:
+            context: context of the stage.
+            inputs: patches of the training images.
+        """
         patches: Patches = inputs[0]
         sizes = {ratio: coreset_size(len(patches.vectors), ratio) for ratio in self.ratios}
         vectors = context.to_device(patches.vectors)
         key = self._key(context, vectors)
-        order, clock = _recalled(context.recall(key))
+        order, times = _from_cache(context.recall(key))
         if order is None or len(order.rows) < max(sizes.values()):
-            order = self._select(context, vectors, sizes, order, clock)
-            context.remember(key, clock.arrays(order), clock.seconds[-1])
+            order = self._select(context, vectors, sizes, order, times)
+            context.remember(key, times.arrays(order), times.seconds[-1])
         else:
-            context.cached_seconds = clock.at(max(sizes.values()))
+            context.cached_seconds = times.at(max(sizes.values()))
         for ratio, size in sizes.items():
-            context.part_seconds.setdefault(ratio, clock.at(size))
+            context.seconds_by_key.setdefault(ratio, times.at(size))
             if size > len(order.rows):
-                found = f"only {len(order.rows)} distinct ones found and used"
-                context.warn(f"coreset: {size} patches asked for, {found}", ratio)
+                distinct = f"only {len(order.rows)} distinct patches exist and are used"
+                context.warn(f"coreset: {size} patches expected, {distinct}", ratio)
         return order, {ratio: min(size, len(order.rows)) for ratio, size in sizes.items()}
 
     def _key(self, context: StageContext, vectors: torch.Tensor) -> dict[str, Any]:
@@ -77,28 +86,28 @@ class CoresetOrder(Stage):
             "precision": features.precision,
             "init": features.seed,
             "seed": self.seed,
-            # Two engines may order points differently that are equally far but for rounding.
+            # Rounding differs between devices and may exchange two patches at almost the same distance.
             "engine": vectors.device.type,
             **context.images["train"].key(),
         }
 
     def _select(
-        self, context: StageContext, vectors: torch.Tensor, sizes: dict[float, int], known: Order | None, clock: _Clock
+        self, context: StageContext, vectors: torch.Tensor, sizes: dict[float, int], cached: Order | None, times: _Times
     ) -> Order:
-        context.cached_seconds = clock.seconds[-1]
-        selection = KCenter(vectors, start_row(vectors, self.seed), known, context.memory.tensor)
-        there = 0 if known is None else len(known.rows)
+        context.cached_seconds = times.seconds[-1]
+        selection = KCenter(vectors, start_row(vectors, self.seed), cached, context.memory.tensor)
+        cached_size = 0 if cached is None else len(cached.rows)
         order = Order(np.zeros(0, np.int64), np.zeros(0, np.float32))
         for ratio, size in sizes.items():
-            order = selection.extend(size, lambda count: context.at(count, max(sizes.values())))
-            if len(order.rows) > there:
+            order = selection.extend(size, lambda count: context.report(count, max(sizes.values())))
+            if len(order.rows) > cached_size:
                 context.mark_time(ratio)
-                clock.add(len(order.rows), context.part_seconds[ratio])
+                times.add(len(order.rows), context.seconds_by_key[ratio])
         return order
 
 
-class _Clock:
-    """Seconds that a selection took up to some sizes; between them it is interpolated."""
+class _Times:
+    """Seconds that the selection took up to measured sizes; the time of other sizes is interpolated."""
 
     def __init__(self, sizes: Sequence[int] = (0,), seconds: Sequence[float] = (0.0,)) -> None:
         self.sizes, self.seconds = list(sizes), list(seconds)
@@ -111,21 +120,26 @@ class _Clock:
         return float(np.interp(size, self.sizes, self.seconds))
 
     def arrays(self, order: Order) -> dict[str, Any]:
-        """For the cache."""
-        clock = {"sizes": np.array(self.sizes), "seconds": np.array(self.seconds)}
-        return {"rows": order.rows, "radii": order.radii, **clock}
+        """The selection and its times, for the cache."""
+        times = {"sizes": np.array(self.sizes), "seconds": np.array(self.seconds)}
+        return {"rows": order.rows, "radii": order.radii, **times}
 
 
-def _recalled(known: tuple[Mapping[str, torch.Tensor], float] | None) -> tuple[Order | None, _Clock]:
-    if known is None:
-        return None, _Clock()
-    kept, _ = known
-    return Order(kept["rows"].numpy(), kept["radii"].numpy()), _Clock(kept["sizes"].tolist(), kept["seconds"].tolist())
+def _from_cache(entry: tuple[Mapping[str, torch.Tensor], float] | None) -> tuple[Order | None, _Times]:
+    if entry is None:
+        return None, _Times()
+    arrays = {name: tensor.numpy() for name, tensor in entry[0].items()}
+    return Order(arrays["rows"], arrays["radii"]), _Times(arrays["sizes"].tolist(), arrays["seconds"].tolist())
 
 
 @dataclass(frozen=True)
 class Bank(Stage):
-    """The largest coreset's vectors; a smaller one is the first part of it."""
+    """The vectors of the largest coreset; the first rows are the smaller coresets.
+
+    Attributes:
+        order: selection of the patches.
+        embedding: patches of the training images.
+    """
 
     order: CoresetOrder
     embedding: Embedding
@@ -133,12 +147,17 @@ class Bank(Stage):
     title: ClassVar[str] = "bank"
 
     def compute(self, context: StageContext, *inputs: Any) -> tuple[torch.Tensor, dict[float, int]]:
-        """(m, d), and the size for each ratio."""
+        """The bank (m, d), and the size of the coreset for each ratio.
+
+        Args:
+            context: context of the stage.
+            inputs: the selection with its sizes, and patches of the training images.
+        """
         (order, sizes), patches = inputs
         bank = context.memory.tensor(len(order.rows), patches.vectors.shape[1])
         torch.index_select(patches.vectors, 0, torch.from_numpy(order.rows), out=bank)
         return context.to_device(bank), sizes
 
-    def uses(self, part: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
-        """A part is a ratio."""
-        return [(self.order, part), (self.embedding, None)]
+    def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
+        """The selection up to the ratio `key`, and all patches."""
+        return [(self.order, key), (self.embedding, None)]

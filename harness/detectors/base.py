@@ -1,4 +1,4 @@
-"""What all detectors share: the face that Python users see, and the contract that lets a group of them share work."""
+"""The base class of all detectors: methods for Python users, and stages that a group of detectors can share."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from harness.detectors.maps import Scores
 from harness.detectors.memory import Memory
 from harness.detectors.reporter import Reporter
 from harness.detectors.saving import save
-from harness.detectors.sources import ImageLike, ImageSource, Preprocessing, contents, image_list
+from harness.detectors.sources import ImageLike, ImageSource, Preprocessing, fingerprint, image_list
 from harness.detectors.stages import Stage, Stages
 from harness.metrics.evaluate import evaluate
 from harness.predictions.decision import Thresholds
 from harness.predictions.detection import join
 
-# What a fitted detector keeps: names and tensors, all that scoring needs beside the backbone.
+# The tensors of a fitted detector by name: with the backbone, everything that scoring needs.
 State = dict[str, torch.Tensor]
 
 
@@ -43,21 +43,20 @@ class Options(TypedDict, total=False):
     """Keyword arguments of every detector.
 
     Attributes:
-        image_size: size of the image after resizing, in pixels: one number, or (height, width). Default: the
-            method's own size, 256 for most.
-        center_crop: size of the centre that stays after that, in pixels. Default: everything.
-        precision: of the backbone: fp32, bf16 or fp16. Default fp32.
-        weights: auto, pretrained, random or a path. Default auto.
-        normalization: of the input: backbone (the values of the network's training), imagenet, or a mapping with mean
-            and std, three numbers each for RGB in 0 to 1. Default backbone.
-        device: auto, cpu, cuda, cuda:N or mps. Default auto.
-        seed: of everything random. Default 0.
-        batch_size: number of images in a batch. Default 32.
-        num_workers: processes that decode images. Default 0: the process itself.
-        memory_limit: bytes that features may take in memory. Default half of what is free.
-        cache: a folder that keeps the results of long stages. Default none.
-        cache_limit: bytes of the cache. Default 20 GB.
-        progress: whether to draw a bar. Default True.
+        image_size: size in pixels after resizing: one number, or (height, width). Default: `default_image_size`.
+        center_crop: size in pixels of the centre crop after resizing. Default: no crop.
+        precision: precision of the backbone: fp32, bf16 or fp16. Default: fp32.
+        weights: auto, pretrained, random or a path. Default: auto.
+        normalization: backbone (the values of the weights' training), imagenet, or a mapping with mean and std, three
+            numbers each for RGB in 0 to 1. Default: backbone.
+        device: auto, cpu, cuda, cuda:N or mps. Default: auto.
+        seed: seed of all random numbers. Default: 0.
+        batch_size: number of images in a batch. Default: 32.
+        num_workers: number of processes that decode images. Default: 0, this process.
+        memory_limit: bytes of memory for features. Default: half of the available memory.
+        cache: folder of the cache of costly stages. Default: no cache.
+        cache_limit: largest size of the cache in bytes. Default: 20 GB.
+        progress: whether to show progress. Default: True.
     """
 
     image_size: int | Sequence[int]
@@ -77,10 +76,10 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Prediction:
-    """The prediction of a detector for one image; a larger score is more anomalous.
+    """The scores of one image; larger values are more anomalous.
 
     Attributes:
-        score: raw.
+        score: raw image score.
         anomaly_map: (height, width), raw, at the size of the network's input.
     """
 
@@ -89,16 +88,22 @@ class Prediction:
 
 
 class Detector(ABC):
-    """A detector that learns from images of normal parts.
+    """A detector that learns from normal images.
+
+    Args:
+        backbone: timm's name.
+        layers: names of the feature layers.
+        options: see `Options`.
 
     Attributes:
-        name: the name in the registry.
-        default_image_size: height and width in pixels of resized images, where the user asks for no size.
-        uses_seed: whether the result depends on the seed, with weights that do not.
-        trains_in_epochs: whether it trains in epochs, and not in one pass over the images.
-        least_images: the smallest number of normal images.
-        state: the tensors that it has learnt; None before `fit`.
-        weights: where the backbone's weights come from.
+        name: name in the registry.
+        default_image_size: default of `image_size`, in pixels.
+        uses_seed: whether the result depends on the seed, apart from random weights.
+        trains_in_epochs: whether the training takes several passes over the images.
+        least_images: smallest number of normal training images.
+        state: tensors of the fitted detector; None before `fit`.
+        weights: source of the backbone's weights.
+        view: preprocessing of the images.
     """
 
     name: ClassVar[str]
@@ -120,70 +125,72 @@ class Detector(ABC):
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision: found {self.precision!r}, expected {', '.join(PRECISIONS)}.")
         size = check_pixels("image_size", options.get("image_size", self.default_image_size))
-        crop = options.get("center_crop")
-        cropped = None if crop is None else check_pixels("center_crop", crop)
-        if cropped is not None and (cropped[0] > size[0] or cropped[1] > size[1]):
-            raise ConfigError(f"center_crop: found {cropped}, expected at most the image size, {size}.")
+        center_crop = options.get("center_crop")
+        crop = None if center_crop is None else check_pixels("center_crop", center_crop)
+        if crop is not None and (crop[0] > size[0] or crop[1] > size[1]):
+            raise ConfigError(f"center_crop: found {crop}, expected at most the image size, {size}.")
         known_backbone(backbone)
         chosen_layers(backbone, self.layers)
         self.weights: Weights = resolve(options.get("weights", "auto"), backbone)
         normalization = effective(options.get("normalization", BACKBONE), self.weights.normalization)
-        self.view = Preprocessing(size, cropped, normalization)
-        # Refuses a size that the network does not take.
+        self.view = Preprocessing(size, crop, normalization)
+        # An unsupported image size raises a ConfigError here.
         construction(backbone, self.view.input_size)
         self.device: Device = pick(options.get("device", "auto"))
         self._extractor: Extractor | None = None
 
-    # ---- what a method defines: parameters, learn and score
+    # ---- functions that each method defines
 
     @abstractmethod
     def parameters(self) -> dict[str, Any]:
         """The method's own constructor arguments."""
 
     def learn(self, features: FeatureMaps) -> State:
-        """The state that scoring needs, from the features of all training images.
+        """Compute the state from the features of all training images.
 
-        A method with stages of its own (`fit_stage`) does not need this function.
+        A method that overrides `fit_stage` does not need this function.
 
         Args:
-            features: of `needed_layers()`, each (images, channels, height, width), on the device.
+            features: features of `needed_layers()`, (images, channels, height, width) each, on the device.
+
+        Raises:
+            NotImplementedError: the method defines neither `learn` nor `fit_stage`.
         """
         raise NotImplementedError(f"{self.name}: expected learn() or fit_stage().")
 
     @abstractmethod
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
-        """Scores for a batch, from what was learnt.
+        """Score a batch.
 
         Args:
-            state: on the device.
-            features: of `needed_layers()`, on the device.
+            state: result of `learn`, on the device.
+            features: features of `needed_layers()`, on the device.
             size: (height, width) of the maps.
         """
 
     def head(self) -> nn.Module:
-        """`score` as a module for export: features by layer -> scores (n,), maps (n, height, width).
+        """`score` as a module for export: from features by layer to scores (n,) and maps (n, height, width).
 
-        A method overrides this function where `score` has operations that ONNX lacks, or loops over data.
+        A method overrides this function if `score` has loops over data or operations that ONNX lacks.
         """
         return ScoringHead(self)
 
-    # ---- what a method may define to share work with others of its group
+    # ---- functions that a method may override to share work within a group
 
     def fit_stage(self, group: Sequence[Detector]) -> Stage:
-        """The stage whose result is this detector's `State`.
+        """The stage whose result is the `State` of this detector.
 
         Args:
-            group: all detectors that are worked on together, this one among them: a stage may be made large enough
-                for several.
+            group: all detectors that run together, with this detector; one stage may serve several of them.
         """
         return self._learnt(group)
 
     def score_stage(self, role: str, group: Sequence[Detector]) -> Stage:
-        """The stage whose result is this detector's `Scores` for the images of a role.
+        """The stage whose result is the `Scores` of this detector for the images of a role.
 
         Args:
             role: train, val or test.
-            group: as for `fit_stage`.
+            group: see `fit_stage`.
         """
         return BatchScores(self._learnt(group), self.features(role, group))
 
@@ -192,7 +199,7 @@ class Detector(ABC):
         return Learnt(self.features("train", group), key, self)
 
     def problems(self, train_images: int) -> list[str]:
-        """What would make `fit` fail on so many images, found before any work; one sentence each.
+        """Reasons why `fit` would fail, one sentence each; found without any images.
 
         Args:
             train_images: number of normal training images.
@@ -202,10 +209,10 @@ class Detector(ABC):
         height, width = self.view.input_size
         if is_transformer(self.backbone) and (height % stride or width % stride):
             axis = "center_crop" if self.view.crop else "image_size"
-            fitting = f"{max(height // stride, 1) * stride}x{max(width // stride, 1) * stride}"
+            multiple = f"{max(height // stride, 1) * stride}x{max(width // stride, 1) * stride}"
             problems.append(
-                f"{axis}: {height}x{width} found; {self.backbone} cuts images into patches of {stride} pixels and "
-                f"needs multiples of that, such as {fitting}."
+                f"{axis}: {height}x{width} found; expected multiples of {stride}, the patch size of {self.backbone}, "
+                f"such as {multiple}."
             )
         if train_images < self.least_images:
             problems.append(
@@ -214,51 +221,58 @@ class Detector(ABC):
         return problems
 
     def needed_layers(self) -> tuple[str, ...]:
-        """Layers that it takes features of."""
+        """Names of the layers that the method uses."""
         return self.layers
 
     def state_warnings(self) -> list[str]:
-        """What could not be had of what was asked for, from the images that were learnt; one sentence each."""
+        """Warnings about parameters that the training images do not allow, one sentence each."""
         return []
 
     def timing_key(self) -> Hashable:
-        """What the time of an image depends on, beside network and view: those of equal speed are timed once."""
+        """Everything that the time of an image depends on, beside network and preprocessing.
+
+        One timing serves all detectors with equal keys.
+        """
         return self.name, repr(self.parameters())
 
     @property
     def weights_seed(self) -> int:
-        """Random weights are drawn from the seed; others do not depend on it."""
+        """The seed of random weights; 0 for other weights."""
         return self.seed if self.weights.source == "random" else 0
 
     def features(self, role: str, group: Sequence[Detector]) -> Features:
-        """Features of all layers that the group wants of images of a role, where the network is the same."""
-        network = (self.precision, self.weights_seed)
-        alike = [one for one in group if (one.precision, one.weights_seed) == network]
-        wanted = {layer for one in alike for layer in one.needed_layers()}
-        return Features(role, tuple(sorted(wanted)), self.precision, self.weights_seed)
-
-    # ---- what users call
-
-    def fit(self, images: str | Path | Split | Iterable[ImageLike]) -> Self:
-        """Learn what normal parts look like.
+        """The stage of the features; one pass computes the layers of all detectors with the same network.
 
         Args:
-            images: a folder, a `Split` (its training images), or an iterable of images. An image is a path, an 8-bit
-                RGB array, a PIL image, or a float tensor (3, height, width) in [0, 1]. An item may also be an
-                (image, label) pair, or have an `image`.
+            role: train, val or test.
+            group: see `fit_stage`.
+        """
+        network = (self.precision, self.weights_seed)
+        alike = [other for other in group if (other.precision, other.weights_seed) == network]
+        layers = {layer for other in alike for layer in other.needed_layers()}
+        return Features(role, tuple(sorted(layers)), self.precision, self.weights_seed)
+
+    # ---- functions for users
+
+    def fit(self, images: str | Path | Split | Iterable[ImageLike]) -> Self:
+        """Train on normal images.
+
+        Args:
+            images: a folder, a `Split` (its training images), or an iterable. Its items are paths, 8-bit RGB arrays,
+                PIL images, float tensors (3, height, width) in [0, 1], (image, label) pairs, or have an `image`.
 
         Raises:
-            DataError: there are no images, or one can't be read.
+            DataError: there are no images, or an image can't be read.
             WeightsError: there are no weights for the backbone.
         """
-        pictures = image_list(images)
+        train = image_list(images)
         self.forget()
         with Reporter(self._options.get("progress", True), self.name) as reporter:
-            known = contents(pictures) if self._options.get("cache") is not None else None
-            context = self.stage_context({"train": pictures}, reporter.say, known)
+            contents = fingerprint(train) if self._options.get("cache") is not None else None
+            context = self.stage_context({"train": train}, reporter.show, contents)
             root = self.fit_stage([self])
             stages = Stages([root], context)
-            self.state = {name: _own(tensor) for name, tensor in stages.value(root).items()}
+            self.state = {name: _compact(tensor) for name, tensor in stages.value(root).items()}
         reporter.warn([*stages.warnings(root), *self.state_warnings()])
         return self
 
@@ -266,16 +280,19 @@ class Detector(ABC):
         """Score one image.
 
         Raises:
-            NotFittedError: call `fit` or `load` first.
+            NotFittedError: the detector is not fitted.
         """
         scores = self.score_batch(self.view(image)[None])
         return Prediction(float(scores.images[0]), scores.maps[0].cpu().numpy())
 
     def evaluate(self, data: str | Path | Split) -> dict[str, float | None]:
-        """Metrics on the test images, as in the workbook. There is no threshold, so `*_F1Score` is None.
+        """Compute the metrics of the test images, as in the sheet of a sweep.
 
         Args:
             data: a folder in MVTec layout, or a `Split`.
+
+        Returns:
+            Values by metric. `*_F1Score` is None, because there is no threshold.
         """
         samples = data.test if isinstance(data, Split) else _mvtec_test(Path(data))
         source = self._source([sample.path for sample in samples])
@@ -284,83 +301,87 @@ class Detector(ABC):
         with Reporter(self._options.get("progress", True), self.name) as reporter:
             for batch in source.batches():
                 scores = self.score_batch(batch)
-                for score, one in zip(scores.images.tolist(), scores.maps.cpu().numpy(), strict=True):
-                    raw[samples[done].path] = (score, one)
+                for score, anomaly_map in zip(scores.images.tolist(), scores.maps.cpu().numpy(), strict=True):
+                    raw[samples[done].path] = (score, anomaly_map)
                     done += 1
-                reporter.say(f"scores {done / len(samples):.0%}")
+                reporter.show(f"scores {done / len(samples):.0%}")
         test = join(samples, raw, self.view.size)
         return evaluate(test, Thresholds(None, None, "none"))
 
     def save(self, path: str | Path) -> Path:
-        """Write the detector and its backbone to one safetensors file, for `load`.
+        """Write the detector with its backbone to one safetensors file, for `load`.
 
         Raises:
-            NotFittedError: call `fit` first.
+            NotFittedError: the detector is not fitted.
+            StoreError: the file can't be written.
         """
         return save(self, Path(path))
 
-    def remember(self, state: State, extractor: Extractor) -> None:
-        """Take over what a saved detector had learnt, and its network."""
+    def restore(self, state: State, extractor: Extractor) -> None:
+        """Set the state and the network of a saved detector.
+
+        Args:
+            state: tensors of the fitted detector.
+            extractor: the network with its weights.
+        """
         self.state = state
         self._extractor = extractor.to(self.device.torch)
 
     def lend(self, extractor: Extractor) -> None:
-        """Take a network that is built already, the same as one's own, on the device."""
+        """Use a network of another detector with the same parameters, on the same device."""
         self._extractor = extractor
 
     def forget(self) -> None:
-        """Drop what was learnt, and the network: a detector of a sweep keeps them only while they are needed."""
+        """Delete the state and the network, to free their memory."""
         self.state = None
         self._extractor = None
 
-    # ---- in between
+    # ---- functions for backends
 
     def stage_context(
         self,
-        pictures: Mapping[str, Sequence[ImageLike]],
-        tell: Any,
-        data: str | None,
+        images: Mapping[str, Sequence[ImageLike]],
+        on_progress: Any,
+        contents: str | None,
         scratch: Path | None = None,
     ) -> StageContext:
-        """What the stages of this detector, and of others with the same backbone and view, work with.
+        """The context of the stages of all detectors with the same backbone, weights and preprocessing.
 
         Args:
-            pictures: by role.
-            tell: called with a word on what goes on.
-            data: fingerprint of the pictures' contents, for the cache; None keeps nothing.
-            scratch: where features go that exceed the memory allowed.
+            images: images by role.
+            on_progress: called with a text about the progress.
+            contents: fingerprint of the images, for the cache; None for no cache.
+            scratch: folder for features that exceed the memory limit.
         """
         context = StageContext(
             device=self.device,
-            images={role: self._source(chosen) for role, chosen in pictures.items()},
+            images={role: self._source(role_images) for role, role_images in images.items()},
             backbone=self.backbone,
             weights=self.weights,
             memory=Memory(self._options.get("memory_limit"), scratch),
-            data=data or "",
-            tell=tell,
+            fingerprint=contents or "",
+            on_progress=on_progress,
         )
         folder = self._options.get("cache")
-        if folder is not None and data is not None:
+        if folder is not None and contents is not None:
             context.cache = StageCache(Path(folder), self._options.get("cache_limit", 20 * 10**9), context.warn)
         return context
 
-    def _source(self, pictures: Sequence[ImageLike]) -> ImageSource:
-        return ImageSource(
-            pictures, self.view, self._options.get("batch_size", 32), self._options.get("num_workers", 0)
-        )
+    def _source(self, images: Sequence[ImageLike]) -> ImageSource:
+        return ImageSource(images, self.view, self._options.get("batch_size", 32), self._options.get("num_workers", 0))
 
     def fitted(self) -> State:
-        """What was learnt.
+        """The state of the fitted detector.
 
         Raises:
-            NotFittedError: nothing yet.
+            NotFittedError: the detector is not fitted.
         """
         if self.state is None:
-            raise NotFittedError(f"{self.name}: has not learnt anything yet; call fit() first, or load a saved model.")
+            raise NotFittedError(f"{self.name}: not fitted; expected a fitted detector. Call fit() or load().")
         return self.state
 
     def extractor(self) -> Extractor:
-        """The backbone, on the device; built when it is first asked for."""
+        """The backbone on the device, built on the first call."""
         if self._extractor is None:
             self._extractor = build_extractor(
                 self.backbone,
@@ -377,10 +398,10 @@ class Detector(ABC):
         """(height, width) of the features of each layer."""
         with torch.no_grad():
             features = self.extractor()(torch.zeros(1, 3, *self.view.input_size, device=self.device.torch))
-        return {layer: (one.shape[2], one.shape[3]) for layer, one in features.items()}
+        return {layer: (maps.shape[2], maps.shape[3]) for layer, maps in features.items()}
 
     def score_batch(self, batch: torch.Tensor) -> Scores:
-        """(n, 3, height, width), normalised -> scores."""
+        """Score a batch of images (n, 3, height, width), normalised."""
         device = self.device.torch
         state = self.fitted()
         if any(tensor.device != device for tensor in state.values()):
@@ -390,8 +411,8 @@ class Detector(ABC):
             return self.score(state, features, self.view.input_size)
 
 
-def _own(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor without what it may be a part of."""
+def _compact(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor without the rest of a larger storage."""
     return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
 
 

@@ -1,7 +1,7 @@
-"""Results of costly stages, kept between sweeps: a folder of files, each checked when it is read.
+"""A cache of the results of costly stages: a folder of files that later sweeps read.
 
-A key names everything that a result depends on, so an entry never goes stale. Files appear whole or not at all, and
-the least recently used go first when the folder outgrows its limit.
+A key holds everything that a result depends on, so an entry never becomes outdated. A file is written completely and
+then renamed; a digest is checked on every read. Above the size limit, the least recently used files are deleted.
 """
 
 from __future__ import annotations
@@ -26,70 +26,79 @@ from harness.common.files import make_folder
 
 SUFFIX = ".safetensors"
 UNFINISHED = ".tmp"
-ABANDONED = 3600.0  # seconds after which an unfinished file is a dead process's
-PIECE = 2**24  # bytes that are read at a time
+ABANDONED = 3600.0  # seconds; the writer of an older unfinished file is dead
+PIECE = 2**24  # bytes of one read
 Arrays = dict[str, npt.NDArray[Any]]
 Tensors = dict[str, torch.Tensor]
-Room = Callable[..., torch.Tensor]
+Allocate = Callable[..., torch.Tensor]
 
 
 class StageCache:
     """A folder of results.
 
     Args:
-        folder: made if it does not exist.
-        limit: bytes that it may take.
-        warn: told what was dropped because it was damaged.
+        folder: folder of the files; created if missing.
+        limit: largest size of all files in bytes.
+        warn: called with a text when a file is damaged or can't be written.
 
     Raises:
-        StoreError: the folder can't be made or written to.
+        StoreError: the folder can't be created or written to.
     """
 
     def __init__(self, folder: Path, limit: int, warn: Callable[[str], None]) -> None:
         self._folder, self._limit, self._warn = folder, limit, warn
         make_folder(folder, "cache")
 
-    def get(self, key: Mapping[str, Any], room: Room = torch.empty) -> tuple[Tensors, float] | None:
-        """What is kept under a key, and the seconds it once took; None if there is nothing.
+    def get(self, key: Mapping[str, Any], allocate: Allocate = torch.empty) -> tuple[Tensors, float] | None:
+        """Read the entry of a key.
 
         Args:
-            key: of `put`.
-            room: makes uninitialised float32 tensors of a shape, within whatever budget there is.
+            key: key of the entry, as in `put`.
+            allocate: returns an uninitialised float32 tensor of a shape.
+
+        Returns:
+            The tensors by name, and the seconds of their computation; None without a valid entry.
         """
         path = self._path(key)
         if not path.is_file():
             return None
         try:
             with safe_open(path, framework="numpy") as file:
-                about = file.metadata() or {}
-                tensors, digest = _read(file, room)
-            if about["digest"] != digest:
+                metadata = file.metadata() or {}
+                tensors, digest = _read(file, allocate)
+            if metadata["digest"] != digest:
                 raise ValueError("its contents have changed")
-            seconds = float(about["seconds"])
-        # Whatever is wrong with the file, it is no use; it is made again.
+            seconds = float(metadata["seconds"])
+        # Any fault makes the file useless; the stage computes the result again.
         except (SafetensorError, OSError, KeyError, ValueError) as error:
-            self._warn(f"cache: {path.name} is damaged ({error}); dropped and computed again.")
-            _drop(path)
+            self._warn(f"cache: {path.name} is damaged ({error}); it was deleted, the result is computed again.")
+            _delete(path)
             return None
         with suppress(OSError):
             os.utime(path)
         return tensors, seconds
 
     def put(self, key: Mapping[str, Any], arrays: Arrays, seconds: float) -> None:
-        """Keep arrays, and drop the least recently used if the folder has become too large."""
-        about = {"digest": _digest(arrays), "seconds": repr(seconds), "key": json.dumps(key, sort_keys=True)}
+        """Write an entry, and delete the least recently used entries above the size limit.
+
+        Args:
+            key: everything that the result depends on, as JSON values; `stage` names the stage.
+            arrays: the result, arrays by name.
+            seconds: duration of the computation.
+        """
+        metadata = {"digest": _digest(arrays), "seconds": repr(seconds), "key": json.dumps(key, sort_keys=True)}
         size = sum(array.nbytes for array in arrays.values())
         if size > self._limit:
             self._warn(f"cache: a result of {size / 2**30:.2f} GB is larger than cache_limit and was not kept.")
             return
         scratch = self._folder / f"{uuid4().hex}{UNFINISHED}"
         try:
-            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, scratch, about)
+            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, scratch, metadata)
             scratch.replace(self._path(key))
         except (OSError, SafetensorError) as error:
-            # The result itself is safe; only the next sweep is slower.
+            # The result is still in memory; only the next sweep is slower.
             self._warn(f"cache: can't write to {self._folder} ({error}); the result was not kept.")
-            _drop(scratch)
+            _delete(scratch)
         self._shrink()
 
     def _path(self, key: Mapping[str, Any]) -> Path:
@@ -100,10 +109,10 @@ class StageCache:
         for path in self._folder.glob(f"*{UNFINISHED}"):
             with suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > ABANDONED:
-                    _drop(path)
+                    _delete(path)
         entries = []
         for path in self._folder.glob(f"*{SUFFIX}"):
-            # Another process may drop it at the same moment.
+            # Another process may delete the file at the same moment.
             with suppress(FileNotFoundError):
                 stat = path.stat()
                 entries.append((stat.st_mtime_ns, stat.st_size, path))
@@ -111,29 +120,29 @@ class StageCache:
         for _, size, path in sorted(entries):
             if total <= self._limit:
                 break
-            _drop(path)
+            _delete(path)
             total -= size
 
 
-def _drop(path: Path) -> None:
-    # Another process may have dropped it, or may be reading it on a system that then keeps it.
+def _delete(path: Path) -> None:
+    # Another process may have deleted the file. On Windows, a reader of the file prevents its deletion.
     with suppress(OSError):
         path.unlink()
 
 
-def _read(file: Any, room: Room) -> tuple[Tensors, str]:
-    """Everything in a file, piece by piece into its place, and its digest."""
+def _read(file: Any, allocate: Allocate) -> tuple[Tensors, str]:
+    """The tensors of a file and their digest. Only one piece is in memory beside the result."""
     digest = sha256()
     tensors: Tensors = {}
     for name in sorted(file.keys()):
-        part = file.get_slice(name)
-        shape = tuple(part.get_shape())
-        first = torch.from_numpy(part[0:1])
-        tensors[name] = room(*shape) if first.dtype == torch.float32 else torch.empty(shape, dtype=first.dtype)
+        stored = file.get_slice(name)
+        shape = tuple(stored.get_shape())
+        first = torch.from_numpy(stored[0:1])
+        tensors[name] = allocate(*shape) if first.dtype == torch.float32 else torch.empty(shape, dtype=first.dtype)
         digest.update(_header(name, first.numpy(), shape))
         step = max(1, PIECE // max(1, first.nbytes))
         for begin in range(0, shape[0], step):
-            piece = np.ascontiguousarray(part[begin : min(begin + step, shape[0])])
+            piece = np.ascontiguousarray(stored[begin : min(begin + step, shape[0])])
             digest.update(piece.reshape(-1).view(np.uint8).data)
             tensors[name][begin : begin + step] = torch.from_numpy(piece)
     return tensors, digest.hexdigest()

@@ -1,7 +1,7 @@
 """CFlow: Gudovskiy et al., CFLOW-AD: Real-Time Unsupervised Anomaly Detection with Localization via Conditional
 Normalizing Flows, WACV 2022 (arXiv:2107.12571).
 
-For each layer, a flow learns how likely a feature vector is at its position; what is unlikely is anomalous.
+For each layer, a flow learns the likelihood of a feature vector at its position. Unlikely vectors are anomalous.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from harness.detectors.base import Detector, Options, State
 from harness.detectors.context import StageContext
 from harness.detectors.embedding import rows
 from harness.detectors.features import FeatureMaps, Features
-from harness.detectors.flows import Flow, all_seeded, build_flows, judge, log_likelihood, positions, train
-from harness.detectors.maps import Scores, upsample
+from harness.detectors.flows import Flow, all_seeded, build_flows, likelihood_maps, log_likelihood, positions, train
+from harness.detectors.maps import Scores, concatenate, upsample
 from harness.detectors.stages import Stage
 
 LARGEST = "largest."
@@ -66,7 +66,7 @@ class CFlow(Detector):
         check_whole("coupling_blocks", coupling_blocks)
         check_whole("fiber_batch_size", fiber_batch_size)
         check_whole("max_epochs", max_epochs)
-        check_whole("condition_vector", condition_vector, least=4)
+        check_whole("condition_vector", condition_vector, minimum=4)
         check_number("lr", lr, "a number above 0", 0)
         check_number("clamp_alpha", clamp_alpha, "a number above 0", 0)
         if condition_vector % 4:
@@ -75,47 +75,62 @@ class CFlow(Detector):
         self._flows: dict[str, SequenceINN] | None = None
 
     def parameters(self) -> dict[str, Any]:
-        """See `Detector.parameters`."""
+        """The method's constructor arguments."""
         return dict(vars(self.flow))
 
     def fit_stage(self, group: Sequence[Detector]) -> Stage:
-        """See `Detector.fit_stage`."""
+        """The stage that trains the flows; see `Detector.fit_stage`.
+
+        Args:
+            group: detectors that share stages.
+        """
         return TrainedFlows(self.features("train", group), self.layers, self.flow, self.seed)
 
     def score_stage(self, role: str, group: Sequence[Detector]) -> Stage:
-        """See `Detector.score_stage`."""
+        """The stage that computes the scores; see `Detector.score_stage`.
+
+        Args:
+            role: train, val or test.
+            group: detectors that share stages.
+        """
         flows = TrainedFlows(self.features("train", group), self.layers, self.flow, self.seed)
         return CFlowScores(flows, self.features(role, group))
 
     def head(self) -> nn.Module:
-        """See `Detector.head`."""
+        """The trained flows as a module for export."""
         widths = [layer.channels for layer in chosen_layers(self.backbone, self.layers)]
         grids = self.grids()
-        where = [grids[layer] for layer in self.layers]
-        return CFlowHead(self.fitted(), self.layers, widths, where, self.flow, self.view.input_size)
+        layer_grids = [grids[layer] for layer in self.layers]
+        return CFlowHead(self.fitted(), self.layers, widths, layer_grids, self.flow, self.view.input_size)
 
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
-        """See `Detector.score`."""
+        """Score a batch by the likelihoods of its features.
+
+        Args:
+            state: result of the training.
+            features: features by layer, on the device.
+            size: (height, width) of the maps.
+        """
         if self._flows is None:
             widths = {layer: features[layer].shape[1] for layer in self.layers}
             self._flows = build_flows(self.flow, widths, state)
         return _scores(state, self._flows, features, self.flow, size)
 
     def forget(self) -> None:
-        """See `Detector.forget`."""
+        """Delete the state, the network and the flows."""
         super().forget()
         self._flows = None
 
 
 class CFlowHead(nn.Module):
-    """See `Detector.head`.
+    """The trained flows as a module for export.
 
     Args:
-        state: what was learnt.
-        layers: one flow each.
-        widths: channels of each.
+        state: result of the training.
+        layers: layers of the flows.
+        widths: number of channels of each layer.
         grids: (height, width) of each layer's map.
-        flow: their shape.
+        flow: architecture of the flows.
         size: (height, width) of the anomaly maps.
     """
 
@@ -138,14 +153,13 @@ class CFlowHead(nn.Module):
             self.register_buffer(f"largest{number}", on_cpu[LARGEST + layer])
 
     def forward(self, features: FeatureMaps) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features by layer -> scores (n,), maps (n, height, width)."""
+        """Compute scores (n,) and maps (n, height, width) from features by layer."""
         maps = []
         for number, layer in enumerate(self._layers):
-            one = features[layer]
-            images, grid = one.shape[0], one.shape[2:]
-            where = self.get_buffer(f"positions{number}")
-            conditions = where[None].expand(images, -1, -1).flatten(0, 1)
-            likelihood = log_likelihood(self.flows[number], rows(one), conditions)
+            images, grid = features[layer].shape[0], features[layer].shape[2:]
+            encoding = self.get_buffer(f"positions{number}")
+            conditions = encoding[None].expand(images, -1, -1).flatten(0, 1)
+            likelihood = log_likelihood(self.flows[number], rows(features[layer]), conditions)
             probability = torch.exp(likelihood - self.get_buffer(f"largest{number}"))
             maps.append(1 - upsample(probability.reshape(-1, *grid), self._size, corners=True))
         total = torch.stack(maps).sum(dim=0)
@@ -154,13 +168,13 @@ class CFlowHead(nn.Module):
 
 @dataclass(frozen=True)
 class TrainedFlows(Stage):
-    """Flows that have learnt the training images.
+    """Trained flows.
 
     Attributes:
-        features: of the training images.
-        layers: one flow each.
-        flow: their shape and training.
-        seed: of their initialisation, and of the order of vectors.
+        features: features of the training images.
+        layers: layers of the flows.
+        flow: architecture and training of the flows.
+        seed: seed of the initial parameters and of the order of the vectors.
     """
 
     features: Features
@@ -171,11 +185,19 @@ class TrainedFlows(Stage):
     title: ClassVar[str] = "training"
 
     def compute(self, context: StageContext, *inputs: Any) -> State:
-        """<layer>:<parameter> of each flow, and largest.<layer>, the largest training log-likelihood."""
+        """Train the flows.
+
+        Args:
+            context: device and progress.
+            inputs: features by layer.
+
+        Returns:
+            `<layer>:<parameter>` of each flow, and `largest.<layer>`, the largest training log-likelihood.
+        """
         maps = {layer: inputs[0][layer] for layer in self.layers}
         device = context.device.torch
         with all_seeded(self.seed):
-            flows = build_flows(self.flow, {layer: one.shape[1] for layer, one in maps.items()})
+            flows = build_flows(self.flow, {layer: features.shape[1] for layer, features in maps.items()})
             for decoder in flows.values():
                 decoder.to(device)
             train(
@@ -183,7 +205,7 @@ class TrainedFlows(Stage):
                 maps,
                 self.flow,
                 device,
-                context.at,
+                context.report,
                 lambda epoch: context.observe(epoch, lambda: self._state(flows, maps)),
             )
         return self._state(flows, maps)
@@ -193,18 +215,18 @@ class TrainedFlows(Stage):
         for layer, decoder in flows.items():
             state |= {f"{layer}:{name}": value.detach().clone() for name, value in decoder.state_dict().items()}
             device = next(decoder.parameters()).device
-            likelihoods = (judge(decoder, one[None].to(device), self.flow) for one in maps[layer])
-            state[LARGEST + layer] = torch.stack([one.max() for one in likelihoods]).max()
+            images = (likelihood_maps(decoder, image[None].to(device), self.flow) for image in maps[layer])
+            state[LARGEST + layer] = torch.stack([likelihoods.max() for likelihoods in images]).max()
         return state
 
 
 @dataclass(frozen=True)
 class CFlowScores(Stage):
-    """What one CFlow says.
+    """The scores of one CFlow.
 
     Attributes:
-        flows: trained.
-        features: of the images to be judged.
+        flows: trained flows.
+        features: features of the scored images.
     """
 
     flows: TrainedFlows
@@ -213,26 +235,30 @@ class CFlowScores(Stage):
     title: ClassVar[str] = "scores"
 
     def compute(self, context: StageContext, *inputs: Any) -> Scores:
-        """Image by image."""
+        """Score the images one by one.
+
+        Args:
+            context: context of the stage.
+            inputs: the trained flows, and features by layer.
+        """
         state, maps = inputs
         widths = {layer: maps[layer].shape[1] for layer in self.flows.layers}
         flows = build_flows(self.flows.flow, widths, state)
         size, device = context.images[self.features.role].view.input_size, context.device.torch
-        found = []
+        scores = []
         for i in range(len(maps[self.flows.layers[0]])):
-            own = {layer: maps[layer][i : i + 1].to(device) for layer in self.flows.layers}
-            found.append(_scores(state, flows, own, self.flows.flow, size))
-            context.at(i + 1, len(maps[self.flows.layers[0]]))
-        return Scores(torch.cat([one.images for one in found]), torch.cat([one.maps for one in found]))
+            image = {layer: maps[layer][i : i + 1].to(device) for layer in self.flows.layers}
+            scores.append(_scores(state, flows, image, self.flows.flow, size))
+            context.report(i + 1, len(maps[self.flows.layers[0]]))
+        return concatenate(scores)
 
 
 def _scores(
     state: State, flows: dict[str, SequenceINN], maps: FeatureMaps, flow: Flow, size: tuple[int, int]
 ) -> Scores:
-    """Section 3.4: likelihoods relative to the largest, upsampled and added up over the layers; what is missing to
-    their number is the score."""
+    """Section 3.4: each layer adds 1 minus its upsampled likelihood, relative to the largest training likelihood."""
     total = torch.zeros(len(next(iter(maps.values()))), *size, device=next(iter(maps.values())).device)
     for layer, decoder in flows.items():
-        probability = torch.exp(judge(decoder, maps[layer], flow) - state[LARGEST + layer])
+        probability = torch.exp(likelihood_maps(decoder, maps[layer], flow) - state[LARGEST + layer])
         total += 1 - upsample(probability, size, corners=True)
     return Scores(total.amax(dim=(1, 2)), total)

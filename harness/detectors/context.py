@@ -1,4 +1,4 @@
-"""What stages work with: device, images, weights, memory, cache, and somebody to tell how far they are."""
+"""The context of stages: device, images, weights, memory, cache, progress and timings."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from harness.detectors.cache import Arrays, StageCache, Tensors
 from harness.detectors.memory import Memory
 from harness.detectors.sources import ImageSource
 
-# Of what is cached; raise it when a stage computes something else than before.
+# Version of the cached results. Raise the number when a stage computes other values than before.
 FORMAT = 1
 
 
-def _nobody(text: str) -> None:
+def _ignore(text: str) -> None:
     del text
 
 
 @dataclass
 class StageContext:
-    """One for all stages of a group of runs on the same images and backbone.
+    """The context of all stages of a group of runs with the same images and backbone.
 
     Attributes:
-        device: what computes.
-        images: by role: train, val, test.
+        device: device of the computation.
+        images: images by role: train, val, test.
         backbone: timm's name.
-        weights: where the backbone's weights come from.
-        memory: hands out large arrays.
-        cache: results kept between sweeps, or None.
-        data: what the images are, for the cache's keys; a fingerprint of their contents.
-        tell: called with a word on what goes on.
-        watch: shown what a training has reached: epochs done, and what gives the state so far.
-        apart: seconds of the running stage that looking at it took.
-        warnings: what the running stage did differently from what was asked, each with the part that it is about.
-        saved: seconds that the cache saved the running stage.
-        laps: seconds after which parts of the running stage were done.
+        weights: source of the backbone's weights.
+        memory: allocates large arrays.
+        cache: cache for later sweeps; None without one.
+        fingerprint: hash of the images' contents, for the keys of the cache.
+        on_progress: called with a text about the progress.
+        watch: called during a training with the number of finished epochs and a function that returns the state.
+        observation_seconds: seconds that `watch` took in the running stage.
+        warnings: warnings of the running stage, each with the key of its subset (None: the whole result).
+        cached_seconds: seconds that the cache saved in the running stage.
+        seconds_by_key: seconds after which each subset of the running stage's result was complete.
     """
 
     device: Device
@@ -50,69 +50,94 @@ class StageContext:
     weights: Weights
     memory: Memory
     cache: StageCache | None = None
-    data: str = ""
-    tell: Callable[[str], None] = _nobody
+    fingerprint: str = ""
+    on_progress: Callable[[str], None] = _ignore
     watch: Callable[[int, Callable[[], Any]], None] | None = None
-    apart: float = 0.0
+    observation_seconds: float = 0.0
     warnings: list[tuple[Hashable, str]] = field(default_factory=list)
     cached_seconds: float = 0.0
-    part_seconds: dict[Hashable, float] = field(default_factory=dict)
-    _began: float = 0.0
+    seconds_by_key: dict[Hashable, float] = field(default_factory=dict)
+    _start: float = 0.0
     _title: str = ""
 
-    def say(self, title: str) -> None:
-        """A stage begins."""
-        self._title = title
-        self.tell(title)
+    def start_stage(self, title: str) -> dict[Hashable, float]:
+        """Reset the timings and warnings for a new stage.
 
-    def at(self, done: int, total: int) -> None:
-        """How far the stage is."""
-        self.tell(f"{self._title} {done / max(total, 1):.0%}")
+        Args:
+            title: name of the stage, for the progress line.
+
+        Returns:
+            The dictionary that `mark_time` fills.
+        """
+        self._title = title
+        self.on_progress(title)
+        self.seconds_by_key, self._start, self.cached_seconds, self.warnings = {}, time.perf_counter(), 0.0, []
+        self.observation_seconds = 0.0
+        return self.seconds_by_key
+
+    def report(self, done: int, total: int) -> None:
+        """Report the progress of the running stage.
+
+        Args:
+            done: number of finished steps.
+            total: number of all steps.
+        """
+        self.on_progress(f"{self._title} {done / max(total, 1):.0%}")
 
     def observe(self, epoch: int, state: Callable[[], Any]) -> None:
-        """Show what a training has reached, to whoever watches; the time that it takes is not the stage's."""
+        """Call `watch` in the middle of a training; its time does not count as the stage's time.
+
+        Args:
+            epoch: number of finished epochs.
+            state: returns the present state of the detector.
+        """
         if self.watch is None:
             return
         start = time.perf_counter()
         self.watch(epoch, state)
         self.observation_seconds += time.perf_counter() - start
 
-    def warn(self, text: str, part: Hashable = None) -> None:
-        """It is said, and recorded with the runs that it is true of: those that need this part of the stage."""
-        if (part, text) not in self.warnings:
-            self.warnings.append((part, text))
-
-    def start_stage(self) -> dict[Hashable, float]:
-        """A stage begins; gives what its laps will be put into. Its warnings begin anew, too."""
-        self.part_seconds, self._began, self.cached_seconds, self.warnings = {}, time.perf_counter(), 0.0, []
-        self.observation_seconds = 0.0
-        return self.part_seconds
-
-    def mark_time(self, part: Hashable, share: float = 1.0) -> None:
-        """The part of the running stage that is called `part` is done: alone, the stage would end here.
+    def warn(self, text: str, key: Hashable = None) -> None:
+        """Record a warning for the runs that need the subset.
 
         Args:
-            part: its name; see `Stage.uses`.
-            share: of the time so far that it would take.
+            text: the warning.
+            key: subset of the stage's result that the warning is about; None for the whole result.
+        """
+        if (key, text) not in self.warnings:
+            self.warnings.append((key, text))
+
+    def mark_time(self, key: Hashable, share: float = 1.0) -> None:
+        """Record that a subset of the running stage's result is complete.
+
+        Args:
+            key: subset; see `Stage.uses`.
+            share: share of the time until now that the subset would take alone.
         """
         self.device.synchronize()
-        self.part_seconds[part] = share * (time.perf_counter() - self._began) + self.cached_seconds
+        self.seconds_by_key[key] = share * (time.perf_counter() - self._start) + self.cached_seconds
 
     def recall(self, key: Mapping[str, Any]) -> tuple[Tensors, float] | None:
-        """From the cache; see `StageCache.get`."""
-        return self.cache.get(self._whole(key), self.memory.tensor) if self.cache else None
+        """Read a result from the cache; see `StageCache.get`."""
+        return self.cache.get(self._full_key(key), self.memory.tensor) if self.cache else None
 
     def remember(self, key: Mapping[str, Any], arrays: Arrays, seconds: float) -> None:
-        """Into the cache."""
-        if self.cache:
-            self.cache.put(self._whole(key), arrays, seconds)
+        """Write a result to the cache, where there is one.
 
-    def _whole(self, key: Mapping[str, Any]) -> dict[str, Any]:
-        """All that a result depends on: what the stage says, the data, the weights, what computes."""
+        Args:
+            key: the stage's parameters.
+            arrays: the result, arrays by name.
+            seconds: duration of the computation.
+        """
+        if self.cache:
+            self.cache.put(self._full_key(key), arrays, seconds)
+
+    def _full_key(self, key: Mapping[str, Any]) -> dict[str, Any]:
+        """The stage's key, with the data, weights, device and versions that the result depends on."""
         return {
             **key,
             "format": FORMAT,
-            "data": self.data,
+            "data": self.fingerprint,
             "backbone": self.backbone,
             "weights": self.weights.sha256 or "random",
             "device": self.device.description,
@@ -121,11 +146,11 @@ class StageContext:
         }
 
     def to_device(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The tensor where the computing is done; it stays on the cpu, and that is said, where it does not fit."""
+        """Copy a tensor to the device. A tensor that does not fit stays on the cpu, with a warning."""
         device = self.device.torch
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
-            # What Torch keeps for itself can be used again.
+            # Torch can reuse the memory that it has reserved.
             free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
             if 2 * tensor.nbytes > free:
                 self.warn(

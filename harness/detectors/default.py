@@ -1,4 +1,4 @@
-"""The default way of a detector: `learn` once, `score` in batches. A method that shares work has stages of its own."""
+"""The default stages of a detector: `learn` once, `score` in batches. Methods that share work define other stages."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch import nn
 
 from harness.detectors.context import StageContext
 from harness.detectors.features import FeatureMaps, Features
-from harness.detectors.maps import Scores
+from harness.detectors.maps import Scores, concatenate
 from harness.detectors.stages import Stage
 
 if TYPE_CHECKING:
     from harness.detectors.base import Detector, State
 
-IMAGES = 16  # scored at a time
+IMAGES = 16  # batch size
 
 
 @dataclass(frozen=True)
 class Learnt(Stage):
-    """What a detector keeps of the training images.
+    """The state of a detector after `learn`.
 
     Attributes:
-        features: of the training images.
-        key: all that the result depends on beside the features; two detectors of one key share the stage.
-        detector: one of those.
+        features: features of the training images.
+        key: everything else that the result depends on; detectors with equal keys share the stage.
+        detector: one of these detectors.
     """
 
     features: Features
@@ -37,7 +37,12 @@ class Learnt(Stage):
     title: ClassVar[str] = "fit"
 
     def compute(self, context: StageContext, *inputs: Any) -> State:
-        """The state, on the device."""
+        """Call `learn` with the features on the device.
+
+        Args:
+            context: context of the stage.
+            inputs: features by layer.
+        """
         maps: FeatureMaps = inputs[0]
         on_device = {layer: context.to_device(maps[layer]) for layer in self.detector.needed_layers()}
         return self.detector.learn(on_device)
@@ -48,8 +53,8 @@ class BatchScores(Stage):
     """A detector's scores for the images of one role, a batch at a time.
 
     Attributes:
-        learnt: of the training images.
-        features: of the images to be scored.
+        learnt: state after training.
+        features: features of the scored images.
     """
 
     learnt: Learnt
@@ -58,24 +63,29 @@ class BatchScores(Stage):
     title: ClassVar[str] = "scores"
 
     def compute(self, context: StageContext, *inputs: Any) -> Scores:
-        """Scores of all images."""
+        """Call `score` for each batch.
+
+        Args:
+            context: context of the stage.
+            inputs: the state, and features by layer.
+        """
         state, maps = inputs
         detector, device = self.learnt.detector, context.device.torch
         state = {name: tensor.to(device) for name, tensor in state.items()}
         size = context.images[self.features.role].view.input_size
-        count, batches = len(context.images[self.features.role]), []
+        count, scores = len(context.images[self.features.role]), []
         for first in range(0, count, IMAGES):
             batch = {layer: maps[layer][first : first + IMAGES].to(device) for layer in detector.needed_layers()}
-            batches.append(detector.score(state, batch, size))
-            context.at(first + IMAGES, count)
-        return Scores(torch.cat([one.images for one in batches]), torch.cat([one.maps for one in batches]))
+            scores.append(detector.score(state, batch, size))
+            context.report(first + IMAGES, count)
+        return concatenate(scores)
 
 
 class ScoringHead(nn.Module):
     """A detector's `score` as a module for export.
 
     Args:
-        detector: fitted.
+        detector: a fitted detector.
     """
 
     def __init__(self, detector: Detector) -> None:
@@ -85,7 +95,7 @@ class ScoringHead(nn.Module):
             self.register_buffer(f"state{number}", detector.fitted()[name].detach().cpu().clone())
 
     def forward(self, features: FeatureMaps) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features by layer -> scores (n,), maps (n, height, width)."""
+        """Compute scores (n,) and maps (n, height, width) from features by layer."""
         state = {name: self.get_buffer(f"state{number}") for number, name in enumerate(self._names)}
         scores = self._detector.score(state, features, self._detector.view.input_size)
         return scores.images, scores.maps

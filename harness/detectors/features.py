@@ -1,4 +1,4 @@
-"""Images -> feature maps: one pass of the backbone gives every layer that some run of the group wants."""
+"""Feature maps of images: one pass of the backbone computes the layers of all runs of a group."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from harness.config.revisions import cache_key
 from harness.detectors.context import StageContext
 from harness.detectors.stages import Stage
 
-# Layer name -> (images, channels, height, width), float32.
+# By layer name: (images, channels, height, width), float32.
 FeatureMaps = Mapping[str, torch.Tensor]
-CPU_IMAGES = 8  # at a time on the cpu: more no longer fit its caches, and take up to twice as long an image
+CPU_IMAGES = 8  # batch size on the cpu: larger batches exceed its caches and are up to twice as slow
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Extractor(nn.Module):
-    """A timm backbone up to the deepest layer that is wanted.
+    """A timm backbone up to the deepest of the requested layers.
 
     Args:
         backbone: timm's name.
-        layers: names as `harness.backbones.layers.feature_layers` gives them.
-        size: (height, width) of the images; some networks are built for one.
-        precision: fp32, bf16 or fp16; of the network, its features are float32 again.
-        pretrained: ask timm for pretrained weights; see `harness.backbones.inject` for who answers.
+        layers: layer names of `harness.backbones.layers.feature_layers`.
+        size: (height, width) of the images; some networks have a fixed input size.
+        precision: fp32, bf16 or fp16, for the network; the features are always float32.
+        pretrained: request pretrained weights from timm; `harness.backbones.inject` answers the request.
     """
 
     def __init__(
@@ -57,23 +57,30 @@ class Extractor(nn.Module):
             options |= {"features_only": True, "exportable": True, "out_indices": self._indices}
         self.network = timm.create_model(backbone, pretrained=pretrained, **options)
         self._channels_last = getattr(self.network, "output_fmt", None) == Format.NHWC
-        # Convolutions are up to twice as fast so; what they compute is the same up to rounding.
+        # Convolutions are up to twice as fast in this memory format; the results are equal up to rounding.
         self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """(n, 3, height, width) -> layer -> (n, channels, height / stride, width / stride)."""
+        """Compute the features of a batch.
+
+        Args:
+            images: (n, 3, height, width), normalised.
+
+        Returns:
+            By layer: (n, channels, height / stride, width / stride).
+        """
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.no_grad(), torch.autocast(images.device.type, self._dtype, enabled=self._dtype is not None):
             maps = self._blocks(images) if self._transformer else self.network(images)
         if self._channels_last:
-            maps = [one.permute(0, 3, 1, 2).contiguous() for one in maps]
-        return {name: one.float() for name, one in zip(self._names, maps, strict=True)}
+            maps = [layer.permute(0, 3, 1, 2).contiguous() for layer in maps]
+        return {name: layer.float() for name, layer in zip(self._names, maps, strict=True)}
 
     def _blocks(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """A vision transformer's blocks as maps; the final norm brings them to one scale, as anomalib has it.
+        """The blocks of a vision transformer as maps, after the final norm, as in anomalib.
 
-        anomalib resizes position embeddings without antialiasing, and changes timm for the whole process to do so.
-        Here it is done so always, and undone: what a network says must not depend on who was imported before.
+        anomalib resizes position embeddings without antialiasing; its import changes timm for the whole process. This
+        method makes the same change and reverts it, so the features do not depend on earlier imports.
         """
         with replaced(vision_transformer, "resample_abs_pos_embed", partial(resample_abs_pos_embed, antialias=False)):
             maps: list[torch.Tensor] = self.network.forward_intermediates(
@@ -90,14 +97,14 @@ class Extractor(nn.Module):
 def build_extractor(
     backbone: str, layers: tuple[str, ...], size: tuple[int, int], weights: Weights, seed: int, precision: str = "fp32"
 ) -> Extractor:
-    """An extractor with its weights.
+    """Build an extractor and load its weights.
 
     Args:
         backbone, layers, size, precision: see `Extractor`.
-        weights: resolved; with random ones, `seed` draws them.
-        seed: of the initialisation.
+        weights: source of the weights.
+        seed: seed of random weights.
     """
-    # What a network is built with is replaced by its weights; the generators stay as they were.
+    # timm draws initial values that the weights replace; `seeded` restores the global generators.
     with seeded(0), answered_by(lambda _: weights, seed):
         return Extractor(backbone, layers, size, precision, pretrained=True)
 
@@ -108,9 +115,9 @@ class Features(Stage):
 
     Attributes:
         role: train, val or test.
-        layers: their names, all that the group wants.
-        precision: of the network.
-        seed: of random weights; 0 where weights come from a file.
+        layers: layer names of all runs of the group.
+        precision: precision of the network.
+        seed: seed of random weights; 0 for weights from a file.
     """
 
     role: str
@@ -121,28 +128,33 @@ class Features(Stage):
     title: ClassVar[str] = "features"
 
     def compute(self, context: StageContext, *inputs: Any) -> FeatureMaps:
-        """Layer by layer from the cache; what is not there in one pass."""
+        """Read each layer from the cache; one pass of the network computes the missing layers.
+
+        Args:
+            context: context of the stage.
+            inputs: none.
+        """
         del inputs
-        found: dict[str, torch.Tensor] = {}
+        maps: dict[str, torch.Tensor] = {}
         for layer in self.layers:
             start = time.perf_counter()
-            known = context.recall(self._key(context, layer))
-            if known is not None:
-                tensors, seconds = known
-                found[layer] = tensors["features"]
-                # Layers share the pass that made them: the longest of their times is the pass's.
+            entry = context.recall(self._key(context, layer))
+            if entry is not None:
+                tensors, seconds = entry
+                maps[layer] = tensors["features"]
+                # Layers of one pass each have its duration: the times are not added up.
                 context.cached_seconds = max(context.cached_seconds, seconds - (time.perf_counter() - start))
-        missing = tuple(layer for layer in self.layers if layer not in found)
+        missing = tuple(layer for layer in self.layers if layer not in maps)
         if missing:
             start = time.perf_counter()
-            found |= self._extract(context, missing)
-            took = time.perf_counter() - start
+            maps |= self._extract(context, missing)
+            elapsed = time.perf_counter() - start
             for layer in missing:
-                context.remember(self._key(context, layer), {"features": found[layer].numpy()}, took)
-        return {layer: found[layer] for layer in self.layers}
+                context.remember(self._key(context, layer), {"features": maps[layer].numpy()}, elapsed)
+        return {layer: maps[layer] for layer in self.layers}
 
     def _key(self, context: StageContext, layer: str) -> dict[str, Any]:
-        # A layer's name says where it is in the network, and the others do not change it.
+        # The features of a layer do not depend on the other layers of the pass, so the key has one layer.
         return {"stage": "features", "role": self.role, "layer": layer, "precision": self.precision,
                 "seed": self.seed, **context.images[self.role].key(), **cache_key(context.backbone)}  # fmt: skip
 
@@ -155,12 +167,12 @@ class Features(Stage):
         maps: dict[str, torch.Tensor] = {}
         done = 0
         device = context.device.torch
-        for loaded in images.batches():
-            for batch in torch.split(loaded, CPU_IMAGES) if device.type == "cpu" else [loaded]:
+        for images_batch in images.batches():
+            for batch in torch.split(images_batch, CPU_IMAGES) if device.type == "cpu" else [images_batch]:
                 for layer, values in extractor(batch.to(device)).items():
                     if layer not in maps:
                         maps[layer] = context.memory.tensor(len(images), *values.shape[1:])
                     maps[layer][done : done + len(values)] = values
                 done += len(batch)
-                context.at(done, len(images))
+                context.report(done, len(images))
         return maps

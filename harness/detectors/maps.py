@@ -1,18 +1,19 @@
-"""Patch scores -> anomaly maps: brought to the size of the network's input, and smoothed."""
+"""Anomaly maps from patch scores: upsampling to the size of the network's input, and Gaussian smoothing."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
-SIGMA = 4.0  # pixels; of SPADE, PaDiM and PatchCore alike
+SIGMA = 4.0  # pixels; SPADE, PaDiM and PatchCore use the same value
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a detector says of n images; larger is more anomalous.
+    """Scores of n images; larger values are more anomalous.
 
     Attributes:
         images: (n,) raw image scores.
@@ -23,35 +24,46 @@ class Scores:
     maps: torch.Tensor
 
 
+def concatenate(batches: Sequence[Scores]) -> Scores:
+    """Concatenate the scores of several batches of images."""
+    return Scores(torch.cat([batch.images for batch in batches]), torch.cat([batch.maps for batch in batches]))
+
+
 def upsample(
     patches: torch.Tensor, size: tuple[int, int], mode: str = "bilinear", corners: bool = False
 ) -> torch.Tensor:
-    """(n, h, w) -> (n, height, width).
+    """Interpolate patch scores to the size of the anomaly map.
 
     Args:
-        patches: one value a patch.
-        size: (height, width).
+        patches: (n, h, w), one value for each patch.
+        size: (height, width) of the result.
         mode: bilinear or nearest.
-        corners: bilinear with the corners of both grids in the same place.
+        corners: whether bilinear interpolation aligns the corners of both grids.
+
+    Returns:
+        (n, height, width) float32.
     """
     aligned = corners if mode == "bilinear" else None
     return F.interpolate(patches[:, None].float(), size=size, mode=mode, align_corners=aligned)[:, 0]
 
 
 def blur(maps: torch.Tensor, sigma: float = SIGMA) -> torch.Tensor:
-    """Gaussian smoothing of (n, height, width), reflected at the borders.
+    """Smooth maps with a Gaussian kernel; the borders are reflected.
 
     Args:
-        maps: one or more.
-        sigma: pixels; the kernel reaches 4 sigma, or as far as the map is large.
+        maps: (n, height, width).
+        sigma: standard deviation in pixels; the kernel has a radius of 4 sigma, but never exceeds the map.
+
+    Returns:
+        (n, height, width).
     """
-    wanted = int(4 * sigma + 0.5)
+    full_radius = int(4 * sigma + 0.5)
     for dimension in (1, 2):
-        radius = min(wanted, maps.shape[dimension] - 1)
+        radius = min(full_radius, maps.shape[dimension] - 1)
         offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=torch.float32)
         weights = torch.exp(-(offsets**2) / (2 * sigma**2))
-        down = dimension == 1
-        kernel = (weights / weights.sum()).reshape((1, 1, -1, 1) if down else (1, 1, 1, -1))
-        pad = (0, 0, radius, radius) if down else (radius, radius, 0, 0)
-        maps = F.conv2d(F.pad(maps[:, None], pad, mode="reflect"), kernel)[:, 0]
+        vertical = dimension == 1
+        kernel = (weights / weights.sum()).reshape((1, 1, -1, 1) if vertical else (1, 1, 1, -1))
+        padding = (0, 0, radius, radius) if vertical else (radius, radius, 0, 0)
+        maps = F.conv2d(F.pad(maps[:, None], padding, mode="reflect"), kernel)[:, 0]
     return maps

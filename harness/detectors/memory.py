@@ -1,4 +1,4 @@
-"""Large arrays within a budget: in memory while they fit, in memory-mapped files beyond."""
+"""Large arrays within a memory budget: arrays beyond the budget lie in memory-mapped files."""
 
 from __future__ import annotations
 
@@ -18,74 +18,73 @@ import torch
 
 from harness.common.errors import MemoryLimitError
 
-FOR_ARRAYS = 0.6
-ALWAYS = 2**20  # bytes; smaller arrays are not worth a file
+ARRAY_SHARE = 0.6  # of the limit; stages need the rest for temporary tensors
+ALWAYS = 2**20  # bytes; arrays up to this size are always in memory
 
 
 def default_limit() -> int:
-    """Half of what is free, in bytes."""
+    """Half of the available memory, in bytes."""
     return int(psutil.virtual_memory().available) // 2
 
 
 class Memory:
-    """Hands out arrays.
+    """Allocates arrays within a budget.
 
     Args:
-        limit: bytes that features may take in memory; None for half of what is free. Arrays get most of it; the rest
-            is for what stages need beside them.
-        folder: where files go that stand for the rest; made when the first is needed.
+        limit: bytes of memory for features; None for half of the available memory. Arrays get `ARRAY_SHARE` of them.
+        folder: folder of the memory-mapped files; None for the system's temporary folder.
     """
 
     def __init__(self, limit: int | None, folder: Path | None = None) -> None:
-        self.limit = int(FOR_ARRAYS * (default_limit() if limit is None else limit))
+        self.limit = int(ARRAY_SHARE * (default_limit() if limit is None else limit))
         self.used = 0
         self.spilled = 0
         self._folder = folder
 
     def tensor(self, *shape: int) -> torch.Tensor:
-        """An uninitialised float32 tensor on the cpu, memory-mapped where it would exceed the limit.
+        """Allocate an uninitialised float32 tensor on the cpu; beyond the limit, the tensor is memory-mapped.
 
-        Its memory counts until the last view of it is gone.
+        The tensor counts against the limit until its last view is deleted.
 
         Raises:
-            MemoryLimitError: it would need a file that the disk has no room for.
+            MemoryLimitError: the disk has no room for the file.
         """
         size = 4 * int(np.prod(shape, dtype=np.int64))
         if size <= ALWAYS or self.used + size <= self.limit:
             array: npt.NDArray[np.float32] = np.empty(shape, np.float32)
             self.used += size
-            weakref.finalize(array, self._give_back, size)
+            weakref.finalize(array, self._release, size)
         else:
             array = self._mapped(shape, size)
         return torch.from_numpy(array)
 
-    def _give_back(self, size: int) -> None:
+    def _release(self, size: int) -> None:
         self.used -= size
 
     def _mapped(self, shape: tuple[int, ...], size: int) -> npt.NDArray[np.float32]:
-        """An array in a file that is gone from the folder as soon as it is mapped: no kill can leave it behind."""
+        """An array in a file. The file is deleted right after it is mapped, so a killed process leaves no file."""
         folder = self._folder or Path(tempfile.gettempdir())
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
         if size > free:
             raise MemoryLimitError(
-                f"memory_limit: {size / 2**30:.1f} GB of features found, {self.limit / 2**30:.1f} GB allowed here, "
-                f"{free / 2**30:.1f} GB free for a file in {folder}; expected room in one of them."
+                f"memory_limit: {size / 2**30:.1f} GB of features exceed {self.limit / 2**30:.1f} GB for arrays and "
+                f"{free / 2**30:.1f} GB free in {folder}; expected room in one of them. Raise memory_limit."
             )
         handle, name = tempfile.mkstemp(dir=folder, prefix="features-", suffix=".f32")
         try:
-            # Room is reserved now: a disk that fills up later would end the process with a signal.
+            # The blocks are reserved now: a disk that fills up later would end the process with a signal.
             _reserve(handle, size)
             mapped: Any = np.memmap(name, np.float32, "r+", shape=shape)
         except OSError as error:
             raise MemoryLimitError(f"memory_limit: {name}: can't be written ({error.strerror}).") from error
         finally:
             os.close(handle)
-            # Windows keeps a mapped file; there it goes with its folder, at the end or on the next start.
+            # Windows can't delete a mapped file. The owner of the folder deletes it at the end or on the next start.
             with suppress(OSError):
                 Path(name).unlink()
         self.spilled += size
-        # A plain array over the map: Torch and the compiled kernel then see nothing special.
+        # Torch and the compiled kernel expect a plain array, not a `memmap`.
         return np.asarray(mapped).view(np.ndarray)
 
 

@@ -1,7 +1,7 @@
-"""Nearest neighbours in a bank, for all its prefixes in one pass.
+"""Nearest neighbours in a bank and in its prefixes, in one pass.
 
-The nearest in the first m rows is a running minimum over the same distances, so one pass over the whole bank answers
-for every smaller bank that is its first part.
+The nearest neighbour in the first m rows is a running minimum. One pass over the whole bank therefore also gives the
+nearest neighbours in every smaller bank that is a prefix.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from dataclasses import dataclass
 
 import torch
 
-QUERIES = 1024  # rows of the distance matrix at a time
-BANK = 512  # columns
+QUERIES = 1024  # rows of a block of the distance matrix
+BANK = 512  # columns of a block
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """Of n queries.
+    """The nearest neighbours of n queries.
 
     Attributes:
-        distances: (n,) Euclidean distance to the nearest row.
-        rows: (n,) which one.
+        distances: (n,) Euclidean distance to the nearest row of the bank.
+        rows: (n,) number of the nearest row.
     """
 
     distances: torch.Tensor
@@ -32,23 +32,26 @@ def nearest_in_prefixes(
     queries: torch.Tensor,
     bank: torch.Tensor,
     sizes: Sequence[int],
-    after: Callable[[int, Nearest], None] | None = None,
+    on_result: Callable[[int, Nearest], None] | None = None,
 ) -> list[Nearest]:
-    """The nearest row of `bank[:size]` for each size.
+    """Find the nearest row of `bank[:size]` for each size.
 
-    Which row is nearest is found by matrix products in blocks of one shape; its distance is then computed from the
-    difference, so that it has no cancellation in it.
+    Matrix products in blocks of one shape find the nearest row. The distance is then computed from the difference,
+    which avoids cancellation.
 
     Args:
         queries: (n, d).
         bank: (m, d).
-        sizes: ascending, up to m.
-        after: called with each size and its answer as soon as it is known.
+        sizes: lengths of the prefixes, ascending, up to m.
+        on_result: called with each size and its result.
+
+    Returns:
+        One result for each size.
     """
     n = len(queries)
-    best = torch.full((n,), torch.inf, device=bank.device)
-    row = torch.zeros(n, dtype=torch.int64, device=bank.device)
-    answers = []
+    smallest = torch.full((n,), torch.inf, device=bank.device)
+    rows = torch.zeros(n, dtype=torch.int64, device=bank.device)
+    results = []
     begin = 0
     for size in sizes:
         while begin < size:
@@ -56,48 +59,60 @@ def nearest_in_prefixes(
             end = min(left + BANK, size)
             columns, offsets = _block(bank, left)
             for top in range(0, n, QUERIES):
-                # Half the squared distances without the query's own part, which does not change the order.
+                # Half of the squared distances, without the norm of the query: it does not change the order.
                 products = torch.addmm(offsets, queries[top : top + QUERIES].to(bank.device), columns, alpha=-1)
-                least, where = products[:, begin - left : end - left].min(dim=1)
-                closer = least < best[top : top + QUERIES]
-                best[top : top + QUERIES][closer] = least[closer]
-                row[top : top + QUERIES][closer] = where[closer] + begin
+                minima, columns_of_minima = products[:, begin - left : end - left].min(dim=1)
+                closer = minima < smallest[top : top + QUERIES]
+                smallest[top : top + QUERIES][closer] = minima[closer]
+                rows[top : top + QUERIES][closer] = columns_of_minima[closer] + begin
             begin = end
-        answers.append(Nearest(distances_to(queries, bank, row), row.clone()))
-        if after is not None:
-            after(size, answers[-1])
-    return answers
+        results.append(Nearest(distances_to(queries, bank, rows), rows.clone()))
+        if on_result is not None:
+            on_result(size, results[-1])
+    return results
 
 
 def _block(bank: torch.Tensor, left: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """BANK columns from `left` on, and half their squared lengths; zeros beyond the bank's end.
+    """BANK columns from `left` on, and half of their squared lengths; zeros beyond the bank's end.
 
-    All blocks have one shape, wherever a bank ends: a product's last bits may depend on the shape, and a row must not
-    be nearest in a large bank and second in the small one that is its first part.
+    All blocks have the same shape, because the last bits of a product may depend on the shape. A row that is nearest
+    in a large bank must also be nearest in a prefix of the bank.
     """
-    part = bank[left : left + BANK]
-    if len(part) < BANK:
-        part = torch.cat([part, part.new_zeros(BANK - len(part), part.shape[1])])
-    return part.T, part.square().sum(1).mul_(0.5)
+    block = bank[left : left + BANK]
+    if len(block) < BANK:
+        block = torch.cat([block, block.new_zeros(BANK - len(block), block.shape[1])])
+    return block.T, block.square().sum(1).mul_(0.5)
 
 
-def distances_to(queries: torch.Tensor, bank: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
-    """(n,) distance of each query to the row of the bank that is named for it."""
-    parts = [
-        torch.linalg.vector_norm(queries[i : i + QUERIES].to(bank.device) - bank[row[i : i + QUERIES]], dim=1)
-        for i in range(0, len(queries), QUERIES)
-    ]
-    return torch.cat(parts)
-
-
-def k_nearest(queries: torch.Tensor, bank: torch.Tensor, k: int, first: torch.Tensor | None = None) -> torch.Tensor:
-    """(n, k) rows of the bank nearest to each query, nearest first; for few queries.
+def distances_to(queries: torch.Tensor, bank: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Compute the distance of each query to one row of the bank.
 
     Args:
         queries: (n, d).
         bank: (m, d).
-        k: at most m are given.
-        first: (n,) rows that are known to be nearest; rounding can't put another before them.
+        rows: (n,) row of the bank for each query.
+
+    Returns:
+        (n,) Euclidean distances.
+    """
+    distances = [
+        torch.linalg.vector_norm(queries[i : i + QUERIES].to(bank.device) - bank[rows[i : i + QUERIES]], dim=1)
+        for i in range(0, len(queries), QUERIES)
+    ]
+    return torch.cat(distances)
+
+
+def k_nearest(queries: torch.Tensor, bank: torch.Tensor, k: int, first: torch.Tensor | None = None) -> torch.Tensor:
+    """Find the k nearest rows of the bank; for few queries, because the distance matrix has no blocks.
+
+    Args:
+        queries: (n, d).
+        bank: (m, d).
+        k: number of neighbours; the result has at most m.
+        first: (n,) the nearest rows, if the caller has them; they come first in spite of rounding errors.
+
+    Returns:
+        (n, min(k, m)) row numbers, nearest first.
     """
     half_norms = bank.square().sum(1).mul_(0.5)
     products = torch.addmm(half_norms, queries.to(bank.device), bank.T, alpha=-1)

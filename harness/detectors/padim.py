@@ -1,7 +1,7 @@
 """PaDiM: Defard et al., PaDiM: a Patch Distribution Modeling Framework, ICPR 2021 (arXiv:2011.08785).
 
-At each position of the image the features of normal parts are one Gaussian; a patch is as anomalous as its
-Mahalanobis distance. It expects parts that are aligned.
+At each position of the image, a Gaussian models the features of normal images. The score of a patch is its Mahalanobis
+distance. The method expects aligned objects.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PaDiM(Detector):
 
     name = "padim"
     uses_seed = True
-    least_images = 2  # of which a covariance can be had
+    least_images = 2  # a covariance needs two images
 
     def __init__(
         self,
@@ -52,32 +52,41 @@ class PaDiM(Detector):
     ) -> None:
         super().__init__(backbone, layers, **options)
         width = sum(layer.channels for layer in chosen_layers(backbone, self.layers))
-        chosen = PAPER_FEATURES.get(backbone) if n_features is None else n_features
-        if chosen is not None:
-            check_whole("n_features", chosen)
-        if chosen is None or chosen > width:
-            found = "none given, and the paper has no number for" if chosen is None else f"found {chosen} of"
-            where = f"{backbone} {'+'.join(self.layers)}"
-            raise ConfigError(f"n_features: {found} {where}; expected 1 to {width}, the width of the layers.")
-        self.n_features = chosen
-        # Cut from one permutation: a smaller number of channels is the first part of a larger.
-        self._channels = torch.randperm(width, generator=torch.Generator().manual_seed(self.seed))[:chosen]
+        number = PAPER_FEATURES.get(backbone) if n_features is None else n_features
+        if number is not None:
+            check_whole("n_features", number)
+        if number is None or number > width:
+            problem = "none given, and the paper has no number for" if number is None else f"found {number} of"
+            network = f"{backbone} {'+'.join(self.layers)}"
+            raise ConfigError(f"n_features: {problem} {network}; expected 1 to {width}, the width of the layers.")
+        self.n_features = number
+        # A prefix of one permutation: fewer channels are always a subset of more channels.
+        self._channels = torch.randperm(width, generator=torch.Generator().manual_seed(self.seed))[:number]
 
     def parameters(self) -> dict[str, Any]:
-        """See `Detector.parameters`."""
+        """The method's constructor arguments."""
         return {"n_features": self.n_features}
 
     def fit_stage(self, group: Sequence[Detector]) -> Stage:
-        """See `Detector.fit_stage`."""
+        """The stage that estimates the Gaussians; see `Detector.fit_stage`.
+
+        Args:
+            group: detectors that share stages.
+        """
         return Gaussians(self.features("train", group), self.layers, tuple(self._channels.tolist()))
 
     def score_stage(self, role: str, group: Sequence[Detector]) -> Stage:
-        """See `Detector.score_stage`."""
+        """The stage that computes the scores; see `Detector.score_stage`.
+
+        Args:
+            role: train, val or test.
+            group: detectors that share stages.
+        """
         gaussians = Gaussians(self.features("train", group), self.layers, tuple(self._channels.tolist()))
         return PaDiMScores(gaussians, self.features(role, group))
 
     def head(self) -> nn.Module:
-        """See `Detector.head`."""
+        """The Gaussians as a module for export."""
         grids = self.grids()
         widths = [layer.channels for layer in chosen_layers(self.backbone, self.layers)]
         return PaDiMHead(
@@ -85,18 +94,24 @@ class PaDiM(Detector):
         )
 
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
-        """See `Detector.score`."""
+        """Score a batch by Mahalanobis distances.
+
+        Args:
+            state: the Gaussians.
+            features: features by layer, on the device.
+            size: (height, width) of the maps.
+        """
         return _scores(state, [features[layer] for layer in self.layers], size, self.device.torch)
 
 
 class PaDiMHead(nn.Module):
-    """See `Detector.head`. The factors are inverted once, so that a product takes the place of solving.
+    """The Gaussians as a module for export. The factors are inverted once, so scoring needs only products.
 
     Args:
-        state: what was learnt.
-        layers: in the order of the concatenation.
+        state: the Gaussians.
+        layers: layers in the order of the concatenation.
         grids: (height, width) of each layer's map.
-        widths: channels of each.
+        widths: number of channels of each layer.
         size: (height, width) of the anomaly maps.
     """
 
@@ -114,38 +129,38 @@ class PaDiMHead(nn.Module):
         self.register_buffer("inverse", inverse)
         self.register_buffer("mean", state["mean"].cpu().T[None].clone())
         channels = state["channels"].cpu()
-        order, offset = [], 0
+        places, offset = [], 0
         for number, (grid, width) in enumerate(zip(grids, widths, strict=True)):
-            mine = torch.nonzero((channels >= offset) & (channels < offset + width))[:, 0]
-            self.register_buffer(f"channels{number}", channels[mine] - offset)
-            for side, (own, first) in enumerate(zip(grid, self._grid, strict=True)):
-                self.register_buffer(f"places{number}{side}", torch.arange(first) * own // first)
-            order.append(mine)
+            place = torch.nonzero((channels >= offset) & (channels < offset + width))[:, 0]
+            self.register_buffer(f"channels{number}", channels[place] - offset)
+            for side, (length, first_length) in enumerate(zip(grid, self._grid, strict=True)):
+                self.register_buffer(f"places{number}{side}", torch.arange(first_length) * length // first_length)
+            places.append(place)
             offset += width
-        self.register_buffer("back", torch.argsort(torch.cat(order)))
+        self.register_buffer("back", torch.argsort(torch.cat(places)))
 
     def forward(self, features: FeatureMaps) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features by layer -> scores (n,), maps (n, height, width)."""
-        parts = []
+        """Compute scores (n,) and maps (n, height, width) from features by layer."""
+        maps = []
         for number, layer in enumerate(self._layers):
-            chosen = features[layer].index_select(1, self.get_buffer(f"channels{number}"))
-            chosen = chosen.index_select(2, self.get_buffer(f"places{number}0"))
-            parts.append(chosen.index_select(3, self.get_buffer(f"places{number}1")))
-        vectors = torch.cat(parts, dim=1).index_select(1, self.get_buffer("back")).flatten(2)
+            values = features[layer].index_select(1, self.get_buffer(f"channels{number}"))
+            values = values.index_select(2, self.get_buffer(f"places{number}0"))
+            maps.append(values.index_select(3, self.get_buffer(f"places{number}1")))
+        vectors = torch.cat(maps, dim=1).index_select(1, self.get_buffer("back")).flatten(2)
         delta = (vectors - self.get_buffer("mean")).permute(2, 1, 0)
         distances = (self.get_buffer("inverse") @ delta).square().sum(dim=1).sqrt().T
-        maps = blur(upsample(distances.reshape(-1, *self._grid), self._size))
-        return maps.amax(dim=(1, 2)), maps
+        anomaly_maps = blur(upsample(distances.reshape(-1, *self._grid), self._size))
+        return anomaly_maps.amax(dim=(1, 2)), anomaly_maps
 
 
 @dataclass(frozen=True)
 class Gaussians(Stage):
-    """Mean and Cholesky factor of every position.
+    """Mean and Cholesky factor of each position.
 
     Attributes:
-        features: of the training images.
-        layers: in the order of the concatenation.
-        channels: which of them are used.
+        features: features of the training images.
+        layers: layers in the order of the concatenation.
+        channels: numbers of the selected channels in the concatenation.
     """
 
     features: Features
@@ -155,26 +170,37 @@ class Gaussians(Stage):
     title: ClassVar[str] = "gaussians"
 
     def compute(self, context: StageContext, *inputs: Any) -> State:
-        """mean (positions, channels), factor (positions, channels, channels), channels."""
+        """Estimate the Gaussians.
+
+        Args:
+            context: device, memory and progress.
+            inputs: features by layer.
+
+        Returns:
+            `mean` (positions, channels), `factor` (positions, channels, channels) and `channels`.
+
+        Raises:
+            DataError: there are fewer than two images.
+        """
         maps = [inputs[0][layer] for layer in self.layers]
         if len(maps[0]) < 2:
-            raise DataError(f"padim: {len(maps[0])} training image found; a covariance needs at least 2.")
+            raise DataError(f"padim: {len(maps[0])} training image found; a covariance needs at least 2. Add images.")
         channels = torch.tensor(self.channels)
         positions, width = maps[0].shape[2] * maps[0].shape[3], len(channels)
         mean = context.memory.tensor(positions, width)
         factor = context.memory.tensor(positions, width, width)
         device = context.device.torch
-        fit_gaussians(lambda first, last: gather(maps, channels, first, last), mean, factor, device, context.at)
+        fit_gaussians(lambda first, last: gather(maps, channels, first, last), mean, factor, device, context.report)
         return {"mean": mean, "factor": factor, "channels": channels}
 
 
 @dataclass(frozen=True)
 class PaDiMScores(Stage):
-    """What one PaDiM says.
+    """The scores of one PaDiM.
 
     Attributes:
-        gaussians: of the training images.
-        features: of the images to be judged.
+        gaussians: Gaussians of the training images.
+        features: features of the scored images.
     """
 
     gaussians: Gaussians
@@ -183,7 +209,12 @@ class PaDiMScores(Stage):
     title: ClassVar[str] = "scores"
 
     def compute(self, context: StageContext, *inputs: Any) -> Scores:
-        """Maps, and their largest values."""
+        """Compute the maps; the score of an image is the largest value of its map.
+
+        Args:
+            context: context of the stage.
+            inputs: the Gaussians, and features by layer.
+        """
         state, maps = inputs
         size = context.images[self.features.role].view.input_size
         return _scores(state, [maps[layer] for layer in self.gaussians.layers], size, context.device.torch)

@@ -1,7 +1,7 @@
 """PatchCore: Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022 (arXiv:2106.08265).
 
-Patches of normal images are remembered, thinned out to a coreset; a patch is as anomalous as it is far from the
-nearest one remembered.
+A memory bank has a coreset of the patches of normal images. The score of a patch is its distance to the nearest patch
+in the bank.
 """
 
 from __future__ import annotations
@@ -61,67 +61,81 @@ class PatchCore(Detector):
         self.upsampling = upsampling
 
     def parameters(self) -> dict[str, Any]:
-        """See `Detector.parameters`."""
+        """The method's constructor arguments."""
         return {"coreset_sampling_ratio": self.coreset_sampling_ratio, "num_neighbors": self.num_neighbors,
                 "upsampling": self.upsampling}  # fmt: skip
 
     def _bank(self, group: Sequence[Detector]) -> Bank:
-        """The largest bank that detectors of the group with the same patches ask for; mine is the first part of it."""
-        ratios = sorted({one.coreset_sampling_ratio for one in group
-                         if isinstance(one, PatchCore) and one.shares_patches_with(self)})  # fmt: skip
+        """The largest bank of the detectors with the same patches; the bank of this detector is a prefix."""
+        ratios = sorted({other.coreset_sampling_ratio for other in group
+                         if isinstance(other, PatchCore) and other.shares_patches_with(self)})  # fmt: skip
         embedding = Embedding(self.features("train", group), self.layers)
         return Bank(CoresetOrder(embedding, self.seed, tuple(ratios)), embedding)
 
     def shares_patches_with(self, other: PatchCore) -> bool:
-        """Whether both choose from the same patches, from the same start."""
+        """Whether both detectors select from the same patches, with the same first patch."""
         return (self.layers, self.precision, self.seed) == (other.layers, other.precision, other.seed)
 
     def timing_key(self) -> Hashable:
-        """See `Detector.speed`. The number of neighbours concerns a single patch of an image."""
+        """The parameters that affect the time of an image; the number of neighbours only concerns one patch."""
         return self.name, self.coreset_sampling_ratio, self.upsampling
 
     def state_warnings(self) -> list[str]:
-        """See `Detector.shortfalls`."""
+        """A warning if the bank has fewer patches than neighbours."""
         size = len(self.fitted()["bank"])
-        text = f"num_neighbors: {self.num_neighbors} asked for, {size} used: the coreset has no more patches"
+        text = f"num_neighbors: {self.num_neighbors} expected, {size} used: the coreset has no more patches"
         return [text] if size < self.num_neighbors else []
 
     def fit_stage(self, group: Sequence[Detector]) -> Stage:
-        """See `Detector.fit_stage`."""
+        """The stage that selects the bank; see `Detector.fit_stage`.
+
+        Args:
+            group: detectors that share stages.
+        """
         return BankState(self._bank(group), self.coreset_sampling_ratio)
 
     def score_stage(self, role: str, group: Sequence[Detector]) -> Stage:
-        """See `Detector.score_stage`."""
-        k = max(one.num_neighbors for one in group if isinstance(one, PatchCore) and one.shares_patches_with(self))
-        bank = self._bank(group)
-        around = Neighbourhoods(bank, Embedding(self.features(role, group), self.layers), k)
-        maps = PatchMaps(around, self.coreset_sampling_ratio, self.upsampling)
-        return PatchCoreScores(maps, around, self.coreset_sampling_ratio, self.num_neighbors)
+        """The stage that computes the scores; see `Detector.score_stage`.
+
+        Args:
+            role: train, val or test.
+            group: detectors that share stages.
+        """
+        alike = [other for other in group if isinstance(other, PatchCore) and other.shares_patches_with(self)]
+        embedding, k = Embedding(self.features(role, group), self.layers), max(other.num_neighbors for other in alike)
+        neighbourhoods = Neighbourhoods(self._bank(group), embedding, k)
+        maps = PatchMaps(neighbourhoods, self.coreset_sampling_ratio, self.upsampling)
+        return PatchCoreScores(maps, neighbourhoods, self.coreset_sampling_ratio, self.num_neighbors)
 
     def head(self) -> nn.Module:
-        """See `Detector.head`."""
+        """The bank as a module for export."""
         return PatchCoreHead(
             self.fitted()["bank"], self.layers, self.num_neighbors, self.view.input_size, self.upsampling
         )
 
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
-        """See `Detector.score`."""
+        """Score a batch by the distances to the bank.
+
+        Args:
+            state: the bank.
+            features: features by layer, on the device.
+            size: (height, width) of the maps.
+        """
         maps = embed(features, self.layers)
         patches = Patches(rows(maps), (maps.shape[2], maps.shape[3]))
         bank = state["bank"]
         nearest = nearest_in_prefixes(patches.vectors, bank, [len(bank)])[0]
-        around = neighbourhood(patches, bank, nearest, self.num_neighbors)
-        return Scores(
-            image_scores(around.support, self.num_neighbors), blur(upsample(around.distances, size, self.upsampling))
-        )
+        neighbourhood = find_neighbourhood(patches, bank, nearest, self.num_neighbors)
+        anomaly_maps = blur(upsample(neighbourhood.distances, size, self.upsampling))
+        return Scores(image_scores(neighbourhood.support, self.num_neighbors), anomaly_maps)
 
 
 class PatchCoreHead(nn.Module):
-    """See `Detector.head`: equations 5 to 7, the bank worked off in blocks so that little memory is needed.
+    """The bank as a module for export: equations 5 to 7, in blocks of the bank to save memory.
 
     Args:
         bank: (m, d).
-        layers: in the order of the concatenation.
+        layers: layers in the order of the concatenation.
         k: number of neighbours.
         size: (height, width) of the anomaly maps.
         upsampling: nearest or bilinear.
@@ -137,42 +151,47 @@ class PatchCoreHead(nn.Module):
         self.register_buffer("bank", bank.cpu().clone())
 
     def forward(self, features: FeatureMaps) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features by layer -> scores (n,), maps (n, height, width)."""
+        """Compute scores (n,) and maps (n, height, width) from features by layer."""
         maps, bank = embed(features, self._layers), self.get_buffer("bank")
         grid = maps.shape[2:]
         vectors = maps.flatten(2).mT
         halves = bank.square().sum(dim=1) * 0.5
-        least, rows_ = (halves[: self.BLOCK] - vectors @ bank[: self.BLOCK].T).min(dim=2)
+        smallest, nearest = (halves[: self.BLOCK] - vectors @ bank[: self.BLOCK].T).min(dim=2)
         for left in range(self.BLOCK, len(bank), self.BLOCK):
             block = slice(left, left + self.BLOCK)
-            found, where = (halves[block] - vectors @ bank[block].T).min(dim=2)
-            rows_ = torch.where(found < least, where + left, rows_)
-            least = torch.minimum(found, least)
-        distances = torch.sqrt((vectors - bank[rows_]).square().sum(dim=2))
+            minima, columns = (halves[block] - vectors @ bank[block].T).min(dim=2)
+            nearest = torch.where(minima < smallest, columns + left, nearest)
+            smallest = torch.minimum(minima, smallest)
+        distances = torch.sqrt((vectors - bank[nearest]).square().sum(dim=2))
         patches = upsample(distances.reshape(-1, *grid), self._size, self._upsampling)
-        return self._scores(vectors, distances, rows_, halves), blur(patches)
+        return self._scores(vectors, distances, nearest, halves), blur(patches)
 
     def _scores(
-        self, vectors: torch.Tensor, distances: torch.Tensor, rows_: torch.Tensor, halves: torch.Tensor
+        self, vectors: torch.Tensor, distances: torch.Tensor, nearest: torch.Tensor, halves: torch.Tensor
     ) -> torch.Tensor:
         bank = self.get_buffer("bank")
         largest, farthest = distances.max(dim=1)
         if self._k == 1:
             return largest
-        star = rows_.gather(1, farthest[:, None])[:, 0]
-        near = halves - bank[star] @ bank.T
-        # m* itself is the nearest, whatever rounding says.
-        own = torch.arange(len(bank), device=bank.device)[None] == star[:, None]
-        near = torch.where(own, -1e30, near)
-        beside = near.topk(min(self._k, len(bank)), dim=1, largest=False).indices
+        star = nearest.gather(1, farthest[:, None])[:, 0]
+        products = halves - bank[star] @ bank.T
+        # m* is its own nearest neighbour; rounding must not put another patch first.
+        is_star = torch.arange(len(bank), device=bank.device)[None] == star[:, None]
+        products = torch.where(is_star, -1e30, products)
+        neighbours = products.topk(min(self._k, len(bank)), dim=1, largest=False).indices
         patch = vectors.gather(1, farthest[:, None, None].expand(-1, 1, vectors.shape[2]))
-        support = torch.sqrt((patch - bank[beside]).square().sum(dim=2))
+        support = torch.sqrt((patch - bank[neighbours]).square().sum(dim=2))
         return image_scores(support, self._k)
 
 
 @dataclass(frozen=True)
 class BankState(Stage):
-    """What a fitted PatchCore keeps."""
+    """The state of one PatchCore.
+
+    Attributes:
+        bank: the largest bank.
+        ratio: coreset ratio of this detector.
+    """
 
     bank: Bank
     ratio: float
@@ -180,50 +199,62 @@ class BankState(Stage):
     title: ClassVar[str] = "bank"
 
     def compute(self, context: StageContext, *inputs: Any) -> State:
-        """The bank of one ratio."""
+        """Select the bank of one ratio.
+
+        Args:
+            context: context of the stage.
+            inputs: the largest bank with the sizes of all ratios.
+        """
         del context
         bank, sizes = inputs[0]
         return {"bank": bank[: sizes[self.ratio]]}
 
-    def uses(self, part: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
-        """Only its own part of the bank."""
-        del part
+    def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
+        """The prefix of the bank for one ratio."""
+        del key
         return [(self.bank, self.ratio)]
 
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """Of n images, against one bank.
+    """Distances of n images to one bank.
 
     Attributes:
-        distances: (n, h, w) of each patch to its nearest neighbour in the bank.
-        support: (n, k) distances of each image's farthest patch to its nearest neighbour m* and to m*'s own nearest
-            neighbours in the bank, m* first.
+        distances: (n, h, w) distance of each patch to its nearest neighbour in the bank.
+        support: (n, k) distances of each image's farthest patch to its nearest neighbour m* (first) and to the nearest
+            neighbours of m* in the bank.
     """
 
     distances: torch.Tensor
     support: torch.Tensor
 
 
-def neighbourhood(patches: Patches, bank: torch.Tensor, nearest: Nearest, k: int) -> Neighbourhood:
-    """Equation 6: the farthest patch of each image, and what equation 7 weighs it by."""
+def find_neighbourhood(patches: Patches, bank: torch.Tensor, nearest: Nearest, k: int) -> Neighbourhood:
+    """Equation 6: the farthest patch of each image, and the distances for the weight of equation 7.
+
+    Args:
+        patches: patches of n images.
+        bank: (m, d).
+        nearest: nearest neighbours of the patches in the bank.
+        k: number of neighbours.
+    """
     distances = nearest.distances.reshape(-1, patches.per_image)
     farthest = distances.argmax(dim=1)
     images = torch.arange(len(distances), device=distances.device)
-    flat = images * patches.per_image + farthest
-    star = nearest.rows[flat]
-    beside = k_nearest(bank[star], bank, k, star)
-    vectors = patches.vectors[flat.to(patches.vectors.device)].to(bank.device)
-    support = torch.linalg.vector_norm(vectors[:, None] - bank[beside], dim=2)
+    indices = images * patches.per_image + farthest
+    star = nearest.rows[indices]
+    neighbours = k_nearest(bank[star], bank, k, star)
+    vectors = patches.vectors[indices.to(patches.vectors.device)].to(bank.device)
+    support = torch.linalg.vector_norm(vectors[:, None] - bank[neighbours], dim=2)
     return Neighbourhood(distances.reshape(-1, *patches.grid), support)
 
 
 def image_scores(support: torch.Tensor, k: int) -> torch.Tensor:
-    """Equation 7: the largest patch scores, each weighted down where its neighbourhood in the bank is sparse.
+    """Equation 7: the largest patch score of each image, with a weight below 1 that depends on the neighbourhood.
 
     Args:
-        support: (n, k or more) distances of each image's farthest patch; see `Neighbourhood`.
-        k: number of neighbours; with 1 there is no weight.
+        support: (n, k or more) distances of the farthest patches; see `Neighbourhood`.
+        k: number of neighbours; with 1, there is no weight.
 
     Returns:
         (n,) image scores.
@@ -236,12 +267,12 @@ def image_scores(support: torch.Tensor, k: int) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Neighbourhoods(Stage):
-    """Nearest neighbours in the banks of all ratios, in one pass.
+    """Nearest neighbours in the banks of all ratios, in one pass. The keys of the subsets are ratios.
 
     Attributes:
-        bank: the largest.
-        embedding: of the images to be judged.
-        k: the largest number of neighbours that is asked for.
+        bank: the largest bank.
+        embedding: patches of the scored images.
+        k: largest number of neighbours of the detectors.
     """
 
     bank: Bank
@@ -251,66 +282,94 @@ class Neighbourhoods(Stage):
     title: ClassVar[str] = "neighbours"
 
     def compute(self, context: StageContext, *inputs: Any) -> dict[float, Neighbourhood]:
-        """By ratio."""
-        (bank, sizes), patches = inputs
-        found: dict[float, Neighbourhood] = {}
+        """Find the neighbourhood of each image, by ratio.
 
-        def keep(size: int, nearest: Nearest) -> None:
-            around = neighbourhood(patches, bank[:size], nearest, self.k)
-            around = Neighbourhood(around.distances.cpu(), around.support.cpu())
+        Args:
+            context: context of the stage.
+            inputs: the largest bank with the sizes of all ratios, and patches of the scored images.
+        """
+        (bank, sizes), patches = inputs
+        neighbourhoods: dict[float, Neighbourhood] = {}
+
+        def on_result(size: int, nearest: Nearest) -> None:
+            neighbourhood = find_neighbourhood(patches, bank[:size], nearest, self.k)
+            neighbourhood = Neighbourhood(neighbourhood.distances.cpu(), neighbourhood.support.cpu())
             for ratio, length in sizes.items():
                 if length == size:
-                    found[ratio] = around
+                    neighbourhoods[ratio] = neighbourhood
                     context.mark_time(ratio)
-            context.at(size, len(bank))
+            context.report(size, len(bank))
 
-        nearest_in_prefixes(patches.vectors, bank, sorted(set(sizes.values())), keep)
-        return found
+        nearest_in_prefixes(patches.vectors, bank, sorted(set(sizes.values())), on_result)
+        return neighbourhoods
 
-    def uses(self, part: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
-        """A part is a ratio."""
-        return [(self.bank, part), (self.embedding, None)]
+    def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
+        """The bank of the ratio `key`, and all patches."""
+        return [(self.bank, key), (self.embedding, None)]
 
 
 @dataclass(frozen=True)
 class PatchMaps(Stage):
-    """Anomaly maps of one ratio; the same for all `num_neighbors`."""
+    """Anomaly maps of one ratio; they do not depend on `num_neighbors`.
 
-    around: Neighbourhoods
+    Attributes:
+        neighbourhoods: neighbourhoods for several ratios.
+        ratio: coreset ratio of the maps.
+        upsampling: nearest or bilinear.
+    """
+
+    neighbourhoods: Neighbourhoods
     ratio: float
     upsampling: str
 
     title: ClassVar[str] = "maps"
 
     def compute(self, context: StageContext, *inputs: Any) -> torch.Tensor:
-        """(n, height, width)."""
-        size = context.images[self.around.embedding.features.role].view.input_size
+        """Compute the maps (n, height, width).
+
+        Args:
+            context: context of the stage.
+            inputs: neighbourhoods by ratio.
+        """
+        size = context.images[self.neighbourhoods.embedding.features.role].view.input_size
         return blur(upsample(inputs[0][self.ratio].distances, size, self.upsampling))
 
-    def uses(self, part: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
-        """Only its own ratio."""
-        del part
-        return [(self.around, self.ratio)]
+    def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
+        """The neighbourhoods of one ratio."""
+        del key
+        return [(self.neighbourhoods, self.ratio)]
 
 
 @dataclass(frozen=True)
 class PatchCoreScores(Stage):
-    """What one PatchCore says."""
+    """The scores of one PatchCore.
+
+    Attributes:
+        maps: anomaly maps of the ratio.
+        neighbourhoods: neighbourhoods for several ratios.
+        ratio: coreset ratio of this detector.
+        num_neighbors: number of neighbours of this detector.
+    """
 
     maps: PatchMaps
-    around: Neighbourhoods
+    neighbourhoods: Neighbourhoods
     ratio: float
     num_neighbors: int
 
     title: ClassVar[str] = "scores"
 
     def compute(self, context: StageContext, *inputs: Any) -> Scores:
-        """Equation 7 over the shared maps."""
-        del context
-        maps, around = inputs
-        return Scores(image_scores(around[self.ratio].support, self.num_neighbors), maps)
+        """Compute the image scores (equation 7); the maps are shared.
 
-    def uses(self, part: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
-        """Only its own ratio."""
-        del part
-        return [(self.maps, None), (self.around, self.ratio)]
+        Args:
+            context: context of the stage.
+            inputs: the maps, and neighbourhoods by ratio.
+        """
+        del context
+        maps, neighbourhoods = inputs
+        return Scores(image_scores(neighbourhoods[self.ratio].support, self.num_neighbors), maps)
+
+    def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
+        """The maps, and the neighbourhoods of one ratio."""
+        del key
+        return [(self.maps, None), (self.neighbourhoods, self.ratio)]

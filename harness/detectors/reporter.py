@@ -1,4 +1,4 @@
-"""Progress for somebody who calls a detector from Python: one line that is gone in the end."""
+"""Progress of a detector that a Python program calls: one line on the terminal, removed at the end."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from harness.common.terminal import Terminal
 
 
 class Reporter:
-    """A line on the terminal with what goes on.
+    """A progress line on the terminal.
 
     Args:
-        shown: False for silence.
-        name: what is at work.
+        shown: whether the line is shown.
+        name: name of the detector, the first word of the line.
     """
 
     def __init__(self, shown: bool, name: str) -> None:
@@ -37,13 +37,13 @@ class Reporter:
         if self._status:
             self._status.stop()
 
-    def say(self, text: str) -> None:
-        """What goes on."""
+    def show(self, text: str) -> None:
+        """Replace the text of the line."""
         if self._status:
             self._status.update(escape(f"{self._name}: {text}"))
 
     @staticmethod
     def warn(texts: Iterable[str]) -> None:
-        """What was done differently from what was asked."""
+        """Emit a Python warning for each text."""
         for text in texts:
             warnings.warn(text, stacklevel=3)

@@ -1,4 +1,4 @@
-"""A fitted detector as one safetensors file: what was learnt, the backbone, and how both were made."""
+"""A fitted detector as one safetensors file: state, backbone and parameters."""
 
 from __future__ import annotations
 
@@ -25,16 +25,23 @@ BACKBONE = "backbone."
 
 
 def save(detector: Detector, target: Path) -> Path:
-    """See `Detector.save`. A model that is there is replaced in one step.
+    """Write a fitted detector to one file. An existing file is replaced in one step.
+
+    Args:
+        detector: a fitted detector.
+        target: path of the file; missing folders are created.
+
+    Returns:
+        `target`.
 
     Raises:
-        NotFittedError: nothing was learnt.
-        StoreError: it can't be written.
+        NotFittedError: the detector is not fitted.
+        StoreError: the file can't be written.
     """
     tensors = {name: tensor.contiguous().cpu() for name, tensor in detector.fitted().items()}
     network = detector.extractor().network.state_dict()
     tensors |= {BACKBONE + name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.items()}
-    about = {
+    metadata = {
         "format": FORMAT,
         "detector": detector.name,
         "backbone": detector.backbone,
@@ -52,7 +59,7 @@ def save(detector: Detector, target: Path) -> Path:
     scratch = target.with_name(f".{target.name}.{uuid4().hex}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, scratch, {"harness": json.dumps(about)})
+        save_file(tensors, scratch, {"harness": json.dumps(metadata)})
         scratch.replace(target)
     except (OSError, SafetensorError) as error:
         scratch.unlink(missing_ok=True)
@@ -66,41 +73,41 @@ def load(path: str | Path, device: str = "auto", progress: bool = True) -> Detec
     Args:
         path: the file.
         device: auto, cpu, cuda, cuda:N or mps.
-        progress: whether to draw a bar.
+        progress: whether to show progress.
 
     Raises:
         WeightsError: the file is of another kind, or does not fit its network.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            about: dict[str, Any] = json.loads((file.metadata() or {})["harness"])
-            # Copied, since tensors of a file begin anywhere: not aligned, triangular solves round otherwise.
+            metadata: dict[str, Any] = json.loads((file.metadata() or {})["harness"])
+            # Tensors of a file are not aligned, and triangular solves round differently on unaligned memory.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
-        if about["format"] > FORMAT:
-            raise WeightsError(f"{path}: written by a newer harness (format {about['format']}, {FORMAT} known).")
-        return _build(about, tensors, device, progress)
+        if metadata["format"] > FORMAT:
+            raise WeightsError(f"{path}: format {metadata['format']} found; expected at most {FORMAT}. Update harness.")
+        return _build(metadata, tensors, device, progress)
     except HarnessError:
         raise
-    # Whatever a damaged or foreign file makes the libraries raise.
+    # The libraries raise many types of exceptions for damaged or foreign files.
     except Exception as error:
         raise WeightsError(f"{path}: no saved detector ({type(error).__name__}: {error}).") from error
 
 
-def _build(about: dict[str, Any], tensors: dict[str, torch.Tensor], device: str, progress: bool) -> Detector:
-    cls: type[Detector] = registry.lookup(registry.DETECTORS, "detector", about["detector"])
-    # The network's weights are in the file: none are looked for. Files of version 0.1 have ImageNet's normalisation.
+def _build(metadata: dict[str, Any], tensors: dict[str, torch.Tensor], device: str, progress: bool) -> Detector:
+    cls: type[Detector] = registry.lookup(registry.DETECTORS, "detector", metadata["detector"])
+    # The file has the network's weights. Files of version 0.1 have no normalisation; they used ImageNet's values.
     options = {
         "normalization": IMAGENET,
-        **about["options"],
+        **metadata["options"],
         "weights": "random",
         "device": device,
         "progress": progress,
     }
-    detector = cls(backbone=about["backbone"], layers=about["layers"], **about["parameters"], **options)
-    detector.weights = Weights.from_dict(about["weights"])
+    detector = cls(backbone=metadata["backbone"], layers=metadata["layers"], **metadata["parameters"], **options)
+    detector.weights = Weights.from_dict(metadata["weights"])
     extractor = Extractor(detector.backbone, detector.needed_layers(), detector.view.input_size, detector.precision)
     network = {name.removeprefix(BACKBONE): t for name, t in tensors.items() if name.startswith(BACKBONE)}
     extractor.network.load_state_dict(network)
     state = {name: t for name, t in tensors.items() if not name.startswith(BACKBONE)}
-    detector.remember(state, extractor)
+    detector.restore(state, extractor)
     return detector

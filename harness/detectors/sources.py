@@ -1,4 +1,4 @@
-"""Images as the networks take them: decoded once, resized, cropped, normalised."""
+"""Input images of the networks: decoded, resized, cropped and normalised."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from harness.common.errors import DataError
 from harness.data.base import Split
 from harness.data.images import RGB, from_array, from_pil, list_images, read_image
 
-# A path, RGB (height, width, 3) or grey (height, width) of 8 or 16 bits, a PIL image, or a float tensor
+# A path, an array of 8 or 16 bits, RGB (height, width, 3) or grey (height, width), a PIL image, or a float tensor
 # (3, height, width) in [0, 1].
 ImageLike = str | Path | npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | Image.Image | torch.Tensor
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What of an image a network sees.
+    """The steps from an image to the input of a network.
 
     Attributes:
-        size: (height, width) it is resized to, with antialiasing.
-        crop: (height, width) of the centre that is kept; None for all of it.
-        normalization: of its values.
+        size: (height, width) after resizing with antialiasing.
+        crop: (height, width) of the centre crop; None without a crop.
+        normalization: mean and standard deviation of the values.
     """
 
     size: tuple[int, int]
@@ -44,34 +44,36 @@ class Preprocessing:
         """(height, width) of the network's input."""
         return self.crop or self.size
 
-    def __call__(self, picture: ImageLike) -> torch.Tensor:
-        """(3, height, width), normalised.
+    def __call__(self, image: ImageLike) -> torch.Tensor:
+        """Prepare an image.
+
+        Returns:
+            (3, height, width), normalised.
 
         Raises:
-            DataError: the picture can't be read, or is none.
+            DataError: the image can't be read, or has another type or shape.
         """
-        image = transforms.resize(_unit(picture), list(self.size), antialias=True)
+        tensor = transforms.resize(_unit_range(image), list(self.size), antialias=True)
         if self.crop is not None:
-            image = transforms.center_crop(image, list(self.crop))
-        input_size: torch.Tensor = transforms.normalize(
-            image, list(self.normalization.mean), list(self.normalization.std)
-        )
-        return input_size
+            tensor = transforms.center_crop(tensor, list(self.crop))
+        mean, std = list(self.normalization.mean), list(self.normalization.std)
+        normalized: torch.Tensor = transforms.normalize(tensor, mean, std)
+        return normalized
 
 
-def _unit(picture: ImageLike) -> torch.Tensor:
-    """(3, height, width) in [0, 1]."""
-    if isinstance(picture, torch.Tensor):
-        check_tensor(picture)
-        return picture.float()
-    return as_tensor(_pixels(picture))
+def _unit_range(image: ImageLike) -> torch.Tensor:
+    """The image as a tensor (3, height, width) in [0, 1]."""
+    if isinstance(image, torch.Tensor):
+        check_tensor(image)
+        return image.float()
+    return as_tensor(_pixels(image))
 
 
 def check_tensor(image: torch.Tensor) -> None:
-    """Whether it may be an image.
+    """Check the type and shape of an image.
 
     Raises:
-        DataError: another type or shape.
+        DataError: the tensor has another type or shape.
     """
     if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
         raise DataError(
@@ -80,25 +82,25 @@ def check_tensor(image: torch.Tensor) -> None:
         )
 
 
-def _pixels(picture: str | Path | npt.NDArray[Any] | Image.Image) -> RGB:
-    if isinstance(picture, str | Path):
-        return read_image(picture)
-    return (from_pil(picture) if isinstance(picture, Image.Image) else from_array(np.asarray(picture))).pixels
+def _pixels(image: str | Path | npt.NDArray[Any] | Image.Image) -> RGB:
+    if isinstance(image, str | Path):
+        return read_image(image)
+    return (from_pil(image) if isinstance(image, Image.Image) else from_array(np.asarray(image))).pixels
 
 
 def as_tensor(pixels: RGB) -> torch.Tensor:
-    """(height, width, 3) in 0 to 255 -> (3, height, width) in [0, 1]."""
+    """Convert pixels (height, width, 3) in 0 to 255 to a tensor (3, height, width) in [0, 1]."""
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
 
 
 class ImageSource(Dataset[torch.Tensor]):
-    """Pictures in a fixed order.
+    """Images in a fixed order, as a Torch data set.
 
     Args:
-        pictures: at least one.
-        view: what of them is seen.
-        batch_size: images at a time.
-        num_workers: processes that decode; 0 is this one.
+        pictures: at least one image.
+        view: preprocessing of the images.
+        batch_size: number of images in a batch.
+        num_workers: number of processes that decode images; 0 for this process.
     """
 
     def __init__(
@@ -108,9 +110,9 @@ class ImageSource(Dataset[torch.Tensor]):
         self._batch_size, self._num_workers = batch_size, num_workers
 
     def key(self) -> dict[str, Any]:
-        """What features depend on beside the pictures' contents; the batch size, in their last bits."""
+        """The parameters that features depend on, beside the images' contents; the batch size changes the last bits."""
         values = self.view.normalization
-        # Without ImageNet's, so that what version 0.1 cached is still known.
+        # The keys of version 0.1 have no normalisation; it always used ImageNet's values.
         normalized = {} if values.same_values(OF_IMAGENET) else {"mean": values.mean, "std": values.std}
         return {"size": self.view.size, "crop": self.view.crop, "batch_size": self._batch_size, **normalized}
 
@@ -121,18 +123,18 @@ class ImageSource(Dataset[torch.Tensor]):
         return self.view(self.pictures[index])
 
     def batches(self) -> Iterator[torch.Tensor]:
-        """(up to batch_size, 3, height, width), each image once, in order."""
-        # A generator of its own: a loader draws a number from Torch's even where nothing is shuffled.
-        own = torch.Generator()
-        loader: DataLoader[Any] = DataLoader(self, self._batch_size, num_workers=self._num_workers, generator=own)
+        """Batches (up to batch_size, 3, height, width); each image once, in order."""
+        # Without a generator, the loader would draw from Torch's global one, even without shuffling.
+        generator = torch.Generator()
+        loader: DataLoader[Any] = DataLoader(self, self._batch_size, num_workers=self._num_workers, generator=generator)
         yield from loader
 
 
 def image_list(images: str | Path | Split | Iterable[ImageLike]) -> list[ImageLike]:
-    """What somebody may mean by images: a folder's, a split's training images, or the items of a data set.
+    """List images: those of a folder, the training images of a split, or the items of a data set.
 
     Raises:
-        DataError: there are none.
+        DataError: there are no images.
     """
     if isinstance(images, Split):
         return [sample.path for sample in images.train]
@@ -140,37 +142,37 @@ def image_list(images: str | Path | Split | Iterable[ImageLike]) -> list[ImageLi
         folder = Path(images)
         if not folder.is_dir():
             raise DataError(
-                f"{folder}: {'a file' if folder.exists() else 'nothing'} found, a folder of images expected."
+                f"{folder}: {'a file' if folder.exists() else 'nothing'} found; expected a folder of images."
             )
         images = list_images(folder)
         if not images:
-            raise DataError(f"{folder}: no images found.")
-    pictures = [_picture(item) for item in images]
-    if not pictures:
-        raise DataError("fit: no images given; at least 1 expected.")
-    return pictures
+            raise DataError(f"{folder}: no images found; expected at least 1.")
+    items = [_image(item) for item in images]
+    if not items:
+        raise DataError("fit: no images given; expected at least 1.")
+    return items
 
 
-def _picture(item: Any) -> ImageLike:
-    """An item of a data set: the picture itself, the first of (image, label), or an item's `image`."""
+def _image(item: Any) -> ImageLike:
+    """The image of a data set's item: the item, the first of (image, label), or the item's `image`."""
     if isinstance(item, tuple) and item:
         item = item[0]
-    picture: ImageLike = getattr(item, "image", item)
-    return picture
+    image: ImageLike = getattr(item, "image", item)
+    return image
 
 
-def contents(pictures: Sequence[ImageLike]) -> str | None:
-    """Fingerprint of files; None where pictures are in memory only, so that no later call could know them again.
+def fingerprint(images: Sequence[ImageLike]) -> str | None:
+    """Hash of the files' contents; None with images in memory, which the cache does not store.
 
     Raises:
         DataError: a file can't be read.
     """
     digest = sha256()
-    for one in pictures:
-        if not isinstance(one, str | Path):
+    for path in images:
+        if not isinstance(path, str | Path):
             return None
         try:
-            digest.update(sha256(Path(one).read_bytes()).digest())
+            digest.update(sha256(Path(path).read_bytes()).digest())
         except OSError as error:
-            raise DataError(f"{one}: can't be read as an image ({error.strerror}).") from error
+            raise DataError(f"{path}: can't be read as an image ({error.strerror}).") from error
     return digest.hexdigest()[:16]

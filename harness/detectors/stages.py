@@ -1,10 +1,10 @@
-"""The stage tree: what runs have in common is computed once and kept only as long as one of them needs it.
+"""The stage tree: several runs share the results of their common stages.
 
     images -> features -> embedding -> coreset order -> bank -> neighbours -> scores
 
-A stage is a frozen dataclass: its fields are its parameters and the stages it is computed from. Two equal stages are
-the same work, whichever run asks. `Stages` computes each once, on demand, times it, and drops it when the last stage
-or run that needs it has had it.
+A stage is a frozen dataclass. Its fields are its parameters and the stages that it uses. Two equal stages have the same
+result, so `Stages` computes the result once, on demand, and measures the time. The result is deleted after its last
+user has read it.
 """
 
 from __future__ import annotations
@@ -25,36 +25,39 @@ class Stage(ABC):
     """A pure function of its fields and of the images.
 
     Attributes:
-        title: what it does, for the progress line.
+        title: name of the work, for the progress line and the timings.
     """
 
     title: ClassVar[str]
 
     @abstractmethod
     def compute(self, context: StageContext, *inputs: Any) -> Any:
-        """The result.
+        """Compute the result of the stage.
 
         Args:
-            bench: device, images, memory.
-            inputs: results of the stages in `uses()`, in that order.
+            context: device, images, weights, memory and cache.
+            inputs: results of the stages in `uses()`, in the same order.
         """
 
-    def uses(self, part: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
-        """The stages it is computed from, each with the part of it that is needed (None: all of it).
+    def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
+        """The stages that this stage uses, each with the key of the needed subset (None: the whole result).
 
         Args:
-            part: the part of this stage that is asked for; a name that `compute` gave to `StageContext.lap`.
+            key: subset of this stage's result that is needed; a key of `StageContext.mark_time`.
         """
-        del part
+        del key
         return [(value, None) for field in fields(self) if isinstance(value := getattr(self, field.name), Stage)]
 
 
 class Stages:
-    """Computes stages for some runs.
+    """Computes the stages of several runs.
 
     Args:
-        roots: what will be asked for, once each; the same stage may be there several times.
-        bench: passed on to the stages.
+        roots: one stage for each later call of `value`; equal stages may occur several times.
+        context: argument of all stages.
+
+    Attributes:
+        spent: seconds of all computed stages.
     """
 
     def __init__(self, roots: Iterable[Stage], context: StageContext) -> None:
@@ -63,82 +66,81 @@ class Stages:
         self._errors: dict[Stage, Exception] = {}
         self._seconds: dict[tuple[Stage, Hashable], float] = {}
         self._warnings: dict[Stage, list[tuple[Hashable, str]]] = {}
-        self.spent = 0.0  # seconds in all
-        # How many stages and runs still wait for each.
-        self._waiting: Counter[Stage] = Counter(roots)
-        for stage in {stage for stage, _ in _closure((root, None) for root in self._waiting)}:
-            self._waiting.update(used for used, _ in stage.uses())
+        self.spent = 0.0
+        # Number of stages and runs that still need each stage.
+        self._users: Counter[Stage] = Counter(roots)
+        for stage in {stage for stage, _ in _closure((root, None) for root in self._users)}:
+            self._users.update(source for source, _ in stage.uses())
 
     def value(self, stage: Stage) -> Any:
-        """The result of a stage.
+        """The result of a stage, computed on the first call.
 
         Raises:
-            Exception: what the stage raised, each time it is asked for.
+            Exception: the error of the stage, again on every call.
         """
         if stage in self._errors:
             raise self._errors[stage]
         if stage not in self._values:
-            used = [needed for needed, _ in stage.uses()]
+            sources = [source for source, _ in stage.uses()]
             try:
-                inputs = [self.value(needed) for needed in used]
+                inputs = [self.value(source) for source in sources]
                 self._values[stage] = self._compute(stage, inputs)
             except Exception as error:
                 self._errors[stage] = error
-                # Its frames would keep their inputs alive for as long as the error is kept.
+                # The frames of the stored error would keep their inputs in memory.
                 traceback.clear_frames(error.__traceback__)
                 raise
             finally:
-                for needed in used:
-                    self.release(needed)
+                for source in sources:
+                    self.release(source)
         return self._values[stage]
 
     def _compute(self, stage: Stage, inputs: Sequence[Any]) -> Any:
-        self._context.say(stage.title)
-        part_seconds = self._context.start_stage()
+        seconds_by_key = self._context.start_stage(stage.title)
         start = time.perf_counter()
         try:
             value = stage.compute(self._context, *inputs)
             self._context.device.synchronize()
         finally:
-            took = time.perf_counter() - start - self._context.observation_seconds
-            self.spent += took
-        # What a stage took from the cache, or without, its run would have had to compute.
-        self._seconds[stage, None] = took + self._context.cached_seconds
-        self._seconds.update({(stage, part): seconds for part, seconds in part_seconds.items()})
+            elapsed = time.perf_counter() - start - self._context.observation_seconds
+            self.spent += elapsed
+        # A run of its own, without a cache, would also compute the results that came from the cache.
+        self._seconds[stage, None] = elapsed + self._context.cached_seconds
+        self._seconds.update({(stage, key): seconds for key, seconds in seconds_by_key.items()})
         self._warnings[stage] = self._context.warnings
         return value
 
     def release(self, stage: Stage) -> None:
-        """One who waited for the stage has had it, or will not ask."""
-        self._waiting[stage] -= 1
-        if self._waiting[stage] <= 0:
+        """Count one user less; the result is deleted after the last user."""
+        self._users[stage] -= 1
+        if self._users[stage] <= 0:
             self._values.pop(stage, None)
 
     def standalone_seconds(self, root: Stage) -> dict[Stage, float]:
-        """Seconds that each stage behind `root` would take for it alone."""
-        found: dict[Stage, float] = {}
-        for stage, part in _closure([(root, None)]):
-            seconds = self._seconds.get((stage, part), self._seconds.get((stage, None), 0.0))
-            found[stage] = max(found.get(stage, 0.0), seconds)
-        return found
+        """Seconds of `root` and of each stage that it uses, as if no other run shared them."""
+        times: dict[Stage, float] = {}
+        for stage, key in _closure([(root, None)]):
+            seconds = self._seconds.get((stage, key), self._seconds.get((stage, None), 0.0))
+            times[stage] = max(times.get(stage, 0.0), seconds)
+        return times
 
     def warnings(self, root: Stage) -> list[str]:
-        """What was done differently from what was asked, in the stages behind `root`."""
+        """Warnings of `root` and of the stages that it uses."""
         return [
             text
-            for stage, part in _closure([(root, None)])
-            for about, text in self._warnings.get(stage, [])
-            if about is None or about == part
+            for stage, key in _closure([(root, None)])
+            for subset, text in self._warnings.get(stage, [])
+            if subset is None or subset == key
         ]
 
 
 def _closure(roots: Iterable[tuple[Stage, Hashable]]) -> list[tuple[Stage, Hashable]]:
-    """Roots and all that they use, each (stage, part) once."""
-    found: dict[tuple[Stage, Hashable], None] = {}
-    todo = list(roots)
-    while todo:
-        stage, part = todo.pop()
-        if (stage, part) not in found:
-            found[stage, part] = None
-            todo += stage.uses(part)
-    return list(found)
+    """The roots and all stages that they use, each (stage, key) once."""
+    closure: dict[tuple[Stage, Hashable], None] = {}
+    queue = list(roots)
+    while queue:
+        stage, key = queue.pop()
+        if (stage, key) not in closure:
+            closure[stage, key] = None
+            queue += stage.uses(key)
+    return list(closure)

@@ -434,7 +434,7 @@ def test_one_run_without_a_file(tmp_path: Path, toy_tree: Path, cli: Cli) -> Non
         ("model: padim, precision: int8", "precision: found 'int8', expected fp32, bf16, fp16"),
         ("model: padim, center_crop: 300", "center_crop: found (300, 300), expected at most"),
         ("model: padim, backbone: vit_tiny_patch16_224, layers: [blocks.1], image_size: 100, n_features: 5",
-         "needs multiples of that, such as 96"),
+         "expected multiples of 16, the patch size of vit_tiny_patch16_224, such as 96"),
         ("model: cflow, max_epochs: 0", "max_epochs: found 0"),
         ("model: padim, coreset: exact", "padim has no such parameter"),
     ],

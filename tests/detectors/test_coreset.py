@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -106,7 +109,7 @@ def test_going_on_from_an_earlier_selection_changes_nothing() -> None:
     in_steps.extend(7)
     assert in_steps.extend(300).rows.tolist() == whole.rows.tolist()
     first = Order(whole.rows[:100], whole.radii[:100])
-    resumed = KCenter(x, 5, known=first).extend(300)
+    resumed = KCenter(x, 5, initial=first).extend(300)
     assert resumed.rows.tolist() == whole.rows.tolist()
     assert resumed.radii.tolist() == whole.radii.tolist()
     engine = coreset._Torch(x, 5)
@@ -144,3 +147,15 @@ def test_progress_is_told_and_may_interrupt() -> None:
     KCenter(torch.from_numpy(make("random", 6000, 4, seed=0)), 0).extend(5000, told.append)
     assert len(told) == 3
     assert told[-1] == 5000
+
+
+def test_the_threads_of_torch_stay_as_they_are() -> None:
+    """In a process of its own, where Numba has not started its threads yet."""
+    code = (
+        "import torch; torch.set_num_threads(1)\n"
+        "from harness.detectors.coreset import k_center\n"
+        "k_center(torch.rand(99, 8), 9)\n"
+        "print(torch.get_num_threads())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"

@@ -78,6 +78,8 @@ def test_same_seed_same_scores_bit_for_bit(name: str, train: Path, unseen: list[
 def test_another_seed_is_another_model(name: str, train: Path, unseen: list[Path], tmp_path: Path) -> None:
     """With weights from a file, which no seed changes: only a detector that says so depends on the seed."""
     file = tmp_path / "resnet18.safetensors"
+    # With some networks, two seeds begin with the same patch.
+    torch.manual_seed(0)
     save_file(timm.create_model("resnet18").state_dict(), file)
     scores = [
         evaluate_predictions(make(name, seed=seed, weights=str(file)).fit(train), unseen)[0].tolist() for seed in (0, 1)
@@ -293,9 +295,9 @@ def test_a_transformer_says_the_same_whoever_was_imported_before(unseen: list[Pa
 
 
 def test_nothing_learnt_nothing_scored(unseen: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(NotFittedError, match="call fit"):
+    with pytest.raises(NotFittedError, match=r"Call fit\(\)"):
         make("spade").predict(unseen[0])
-    with pytest.raises(NotFittedError, match="call fit"):
+    with pytest.raises(NotFittedError, match=r"Call fit\(\)"):
         make("spade").save(tmp_path / "m.safetensors")
 
 
@@ -317,7 +319,7 @@ def test_weights_are_never_random_unasked() -> None:
 
 
 def test_fewer_images_than_neighbours_is_said(train: Path, unseen: list[Path]) -> None:
-    with pytest.warns(UserWarning, match="50 asked for, 8 used"):
+    with pytest.warns(UserWarning, match="50 expected, 8 used"):
         few = make("spade", num_neighbors=50).fit(train)
     all_ = make("spade", num_neighbors=8).fit(train)
     assert few.predict(unseen[0]).score == all_.predict(unseen[0]).score
@@ -325,7 +327,7 @@ def test_fewer_images_than_neighbours_is_said(train: Path, unseen: list[Path]) -
 
 def test_fewer_distinct_patches_than_asked_for_is_said() -> None:
     grey = np.full((64, 64, 3), 128, np.uint8)
-    with pytest.warns(UserWarning, match="patches asked for, only"):
+    with pytest.warns(UserWarning, match="patches expected, only"):
         make("patchcore", coreset_sampling_ratio=1.0).fit([grey, grey])
 
 

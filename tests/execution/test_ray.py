@@ -228,7 +228,7 @@ def test_an_address_that_is_no_cluster_is_refused(cli: Cli, toy_tree: Path) -> N
     config = write_config(Path("c.yaml"), GRID.format(name="x", root=toy_tree))
     result = cli("sweep", config, "--launcher", "ray", "--address", f"127.0.0.1:{free_port()}")
     assert result.exit_code == 2
-    assert "nobody answers at 127.0.0.1" in result.output
+    assert "no server answers at 127.0.0.1" in result.output
     result = cli("sweep", config, "--launcher", "ray", "--address", "somewhere")
     assert "expected auto, host:port or ray://host:port" in result.output
     with socket.create_server(("127.0.0.1", 0)) as deaf:
@@ -273,7 +273,7 @@ def test_a_job_names_what_a_node_can_not_read_and_takes_what_is_shipped(toy_tree
     contents = read_files(files_of(job.runs[0].split))
     shutil.rmtree(tree)
     messages = Messages()
-    with pytest.raises(DataError, match=rf"node {socket.gethostname()}: no file found at .*data.*or --ship-data"):
+    with pytest.raises(DataError, match=rf"node {socket.gethostname()}: no file found at .*data.*or use --ship-data"):
         run_job(7, job, messages, "test-home", str(tmp_path))
     assert not messages
     run_job(7, job, messages, "test-home", str(tmp_path), contents)

@@ -1,1 +1,1 @@
-"""Where groups of runs are made: in this process, in worker processes, on a Ray cluster."""
+"""Launchers of groups of runs: in this process, in worker processes, or on a Ray cluster."""

@@ -1,4 +1,4 @@
-"""What makes groups of runs, as the sweep sees it: jobs go in, records come out, and jobs may be lost."""
+"""The interface of launchers. A launcher takes jobs and returns records; a job can be lost with its worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from harness.results.record import RunRecord
 
 @dataclass(frozen=True)
 class ProgressEvent:
-    """What goes on in a job."""
+    """Progress of a job.
+
+    Attributes:
+        job: number of the job.
+        stage: text about the present work.
+    """
 
     job: int
     stage: str
@@ -21,7 +26,12 @@ class ProgressEvent:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """A run's record; its other files lie in the result folder's stage."""
+    """The record of a finished run; its other files are in the stage of the result folder.
+
+    Attributes:
+        job: number of the job.
+        record: record of the run.
+    """
 
     job: int
     record: RunRecord
@@ -29,14 +39,23 @@ class RunFinished:
 
 @dataclass(frozen=True)
 class JobFinished:
-    """Every run of the job has a record."""
+    """The end of a job: every run has a record.
+
+    Attributes:
+        job: number of the job.
+    """
 
     job: int
 
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """What made the job died; its runs without a record may be tried again."""
+    """The loss of a worker; the sweep can repeat the runs without a record.
+
+    Attributes:
+        job: number of the job.
+        why: reason of the loss.
+    """
 
     job: int
     why: str
@@ -46,41 +65,41 @@ Event = ProgressEvent | RunFinished | JobFinished | WorkerLost
 
 
 class Launcher(Protocol):
-    """Makes jobs. Used as a context: it begins to get ready on entering, and on leaving stops what is being made."""
+    """Runs jobs. A context manager: it starts the preparation at the beginning, and stops all jobs at the end."""
 
     @property
     def jobs(self) -> int:
-        """How many at once."""
+        """Number of jobs that run at the same time."""
 
     def __enter__(self) -> Self:
-        """Begin to get ready, while the sweep is still being checked."""
+        """Start the preparation; the sweep checks its runs meanwhile."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop."""
+        """Stop all jobs."""
 
     def ready(self) -> None:
-        """Wait until jobs can be started.
+        """Wait until the launcher can start jobs.
 
         Raises:
-            ConfigError: they never can.
+            ConfigError: the launcher can't start jobs.
         """
 
     def stop(self) -> None:
-        """Stop what is being made, and be done; more than once is no matter."""
+        """Stop all jobs and release the workers; a second call has no effect."""
 
     def start(self, number: int, job: Job) -> None:
-        """Begin with a job; called while fewer than `jobs` are under way.
+        """Start a job; the sweep calls this function while fewer than `jobs` jobs run.
 
         Args:
-            number: its name in events.
-            job: what to make.
+            number: number of the job in events.
+            job: the runs, and everything that they need.
         """
 
     def events(self, wait: float | None) -> Iterator[Event]:
-        """What has happened since, in order; waits for something to happen.
+        """Wait for new events, and return them in order.
 
         Args:
-            wait: seconds to wait at most; None for as long as it takes.
+            wait: longest wait in seconds; None without a limit.
         """

@@ -1,4 +1,4 @@
-"""Connecting to a Ray cluster in the background, without an endless wait; or starting one on this machine."""
+"""A connection to a Ray cluster, built in the background with a time limit; or a new cluster on this machine."""
 
 from __future__ import annotations
 
@@ -19,75 +19,74 @@ INSTALL = "pip install 'harness[ray]'"
 
 
 class Connecting:
-    """A connection that is being made.
+    """A connection in progress.
 
     Args:
-        address: of the cluster: auto, host:port or ray://host:port; None starts one on this machine.
-        then: called once it is there, in the background too.
+        address: address of the cluster: auto, host:port or ray://host:port; None starts a cluster on this machine.
+        on_connected: called after the connection, in the same thread.
     """
 
-    def __init__(self, address: str | None, then: Callable[[], None]) -> None:
-        self._address, self._then = address, then
-        self._failed: list[BaseException] = []
+    def __init__(self, address: str | None, on_connected: Callable[[], None]) -> None:
+        self._address, self._on_connected = address, on_connected
+        self._errors: list[BaseException] = []
         self._thread = Thread(target=self._connect, daemon=True)
 
     def begin(self) -> None:
-        """Begin.
+        """Start to connect.
 
         Raises:
-            ConfigError: Ray is not installed, or nobody listens at the address.
+            ConfigError: Ray is not installed, or no program listens at the address.
         """
         require_ray("--launcher ray")
         if self._address is not None and self._address != "auto":
-            _knock(self._address)
+            _check_address(self._address)
         if self._address is None:
-            # Started from another thread, Ray's own cluster hangs. What it has to say is of no use to anybody.
+            # A cluster that starts in another thread hangs. The messages of its start do not help a user.
             with redirect_stderr(io.StringIO()):
                 self._connect()
         else:
             self._thread.start()
 
     def wait(self) -> None:
-        """Wait until it is there.
+        """Wait for the connection.
 
         Raises:
-            ConfigError: it will not be.
+            ConfigError: there is no connection within the time limit.
         """
         if self._address is not None:
             self._thread.join(ANSWERS_WITHIN)
-            if self._thread.is_alive() and self._address.startswith("ray://") and _speaks(self._address):
-                # It is there, and starts a process for this client, which takes as long as it takes.
+            if self._thread.is_alive() and self._address.startswith("ray://") and _is_ray_server(self._address):
+                # The server answers. It starts a process for this client, which takes longer.
                 self._thread.join(STARTS_WITHIN)
         if self._thread.is_alive():
-            self._failed.append(TimeoutError(f"no answer within {ANSWERS_WITHIN:.0f} s"))
-        if not self._failed:
+            self._errors.append(TimeoutError(f"no answer within {ANSWERS_WITHIN:.0f} s"))
+        if not self._errors:
             return
-        said = str(self._failed[0]).strip().splitlines() or [type(self._failed[0]).__name__]
+        lines = str(self._errors[0]).strip().splitlines() or [type(self._errors[0]).__name__]
         raise ConfigError(
-            f"--address: {self._address or 'a cluster of this machine'} found, which could not be reached ({said[0]}); "
-            "expected auto (a cluster that runs on this machine), host:port, or ray://host:port, of a cluster started "
-            "with `ray start --head`. Of one with tokens, RAY_AUTH_MODE=token and its token are needed here and on all "
-            "nodes."
-        ) from self._failed[0]
+            f"--address: {self._address or 'a cluster of this machine'} could not be reached ({lines[0]}); expected "
+            "auto (a cluster that runs on this machine), host:port, or ray://host:port. Start the cluster with `ray "
+            "start --head`. For a cluster with tokens, set RAY_AUTH_MODE=token and the token here and on all nodes."
+        ) from self._errors[0]
 
     def _connect(self) -> None:
-        # Nothing is told to anybody, unless the user asks for it.
+        # Ray sends no usage statistics, unless the user enables them.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
 
         try:
-            # Left to itself, Ray would look for what another program started, or for what is left of it.
+            # Without an address, Ray would search for the cluster of another program, or for its remains.
             ray.init(
                 address=self._address or "local", log_to_driver=False, configure_logging=False, include_dashboard=False
             )
-            self._then()
-        # Whatever Ray makes of an address.
+            self._on_connected()
+        # Ray raises many types of exceptions for an address.
         except BaseException as error:  # noqa: BLE001
-            self._failed.append(error)
+            self._errors.append(error)
 
 
-def _speaks(address: str) -> bool:
-    """Whether what listens there speaks what Ray's client speaks."""
+def _is_ray_server(address: str) -> bool:
+    """Whether a server with the protocol of Ray's client listens at the address."""
     import grpc
 
     with grpc.insecure_channel(urlsplit(address).netloc) as channel:
@@ -98,24 +97,24 @@ def _speaks(address: str) -> bool:
     return True
 
 
-def require_ray(what: str, *also: str) -> None:
-    """Say how to install Ray, where it is missing.
+def require_ray(feature: str, *modules: str) -> None:
+    """Check that Ray is installed.
 
     Args:
-        what: needs it.
-        also: other modules of the same extra that are needed.
+        feature: command or option that needs Ray, for the message.
+        modules: other required modules of the same extra.
 
     Raises:
-        ConfigError: something is missing.
+        ConfigError: Ray or a module is not installed.
     """
-    missing = [name for name in ("ray", *also) if find_spec(name) is None]
+    missing = [name for name in ("ray", *modules) if find_spec(name) is None]
     if missing:
-        named = " and ".join("Ray" if name == "ray" else name for name in missing)
-        raise ConfigError(f"{what}: needs {named}, which is not installed; {INSTALL}.")
+        names = " and ".join("Ray" if name == "ray" else name for name in missing)
+        raise ConfigError(f"{feature}: needs {names}, which is not installed; {INSTALL}.")
 
 
-def _knock(address: str) -> None:
-    """Nobody listens there: said at once."""
+def _check_address(address: str) -> None:
+    """Raise an error at once if the address is malformed, or if no program listens there."""
     parts = urlsplit(address if "//" in address else f"//{address}")
     try:
         host, port = parts.hostname, parts.port
@@ -127,6 +126,6 @@ def _knock(address: str) -> None:
         socket.create_connection((host, port), timeout=5).close()
     except OSError as error:
         raise ConfigError(
-            f"--address: nobody answers at {host}:{port} ({error.strerror or error}); expected a Ray cluster, started "
-            "there with `ray start --head`."
+            f"--address: no server answers at {host}:{port} ({error.strerror or error}); expected a Ray cluster. Start "
+            "the cluster there with `ray start --head`."
         ) from error

@@ -13,11 +13,11 @@ from harness.results.store import ResultFolder
 
 
 class InProcessLauncher:
-    """See `harness.execution.launchers.base.Launcher`.
+    """A `Launcher` that runs its job in this process, inside `events`.
 
     Args:
-        folder: the sweep's.
-        progress: told of stages as they come: events are only asked for between runs.
+        folder: result folder of the sweep.
+        progress: shows the progress within a run, when there are no events.
     """
 
     jobs = 1
@@ -32,20 +32,25 @@ class InProcessLauncher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """See `stop`."""
+        """Nothing to stop."""
 
     def stop(self) -> None:
-        """Nothing outlives what was raised."""
+        """Nothing to stop: an exception has ended the job."""
 
     def ready(self) -> None:
-        """It always is."""
+        """Nothing to wait for."""
 
     def start(self, number: int, job: Job) -> None:
-        """Remember it: the work is done when events are asked for."""
+        """Store the job for the next call of `events`.
+
+        Args:
+            number: number of the job in events.
+            job: the runs.
+        """
         self._job = (number, job)
 
     def events(self, wait: float | None) -> Iterator[Event]:
-        """Make the job."""
+        """Run the job; the events follow each run."""
         del wait
         assert self._job is not None
         number, job = self._job

@@ -1,4 +1,4 @@
-"""A job on a node of a cluster: made in a folder of the node, and sent to the sweep run by run."""
+"""A job on a node of a cluster: the job runs in a folder of the node, and sends its runs to the sweep."""
 
 from __future__ import annotations
 
@@ -21,23 +21,35 @@ from harness.execution.log_capture import capture_logs
 from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
 
-TELL_EVERY = 0.5  # seconds between words on what goes on
+REPORT_INTERVAL = 0.5  # seconds between two progress messages
 
 
 def work_folder() -> Path:
-    """Where this node keeps what its jobs work on."""
+    """The folder of all jobs on this node."""
     return Path(tempfile.gettempdir()) / f"harness-{os.getuid() if hasattr(os, 'getuid') else 0}"
 
 
-def home_of(root: Path, what: str = "") -> str:
-    """The name of a sweep (or of what else is made for its result folder) on the nodes."""
-    return sha256(f"{socket.gethostname()}{root.resolve()}{what}".encode()).hexdigest()[:12]
+def home_of(root: Path, purpose: str = "") -> str:
+    """The folder name of a sweep on the nodes.
+
+    Args:
+        root: result folder of the sweep.
+        purpose: distinguishes other work for the same result folder, such as a search.
+    """
+    return sha256(f"{socket.gethostname()}{root.resolve()}{purpose}".encode()).hexdigest()[:12]
 
 
 def run_job(
     number: int, job: Job, queue: Any, home: str, directory: str, contents: Mapping[str, bytes] | None = None
 ) -> None:
-    """Make a job; see `making`."""
+    """Run a job to its end.
+
+    Args:
+        number, job, queue, home, directory, contents: see `making`.
+
+    Raises:
+        DataError: images can't be read on this node.
+    """
     for _ in making(number, job, queue, home, directory, contents):
         pass
 
@@ -51,15 +63,15 @@ def making(
     contents: Mapping[str, bytes] | None = None,
     rungs: Rungs | None = None,
 ) -> Iterator[RunRecord]:
-    """Make a job; every message is in the queue before this is over. A record comes once its message is sent.
+    """Run a job, and yield each record after its message is in the queue.
 
     Args:
-        number: the job's name in messages.
-        job: what to make.
-        home: names the sweep: what a killed training has reached is found again on the same node.
-        directory: the sweep's working directory, which relative paths are meant from; taken where the node has it.
+        number: number of the job in messages.
+        job: the runs.
         queue: takes ("said", number, text), ("made", number, record, packed files), ("log", number, text).
-        contents: of the images, where they are not to be read at their paths.
+        home: folder name of the sweep; with the same name, a killed training continues on the same node.
+        directory: working directory of the sweep, for relative paths; used if it exists on the node.
+        contents: contents of the images by path; None if the node reads the images at their paths.
         rungs: see `harness.execution.jobs.make`.
 
     Raises:
@@ -77,25 +89,25 @@ def making(
     if missing is not None:
         raise DataError(
             f"node {socket.gethostname()}: no file found at {missing}; expected the data at the same paths on every "
-            "node, or --ship-data."
+            "node. Copy the data, or use --ship-data."
         )
-    told = 0.0
+    last_report = 0.0
 
     def stage(text: str) -> None:
-        nonlocal told
-        if time.monotonic() - told > TELL_EVERY:
-            told = time.monotonic()
+        nonlocal last_report
+        if time.monotonic() - last_report > REPORT_INTERVAL:
+            last_report = time.monotonic()
             queue.put(("said", number, text))
 
-    here = replace(job, runs=tuple(replace(run, split=split) for run in job.runs))
+    local_job = replace(job, runs=tuple(replace(run, split=split) for run in job.runs))
     log = io.StringIO()
     try:
         with capture_logs(log, show=False):
-            for record in map(_named, make(here, folder, stage, rungs)):
+            for record in map(_with_node, make(local_job, folder, stage, rungs)):
                 queue.put(("made", number, record, pack(folder.staged(record.run_id))))
                 yield record
     except SystemExit:
-        # Stopped early: nobody will go on from what it has reached.
+        # A trial that was stopped early never continues.
         folder.clear_unfinished(job.key)
         raise
     finally:
@@ -104,9 +116,9 @@ def making(
     folder.clear_unfinished(job.key)
 
 
-def _named(record: RunRecord) -> RunRecord:
-    """A failure names the node: it may be the node's, whose weights are missing, say."""
+def _with_node(record: RunRecord) -> RunRecord:
+    """The record with the name of the node in its error: the cause may be on the node, such as missing weights."""
     if record.error is None:
         return record
-    said = {**record.error, "message": f"node {socket.gethostname()}: {record.error['message']}"}
-    return replace(record, error=said)
+    error = {**record.error, "message": f"node {socket.gethostname()}: {record.error['message']}"}
+    return replace(record, error=error)

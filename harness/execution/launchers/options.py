@@ -1,4 +1,4 @@
-"""`--launcher`, `--jobs` and their like -> a launcher, or a clear refusal before any work."""
+"""The launcher from options such as `--launcher` and `--jobs`; wrong options fail before any work."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ RETRIES = 2
 
 @dataclass(frozen=True)
 class LaunchOptions:
-    """Where runs are made.
+    """Where and how runs are computed.
 
     Attributes:
         launcher: here (this process), local (worker processes on this machine), or ray (a cluster).
-        jobs: how many groups of runs at once; None for as many as there are GPUs, or 2; on a cluster as many as fit.
-        retries: how often runs are tried again that were lost with the process or node that made them.
-        address: of the cluster: auto, host:port or ray://host:port; None starts one on this machine.
-        ship_data: whether images are sent to nodes.
-        cpus, gpus, memory: what a job takes of a node, memory in GB; None: as the config says, see `link`.
+        jobs: number of groups at the same time; None for the number of GPUs, or 2; on a cluster, as many as fit.
+        retries: how often runs are repeated that were lost with their process or node.
+        address: address of the cluster: auto, host:port or ray://host:port; None starts a cluster on this machine.
+        ship_data: whether images are sent to the nodes.
+        cpus, gpus, memory: resources of a job on a node, memory in GB; None for the values of `connection`.
     """
 
     launcher: str = "here"
@@ -44,13 +44,13 @@ class LaunchOptions:
     memory: float | None = None
 
     def problems(self) -> list[str]:
-        """What does not go together, one sentence each."""
+        """Wrong combinations of options, one sentence each."""
         if self.launcher not in LAUNCHERS:
             return [f"--launcher: {unknown_name('launcher', self.launcher, LAUNCHERS)}"]
-        found = []
+        problems = []
         if self.launcher == "here" and self.jobs is not None:
-            found.append(f"--jobs: {self.jobs} found, but runs are made in this process; expected --launcher local.")
-        of_cluster = {
+            problems.append(f"--jobs: {self.jobs} found, but runs are made in this process; expected --launcher local.")
+        cluster_options = {
             "--address": self.address is not None,
             "--ship-data": self.ship_data,
             "--cpus-per-job": self.cpus is not None,
@@ -58,25 +58,24 @@ class LaunchOptions:
             "--memory-per-job": self.memory is not None,
         }
         if self.launcher != "ray":
-            found += [
-                f"{name}: found without --launcher ray, which it is for." for name, on in of_cluster.items() if on
-            ]
-        return found
+            used = [name for name, on in cluster_options.items() if on]
+            problems += [f"{name}: found without --launcher ray; add it, or remove {name}." for name in used]
+        return problems
 
     def device(self, device: str) -> str:
-        """Of the config, the device that must be on this machine."""
+        """The device that this machine must have; the nodes of a cluster check their own devices."""
         return "auto" if self.launcher == "ray" else device
 
     def make(
         self, folder: ResultFolder, progress: SweepProgress, config: SweepConfig, runs: Sequence[PlannedRun]
     ) -> Launcher:
-        """The launcher, where there are no `problems`.
+        """Build the launcher; only without `problems`.
 
         Args:
-            folder: the sweep's.
-            progress: told what the user must know.
-            config: the sweep's.
-            runs: what it will make.
+            folder: result folder of the sweep.
+            progress: shows notes to the user.
+            config: config of the sweep.
+            runs: runs that the launcher will get.
         """
         if self.launcher == "here":
             from harness.execution.launchers.in_process import InProcessLauncher
@@ -89,20 +88,21 @@ class LaunchOptions:
             return RayLauncher(self.connection(folder, config, modules))
         from harness.execution.launchers.processes import ProcessLauncher
 
-        free = visible_gpus() if config.device in {"auto", "cuda"} else []
-        jobs = self.jobs or len(free) or 2
-        if free and jobs > len(free):
-            progress.note(f"{jobs} workers share {len(free)} GPU{'' if len(free) == 1 else 's'}.")
-        return ProcessLauncher(folder, min(jobs, len(runs)), free, modules)
+        gpus = visible_gpus() if config.device in {"auto", "cuda"} else []
+        jobs = self.jobs or len(gpus) or 2
+        if gpus and jobs > len(gpus):
+            progress.note(f"{jobs} workers share {len(gpus)} GPU{'' if len(gpus) == 1 else 's'}.")
+        return ProcessLauncher(folder, min(jobs, len(runs)), gpus, modules)
 
     def connection(self, folder: ResultFolder, config: SweepConfig, modules: Sequence[str]) -> RayConnection:
-        """The way to the cluster. A job takes what its training does: as many GPUs (or CPUs) as `trainer.devices`, and
-        `memory_limit`, unless the options say otherwise.
+        """The connection to the cluster.
+
+        By default, a job takes the resources of its training: `trainer.devices` GPUs (or CPUs), and `memory_limit`.
 
         Args:
-            folder: the sweep's.
-            config: the sweep's.
-            modules: what jobs will need.
+            folder: result folder of the sweep.
+            config: config of the sweep.
+            modules: modules that the jobs import.
         """
         from harness.execution.launchers.ray_connection import Needs, RayConnection
 
@@ -119,9 +119,9 @@ IN_PROCESS = LaunchOptions()
 
 
 def visible_gpus() -> list[str]:
-    """Names of the GPUs that a process may be restricted to, in CUDA's own terms."""
+    """Names of the visible GPUs, as in CUDA_VISIBLE_DEVICES."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return (named or [str(index) for index in range(count)])[:count]
+    names = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return (names or [str(index) for index in range(count)])[:count]

@@ -1,6 +1,6 @@
-"""Worker processes on this machine: each makes one job after the other, with its share of cores and a GPU of its own.
+"""Worker processes on this machine: each runs one job after the other, with a share of the cores and one GPU.
 
-A worker writes into the sweep's stages and tells of each record; putting runs in place is left to the sweep's process.
+A worker writes into the stages of the result folder and sends each record. Only the process of the sweep commits runs.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from harness.execution.launchers.warm import warm
 from harness.execution.log_capture import capture_logs
 from harness.results.store import ResultFolder
 
-# What the libraries that compute take for the number of their threads, read when they are imported.
+# Numerical libraries read their number of threads from these variables when they are imported.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-TELL_EVERY = 0.2  # seconds between words on what goes on
-PATIENCE = 5.0  # seconds that a worker gets to end when it is told to
+REPORT_INTERVAL = 0.2  # seconds between two progress messages
+STOP_TIMEOUT = 5.0  # seconds until a worker that does not end is killed
 
 
 @dataclass
@@ -42,44 +42,44 @@ class _Worker:
 
 
 class ProcessLauncher:
-    """See `harness.execution.launchers.base.Launcher`.
+    """A `Launcher` with worker processes on this machine.
 
     Args:
-        folder: the sweep's.
-        jobs: how many workers.
-        gpus: names of the GPUs to hand out, one to a worker; none if they run on something else, or all on one.
-        modules: what jobs will need, imported while there is nothing else to do.
+        folder: result folder of the sweep.
+        jobs: number of workers.
+        gpus: names of the GPUs, one for each worker; empty if the device of the config decides.
+        modules: modules that the jobs import; the workers import them before the first job.
     """
 
     def __init__(self, folder: ResultFolder, jobs: int, gpus: list[str], modules: Sequence[str] = ()) -> None:
         self.jobs, self._modules = jobs, tuple(modules)
         self._folder, self._gpus = folder, gpus
         self._workers: list[_Worker] = []
-        # Not forked: Torch's threads, and CUDA, do not survive that.
+        # Torch's threads and CUDA do not work in a forked process.
         self._context = get_context("spawn")
 
     def __enter__(self) -> Self:
-        """All workers are started: what they import takes as long as what the sweep checks."""
+        """Start all workers: their imports take as long as the checks of the sweep."""
         for _ in range(self.jobs):
-            self._hire()
+            self._start_worker()
         return self
 
     def ready(self) -> None:
-        """Jobs wait in their workers' pipes."""
+        """Nothing to wait for: jobs wait in the pipes of their workers."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """See `stop`."""
+        """Stop all workers."""
         self.stop()
 
     def stop(self) -> None:
-        """End all workers: those without work by themselves, the others in the middle of it."""
+        """Stop all workers: those without a job end by themselves, the others are terminated."""
         for worker in self._workers:
             worker.pipe.close()
             if worker.job is not None:
                 worker.process.terminate()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + STOP_TIMEOUT
         for worker in self._workers:
             worker.process.join(max(0.0, deadline - time.monotonic()))
             if worker.process.is_alive():
@@ -88,86 +88,95 @@ class ProcessLauncher:
         self._workers = []
 
     def start(self, number: int, job: Job) -> None:
-        """Hand the job to a worker that has none."""
-        worker = next((one for one in self._workers if one.job is None), None) or self._hire()
+        """Send the job to a free worker.
+
+        Args:
+            number: number of the job in events.
+            job: the runs.
+        """
+        worker = next((worker for worker in self._workers if worker.job is None), None) or self._start_worker()
         worker.job = number
         worker.pipe.send(job)
 
-    def _hire(self) -> _Worker:
+    def _start_worker(self) -> _Worker:
         place = min(set(range(self.jobs)) - {worker.place for worker in self._workers})
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=work, args=(theirs, self._folder.root, self._modules), daemon=True)
+        pipe, worker_pipe = self._context.Pipe()
+        process = self._context.Process(target=work, args=(worker_pipe, self._folder.root, self._modules), daemon=True)
         with _environment(environment(place, self.jobs, self._gpus)):
             process.start()
-        theirs.close()
-        worker = _Worker(process, ours, place)
+        worker_pipe.close()
+        worker = _Worker(process, pipe, place)
         self._workers.append(worker)
         return worker
 
     def events(self, wait: float | None) -> Iterator[Event]:
-        """What workers say; that one died is known from its process."""
-        by_sign = {sign: worker for worker in self._workers for sign in (worker.pipe, worker.process.sentinel)}
-        ready = connection.wait(list(by_sign), wait)
-        for worker in {id(by_sign[sign]): by_sign[sign] for sign in ready}.values():
-            yield from self._heard(worker)
+        """Wait for messages of the workers, or for the end of a worker's process.
 
-    def _heard(self, worker: _Worker) -> Iterator[Event]:
-        # Asked before its words are read: a process that is dead by now has said all it will.
+        Args:
+            wait: longest wait in seconds; None without a limit.
+        """
+        workers = {source: worker for worker in self._workers for source in (worker.pipe, worker.process.sentinel)}
+        ready = connection.wait(list(workers), wait)
+        for worker in {id(workers[source]): workers[source] for source in ready}.values():
+            yield from self._receive(worker)
+
+    def _receive(self, worker: _Worker) -> Iterator[Event]:
+        # This check comes first: a process that is dead now has sent all its messages.
         dead = not worker.process.is_alive()
-        broken = ""
+        problem = ""
         while True:
             try:
                 if not worker.pipe.poll():
                     break
-                what, *rest = worker.pipe.recv()
+                kind, *values = worker.pipe.recv()
             except (EOFError, OSError):
                 dead = True
                 break
             number = worker.job
             assert number is not None
-            if what == "said":
-                yield ProgressEvent(number, *rest)
-            elif what == "made":
-                yield RunFinished(number, *rest)
-            elif what == "ended":
+            if kind == "said":
+                yield ProgressEvent(number, *values)
+            elif kind == "made":
+                yield RunFinished(number, *values)
+            elif kind == "ended":
                 worker.job = None
                 yield JobFinished(number)
-            elif what == "refused":
-                raise rest[0]
+            elif kind == "refused":
+                raise values[0]
             else:
-                broken = rest[0]
+                problem = values[0]
         if dead:
             worker.process.join()
             self._workers.remove(worker)
             worker.pipe.close()
             if worker.job is not None:
-                yield WorkerLost(worker.job, f"a worker process {broken or _how(worker.process.exitcode)}")
+                yield WorkerLost(worker.job, f"a worker process {problem or _exit_text(worker.process.exitcode)}")
 
 
 def environment(place: int, jobs: int, gpus: list[str]) -> dict[str, str]:
-    """What a worker is told of the machine: its share of cores, and the one GPU that it sees.
+    """Environment variables of a worker: its number of threads and its GPU.
 
     Args:
-        place: which worker, from 0.
-        jobs: how many there are.
-        gpus: names of the GPUs to hand out.
+        place: number of the worker, from 0.
+        jobs: number of all workers.
+        gpus: names of the GPUs.
     """
-    # What is said to OpenMP alone is meant for all: the others go by it too, unless they are told otherwise.
+    # The other libraries follow OMP_NUM_THREADS too, unless their own variable is set.
     share = os.environ.get(THREADS[0], str(max(1, _cores() // jobs)))
-    found = {name: os.environ.get(name, share) for name in THREADS}
+    variables = {name: os.environ.get(name, share) for name in THREADS}
     if gpus:
-        found[VISIBLE] = gpus[place % len(gpus)]
-    return found
+        variables[VISIBLE] = gpus[place % len(gpus)]
+    return variables
 
 
 def _cores() -> int:
-    """Those that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """For processes that are started meanwhile."""
+    """Set environment variables for the processes that start inside the context."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -180,7 +189,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _how(exit_code: int | None) -> str:
+def _exit_text(exit_code: int | None) -> str:
     if exit_code is None or exit_code >= 0:
         return f"ended with exit status {exit_code}"
     try:
@@ -192,14 +201,20 @@ def _how(exit_code: int | None) -> str:
 
 
 def work(pipe: connection.Connection, root: Path, modules: Sequence[str]) -> None:
-    """A worker's life: jobs come in, records go out, until the pipe closes or the sweep's process dies."""
-    # Ctrl-C reaches all processes of a terminal: the sweep's ends the others.
+    """The main function of a worker: run jobs until the pipe closes or the process of the sweep ends.
+
+    Args:
+        pipe: brings jobs, and takes messages.
+        root: result folder of the sweep.
+        modules: modules that are imported before the first job.
+    """
+    # Ctrl-C reaches all processes of a terminal; only the process of the sweep stops the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Not killed outright, so that what libraries have locked is freed.
+    # An exception, instead of the default end, lets libraries release their locks.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     Thread(target=_end_with_parent, daemon=True).start()
-    said = io.StringIO()
-    with capture_logs(said, show=False):
+    buffer = io.StringIO()
+    with capture_logs(buffer, show=False):
         warm(modules)
     folder = ResultFolder(root)
     while True:
@@ -207,28 +222,28 @@ def work(pipe: connection.Connection, root: Path, modules: Sequence[str]) -> Non
             job = pipe.recv()
         except EOFError:
             return
-        # Only now: the folder is made once everything was found to be right.
+        # The sweep creates the folder only after its checks, so the log opens with the first job.
         with folder.open_log() as log, capture_logs(log, show=False):
-            log.write(said.getvalue())
-            said = io.StringIO()
-            _make(job, folder, pipe)
+            log.write(buffer.getvalue())
+            buffer = io.StringIO()
+            _run(job, folder, pipe)
 
 
 def _end_with_parent() -> None:
-    """Whatever it is doing: the next sweep would write to the same stages."""
+    """End this process with the process of the sweep: the next sweep would write to the same stages."""
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
     os._exit(1)
 
 
-def _make(job: Job, folder: ResultFolder, pipe: connection.Connection) -> None:
-    told = 0.0
+def _run(job: Job, folder: ResultFolder, pipe: connection.Connection) -> None:
+    last_report = 0.0
 
     def stage(text: str) -> None:
-        nonlocal told
-        if time.monotonic() - told > TELL_EVERY:
-            told = time.monotonic()
+        nonlocal last_report
+        if time.monotonic() - last_report > REPORT_INTERVAL:
+            last_report = time.monotonic()
             pipe.send(("said", text))
 
     try:
@@ -237,7 +252,7 @@ def _make(job: Job, folder: ResultFolder, pipe: connection.Connection) -> None:
         pipe.send(("ended",))
     except HarnessError as error:
         pipe.send(("refused", error))
-    # A fault of ours, say: the sweep's process says it, and counts the worker as lost.
+    # Any other exception ends the worker; the sweep reports the exception with the lost worker.
     except Exception as error:  # noqa: BLE001
         pipe.send(("broken", f"ended with {type(error).__name__}: {error}"))
         sys.exit(1)

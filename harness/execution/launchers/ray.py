@@ -1,4 +1,4 @@
-"""A Ray cluster as a launcher: jobs become tasks, and what they make comes back through the link."""
+"""A Ray cluster as a launcher: jobs are Ray tasks, and their results arrive through the connection."""
 
 from __future__ import annotations
 
@@ -13,87 +13,103 @@ from harness.execution.launchers.base import Event, JobFinished, WorkerLost
 from harness.execution.launchers.node import run_job
 from harness.execution.launchers.ray_connection import RayConnection
 
-LOOK_EVERY = 0.1  # seconds between looks at what has come back
-COUNT_EVERY = 2.0  # seconds between counts of the cluster's nodes
+POLL_INTERVAL = 0.1  # seconds between two checks for messages
+COUNT_INTERVAL = 2.0  # seconds between two counts of the cluster's nodes
 
 
 class RayLauncher:
-    """See `harness.execution.launchers.base.Launcher`.
+    """A `Launcher` on a Ray cluster.
 
     Args:
-        link: to the cluster.
+        connection: connection to the cluster.
     """
 
-    def __init__(self, link: RayConnection) -> None:
-        self._link = link
+    def __init__(self, connection: RayConnection) -> None:
+        self._connection = connection
         self._tasks: dict[int, Any] = {}
-        self._counted = (0.0, 0)
+        self._capacity = (0.0, 0)
 
     @property
     def jobs(self) -> int:
-        """As many as there is room for now."""
-        when, count = self._counted
-        if not when or time.monotonic() - when > COUNT_EVERY:
-            count = self._link.room()
-            self._counted = (time.monotonic(), count)
+        """Number of jobs that fit on the present nodes."""
+        time_of_count, count = self._capacity
+        if not time_of_count or time.monotonic() - time_of_count > COUNT_INTERVAL:
+            count = self._connection.room()
+            self._capacity = (time.monotonic(), count)
         return count
 
     def __enter__(self) -> Self:
-        """See `RayConnection.begin`."""
-        self._link.begin()
+        """Start to connect."""
+        self._connection.begin()
         return self
 
     def ready(self) -> None:
-        """See `RayConnection.ready`."""
-        self._link.ready()
+        """Wait for the connection.
+
+        Raises:
+            ConfigError: there is no connection, or no node has room for a job.
+        """
+        self._connection.ready()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """See `stop`."""
+        """Stop all jobs and disconnect."""
         self.stop()
 
     def stop(self) -> None:
-        """Stop what is under way, and disconnect."""
+        """Stop all jobs and disconnect."""
         import ray
 
         for task in self._tasks.values():
             ray.cancel(task, force=True)
         self._tasks = {}
-        self._link.stop()
+        self._connection.stop()
 
     def start(self, number: int, job: Job) -> None:
-        """Hand the job to the cluster."""
+        """Submit the job as a task.
+
+        Args:
+            number: number of the job in events.
+            job: the runs.
+        """
         import ray
 
-        link = self._link
-        # Ray itself tries nothing again: it would begin with runs that are done.
-        task = ray.remote(run_job).options(max_retries=0, **link.needs.of_task())
-        contents = link.contents(job.runs[0].split)
-        self._tasks[number] = task.remote(number, job, link.queue, link.home, link.directory, contents)
+        cluster = self._connection
+        # A retry of Ray would repeat finished runs; the sweep repeats only the lost ones.
+        task = ray.remote(run_job).options(max_retries=0, **cluster.needs.of_task())
+        contents = cluster.contents(job.runs[0].split)
+        self._tasks[number] = task.remote(number, job, cluster.queue, cluster.home, cluster.directory, contents)
 
     def events(self, wait: float | None) -> Iterator[Event]:
-        """What jobs say through the queue; that one is lost is known from its task."""
+        """Wait for messages in the queue, or for the end of a task.
+
+        Args:
+            wait: longest wait in seconds; None without a limit.
+
+        Raises:
+            HarnessError: a job ended with this error.
+        """
         import ray
 
         deadline = None if wait is None else time.monotonic() + wait
         while True:
-            # Looked at before their words are read: a task that is over by now has said all it will.
-            over, _ = ray.wait(list(self._tasks.values()), num_returns=len(self._tasks), timeout=0)
-            heard = False
-            for what, number, *rest in self._link.messages():
-                heard = True
+            # This check comes first: a task that has ended now has sent all its messages.
+            ended, _ = ray.wait(list(self._tasks.values()), num_returns=len(self._tasks), timeout=0)
+            any_news = False
+            for kind, number, *values in self._connection.messages():
+                any_news = True
                 if number in self._tasks:
-                    yield from self._link.event(what, number, *rest)
-            for number in [number for number, task in self._tasks.items() if task in over]:
-                heard = True
-                yield from self._over(number)
-            if heard or (deadline is not None and time.monotonic() > deadline):
+                    yield from self._connection.event(kind, number, *values)
+            for number in [number for number, task in self._tasks.items() if task in ended]:
+                any_news = True
+                yield from self._end_task(number)
+            if any_news or (deadline is not None and time.monotonic() > deadline):
                 return
-            time.sleep(LOOK_EVERY)
+            time.sleep(POLL_INTERVAL)
 
-    def _over(self, number: int) -> Iterator[Event]:
-        """A task that ended: well, by a refusal, or with what made it."""
+    def _end_task(self, number: int) -> Iterator[Event]:
+        """The event of an ended task. An error of the harness is raised again."""
         import ray
 
         task = self._tasks.pop(number)
@@ -104,9 +120,9 @@ class RayLauncher:
                 raise error.cause from error
             yield WorkerLost(number, f"a task ended with {type(error.cause).__name__}: {error.cause}")
         except ray.exceptions.RayError as error:
-            said = str(error).strip().splitlines()
+            lines = str(error).strip().splitlines()
             yield WorkerLost(
-                number, f"a task was lost with its worker or node ({type(error).__name__}: {said[0][:200]})"
+                number, f"a task was lost with its worker or node ({type(error).__name__}: {lines[0][:200]})"
             )
         else:
             yield JobFinished(number)

@@ -1,6 +1,6 @@
-"""The way to a Ray cluster and back: connecting, what a job needs, images out, records and files in.
+"""The connection to a Ray cluster: resources of a job, images for the nodes, and records and files from the nodes.
 
-The sweep alone writes the result folder.
+Only the process of the sweep writes the result folder.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from harness.execution.launchers.shipping import files_of, read_files, unpack
 from harness.execution.launchers.warm import warm
 from harness.results.store import ResultFolder
 
-MOST_WARMED = 64  # processes
-WARMS_WITHIN = 30.0  # seconds
+MAX_WARM_TASKS = 64
+WARM_TIMEOUT = 30.0  # seconds
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a job takes of a node.
+    """Resources of a job on a node.
 
     Attributes:
-        cpus: how many; None: one beside GPUs, else as many as devices.
-        gpus: how many; None: as many as devices, where any node has them.
-        memory: bytes; 0 for no matter how many.
-        devices: that a training runs on.
+        cpus: number of CPUs; None: 1 with GPUs, otherwise `devices`.
+        gpus: number of GPUs; None: `devices` if any node has GPUs, otherwise 0.
+        memory: memory in bytes; 0 for no requirement.
+        devices: number of devices of a training.
     """
 
     cpus: float | None = None
@@ -41,43 +41,43 @@ class Needs:
     devices: int = 1
 
     def settled(self, nodes: Sequence[Mapping[str, float]]) -> Needs:
-        """With all that depends on what nodes there are."""
-        there = any(node.get("GPU", 0) >= 1 for node in nodes)
-        gpus = self.gpus if self.gpus is not None else float(self.devices * there)
+        """The needs without None: default values depend on the resources of the nodes."""
+        any_gpu = any(node.get("GPU", 0) >= 1 for node in nodes)
+        gpus = self.gpus if self.gpus is not None else float(self.devices * any_gpu)
         cpus = self.cpus if self.cpus is not None else 1.0 if gpus else float(self.devices)
         return replace(self, cpus=cpus, gpus=gpus)
 
     def fit_on(self, node: Mapping[str, float]) -> int:
-        """How many jobs a node has room for."""
-        wanted = {"CPU": self.cpus or 0, "GPU": self.gpus or 0, "memory": self.memory}
-        return min((int(node.get(name, 0) // amount) for name, amount in wanted.items() if amount), default=1)
+        """Number of jobs that fit on a node."""
+        amounts = {"CPU": self.cpus or 0, "GPU": self.gpus or 0, "memory": self.memory}
+        return min((int(node.get(name, 0) // amount) for name, amount in amounts.items() if amount), default=1)
 
     def of_task(self) -> dict[str, Any]:
-        """As Ray's options."""
+        """The needs as options of a Ray task."""
         return {"num_cpus": self.cpus, "num_gpus": self.gpus or 0, "memory": self.memory or None}
 
     def __str__(self) -> str:
-        parts = [f"{self.cpus or 0:g} CPUs"] + ([f"{self.gpus:g} GPUs"] if self.gpus else [])
-        return ", ".join(parts + ([f"{self.memory / 1e9:.1f} GB of memory"] if self.memory else []))
+        texts = [f"{self.cpus or 0:g} CPUs"] + ([f"{self.gpus:g} GPUs"] if self.gpus else [])
+        return ", ".join(texts + ([f"{self.memory / 1e9:.1f} GB of memory"] if self.memory else []))
 
 
 class RayConnection:
-    """A cluster, as a sweep uses it.
+    """A cluster for one sweep.
 
     Args:
-        folder: the sweep's.
-        address: of the cluster: auto, host:port or ray://host:port; None starts one on this machine.
-        jobs: how many at once; None for as many as the nodes have room for.
-        needs: of a job.
-        ship_data: send images through Ray's object store, instead of reading them at their paths on the nodes.
-        modules: what jobs will need, imported on the nodes while there is nothing else to do.
+        folder: result folder of the sweep.
+        address: address of the cluster: auto, host:port or ray://host:port; None starts a cluster on this machine.
+        jobs: largest number of jobs at the same time; None for as many as fit on the nodes.
+        needs: resources of a job.
+        ship_data: send images through Ray's object store; otherwise the nodes read them at their paths.
+        modules: modules that the jobs import; the nodes import them before the first job.
 
     Attributes:
-        needs: of a job; once it is ready, in whole.
-        limit: how many jobs at once, None for as many as there is room for.
-        queue: takes what nodes say.
-        home: names the sweep on the nodes.
-        directory: the sweep's.
+        needs: resources of a job; without None after `ready`.
+        limit: the argument `jobs`.
+        queue: takes the messages of the nodes.
+        home: folder name of the sweep on the nodes.
+        directory: working directory of the sweep.
     """
 
     def __init__(
@@ -98,18 +98,18 @@ class RayConnection:
         self._connecting = Connecting(address, self._warm_up)
 
     def begin(self) -> None:
-        """Begin to connect.
+        """Start to connect.
 
         Raises:
-            ConfigError: Ray is not installed, or nobody listens at the address.
+            ConfigError: Ray is not installed, or no program listens at the address.
         """
         self._connecting.begin()
 
     def ready(self) -> None:
-        """Wait until connected.
+        """Wait for the connection.
 
         Raises:
-            ConfigError: nobody answers, or no node has room for a job.
+            ConfigError: there is no connection, or no node has room for a job.
         """
         self._connecting.wait()
         import ray
@@ -118,28 +118,28 @@ class RayConnection:
         nodes = self.nodes()
         self.needs = self.needs.settled(nodes)
         if not any(self.needs.fit_on(node) for node in nodes):
-            there = "; ".join(sorted({_told(node) for node in nodes}))
+            resources = "; ".join(sorted({_resources(node) for node in nodes}))
             raise ConfigError(
-                f"a job needs {self.needs}, but the nodes have {there or 'nothing'}; expected less, with "
-                "--cpus-per-job, --gpus-per-job and --memory-per-job, or larger nodes."
+                f"a job needs {self.needs}, but the nodes have {resources or 'nothing'}; expected a node with room. "
+                "Set --cpus-per-job, --gpus-per-job and --memory-per-job, or add larger nodes."
             )
-        # A job that came earlier would be given to another process, which imports all that again.
-        ray.wait(self._warming, num_returns=len(self._warming), timeout=WARMS_WITHIN)
-        # Beside the sweep, and with ray:// beside the head: what a node has said must not die with another node.
-        self.queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": beside()})
+        # Ray would start an earlier job in another process, which imports the modules again.
+        ray.wait(self._warming, num_returns=len(self._warming), timeout=WARM_TIMEOUT)
+        # On the node of the sweep, or with ray:// on the head: messages must survive the loss of other nodes.
+        self.queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": same_node()})
 
     def _warm_up(self) -> None:
-        """As many tasks as there may be jobs, which import and leave their processes behind."""
+        """Start tasks that import the modules; Ray reuses their processes for the jobs."""
         import ray
 
         nodes = self.nodes()
         needs = Needs(self.needs.settled(nodes).cpus, 0.0)
         room = sum(needs.fit_on(node) for node in nodes)
         task = ray.remote(warm).options(num_cpus=needs.cpus, max_retries=0)
-        self._warming = [task.remote(self._modules) for _ in range(min(room, self.limit or room, MOST_WARMED))]
+        self._warming = [task.remote(self._modules) for _ in range(min(room, self.limit or room, MAX_WARM_TASKS))]
 
     def stop(self) -> None:
-        """Disconnect; what runs there must have been stopped."""
+        """Disconnect. The caller must have stopped all jobs."""
         import ray
 
         if self.queue is not None:
@@ -148,19 +148,19 @@ class RayConnection:
         ray.shutdown()
 
     def nodes(self) -> list[dict[str, float]]:
-        """Resources of each node that is alive."""
+        """Resources of each living node."""
         import ray
 
         return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
     def room(self) -> int:
-        """How many jobs there is room for at once: nodes come and go."""
+        """Number of jobs that fit on the present nodes."""
         count = sum(self.needs.fit_on(node) for node in self.nodes())
-        # Where nodes died, what is left of them would wait for ever: it is tried again when there is one.
+        # The number changes when nodes join or die. With 0, the sweep starts no job that would wait for ever.
         return count if self.limit is None else min(count, self.limit)
 
     def contents(self, split: AnySplit) -> Any:
-        """With --ship-data the images, put into the store once for all jobs; None without."""
+        """With --ship-data, the images in the object store, stored once for all jobs; otherwise None."""
         import ray
 
         if not self._ship_data:
@@ -170,30 +170,36 @@ class RayConnection:
         return self._shipped[split.fingerprint]
 
     def messages(self) -> list[tuple[Any, ...]]:
-        """What nodes have said since."""
+        """Read all new messages of the nodes."""
         waiting = self.queue.qsize()
         return list(self.queue.get_nowait_batch(waiting)) if waiting else []
 
-    def event(self, what: str, number: int, *rest: Any) -> Iterator[Event]:
-        """What a message means; files of runs are put into the sweep's stages, logs into its log."""
-        if what == "said":
-            yield ProgressEvent(number, rest[0])
-        elif what == "made":
-            record, packed = rest
+    def event(self, kind: str, number: int, *values: Any) -> Iterator[Event]:
+        """Convert a message to an event. Files of a run are written to its stage, log texts to the log.
+
+        Args:
+            kind: kind of the message; see `harness.execution.launchers.node.making`.
+            number: number of the job.
+            values: other values of the message.
+        """
+        if kind == "said":
+            yield ProgressEvent(number, values[0])
+        elif kind == "made":
+            record, packed = values
             unpack(packed, self._folder.stage(record.run_id))
             yield RunFinished(number, record)
-        elif what == "log":
-            # Where the sweep's libraries write: sweep.log.
-            sys.stdout.write(rest[0])
+        elif kind == "log":
+            # The sweep redirects its standard output to sweep.log.
+            sys.stdout.write(values[0])
 
 
-def beside() -> Any:
-    """Says of an actor that it is to be on the node that the sweep is on."""
+def same_node() -> Any:
+    """A scheduling strategy that places an actor on the node of the sweep."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
-def _told(node: dict[str, float]) -> str:
+def _resources(node: dict[str, float]) -> str:
     return f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs, {node.get('memory', 0) / 1e9:.1f} GB"

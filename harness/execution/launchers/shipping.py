@@ -1,4 +1,4 @@
-"""What travels between machines: the files of a run back to the sweep, and with --ship-data the images out."""
+"""Files that travel between machines: those of a run to the sweep, and with --ship-data the images to the nodes."""
 
 from __future__ import annotations
 
@@ -17,29 +17,33 @@ Packed = dict[str, bytes]
 
 
 def pack(folder: Path) -> Packed:
-    """Everything in a folder."""
+    """Read all files of a folder."""
     return {
         file.relative_to(folder).as_posix(): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()
     }
 
 
 def unpack(packed: Packed, folder: Path) -> None:
-    """Into an empty folder.
+    """Write files into an empty folder.
+
+    Args:
+        packed: contents by relative path.
+        folder: the folder.
 
     Raises:
-        StoreError: a file would lie outside it.
+        StoreError: a path leads out of the folder.
     """
     for name, content in packed.items():
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:
-            raise StoreError(f"{folder}: a node sent a file for {name}; expected one in the run's folder.")
+            raise StoreError(f"{folder}: a node sent a file for {name}; expected a path in the run's folder.")
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
 
 
 def files_of(split: AnySplit) -> list[str]:
-    """All images and masks."""
+    """Paths of all images and masks."""
     if isinstance(split, LabelledSplit):
         return list(dict.fromkeys(sample.path for sample in (*split.train, *split.test)))
     samples = (*split.train, *split.val, *split.test)
@@ -47,50 +51,56 @@ def files_of(split: AnySplit) -> list[str]:
 
 
 def unreadable(split: AnySplit) -> str | None:
-    """The first file that is not there, None if all are."""
+    """Path of the first missing file; None if all files exist."""
     return next((path for path in files_of(split) if not Path(path).is_file()), None)
 
 
 def read_files(paths: Iterable[str]) -> dict[str, bytes]:
-    """Their contents.
+    """Read files.
+
+    Returns:
+        Contents by path.
 
     Raises:
-        DataError: one can't be read.
+        DataError: a file can't be read.
     """
-    found = {}
+    contents = {}
     for path in paths:
         try:
-            found[path] = Path(path).read_bytes()
+            contents[path] = Path(path).read_bytes()
         except OSError as error:
             raise DataError(f"{path}: can't be read ({error.strerror}).") from error
-    return found
+    return contents
 
 
 def laid_out(split: AnySplit, contents: Mapping[str, bytes], folder: Path) -> AnySplit:
-    """The split with its files in a folder of this machine; those that are there already are left alone.
+    """Write the files of a split into a folder of this machine. Files that exist with the same size are kept.
 
     Args:
-        split: whose paths are of another machine.
-        contents: by path.
-        folder: where the files go.
+        split: a split with paths of another machine.
+        contents: contents by path.
+        folder: the folder.
+
+    Returns:
+        The split with paths in the folder.
     """
 
-    def here(path: str) -> str:
+    def local(path: str) -> str:
         return str(folder / f"{sha256(path.encode()).hexdigest()[:16]}{Path(path).suffix}")
 
     folder.mkdir(parents=True, exist_ok=True)
     for path, content in contents.items():
-        target = Path(here(path))
+        target = Path(local(path))
         if not target.is_file() or target.stat().st_size != len(content):
             scratch = target.with_name(f".{target.name}.{id(content)}")
             scratch.write_bytes(content)
             scratch.replace(target)
     if isinstance(split, LabelledSplit):
-        train, test = (tuple(replace(s, path=here(s.path)) for s in part) for part in (split.train, split.test))
+        train, test = (tuple(replace(s, path=local(s.path)) for s in role) for role in (split.train, split.test))
         return replace(split, train=train, test=test)
     assert isinstance(split, Split)
 
-    def moved(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
-        return tuple(replace(s, path=here(s.path), mask=here(s.mask) if s.mask else None) for s in samples)
+    def relocated(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+        return tuple(replace(s, path=local(s.path), mask=local(s.mask) if s.mask else None) for s in samples)
 
-    return replace(split, train=moved(split.train), val=moved(split.val), test=moved(split.test))
+    return replace(split, train=relocated(split.train), val=relocated(split.val), test=relocated(split.test))

@@ -1,4 +1,4 @@
-"""What takes longest before a first job: importing Torch and what stands on it."""
+"""The imports of large libraries such as Torch, before the first job needs them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from importlib import import_module
 
 
 def warm(modules: Sequence[str]) -> None:
-    """Import them; a failure is left to the job that needs them."""
+    """Import modules. A failed import ends the function; the job that needs the module reports the error."""
     for module in modules:
         try:
             import_module(module)
-        # Whatever a module raises: the job that imports it again says it, and becomes a failure.
+        # A module can raise any exception. The job imports the module again, and records the failure.
         except Exception:  # noqa: BLE001
             return
