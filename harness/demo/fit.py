@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -136,7 +137,8 @@ def _settings() -> dict[str, Any]:
         accept_new_options=True,
         help=f"Any timm network. Networks with a file in {WEIGHTS}/ come first, then networks with included weights.",
     )
-    size = third.selectbox("Image size in pixels", SIZES, index=SIZES.index(256), key="size")
+    default: int = registry.load(registry.DETECTORS[method]).default_image_size
+    size = third.selectbox("Image size in pixels", SIZES, index=bisect_right(SIZES, default) - 1, key="size")
     random = st.checkbox("Random weights: to try the page without trained weights; scores mean little", key="random")
     return {
         "method": method,
