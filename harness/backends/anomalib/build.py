@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from anomalib.models import AnomalibModule
+import torch
+from anomalib.models import AnomalibModule, Patchcore
 from anomalib.pre_processing import PreProcessor
 from torchvision.transforms.v2 import Compose, Normalize
 
 from harness.backends.anomalib.assets import asset_parameters
 from harness.backends.anomalib.catalog import canonical, models, signature
-from harness.backends.anomalib.coreset import exact_coreset
 from harness.common.errors import PredictionsError
 from harness.config.spec import RunSpec
+from harness.detectors.bank import coreset_size
+from harness.detectors.coreset import k_center, start_row
 from harness.predictions.detection import Floats
 
 
@@ -70,3 +72,31 @@ def raw_scores(batch: Any) -> tuple[npt.NDArray[np.float64], Floats | None]:
     scores = scores.detach().double().reshape(-1).cpu().numpy()
     arrays = None if maps is None else maps.detach().float().reshape(len(scores), *maps.shape[-2:]).cpu().numpy()
     return scores, arrays
+
+
+def exact_coreset(cls: type[Patchcore], seed: int) -> type[Patchcore]:
+    """Return a PatchCore class with an exact greedy k-center coreset, selected in the space of the embedding.
+
+    Its state has the same names and shapes as anomalib's, so plain anomalib loads its checkpoints.
+
+    Args:
+        cls: anomalib's PatchCore class.
+        seed: seed for the first patch of the coreset.
+    """
+
+    class ExactCoresetPatchcore(cls):
+        """anomalib's PatchCore, with another coreset selection."""
+
+        def fit(self) -> None:
+            """Reduce the collected embedding to the coreset."""
+            embedding = torch.vstack(self.model.embedding_store)
+            self.model.embedding_store.clear()
+            size = coreset_size(len(embedding), self.coreset_sampling_ratio)
+            order = k_center(embedding, size, start_row(embedding, seed))
+            self.model.memory_bank = embedding[torch.from_numpy(order.rows).to(embedding.device)]
+
+    # Checkpoints and logs then contain anomalib's name of the class.
+    ExactCoresetPatchcore.__name__ = cls.__name__
+    ExactCoresetPatchcore.__qualname__ = cls.__qualname__
+    ExactCoresetPatchcore.__module__ = cls.__module__
+    return ExactCoresetPatchcore

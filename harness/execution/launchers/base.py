@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -103,3 +104,13 @@ class Launcher(Protocol):
         Args:
             wait: longest wait in seconds; None without a limit.
         """
+
+
+def warm(modules: Sequence[str]) -> None:
+    """Import modules. A failed import ends the function; the job that needs the module reports the error."""
+    for module in modules:
+        try:
+            import_module(module)
+        # A module can raise any exception. The job imports the module again, and records the failure.
+        except Exception:  # noqa: BLE001
+            return

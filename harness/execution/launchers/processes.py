@@ -21,8 +21,7 @@ from typing import Any, Self
 
 from harness.common.errors import HarnessError
 from harness.execution.jobs import Job, make
-from harness.execution.launchers.base import Event, JobFinished, ProgressEvent, RunFinished, WorkerLost
-from harness.execution.launchers.warm import warm
+from harness.execution.launchers.base import Event, JobFinished, ProgressEvent, RunFinished, WorkerLost, warm
 from harness.execution.log_capture import capture_logs
 from harness.results.store import ResultFolder
 

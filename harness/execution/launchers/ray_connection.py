@@ -13,11 +13,10 @@ from typing import Any
 
 from harness.backends.base import AnySplit
 from harness.common.errors import ConfigError
-from harness.execution.launchers.base import Event, ProgressEvent, RunFinished
+from harness.execution.launchers.base import Event, ProgressEvent, RunFinished, warm
 from harness.execution.launchers.connect import Connecting
 from harness.execution.launchers.node import home_of
 from harness.execution.launchers.shipping import files_of, read_files, unpack
-from harness.execution.launchers.warm import warm
 from harness.results.store import ResultFolder
 
 MAX_WARM_TASKS = 64
