@@ -182,7 +182,7 @@ def test_summary_takes_the_best_mean_setting_of_each_model() -> None:
     first = table.iloc[0]
     assert first["image_AUROC"] == 0.9
     assert first["coreset_sampling_ratio"] == 0.2
-    assert (first["runs"], first["settings_tried"], first["categories"]) == (2, 3, "a, b")
+    assert (first["runs"], first["configurations_tried"], first["categories"]) == (2, 3, "a, b")
 
 
 def test_summary_forgets_runs_on_data_that_was_changed_since() -> None:

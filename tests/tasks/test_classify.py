@@ -74,7 +74,7 @@ def test_every_image_is_judged_by_networks_that_never_saw_it(classified: ResultF
 
 def test_the_workbook_shows_settings_runs_labels_and_confusions(classified: ResultFolder) -> None:
     book = load_workbook(classified.workbook)
-    assert book.sheetnames == ["Summary", "Runs", "Labels", "Classes and states", "Confusion", "Confused", "Folds",
+    assert book.sheetnames == ["Summary", "Runs", "Labels", "Classes and conditions", "Confusion", "Confused", "Folds",
                                "Environment", "Config", "Failures"]  # fmt: skip
     summary = rows(classified, "Summary")
     assert len(summary) == 3
@@ -83,7 +83,7 @@ def test_the_workbook_shows_settings_runs_labels_and_confusions(classified: Resu
     assert summary[0]["vs_best"] == "best"
     assert {row["vs_best"] for row in summary[1:]} <= {"tied", "worse"}
     assert "RANDOM WEIGHTS in 3 of 3 runs" in book["Summary"]["A1"].value
-    for title in ("Labels", "Classes and states"):
+    for title in ("Labels", "Classes and conditions"):
         header = [cell.value for cell in book[title][1]]
         formats = [cell.number_format for cell in book[title][2]]
         assert formats[header.index("images")] == "0"
