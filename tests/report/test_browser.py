@@ -326,7 +326,8 @@ def test_one_setting_shows_confusions_pairs_and_epochs(classified: ResultFolder,
         assert [sum(row) for row in counts] == [label["images"] for label in one["labels"]]
         pairs = page.locator("#confused figure")
         assert pairs.count() == len(one["confused"]) > 0
-        assert pairs.first.inner_text().startswith(f"{one['confused'][0]['label']} predicted as {one['confused'][0]['said']}")
+        pair = one["confused"][0]
+        assert pairs.first.inner_text().startswith(f"{pair['label']} predicted as {pair['said']}")
         pairs.first.scroll_into_view_if_needed()
         page.wait_for_function("[...document.querySelectorAll('#confused figure:first-child img')].every("
                                "(image) => image.complete && image.naturalWidth > 0)")  # fmt: skip

@@ -269,7 +269,7 @@ def test_a_blend_by_hand(classified: ResultFolder, cli: Cli) -> None:
     # The first rule takes B's a-bad for the first and the last image; the last was right before.
     assert [found.labels[i] for i in found.predicted] == ["a-bad", "a-good", "b-good", "a-bad"]
     assert "take B where its state is not good: macro F1 1.0000 ->" in result.output
-    assert "1 labels changed: 0 mended, 1 spoilt" in result.output
+    assert "1 labels changed: 0 corrected, 1 made wrong" in result.output
     assert [row[1] for row in read_csv("sub.csv")][1:] == ["a-bad", "a-good"]
     (record,) = ResultFolder(Path("results/mix")).records()
     assert record.spec["model"] == "blend"
