@@ -1,4 +1,4 @@
-"""A small real sweep of a classification: two settings of one network for all labels, and one network a class."""
+"""A small real sweep of a classification: two configurations of one network for all labels, and one network a class."""
 
 from __future__ import annotations
 

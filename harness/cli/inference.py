@@ -71,7 +71,7 @@ def predict(
         raise ConfigError("--map: png found without --out; expected --out, because maps go there. Add --out.")
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper):
-            # File names may hold bytes that are no text; this setting passes them on unchanged.
+            # File names may hold bytes that are no text; this error handler passes them on unchanged.
             stream.reconfigure(errors="surrogateescape")
     paths = images_named(names, sys.stdin, recursive, apart=out)
     if out is not None:

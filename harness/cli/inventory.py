@@ -67,7 +67,7 @@ def models(markdown: bool) -> int:
     with capture_logs(io.StringIO(), show=False):
         from harness.cli.catalogue import COLUMNS, detectors
 
-        rows = detectors(state=not markdown)
+        rows = detectors(marked=not markdown)
     if markdown:
         for row in (COLUMNS, ("---",) * len(COLUMNS), *rows):
             print("| " + " | ".join(cell.replace("\n", "<br>") for cell in row) + " |")

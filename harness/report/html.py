@@ -56,7 +56,7 @@ def build_page(results: Results) -> str:
     return template.render(
         search=search,
         name=results.folder.root.resolve().name,
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         runs=len(results.ok()),
         failed=len(results.failed()),
         skipped=len(results.skipped()),

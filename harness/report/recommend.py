@@ -41,7 +41,7 @@ class Recommendation:
 
 def answers(results: Results) -> list[Recommendation]:
     """A recommendation for each data set."""
-    return [_answer(results, name, found) for name, found in results.configurations.items()]
+    return [_answer(results, name, group) for name, group in results.configurations.items()]
 
 
 def recommendations(results: Results) -> list[str]:

@@ -170,8 +170,7 @@ def _damaged_files(folder: ResultFolder, records: Sequence[RunRecord]) -> list[s
         sentences += error.problems
     for record in records:
         if record.status == "ok":
-            problems = [_problem(folder.run_folder(record.run_id) / name) for name in (DETAILS, SCORES)]
-            sentences += filter(None, problems)
+            sentences += filter(None, (_problem(folder.run_folder(record.run_id) / name) for name in (DETAILS, SCORES)))
     return sentences
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pandas as pd
 from openpyxl import Workbook
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE, Cell
+from openpyxl.comments import Comment
 from openpyxl.formatting.rule import ColorScaleRule
 from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.styles.cell_style import StyleArray
@@ -38,6 +39,9 @@ PLAIN_NUMBERS = ("image_threshold", "pixel_threshold", "p_vs_best", "image_AUROC
 METRICS = ("image_", "pixel_", "anomalib_")
 # Names of columns with metrics of a classification end so.
 SHARES = ("_F1", "accuracy", "_F1_low", "_F1_high", "folds_mean", "folds_sd")
+
+# Comments on headers.
+EXPLAINED = {"configurations_tried": "A configuration is a point of the grid: all axes except category and seed."}
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,8 @@ def _column(sheet: Worksheet, data: Sheet, top: int, position: int, name: str, s
     head = write(sheet, top, position, name)
     head.font, head.fill = bold("FFFFFF"), HEADER
     head.alignment = alignment(is_text, "\n" in name)
+    if name in EXPLAINED:
+        head.comment = Comment(EXPLAINED[name], "harness")
     links = data.links.get(name)
     for row, (value, text) in enumerate(zip(values, texts, strict=True)):
         if not text:

@@ -27,7 +27,7 @@ from harness.report.ties import Standing, runs_against_best
 from harness.results.record import RunRecord
 
 TRACEBACK_LINES = 16  # in the sheet Failures
-# Pivots and the sheet Defects show so many configurations, the best ones: nobody reads a wider table.
+# Pivots and the sheet Defects show so many configurations, the best ones: a wider table is unreadable.
 WIDEST = 200
 DAMAGED_SHOWN = 5  # files named in notices
 STATUS_ORDER = ("ok", "skipped", "failed")

@@ -295,7 +295,7 @@ def test_records_of_an_earlier_version_open_without_their_curves(
     page = open_report(copy)
     page.locator("#runs tbody button").first.click()
     page.wait_for_selector("#plot-scores .main-svg")
-    assert "made by an earlier version, or its details.json is missing" in page.inner_text("#run-body")
+    assert "an earlier version made this run, or its details.json is missing" in page.inner_text("#run-body")
 
 
 # ---- the page of a classification

@@ -1,4 +1,4 @@
-"""What is compared with what: settings, ties and the recommendation, on made-up runs of every awkward kind."""
+"""What is compared with what: configurations, ties and the recommendation, on made-up runs of every awkward kind."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def test_two_data_sets_are_two_comparisons(folder: ResultFolder, run: Run) -> No
     assert [one.dataset for one in answers(results)] == ["mvtec /one", "mvtec /two"]
     table = pivot_table(results, ["image_AUROC"])
     assert table["data"].tolist() == ["mvtec one", "mvtec two"]
-    # Nobody's figure stands in the column of another setting.
+    # Nobody's figure stands in the column of another configuration.
     assert table.iloc[0, 3:].notna().tolist() == [True, True, False, False]
     assert table.iloc[1, 3:].notna().tolist() == [False, False, True, True]
     data = _data(results)

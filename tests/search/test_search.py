@@ -357,7 +357,7 @@ def test_what_failed_is_known_unless_it_is_to_be_tried_again_or_has_been_made(
         ("{", "damaged"),
         ("[]", "damaged"),
         ('{"trials": [{"what": 1}], "metric": "image_AUROC"}', "damaged"),
-        ('{"schema": 99, "trials": [], "metric": "image_AUROC"}', "written by a newer version"),
+        ('{"schema": 99, "trials": [], "metric": "image_AUROC"}', "A newer version"),
     ],
 )
 def test_a_damaged_history_is_said(searched: tuple[Prepared, Space], text: str, said: str) -> None:

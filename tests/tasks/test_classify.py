@@ -418,7 +418,7 @@ def test_views_share_their_networks_and_settings_their_images(cli: Cli, monkeypa
     point = "model: baseline, backbone: test_resnet, image_size: 32, lr: [5.0e-3, 1.0e-3], tta: [none, flips]"
     result = cli("sweep", "c.yaml", f"grid=[{{{point}}}]")
     assert result.exit_code == 0, result.output
-    # Two settings of two folds each, and one set of images.
+    # Two configurations of two folds each, and one set of images.
     assert calls == {"_fit": 4, "decode": 1}
     folder = ResultFolder(Path("results/shared"))
     runs = {(r.spec["params"]["lr"], r.spec["params"]["tta"]): r for r in folder.records()}

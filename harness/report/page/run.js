@@ -89,7 +89,7 @@ const LEGEND = "Maps go from violet (normal) to yellow (anomalous), with one sca
 
 function gallery(run, details) {
   const pictures = details.gallery ?? [];
-  if (!details.curves) return el("p", { class: "quiet" }, "No curves and pictures: this run was made by an earlier version, or its details.json is missing.");
+  if (!details.curves) return el("p", { class: "quiet" }, "No curves and pictures: an earlier version made this run, or its details.json is missing.");
   if (!pictures.length) return el("p", { class: "quiet" }, "No pictures.");
   return el("div", {}, el("h3", {}, "Test images, the worst first"), el("p", { class: "quiet" }, LEGEND), el("div", { class: "strip quiet" }, ...PANELS.map((name) => el("span", {}, name))),
     el("div", { class: "gallery", id: "gallery" }, ...pictures.map((one) => picture(run, details, one))));
