@@ -1,4 +1,4 @@
-"""A small real sweep of a classification: two settings of one network for all labels, and one network a class."""
+"""A small real sweep of a classification: two configurations of one network for all labels, and one network a class."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def classify(root: Path) -> ResultFolder:
     config.write_text(CONFIG.format(name="named"))
     done = CliRunner().invoke(app, ["sweep", str(config), "--output", str(root / "results")])
     assert done.exit_code == 0, done.output
-    assert "Calling everything 'washer-good' would give 0.0" in done.output
+    assert "The label 'washer-good' for every image would give 0.0" in done.output
     return ResultFolder(root / "results" / "named")

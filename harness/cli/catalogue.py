@@ -1,4 +1,4 @@
-"""All detectors, with what each needs: the table that `python -m harness models` prints."""
+"""All detectors and their needs: the table that `python -m harness models` prints."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ COLUMNS = ("model", "backend", "training", "maps", "image size", "least images",
 Row = tuple[str, ...]
 
 
-def detectors(state: bool = True) -> list[Row]:
-    """A row each, the native ones first; columns as in `COLUMNS`.
+def detectors(marked: bool = True) -> list[Row]:
+    """A row for each detector, the native ones first; columns as in `COLUMNS`.
 
     Args:
-        state: whether to say of all that is needed if it is on this machine.
+        marked: whether to mark each need as here or missing on this machine.
     """
-    return [*_native(), *(_row(name, state) for name in catalog.models())]
+    return [*_native(), *(_row(name, marked) for name in catalog.models())]
 
 
 def _native() -> Iterator[Row]:
@@ -34,8 +34,8 @@ def _native() -> Iterator[Row]:
         yield (name, "native", training, "yes", "any", str(cls.least_images), "any", "a backbone of your choice")
 
 
-def _row(name: str, state: bool) -> Row:
-    """Of one of anomalib's models."""
+def _row(name: str, marked: bool) -> Row:
+    """The row of a model of anomalib."""
     needs = needs_of(name)
     if needs.refused:
         return (name, "anomalib", needs.training, "", "", "", "", f"not run: {needs.refused}")
@@ -48,16 +48,16 @@ def _row(name: str, state: bool) -> Row:
         str(needs.sizes),
         str(least_images(name, catalog.signature(name)[1])),
         str(needs.batch or "any"),
-        "\n".join(f"{_state(here) if state else ''}{what}" for what, here in _needed(name, needs)) or "nothing",
+        "\n".join(f"{_mark(here) if marked else ''}{need}" for need, here in _needed(name, needs)) or "nothing",
     )
 
 
-def _state(here: bool) -> str:
+def _mark(here: bool) -> str:
     return "here: " if here else "missing: "
 
 
 def _needed(name: str, needs: Needs) -> Iterator[tuple[str, bool]]:
-    """What a model with its default parameters needs, and whether it is on this machine."""
+    """Each need of a model with default parameters, and whether it is on this machine."""
     parameters = catalog.signature(name)[1]
     if needs.package is not None:
         yield f"package {needs.package[1]}", find_spec(needs.package[0]) is not None
@@ -66,7 +66,7 @@ def _needed(name: str, needs: Needs) -> Iterator[tuple[str, bool]]:
     if isinstance(backbone, str) and timm.is_model(backbone.partition(".")[0]) and not networks:
         networks.append(backbone)
     for network in networks:
-        found = local_weights(AUTO, network) is not None or cached(network) is not None
-        yield f"weights/{network}.safetensors", found
+        available = local_weights(AUTO, network) is not None or cached(network) is not None
+        yield f"weights/{network}.safetensors", available
     for asset in needs.assets:
         yield str(asset.in_weights(parameters)), asset.path(parameters) is not None

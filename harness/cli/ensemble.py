@@ -1,4 +1,4 @@
-"""What `submit` and `blend` do, in terms of the modules that do it. Each gives the exit status."""
+"""The commands `submit` and `blend`. Each returns the exit status."""
 
 from __future__ import annotations
 
@@ -14,38 +14,55 @@ from harness.common.errors import StoreError
 from harness.common.terminal import Terminal
 from harness.execution.log_capture import capture_logs
 
-SHOWN = 5
+SHOWN = 5  # labels in the summary of a submission
 
 
 def submit(paths: Sequence[Path], out: Path) -> int:
-    """Write the labels of the images to be named, and say what they are."""
+    """Write predicted labels as a submission, and print a summary.
+
+    Args:
+        paths: folders of runs, or of sweeps.
+        out: the CSV file.
+
+    Raises:
+        StoreError: the folder of `out` is missing, or a run can't be used.
+    """
     from harness.ensemble.runs import class_run
     from harness.ensemble.submit import submit
 
     console = Terminal(sys.stdout)
     _check_folder(out)
-    found = submit([class_run(path) for path in dict.fromkeys(paths)], out)
-    common = ", ".join(f"{count} {label}" for label, count in found.counts.most_common(SHOWN))
-    more = len(found.counts) - SHOWN
+    submission = submit([class_run(path) for path in dict.fromkeys(paths)], out)
+    common = ", ".join(f"{count} {label}" for label, count in submission.counts.most_common(SHOWN))
+    more = len(submission.counts) - SHOWN
+    rest = f" and {more} more labels" if more > 0 else ""
+    console.print(f"{submission.rows} rows, {len(submission.counts)} labels: {common}{rest}")
     console.print(
-        f"{found.rows} rows, {len(found.counts)} labels: {common}" + (f" and {more} more labels" if more > 0 else "")
+        f"Checked against {escape(str(submission.like))}: the same images in the same order."
+        if submission.like
+        else f"No sample submission found, so the order was not checked. Columns: {' and '.join(submission.header)}."
     )
-    console.print(
-        f"checked against {escape(str(found.like))}: the same images in the same order."
-        if found.like
-        else f"There is no sample submission to check against: columns are {' and '.join(found.header)}."
-    )
-    if found.marked:
+    if submission.marked:
         console.print(
-            f"{found.marked} cells begin with an apostrophe, so that no spreadsheet takes them for formulas; labels of "
-            "your data begin with =, +, - or @."
+            f"{submission.marked} cells begin with an apostrophe, because their labels begin with =, +, - or @. So no "
+            "spreadsheet reads them as formulas."
         )
     console.print(f"[bold]{escape(str(out))}[/]")
     return 0
 
 
 def blend(config: Path, out: Path | None, device: str) -> int:
-    """Follow the recipe, show each step, and write the blend as a run."""
+    """Blend classifications by a recipe, print each step, and write the blend as a run.
+
+    Args:
+        config: the recipe's YAML file.
+        out: file of a submission; None for none.
+        device: auto, cpu, cuda, cuda:N or mps.
+
+    Raises:
+        ConfigError: the recipe has a mistake.
+        StoreError: the folder of `out` is missing, or a run can't be used.
+    """
     from harness.ensemble.recipe import load_recipe
 
     console = Terminal(sys.stdout)
@@ -56,20 +73,20 @@ def blend(config: Path, out: Path | None, device: str) -> int:
         from harness.ensemble.blend import blend, write_blend
         from harness.ensemble.submit import submit
 
-        found = blend(recipe, device, lambda text: console.print(escape(text)))
-        folder, run_id = write_blend(recipe, found)
+        result = blend(recipe, device, lambda text: console.print(escape(text)))
+        folder, run_id = write_blend(recipe, result)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("run", "macro F1", "share"):
         table.add_column(name, justify="left" if name == "run" else "right")
-    for name, value in found.alone.items():
-        table.add_row(escape(name), "-" if value is None else f"{value:.4f}", f"{found.shares[name]:.2f}")
+    for name, value in result.alone.items():
+        table.add_row(escape(name), "-" if value is None else f"{value:.4f}", f"{result.shares[name]:.2f}")
     console.print(table)
-    for step in found.steps:
+    for step in result.steps:
         console.print(
             f"{escape(step.text)}: macro F1 {step.before:.4f} -> [bold]{step.after:.4f}[/] ({step.changed} labels "
-            f"changed: {step.better} mended, {step.worse} spoilt; {step.test_changed} test images)"
+            f"changed: {step.better} corrected, {step.worse} made wrong; {step.test_changed} test images)"
         )
-    for warning in found.warnings:
+    for warning in result.warnings:
         console.print(f"[yellow]{escape(warning)}[/]")
     from harness.cli.reports import remake
 
@@ -84,4 +101,4 @@ def blend(config: Path, out: Path | None, device: str) -> int:
 
 def _check_folder(out: Path) -> None:
     if not out.parent.is_dir():
-        raise StoreError(f"--out: no folder found at {out.parent.absolute()}; expected one that is there.")
+        raise StoreError(f"--out: no folder found at {out.parent.absolute()}; expected an existing one. Create it.")

@@ -1,4 +1,4 @@
-"""What `predict`, `export` and `demo` do, in terms of the modules that do it. Each gives the exit status."""
+"""The commands `predict` and `export`. Each returns the exit status."""
 
 from __future__ import annotations
 
@@ -42,28 +42,49 @@ def predict(
     trust: bool,
     max_pixels: int | None,
 ) -> int:
-    """Rows, pictures, and a sentence; 0 if all images could be judged, 1 if one could not."""
+    """Predict images with the model of a run: write rows and pictures, and print the counts.
+
+    Args:
+        run: folder of a run or of a sweep, or an exported model.
+        names: images, folders, patterns, or - for standard input.
+        out: folder for pictures; None for none.
+        csv: file for the rows; None for standard output, or for predictions.csv in `out`.
+        batch: images in one batch.
+        device: auto, cpu, cuda, cuda:N or mps.
+        recursive: whether to take images in folders below.
+        maps: tiff or png, the format of maps.
+        category: of a sweep with several categories.
+        trust: whether a checkpoint may execute code.
+        max_pixels: limit of an image; None for the default.
+
+    Returns:
+        0, or 1 if an image failed.
+
+    Raises:
+        ConfigError: an option has a wrong value.
+        StoreError: the run can't be used, or an output can't be written.
+    """
     console = Terminal(sys.stderr)
     if maps not in {"tiff", "png"}:
         raise ConfigError(f"--map: {maps!r} found; expected tiff or png.")
     if maps == "png" and out is None:
-        raise ConfigError("--map: png found without --out, and so no map to be written; expected --out too.")
+        raise ConfigError("--map: png found without --out; expected --out, because maps go there. Add --out.")
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper):
-            # File names need not be text; what comes in goes out.
+            # File names may hold bytes that are no text; this error handler passes them on unchanged.
             stream.reconfigure(errors="surrogateescape")
     paths = images_named(names, sys.stdin, recursive, apart=out)
     if out is not None:
         csv = csv or out / ROWS
     _check_targets(paths, out, csv)
-    if not recursive and (left := below(names)):
-        console.print(f"{left} images in folders below are left out: say --recursive to take them.")
+    if not recursive and (skipped := below(names)):
+        console.print(f"{skipped} images in folders below are left out. Use --recursive to include them.")
     with capture_logs(io.StringIO(), show=False):
         from harness.inference.classifier import Classifier
         from harness.inference.pictures import check_map_format
         from harness.inference.predict import Row, predict_images
 
-        model = _loaded(run, category, device, trust)
+        model = _load(run, category, device, trust)
     map_format: Literal["png", "tiff"] = "png" if maps == "png" else "tiff"
     if isinstance(model, Classifier):
         if out is not None:
@@ -83,29 +104,42 @@ def predict(
 
         counts = predict_images(model, paths, stream, batch, out, map_format, tell, max_pixels)
     console.print(counts.sentence())
-    for made in (csv, out):
-        if made is not None:
-            console.print(f"[bold]{escape(str(made))}[/]")
+    for path in (csv, out):
+        if path is not None:
+            console.print(f"[bold]{escape(str(path))}[/]")
     return 1 if counts.failed else 0
 
 
-def _loaded(run: Path, category: str | None, device: str, trust: bool) -> Model | Classifier:
-    """A detector or a classifier, as the run is."""
+def _load(run: Path, category: str | None, device: str, trust: bool) -> Model | Classifier:
+    """The model of a run: a detector or a classifier."""
     from harness.inference.classifier import Classifier, classifier_of
     from harness.inference.find import find_run
     from harness.inference.model import load_model, model_of
 
     if run.is_file():
         return load_model(run, category=category, device=device, trust=trust)
-    found = find_run(run, category)
-    return classifier_of(found, device) if found.record.task == Classifier.task else model_of(found, device, trust)
+    source = find_run(run, category)
+    return classifier_of(source, device) if source.record.task == Classifier.task else model_of(source, device, trust)
 
 
-def export(run: Path, chosen: str, out: Path | None, check: Sequence[str], category: str | None, trust: bool) -> int:
-    """The file, its JSON, and what the check found."""
+def export(run: Path, kind: str, out: Path | None, check: Sequence[str], category: str | None, trust: bool) -> int:
+    """Export the model of a run, check the file against the run, and print the result.
+
+    Args:
+        run: folder of a run or of a sweep.
+        kind: torchscript, onnx or openvino.
+        out: the file; None for a file in the run's folder.
+        check: images for the check; empty for test images of the run.
+        category: of a sweep with several categories.
+        trust: whether a checkpoint may execute code.
+
+    Raises:
+        ConfigError: `kind` is unknown.
+        StoreError: the run can't be used, or the file can't be written.
+    """
     console = Terminal(sys.stdout)
-    if chosen not in {"torchscript", "onnx", "openvino"}:
-        raise ConfigError(f"--format: {chosen!r} found; expected torchscript, onnx or openvino.")
+    if kind not in {"torchscript", "onnx", "openvino"}:
+        raise ConfigError(f"--format: {kind!r} found; expected torchscript, onnx or openvino.")
     images = images_named(check, (), recursive=True) if check else []
     with capture_logs(io.StringIO(), show=False):
         from harness.backends.formats import check_installed
@@ -113,67 +147,65 @@ def export(run: Path, chosen: str, out: Path | None, check: Sequence[str], categ
         from harness.export.write import export
         from harness.inference.model import load_model
 
-        check_installed(cast(Any, chosen))
+        check_installed(cast(Any, kind))
         model = load_model(run, category=category, device="cpu", trust=trust)
         if model.run is not None and not images:
             images = test_images(model.run)
         with console.status("exporting") if console.is_terminal else nullcontext():
-            file, found = export(model, cast(Any, chosen), out, images)
+            file, check_result = export(model, cast(Any, kind), out, images)
     for note in (*([model.run.note] if model.run and model.run.note else []), *model.notes):
         console.print(f"[dim]{escape(note)}[/]")
     console.print(
-        f"checked on {found.images} image{'' if found.images == 1 else 's'}: scores differ by at most "
-        f"{found.largest_relative_difference:.1e} (relative), no label differs."
+        f"Checked on {check_result.images} image{'' if check_result.images == 1 else 's'}: scores differ by at most "
+        f"{check_result.largest_relative_difference:.1e} (relative), no label differs."
     )
     console.print(f"[bold]{escape(str(file))}[/]\n[bold]{escape(str(file))}.json[/]")
     return 0
 
 
 def _check_targets(images: Sequence[Path], out: Path | None, csv: Path | None) -> None:
-    """Nothing that is there already, other than earlier rows and pictures, is written over.
+    """Refuse to overwrite files other than earlier rows and pictures.
 
     Raises:
-        StoreError: it would be.
+        StoreError: an output would overwrite other files.
     """
     inputs = {path.resolve() for path in images}
-    within = [path for path in images if out is not None and path.resolve().is_relative_to(out.resolve())]
-    if within:
-        raise StoreError(
-            f"--out: {out} holds images that are to be judged ({within[0]}); expected a folder of its own."
-        )
+    inside = [path for path in images if out is not None and path.resolve().is_relative_to(out.resolve())]
+    if inside:
+        raise StoreError(f"--out: {out} holds input images ({inside[0]}); expected another folder. Name a new one.")
     if csv is None:
         return
     if csv.is_dir():
-        raise StoreError(f"--csv: {csv} is a folder; expected a file.")
+        raise StoreError(f"--csv: {csv} is a folder; expected a file. Name a file.")
     if csv.resolve() in inputs:
-        raise StoreError(f"--csv: {csv} is one of the images; expected another file.")
+        raise StoreError(f"--csv: {csv} is one of the images; expected another file. Name a new one.")
     if csv.is_file():
         with csv.open("rb") as stream:
-            begins = stream.read(max(map(len, HEADERS)))
-        if begins and not begins.startswith(HEADERS):
-            raise StoreError(f"--csv: {csv} exists and holds something else than such rows; expected another file.")
+            head = stream.read(max(map(len, HEADERS)))
+        if head and not head.startswith(HEADERS):
+            raise StoreError(f"--csv: {csv} exists and holds no predictions; expected another file. Name a new one.")
 
 
 class _Rows:
-    """A stream of rows; whatever goes wrong with writing them is said as that.
+    """A stream of rows that reports failed writes as StoreError.
 
     Args:
-        stream: open.
-        name: for errors.
+        stream: an open text stream.
+        name: of the stream, for messages.
     """
 
     def __init__(self, stream: TextIO, name: str) -> None:
         self._stream, self._name = stream, name
 
     def write(self, text: str, /) -> None:
-        """See `TextIO.write`."""
-        self._tried(lambda: self._stream.write(text))
+        """Write a text, as `TextIO.write` does."""
+        self._guarded(lambda: self._stream.write(text))
 
     def flush(self) -> None:
-        """See `TextIO.flush`."""
-        self._tried(self._stream.flush)
+        """Flush the stream, as `TextIO.flush` does."""
+        self._guarded(self._stream.flush)
 
-    def _tried(self, work: Callable[[], object]) -> None:
+    def _guarded(self, work: Callable[[], object]) -> None:
         try:
             work()
         except BrokenPipeError:
@@ -186,7 +218,7 @@ class _Rows:
 
 @contextmanager
 def _rows(csv: Path | None) -> Iterator[_Rows]:
-    """Where rows go: a file, or standard output."""
+    """The stream of rows: a file, or standard output."""
     if csv is None:
         yield _Rows(sys.stdout, "standard output")
         return

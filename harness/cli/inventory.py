@@ -1,11 +1,10 @@
-"""The commands `weights` and `models`: what this machine and this installation have."""
+"""The commands `weights` and `models`, which list weights and detectors. Each returns the exit status."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
@@ -13,14 +12,19 @@ from rich.table import Table
 from harness.common.terminal import terminal
 from harness.execution.log_capture import capture_logs
 
-if TYPE_CHECKING:
-    pass
-
 NAMED_BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2", "tf_efficientnet_b7", "cspdarknet53")
 
 
 def weights(backbones: Sequence[str], folder: Path) -> int:
-    """Print what is found for each backbone: source, hash, file."""
+    """Print source, hash and file of the weights of each backbone.
+
+    Args:
+        backbones: timm names; empty for those of the sample configs, of packages and of the folder.
+        folder: with files of weights.
+
+    Raises:
+        ConfigError: timm does not know a backbone.
+    """
     from harness.backbones.local import file_name, find_in, weight_files
     from harness.backbones.packages import installed, packaged_networks
     from harness.common.files import file_hash
@@ -28,7 +32,7 @@ def weights(backbones: Sequence[str], folder: Path) -> int:
     console = terminal()
     names = list(backbones or [*packaged_networks(), *NAMED_BACKBONES])
     if not backbones:
-        # Whatever lies in the folder is of interest too.
+        # Without names, the list has all files of the folder too.
         listed = {find_in(folder, name) for name in names}
         names += dict.fromkeys(file_name(path) for path in weight_files(folder) if path not in listed)
     with capture_logs(io.StringIO(), show=False):
@@ -58,12 +62,12 @@ def weights(backbones: Sequence[str], folder: Path) -> int:
 
 
 def models(markdown: bool) -> int:
-    """Print a table of all detectors, a row each; as Markdown without what is on this machine."""
+    """Print a table of all detectors; as Markdown without marks of this machine's files."""
     console = terminal()
     with capture_logs(io.StringIO(), show=False):
         from harness.cli.catalogue import COLUMNS, detectors
 
-        rows = detectors(state=not markdown)
+        rows = detectors(marked=not markdown)
     if markdown:
         for row in (COLUMNS, ("---",) * len(COLUMNS), *rows):
             print("| " + " | ".join(cell.replace("\n", "<br>") for cell in row) + " |")
@@ -74,5 +78,5 @@ def models(markdown: bool) -> int:
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table)
-    console.print("A file goes to the place named. `python -m harness weights NAME` says where weights are.")
+    console.print("Put a missing file at the named path. `python -m harness weights NAME` shows where weights are.")
     return 0

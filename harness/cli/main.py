@@ -1,4 +1,4 @@
-"""The verbs: parse, call, print. No logic, and nothing heavy is imported before it is needed."""
+"""The commands: parsing and calls only. Heavy libraries are imported where a command needs them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.execution.interrupt import Interrupt
 
 app = typer.Typer(
     name="harness",
-    help="Which anomaly detector to trust on your images: sweeps over models, measured alike, in one workbook.",
+    help="Find the anomaly detector to trust on your images: sweeps over models with equal tests, in one workbook.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -28,35 +28,33 @@ app = typer.Typer(
 
 CLOSED_PIPE = 141  # 128 + SIGPIPE
 
-Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Workers at once; default: GPUs, or 2.")]
-Retries = Annotated[int, typer.Option("--retries", min=0, help="More tries for runs whose worker died.")]
+Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Parallel workers. Default: number of GPUs, or 2.")]
+Retries = Annotated[int, typer.Option("--retries", min=0, help="Further attempts for runs whose worker died.")]
 Address = Annotated[
-    str | None, typer.Option("--address", help="Of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT.")
+    str | None, typer.Option("--address", help="Address of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT.")
 ]
 ShipData = Annotated[bool, typer.Option("--ship-data", help="Send images to the cluster's nodes.")]
 Cpus = Annotated[
-    float | None, typer.Option("--cpus-per-job", min=0.1, help="Of a node. Default: 1, or trainer.devices.")
+    float | None, typer.Option("--cpus-per-job", min=0.1, help="CPUs a run. Default: 1, or trainer.devices.")
 ]
-Gpus = Annotated[float | None, typer.Option("--gpus-per-job", min=0, help="Default: trainer.devices.")]
-Memory = Annotated[float | None, typer.Option("--memory-per-job", min=0, help="GB; default: memory_limit.")]
+Gpus = Annotated[float | None, typer.Option("--gpus-per-job", min=0, help="GPUs a run. Default: trainer.devices.")]
+Memory = Annotated[float | None, typer.Option("--memory-per-job", min=0, help="GB a run. Default: memory_limit.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show what the libraries print.")]
 Config = Annotated[Path, typer.Argument(help="The sweep's YAML file.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the config, such as data.val=0 or grid[0].model=padim."),
 ]
-Output = Annotated[Path | None, typer.Option("--output", help="Folder for results, instead of the config's `output`.")]
+Output = Annotated[Path | None, typer.Option("--output", help="Folder for results; overrides `output` of the config.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 Run = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A run's folder, or a sweep's (its best run).", show_default=False)
+    Path, typer.Argument(metavar="RUN", help="Folder of a run, or of a sweep (its best run).", show_default=False)
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
-Category = Annotated[str | None, typer.Option("--category", help="Of a sweep with several categories.")]
-Trust = Annotated[
-    bool, typer.Option("--trust", help="Execute code that a checkpoint names, where it can't be loaded without.")
-]
+Category = Annotated[str | None, typer.Option("--category", help="Category, for a sweep with several.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Let a checkpoint execute code, if it can't be loaded otherwise.")]
 NoCheck = Annotated[
-    bool, typer.Option("--no-check", help="Do not check backbones, layers and weights (imports nothing heavy).")
+    bool, typer.Option("--no-check", help="Skip the check of backbones, layers and weights (no heavy imports).")
 ]
 
 
@@ -65,13 +63,11 @@ def sweep(
     config: Config,
     overrides: Overrides = None,
     output: Output = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Make at most this many runs now.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Make all runs again, finished ones too.")] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Make only the runs that failed before.")
-    ] = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Run at most this many runs now.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Repeat all runs, finished ones too.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run only the runs that failed before.")] = False,
     launcher: Annotated[
-        str, typer.Option("--launcher", help="Where runs are made: here, local (worker processes), ray (a cluster).")
+        str, typer.Option("--launcher", help="Where to run: here, local (worker processes) or ray (a cluster).")
     ] = "here",
     jobs: Jobs = None,
     retries: Retries = 2,
@@ -96,8 +92,8 @@ def tune(
     config: Config,
     overrides: Overrides = None,
     output: Output = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed trials again, too.")] = False,
-    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Trials at once; default: as fit.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Repeat failed trials too.")] = False,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Parallel trials. Default: as fit.")] = None,
     retries: Retries = 2,
     address: Address = None,
     ship_data: ShipData = False,
@@ -107,7 +103,7 @@ def tune(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Search for good settings (`search:` in the YAML) with Ray Tune. What is known is not tried again."""
+    """Search for good configurations (`search:` in the YAML) with Ray Tune. Known trials are not repeated."""
     from harness.cli import sweep as commands
     from harness.execution.launchers.options import LaunchOptions
 
@@ -121,22 +117,24 @@ def run(
     data: Annotated[Path, typer.Option("--data", help="A folder in MVTec layout.", show_default=False)],
     parameters: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PARAM=VALUE]...", help="The model's, such as num_neighbors=5 or layers=\\[layer2]."),
+        typer.Argument(
+            metavar="[PARAM=VALUE]...", help="Model parameters, such as num_neighbors=5 or layers=\\[layer2]."
+        ),
     ] = None,
-    backbone: Annotated[str | None, typer.Option("--backbone", help="timm's name; default: the model's own.")] = None,
+    backbone: Annotated[str | None, typer.Option("--backbone", help="timm name. Default: that of the model.")] = None,
     weights: Annotated[str | None, typer.Option("--weights", help="auto, pretrained, random or a path.")] = None,
     backend: Annotated[str, typer.Option("--backend", help="native or anomalib.")] = "native",
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = None,
     output: Annotated[Path, typer.Option("--output", help="Results go to <output>/run.")] = Path("results"),
-    fresh: Annotated[bool, typer.Option("--fresh", help="Make the run again if it is done.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Repeat the run if it is done.")] = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Make one run without a YAML file: same records and same sheet as a sweep's."""
+    """Run one configuration without a YAML file, with the records and the workbook of a sweep."""
     from harness.cli import sweep as commands
 
-    given = {"output": str(output), "weights": weights, "device": device, "backbone": backbone}
-    _guard(lambda: commands.run(method, backend, data, given, parameters or [], fresh, verbose), debug)
+    options = {"output": str(output), "weights": weights, "device": device, "backbone": backbone}
+    _guard(lambda: commands.run(method, backend, data, options, parameters or [], fresh, verbose), debug)
 
 
 @app.command()
@@ -147,7 +145,7 @@ def plan(
     no_check: NoCheck = False,
     debug: Debug = False,
 ) -> None:
-    """Print the runs of a sweep, how many points collapsed, and which are done."""
+    """Print the runs of a sweep, the number of equal points, and the runs that are done."""
     from harness.cli import sweep as commands
 
     _guard(lambda: commands.plan(config, overrides or [], output, not no_check), debug)
@@ -160,11 +158,11 @@ def report(
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", help="Where several sweeps are put together; default: combined/."),
+        typer.Option("--output", help="Folder for several sweeps together. Default: combined/."),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Make models_comparing.xlsx and report.html anew from the records, of several sweeps together if several."""
+    """Rebuild models_comparing.xlsx and report.html from the records of one or several sweeps."""
     from harness.cli import reports as commands
 
     _guard(lambda: commands.report(folders, output), debug)
@@ -172,8 +170,8 @@ def report(
 
 @app.command()
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)],
-    second: Annotated[Path, typer.Argument(metavar="RUN", help="Another's.", show_default=False)],
+    first: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)],
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of another run.", show_default=False)],
     debug: Debug = False,
 ) -> None:
     """Print two runs side by side, with DeLong's paired test of their image AUROC."""
@@ -194,11 +192,11 @@ def predict(
     ] = None,
     csv: Annotated[
         Path | None,
-        typer.Option("--csv", help="File for the rows; default: standard output, with --out predictions.csv there."),
+        typer.Option("--csv", help="File for the rows. Default: standard output, or predictions.csv in --out."),
     ] = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Images that the network sees at a time.")] = 8,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images in one batch.")] = 8,
     device: Device = "auto",
-    recursive: Annotated[bool, typer.Option("--recursive", help="Take what is below a folder too.")] = False,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Include images in folders below.")] = False,
     maps: Annotated[
         str, typer.Option("--map", help="tiff: raw values; png: 16 bits, 32768 at the pixel threshold.")
     ] = "tiff",
@@ -206,11 +204,11 @@ def predict(
     trust: Trust = False,
     max_pixels: Annotated[
         int | None,
-        typer.Option("--max-pixels", min=1, help="Of an image. Default: 100 million."),
+        typer.Option("--max-pixels", min=1, help="Limit of an image. Default: 100 million."),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Judge images with the model of a run: a CSV row an image, and with --out its pictures."""
+    """Predict images with the model of a run: a CSV row for each image, and pictures with --out."""
     from harness.cli import inference as commands
 
     _guard(
@@ -222,23 +220,23 @@ def predict(
 @app.command()
 def export(
     run: Run,
-    chosen: Annotated[str, typer.Option("--format", help="torchscript, onnx or openvino.", show_default=False)],
+    file_format: Annotated[str, typer.Option("--format", help="torchscript, onnx or openvino.", show_default=False)],
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="The file; default: exported/model.<suffix> in the run's folder."),
+        typer.Option("--out", help="The file. Default: exported/model.<suffix> in the run's folder."),
     ] = None,
     check: Annotated[
         list[str] | None,
-        typer.Option("--check", help="Images to check it on; default: test images of the run."),
+        typer.Option("--check", help="Images for the check. Default: test images of the run."),
     ] = None,
     category: Category = None,
     trust: Trust = False,
     debug: Debug = False,
 ) -> None:
-    """Write a run's model with everything around it to one file for other programs, and check it against the run."""
+    """Write the model of a run, with its preprocessing, to one file for other programs. Check it against the run."""
     from harness.cli import inference as commands
 
-    _guard(lambda: commands.export(run, chosen, out, check or [], category, trust), debug)
+    _guard(lambda: commands.export(run, file_format, out, check or [], category, trust), debug)
 
 
 @app.command()
@@ -250,7 +248,7 @@ def submit(
     out: Annotated[Path, typer.Option("--out", help="The file.")] = Path("submission.csv"),
     debug: Debug = False,
 ) -> None:
-    """Write what classifications call their test images, averaged, in the form of the sample submission."""
+    """Write averaged predictions of classifications for their test images, in the form of the sample submission."""
     from harness.cli import ensemble as commands
 
     _guard(lambda: commands.submit(runs, out), debug)
@@ -259,11 +257,11 @@ def submit(
 @app.command()
 def blend(
     config: Annotated[Path, typer.Argument(help="The blend's YAML file.", show_default=False)],
-    out: Annotated[Path | None, typer.Option("--out", help="Write a submission too.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="File of a submission to write too.")] = None,
     device: Device = "auto",
     debug: Debug = False,
 ) -> None:
-    """Put classifications together: averages, then rules, each with macro F1 before and after."""
+    """Blend classifications: averages, then rules, each with macro F1 before and after."""
     from harness.cli import ensemble as commands
 
     _guard(lambda: commands.blend(config, out, device), debug)
@@ -272,11 +270,11 @@ def blend(
 @app.command()
 def demo(
     results: Annotated[Path, typer.Argument(metavar="[RESULTS]", help="Folder of result folders.")] = Path("results"),
-    port: Annotated[int, typer.Option("--port", min=1024, max=65535, help="Of localhost.")] = 8501,
+    port: Annotated[int, typer.Option("--port", min=1024, max=65535, help="Port of localhost.")] = 8501,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Open a web page, on this machine only: a run judges dropped images, or a few good ones make a new run."""
+    """Open a local web page: a run predicts dropped images, or a few normal images train a new detector."""
     from harness.demo.launch import serve
 
     _guard(lambda: serve(results, port, not no_browser), debug)
@@ -284,11 +282,11 @@ def demo(
 
 @app.command()
 def weights(
-    backbones: Annotated[list[str] | None, typer.Argument(help="timm names; default: those of the configs.")] = None,
-    folder: Annotated[Path, typer.Option("--weights", help="Folder to look in.")] = Path("weights"),
+    backbones: Annotated[list[str] | None, typer.Argument(help="timm names. Default: those of the configs.")] = None,
+    folder: Annotated[Path, typer.Option("--weights", help="Folder of weights.")] = Path("weights"),
     debug: Debug = False,
 ) -> None:
-    """List where each backbone's weights would come from, with their hash."""
+    """List the source of the weights of each backbone, with their hash."""
     from harness.cli import inventory as commands
 
     _guard(lambda: commands.weights(backbones or [], folder), debug)
@@ -298,7 +296,7 @@ def weights(
 def init(
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="[DIR]", help="A folder of images; without one the sample configs are written."),
+        typer.Argument(metavar="[DIR]", help="A folder of images. Without one, init writes the sample configs."),
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -310,10 +308,10 @@ def init(
 
 @app.command()
 def models(
-    markdown: Annotated[bool, typer.Option("--markdown", help="For a page, without what is on this machine.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, without this machine's files.")] = False,
     debug: Debug = False,
 ) -> None:
-    """List all detectors: how they train, which sizes they take, what they need and whether it is here."""
+    """List all detectors with training, image sizes and needed files, and whether the files are on this machine."""
     from harness.cli import inventory as commands
 
     _guard(lambda: commands.models(markdown), debug)
@@ -321,20 +319,20 @@ def models(
 
 @app.command("make-data")
 def make_data(
-    folder: Annotated[Path, typer.Argument(help="Where to write it.", show_default=False)],
-    seed: Annotated[int, typer.Option(min=0, help="Everything is drawn from it.")] = 0,
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.", show_default=False)],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
     size: Annotated[int, typer.Option(min=32, max=1024, help="Height and width in pixels.")] = 128,
     train: Annotated[
-        int | None, typer.Option(min=2, help="Normal training images a category (100); labelled: in all (400).")
+        int | None, typer.Option(min=2, help="Normal training images of each category (100); labelled: in total (400).")
     ] = None,
-    good: Annotated[int, typer.Option(min=1, help="Normal test images a category.")] = 30,
+    good: Annotated[int, typer.Option(min=1, help="Normal test images of each category.")] = 30,
     bad: Annotated[int, typer.Option(min=1, help="Test images of each type of defect.")] = 10,
     labelled: Annotated[
         bool, typer.Option("--labelled", help="Labelled data for classification, in a competition's layout.")
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Write the toy data as a normal folder of MVTec AD's shape, or labelled for classification."""
+    """Write the toy data in the layout of MVTec AD, or labelled for classification."""
     from harness.cli import start as commands
 
     _guard(lambda: commands.make_data(folder, seed, size, train, good, bad, labelled), debug)
@@ -342,7 +340,7 @@ def make_data(
 
 @app.callback(invoke_without_command=True)
 def _version(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:
     if version:
         typer.echo(__version__)
@@ -350,9 +348,9 @@ def _version(
 
 
 def _guard(work: Callable[[], int], debug: bool) -> NoReturn:
-    """Run a verb; expected errors become a line each and exit status 2."""
+    """Run a command; each expected error becomes one line, with exit status 2."""
     try:
-        # SIGTERM too leaves nothing half-written behind.
+        # SIGTERM too must leave no half-written file.
         with Interrupt():
             status = work()
         sys.stdout.flush()
@@ -363,12 +361,12 @@ def _guard(work: Callable[[], int], debug: bool) -> NoReturn:
             print(f"error: {printable(concealed(problem))}", file=sys.stderr)
         status = 2
     except BrokenPipeError:
-        # Whoever reads has had enough (`| head`): the status that a shell gives to programs that a closed pipe ends.
-        # Python would complain once more when it ends.
+        # The reader closed the pipe, as `| head` does: a shell gives this status to programs that a closed pipe ends.
+        # Without the redirection Python would report the closed pipe again at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = CLOSED_PIPE
     except OSError as error:
-        # A full disk, a path that is too long, a folder that may not be read: not ours, and no bug.
+        # A full disk, a path that is too long, or a folder without permission is no bug of the harness.
         if debug or not error.strerror:
             raise
         names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name)
@@ -381,9 +379,9 @@ def _guard(work: Callable[[], int], debug: bool) -> NoReturn:
 
 
 def main() -> None:
-    """Entry point."""
+    """Entry point of `python -m harness`."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A terminal whose encoding lacks a letter of a name shows its number, and the sweep goes on.
+            # If the encoding of a terminal lacks a letter, the terminal shows its code, and the sweep continues.
             stream.reconfigure(errors="backslashreplace")
     app()

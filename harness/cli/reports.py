@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,12 +12,20 @@ from rich.markup import escape
 from harness.common.terminal import terminal
 from harness.results.store import REPORT_FILES, ResultFolder
 
-if TYPE_CHECKING:
-    pass
-
 
 def report(folders: Sequence[Path], output: Path | None) -> int:
-    """Make sheet and report anew from the records alone; of several sweeps, in a folder of their own."""
+    """Rebuild workbook and report from the records.
+
+    Args:
+        folders: result folders; several are combined in one new folder.
+        output: the new folder; None for combined/ beside the first.
+
+    Returns:
+        0, or 1 if a file is damaged.
+
+    Raises:
+        StoreError: a folder holds no finished runs, or the output can't be written.
+    """
     from harness.report.combine import combine, result_folder
 
     console = terminal()
@@ -32,26 +39,43 @@ def report(folders: Sequence[Path], output: Path | None) -> int:
 
 
 def remake(target: ResultFolder, console: Console) -> int:
-    """Sheet and report of a result folder, from its records; gives 1 where something could not be used."""
+    """Rebuild workbook and report of one result folder, and print their paths.
+
+    Args:
+        target: the result folder.
+        console: for the paths and for damaged files.
+
+    Returns:
+        0, or 1 if a file is damaged.
+    """
     from harness.report.excel import write_workbook
     from harness.report.html import write_report
     from harness.report.results import Results
 
     target.create()
-    # Nothing of an earlier report, or of a version that made it otherwise.
+    # Files of an earlier version of the report must not stay.
     shutil.rmtree(target.root / REPORT_FILES, ignore_errors=True)
     results = Results.of(target)
     write_workbook(target, results)
     write_report(target, results)
     for sentence in results.damaged:
         console.print(f"[yellow]left out: {escape(sentence)}[/]")
-    for made in (target.workbook, target.report):
-        console.print(f"[bold]{escape(str(made))}[/]")
+    for file in (target.workbook, target.report):
+        console.print(f"[bold]{escape(str(file))}[/]")
     return int(bool(results.damaged))
 
 
 def compare(first: Path, second: Path) -> int:
-    """Print two runs side by side, and the paired test."""
+    """Print two runs side by side, and the paired test.
+
+    Args:
+        first: folder of a run.
+        second: folder of the other run.
+
+    Raises:
+        StoreError: a folder holds no finished run.
+        DataError: the runs were not tested on the same images.
+    """
     from harness.report.compare import side_by_side
 
     console = terminal()

@@ -1,23 +1,19 @@
-"""The commands `init` and `make-data`: a first config, and data for a first sweep."""
+"""The commands `init` and `make-data`, for a first config and first data. Each returns the exit status."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
 from harness.common.errors import DataError
 from harness.common.terminal import terminal
 
-if TYPE_CHECKING:
-    pass
-
-LEAST_LABELLED = 40  # training images of labelled toy data
+LEAST_LABELLED = 40  # least number of training images of labelled toy data
 
 
 def init(folder: Path | None) -> int:
-    """Write a first config: for the images of a folder, or the samples."""
+    """Write a config for the images of a folder, or without a folder the sample configs."""
     from harness.config.first import write_config, write_samples
 
     console = terminal()
@@ -33,7 +29,20 @@ def init(folder: Path | None) -> int:
 
 
 def make_data(folder: Path, seed: int, size: int, train: int | None, good: int, bad: int, labelled: bool) -> int:
-    """Write the toy data; refuses a folder that already holds something."""
+    """Write the toy data.
+
+    Args:
+        folder: a new or an empty folder.
+        seed: of all random numbers.
+        size: height and width of the images, pixels.
+        train: number of training images; None for the default.
+        good: normal test images of a category.
+        bad: test images of each type of defect.
+        labelled: whether to write data for classification.
+
+    Raises:
+        DataError: the folder is not empty or can't be written, or `train` is too small.
+    """
     from harness.data.labelled.toy_images import LABELS, write_labelled_toy
     from harness.data.toy_images import CATEGORIES, write_toy
 
@@ -41,7 +50,7 @@ def make_data(folder: Path, seed: int, size: int, train: int | None, good: int, 
         raise DataError(f"{folder}: already exists and is not empty; expected a new or an empty folder.")
     if labelled and (train or 400) < LEAST_LABELLED:
         raise DataError(
-            f"--train: {train} found; labelled data has {len(LABELS)} labels, expected {LEAST_LABELLED} or more."
+            f"--train: {train} found; expected {LEAST_LABELLED} or more for {len(LABELS)} labels. Use a larger number."
         )
     try:
         if labelled:

@@ -1,4 +1,4 @@
-"""What a classification shows: its sheets, its part of the page, and its table in the terminal."""
+"""The report of a classification: the sheets, the page and the table in the terminal."""
 
 from __future__ import annotations
 
@@ -18,68 +18,74 @@ from harness.report.sheets import Sheet, run_links
 from harness.report.terminal import text, varies
 
 SHOWN = 9  # configurations in the terminal
-BARE = {"model", "backbone"}  # columns whose values need no name
+BARE = {"model", "backbone"}  # columns whose values are clear without their name
 
 
 class ClassificationReport:
-    """See `harness.report.parts.TaskReport`."""
+    """The report of a classification, as `harness.report.parts.TaskReport` declares it."""
 
     def sheets(self, results: Results) -> Iterator[SheetPart]:
-        """Summary, runs, labels, classes and conditions, confusions and folds."""
-        found = ClassificationResults(results)
-        figures = [*tables.HEADLINE, *tables.MORE, tables.LOW, tables.HIGH]
-        summary, runs = tables.summary_table(found), tables.runs_table(found, failed=True)
-        yield Sheet("Summary", summary, tables.notices(found), scaled=figures, links=run_links(summary, "best_run"))
-        yield Sheet("Runs", runs, scaled=figures, links=run_links(runs, "run"))
+        """The sheets: summary, runs, labels, classes and conditions, confusions, folds."""
+        classification = ClassificationResults(results)
+        metrics = [*tables.HEADLINE, *tables.MORE, tables.LOW, tables.HIGH]
+        summary, runs = tables.summary_table(classification), tables.runs_table(classification, failed=True)
+        links, notices = run_links(summary, "best_run"), tables.notices(classification)
+        yield Sheet("Summary", summary, notices, scaled=metrics, links=links)
+        yield Sheet("Runs", runs, scaled=metrics, links=run_links(runs, "run"))
         for title, frame, frozen in (
-            ("Labels", tables.labels_table(found), 2),
-            ("Classes and states", tables.groups_table(found), 3),
+            ("Labels", tables.labels_table(classification), 2),
+            ("Classes and conditions", tables.groups_table(classification), 3),
         ):
             if not frame.empty:
-                shown = [str(name) for name in frame.columns[frozen:]]
-                yield Sheet(title, frame, scaled=shown, frozen=frozen, format="0.000")
-        confusion = tables.confusion_table(found)
+                names = [str(name) for name in frame.columns[frozen:]]
+                yield Sheet(title, frame, scaled=names, frozen=frozen, format="0.000")
+        confusion = tables.confusion_table(classification)
         if not confusion.empty:
-            best = found.configurations[0]
-            said = [f"Images of the best run ({best.name}): a row is what they are, a column what they were called."]
-            names = {str(name): row for row, name in enumerate(confusion["true label"])}
-            wrong = {
-                (row, said) for said in names for row in confusion.index[confusion[said].notna()] if names[said] != row
+            best = classification.configurations[0]
+            caption = f"Images of the best run ({best.name}): a row is a true label, a column is a predicted label."
+            rows = {str(name): row for row, name in enumerate(confusion["true label"])}
+            errors = {
+                (row, name) for name in rows for row in confusion.index[confusion[name].notna()] if rows[name] != row
             }
-            yield Sheet("Confusion", confusion, said, marked=wrong)
+            yield Sheet("Confusion", confusion, [caption], marked=errors)
         for title, frame in (
-            ("Confused", tables.confused_table(found)),
-            ("Folds", tables.folds_table(found)),
+            ("Confused", tables.confused_table(classification)),
+            ("Folds", tables.folds_table(classification)),
         ):
             if not frame.empty:
                 yield Sheet(title, frame, frozen=2)
 
     def page(self, results: Results) -> PagePart:
-        """Configurations, confusions and epochs."""
+        """The page: configurations, confusions and epochs."""
         return page_part(results)
 
     def write_details(self, results: Results, folder: Path) -> None:
-        """Nothing: the page has everything in it."""
+        """Write nothing: the page itself holds all details.
+
+        Args:
+            results: of the result folder.
+            folder: for the files; stays empty.
+        """
 
     def answer(self, results: Results) -> Answer:
-        """The best configurations, and how the best one stands."""
-        found = ClassificationResults(results)
-        table = best_table(found) if results.ok() else None
-        return Answer(table, tables.answers(found), tables.notices(found))
+        """The best configurations, a sentence for each data set, and the notices."""
+        classification = ClassificationResults(results)
+        table = best_table(classification) if results.ok() else None
+        return Answer(table, tables.answers(classification), tables.notices(classification))
 
 
-def best_table(found: ClassificationResults) -> Table:
-    """The best settings of a tables."""
-    frame = tables.summary_table(found).head(SHOWN)
-    figures = [*tables.HEADLINE, tables.LOW, tables.HIGH, *tables.MORE]
-    rest = {"vs_best", "p_vs_best", "seeds", "best_run", "fit_seconds", "ms_per_image_p50", "model_MB", *figures}
-    what = [str(c) for c in frame if c not in rest and (c == "model" or varies(frame[c]))]
+def best_table(classification: ClassificationResults) -> Table:
+    """The table of the best configurations, for the terminal."""
+    frame = tables.summary_table(classification).head(SHOWN)
+    metrics = [*tables.HEADLINE, tables.LOW, tables.HIGH, *tables.MORE]
+    rest = {"vs_best", "p_vs_best", "seeds", "best_run", "fit_seconds", "ms_per_image_p50", "model_MB", *metrics}
+    axes = [str(c) for c in frame if c not in rest and (c == "model" or varies(frame[c]))]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("best settings")
+    table.add_column("best configurations")
     for column in ("macro_F1", "95%", "against_best", *tables.HEADLINE[1:], "fit_seconds"):
         table.add_column(column.replace("_", "\n"), justify="right", no_wrap=True)
     for _, row in frame.iterrows():
-        parts = [text(row[c]) if c in BARE else f"{c}={text(row[c])}" for c in what if pd.notna(row[c])]
+        parts = [text(row[c]) if c in BARE else f"{c}={text(row[c])}" for c in axes if pd.notna(row[c])]
         first, *others = [text(row[c], "{:.3f}") for c in tables.HEADLINE]
         ends = "-" if pd.isna(row.get(tables.LOW)) else f"{row[tables.LOW]:.2f}-{row[tables.HIGH]:.2f}"
         cells = [first, ends, text(row.get("vs_best")), *others, text(row.get("fit_seconds"), "{:.1f}")]

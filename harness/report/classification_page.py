@@ -1,4 +1,4 @@
-"""report.html of a classification: what the page needs, gathered; what it looks like lies in page/classification.*."""
+"""The data of a classification's report.html; its layout lies in page/classification.*."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from harness.report.results import Results
 from harness.results.store import RUNS
 
 SCRIPTS = ("common.js", "plots.js", "search.js", "classification.js")
-SHOWN = 60  # settings whose details are in the page
-PAIRS = 12  # confused pairs of each
+SHOWN = 60  # configurations whose details are in the page
+PAIRS = 12  # confused pairs of each configuration
 
 
 def page_part(results: Results) -> PagePart:
-    """The template, its scripts and what they show."""
-    found = ClassificationResults(results)
-    table = summary_table(found)
-    shown = found.configurations[:SHOWN]
+    """The template of the page, its scripts and their data."""
+    classification = ClassificationResults(results)
+    table = summary_table(classification)
+    configurations = classification.configurations[:SHOWN]
     columns = [str(name) for name in table if name != "best_run"]
     rows = [[_cell(str(name), row[name]) for name in columns] for row in table.to_dict("records")]
     page = {
-        "answers": answers(found),
-        "notices": notices(found),
+        "answers": answers(classification),
+        "notices": notices(classification),
         "columns": [name.replace("_", " ") for name in columns],
         "rows": rows,
-        "settings": [configuration.name for configuration in shown],
+        "settings": [configuration.name for configuration in configurations],
     }
-    data = {"settings": [_configuration(results, configuration) for configuration in shown]}
+    data = {"settings": [_configuration(results, configuration) for configuration in configurations]}
     return PagePart("classification.html", SCRIPTS, data, {"page": page})
 
 

@@ -11,46 +11,53 @@ from rich.table import Table
 
 from harness.common.errors import DataError, StoreError
 from harness.metrics.delong import difference, paired_test
-from harness.report.configurations import described, tested_on
+from harness.report.configurations import axis_values, tested_on
 from harness.report.facts import axis_columns, category, costs, metric_columns
-from harness.report.results import Results, as_shown
+from harness.report.results import Results, without_secrets
 from harness.report.sheets import number_format
 from harness.report.ties import LEVEL
 from harness.results.record import RunRecord
 from harness.results.scores import TestScores, read_scores
 from harness.results.store import RECORD, ResultFolder
 
-Z = 1.959964  # of the normal distribution: 2.5% lie above
+Z = 1.959964  # quantile of the normal distribution: 2.5% lie above
 
 
 def load_run(path: Path) -> tuple[Results, RunRecord]:
-    """A run by its folder.
+    """The results and the record of one run.
+
+    Args:
+        path: the run's folder, or its record.json.
 
     Raises:
-        StoreError: there is none, or it failed.
+        StoreError: the folder has no record, or the run failed or was skipped.
     """
     folder = path.parent if path.name == RECORD else path
     results = ResultFolder(folder.absolute().parent.parent)
     record = results.read_record(folder.absolute().name) if folder.is_dir() else None
     if record is None:
-        found = "no record.json" if folder.is_dir() else "nothing"
-        raise StoreError(f"{path}: {found} found; expected a run's folder, such as results/patchcore/runs/<run>.")
+        content = "no record.json" if folder.is_dir() else "nothing"
+        raise StoreError(f"{path}: {content} found; expected a run's folder, such as results/patchcore/runs/<run>.")
     if record.status != "ok":
-        raise StoreError(f"{path}: this run {_ended(record)}; expected a finished one.")
-    (shown,) = as_shown([record])
-    return Results(results, [shown]), shown
+        raise StoreError(f"{path}: this run {_outcome(record)}; expected a finished one.")
+    (record,) = without_secrets([record])
+    return Results(results, [record]), record
 
 
-def _ended(record: RunRecord) -> str:
-    what = "was skipped" if record.status == "skipped" else "failed"
-    return f"{what} ({(record.error or {}).get('message')})"
+def _outcome(record: RunRecord) -> str:
+    verb = "was skipped" if record.status == "skipped" else "failed"
+    return f"{verb} ({(record.error or {}).get('message')})"
 
 
 def side_by_side(first: Path, second: Path) -> tuple[Table, str]:
-    """A table of what is known of two runs, and a sentence with the test.
+    """Axes, metrics and costs of two runs as a table, and a sentence with the paired test.
+
+    Args:
+        first: folder of a run.
+        second: folder of the other run.
 
     Raises:
-        StoreError: a folder holds no finished run.
+        StoreError: a folder holds no finished run, or a run has no scores.csv.
         DataError: the runs were not tested on the same images.
     """
     (results, one), (others, two) = load_run(first), load_run(second)
@@ -65,9 +72,10 @@ def side_by_side(first: Path, second: Path) -> tuple[Table, str]:
 
 
 def _scores(results: Results, record: RunRecord) -> TestScores:
-    scores = read_scores(results.folder.run_folder(record.run_id))
+    folder = results.folder.run_folder(record.run_id)
+    scores = read_scores(folder)
     if scores is None:
-        raise StoreError(f"{results.folder.run_folder(record.run_id)}: no scores.csv found; expected one to test with.")
+        raise StoreError(f"{folder}: no scores.csv found; expected one. Make the run again.")
     return scores
 
 
@@ -78,25 +86,25 @@ def _test(
         raise DataError(
             f"compare: {one.run_id} was tested on {len(first.names)} images of {category(one)} (test images "
             f"{tested_on(one)}), {two.run_id} on {len(second.names)} of {category(two)} ({tested_on(two)}); the paired "
-            "test expects the same images for both."
+            "test expects the same images for both. Compare two runs of one category."
         )
-    a, b = results.components(one.run_id), others.components(two.run_id)
-    p = paired_test([b], [a]) if a and b else None
-    if a is None or b is None or p is None:
+    left, right = results.components(one.run_id), others.components(two.run_id)
+    p = paired_test([right], [left]) if left and right else None
+    if left is None or right is None or p is None:
         return "No paired test: it needs at least 2 normal and 2 anomalous test images."
-    found = difference([b], [a])
-    assert found is not None
-    mean, error = found
-    told = "can't be told apart" if p >= LEVEL else "differ by more than chance"
+    estimate = difference([right], [left])
+    assert estimate is not None
+    mean, error = estimate
+    verdict = "have no significant difference" if p >= LEVEL else "have a significant difference"
     return (
-        f"Image AUROC, second less first: {mean:+.4f} (95%: {mean - Z * error:+.4f} to {mean + Z * error:+.4f}), "
-        f"p = {p:.3g} (DeLong's paired test on {len(first.names)} images): at 5% they {told}."
+        f"Image AUROC, second minus first: {mean:+.4f} (95%: {mean - Z * error:+.4f} to {mean + Z * error:+.4f}), "
+        f"p = {p:.3g} (DeLong's paired test on {len(first.names)} images): at 5% they {verdict}."
     )
 
 
 def _rows(one: RunRecord, two: RunRecord) -> Iterator[tuple[str, str, str]]:
     axes = axis_columns([one, two])
-    facts = [{"category": category(r), **described(r, axes), "seed": r.spec["seed"]} for r in (one, two)]
+    facts = [{"category": category(r), **axis_values(r, axes), "seed": r.spec["seed"]} for r in (one, two)]
     for name in facts[0]:
         left, right = facts[0][name], facts[1][name]
         if left is not None or right is not None:
@@ -113,7 +121,7 @@ def _rows(one: RunRecord, two: RunRecord) -> Iterator[tuple[str, str, str]]:
 
 
 def _text(name: str, value: Any, ends: list[float] | None = None) -> str:
-    """A value as the sheet shows it, with its interval."""
+    """A value with the digits of the workbook, and its interval."""
     if value is None:
         return "-"
     style = number_format(name, [value]) if isinstance(value, float) else ""

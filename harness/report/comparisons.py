@@ -1,4 +1,4 @@
-"""Tables that compare: settings with each other, on each category, over seeds, and on two backends."""
+"""Tables that compare configurations: with each other, on each category, over seeds, and on two backends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from harness.config.axes import COLUMNS, columns
 from harness.metrics.delong import paired_test
-from harness.report.configurations import Configuration, described
+from harness.report.configurations import Configuration, axis_values
 from harness.report.facts import (
     HEADLINE,
     HIGH,
@@ -30,30 +30,30 @@ from harness.report.tables import WIDEST
 from harness.report.ties import configurations_against, interval
 from harness.results.record import RunRecord
 
-# What anomalib does where a native detector has a choice.
+# The fixed behaviour of anomalib in parameters that only native detectors have.
 AS_ANOMALIB = {"center_crop": None, "precision": "fp32", "upsampling": "nearest"}
 AVERAGE = "average"
 SHOWN_COSTS = ("ms_per_image_p50", "fit_seconds", "test_seconds")
 
 
 def summary_table(results: Results) -> pd.DataFrame:
-    """The best setting of each model on each data set, and the one recommended, best first.
+    """The best configuration of each model on each data set, and the recommended one, best first.
 
-    A setting is a spec without category and seed. Settings are compared by their mean image AUROC over categories
-    and seeds (then pixel AUROC), among those of a model that have the most categories.
+    A configuration is a spec without category and seed. The order is by mean image AUROC over categories and seeds,
+    then by pixel AUROC. Configurations with more categories come first.
     """
     rows: list[dict[str, Any]] = []
     axes, metrics = axis_columns(results.records), metric_columns(results.ok())
-    recommended = {id(answer.chosen): "not yet" if answer.doubts else "yes" for answer in answers(results)}
-    for found in results.configurations.values():
-        tried = Counter(configuration.model for configuration in found)
-        leaders = {configuration.model: id(configuration) for configuration in reversed(found)}
-        shown = [configuration for configuration in found if id(configuration) in {*leaders.values(), *recommended}]
-        for configuration, standing in zip(shown, configurations_against(results, found[0], shown), strict=True):
+    recommended = {id(answer.configuration): "not yet" if answer.doubts else "yes" for answer in answers(results)}
+    for group in results.configurations.values():
+        counts = Counter(configuration.model for configuration in group)
+        leaders = {configuration.model: id(configuration) for configuration in reversed(group)}
+        leading = [configuration for configuration in group if id(configuration) in {*leaders.values(), *recommended}]
+        for configuration, standing in zip(leading, configurations_against(results, group[0], leading), strict=True):
             row = _summary_row(results, configuration, axes, metrics)
             row |= {"vs_best": standing.mark or None, "p_vs_best": standing.p}
             row |= {"recommended": recommended.get(id(configuration))}
-            row |= {"settings_tried": tried[configuration.model]}
+            row |= {"configurations_tried": counts[configuration.model]}
             rows.append(row)
     frame = pd.DataFrame(rows)
     for axis in axes if rows else ():
@@ -63,34 +63,38 @@ def summary_table(results: Results) -> pd.DataFrame:
 
 def _summary_row(results: Results, best: Configuration, axes: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
     ends = interval(results, best)
-    what = described(best.first, axes)
+    values = axis_values(best.first, axes)
     return {
-        "model": what.pop("model"),
+        "model": values.pop("model"),
         **{metric: best.metric(metric) for metric in HEADLINE},
         LOW: ends[0] if ends else None,
         HIGH: ends[1] if ends else None,
         "vs_best": None,
         "p_vs_best": None,
         "recommended": None,
-        **what,
+        **values,
         **{metric: best.metric(metric) for metric in metrics if metric not in HEADLINE},
         **{name: best.cost(name) for name in SHOWN_COSTS},
         "categories": ", ".join(best.by_category),
         "runs": len(best.records),
-        "settings_tried": 0,
+        "configurations_tried": 0,
         "best_run": best.best_run,
     }
 
 
 def pivot_table(results: Results, metrics: Sequence[str]) -> pd.DataFrame:
-    """A block of rows for each metric: the categories, then their average; a column for each setting, best first.
+    """A block of rows for each metric: the categories, then their average; a column for each configuration, best first.
 
-    Seeds are averaged. There is no average for a setting that lacks a category. Metrics that no run has are left out.
+    The values are means over seeds. A configuration that lacks a category has no average.
+
+    Args:
+        results: of the result folder.
+        metrics: names of metrics; those that no run has are left out.
     """
     frames = []
-    for dataset, found in zip(short_names(list(results.configurations)), results.configurations.values(), strict=True):
-        shown = found[:WIDEST]
-        categories = sorted({name for configuration in found for name in configuration.by_category})
+    for dataset, group in zip(short_names(list(results.configurations)), results.configurations.values(), strict=True):
+        shown = group[:WIDEST]
+        categories = sorted({name for configuration in group for name in configuration.by_category})
         for metric in metrics:
             rows = []
             for name in (*categories, AVERAGE) if len(categories) > 1 else categories:
@@ -112,39 +116,39 @@ def _pivot_cell(configuration: Configuration, metric: str, name: str, categories
 
 
 def seeds_table(results: Results) -> pd.DataFrame:
-    """For each setting and category with several seeds: a row a seed, then their mean and standard deviation."""
+    """Each seed of configurations with several seeds, by category, then their mean and standard deviation."""
     metrics = metric_columns(results.ok())
     axes = axis_columns(results.records)
     rows: list[dict[str, Any]] = []
-    for found in results.configurations.values():
-        for configuration in found:
-            what = described(configuration.first, axes)
+    for group in results.configurations.values():
+        for configuration in group:
+            values = axis_values(configuration.first, axes)
             for name, runs in configuration.by_category.items():
                 if len(runs) > 1:
-                    rows += _seed_rows({"category": name, **what}, runs, metrics)
+                    rows += _seed_rows({"category": name, **values}, runs, metrics)
     frame = pd.DataFrame(rows)
     for column in (*axes, "seed") if rows else ():
         frame[column] = pd.Series([row[column] for row in rows], dtype=object)
     return frame.dropna(axis="columns", how="all")
 
 
-def _seed_rows(what: dict[str, Any], runs: Sequence[RunRecord], metrics: Sequence[str]) -> list[dict[str, Any]]:
-    rows = [what | {"seed": run.spec["seed"]} | {metric: run.metrics.get(metric) for metric in metrics} for run in runs]
+def _seed_rows(base: dict[str, Any], runs: Sequence[RunRecord], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    rows = [base | {"seed": run.spec["seed"]} | {metric: run.metrics.get(metric) for metric in metrics} for run in runs]
     for name, function in (("mean", np.mean), ("sd", lambda values: np.std(values, ddof=1))):
-        row = what | {"seed": name}
+        row = base | {"seed": name}
         for metric in metrics:
-            found = [run.metrics.get(metric) for run in runs]
-            values = [value for value in found if value is not None]
-            row[metric] = float(function(values)) if len(values) == len(found) else None
+            column = [run.metrics.get(metric) for run in runs]
+            values = [value for value in column if value is not None]
+            row[metric] = float(function(values)) if len(values) == len(column) else None
         rows.append(row)
     return rows
 
 
 def backends_table(results: Results) -> pd.DataFrame:
-    """One row a pair of runs that differ in their backend only: figures of both and their difference.
+    """A row for each pair of runs that differ in their backend only: metrics of both, and their difference.
 
-    Two runs are a pair if data, model, backbone, weights, layers, image size and seed are the same, and every
-    parameter that both backends know.
+    A pair has equal data, model, backbone, weights, layers, image size and seed. Every parameter that both backends
+    know is equal too.
     """
     axes = axis_columns(results.records)
     rows = []
@@ -163,33 +167,33 @@ def backends_table(results: Results) -> pd.DataFrame:
             row[f"{metric} difference"] = None if values[0] is None or values[1] is None else values[1] - values[0]
         one, two = results.components(left.run_id), results.components(right.run_id)
         row["image_AUROC p"] = paired_test([one], [two]) if one and two else None
-        for figure in ("alone_seconds", "ms_per_image_p50"):
-            row |= {f"{name} {figure}": costs(run)[figure] for name, run in zip(names, (left, right), strict=True)}
+        for cost in ("alone_seconds", "ms_per_image_p50"):
+            row |= {f"{name} {cost}": costs(run)[cost] for name, run in zip(names, (left, right), strict=True)}
         rows.append(row)
     return pd.DataFrame(rows).dropna(axis="columns", how="all") if rows else pd.DataFrame()
 
 
-def _apart_from_backend(record: RunRecord) -> str:
-    """What two runs must have in common, parameters left out: each backend has some of its own."""
-    same = (*(name for name in COLUMNS if name != "backend"), "seed", "data_kind", "category", "threshold")
+def _key_without_backend(record: RunRecord) -> str:
+    """The values that two runs of a pair share; parameters are left out, since backends differ in them."""
+    keys = (*(name for name in COLUMNS if name != "backend"), "seed", "data_kind", "category", "threshold")
     values = record.spec.get("normalization") or {}
-    own = [record.data["fingerprint"], record.weights.get("sha256"), values.get("mean"), values.get("std")]
-    return repr([*own, *(record.spec[key] for key in same)])
+    same = [record.data["fingerprint"], record.weights.get("sha256"), values.get("mean"), values.get("std")]
+    return repr([*same, *(record.spec[key] for key in keys)])
 
 
 def _pairs(records: Sequence[RunRecord]) -> Iterator[tuple[RunRecord, RunRecord]]:
     groups: dict[str, dict[str, list[RunRecord]]] = {}
     for record in records:
-        groups.setdefault(_apart_from_backend(record), {}).setdefault(str(record.spec["backend"]), []).append(record)
+        groups.setdefault(_key_without_backend(record), {}).setdefault(str(record.spec["backend"]), []).append(record)
     for backends in groups.values():
         for first, second in itertools.combinations(sorted(backends), 2):
-            yield from _alike(backends[first], backends[second])
+            yield from _equal_parameters(backends[first], backends[second])
 
 
-def _alike(first: Sequence[RunRecord], second: Sequence[RunRecord]) -> Iterator[tuple[RunRecord, RunRecord]]:
+def _equal_parameters(first: Sequence[RunRecord], second: Sequence[RunRecord]) -> Iterator[tuple[RunRecord, RunRecord]]:
     """Pairs with the same values of all parameters that both backends know."""
     parameters = [_all_parameters(record) for record in (*first, *second)]
-    shared = sorted(set.intersection(*(set(one) for one in parameters)))
+    shared = sorted(set.intersection(*(set(values) for values in parameters)))
     seconds: dict[str, list[RunRecord]] = {}
     for record in second:
         seconds.setdefault(_values_of(record, shared), []).append(record)
@@ -198,11 +202,11 @@ def _alike(first: Sequence[RunRecord], second: Sequence[RunRecord]) -> Iterator[
 
 
 def _values_of(record: RunRecord, names: Sequence[str]) -> str:
-    found = _all_parameters(record)
-    return repr([found[name] for name in names])
+    parameters = _all_parameters(record)
+    return repr([parameters[name] for name in names])
 
 
 def _all_parameters(record: RunRecord) -> dict[str, Any]:
-    """The model's, and how long it is trained, which anomalib takes from the trainer."""
+    """Parameters of the model, and the number of epochs, which anomalib takes from the trainer."""
     epochs = {key: value for key, value in record.spec["trainer"].items() if key == "max_epochs"}
     return {**AS_ANOMALIB, **epochs, **record.spec["params"]}

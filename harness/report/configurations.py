@@ -1,4 +1,4 @@
-"""Settings: runs that differ in category and seed only, taken together."""
+"""Configurations: groups of runs that differ only in category and seed."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Configuration:
     """A point of the grid on all categories and seeds of one data set.
 
     Attributes:
-        label: what tells it from the others of the data set, one part a line.
-        records: its runs.
+        label: the axes in which configurations of the data set differ, one a line.
+        records: the runs, of all categories and seeds.
     """
 
     label: str
@@ -42,7 +42,7 @@ class Configuration:
 
     @property
     def first(self) -> RunRecord:
-        """Any of its runs: their specs are the same but for category and seed."""
+        """One of the runs; their specs are equal except for category and seed."""
         return self.records[0]
 
     @property
@@ -52,7 +52,7 @@ class Configuration:
 
     @property
     def best_run(self) -> str:
-        """Id of its best run."""
+        """Id of the best run."""
         return max(self.records, key=RunRecord.rank).run_id
 
     @property
@@ -62,31 +62,47 @@ class Configuration:
 
     @cached_property
     def by_category(self) -> dict[str, list[RunRecord]]:
-        """Its runs, of all seeds, by category."""
-        found: dict[str, list[RunRecord]] = {}
+        """The runs of each category, of all seeds."""
+        runs: dict[str, list[RunRecord]] = {}
         for record in sorted(self.records, key=lambda record: (category(record), record.spec["seed"])):
-            found.setdefault(category(record), []).append(record)
-        return found
+            runs.setdefault(category(record), []).append(record)
+        return runs
 
     def metric(self, name: str, of: str | None = None) -> float | None:
-        """Mean of a metric over seeds, and over categories unless one is named; None if one of them has none."""
+        """Mean of a metric over seeds and categories.
+
+        Args:
+            name: of the metric.
+            of: the category; None for the mean over all categories.
+
+        Returns:
+            The mean; None if a run lacks the metric. Categories where no run has it are left out.
+        """
         return self._mean(lambda record: record.metrics.get(name), of)
 
     def cost(self, name: str, of: str | None = None) -> float | None:
-        """Median of a figure of `facts.costs` over its runs: one run on a busy machine can't spoil it."""
-        chosen = self.records if of is None else self.by_category.get(of, [])
-        values = [value for record in chosen if (value := costs(record)[name]) is not None]
-        return float(np.median(values)) if values and len(values) == len(chosen) else None
+        """Median of a cost over runs, so that one run on a busy machine does not change it.
+
+        Args:
+            name: a key of `facts.costs`.
+            of: the category; None for all categories.
+
+        Returns:
+            The median; None if a run lacks the cost.
+        """
+        records = self.records if of is None else self.by_category.get(of, [])
+        values = [value for record in records if (value := costs(record)[name]) is not None]
+        return float(np.median(values)) if values and len(values) == len(records) else None
 
     def _mean(self, value: Callable[[RunRecord], float | None], of: str | None) -> float | None:
-        chosen = [self.by_category.get(of, [])] if of is not None else list(self.by_category.values())
-        means = [_mean([value(record) for record in records]) for records in chosen]
-        # A category without anomalous images, say, has no AUROC, whatever the setting.
+        groups = [self.by_category.get(of, [])] if of is not None else list(self.by_category.values())
+        means = [_mean([value(record) for record in records]) for records in groups]
+        # A category without anomalous images, for example, has no AUROC in any configuration.
         defined = [mean for mean in means if mean is not None]
         return float(np.mean(defined)) if defined else None
 
     def rank(self) -> tuple[int, float, float, str]:
-        """Larger is better: more categories, then the task's headlines; the label decides ties."""
+        """Sort key, larger is better: more categories, then the headline metrics; the label decides ties."""
         first, second = (self.metric(name) for name in HEADLINES[self.first.task])
         return (len(self.by_category), -1 if first is None else first, -1 if second is None else second, self.label)
 
@@ -98,40 +114,39 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def configurations(records: Sequence[RunRecord]) -> dict[str, list[Configuration]]:
-    """By data set, best first, of the runs that `current` keeps."""
+    """The configurations of each data set, best first, of the runs that `current` returns."""
     groups: dict[tuple[str, str], list[RunRecord]] = {}
     for record in current(records):
         groups.setdefault((dataset(record), _key(record)), []).append(record)
     labels = _labels([group[0] for group in groups.values()])
-    found: dict[str, list[Configuration]] = {}
+    by_dataset: dict[str, list[Configuration]] = {}
     for ((name, _), group), label in zip(groups.items(), labels, strict=True):
-        found.setdefault(name, []).append(Configuration(label, tuple(group)))
-    return {
-        name: sorted(of, key=lambda configuration: configuration.rank(), reverse=True) for name, of in found.items()
-    }
+        by_dataset.setdefault(name, []).append(Configuration(label, tuple(group)))
+    return {name: sorted(group, key=Configuration.rank, reverse=True) for name, group in by_dataset.items()}
 
 
 def current(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Runs that can be compared: on what each test set was last, one for each setting, category and seed.
+    """Runs that can be compared: on the newest test images, one for each configuration, category and seed.
 
-    Of several the one that began last counts. A run that fell back to random weights gives way to one with real ones.
+    Of several runs the one that began last counts. A run with fallback weights is dropped if the same spec has a run
+    with real weights.
     """
     ok = sorted((record for record in records if record.status == "ok"), key=_began)
     newest = {_place(record): tested_on(record) for record in ok}
     real = {repr(record.spec) for record in ok if not record.weights.get("fallback")}
-    found: dict[tuple[object, ...], RunRecord] = {}
+    latest: dict[tuple[object, ...], RunRecord] = {}
     for record in ok:
-        given_way = record.weights.get("fallback") and repr(record.spec) in real
-        if newest[_place(record)] == tested_on(record) and not given_way:
-            found[_place(record), _key(record), record.spec["seed"]] = record
-    return list(found.values())
+        superseded = record.weights.get("fallback") and repr(record.spec) in real
+        if newest[_place(record)] == tested_on(record) and not superseded:
+            latest[_place(record), _key(record), record.spec["seed"]] = record
+    return list(latest.values())
 
 
 def tested_on(record: RunRecord) -> str:
-    """What the test images are, less those that fixed the threshold; earlier records only know all images."""
-    found = str(record.data.get("test_fingerprint") or record.data["fingerprint"])
+    """Identity of the test images, without those that fixed the threshold; earlier records only know all images."""
+    images = str(record.data.get("test_fingerprint") or record.data["fingerprint"])
     policy = record.spec["threshold"]
-    return f"{found} less {policy['share']}, seed {policy['seed']}" if policy.get("method") == "f1_on_val" else found
+    return f"{images} less {policy['share']}, seed {policy['seed']}" if policy.get("method") == "f1_on_val" else images
 
 
 def _began(record: RunRecord) -> str:
@@ -147,10 +162,10 @@ def _key(record: RunRecord) -> str:
 
 
 def _facts(record: RunRecord) -> dict[str, str]:
-    """Everything that makes a setting, by name: the spec without category and seed, the split, the weights found."""
+    """All values that define a configuration: the spec without category and seed, the split, the weights."""
     rest = {key: value for key, value in record.spec.items() if key not in {"category", "seed", "data_kind"}}
     for block in ("params", "trainer", "threshold"):
-        # Earlier records have keys there that say nothing.
+        # Earlier records have keys there whose value is None.
         rest |= {f"{block}.{key}": value for key, value in rest.pop(block).items() if value is not None}
     rest |= columns(record.spec)
     if NORMALIZATION in rest or NORMALIZATION in record.axes:
@@ -165,8 +180,13 @@ def _facts(record: RunRecord) -> dict[str, str]:
     return {key: str(cell(value)) for key, value in rest.items() if value is not None}
 
 
-def described(record: RunRecord, axes: Sequence[str]) -> dict[str, Any]:
-    """The values of a configuration's axes, by column, as shown."""
+def axis_values(record: RunRecord, axes: Sequence[str]) -> dict[str, Any]:
+    """Values of the axes of a run's configuration, by column, formatted for a cell.
+
+    Args:
+        record: the run.
+        axes: parameters of the model that the grid sets.
+    """
     return {
         **columns(record.spec),
         **{axis: parameter(record, axis) for axis in axes},
@@ -175,20 +195,20 @@ def described(record: RunRecord, axes: Sequence[str]) -> dict[str, Any]:
 
 
 def _labels(records: Sequence[RunRecord]) -> list[str]:
-    """One for each setting, by a run of it: only what varies between them, the model always."""
+    """A label for each configuration, given by one run of it: the model, and the axes that vary."""
     facts = [_facts(record) for record in records]
     axes = [f"params.{axis}" for axis in axis_columns(records)]
     order = [*(name for name in COLUMNS if name != "model"), NORMALIZATION, *axes]
     names = [*order, *sorted({key for fact in facts for key in fact} - {"model", *order})]
     values = {name: {fact.get(name) for fact in facts} for name in names}
-    # A parameter that has one value wherever there is one tells nothing, unless labels would be the same without it.
-    # So do the weights, which differ wherever the backbones do.
-    telling = [name for name in names if len(values[name] - {None}) > 1 and name not in OF_WEIGHTS]
+    # A parameter with one value is shown only where labels would be equal without it. The same holds for the weights,
+    # which differ wherever the backbones do.
+    informative = [name for name in names if len(values[name] - {None}) > 1 and name not in OF_WEIGHTS]
     varying = [name for name in names if len(values[name]) > 1]
-    short = [_label(fact, telling) for fact in facts]
-    times = Counter((dataset(record), label) for record, label in zip(records, short, strict=True))
+    short = [_label(fact, informative) for fact in facts]
+    counts = Counter((dataset(record), label) for record, label in zip(records, short, strict=True))
     return [
-        label if times[dataset(record), label] == 1 else _label(fact, varying)
+        label if counts[dataset(record), label] == 1 else _label(fact, varying)
         for record, fact, label in zip(records, facts, short, strict=True)
     ]
 
@@ -200,6 +220,11 @@ def _label(fact: Mapping[str, str], names: Sequence[str]) -> str:
     return "\n".join([fact["model"], *parts])
 
 
-def apart_from(record: RunRecord, axis: str) -> str:
-    """What settings have in common that differ in this axis only."""
+def key_without(record: RunRecord, axis: str) -> str:
+    """The same text for all configurations that differ in one axis only.
+
+    Args:
+        record: a run of the configuration.
+        axis: the axis that the text leaves out.
+    """
     return repr(sorted((key, value) for key, value in _facts(record).items() if key not in {axis, f"params.{axis}"}))

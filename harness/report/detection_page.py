@@ -1,4 +1,4 @@
-"""report.html of a detection: what the page needs, gathered; what the page looks like lies in page/report.html."""
+"""The data of a detection's report.html; its layout lies in page/report.html."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from harness.config.axes import AXES, COLUMNS, Axis
 from harness.registry import metric
-from harness.report.configurations import Configuration, apart_from, described
+from harness.report.configurations import Configuration, axis_values, key_without
 from harness.report.facts import HEADLINE, axis_columns, category, costs, dataset, metric_columns, short_names
 from harness.report.html import as_script, replace_file
 from harness.report.parts import PagePart
@@ -26,17 +26,25 @@ SCRIPTS = ("common.js", "table.js", "plots.js", "search.js", "run.js", "main.js"
 COSTS = ("ms_per_image_p50", "ms_per_image_p95", "images_per_second", "fit_seconds", "alone_seconds", "peak_memory_MB",
          "model_MB")  # fmt: skip
 TIED_SHOWN = 12
-# Columns of the sheet Runs that the page has no use for.
+# Columns of the sheet Runs that the page does not show.
 LEFT_OUT = {"status", "warnings", "weights", "weights_sha256", "data"}
 
 
 def page_part(results: Results) -> PagePart:
-    """The template, its scripts and what they show."""
+    """The template of the page, its scripts and their data."""
     return PagePart("report.html", SCRIPTS, _data(results), {"notices": notices(results), "answers": _answers(results)})
 
 
 def write_details(results: Results, record: RunRecord, folder: Path) -> None:
-    """What the page loads when a run is opened; a script, since a page opened from a disk may load nothing else."""
+    """Write the details of a run, which the page loads when a reader opens the run.
+
+    The file is a script, because a page opened from a disk may load no JSON.
+
+    Args:
+        results: of the result folder.
+        record: the run.
+        folder: for the script.
+    """
     file = folder / f"{record.run_id}.js"
     source = results.folder.run_folder(record.run_id) / RECORD
     if file.is_file() and source.is_file() and file.stat().st_mtime_ns > source.stat().st_mtime_ns:
@@ -58,10 +66,10 @@ def write_details(results: Results, record: RunRecord, folder: Path) -> None:
 
 
 def _data(results: Results) -> dict[str, Any]:
-    """All that tables and plots show."""
+    """The data of the tables and plots."""
     ok = results.ok()
     axes = axis_columns(ok)
-    found = [configuration for of_dataset in results.configurations.values() for configuration in of_dataset]
+    points = [configuration for of_dataset in results.configurations.values() for configuration in of_dataset]
     datasets = list(results.configurations)
     metrics = [name for name in metric_columns(ok) if any(record.metrics.get(name) is not None for record in ok)]
     return {
@@ -70,40 +78,38 @@ def _data(results: Results) -> dict[str, Any]:
         "falling": [name for name in metrics if not metric(name).higher_is_better],
         "headline": [name for name in HEADLINE if name in metrics],
         "costs": [name for name in COSTS if any(costs(record)[name] is not None for record in ok)],
-        "axes": (numeric := _numeric_axes(found, axes)),
+        "axes": (numeric := _numeric_axes(points, axes)),
         "datasets": short_names(datasets),
         "columns": list(COLUMNS),
         "parameters": axes,
         "categories": sorted({category(record) for record in ok}),
-        "settings": [_configuration(configuration, datasets, axes, numeric, metrics) for configuration in found],
-        "leaders": _leaders(found),
-        "runs": _runs(results, found),
+        "settings": [_configuration(configuration, datasets, axes, numeric, metrics) for configuration in points],
+        "leaders": _leaders(points),
+        "runs": _runs(results, points),
     }
 
 
-def _leaders(found: Sequence[Configuration]) -> list[str]:
-    """The best run of the best setting of each model on each data set."""
+def _leaders(points: Sequence[Configuration]) -> list[str]:
+    """The best run of the best configuration of each model on each data set."""
     first: dict[tuple[str, str, str], Configuration] = {}
-    for configuration in found:
+    for configuration in points:
         first.setdefault((dataset(configuration.first), *configuration.model), configuration)
     return [configuration.best_run for configuration in first.values()]
 
 
-def _runs(results: Results, found: Sequence[Configuration]) -> list[dict[str, Any]]:
+def _runs(results: Results, points: Sequence[Configuration]) -> list[dict[str, Any]]:
     frame = runs_table(results)
     if frame.empty:
         return []
-    chosen = {id(answer.chosen): "leading" if answer.doubts else "recommended" for answer in answers(results)}
-    place = {record.run_id: index for index, configuration in enumerate(found) for record in configuration.records}
+    marks = {id(answer.configuration): "leading" if answer.doubts else "recommended" for answer in answers(results)}
+    positions = {record.run_id: index for index, configuration in enumerate(points) for record in configuration.records}
     rows = []
     for row in frame.to_dict("records"):
         values = {str(key): _plain(value) for key, value in row.items() if key not in LEFT_OUT}
-        configuration = place.get(row["run"])
-        # The notices say why a run is left out.
-        label = (
-            found[configuration].name if configuration is not None else f"{row['model']} (left out of the comparison)"
-        )
-        values["recommended"] = None if configuration is None else chosen.get(id(found[configuration]))
+        configuration = positions.get(row["run"])
+        # A notice explains why a run has no configuration here.
+        label = f"{row['model']} (left out of the comparison)" if configuration is None else points[configuration].name
+        values["recommended"] = None if configuration is None else marks.get(id(points[configuration]))
         rows.append(
             {**values, "setting": configuration, "label": label, "folder": f"{RUNS}/{quote(row['run'], safe='+')}/"}
         )
@@ -111,7 +117,7 @@ def _runs(results: Results, found: Sequence[Configuration]) -> list[dict[str, An
 
 
 def _plain(value: Any) -> Any:
-    """For JSON: numbers short, what is missing null."""
+    """A value for JSON: six digits of a number, None for a missing value."""
     if isinstance(value, float):
         return None if math.isnan(value) else float(f"{value:.6g}")
     return None if value is None or value is pd.NA else value
@@ -124,14 +130,14 @@ def _configuration(
     numeric: Sequence[str],
     metrics: Sequence[str],
 ) -> dict[str, Any]:
-    """Means over seeds of each category, and over all."""
+    """A configuration for the page: means over seeds of each category, and over all categories."""
     places = [*configuration.by_category, None]
     return {
         "label": configuration.label,
         "name": configuration.name,
-        "facts": described(configuration.first, axes),
+        "facts": axis_values(configuration.first, axes),
         "numbers": _numbers(configuration, axes),
-        "apart": {axis: apart_from(configuration.first, axis) for axis in numeric},
+        "apart": {axis: key_without(configuration.first, axis) for axis in numeric},
         "dataset": datasets.index(dataset(configuration.first)),
         "values": {
             place or "": {name: _plain(configuration.metric(name, place)) for name in metrics}
@@ -144,33 +150,33 @@ def _configuration(
 
 
 def _numbers(configuration: Configuration, axes: Sequence[str]) -> dict[str, float]:
-    """The axes of a configuration whose values are numbers, by name."""
+    """The axes of a configuration whose values are numbers."""
     spec = configuration.first.spec
     pairs = [(Axis(name), spec["params"].get(name)) for name in axes]
     pairs += [(axis, spec[axis.name]) for axis in AXES if axis.column]
     return {axis.name: number for axis, value in pairs if (number := axis.number(value)) is not None}
 
 
-def _numeric_axes(found: Sequence[Configuration], axes: Sequence[str]) -> list[str]:
-    """Axes that have several numbers."""
-    numbers = [_numbers(configuration, axes) for configuration in found]
-    names = dict.fromkeys([*axes, *(name for one in numbers for name in one)])
-    return [axis for axis in names if len({one[axis] for one in numbers if axis in one}) > 1]
+def _numeric_axes(points: Sequence[Configuration], axes: Sequence[str]) -> list[str]:
+    """Axes with several different numbers."""
+    numbers = [_numbers(configuration, axes) for configuration in points]
+    names = dict.fromkeys([*axes, *(name for values in numbers for name in values)])
+    return [axis for axis in names if len({values[axis] for values in numbers if axis in values}) > 1]
 
 
 def _answers(results: Results) -> list[dict[str, Any]]:
-    found = answers(results)
-    names = short_names([answer.dataset for answer in found])
-    return [_answer(answer, name) for answer, name in zip(found, names, strict=True)]
+    recommendations = answers(results)
+    names = short_names([answer.dataset for answer in recommendations])
+    return [_answer(answer, name) for answer, name in zip(recommendations, names, strict=True)]
 
 
 def _answer(answer: Recommendation, name: str) -> dict[str, Any]:
-    chosen = answer.chosen
+    configuration = answer.configuration
     return {
         "dataset": name,
         "doubts": answer.doubts,
-        "chosen": chosen.name if chosen else None,
-        "run": chosen.best_run if chosen else None,
+        "chosen": configuration.name if configuration else None,
+        "run": configuration.best_run if configuration else None,
         "reasons": answer.reasons,
         "tied": [
             {

@@ -1,4 +1,4 @@
-"""models_comparing.xlsx: which sheets there are, and what each shows; rewritten whole, atomically."""
+"""The workbook models_comparing.xlsx and the order of its sheets; each write replaces the whole file."""
 
 from __future__ import annotations
 
@@ -20,60 +20,64 @@ from harness.results.store import ResultFolder
 
 
 def write_workbook(folder: ResultFolder, results: Results | None = None) -> None:
-    """Scan the records (unless they were just read) and replace the workbook.
+    """Replace the workbook of a result folder.
+
+    Args:
+        folder: the result folder.
+        results: its results; None to read the records first.
 
     Raises:
-        StoreError: a record can't be read, or the workbook can't be written.
+        StoreError: no record can be read, or the workbook can't be written.
     """
     with folder.workbook_lock():
         write_atomic(folder.workbook, build_workbook(results or Results.of(folder)))
 
 
 def build_workbook(results: Results) -> bytes:
-    """The workbook's bytes."""
-    with _uncollected():
+    """The content of the workbook file."""
+    with _without_collector():
         book = Workbook()
         book.remove(book.worksheets[0])
-        for part in _sheets(results):
-            if isinstance(part, Sheet):
-                add_sheet(book, part)
+        for sheet in _sheets(results):
+            if isinstance(sheet, Sheet):
+                add_sheet(book, sheet)
             else:
-                part(book)
-        target = io.BytesIO()
-        book.save(target)
-    return target.getvalue()
+                sheet(book)
+        stream = io.BytesIO()
+        book.save(stream)
+    return stream.getvalue()
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Hundreds of thousands of cells that all stay: looking through them for garbage takes a fifth of the time."""
-    was = gc.isenabled()
+def _without_collector() -> Iterator[None]:
+    """Turn the garbage collector off: all cells stay, and a scan of them would take a fifth of the time."""
+    enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was:
+        if enabled:
             gc.enable()
 
 
 def _sheets(results: Results) -> Iterator[SheetPart]:
-    """All sheets in their order; those that have nothing to say in this sweep are left out."""
+    """All sheets in their order, without those that would be empty."""
     yield from task_report(results).sheets(results)
-    searched = SearchReport.of(results)
-    if searched is not None:
-        yield _of_search(searched)
+    search = SearchReport.of(results)
+    if search is not None:
+        yield _search_sheet(search)
     yield Sheet("Environment", environment_table(results))
     yield Sheet("Config", pd.DataFrame({"config.yaml": results.folder.read_config().rstrip().splitlines()}))
     yield Sheet("Failures", failures_table(results), empty="no failures")
 
 
-def _of_search(searched: SearchReport) -> Sheet:
-    """A trial a row; the best stands out."""
-    frame = searched.table()
-    best = searched.best
+def _search_sheet(search: SearchReport) -> Sheet:
+    """A row for each trial; the best one is bold."""
+    frame = search.table()
+    best = search.best
     rows = frame.index[frame["trial"] == best["number"]] if best is not None else []
     bold = {(int(row), str(name)) for row in rows for name in frame}
-    figures = [name for name in (searched.metric, "best_so_far", f"{searched.metric}_by_then") if name in frame]
+    metrics = [name for name in (search.metric, "best_so_far", f"{search.metric}_by_then") if name in frame]
     links = run_links(frame, "run") if "run" in frame else {}
-    falling = figures if searched.sign < 0 else ()
-    return Sheet("Search", frame, searched.sentences(), bold=bold, scaled=figures, falling=falling, links=links)
+    falling = metrics if search.sign < 0 else ()
+    return Sheet("Search", frame, search.sentences(), bold=bold, scaled=metrics, falling=falling, links=links)

@@ -1,4 +1,4 @@
-"""What is said of a record in a cell: names, lists, sources."""
+"""Values of a record for a cell: names, lists, sources, costs."""
 
 from __future__ import annotations
 
@@ -12,66 +12,71 @@ from harness.backbones.normalization import BACKBONE, IMAGENET, Normalization
 from harness.config.axes import COLUMNS, NORMALIZATION
 from harness.results.record import RunRecord
 
-# The four that people look for, in front everywhere.
+# These four come first in every table, because published comparisons use them.
 HEADLINE = ("image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_F1Score")
-# Their lower and upper ends are shown beside the figure.
+# The metric whose interval is shown.
 INTERVAL = "image_AUROC"
 LOW, HIGH = f"{INTERVAL}_low", f"{INTERVAL}_high"
 MB = 2**20
 
 
 def metric_columns(records: Sequence[RunRecord]) -> list[str]:
-    """The headline, then the other registered metrics, then the backends' own."""
+    """Names of metrics: the headline, the other registered ones, then those that only a backend has."""
     registered = [metric.key for metric in registry.METRICS]
-    ours = [*HEADLINE, *(name for name in registered if name not in HEADLINE)]
-    own = sorted({name for record in records for name in record.metrics} - set(ours))
-    return [*ours, *own]
+    shared = [*HEADLINE, *(name for name in registered if name not in HEADLINE)]
+    others = sorted({name for record in records for name in record.metrics} - set(shared))
+    return [*shared, *others]
 
 
 def axis_columns(records: Sequence[RunRecord]) -> list[str]:
-    """Parameters that the grid of some finished run sets, in the order of their first appearance."""
-    named = dict.fromkeys(axis for record in records if record.status == "ok" for axis in record.axes)
-    return [axis for axis in named if axis not in COLUMNS]
+    """Parameters that the grid of a finished run sets, in the order of their first appearance."""
+    axes = dict.fromkeys(axis for record in records if record.status == "ok" for axis in record.axes)
+    return [axis for axis in axes if axis not in COLUMNS]
 
 
 def category(record: RunRecord) -> str:
-    """Data without categories goes by the name of its folder."""
+    """The category of a run; for data without categories the name of the folder."""
     return str(record.spec["category"] or PurePath(record.data["root"]).name or record.data["kind"])
 
 
 def dataset(record: RunRecord) -> str:
-    """Categories of one root are one data set; without the images that f1_on_val takes it is another."""
+    """The name of a run's data set: all categories of one root, without the images that f1_on_val takes."""
     root = PurePath(record.data["root"])
     name = f"{record.data['kind']} {root.parent if root.name == record.spec['category'] else root}"
     policy = record.spec["threshold"]
     if policy.get("method") == "f1_on_val":
-        name += f", less the {policy['share']:.0%} that fixed the threshold (seed {policy['seed']})"
+        name += f", without the {policy['share']:.0%} that fixed the threshold (seed {policy['seed']})"
     return name
 
 
 def short_names(datasets: Sequence[str]) -> list[str]:
-    """Without the folders above, unless two would be called the same."""
-    short = [" ".join(part.rsplit("/", 1)[-1] for part in name.split(" ")) for name in datasets]
-    return short if len(set(short)) == len(short) else list(datasets)
+    """Names of data sets without parent folders, unless two short names would be equal."""
+    names = [" ".join(word.rsplit("/", 1)[-1] for word in dataset.split(" ")) for dataset in datasets]
+    return names if len(set(names)) == len(names) else list(datasets)
 
 
 def normalization(record: RunRecord) -> str | None:
-    """What the network's input was normalised by; None for a model that keeps its own input."""
-    given = record.spec.get(NORMALIZATION)
-    if given is not None:
-        return Normalization.from_dict(given).text
+    """Normalisation of the network's input; None for a model without a backbone."""
+    values = record.spec.get(NORMALIZATION)
+    if values is not None:
+        return Normalization.from_dict(values).text
     if record.spec["backbone"] is None:
         return None
     return BACKBONE if record.task == "classification" else IMAGENET
 
 
 def parameter(record: RunRecord, axis: str) -> Any:
-    """The value of an axis, for a cell."""
+    """The value of a parameter, for a cell.
+
+    Args:
+        record: the run.
+        axis: name of the parameter.
+    """
     return normalization(record) if axis == NORMALIZATION else cell(record.spec["params"].get(axis))
 
 
 def weights_source(record: RunRecord) -> str | None:
-    """Where the backbone's weights came from."""
+    """Source of the backbone's weights."""
     source = record.weights.get("source")
     if record.weights.get("fallback"):
         return "random (fallback)"
@@ -79,7 +84,7 @@ def weights_source(record: RunRecord) -> str | None:
 
 
 def alone_seconds(record: RunRecord) -> float | None:
-    """What a run takes by itself, whatever it shared with others."""
+    """Seconds that a run would take alone, without work shared with other runs; None if unknown."""
     seconds = record.seconds
     if "alone" in seconds:
         return seconds["alone"]
@@ -87,36 +92,41 @@ def alone_seconds(record: RunRecord) -> float | None:
 
 
 def costs(record: RunRecord) -> dict[str, float | None]:
-    """What a run costs, in the units of the sheet."""
+    """Costs of a run by column of the workbook, in the units of the column names."""
     cost, seconds = record.cost, record.seconds
     return {
-        "ms_per_image_p50": _times(cost.get("seconds_p50"), 1000),
-        "ms_per_image_p95": _times(cost.get("seconds_p95"), 1000),
+        "ms_per_image_p50": _scaled(cost.get("seconds_p50"), 1000),
+        "ms_per_image_p95": _scaled(cost.get("seconds_p95"), 1000),
         "timed_images": cost.get("timed_images"),
         "images_per_second": cost.get("images_per_second"),
         "fit_seconds": seconds.get("fit"),
         "test_seconds": seconds.get("test"),
         "alone_seconds": alone_seconds(record),
-        # Where nothing is shared, what a run takes is what was spent on it.
+        # Without shared work both times are equal.
         "spent_seconds": seconds.get("spent", alone_seconds(record)),
         "total_seconds": seconds.get("total"),
-        "peak_memory_MB": _times(cost.get("peak_memory"), 1 / MB),
-        "peak_gpu_memory_MB": _times(cost.get("peak_gpu_memory"), 1 / MB),
-        "model_MB": _times(cost.get("model_size"), 1 / MB),
+        "peak_memory_MB": _scaled(cost.get("peak_memory"), 1 / MB),
+        "peak_gpu_memory_MB": _scaled(cost.get("peak_gpu_memory"), 1 / MB),
+        "model_MB": _scaled(cost.get("model_size"), 1 / MB),
     }
 
 
-def _times(value: float | None, factor: float) -> float | None:
+def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
 
 
 def cell(value: Any) -> Any:
-    """A parameter's value; a list or a mapping as one text."""
+    """A parameter's value for a cell; a list or a mapping becomes one text."""
     if isinstance(value, dict):
         return json.dumps(value)
     return join(value) if isinstance(value, list) else value
 
 
 def join(values: Sequence[Any] | None, by: str = "+") -> str | None:
-    """layer2+layer3."""
+    """Values joined to one text, such as layer2+layer3; None stays None.
+
+    Args:
+        values: to join.
+        by: the separator.
+    """
     return None if values is None else by.join(str(value) for value in values)

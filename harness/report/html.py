@@ -1,4 +1,4 @@
-"""report.html: what a page needs, gathered; what it looks like lies in page/."""
+"""The page report.html and the files that it loads; templates and scripts lie in page/."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ from harness.results.store import REPORT_FILES, RUNS, ResultFolder
 
 
 def write_report(folder: ResultFolder, results: Results | None = None) -> None:
-    """Scan the records (unless they were just read) and replace report.html and what it loads.
+    """Replace report.html and the files that it loads.
+
+    Args:
+        folder: the result folder.
+        results: its results; None to read the records first.
 
     Raises:
-        StoreError: a record or a run's files are damaged, or the report can't be written.
+        StoreError: no record can be read, or the report can't be written.
     """
     results = results or Results.of(folder)
     target = folder.root / REPORT_FILES
@@ -38,21 +42,21 @@ def write_report(folder: ResultFolder, results: Results | None = None) -> None:
 
 
 def build_page(results: Results) -> str:
-    """The page's HTML, with its data, styles and scripts in it."""
+    """The HTML of the page, including data, styles and scripts."""
     page = files("harness.report") / "page"
     part = task_report(results).page(results)
     data = part.data
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    searched = SearchReport.of(results)
+    search_report = SearchReport.of(results)
     search = ""
-    if searched is not None:
-        data = {**data, "search": (found := searched.page())}
-        search = environment.from_string((page / "search.html").read_text(encoding="utf-8")).render(found)
+    if search_report is not None:
+        data = {**data, "search": (search_data := search_report.page())}
+        search = environment.from_string((page / "search.html").read_text(encoding="utf-8")).render(search_data)
     template = environment.from_string((page / part.template).read_text(encoding="utf-8"))
     return template.render(
         search=search,
         name=results.folder.root.resolve().name,
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         runs=len(results.ok()),
         failed=len(results.failed()),
         skipped=len(results.skipped()),
@@ -69,19 +73,26 @@ def build_page(results: Results) -> str:
 
 
 def as_script(data: Any) -> str:
-    """JSON that can stand in a script element: nothing in it can end the element."""
+    """JSON for a script element: no text in the data can end the element."""
     return json.dumps(data, allow_nan=False).replace("<", "\\u003c")
 
 
 def _copy_plotly(target: Path) -> None:
-    """Plotly's script, from the installed package; once."""
+    """Copy Plotly's script from the installed package, unless it is there."""
     script = target / "plotly.min.js"
     if not script.is_file():
         replace_file(script, (files("plotly") / "package_data" / "plotly.min.js").read_bytes())
 
 
 def replace_file(file: Path, content: bytes) -> None:
-    """Write a file whole or not at all; not forced to the disk, which takes longer than making it again."""
+    """Write a file whole or not at all.
+
+    The content is not forced to the disk: that takes longer than another write after a crash.
+
+    Args:
+        file: the path.
+        content: of the file.
+    """
     scratch = file.with_suffix(".tmp")
     scratch.write_bytes(content)
     scratch.replace(file)

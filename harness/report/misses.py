@@ -1,4 +1,4 @@
-"""The sheet Misses: for the best runs, small pictures of the test images that they judge worst."""
+"""The sheet Misses: small pictures of the test images that the best runs predict worst."""
 
 from __future__ import annotations
 
@@ -21,38 +21,43 @@ from harness.report.results import Results
 from harness.report.sheets import HEADER, LINE_HEIGHT, bold, write
 from harness.results.record import RunRecord
 
-RUNS = 24  # shown at most
-PICTURES = 3  # of each
-PIXELS = 4_000_000  # of a picture; those made here are far smaller
+RUNS = 24  # rows at most
+IMAGES = 3  # of each run
+PIXELS = 4_000_000  # limit of a picture file; the harness writes far smaller ones
 WIDEST = 8 * 72  # pixels
 HEIGHT = 72  # pixels of a picture
-POINTS = 0.75  # a pixel
+POINTS = 0.75  # of one pixel
 CAPTION = 18  # points under a picture
 WORST = ("missed", "false-alarm", "lowest-anomalous", "highest-normal")
 
 
 def add_misses(book: Workbook, results: Results) -> None:
-    """Append the sheet, unless no run has pictures."""
-    pictured = ((name, run, found) for name, run in _best_runs(results) if (found := _worst(results, run)))
-    rows = list(islice(pictured, RUNS))
+    """Append the sheet, unless no run has pictures.
+
+    Args:
+        book: the workbook.
+        results: of the result folder.
+    """
+    candidates = ((name, run, entries) for name, run in _best_runs(results) if (entries := _worst(results, run)))
+    rows = list(islice(candidates, RUNS))
     if not rows:
         return
     sheet = book.create_sheet("Misses")
     sheet.page_setup.orientation = "landscape"
     sheet.page_setup.fitToHeight = 0
     sheet.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
-    titles = ["category", "run", *(f"{number}. worst: image, map, mask, outline" for number in range(1, PICTURES + 1))]
+    titles = ["category", "run", *(f"{number}. worst: image, map, mask, outline" for number in range(1, IMAGES + 1))]
     for position, title in enumerate(titles, 1):
         cell = write(sheet, 1, position, title)
         cell.font, cell.fill = bold("FFFFFF"), HEADER
         sheet.column_dimensions[get_column_letter(position)].width = 4 * HEIGHT / 7 + 2 if position > 2 else 26
     sheet.freeze_panes = "C2"
-    for number, (name, run, found) in enumerate(rows, 2):
+    for number, (name, run, entries) in enumerate(rows, 2):
         lines = name.count("\n") + 1
         sheet.row_dimensions[number].height = max(HEIGHT * POINTS + CAPTION, lines * LINE_HEIGHT)
         write(sheet, number, 1, category(run)).alignment = Alignment(vertical="top")
         write(sheet, number, 2, name).alignment = Alignment(vertical="top", wrap_text=True)
-        for position, entry in enumerate(found, 3):
+        for position, entry in enumerate(entries, 3):
             threshold = run.thresholds.get("image")
             limit = "" if threshold is None else f" (threshold {threshold:.3g})"
             caption = f"{entry['role']}: {entry['name']}, {entry['score']:.3g}{limit}"
@@ -63,27 +68,27 @@ def add_misses(book: Workbook, results: Results) -> None:
 
 
 def _best_runs(results: Results) -> list[tuple[str, RunRecord]]:
-    """The best run of each category for the best setting of each model, then for the second best ..."""
-    found: list[tuple[int, str, RunRecord]] = []
+    """The best run of each category for the best configuration of each model, then for the second best ..."""
+    ranked: list[tuple[int, str, RunRecord]] = []
     for of_dataset in results.configurations.values():
-        seen: dict[tuple[str, str], int] = {}
+        counts: dict[tuple[str, str], int] = {}
         for configuration in of_dataset:
-            place = seen[configuration.model] = seen.get(configuration.model, 0) + 1
-            if place > RUNS:
+            rank = counts[configuration.model] = counts.get(configuration.model, 0) + 1
+            if rank > RUNS:
                 continue
-            found += [
-                (place, configuration.label, max(runs, key=RunRecord.rank))
+            ranked += [
+                (rank, configuration.label, max(runs, key=RunRecord.rank))
                 for runs in configuration.by_category.values()
             ]
-    return [(name, run) for _, name, run in sorted(found, key=lambda one: one[0])]
+    return [(name, run) for _, name, run in sorted(ranked, key=lambda item: item[0])]
 
 
 def _worst(results: Results, run: RunRecord) -> Sequence[dict[str, Any]]:
-    return [one for one in results.details(run.run_id).get("gallery", []) if one["role"] in WORST][:PICTURES]
+    return [entry for entry in results.details(run.run_id).get("gallery", []) if entry["role"] in WORST][:IMAGES]
 
 
 def _thumbnail(results: Results, run: RunRecord, entry: dict[str, Any]) -> SheetImage | None:
-    """The picture, small; None where its file is gone, leads out of the run's folder, or is no such picture."""
+    """A small picture; None where its file is missing, lies outside the run's folder, or can't be read."""
     folder = results.folder.run_folder(run.run_id)
     try:
         file = (folder / entry["file"]).resolve()

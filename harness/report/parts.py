@@ -1,4 +1,4 @@
-"""What a task shows: sheets of the workbook, its part of the page, and the table at the end of a sweep."""
+"""The interface of a task's report: sheets of the workbook, the page, and the table at the end of a sweep."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class PagePart:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the terminal shows.
+    """The report in the terminal.
 
     Attributes:
-        table: the best runs; None where no run ended well.
-        sentences: what to take, and what a search came to.
-        notices: what a reader must know first.
+        table: the best runs; None where no run finished.
+        sentences: the recommendation, and the result of a search.
+        notices: warnings that a reader needs first.
     """
 
     table: Table | None
@@ -51,7 +51,7 @@ class Answer:
 
 
 class TaskReport(Protocol):
-    """What a task shows of its results; `registry.TASK_REPORTS` has one for each task."""
+    """The report of a task; `registry.TASK_REPORTS` has one for each task."""
 
     def sheets(self, results: Results) -> Iterator[SheetPart]:
         """The task's sheets, in their order."""
@@ -60,18 +60,18 @@ class TaskReport(Protocol):
         """The task's part of the page."""
 
     def write_details(self, results: Results, folder: Path) -> None:
-        """Write what the page loads when a run is opened.
+        """Write the files that the page loads when a reader opens a run.
 
         Args:
             results: of the result folder.
-            folder: for the files, one a run.
+            folder: for the files, one for each run.
         """
 
     def answer(self, results: Results) -> Answer:
-        """What the terminal shows at the end of a sweep."""
+        """The report in the terminal at the end of a sweep."""
 
 
 def task_report(results: Results) -> TaskReport:
-    """The report of the task that all runs of a result folder have."""
+    """The report of the task of a result folder; all its runs have the same task."""
     report: TaskReport = registry.load(registry.TASK_REPORTS[results.task])()
     return report

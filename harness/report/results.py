@@ -1,4 +1,4 @@
-"""Results: what a report reads. Records, scores and details of a result folder, and nothing else."""
+"""The results that a report reads: records, scores and details of a result folder."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from harness.results.schemas import DetailsFile
 from harness.results.scores import SCORES, TestScores, read_scores
 from harness.results.store import AGAIN, DETAILS, ResultFolder
 
-# Of a spec, where a user may have put anything.
-OF_USER = ("params", "trainer", "weights")
+# Keys of a spec whose values a user writes freely; they may hold secrets.
+USER_KEYS = ("params", "trainer", "weights")
 
 
-def _point(record: RunRecord) -> str:
-    """What a run is about, whatever weights were found and what those were trained with."""
+def _key(record: RunRecord) -> str:
+    """Identity of a run that does not depend on its weights and their normalisation."""
     spec = {key: value for key, value in record.spec.items() if key != "normalization"}
     return json.dumps([spec, record.data["fingerprint"]], sort_keys=True)
 
 
 @dataclass(frozen=True)
 class Results:
-    """A result folder's records, with what lies beside them read when it is asked for.
+    """The records of a result folder; other files are read on demand.
 
     Attributes:
-        folder: where it is.
-        records: all that can be read, failed and skipped ones too.
-        damaged: one sentence for each file that can't be used; what else there is of its run is shown.
-        hidden: what the configs of the runs took from the environment: references by value.
+        folder: the result folder.
+        records: all readable records, failed and skipped runs too.
+        damaged: a sentence for each damaged file; the report shows the other files of its run.
+        hidden: values that configs took from the environment, each with the reference to show instead.
     """
 
     folder: ResultFolder
@@ -49,34 +49,34 @@ class Results:
 
     @classmethod
     def of(cls, folder: ResultFolder) -> Results:
-        """Read the records, and see what can't be used of what lies beside them.
+        """Read the records, and check the other files of their runs.
 
         Raises:
-            StoreError: nothing can be read; see `ResultFolder.read_records`.
+            StoreError: no record can be read, as in `ResultFolder.read_records`.
         """
-        found = folder.read_records()
-        hidden, records = _references(found.good), as_shown(found.good)
-        damaged = [*found.damaged.values(), *_damaged_files(folder, records)]
-        done = {_point(record) for record in records if record.status == "ok"}
-        # With a file of weights a point has another run id: what was skipped before is done.
-        kept = [record for record in records if record.status != "skipped" or _point(record) not in done]
-        return cls(folder, kept, tuple(damaged), hidden)
+        contents = folder.read_records()
+        hidden, records = _references(contents.good), without_secrets(contents.good)
+        damaged = [*contents.damaged.values(), *_damaged_files(folder, records)]
+        done = {_key(record) for record in records if record.status == "ok"}
+        # A file of weights changes the run id: a run that was skipped without the file may be done under another id.
+        current = [record for record in records if record.status != "skipped" or _key(record) not in done]
+        return cls(folder, current, tuple(damaged), hidden)
 
     @property
     def task(self) -> str:
-        """Of all runs: a result folder has one."""
+        """The task of all runs; a result folder has one task."""
         return self.records[0].task if self.records else "detection"
 
     def ok(self) -> list[RunRecord]:
-        """Records of the runs that ended well."""
+        """Records of the finished runs."""
         return self._of("ok")
 
     def failed(self) -> list[RunRecord]:
-        """Records of the runs that raised."""
+        """Records of the failed runs."""
         return self._of("failed")
 
     def skipped(self) -> list[RunRecord]:
-        """Records of the runs whose weights could not be had."""
+        """Records of the runs that were skipped because their weights are missing."""
         return self._of("skipped")
 
     def _of(self, status: str) -> list[RunRecord]:
@@ -84,7 +84,7 @@ class Results:
 
     @cached_property
     def configurations(self) -> dict[str, list[Configuration]]:
-        """See `harness.report.configurations.settings`."""
+        """The configurations of each data set, best first, as `harness.report.configurations` groups them."""
         return configurations(self.records)
 
     def scores(self, run_id: str) -> TestScores | None:
@@ -97,11 +97,11 @@ class Results:
         return self._scores[run_id]
 
     def components(self, run_id: str) -> Components | None:
-        """What DeLong's test needs of a run; None where it has no scores of both classes."""
+        """The components of DeLong's test of a run; None where the scores lack a class."""
         if run_id not in self._components:
-            found = self.scores(run_id)
-            usable = found is not None and found.both_classes
-            self._components[run_id] = Components.of(found.scores, found.labels) if found and usable else None
+            scores = self.scores(run_id)
+            usable = scores is not None and scores.both_classes
+            self._components[run_id] = Components.of(scores.scores, scores.labels) if scores and usable else None
         return self._components[run_id]
 
     def details(self, run_id: str) -> dict[str, Any]:
@@ -112,37 +112,37 @@ class Results:
             return {}
 
     def search(self) -> dict[str, Any] | None:
-        """What a search tried; None where there was none, or the file is damaged."""
+        """The content of search.json; None where the file is missing or damaged."""
         try:
-            found = self.folder.read_search()
-            return concealed(found, self.hidden) if found and self.hidden else found
+            search = self.folder.read_search()
+            return concealed(search, self.hidden) if search and self.hidden else search
         except NewerVersionError:
             raise
         except StoreError:
             return None
 
 
-def as_shown(records: list[RunRecord]) -> list[RunRecord]:
-    """Records as they are shown: without what their configs took from the environment."""
-    return [_as_shown(record, found) if (found := _references([record])) else record for record in records]
+def without_secrets(records: list[RunRecord]) -> list[RunRecord]:
+    """Records for a report: values from the environment are replaced by their references."""
+    return [_without_own(record, hidden) if (hidden := _references([record])) else record for record in records]
 
 
 def _references(records: Sequence[RunRecord]) -> dict[str, str]:
     return {value: text for record in records for value, text in record.provenance.get("references", {}).items()}
 
 
-def _as_shown(record: RunRecord, found: dict[str, str]) -> RunRecord:
-    """Without what its own config took from the environment: what others say of themselves is not its matter."""
+def _without_own(record: RunRecord, references: dict[str, str]) -> RunRecord:
+    """One record without the values that its own config took from the environment; other records keep them."""
     return replace(
         record,
-        # What a run is called, and what reports tell runs apart by, stays.
-        spec={key: concealed(value, found) if key in OF_USER else value for key, value in record.spec.items()},
+        # The run id and the keys that reports group by depend on the other values.
+        spec={key: concealed(value, references) if key in USER_KEYS else value for key, value in record.spec.items()},
         provenance={key: value for key, value in record.provenance.items() if key != "references"},
-        data=concealed(record.data, found),
-        # What reports judge by stays.
-        weights={**concealed(record.weights, found), "source": record.weights.get("source")},
-        warnings=concealed(record.warnings, found),
-        error=concealed(record.error, found),
+        data=concealed(record.data, references),
+        # Reports compare `source` with fixed words.
+        weights={**concealed(record.weights, references), "source": record.weights.get("source")},
+        warnings=concealed(record.warnings, references),
+        error=concealed(record.error, references),
     )
 
 
@@ -150,43 +150,42 @@ def read_details(folder: Path) -> dict[str, Any]:
     """details.json of a run's folder; empty where there is none.
 
     Raises:
-        StoreError: it is damaged.
+        StoreError: the file is damaged.
     """
     try:
-        found: dict[str, Any] = read_json(folder / DETAILS, DetailsFile, 256 * MB, AGAIN)
+        details: dict[str, Any] = read_json(folder / DETAILS, DetailsFile, 256 * MB, AGAIN)
     except FileNotFoundError:
         return {}
-    return found
+    return details
 
 
 def _damaged_files(folder: ResultFolder, records: Sequence[RunRecord]) -> list[str]:
-    """A sentence for each file beside the records that can't be used."""
-    found: list[str] = []
+    """A sentence for each damaged file of a run, and for a damaged search.json."""
+    sentences: list[str] = []
     try:
         folder.read_search()
     except NewerVersionError:
         raise
     except StoreError as error:
-        found += error.problems
+        sentences += error.problems
     for record in records:
         if record.status == "ok":
-            for name in (DETAILS, SCORES):
-                found += filter(None, [_problem(folder.run_folder(record.run_id) / name)])
-    return found
+            sentences += filter(None, (_problem(folder.run_folder(record.run_id) / name) for name in (DETAILS, SCORES)))
+    return sentences
 
 
 def _problem(file: Path) -> str:
-    """What is wrong with a file; empty where nothing is, or where it is missing."""
+    """The problem of a file; empty where the file is missing or has none."""
     try:
         state = file.lstat()
     except OSError:
         return ""
-    return _looked_at(file, state.st_mtime_ns, state.st_size)
+    return _cached_problem(file, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=100_000)
-def _looked_at(file: Path, changed: int, size: int) -> str:
-    """As `_problem`; a sheet is made again and again while runs end, and each file is read for this once."""
+def _cached_problem(file: Path, changed: int, size: int) -> str:
+    """The problem of a file in one state; the cache saves reading it again for each report during a sweep."""
     del changed, size
     try:
         read_details(file.parent) if file.name == DETAILS else read_scores(file.parent)

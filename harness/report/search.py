@@ -1,4 +1,4 @@
-"""What a search tried, as a table, in sentences, and for the page."""
+"""The trials of a search, as a table, in sentences, and for the page."""
 
 from __future__ import annotations
 
@@ -18,68 +18,68 @@ from harness.results.record import RunRecord
 
 
 class SearchReport:
-    """A search, as search.json has it.
+    """The trials of a search that ended, without those outside the current search space.
 
     Args:
-        results: records and what lies beside them.
-        found: what `ResultFolder.read_search` gave.
+        results: the results of the folder.
+        content: of search.json, as `ResultFolder.read_search` returns it.
     """
 
-    def __init__(self, results: Results, found: dict[str, Any]) -> None:
+    def __init__(self, results: Results, content: dict[str, Any]) -> None:
         self._results = results
-        self.metric: str = found["metric"]
-        self.sign = -1 if found.get("mode") == "min" else 1
-        self.wanted: int = found.get("num_samples", 0)
-        self.axes: dict[str, dict[str, Any]] = found.get("axes", {})
-        self.importance: dict[str, float] = found.get("importance", {})
+        self.metric: str = content["metric"]
+        self.sign = -1 if content.get("mode") == "min" else 1
+        self.num_samples: int = content.get("num_samples", 0)
+        self.axes: dict[str, dict[str, Any]] = content.get("axes", {})
+        self.importance: dict[str, float] = content.get("importance", {})
         self._records = {record.run_id: record for record in results.records}
         self.trials: list[dict[str, Any]] = [
             trial
-            for trial in sorted(found["trials"], key=lambda trial: trial["number"])
+            for trial in sorted(content["trials"], key=lambda trial: trial["number"])
             if trial["state"] != "running"
             and trial.get("inside", True)
-            and (trial["state"] != "done" or self._made(trial))
+            and (trial["state"] != "done" or self._finished_runs(trial))
         ]
 
     @classmethod
     def of(cls, results: Results) -> SearchReport | None:
-        """The search of a result folder; None where there was none, nothing was tried, or search.json is damaged."""
-        found = results.search()
-        searched = None if found is None else cls(results, found)
-        return searched if searched and searched.trials else None
+        """The search of a result folder; None where it has no ended trial, or search.json is missing or damaged."""
+        content = results.search()
+        report = None if content is None else cls(results, content)
+        return report if report and report.trials else None
 
-    def _made(self, trial: dict[str, Any]) -> list[RunRecord]:
-        """Its runs that ended well; empty unless all did."""
-        found = [self._records.get(run) for run in trial["runs"]]
-        ok = [record for record in found if record is not None and record.status == "ok"]
-        return ok if len(ok) == len(found) else []
+    def _finished_runs(self, trial: dict[str, Any]) -> list[RunRecord]:
+        """The runs of a trial; empty unless all of them finished."""
+        records = [self._records.get(run) for run in trial["runs"]]
+        ok = [record for record in records if record is not None and record.status == "ok"]
+        return ok if len(ok) == len(records) else []
 
     @cached_property
     def done(self) -> list[dict[str, Any]]:
-        """Trials made to the end."""
+        """The completed trials."""
         return [trial for trial in self.trials if trial["state"] == "done"]
 
     @cached_property
     def best(self) -> dict[str, Any] | None:
-        """Of those."""
+        """The best completed trial; None where there is none."""
         return max(self.done, key=lambda trial: self.sign * trial["value"], default=None)
 
     def table(self) -> pd.DataFrame:
-        """A row a trial, in the order in which they were begun."""
+        """A row for each trial, in the order of their start."""
         rows, best = [], None
         for trial in self.trials:
             value = trial["value"] if trial["state"] == "done" else None
             if value is not None and (best is None or self.sign * value > self.sign * best):
                 best = value
-            looks = trial["looks"]
+            evaluations = trial["looks"]
             stopped = trial["state"] == "stopped"
             rows.append({
                 "trial": trial["number"],
                 "state": "stopped early" if stopped else trial["state"],
                 self.metric: value,
                 "best_so_far": best,
-                "stopped_after_epoch": looks[-1][0] if stopped and looks else None,
-                f"{self.metric}_by_then": looks[-1][1] if stopped and looks else None,
+                "stopped_after_epoch": evaluations[-1][0] if stopped and evaluations else None,
+                f"{self.metric}_by_then": evaluations[-1][1] if stopped and evaluations else None,
                 **{axis: cell(trial["point"].get(axis)) for axis in self.axes},
                 "seconds": trial["seconds"],
                 "began": trial["began"].replace("T", " ")[:19],
@@ -90,90 +90,91 @@ class SearchReport:
         return frame.drop(columns=[name for name in frame if frame[name].isna().all() and name not in self.axes])
 
     def sentences(self) -> list[str]:
-        """What came of it, in few words."""
-        counts = [(len(self.done), "made to the end")]
+        """The result of the search, for the workbook, the page and the terminal."""
+        counts = [(len(self.done), "completed")]
         for state, words in (("stopped", "stopped early"), ("failed", "failed")):
             counts.append((sum(trial["state"] == state for trial in self.trials), words))
         aim = "largest" if self.sign > 0 else "smallest"
-        told = ", ".join(f"{count} {words}" for count, words in counts if count)
-        found = [f"A search for the {aim} {self.metric}: {len(self.trials)} of {self.wanted} trials ({told})."]
+        text = ", ".join(f"{count} {words}" for count, words in counts if count)
+        sentences = [f"A search for the {aim} {self.metric}: {len(self.trials)} of {self.num_samples} trials ({text})."]
         if self.best is not None:
-            found += self._about_best(self.best)
+            sentences += self._about_best(self.best)
         shares = sorted(self.importance.items(), key=lambda item: -item[1])
         if shares:
-            told = ", ".join(f"{name} {share:.0%}" for name, share in shares)
-            found.append(f"What {self.metric} depends on, among the trials made to the end (functional ANOVA): {told}.")
-        return found
+            text = ", ".join(f"{name} {share:.0%}" for name, share in shares)
+            sentences.append(f"Importance for {self.metric} among the completed trials (functional ANOVA): {text}.")
+        return sentences
 
     def _about_best(self, best: dict[str, Any]) -> list[str]:
-        where = ", ".join(f"{axis} {cell(best['point'].get(axis))}" for axis in self.axes)
-        found = [f"The best is trial {best['number']}, {self.metric} {best['value']:.3f}: {where}."]
-        others = len(self.done)
-        if others < 2:
-            return found
-        honest = self.corrected
-        chosen = f"It was chosen among {others} by the very images that its figure is about"
-        if honest is None:
-            found.append(f"{chosen}: expect it to be worse on others.")
+        values = ", ".join(f"{axis} {cell(best['point'].get(axis))}" for axis in self.axes)
+        sentences = [f"The best is trial {best['number']}, {self.metric} {best['value']:.3f}: {values}."]
+        trials = len(self.done)
+        if trials < 2:
+            return sentences
+        estimate = self.corrected
+        selection = f"It was chosen among {trials} by the very images that {self.metric} is computed on"
+        if estimate is None:
+            sentences.append(f"{selection}: expect a worse value on other images.")
         else:
-            found.append(
-                f"{chosen}: on images that did not choose, expect {honest:.3f} rather than {best['value']:.3f} "
-                "(bootstrap bias corrected)."
+            sentences.append(
+                f"{selection}: on other images expect {estimate:.3f} rather than {best['value']:.3f} (corrected for "
+                "selection bias by a bootstrap)."
             )
-        return found
+        return sentences
 
     @cached_property
     def corrected(self) -> float | None:
-        """What the best is worth on images that did not choose it; None where that is not known for the metric."""
+        """The metric of the best trial, corrected for selection bias; None where no correction exists."""
         if len(self.done) < 2 or self.sign < 0:
             return None
-        runs = [self._made(trial) for trial in self.done]
+        runs = [self._finished_runs(trial) for trial in self.done]
         if self.metric == "image_AUROC":
             return self._corrected_auroc(runs)
         return self._corrected_f1(runs) if self.metric == "macro_F1" else None
 
     def _corrected_auroc(self, trials: Sequence[Sequence[RunRecord]]) -> float | None:
-        """The mean over categories and seeds, as the metric is."""
-        parts = []
-        for place, category in enumerate(dict.fromkeys(record.spec["category"] for record in trials[0])):
+        """The correction of the mean over categories and seeds, as `image_AUROC` of a trial is one."""
+        of_categories = []
+        for index, name in enumerate(dict.fromkeys(record.spec["category"] for record in trials[0])):
             of_seeds = []
             for seed in dict.fromkeys(record.spec["seed"] for record in trials[0]):
-                own = [r for runs in trials for r in runs if (r.spec["category"], r.spec["seed"]) == (category, seed)]
-                found = [self._results.scores(record.run_id) for record in own]
-                known = [one for one in found if one is not None]
-                if len(known) < len(trials) or any(one.names != known[0].names for one in known):
+                runs = [r for trial in trials for r in trial if (r.spec["category"], r.spec["seed"]) == (name, seed)]
+                scores = [self._results.scores(record.run_id) for record in runs]
+                complete = [test for test in scores if test is not None]
+                if len(complete) < len(trials) or any(test.names != complete[0].names for test in complete):
                     return None
-                if not known[0].both_classes:
+                if not complete[0].both_classes:
                     continue
-                # Equal draws for all seeds of a category.
-                draws = auroc_draws(known[0].labels, [one.scores for one in known], place)
+                # All seeds of a category share the bootstrap samples.
+                draws = auroc_draws(complete[0].labels, [test.scores for test in complete], index)
                 if draws is None:
                     return None
                 of_seeds.append(draws)
             if of_seeds:
-                parts.append(np.mean(of_seeds, axis=0))
-        if not parts:
+                of_categories.append(np.mean(of_seeds, axis=0))
+        if not of_categories:
             return None
-        drawn, left_out = np.mean(parts, axis=0)
+        drawn, left_out = np.mean(of_categories, axis=0)
         return corrected(drawn, left_out)
 
     def _corrected_f1(self, trials: Sequence[Sequence[RunRecord]]) -> float | None:
         of_seeds = []
         for seed in dict.fromkeys(record.spec["seed"] for record in trials[0]):
-            own = [record for runs in trials for record in runs if record.spec["seed"] == seed]
+            runs = [record for trial in trials for record in trial if record.spec["seed"] == seed]
             try:
-                found = [ClassPredictions.load(self._results.folder.run_folder(record.run_id)) for record in own]
+                predictions = [ClassPredictions.load(self._results.folder.run_folder(record.run_id)) for record in runs]
             except StoreError:
                 return None
-            if len(found) < len(trials) or any(one.names != found[0].names for one in found):
+            first = predictions[0]
+            if len(predictions) < len(trials) or any(one.names != first.names for one in predictions):
                 return None
-            # Equal draws for all seeds.
-            of_seeds.append(macro_f1_draws(found[0].truth, [one.predicted for one in found], len(found[0].labels)))
+            # All seeds share the bootstrap samples.
+            of_seeds.append(macro_f1_draws(first.truth, [one.predicted for one in predictions], len(first.labels)))
         drawn, left_out = np.mean(of_seeds, axis=0)
         return corrected(drawn, left_out)
 
     def page(self) -> dict[str, Any]:
-        """What the page draws."""
+        """The data of the page."""
         return {
             "metric": self.metric,
             "sign": self.sign,

@@ -1,4 +1,4 @@
-"""One sheet of the workbook: notices, a frozen header with filters, rows; how each kind of column looks."""
+"""One sheet of the workbook: notices, a frozen header with filters, rows, and the format of each column."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pandas as pd
 from openpyxl import Workbook
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE, Cell
+from openpyxl.comments import Comment
 from openpyxl.formatting.rule import ColorScaleRule
 from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.styles.cell_style import StyleArray
@@ -26,7 +27,7 @@ from harness.results.store import RUNS
 
 HEADER = PatternFill("solid", fgColor="1F3A5F")
 NOTICE = PatternFill("solid", fgColor="FFE699")
-# Pale to blue: to be told apart by everybody, and readable under black figures.
+# White to blue: colour-blind readers can tell the colours apart, and black digits stay readable.
 WORST, BEST = "FFFFFF", "7FB2DD"
 WIDEST = 100  # characters; longer text is wrapped
 LINE_HEIGHT = 15  # points
@@ -34,28 +35,31 @@ TALLEST = 409  # points, by the format's definition
 LONGEST = 32_000  # characters a cell may hold, by the format's definition (32,767), with some to spare
 DIFFERENCE = " difference"
 PLAIN_NUMBERS = ("image_threshold", "pixel_threshold", "p_vs_best", "image_AUROC p", "best_so_far")
-# How the columns begin that hold a metric, also where a backend's name or "mean" follows.
+# Names of columns with metrics begin so; a backend's name or "mean" may follow.
 METRICS = ("image_", "pixel_", "anomalib_")
-# And of a classification.
+# Names of columns with metrics of a classification end so.
 SHARES = ("_F1", "accuracy", "_F1_low", "_F1_high", "folds_mean", "folds_sd")
+
+# Comments on headers.
+EXPLAINED = {"configurations_tried": "A configuration is a point of the grid: all axes except category and seed."}
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """What a sheet shows.
+    """The content of a sheet.
 
     Attributes:
-        title: its name.
-        frame: its rows.
+        title: name of the sheet.
+        frame: the rows.
         notices: sentences above the header.
-        bold: (row, column) of cells to stand out.
+        bold: (row, column) of bold cells.
         scaled: columns with a colour scale, which ends at the best value.
-        falling: those of the scaled columns of which less is better, where the metric does not say so.
+        falling: scaled columns where smaller values are better, in addition to metrics that declare it.
         links: by column, an address for each row, relative to the workbook.
-        marked: (row, column) of cells to warn of.
-        frozen: columns that stay in view.
-        format: of numbers in columns whose name says nothing.
-        empty: what is said where there are no rows.
+        marked: (row, column) of cells with the colour of a warning.
+        frozen: number of columns that stay in view.
+        format: of numbers in columns whose name implies no format.
+        empty: the text of a sheet without rows.
     """
 
     title: str
@@ -71,72 +75,82 @@ class Sheet:
     empty: str = "no finished runs yet"
 
 
-def add_sheet(book: Workbook, what: Sheet) -> Worksheet:
-    """Append a sheet to the book."""
-    sheet: Worksheet = book.create_sheet(what.title)
-    # Printed, or turned into a PDF, a sheet is as wide as the page.
+def add_sheet(book: Workbook, data: Sheet) -> Worksheet:
+    """Append a sheet to the workbook.
+
+    Args:
+        book: the workbook.
+        data: content of the sheet.
+
+    Returns:
+        The new sheet.
+    """
+    sheet: Worksheet = book.create_sheet(data.title)
+    # A printed sheet or a PDF is as wide as the page.
     sheet.page_setup.orientation = "landscape"
     sheet.page_setup.fitToHeight = 0
     sheet.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
-    columns = [str(column) for column in what.frame.columns]
-    for row, text in enumerate(what.notices, 1):
+    columns = [str(column) for column in data.frame.columns]
+    for row, text in enumerate(data.notices, 1):
         for column in range(1, max(len(columns), 1) + 1):
             sheet.cell(row, column).fill = NOTICE
         write(sheet, row, 1, text).font = bold("7F0000")
-    top = len(what.notices) + 1
-    if what.frame.empty:
-        write(sheet, top, 1, what.empty)
+    top = len(data.notices) + 1
+    if data.frame.empty:
+        write(sheet, top, 1, data.empty)
         sheet.column_dimensions["A"].width = 28
         return sheet
     styles = _Styles(book)
     for position, name in enumerate(columns, 1):
-        _column(sheet, what, top, position, name, styles)
+        _column(sheet, data, top, position, name, styles)
     lines = max(name.count("\n") for name in columns) + 1
     if lines > 1:
         sheet.row_dimensions[top].height = lines * LINE_HEIGHT
-    sheet.freeze_panes = sheet.cell(top + 1, what.frozen + 1).coordinate
+    sheet.freeze_panes = sheet.cell(top + 1, data.frozen + 1).coordinate
     sheet.print_title_rows = f"{top}:{top}"
-    sheet.auto_filter.ref = f"A{top}:{get_column_letter(len(columns))}{top + len(what.frame)}"
+    sheet.auto_filter.ref = f"A{top}:{get_column_letter(len(columns))}{top + len(data.frame)}"
     return sheet
 
 
-def _column(sheet: Worksheet, what: Sheet, top: int, position: int, name: str, styles: _Styles) -> None:
+def _column(sheet: Worksheet, data: Sheet, top: int, position: int, name: str, styles: _Styles) -> None:
     """Header and cells of one column."""
-    values = what.frame.iloc[:, position - 1].tolist()
-    style = number_format(name, values) or what.format
-    shown = [_shown(value, style) for value in values]
+    values = data.frame.iloc[:, position - 1].tolist()
+    style = number_format(name, values) or data.format
+    texts = [_display_text(value, style) for value in values]
     is_text = any(isinstance(value, str) for value in values)
     letter = get_column_letter(position)
-    # The header has a filter's button beside it; both sides get some air.
-    longest = max(len(line) for text in (*shown, "") for line in text.split("\n"))
+    # The header needs room for the filter button.
+    longest = max(len(line) for text in (*texts, "") for line in text.split("\n"))
     header = max(len(line) for line in name.split("\n"))
     sheet.column_dimensions[letter].width = min(WIDEST, max(header + 4, longest + 1)) + 2
     head = write(sheet, top, position, name)
     head.font, head.fill = bold("FFFFFF"), HEADER
     head.alignment = alignment(is_text, "\n" in name)
-    links = what.links.get(name)
-    for row, (value, text) in enumerate(zip(values, shown, strict=True)):
+    if name in EXPLAINED:
+        head.comment = Comment(EXPLAINED[name], "harness")
+    links = data.links.get(name)
+    for row, (value, text) in enumerate(zip(values, texts, strict=True)):
         if not text:
             continue
         cell = write(sheet, top + 1 + row, position, value)
         lines = sum(ceil(max(len(line), 1) / WIDEST) for line in text.split("\n"))
-        look = _Look(is_text, lines > 1, style, (row, name) in what.bold, (row, name) in what.marked, links is not None)
-        cell._style = styles.of(look)  # type: ignore[attr-defined]
+        key = _Style(is_text, lines > 1, style, (row, name) in data.bold, (row, name) in data.marked, links is not None)
+        cell._style = styles.of(key)  # type: ignore[attr-defined]
         if links is not None:
             cell.hyperlink = links[row]
         if lines > 1:
-            # Not left to the program that opens it: some show the first lines only.
+            # The height is set here, because some programs show the first lines only.
             dimension = sheet.row_dimensions[top + 1 + row]
             dimension.height = min(TALLEST, max(dimension.height or 0, lines * LINE_HEIGHT))
-    if name in what.scaled and any(isinstance(value, float) and not math.isnan(value) for value in values):
-        lowest, highest = (WORST, BEST) if metric(name).higher_is_better and name not in what.falling else (BEST, WORST)
+    if name in data.scaled and any(isinstance(value, float) and not math.isnan(value) for value in values):
+        lowest, highest = (WORST, BEST) if metric(name).higher_is_better and name not in data.falling else (BEST, WORST)
         rule = ColorScaleRule(start_type="min", start_color=lowest, end_type="max", end_color=highest)  # type: ignore[no-untyped-call]
         sheet.conditional_formatting.add(f"{letter}{top + 1}:{letter}{top + len(values)}", rule)
 
 
 @dataclass(frozen=True)
-class _Look:
-    """How a cell looks."""
+class _Style:
+    """The style of a cell."""
 
     text: bool
     wrap: bool
@@ -147,46 +161,61 @@ class _Look:
 
 
 class _Styles:
-    """Looks made once for the book: openpyxl takes longer to look a style up than to write a cell."""
+    """The styles of a workbook, each built once: openpyxl takes longer to look a style up than to write a cell."""
 
     def __init__(self, book: Workbook) -> None:
         self._scratch = book.create_sheet("scratch")
-        self._made: dict[_Look, StyleArray] = {}
+        self._styles: dict[_Style, StyleArray] = {}
         book.remove(self._scratch)
 
-    def of(self, look: _Look) -> StyleArray:
-        """The style, as a cell holds it."""
-        if look not in self._made:
+    def of(self, key: _Style) -> StyleArray:
+        """The style in the form that a cell stores."""
+        if key not in self._styles:
             cell = self._scratch.cell(1, 1)
             cell.style = "Normal"
-            cell.alignment = alignment(look.text, look.wrap)
-            if look.bold:
+            cell.alignment = alignment(key.text, key.wrap)
+            if key.bold:
                 cell.font = bold()
-            if look.link:
+            if key.link:
                 cell.font = Font(name="Calibri", size=11, color="0563C1", underline="single")
-            if look.marked:
+            if key.marked:
                 cell.fill = NOTICE
-            if look.number_format:
-                cell.number_format = look.number_format
-            self._made[look] = copy(cell._style)
-        return self._made[look]
+            if key.number_format:
+                cell.number_format = key.number_format
+            self._styles[key] = copy(cell._style)
+        return self._styles[key]
 
 
 def bold(colour: str = "000000") -> Font:
-    """The workbook's own font, bold; a bare Font would be another typeface."""
+    """The font of the workbook, bold; a bare Font would be another typeface."""
     return Font(name="Calibri", size=11, bold=True, color=colour)
 
 
 @cache
 def alignment(text: bool, wrap: bool) -> Alignment:
-    """Numbers to the right, text to the left with a gap to the numbers before it; long text wrapped, never cut."""
+    """Numbers to the right, text to the left with a gap to the numbers before it.
+
+    Args:
+        text: whether the column holds text.
+        wrap: whether the cell has several lines.
+    """
     if text:
         return Alignment(horizontal="left", indent=1, vertical="top", wrap_text=wrap)
     return Alignment(horizontal="right", vertical="top", wrap_text=wrap)
 
 
 def write(sheet: Worksheet, row: int, column: int, value: Any) -> Cell:
-    """A value into a cell, text always as text: nothing can start a formula."""
+    """Write a value into a cell; text stays text and can't start a formula.
+
+    Args:
+        sheet: of the workbook.
+        row: from 1.
+        column: from 1.
+        value: a number, a text, or a missing value, which leaves the cell empty.
+
+    Returns:
+        The cell.
+    """
     cell = sheet.cell(row, column)
     assert isinstance(cell, Cell)
     if value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA:
@@ -203,7 +232,12 @@ def write(sheet: Worksheet, row: int, column: int, value: Any) -> Cell:
 
 
 def number_format(name: str, values: Sequence[Any]) -> str:
-    """Three digits for metrics, one for seconds and the like, none for counts and parameters."""
+    """The number format of a column: three digits for metrics, one for costs, none for counts and parameters.
+
+    Args:
+        name: of the column.
+        values: of the column.
+    """
     if name.endswith(DIFFERENCE):
         return "+0.000;-0.000;0.000"
     if metric(name).count:
@@ -219,8 +253,8 @@ def number_format(name: str, values: Sequence[Any]) -> str:
     return ""
 
 
-def _shown(value: Any, style: str) -> str:
-    """As it will look, to measure its width."""
+def _display_text(value: Any, style: str) -> str:
+    """The displayed text of a value, for the width of the column."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if not style or not isinstance(value, float):
@@ -229,7 +263,12 @@ def _shown(value: Any, style: str) -> str:
 
 
 def run_links(frame: pd.DataFrame, column: str) -> dict[str, Sequence[str]]:
-    """From a run's name to its folder."""
+    """Links from run ids to the folders of the runs.
+
+    Args:
+        frame: the rows of a sheet.
+        column: the column of run ids.
+    """
     if frame.empty:
         return {}
     return {column: [f"{RUNS}/{quote(str(run), safe='+')}/" for run in frame[column]]}

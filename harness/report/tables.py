@@ -1,4 +1,4 @@
-"""Tables of single runs: one row a run, a failure, a type of defect, a fact of the environment."""
+"""Tables of runs, failures, types of defect and the environment, and the notices above them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.backends.base import TEST_IMAGES
 from harness.config.axes import COLUMNS, columns
-from harness.report.configurations import described
+from harness.report.configurations import axis_values
 from harness.report.facts import (
     HEADLINE,
     HIGH,
@@ -26,20 +26,22 @@ from harness.report.results import Results
 from harness.report.ties import Standing, runs_against_best
 from harness.results.record import RunRecord
 
-# Of the traceback in the sheet.
-TRACEBACK_LINES = 16
-# Settings that pivots and types of defect are shown of, the best ones: more are no table that somebody reads.
+TRACEBACK_LINES = 16  # in the sheet Failures
+# Pivots and the sheet Defects show so many configurations, the best ones: a wider table is unreadable.
 WIDEST = 200
-DAMAGED_SHOWN = 5
+DAMAGED_SHOWN = 5  # files named in notices
 STATUS_ORDER = ("ok", "skipped", "failed")
 
 
 def runs_table(results: Results, failed: bool = False) -> pd.DataFrame:
-    """One row a run that ended well, the best of each category first; with `failed` the others too, at the end.
+    """A row for each finished run, the best of each category first.
 
-    Columns: what was run (category, model, backend, backbone, layers, image_size, the grid's parameters, seed), the
-    metrics, how the run stands to the best on the same images, cost, thresholds, weights, data, status and warnings.
-    A value that a run does not have is missing.
+    Columns: category, axes and seed, metrics, comparison with the best run on the same images, cost, thresholds,
+    weights, data, status and warnings. A value that a run does not have is missing.
+
+    Args:
+        results: of the result folder.
+        failed: whether to add the runs that failed or were skipped, at the end.
     """
     records = results.records if failed else results.ok()
     metrics, axes = metric_columns(records), axis_columns(records)
@@ -50,7 +52,7 @@ def runs_table(results: Results, failed: bool = False) -> pd.DataFrame:
     if frame.empty:
         return frame
     for axis in axes:
-        # Whole numbers stay whole beside runs that have no such parameter.
+        # pandas makes whole numbers floating where some runs lack the parameter; dtype object keeps them.
         frame[axis] = pd.Series([row[axis] for row in rows], dtype=object)
     frame = frame.drop(columns=[name for name in costs(records[0]) if frame[name].isna().all()])
     frame = frame.assign(place=frame["status"].map(STATUS_ORDER.index))
@@ -62,11 +64,11 @@ def runs_table(results: Results, failed: bool = False) -> pd.DataFrame:
 
 def _row(record: RunRecord, axes: Sequence[str], metrics: Sequence[str], standing: Standing) -> dict[str, Any]:
     spec, ends = record.spec, record.intervals.get(INTERVAL, [None, None])
-    what = described(record, axes)
-    source = what.pop("weights_source")
+    values = axis_values(record, axes)
+    source = values.pop("weights_source")
     return {
         "category": category(record),
-        **what,
+        **values,
         "seed": spec["seed"],
         **{metric: record.metrics.get(metric) for metric in HEADLINE},
         LOW: ends[0],
@@ -96,34 +98,34 @@ def _row(record: RunRecord, axes: Sequence[str], metrics: Sequence[str], standin
 
 
 def _normalization_from(record: RunRecord) -> str | None:
-    """What says what the weights were trained with; records of version 0.1 do not know it."""
+    """Source of the normalisation that belongs to the weights; unknown in records of version 0.1."""
     source = record.weights.get("normalization_from")
     return f"{source} (assumed)" if source and record.weights.get("assumed") else source
 
 
 def defects_table(results: Results) -> pd.DataFrame:
-    """One row a run of the best settings and type of defect, which is set against all normal images."""
+    """A row for each type of defect, against all normal images, and each run of the best configurations."""
     records = [
         run
-        for found in results.configurations.values()
-        for configuration in found[:WIDEST]
+        for group in results.configurations.values()
+        for configuration in group[:WIDEST]
         for run in configuration.records
     ]
     axes = axis_columns(records)
     rows = [
         {
             "category": category(record),
-            "defect_type": one["defect"],
-            "images": one["images"],
-            "missed": one.get("missed"),
-            "image_AUROC": one.get("image_AUROC"),
-            "image_AP": one.get("image_AP"),
-            **{key: value for key, value in described(record, axes).items() if key != "weights_source"},
+            "defect_type": entry["defect"],
+            "images": entry["images"],
+            "missed": entry.get("missed"),
+            "image_AUROC": entry.get("image_AUROC"),
+            "image_AP": entry.get("image_AP"),
+            **{key: value for key, value in axis_values(record, axes).items() if key != "weights_source"},
             "seed": record.spec["seed"],
             "run": record.run_id,
         }
         for record in records
-        for one in record.defects
+        for entry in record.defects
     ]
     frame = pd.DataFrame(rows)
     if frame.empty:
@@ -136,22 +138,22 @@ def defects_table(results: Results) -> pd.DataFrame:
 
 
 def environment_table(results: Results) -> pd.DataFrame:
-    """What the results were made with: each fact, its value, and of how many runs it is true."""
-    counted: dict[tuple[str, str], int] = {}
+    """The environment of the runs: each fact, its value, and the number of runs with it."""
+    counts: dict[tuple[str, str], int] = {}
     for record in results.records:
         for fact in _environment(record):
-            counted[fact] = counted.get(fact, 0) + 1
-    order = {name: index for index, name in enumerate(dict.fromkeys(name for name, _ in counted))}
-    rows = sorted(((name, value, runs) for (name, value), runs in counted.items()), key=lambda row: order[row[0]])
+            counts[fact] = counts.get(fact, 0) + 1
+    order = {name: index for index, name in enumerate(dict.fromkeys(name for name, _ in counts))}
+    rows = sorted(((name, value, runs) for (name, value), runs in counts.items()), key=lambda row: order[row[0]])
     return pd.DataFrame(rows, columns=["fact", "value", "runs"])
 
 
 def _environment(record: RunRecord) -> list[tuple[str, str]]:
-    made = record.provenance
-    facts = [(name, made.get(name)) for name in ("harness", "git", "python")]
-    facts += list(made.get("packages", {}).items())
-    facts += [(name, made.get(name)) for name in ("system", "cpu", "cores")]
-    facts += [("device", record.device), ("began on", str(made.get("began", ""))[:10])]
+    provenance = record.provenance
+    facts = [(name, provenance.get(name)) for name in ("harness", "git", "python")]
+    facts += list(provenance.get("packages", {}).items())
+    facts += [(name, provenance.get(name)) for name in ("system", "cpu", "cores")]
+    facts += [("device", record.device), ("began on", str(provenance.get("began", ""))[:10])]
     facts += [(f"data {category(record)}", f"{record.data['root']} (fingerprint {record.data['fingerprint']})")]
     for weights in (record.weights, *record.weights.get("others", [])):
         backbone = weights.get("backbone") or record.spec["backbone"]
@@ -163,7 +165,7 @@ def _environment(record: RunRecord) -> list[tuple[str, str]]:
 
 
 def failures_table(results: Results) -> pd.DataFrame:
-    """One row a failed run."""
+    """A row for each failed run."""
     rows = [
         {
             "category": category(record),
@@ -172,16 +174,16 @@ def failures_table(results: Results) -> pd.DataFrame:
             "error": (record.error or {}).get("type"),
             "message": (record.error or {}).get("message"),
             "run": record.run_id,
-            "traceback": _end_of((record.error or {}).get("traceback", "")),
+            "traceback": _last_lines((record.error or {}).get("traceback", "")),
         }
         for record in results.failed()
     ]
-    shown = ["category", *COLUMNS, "seed", "error", "message", "run", "traceback"]
-    return pd.DataFrame(rows, columns=shown)
+    names = ["category", *COLUMNS, "seed", "error", "message", "run", "traceback"]
+    return pd.DataFrame(rows, columns=names)
 
 
-def _end_of(traceback: str) -> str:
-    """The last lines, which say most and fit into a row; record.json has it whole."""
+def _last_lines(traceback: str) -> str:
+    """The last lines of a traceback, which fit into a row; record.json has all lines."""
     lines = traceback.rstrip().split("\n")
     if len(lines) <= TRACEBACK_LINES:
         return "\n".join(lines)
@@ -189,51 +191,51 @@ def _end_of(traceback: str) -> str:
 
 
 def notices(results: Results) -> list[str]:
-    """What a reader must know before any number, one sentence each."""
+    """Warnings that a reader needs before any number, one sentence each."""
     ok = results.ok()
-    found = [*random_weights_notice(ok), *unfinished_notice(results), *damaged_notice(results)]
-    found += data_notices(ok)
-    on_test = sum(record.data.get("validation") == TEST_IMAGES for record in ok)
-    if on_test:
-        found.append(
-            f"VALIDATED ON TEST IMAGES in {on_test} of {len(ok)} runs: with data.val 0 anomalib takes the test images "
-            "for validation. Its own figures (anomalib_*), and whatever a model chooses by validation, know them."
+    sentences = [*random_weights_notice(ok), *unfinished_notice(results), *damaged_notice(results)]
+    sentences += data_notices(ok)
+    count = sum(record.data.get("validation") == TEST_IMAGES for record in ok)
+    if count:
+        sentences.append(
+            f"VALIDATED ON TEST IMAGES in {count} of {len(ok)} runs: with data.val 0 anomalib takes the test images "
+            "for validation. Its own metrics (anomalib_*) and choices of the model by validation are too good."
         )
-    return [*found, *_thresholds(ok), *left_out_notice(results)]
+    return [*sentences, *_threshold_notices(ok), *left_out_notice(results)]
 
 
 def random_weights_notice(ok: Sequence[RunRecord]) -> list[str]:
-    """A sentence where runs have random weights."""
+    """A sentence if runs have random weights."""
     random = [record for record in ok if record.weights.get("source") == "random"]
     if not random:
         return []
-    fallen = any(record.weights.get("fallback") for record in random)
-    why = "version 0.1 found no pretrained weights for toy data" if fallen else "as the config asks"
+    fallback = any(record.weights.get("fallback") for record in random)
+    reason = "version 0.1 found no pretrained weights for toy data" if fallback else "as the config asks"
     return [
-        f"RANDOM WEIGHTS in {len(random)} of {len(ok)} runs: {why}. The numbers say that the harness works, not "
+        f"RANDOM WEIGHTS in {len(random)} of {len(ok)} runs: {reason}. The numbers show that the harness works, not "
         "which model to trust. Put weights in weights/ and run again."
     ]
 
 
 def unfinished_notice(results: Results) -> list[str]:
-    """A sentence where runs were skipped, and one where runs failed."""
+    """A sentence if runs were skipped, and one if runs failed."""
     failed, skipped, total = len(results.failed()), results.skipped(), len(results.records)
-    found = [_skipped_notice(skipped, total)] if skipped else []
-    return [*found, f"{failed} of {total} runs failed: see Failures."] if failed else found
+    sentences = [_skipped_notice(skipped, total)] if skipped else []
+    return [*sentences, f"{failed} of {total} runs failed: see Failures."] if failed else sentences
 
 
 def data_notices(ok: Sequence[RunRecord]) -> list[str]:
-    """What the runs' data is to be doubted for, each sentence once."""
+    """Notes on problems in the data of the runs, each sentence once."""
     several = len({record.spec["category"] for record in ok}) > 1
     notes = [(record, note) for record in ok for note in record.data.get("notes") or []]
     return list(dict.fromkeys(f"{category(record)}: {note}" if several else note for record, note in notes))
 
 
 def damaged_notice(results: Results) -> list[str]:
-    """A sentence for each of the first files that can't be used, and one for the others."""
-    found = [f"LEFT OUT: {sentence}" for sentence in results.damaged[:DAMAGED_SHOWN]]
-    more = len(results.damaged) - len(found)
-    return [*found, f"LEFT OUT: {more} more files that can't be used."] if more > 0 else found
+    """A sentence for each of the first damaged files, and one for the rest."""
+    sentences = [f"LEFT OUT: {sentence}" for sentence in results.damaged[:DAMAGED_SHOWN]]
+    more = len(results.damaged) - len(sentences)
+    return [*sentences, f"LEFT OUT: {more} more files that can't be used."] if more > 0 else sentences
 
 
 def _skipped_notice(skipped: Sequence[RunRecord], total: int) -> str:
@@ -247,41 +249,42 @@ def _skipped_notice(skipped: Sequence[RunRecord], total: int) -> str:
 
 
 def left_out_notice(results: Results) -> list[str]:
-    """A sentence where runs can't be compared with the others."""
+    """A sentence if runs can't be compared with the others."""
     ok = results.ok()
     left_out = len(ok) - sum(
-        len(configuration.records) for found in results.configurations.values() for configuration in found
+        len(configuration.records) for group in results.configurations.values() for configuration in group
     )
     if not left_out:
         return []
     return [
         f"{left_out} of {len(ok)} runs are shown in Runs only: their test images were changed since, or the same "
-        "setting was run again later, or with real weights."
+        "configuration (all axes but category and seed) was run again later, or with real weights."
     ]
 
 
-def _thresholds(records: Sequence[RunRecord]) -> list[str]:
-    """Where there is no threshold, or one that rests on few images."""
+def _threshold_notices(records: Sequence[RunRecord]) -> list[str]:
+    """A sentence if runs have no threshold, and one if few images fixed it."""
     policies = [(record.spec["threshold"], record.data["val"]) for record in records]
     by_quantile = [(policy["quantile"], val) for policy, val in policies if policy.get("method") == "normal_quantile"]
-    none = sum(not val for _, val in by_quantile)
+    without = sum(not val for _, val in by_quantile)
     few = [val for quantile, val in by_quantile if val and val * (1 - quantile) < 1]
-    found = []
-    if none:
-        found.append(
-            f"NO THRESHOLD in {none} of {len(records)} runs: data.val is 0, so no normal images are held out to fix "
-            "one, and F1Score, precision and recall are blank."
+    sentences = []
+    if without:
+        sentences.append(
+            f"NO THRESHOLD in {without} of {len(records)} runs: data.val is 0, so no normal images are held out to fix "
+            "one. F1Score, precision and recall are blank."
         )
     if few:
         images = min(few)
-        found.append(
+        sentences.append(
             f"The thresholds of {len(few)} of {len(records)} runs are the highest of {images} held-out normal "
-            f"image{'s' if images > 1 else ''}: expect false alarms on about 1 in {images + 1} normal parts."
+            f"image{'s' if images > 1 else ''}: expect false alarms on about 1 in {images + 1} normal images."
         )
-    return found
+    return sentences
 
 
-def thresholds(results: Results) -> list[str]:
-    """What is said above a table that shows the best settings only."""
-    most = max((len(found) for found in results.configurations.values()), default=0)
-    return [f"The {WIDEST} best of {most} settings; Runs has all."] if most > WIDEST else []
+def limit_note(results: Results) -> list[str]:
+    """The sentence above a table that shows the best configurations only."""
+    largest = max((len(group) for group in results.configurations.values()), default=0)
+    text = f"The {WIDEST} best of {largest} configurations (all axes but category and seed); Runs has all."
+    return [text] if largest > WIDEST else []

@@ -1,4 +1,4 @@
-"""The small table at the end of a sweep."""
+"""The report that the terminal shows at the end of a sweep."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from harness.report.search import SearchReport
 
 
 def in_few_words(results: Results) -> Answer:
-    """The best runs, the answer, and what a reader must know, whatever the task."""
+    """The best runs, the recommendation and the notices, for any task."""
     answer = task_report(results).answer(results)
-    searched = SearchReport.of(results)
-    return replace(answer, sentences=[*answer.sentences, *(searched.sentences() if searched is not None else [])])
+    search = SearchReport.of(results)
+    return replace(answer, sentences=[*answer.sentences, *(search.sentences() if search is not None else [])])
 
 
 def varies(column: pd.Series[Any]) -> bool:
@@ -25,5 +25,10 @@ def varies(column: pd.Series[Any]) -> bool:
 
 
 def text(value: Any, style: str = "{}") -> str:
-    """A value for the table; a dash where the value is missing."""
+    """A value for the table; a dash where the value is missing.
+
+    Args:
+        value: of the cell.
+        style: a format string, such as {:.3f}.
+    """
     return "-" if value is None or pd.isna(value) else style.format(value)

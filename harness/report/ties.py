@@ -1,4 +1,4 @@
-"""Which settings, and which runs, can't be told from the best."""
+"""Paired tests of configurations and of runs against the best one."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ BEST, TIED, WORSE = "best", "tied", "worse"
 
 @dataclass(frozen=True)
 class Standing:
-    """How something compares with the best.
+    """The comparison of a run or a configuration with the best one.
 
     Attributes:
-        mark: best, tied or worse; empty where it can't be tested.
-        p: two-sided, of DeLong's paired test of image AUROC; None for the best itself, or where it can't be had.
+        mark: best, tied (no significant difference) or worse; empty where no test is possible.
+        p: two-sided p value of the paired test; None for the best itself, or where no test is possible.
     """
 
     mark: str = ""
@@ -34,7 +34,16 @@ class Standing:
 
 
 def configurations_against(results: Results, best: Configuration, others: Sequence[Configuration]) -> list[Standing]:
-    """Each of `others` (the best may be among them) against the best, over all its categories."""
+    """Compare configurations with the best one, over all its categories.
+
+    Args:
+        results: of the result folder.
+        best: the best configuration of the data set.
+        others: the configurations to compare; the best may be among them.
+
+    Returns:
+        A standing for each of `others`, in their order.
+    """
     return [Standing(BEST) if other is best else _standing(results, best, other) for other in others]
 
 
@@ -44,42 +53,50 @@ def _standing(results: Results, best: Configuration, other: Configuration) -> St
     pairs = []
     for category, runs in best.by_category.items():
         if all(run.metrics.get(INTERVAL) is None for run in (*runs, *other.by_category[category])):
-            # Normal images only, say: nobody has an AUROC there.
+            # No run has an AUROC where all test images are normal, for example.
             continue
-        one, two = (_of_category(results, configuration.by_category[category]) for configuration in (best, other))
-        if one is None or two is None or one[0] != two[0]:
+        left, right = (_mean_components(results, one.by_category[category]) for one in (best, other))
+        if left is None or right is None or left[0] != right[0]:
             return Standing()
-        pairs.append((one[1], two[1]))
+        pairs.append((left[1], right[1]))
     return _mark(paired_test(*zip(*pairs, strict=True))) if pairs else Standing()
 
 
-def _of_category(results: Results, runs: Sequence[RunRecord]) -> tuple[tuple[str, ...], Components] | None:
-    """Names of the test images, and the components of the seeds' mean AUROC on them."""
-    found = [(results.scores(run.run_id), results.components(run.run_id)) for run in runs]
-    scores, components = [pair[0] for pair in found if pair[0]], [pair[1] for pair in found if pair[1]]
-    if len(components) < len(runs) or len({one.names for one in scores}) != 1:
+def _mean_components(results: Results, runs: Sequence[RunRecord]) -> tuple[tuple[str, ...], Components] | None:
+    """Names of the test images, and the components of the mean AUROC over seeds on them."""
+    pairs = [(results.scores(run.run_id), results.components(run.run_id)) for run in runs]
+    scores, components = [pair[0] for pair in pairs if pair[0]], [pair[1] for pair in pairs if pair[1]]
+    if len(components) < len(runs) or len({test.names for test in scores}) != 1:
         return None
     return scores[0].names, components[0] if len(runs) == 1 else Components.mean(components)
 
 
 def runs_against_best(results: Results, records: Sequence[RunRecord]) -> dict[str, Standing]:
-    """By run id: each run against the best one on the same test images; none where the best can't be tested."""
-    together: dict[str, list[RunRecord]] = {}
+    """Compare each run with the best one on the same test images.
+
+    Args:
+        results: of the result folder.
+        records: the runs.
+
+    Returns:
+        Standings by run id; runs whose best run has no usable scores are missing.
+    """
+    groups: dict[str, list[RunRecord]] = {}
     for record in records:
-        together.setdefault(tested_on(record), []).append(record)
-    found = {}
-    for runs in together.values():
+        groups.setdefault(tested_on(record), []).append(record)
+    standings = {}
+    for runs in groups.values():
         best = max(runs, key=lambda run: run.rank())
         scores, reference = results.scores(best.run_id), results.components(best.run_id)
         if scores is None or reference is None:
             continue
         for run in runs:
-            own, components = results.scores(run.run_id), results.components(run.run_id)
+            run_scores, components = results.scores(run.run_id), results.components(run.run_id)
             if run is best:
-                found[run.run_id] = Standing(BEST)
-            elif own is not None and components is not None and own.names == scores.names:
-                found[run.run_id] = _mark(paired_test([reference], [components]))
-    return found
+                standings[run.run_id] = Standing(BEST)
+            elif run_scores is not None and components is not None and run_scores.names == scores.names:
+                standings[run.run_id] = _mark(paired_test([reference], [components]))
+    return standings
 
 
 def _mark(p: float | None) -> Standing:
@@ -87,20 +104,28 @@ def _mark(p: float | None) -> Standing:
 
 
 def interval(results: Results, configuration: Configuration) -> tuple[float, float] | None:
-    """95% interval of a setting's mean image AUROC: images of each category drawn anew, the same for all seeds."""
+    """95% interval of a configuration's mean image AUROC, by a bootstrap over the images of each category.
+
+    Args:
+        results: of the result folder.
+        configuration: all its seeds share the bootstrap samples.
+
+    Returns:
+        Lower and upper end; None where scores are missing or AUROC is undefined.
+    """
     if len(configuration.records) == 1:
         stored = configuration.first.intervals.get(INTERVAL)
         return None if stored is None else (stored[0], stored[1])
     mean, means, images = configuration.metric(INTERVAL), [], 0
     for runs in configuration.by_category.values():
-        found = [scores for run in runs if (scores := results.scores(run.run_id)) is not None]
-        if len(found) < len(runs) or len({scores.names for scores in found}) > 1:
+        seeds = [scores for run in runs if (scores := results.scores(run.run_id)) is not None]
+        if len(seeds) < len(runs) or len({scores.names for scores in seeds}) > 1:
             return None
-        if found[0].both_classes:
-            # Runs on the same images draw the same ones; other categories draw others.
+        if seeds[0].both_classes:
+            # Equal images get equal bootstrap samples, which paired comparisons need; categories get different ones.
             seed = crc32(tested_on(runs[0]).encode())
-            means.append(np.mean([auroc_draws(one.scores, one.labels, seed=seed) for one in found], axis=0))
-            images += int(min(found[0].labels.sum(), (~found[0].labels).sum()))
+            means.append(np.mean([auroc_draws(test.scores, test.labels, seed=seed) for test in seeds], axis=0))
+            images += int(min(seeds[0].labels.sum(), (~seeds[0].labels).sum()))
     if mean is None or not means:
         return None
     return interval_of(mean, np.mean(means, axis=0), images)

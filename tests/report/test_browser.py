@@ -295,7 +295,7 @@ def test_records_of_an_earlier_version_open_without_their_curves(
     page = open_report(copy)
     page.locator("#runs tbody button").first.click()
     page.wait_for_selector("#plot-scores .main-svg")
-    assert "made by an earlier version, or its details.json is gone" in page.inner_text("#run-body")
+    assert "an earlier version made this run, or its details.json is missing" in page.inner_text("#run-body")
 
 
 # ---- the page of a classification
@@ -326,7 +326,8 @@ def test_one_setting_shows_confusions_pairs_and_epochs(classified: ResultFolder,
         assert [sum(row) for row in counts] == [label["images"] for label in one["labels"]]
         pairs = page.locator("#confused figure")
         assert pairs.count() == len(one["confused"]) > 0
-        assert pairs.first.inner_text().startswith(f"{one['confused'][0]['label']} called {one['confused'][0]['said']}")
+        pair = one["confused"][0]
+        assert pairs.first.inner_text().startswith(f"{pair['label']} predicted as {pair['said']}")
         pairs.first.scroll_into_view_if_needed()
         page.wait_for_function("[...document.querySelectorAll('#confused figure:first-child img')].every("
                                "(image) => image.complete && image.naturalWidth > 0)")  # fmt: skip
@@ -341,5 +342,5 @@ def test_the_page_of_a_classification_fits_and_is_readable(
 ) -> None:
     page = open_report(classified, width=width, scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.get_by_text("What these words mean").click()
+    page.get_by_text("Glossary").click()
     assert page.evaluate(CONTRAST) >= 4.5

@@ -1,4 +1,4 @@
-"""What is compared with what: settings, ties and the recommendation, on made-up runs of every awkward kind."""
+"""What is compared with what: configurations, ties and the recommendation, on made-up runs of every awkward kind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.report.comparisons import pivot_table, summary_table
-from harness.report.configurations import apart_from
+from harness.report.configurations import key_without
 from harness.report.detection_page import _data
 from harness.report.recommend import Recommendation, answers
 from harness.report.results import Results
@@ -116,17 +116,18 @@ def test_lines_join_what_differs_in_the_axis_only(folder: ResultFolder, run: Run
     one = run(GOOD, params={"ratio": 0.1}, spec={"trainer": {"max_epochs": 1}})
     same = run(GOOD, params={"ratio": 0.2}, spec={"trainer": {"max_epochs": 1}})
     other = run(GOOD, params={"ratio": 0.2}, spec={"trainer": {"max_epochs": 2}})
-    assert apart_from(one, "ratio") == apart_from(same, "ratio")
-    assert apart_from(one, "ratio") != apart_from(other, "ratio")
+    assert key_without(one, "ratio") == key_without(same, "ratio")
+    assert key_without(one, "ratio") != key_without(other, "ratio")
 
 
 def test_the_answer_warns_of_choosing_on_the_test_images(folder: ResultFolder, run: Run) -> None:
     run(GOOD, params={"k": 1})
-    assert answer(folder).reasons[1] == "It is the only setting."
+    assert answer(folder).reasons[1] == "It is the only configuration."
     run(POOR, params={"k": 2})
     assert answer(folder).reasons[1] == (
-        "It has the highest mean image AUROC of 2 settings. All others that could be tested are worse at 5% (DeLong's "
-        "paired test). As the best of 2 on these very images, expect somewhat less of it on new ones."
+        "It has the highest mean image AUROC of 2 configurations. All others that could be tested are significantly "
+        "worse at 5% (DeLong's paired test). It is the best of 2 on these very images: expect a somewhat lower image "
+        "AUROC on new ones."
     )
 
 
@@ -149,7 +150,7 @@ def test_nobody_is_marked_where_the_best_can_not_be_tested(folder: ResultFolder,
 def test_a_model_without_maps_is_not_as_good_in_pixels(folder: ResultFolder, run: Run) -> None:
     run(GOOD, metrics={"pixel_AUROC": 0.9, "pixel_AUPRO": 0.9})
     run(GOOD, spec={"model": "dfkde"}, cost={"seconds_p50": 0.001})
-    chosen = answer(folder).chosen
+    chosen = answer(folder).configuration
     assert chosen is not None
     assert chosen.name == "patchcore"
 
@@ -157,11 +158,11 @@ def test_a_model_without_maps_is_not_as_good_in_pixels(folder: ResultFolder, run
 def test_a_faster_setting_is_taken_only_on_the_same_machine(folder: ResultFolder, run: Run) -> None:
     run(GOOD, params={"k": 1}, metrics={"image_AUROC": 0.999})
     run(GOOD, params={"k": 2}, metrics={"image_AUROC": 0.998}, cost={"seconds_p50": 0.001}, device="cuda:0, H100")
-    chosen = answer(folder).chosen
+    chosen = answer(folder).configuration
     assert chosen is not None
     assert chosen.name == "patchcore k 1"
     run(GOOD, params={"k": 3}, metrics={"image_AUROC": 0.998}, cost={"seconds_p50": 0.005})
-    chosen = answer(folder).chosen
+    chosen = answer(folder).configuration
     assert chosen is not None
     assert chosen.name == "patchcore k 3"
     assert "instead of 10.0" in answer(folder).reasons[1]
@@ -172,8 +173,8 @@ def test_a_category_of_one_class_does_not_take_the_answer_away(folder: ResultFol
         run(GOOD if model == "padim" else FAIR, spec={"model": model})
         run(NOISE.tolist(), [0] * 40, spec={"model": model, "category": "cable"})
     found = answer(folder)
-    assert found.chosen is not None
-    assert found.chosen.name == "padim"
+    assert found.configuration is not None
+    assert found.configuration.name == "padim"
     assert "Image AUROC is undefined on cable (one class only): left out of the mean." in found.reasons
     assert found.tied or "worse at 5%" in found.reasons[1]
 
@@ -183,10 +184,10 @@ def test_settings_without_all_categories_are_left_out_by_name(folder: ResultFold
         run(FAIR, spec={"category": category}, params={"k": 1})
     run(GOOD, params={"k": 2})
     found = answer(folder)
-    assert found.chosen is not None
-    assert found.chosen.name == "patchcore k 1"
-    assert found.reasons[1] == "It is the only setting."
-    assert "1 settings lack runs on some categories and are left out." in found.reasons
+    assert found.configuration is not None
+    assert found.configuration.name == "patchcore k 1"
+    assert found.reasons[1] == "It is the only configuration."
+    assert "1 configurations lack runs on some categories and are left out." in found.reasons
 
 
 def two_datasets(run: Run) -> None:
@@ -202,7 +203,7 @@ def test_two_data_sets_are_two_comparisons(folder: ResultFolder, run: Run) -> No
     assert [one.dataset for one in answers(results)] == ["mvtec /one", "mvtec /two"]
     table = pivot_table(results, ["image_AUROC"])
     assert table["data"].tolist() == ["mvtec one", "mvtec two"]
-    # Nobody's figure stands in the column of another setting.
+    # Nobody's figure stands in the column of another configuration.
     assert table.iloc[0, 3:].notna().tolist() == [True, True, False, False]
     assert table.iloc[1, 3:].notna().tolist() == [False, False, True, True]
     data = _data(results)
@@ -222,13 +223,13 @@ def test_the_recommended_setting_is_in_the_summary(folder: ResultFolder, run: Ru
 
 def test_a_leader_that_nothing_speaks_for_is_not_recommended(folder: ResultFolder, run: Run) -> None:
     run(POOR)
-    assert "can't be told from guessing" in answer(folder).doubts[0]
+    assert "not significantly better than guessing" in answer(folder).doubts[0]
 
 
 def test_doubts_of_few_images_and_random_weights_are_told(folder: ResultFolder, run: Run) -> None:
     run([0.0, 1.0, 2.0, 3.0], [0, 0, 1, 1], weights={"source": "random", "sha256": None})
     assert answer(folder).doubts[-2:] == [
-        "A category has only 2 test images of a class: too few to decide by.",
+        "A category has only 2 test images of a class: too few for a reliable choice.",
         "Its weights are random.",
     ]
     (notice,) = notices(Results.of(folder))
@@ -246,7 +247,7 @@ def test_images_that_fixed_a_threshold_make_another_test_set(folder: ResultFolde
     found = answers(Results.of(folder))
     assert [one.dataset for one in found] == [
         "mvtec /data",
-        "mvtec /data, less the 30% that fixed the threshold (seed 0)",
+        "mvtec /data, without the 30% that fixed the threshold (seed 0)",
     ]
     assert notices(Results.of(folder)) == []
     # Nor do two such sets of equal size mix.

@@ -32,7 +32,7 @@ def test_the_answer_comes_first_with_why_and_what_it_costs(made: ResultFolder) -
     page = made.report.read_text()
     assert page.index("The answer") < page.index('id="runs"')
     (answer,) = answers(Results.of(made))
-    assert answer.chosen is not None
+    assert answer.configuration is not None
     quality, why, cost, full = answer.reasons
     assert re.match(r"Image AUROC 0\.\d{3} \(95%: 0\.\d{3} to [01]\.\d{3}\), pixel AUPRO 0\.\d{3}", quality)
     assert re.search(r"misses \d+ of 24 anomalous images and raises \d+ false alarms on 16 normal ones", quality)
@@ -50,11 +50,11 @@ def test_of_tied_settings_that_are_as_good_the_fastest_is_taken(made: ResultFold
     assert {configuration.cost("ms_per_image_p50") for configuration in found} == {1.0, 2.0, 3.0}
     (answer,) = answers(results)
     best = found[0]
-    assert answer.chosen is not None
+    assert answer.configuration is not None
     close = [one for one in found if (one.metric("image_AUROC") or 0) >= (best.metric("image_AUROC") or 0) - 0.01
              and (one.metric("pixel_AUPRO") or 0) >= (best.metric("pixel_AUPRO") or 0) - 0.01
              and (one.metric("pixel_AUROC") or 0) >= (best.metric("pixel_AUROC") or 0) - 0.01]  # fmt: skip
-    assert answer.chosen.cost("ms_per_image_p50") == min(one.cost("ms_per_image_p50") or 9 for one in close)
+    assert answer.configuration.cost("ms_per_image_p50") == min(one.cost("ms_per_image_p50") or 9 for one in close)
 
 
 def test_the_page_of_an_empty_folder_says_so(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_several_sweeps_are_shown_together(cli: Cli, made: ResultFolder, tmp_pat
     shutil.rmtree(one / "runs" / gone)
     done = cli("report", one, two)
     assert done.exit_code == 0, done.output
-    assert "is in several of them: the last that went well is shown." in done.output
+    assert "is in several folders: the report shows the last one that finished." in done.output
     together = ResultFolder(tmp_path / "combined")
     assert {r.run_id for r in together.records()} == {r.run_id for r in made.records()}
     assert list((together.root / "runs").glob("*/heatmaps/*.jpg"))
@@ -147,7 +147,7 @@ def test_compare_prints_two_runs_and_the_paired_test(cli: Cli, made: ResultFolde
     assert done.exit_code == 0, done.output
     assert re.search(r"image_AUROC +0\.\d{3} \(0\.\d{3} to [01]\.\d{3}\)", done.output)
     assert re.search(
-        r"second less first: [+-]\d\.\d{4} .* p = [\d.e-]+ \(DeLong's paired test on 10 images\)", done.output
+        r"second minus first: [+-]\d\.\d{4} .* p = [\d.e-]+ \(DeLong's paired test on 10 images\)", done.output
     )
 
 

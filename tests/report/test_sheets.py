@@ -280,5 +280,7 @@ def test_a_pivot_shows_the_best_settings_where_there_are_too_many(made: ResultFo
     book = load_workbook(BytesIO(build_workbook(Results(ResultFolder(Path("nowhere")), records))))
     assert book["Runs"].max_row == 301
     assert book["Pivot image"].max_column == 2 + 200
-    assert book["Pivot image"]["A1"].value == "The 200 best of 300 settings; Runs has all."
+    assert book["Pivot image"]["A1"].value == (
+        "The 200 best of 300 configurations (all axes but category and seed); Runs has all."
+    )
     assert str(book["Pivot image"].cell(2, 3).value).endswith("power 299.0")

@@ -174,7 +174,7 @@ def test_summary_takes_the_best_mean_setting_of_each_model() -> None:
         run(2, "b", 0.1, 0.5),
         run(3, "a", 0.2, 0.9),
         run(4, "b", 0.2, 0.9),
-        run(5, "a", 0.3, 0.99),  # not run on b: an incomplete setting does not win
+        run(5, "a", 0.3, 0.99),  # not run on b: an incomplete configuration does not win
         record(6, metrics={"image_AUROC": 0.7}, **spec(model="padim", params={}, category="a")),
     ]
     table = summary_table(results(records))
@@ -182,7 +182,7 @@ def test_summary_takes_the_best_mean_setting_of_each_model() -> None:
     first = table.iloc[0]
     assert first["image_AUROC"] == 0.9
     assert first["coreset_sampling_ratio"] == 0.2
-    assert (first["runs"], first["settings_tried"], first["categories"]) == (2, 3, "a, b")
+    assert (first["runs"], first["configurations_tried"], first["categories"]) == (2, 3, "a, b")
 
 
 def test_summary_forgets_runs_on_data_that_was_changed_since() -> None:

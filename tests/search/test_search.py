@@ -357,7 +357,7 @@ def test_what_failed_is_known_unless_it_is_to_be_tried_again_or_has_been_made(
         ("{", "damaged"),
         ("[]", "damaged"),
         ('{"trials": [{"what": 1}], "metric": "image_AUROC"}', "damaged"),
-        ('{"schema": 99, "trials": [], "metric": "image_AUROC"}', "written by a newer version"),
+        ('{"schema": 99, "trials": [], "metric": "image_AUROC"}', "A newer version"),
     ],
 )
 def test_a_damaged_history_is_said(searched: tuple[Prepared, Space], text: str, said: str) -> None:
@@ -391,7 +391,7 @@ def test_the_sheet_and_the_page_tell_of_a_search(searched: tuple[Prepared, Space
     rows = list(load_workbook(folder.workbook)["Search"].iter_rows(values_only=True))
     header = next(i for i, row in enumerate(rows) if row[1] is not None)
     told = " ".join(str(row[0]) for row in rows[:header])
-    assert "A search for the largest image_AUROC: 4 of 6 trials (3 made to the end, 1 stopped early)." in told
+    assert "A search for the largest image_AUROC: 4 of 6 trials (3 completed, 1 stopped early)." in told
     assert "(functional ANOVA): power 100%" in told
     assert "chosen among 3 by the very images" in told
     table = [dict(zip(rows[header], row, strict=True)) for row in rows[header + 1 :]]

@@ -74,7 +74,7 @@ def test_every_image_is_judged_by_networks_that_never_saw_it(classified: ResultF
 
 def test_the_workbook_shows_settings_runs_labels_and_confusions(classified: ResultFolder) -> None:
     book = load_workbook(classified.workbook)
-    assert book.sheetnames == ["Summary", "Runs", "Labels", "Classes and states", "Confusion", "Confused", "Folds",
+    assert book.sheetnames == ["Summary", "Runs", "Labels", "Classes and conditions", "Confusion", "Confused", "Folds",
                                "Environment", "Config", "Failures"]  # fmt: skip
     summary = rows(classified, "Summary")
     assert len(summary) == 3
@@ -83,7 +83,7 @@ def test_the_workbook_shows_settings_runs_labels_and_confusions(classified: Resu
     assert summary[0]["vs_best"] == "best"
     assert {row["vs_best"] for row in summary[1:]} <= {"tied", "worse"}
     assert "RANDOM WEIGHTS in 3 of 3 runs" in book["Summary"]["A1"].value
-    for title in ("Labels", "Classes and states"):
+    for title in ("Labels", "Classes and conditions"):
         header = [cell.value for cell in book[title][1]]
         formats = [cell.number_format for cell in book[title][2]]
         assert formats[header.index("images")] == "0"
@@ -269,7 +269,7 @@ def test_a_blend_by_hand(classified: ResultFolder, cli: Cli) -> None:
     # The first rule takes B's a-bad for the first and the last image; the last was right before.
     assert [found.labels[i] for i in found.predicted] == ["a-bad", "a-good", "b-good", "a-bad"]
     assert "take B where its state is not good: macro F1 1.0000 ->" in result.output
-    assert "1 labels changed: 0 mended, 1 spoilt" in result.output
+    assert "1 labels changed: 0 corrected, 1 made wrong" in result.output
     assert [row[1] for row in read_csv("sub.csv")][1:] == ["a-bad", "a-good"]
     (record,) = ResultFolder(Path("results/mix")).records()
     assert record.spec["model"] == "blend"
@@ -418,7 +418,7 @@ def test_views_share_their_networks_and_settings_their_images(cli: Cli, monkeypa
     point = "model: baseline, backbone: test_resnet, image_size: 32, lr: [5.0e-3, 1.0e-3], tta: [none, flips]"
     result = cli("sweep", "c.yaml", f"grid=[{{{point}}}]")
     assert result.exit_code == 0, result.output
-    # Two settings of two folds each, and one set of images.
+    # Two configurations of two folds each, and one set of images.
     assert calls == {"_fit": 4, "decode": 1}
     folder = ResultFolder(Path("results/shared"))
     runs = {(r.spec["params"]["lr"], r.spec["params"]["tta"]): r for r in folder.records()}

@@ -1,10 +1,10 @@
-// The page of a classification: a table that sorts, and one setting's confusions, pairs, labels and curves.
+// The page of a classification: a sortable table, and confusions, pairs, labels and curves of one configuration.
 function sortBy(column, down) {
   const body = document.querySelector("#settings tbody");
   const key = (row) => row.cells[column].dataset.sort;
   const rows = [...body.rows].sort((a, b) => {
     const [x, y] = [key(a), key(b)];
-    // What is missing comes last, whichever way.
+    // Missing values come last in both directions.
     if (x === "" || y === "") return (x === "") - (y === "");
     const order = Number.isNaN(Number(x)) || Number.isNaN(Number(y)) ? x.localeCompare(y, undefined, { numeric: true }) : x - y;
     return down ? -order : order;
@@ -28,7 +28,7 @@ function drawConfusion(one) {
   const text = one.confusion.map((row) => row.map((count) => count || ""));
   const side = Math.max(420, Math.min(1400, 200 + 24 * names.length));
   document.getElementById("plot-confusion").style.height = `${side}px`;
-  return draw("plot-confusion", [{ type: "heatmap", x: names, y: names, z: shares, text, texttemplate: names.length <= 40 ? "%{text}" : "", zmin: 0, zmax: 1, colorscale: [[0, colour("ground")], [1, colour("good")]], showscale: false, xgap: 1, ygap: 1, customdata: one.confusion, hovertemplate: "is %{y}<br>called %{x}<br>%{customdata} images<extra></extra>" }],
+  return draw("plot-confusion", [{ type: "heatmap", x: names, y: names, z: shares, text, texttemplate: names.length <= 40 ? "%{text}" : "", zmin: 0, zmax: 1, colorscale: [[0, colour("ground")], [1, colour("good")]], showscale: false, xgap: 1, ygap: 1, customdata: one.confusion, hovertemplate: "true %{y}<br>predicted %{x}<br>%{customdata} images<extra></extra>" }],
     { height: side, xaxis: { automargin: true, tickangle: -45, dtick: 1, type: "category" }, yaxis: { automargin: true, autorange: "reversed", dtick: 1, type: "category" }, margin: { l: 120, r: 8, t: 8, b: 120 } });
 }
 
@@ -48,13 +48,13 @@ function drawEpochs(one) {
 }
 
 function pairs(one) {
-  if (!one.confused.length) return [el("p", { class: "quiet" }, "None: every image got its label.")];
+  if (!one.confused.length) return [el("p", { class: "quiet" }, "None: every image has its true label.")];
   return one.confused.map((pair) => el("figure", { class: "pair" },
-    el("figcaption", {}, el("b", {}, pair.label), " called ", el("b", {}, pair.said), `: ${pair.images} of ${pair.of}`),
-    el("div", { class: "examples" }, ...pair.examples.map((example) => el("img", { src: example.file, loading: "lazy", alt: `${example.name}: ${pair.label} called ${pair.said}`, title: `${example.name}, probability ${example.probability.toFixed(2)}` })))));
+    el("figcaption", {}, el("b", {}, pair.label), " predicted as ", el("b", {}, pair.said), `: ${pair.images} of ${pair.of}`),
+    el("div", { class: "examples" }, ...pair.examples.map((example) => el("img", { src: example.file, loading: "lazy", alt: `${example.name}: ${pair.label} predicted as ${pair.said}`, title: `${example.name}, probability ${example.probability.toFixed(2)}` })))));
 }
 
-async function showSetting() {
+async function showConfiguration() {
   const one = harness.data.settings[Number(document.getElementById("setting").value)];
   document.getElementById("files").href = one.folder;
   document.getElementById("warnings").replaceChildren(...one.warnings.map((text) => el("p", { class: "quiet" }, text)));
@@ -68,8 +68,8 @@ async function showSetting() {
 document.addEventListener("DOMContentLoaded", () => {
   if (!harness.data.settings.length) { document.body.dataset.ready = "true"; return; }
   startSorting();
-  document.getElementById("setting").addEventListener("change", showSetting);
-  const all = async () => { for (const one of [...searchPlots(), showSetting]) await one(); };
+  document.getElementById("setting").addEventListener("change", showConfiguration);
+  const all = async () => { for (const one of [...searchPlots(), showConfiguration]) await one(); };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", all);
   all();
 });

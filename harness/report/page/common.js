@@ -1,4 +1,4 @@
-// What all parts use: the data, elements, numbers, colours.
+// Shared by all scripts: the data, elements, numbers, colours.
 const harness = {
   data: JSON.parse(document.getElementById("data").textContent),
   details: new Map(),
@@ -8,20 +8,20 @@ const harness = {
 
 // An element; text is always text, never markup.
 function el(name, attributes = {}, ...children) {
-  const found = document.createElement(name);
+  const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
-    if (key === "class") found.className = value;
-    else if (key.startsWith("on")) found.addEventListener(key.slice(2), value);
-    else if (value !== false && value != null) found.setAttribute(key, value === true ? "" : value);
+    if (key === "class") element.className = value;
+    else if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else if (value !== false && value != null) element.setAttribute(key, value === true ? "" : value);
   }
-  found.append(...children.filter((child) => child != null));
-  return found;
+  element.append(...children.filter((child) => child != null));
+  return element;
 }
 
 function colour(name) { return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim(); }
 
 // Okabe and Ito's colours, which colour-blind people can tell apart; yellow is too pale for lines on white.
-// On black the dark ones give way to lighter ones of the same hue.
+// A dark background needs lighter colours of the same hue.
 const LIGHT = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7a7a7a"];
 const DARK = ["#56B4E9", "#F08A4B", "#2BC79B", "#E3A3C8", "#E69F00", "#8FB8FF", "#B5B5B5"];
 const SYMBOLS = ["circle", "diamond", "square", "triangle-up", "x", "star"];
@@ -31,12 +31,12 @@ function palette(index) {
   return colours[index % colours.length];
 }
 
-// Seven colours and six symbols: 42 models are told apart.
+// Seven colours and six symbols: 42 models have different marks.
 function symbol(index) { return SYMBOLS[(index + Math.floor(index / LIGHT.length)) % SYMBOLS.length]; }
 
 function isCount(name) { return harness.data.counts.includes(name); }
 
-// Of error rates, less is better.
+// Smaller error rates are better.
 function isBetter(name, a, b) { return harness.data.falling.includes(name) ? a < b : a > b; }
 
 function digits(name) {
@@ -56,9 +56,9 @@ function title(name) {
 }
 
 // Fill a select; hide it where there is no choice.
-function choices(id, names, chosen, label = title) {
+function choices(id, names, selected, label = title) {
   const select = document.getElementById(id);
-  select.replaceChildren(...names.map((name) => el("option", { value: name, selected: name === chosen }, label(name))));
+  select.replaceChildren(...names.map((name) => el("option", { value: name, selected: name === selected }, label(name))));
   select.parentElement.hidden = names.length < 2;
   return select;
 }
@@ -69,33 +69,33 @@ function quality() {
 
 // "" stands for the mean over categories.
 function places() {
-  const found = categoriesHere();
-  return found.length > 1 ? ["", ...found] : [""];
+  const categories = categoriesHere();
+  return categories.length > 1 ? ["", ...categories] : [""];
 }
 
-// Settings of the data set that the plots show: results on different images have no place in one plot.
+// Configurations of the selected data set: one plot shows results on the same images only.
 function here() {
-  const chosen = Number(document.getElementById("dataset").value || 0);
-  return harness.data.settings.filter((setting) => setting.dataset === chosen);
+  const dataset = Number(document.getElementById("dataset").value || 0);
+  return harness.data.settings.filter((configuration) => configuration.dataset === dataset);
 }
 
 function categoriesHere() {
-  return [...new Set(here().flatMap((setting) => Object.keys(setting.values)))].filter(Boolean).sort();
+  return [...new Set(here().flatMap((configuration) => Object.keys(configuration.values)))].filter(Boolean).sort();
 }
 
 function placeLabel(name) { return name === "" ? "average" : name; }
 
-function familyName(setting) { return `${setting.facts.model} (${setting.facts.backend})`; }
+function familyName({ facts }) { return `${facts.model} (${facts.backend})`; }
 
 // Groups of models and backends, each with a colour and a symbol of its own.
 function families() {
-  const found = new Map();
-  here().forEach((setting) => {
-    const key = familyName(setting);
-    if (!found.has(key)) found.set(key, []);
-    found.get(key).push(setting);
+  const groups = new Map();
+  here().forEach((configuration) => {
+    const key = familyName(configuration);
+    if (!groups.has(key)) groups.set(key, []);
+    groups.get(key).push(configuration);
   });
-  return [...found].map(([name, settings], index) => ({
-    name, settings, colour: palette(index), symbol: symbol(index),
+  return [...groups].map(([name, configurations], index) => ({
+    name, configurations, colour: palette(index), symbol: symbol(index),
   }));
 }

@@ -1,8 +1,8 @@
-// Everything is in place: the table first, then the plots one after the other, so that the page answers at once.
+// The table first, then the plots one after the other, so that the page reacts at once.
 function start() {
-  // Axes of which no two settings differ in nothing else have no effect to show.
+  // The effect of an axis is visible only between configurations that differ in this axis alone.
   harness.data.axes = harness.data.axes.filter((axis) => lineCount(axis));
-  for (const part of document.querySelectorAll("[data-needs]")) part.hidden = !harness.data[part.dataset.needs].length;
+  for (const element of document.querySelectorAll("[data-needs]")) element.hidden = !harness.data[element.dataset.needs].length;
   document.addEventListener("click", (event) => { const run = event.target.closest?.("[data-run]")?.dataset.run; if (run) openRun(run); });
   const dialog = document.getElementById("run");
   document.getElementById("close").addEventListener("click", () => dialog.close());
@@ -25,7 +25,7 @@ function start() {
     const linked = location.hash.match(/^#run=(.+)$/);
     if (linked) openRun(decodeURIComponent(linked[1]), false);
   };
-  // Plotly's script is deferred: it has run by now, if it is there.
+  // Plotly's script is deferred: if present, it has run by now.
   plots();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { for (const one of drawn) one(); });
 }

@@ -1,4 +1,4 @@
-// Plots over all settings. Colours come from the page's style, so that they follow light and dark.
+// Plots of all configurations. Colours come from the page's style, so that they follow light and dark.
 function layout(more) {
   const ink = colour("ink");
   const axis = { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line"), automargin: true };
@@ -26,7 +26,7 @@ function draw(id, traces, more) {
     return Promise.resolve(target);
   }
   target.setAttribute("role", "img");
-  target.setAttribute("aria-label", `Plot; the same figures are in the table of runs, and a run opens from there.`);
+  target.setAttribute("aria-label", "Plot. The table of runs has the same metrics and opens each run.");
   return Plotly.react(target, traces, layout(more), options()).then(() => target);
 }
 
@@ -36,12 +36,12 @@ function opens(target) {
   target.on("plotly_click", (event) => { const run = event.points[0].customdata; if (run) openRun(run); });
 }
 
-function hover(setting, values, names) {
+function hover(configuration, values, names) {
   const lines = names.filter((name) => values[name] != null).map((name) => `${title(name)}: <b>${shown(name, values[name])}</b>`);
-  return [...setting.label.split("\n").map(escaped), ...lines].join("<br>");
+  return [...configuration.label.split("\n").map(escaped), ...lines].join("<br>");
 }
 
-// Plotly reads some markup in its labels.
+// Plotly interprets some markup in its labels.
 function escaped(text) { return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;"); }
 
 // images_per_second is better when larger, all other costs when smaller.
@@ -58,12 +58,12 @@ function pareto(points, costName, metricName) {
 // Whole numbers on a logarithmic axis, where Plotly would write 2 for 20.
 function logTicks(values) {
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const found = [];
+  const ticks = [];
   for (let power = -3; power < 7; power++) for (const digit of [1, 2, 5]) {
     const tick = digit * 10 ** power;
-    if (tick >= low / 2 && tick <= high * 2) found.push(tick);
+    if (tick >= low / 2 && tick <= high * 2) ticks.push(tick);
   }
-  return { tickvals: found, ticktext: found.map((tick) => String(Number(tick.toPrecision(1)))) };
+  return { tickvals: ticks, ticktext: ticks.map((tick) => String(Number(tick.toPrecision(1)))) };
 }
 
 // All qualities lie between 0 and 1.
@@ -73,13 +73,13 @@ function drawCost() {
   const [x, y, place] = ["cost-x", "cost-y", "cost-category"].map((id) => document.getElementById(id).value);
   const points = [];
   const traces = families().map((family) => {
-    const own = family.settings.map((setting) => ({ setting, values: valuesAt(setting, place) }))
+    const members = family.configurations.map((configuration) => ({ configuration, values: valuesAt(configuration, place) }))
       .filter(({ values }) => values && values[x] != null && values[y] != null)
-      .map(({ setting, values }) => ({ x: values[x], y: values[y], setting, values }));
-    points.push(...own);
+      .map(({ configuration, values }) => ({ x: values[x], y: values[y], configuration, values }));
+    points.push(...members);
     return {
-      type: "scatter", mode: "markers", name: family.name, x: own.map((p) => p.x), y: own.map((p) => p.y),
-      customdata: own.map((p) => p.setting.run), text: own.map((p) => hover(p.setting, p.values, [y, "pixel_AUROC", x, "fit_seconds"].filter((n, i, a) => a.indexOf(n) === i))),
+      type: "scatter", mode: "markers", name: family.name, x: members.map((p) => p.x), y: members.map((p) => p.y),
+      customdata: members.map((p) => p.configuration.run), text: members.map((p) => hover(p.configuration, p.values, [y, "pixel_AUROC", x, "fit_seconds"].filter((n, i, a) => a.indexOf(n) === i))),
       hovertemplate: "%{text}<extra></extra>", marker: { color: family.colour, symbol: family.symbol, size: 9, line: { width: 1, color: colour("ground") } },
     };
   });
@@ -93,20 +93,20 @@ function drawCost() {
   }).then(opens);
 }
 
-// A mean over categories only where a setting has all of them.
-function valuesAt(setting, place) {
-  if (place === "" && setting.complete < categoriesHere().length) return null;
-  return setting.values[place];
+// A mean over categories is shown only for a configuration with all categories.
+function valuesAt(configuration, place) {
+  if (place === "" && configuration.complete < categoriesHere().length) return null;
+  return configuration.values[place];
 }
 
-// How many lines there are to draw for an axis: settings that differ in nothing else.
+// The number of lines for an axis; each joins configurations that differ in this axis only.
 function lineCount(axis) {
-  const together = new Map();
-  for (const setting of harness.data.settings) {
-    const key = setting.dataset + setting.apart[axis];
-    if (setting.numbers[axis] != null) together.set(key, (together.get(key) ?? 0) + 1);
+  const counts = new Map();
+  for (const configuration of harness.data.settings) {
+    const key = configuration.dataset + configuration.apart[axis];
+    if (configuration.numbers[axis] != null) counts.set(key, (counts.get(key) ?? 0) + 1);
   }
-  return [...together.values()].filter((count) => count > 1).length;
+  return [...counts.values()].filter((count) => count > 1).length;
 }
 
 function mostLines(axes) { return [...axes].sort((a, b) => lineCount(b) - lineCount(a))[0]; }
@@ -116,12 +116,12 @@ function drawEffect() {
   const traces = [];
   for (const family of families()) {
     const lines = new Map();
-    for (const setting of family.settings) {
-      const values = valuesAt(setting, place);
-      if (setting.numbers[axis] == null || !values) continue;
-      const rest = setting.apart[axis];
+    for (const configuration of family.configurations) {
+      const values = valuesAt(configuration, place);
+      if (configuration.numbers[axis] == null || !values) continue;
+      const rest = configuration.apart[axis];
       if (!lines.has(rest)) lines.set(rest, []);
-      lines.get(rest).push({ x: setting.numbers[axis], setting, values });
+      lines.get(rest).push({ x: configuration.numbers[axis], configuration, values });
     }
     let first = true;
     for (const points of lines.values()) {
@@ -130,7 +130,7 @@ function drawEffect() {
         traces.push({
           type: "scatter", mode: "lines+markers", name: family.name, legendgroup: family.name, showlegend: first && number === "",
           x: points.map((p) => p.x), y: points.map((p) => p.values[name]), xaxis: "x" + number, yaxis: "y" + number,
-          customdata: points.map((p) => p.setting.run), text: points.map((p) => hover(p.setting, p.values, [y, cost])),
+          customdata: points.map((p) => p.configuration.run), text: points.map((p) => hover(p.configuration, p.values, [y, cost])),
           hovertemplate: "%{text}<extra></extra>", line: { color: family.colour, width: 1.5 }, opacity: lines.size > 3 ? 0.7 : 1,
           marker: { symbol: family.symbol, size: 7 },
         });
@@ -138,7 +138,7 @@ function drawEffect() {
       first = false;
     }
   }
-  const numbers = here().map((setting) => setting.numbers[axis]).filter((value) => value != null);
+  const numbers = here().map((configuration) => configuration.numbers[axis]).filter((value) => value != null);
   const wide = Math.min(...numbers) > 0 && Math.max(...numbers) / Math.min(...numbers) >= 8;
   const along = { type: wide ? "log" : "linear", tickvals: [...new Set(numbers)].slice(0, 12) };
   along.ticktext = along.tickvals.map(String);
@@ -152,16 +152,16 @@ function drawCompare() {
   const y = document.getElementById("compare-y").value;
   const { settings, leaders, runs } = harness.data;
   const categories = categoriesHere();
-  const best = here().filter((setting) => leaders.includes(setting.run));
-  const traces = best.map((setting, index) => {
-    const own = runs.filter((run) => run.setting === settings.indexOf(setting));
-    const points = categories.map((category) => ({ category, values: setting.values[category], runs: own.filter((run) => run.category === category) })).filter((p) => p.values && p.values[y] != null);
-    // With several seeds there is no single run's interval to draw.
+  const best = here().filter((configuration) => leaders.includes(configuration.run));
+  const traces = best.map((configuration, index) => {
+    const members = runs.filter((run) => run.setting === settings.indexOf(configuration));
+    const points = categories.map((category) => ({ category, values: configuration.values[category], runs: members.filter((run) => run.category === category) })).filter((p) => p.values && p.values[y] != null);
+    // The interval belongs to one run, so several seeds have none.
     const single = y === "image_AUROC" && points.every((p) => p.runs.length === 1 && p.runs[0].image_AUROC_low != null);
     return {
-      type: "scatter", mode: "markers", name: familyName(setting),
+      type: "scatter", mode: "markers", name: familyName(configuration),
       y: points.map((p) => categories.indexOf(p.category) + (index - (best.length - 1) / 2) * Math.min(0.12, 0.7 / best.length)), x: points.map((p) => p.values[y]),
-      customdata: points.map((p) => p.runs[0]?.run), text: points.map((p) => escaped(p.category) + "<br>" + hover(setting, p.values, [y, "pixel_AUROC", "ms_per_image_p50"])),
+      customdata: points.map((p) => p.runs[0]?.run), text: points.map((p) => escaped(p.category) + "<br>" + hover(configuration, p.values, [y, "pixel_AUROC", "ms_per_image_p50"])),
       hovertemplate: "%{text}<extra></extra>", marker: { size: 9, color: palette(index), symbol: symbol(index) },
       error_x: single ? {
         type: "data", symmetric: false, thickness: 1.2, width: 3, array: points.map((p) => p.runs[0].image_AUROC_high - p.values[y]),

@@ -1,4 +1,4 @@
-// One run: its figures, curves, histogram and gallery, loaded when it is opened.
+// One run: its metrics, curves, histogram and gallery, loaded when a reader opens the run.
 function load(run) {
   if (harness.details.has(run)) return Promise.resolve(harness.details.get(run));
   return new Promise((done) => {
@@ -8,7 +8,7 @@ function load(run) {
   });
 }
 
-// `moves`: whether the browser's Back is to close the run again; not where a link, or Back itself, led to it.
+// `moves`: whether the browser's Back closes the run; false if a link, or Back itself, opened the run.
 async function openRun(id, moves = true) {
   const run = harness.data.runs.find((one) => one.run === id);
   const dialog = document.getElementById("run");
@@ -26,13 +26,13 @@ async function openRun(id, moves = true) {
     body.replaceChildren(el("p", { class: "notice" }, `report/runs/${id}.js is missing: send the whole folder along with report.html.`));
     return;
   }
-  body.replaceChildren(figures(run, details), curvesAndScores(details), defects(details), gallery(run, details));
+  body.replaceChildren(metricsAndCosts(run, details), curvesAndScores(details), defects(details), gallery(run, details));
   body.append(el("p", { class: "quiet" }, "Files: ", el("a", { href: run.folder }, run.folder)));
   if (details.curves) drawCurves(details);
   else if (details.scores.length) drawScores(details);
 }
 
-function figures(run, details) {
+function metricsAndCosts(run, details) {
   const rows = harness.data.metrics.filter((name) => details.metrics[name] != null).map((name) => {
     const ends = details.intervals[name];
     return el("tr", {}, el("th", { scope: "row" }, title(name)), el("td", { class: "number" }, shown(name, details.metrics[name])),
@@ -40,11 +40,11 @@ function figures(run, details) {
   });
   const costs = harness.data.costs.filter((name) => run[name] != null).map((name) =>
     el("tr", {}, el("th", { scope: "row" }, title(name)), el("td", { class: "number" }, shown(name, run[name])), el("td")));
-  const head = el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "figure"), el("th", { scope: "col", class: "number" }, "value"), el("th", { scope: "col", class: "number" }, "95% interval")));
+  const head = el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "metric"), el("th", { scope: "col", class: "number" }, "value"), el("th", { scope: "col", class: "number" }, "95% interval")));
   return el("div", {},
     ...details.warnings.map((text) => el("p", { class: "notice" }, text)),
     el("p", {}, `Threshold from: ${details.thresholds.fixed_by ?? "none"}.`, run.vs_best ? ` Against the best run: ${run.vs_best}${run.p_vs_best == null ? "" : ` (p = ${run.p_vs_best.toFixed(3)})`}.` : ""),
-    el("details", { open: window.innerWidth > 620 }, el("summary", {}, "Figures"), el("div", { class: "plots" }, el("div", { class: "scroll" }, el("table", {}, head, el("tbody", {}, ...rows))), el("div", { class: "scroll" }, el("table", {}, el("tbody", {}, ...costs))))));
+    el("details", { open: window.innerWidth > 620 }, el("summary", {}, "Metrics and costs"), el("div", { class: "plots" }, el("div", { class: "scroll" }, el("table", {}, head, el("tbody", {}, ...rows))), el("div", { class: "scroll" }, el("table", {}, el("tbody", {}, ...costs))))));
 }
 
 function curvesAndScores(details) {
@@ -85,11 +85,11 @@ function defects(details) {
 }
 
 const PANELS = ["image", "anomaly map", "mask", "predicted outline"];
-const LEGEND = "Maps go from violet (normal) to yellow (anomalous), alike in all pictures; masks are white where the part is defective.";
+const LEGEND = "Maps go from violet (normal) to yellow (anomalous), with one scale for all pictures. Masks are white on defects.";
 
 function gallery(run, details) {
   const pictures = details.gallery ?? [];
-  if (!details.curves) return el("p", { class: "quiet" }, "No curves and pictures: this run was made by an earlier version, or its details.json is gone.");
+  if (!details.curves) return el("p", { class: "quiet" }, "No curves and pictures: an earlier version made this run, or its details.json is missing.");
   if (!pictures.length) return el("p", { class: "quiet" }, "No pictures.");
   return el("div", {}, el("h3", {}, "Test images, the worst first"), el("p", { class: "quiet" }, LEGEND), el("div", { class: "strip quiet" }, ...PANELS.map((name) => el("span", {}, name))),
     el("div", { class: "gallery", id: "gallery" }, ...pictures.map((one) => picture(run, details, one))));

@@ -1,4 +1,4 @@
-// The search: how it went, where the good trials lie, what they depend on.
+// The search: its progress, the parameters of its trials, their importance.
 function pointText(trial) {
   return Object.entries(trial.point).map(([name, value]) => `${escaped(name)}: <b>${escaped(String(value))}</b>`).join("<br>");
 }
@@ -12,22 +12,22 @@ function drawConvergence() {
     if (trial.state === "done" && (best == null || sign * trial.value > sign * best)) best = trial.value;
     return best;
   });
-  const points = (found, value, name, more) => ({
-    type: "scatter", mode: "markers", name, x: found.map((trial) => trial.number), y: found.map(value),
-    text: found.map(pointText), customdata: found.map((trial) => trial.run), ...more,
+  const points = (group, value, name, more) => ({
+    type: "scatter", mode: "markers", name, x: group.map((trial) => trial.number), y: group.map(value),
+    text: group.map(pointText), customdata: group.map((trial) => trial.run), ...more,
     hovertemplate: `trial %{x}: <b>%{y:.4f}</b><br>%{text}<extra></extra>`,
   });
   const traces = [
     { type: "scatter", mode: "lines", name: "best so far", x: trials.map((trial) => trial.number), y: line,
       line: { shape: "hv", width: 2, color: palette(0) }, hoverinfo: "skip" },
-    points(done, (trial) => trial.value, "made to the end", { marker: { size: 9, color: palette(0) } }),
+    points(done, (trial) => trial.value, "completed", { marker: { size: 9, color: palette(0) } }),
   ];
   if (stopped.length) traces.push(points(stopped, (trial) => trial.looks.at(-1)[1], "stopped early", { marker: { size: 9, symbol: "x", color: palette(6) } }));
   return draw("plot-convergence", traces, { xaxis: { title: { text: "trial" } }, yaxis: { title: { text: title(metric) } }, height: 420 })
     .then((target) => { if (typeof openRun === "function") opens(target); });
 }
 
-// Where a value stands on its axis, from 0 to 1, and the ticks beside it.
+// The position of a value on its axis, from 0 to 1, and the ticks of the axis.
 function scale({ name, log }, trials) {
   const values = trials.map((trial) => trial.point[name]);
   if (values.every((value) => typeof value === "number")) {
@@ -37,9 +37,9 @@ function scale({ name, log }, trials) {
     const ends = high > low ? [Math.min(...values), Math.max(...values)] : [values[0]];
     return { place, ticks: ends.map((value) => [place(value), String(Number(value.toPrecision(3)))]) };
   }
-  const known = [...new Set(values.map(String))].sort();
-  const place = (value) => (known.length > 1 ? known.indexOf(String(value)) / (known.length - 1) : 0.5);
-  return { place, ticks: known.map((value) => [place(value), value]) };
+  const choices = [...new Set(values.map(String))].sort();
+  const place = (value) => (choices.length > 1 ? choices.indexOf(String(value)) / (choices.length - 1) : 0.5);
+  return { place, ticks: choices.map((value) => [place(value), value]) };
 }
 
 function drawParallel() {
@@ -49,7 +49,7 @@ function drawParallel() {
   const rows = done.map((trial) => ({ ...trial, point: { ...trial.point, [metric]: trial.value } }));
   const all = [...axes, { name: metric, log: false }];
   const scales = all.map((axis) => scale(axis, rows));
-  // Choices that many trials share are drawn a little apart, the better the higher.
+  // Lines with an equal choice are drawn with a small offset, so that each one is visible; better trials lie higher.
   const apart = (index, rank) => (scales[index].ticks.length && typeof rows[0].point[all[index].name] === "string" ? 0.06 * (rank / rows.length - 0.5) : 0);
   const traces = rows.map((trial, rank) => ({
     type: "scatter", mode: "lines", showlegend: false, x: all.map((_, index) => index),
@@ -70,10 +70,10 @@ function drawParallel() {
 
 function drawImportance() {
   if (!document.getElementById("plot-importance")) return Promise.resolve();
-  const found = Object.entries(harness.data.search.importance).sort((a, b) => a[1] - b[1]);
-  const names = found.map(([name]) => escaped(name));
-  return draw("plot-importance", [{ type: "bar", orientation: "h", y: names, x: found.map(([, share]) => share), marker: { color: palette(0) }, hovertemplate: "%{y}: %{x:.0%}<extra></extra>" }],
-    { height: 90 + 34 * found.length, xaxis: { tickformat: ".0%", rangemode: "tozero" }, yaxis: { type: "category" } });
+  const shares = Object.entries(harness.data.search.importance).sort((a, b) => a[1] - b[1]);
+  const names = shares.map(([name]) => escaped(name));
+  return draw("plot-importance", [{ type: "bar", orientation: "h", y: names, x: shares.map(([, share]) => share), marker: { color: palette(0) }, hovertemplate: "%{y}: %{x:.0%}<extra></extra>" }],
+    { height: 90 + 34 * shares.length, xaxis: { tickformat: ".0%", rangemode: "tozero" }, yaxis: { type: "category" } });
 }
 
 function searchPlots() { return harness.data.search ? [drawConvergence, drawParallel, drawImportance] : []; }

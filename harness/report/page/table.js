@@ -10,16 +10,16 @@ function columnSets() {
     main: [...first, "vs_best", ...main, ...["ms_per_image_p50", "fit_seconds"].filter((name) => costs.includes(name))],
     "all metrics": [...first, "vs_best", "p_vs_best", "image_AUROC_low", "image_AUROC_high", ...metrics, "threshold_from"],
     cost: [...first, "image_AUROC", ...costs, "test_seconds", "spent_seconds", "total_seconds", "device"],
-    settings: ["label", "category", ...harness.data.columns, ...harness.data.parameters, "seed", "weights_source", "train_images", "test_images"],
+    configuration: ["label", "category", ...harness.data.columns, ...harness.data.parameters, "seed", "weights_source", "train_images", "test_images"],
   };
 }
 
-// Costs and error rates, of which less is better, begin with the least.
+// Smaller costs and error rates are better, so their first sort is ascending.
 function fallsFirst(name) { return isNumber(name) && !harness.data.falling.includes(name) && (name === "images_per_second" || !harness.data.costs.includes(name) && !/_seconds$|^p_vs/.test(name)); }
 
 function columns() { return [...new Set(columnSets()[document.getElementById("columns").value])]; }
 
-// What the filter's words are looked for in: a run's description, whose words must begin so. "3" finds power 3.0, not 0.3.
+// The filter searches these columns: words must begin as the filter's words do. "3" finds power 3.0, not 0.3.
 const DESCRIBES = ["label", "category", ...harness.data.columns, "vs_best", "weights_source", "threshold_from", "device", "run"];
 
 function visible() {
@@ -28,7 +28,7 @@ function visible() {
   return harness.data.runs.filter((run) => {
     if (place && run.category !== place) return false;
     run.words ??= [...DESCRIBES.map((name) => run[name] ?? ""), `seed ${run.seed}`].join(" ").toLowerCase().split(/[\s+]+/);
-    return words.every((word) => run.words.some((own) => own.startsWith(word)));
+    return words.every((word) => run.words.some((text) => text.startsWith(word)));
   });
 }
 
@@ -37,7 +37,7 @@ function sorted(rows) {
   const sign = table.down ? -1 : 1;
   return [...rows].sort((a, b) => {
     const [x, y] = [a[name], b[name]];
-    // What is missing comes last, whichever way.
+    // Missing values come last in both directions.
     if (x == null || y == null) return (x == null) - (y == null);
     const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y), undefined, { numeric: true });
     return sign * order;
@@ -55,7 +55,7 @@ function headCell(name) {
     document.querySelector(`#runs th[data-name="${CSS.escape(name)}"] button`)?.focus();
   };
   return el("th", { scope: "col", "aria-sort": state, "data-name": name, class: isNumber(name) ? "number" : "" },
-    el("button", { type: "button", onclick: sort }, name === "label" ? "setting" : title(name)));
+    el("button", { type: "button", onclick: sort }, name === "label" ? "configuration" : title(name)));
 }
 
 function cell(run, name) {
