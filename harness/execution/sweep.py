@@ -196,7 +196,7 @@ class _Sweep(RunSession):
             self._progress.note(f"  warning: {reason}; {len(group.runs)} of its runs are tried again")
             waiting.insert(0, _Group(group.key, group.runs, group.tries, group.failed))
             return
-        error = WorkerLostError(f"{reason}, as often as it was tried ({group.tries}).")
+        error = WorkerLostError(f"{reason}; number of attempts: {group.tries}.")
         for run in list(group.runs):
             claims = self.claim([run.run_id])
             if claims is not None:
