@@ -11,7 +11,7 @@ Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 class Interrupt:
-    """A context in which either signal raises KeyboardInterrupt at once, and is recorded.
+    """A context that records Ctrl-C and SIGTERM, and raises KeyboardInterrupt at once.
 
     Python drops an exception inside a finaliser, and Lightning turns KeyboardInterrupt into SystemExit. So `check()`
     raises a dropped interrupt between two runs. The end of the context restores the earlier handlers, since Lightning

@@ -118,8 +118,7 @@ class SweepProgress:
         """
         label, text = concealed(label), concealed(text)
         self._count += 1
-        elapsed = time.monotonic() - self._start
-        remaining = elapsed / self._count * (self._total - self._count)
+        remaining = (time.monotonic() - self._start) / self._count * (self._total - self._count)
         left = f"{_duration(remaining)} left" if remaining else ""
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=self._count, left=left)

@@ -1,4 +1,4 @@
-"""Runs in progress, for a sweep and for a search: claimed for this process, committed, given up, released."""
+"""Runs in progress of a sweep or a search: this process claims, commits and releases the runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RunSession:
         self.writer = ResultWriter(prepared, progress)
 
     def claim(self, run_ids: Iterable[str]) -> ExitStack | None:
-        """Hold runs for this process, all or none.
+        """Claim runs for this process, all or none.
 
         Args:
             run_ids: of the runs.

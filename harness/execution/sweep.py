@@ -42,6 +42,9 @@ def execute(
 
     Returns:
         The finished and the failed runs of this call.
+
+    Raises:
+        StoreError: the result folder is not writable.
     """
     interrupt = Interrupt()
     sweep = _Sweep(prepared, progress, interrupt, launcher or InProcessLauncher(prepared.folder, progress), retries)

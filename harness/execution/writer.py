@@ -51,7 +51,11 @@ class ResultWriter:
         self._next_write = 0.0
 
     def commit(self, record: RunRecord) -> RunRecord:
-        """Commit a run in one step, and return its record as written."""
+        """Commit a run in one step, and return its record as written.
+
+        Raises:
+            StoreError: the result folder is not writable.
+        """
         if self._references:
             record = replace(record, provenance={**record.provenance, "references": self._references})
         best = self._keeps_best and bool(record.model)

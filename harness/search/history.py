@@ -60,6 +60,9 @@ class History:
         trials: trials of this call, and the valid trials of earlier calls.
         interrupted: points of trials that an earlier call has not finished, or that run again.
         importance: share of each axis in the variance of the metric.
+
+    Raises:
+        StoreError: search.json is damaged, or a newer version of the harness wrote the file.
     """
 
     def __init__(
@@ -119,7 +122,11 @@ class History:
         return trial
 
     def save(self) -> None:
-        """Write search.json."""
+        """Write search.json.
+
+        Raises:
+            StoreError: the file can't be written.
+        """
         search = self._space.search
         values = {
             "schema": SEARCH_SCHEMA,

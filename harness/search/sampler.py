@@ -23,8 +23,8 @@ from harness.search.history import VALUE, Trial
 from harness.search.points import Point
 
 MAX_REPEATS = 20  # proposals of finished points in a row; then random points follow
-RANDOM_POINTS = 500  # in a space that can't be listed
-MAX_LISTED = 20_000  # points of a space that is listed
+RANDOM_POINTS = 500  # proposals in a space that can't be listed
+MAX_LISTED = 20_000  # points; a space with more points is not listed
 STATES = {"done": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 

@@ -43,12 +43,12 @@ class _Active:
 
     @property
     def seconds(self) -> float:
-        """Time since the start; 0 before."""
+        """Seconds since the start; 0 before the start."""
         return time.monotonic() - self.start if self.start is not None else 0.0
 
 
 class SearchSession(RunSession):
-    """The trials of one call of `tune`; this class knows nothing of Ray Tune.
+    """The trials of one call of `tune`. This class does not depend on Ray Tune.
 
     Args:
         prepared: the sweep; its result folder exists.
@@ -56,7 +56,7 @@ class SearchSession(RunSession):
         history: the trials of earlier calls.
         connection: the connection to the cluster, ready.
         progress: shows the state of the trials.
-        retries: how often a trial runs again after its worker was lost.
+        retries: how often a trial runs again after the loss of its worker.
 
     Attributes:
         active: trials in progress, by number.
@@ -86,7 +86,7 @@ class SearchSession(RunSession):
             point: in the space.
 
         Returns:
-            The config of the trial; None for a finished point, and for runs that are damaged or in another process.
+            The config of the trial. None for a finished point, for a damaged record, and for runs of another process.
         """
         runs = self._space.runs(point)
         run_ids = [run.run_id for run in runs]
@@ -98,9 +98,7 @@ class SearchSession(RunSession):
             # Every report shows a damaged record, and no search replaces such a record.
             return None
         done = {run_id: record for run_id, record in records.items() if record is not None and record.status == "ok"}
-        if len(done) == len(run_ids):
-            return None
-        claims = self.claim(run_ids)
+        claims = None if len(done) == len(run_ids) else self.claim(run_ids)
         if claims is None:
             return None
         with claims:
