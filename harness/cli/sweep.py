@@ -37,7 +37,24 @@ def sweep(
     verbose: bool,
     launch: LaunchOptions = IN_PROCESS,
 ) -> int:
-    """Run what is not done yet; 0 if all went well, 1 if a run failed, 130 if stopped."""
+    """Execute the runs of a grid that are not done.
+
+    Args:
+        config_file: the YAML file.
+        overrides: KEY=VALUE pairs for the config.
+        output: parent of the result folder; None for the value of the config.
+        limit: largest number of runs; None for no limit.
+        fresh: whether finished runs run again.
+        retry_failed: whether only failed runs run again.
+        verbose: whether the terminal shows the output of libraries.
+        launch: the launcher with its options.
+
+    Returns:
+        0 for success, 1 for a failed run, 130 for an interrupt.
+
+    Raises:
+        HarnessError: the options, the config or the data have errors.
+    """
     problems = launch.problems()
     if problems:
         raise ConfigError(problems)
@@ -52,7 +69,22 @@ def tune(
     verbose: bool,
     launch: LaunchOptions,
 ) -> int:
-    """Search; 0 if all went well, 1 if a trial failed, 130 if stopped."""
+    """Run the trials of a search.
+
+    Args:
+        config_file: the YAML file.
+        overrides: KEY=VALUE pairs for the config.
+        output: parent of the result folder; None for the value of the config.
+        retry_failed: whether failed trials run again.
+        verbose: whether the terminal shows the output of libraries.
+        launch: options of the cluster.
+
+    Returns:
+        0 for success, 1 for a failed trial, 130 for an interrupt.
+
+    Raises:
+        HarnessError: the options, the config, the cluster or the data have errors.
+    """
     from harness.cli.tune import search
 
     problems = launch.problems()
@@ -62,8 +94,8 @@ def tune(
     if config.search is None:
         raise ConfigError(f"{config_file}: search: missing; expected one, or `python -m harness sweep` for a grid.")
     console = terminal()
-    prepared = prepare(config, _reading(console))
-    _say(prepared, console)
+    prepared = prepare(config, _image_progress(console))
+    _print_notes(prepared, console)
     summary, failed = search(prepared, console, verbose, launch, retry_failed)
     return _finish(prepared, console, summary) or int(failed > 0)
 
@@ -72,20 +104,49 @@ def run(
     method: str,
     backend: str,
     data: Path,
-    given: Mapping[str, str | None],
+    options: Mapping[str, str | None],
     parameters: Sequence[str],
     fresh: bool,
     verbose: bool,
 ) -> int:
-    """A sweep of one point; all such share a result folder, and so a sheet."""
-    config = one_run(method, backend, data, given, parameters)
+    """Execute one run. All such runs share a result folder, so one workbook compares them.
+
+    Args:
+        method: name of the model.
+        backend: of the model.
+        data: folder with the images.
+        options: values of the other options, by name; None for the default.
+        parameters: NAME=VALUE pairs for the model.
+        fresh: whether a finished run runs again.
+        verbose: whether the terminal shows the output of libraries.
+
+    Returns:
+        0 for success, 1 for a failed run, 130 for an interrupt.
+
+    Raises:
+        HarnessError: the options or the data have errors.
+    """
+    config = one_run(method, backend, data, options, parameters)
     return _sweep(config, None, fresh, False, verbose, IN_PROCESS)
 
 
 def plan(config_file: Path, overrides: Sequence[str], output: Path | None, checked: bool) -> int:
-    """Print the runs and their state; writes no results (toy data is made, since the runs' identities need it)."""
+    """Print the runs and their states, without any result. Toy data is written, since run ids depend on the data.
+
+    Args:
+        config_file: the YAML file.
+        overrides: KEY=VALUE pairs for the config.
+        output: parent of the result folder; None for the value of the config.
+        checked: whether to check models, backbones and weights too.
+
+    Returns:
+        0 for success.
+
+    Raises:
+        HarnessError: the config or the data have errors.
+    """
     console = terminal()
-    prepared = prepare(_load(config_file, overrides, output), _reading(console))
+    prepared = prepare(_load(config_file, overrides, output), _image_progress(console))
     if prepared.config.search is not None:
         from harness.cli.tune import show
 
@@ -93,28 +154,28 @@ def plan(config_file: Path, overrides: Sequence[str], output: Path | None, check
     if not prepared.config.grid:
         return 0
     pending = [run for run in prepared.runs if not (prepared.is_done(run) or prepared.is_damaged(run))]
-    left_out: set[str] = set()
-    said: list[str] = []
+    skipped_ids: set[str] = set()
+    notes: list[str] = []
     if checked and pending:
         with capture_logs(io.StringIO(), show=False):
             skipped = without_weights(pending, prepared.runs)
-            left_out = {one.run.run_id for one in skipped}
-            left = _others(pending, skipped)
-            check(left, prepared.config.device, prepared.plan.entries)
-            said = remarks(left, prepared.config.device)
+            skipped_ids = {skip.run.run_id for skip in skipped}
+            runs = _without(pending, skipped)
+            check(runs, prepared.config.device, prepared.plan.entries)
+            notes = remarks(runs, prepared.config.device)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("", "state", "seed", "run"):
         table.add_column(name, overflow="fold")
     for position, run in enumerate(prepared.runs, 1):
         state = "done" if prepared.is_done(run) else "failed" if prepared.has_failed(run) else "to do"
-        state = "skipped: no weights" if run.run_id in left_out else state
+        state = "skipped: no weights" if run.run_id in skipped_ids else state
         state = "damaged" if prepared.is_damaged(run) else state
         table.add_row(str(position), state, str(run.spec.seed), escape(run.run_id))
     console.print(table)
-    _say(prepared, console)
-    for remark in said:
-        console.print(escape(remark))
-    console.print(_headline(prepared, len(pending) - len(left_out), len(left_out)))
+    _print_notes(prepared, console)
+    for note in notes:
+        console.print(escape(note))
+    console.print(_headline(prepared, len(pending) - len(skipped_ids), len(skipped_ids)))
     return 0
 
 
@@ -124,10 +185,10 @@ def _sweep(
     if not config.grid:
         raise ConfigError("grid: missing; expected one. `search:` is for `python -m harness tune`.")
     console = terminal()
-    prepared = prepare(config, _reading(console))
-    runs = _chosen(prepared, fresh, retry_failed)
+    prepared = prepare(config, _image_progress(console))
+    runs = _pending(prepared, fresh, retry_failed)
     console.print(_headline(prepared, len(runs[:limit])))
-    _say(prepared, console)
+    _print_notes(prepared, console)
     summary = _run(prepared, runs, limit, console, verbose, launch) if runs[:limit] else None
     return _finish(prepared, console, summary)
 
@@ -140,21 +201,21 @@ def _run(
     verbose: bool,
     launch: LaunchOptions,
 ) -> SweepSummary:
-    """Check, then execute as many as `limit` says, with what the libraries print in sweep.log."""
+    """Check the runs, then execute at most `limit` runs. The output of libraries goes to sweep.log."""
     from harness.execution.progress import SweepProgress
     from harness.execution.sweep import execute
 
-    said = io.StringIO()
+    output = io.StringIO()
     folder = prepared.folder
     with SweepProgress(len(runs[:limit]), live=console.is_terminal and not verbose) as progress:
         progress.start("checking models, backbones and weights", stage="")
-        begun = False
+        started = False
         try:
             with launch.make(folder, progress, prepared.config, runs[:limit]) as launcher:
-                with capture_logs(said, verbose):
+                with capture_logs(output, verbose):
                     skipped = without_weights(runs, prepared.runs)
-                    # What is skipped does not count.
-                    runs = _others(runs, skipped)[:limit]
+                    # Skipped runs do not count for the limit.
+                    runs = _without(runs, skipped)[:limit]
                     check(runs, launch.device(prepared.config.device), prepared.plan.entries)
                     launcher.ready()
                 progress.expect(len(runs))
@@ -162,34 +223,34 @@ def _run(
                     progress.note(remark)
                 if prepared.config.cache is not None:
                     make_folder(Path(prepared.config.cache), "cache")
-                # Nothing was written before everything was found to be right.
-                begun = True
+                # A refused sweep leaves no files, so all checks come before the first file.
+                started = True
                 folder.create()
                 prepared.index.save()
                 write_atomic(folder.config, as_yaml(prepared.config))
                 record_skipped(skipped, folder, prepared.config)
                 with folder.open_log() as log:
-                    log.write(said.getvalue())
+                    log.write(output.getvalue())
                     with capture_logs(log, verbose):
                         return execute(prepared, runs, progress, launcher, launch.retries)
         except HarnessError:
-            if not begun:
+            if not started:
                 prepared.discard_made_data()
             raise
 
 
-def _say(prepared: Prepared, console: Console) -> None:
-    """What a user must know of the data, and which runs can't be read, before anything is made."""
+def _print_notes(prepared: Prepared, console: Console) -> None:
+    """Print notes on the data, and the damaged records."""
     several = len(prepared.splits) > 1
     notes = [(split, note) for split in prepared.splits.values() for note in split.notes]
-    told = (f"{split.category}: {note}" if several and split.category else note for split, note in notes)
-    for sentence in (*map(concealed, dict.fromkeys(told)), *prepared.damaged.values()):
+    sentences = (f"{split.category}: {note}" if several and split.category else note for split, note in notes)
+    for sentence in (*map(concealed, dict.fromkeys(sentences)), *prepared.damaged.values()):
         console.print(f"[yellow]{escape(sentence)}[/]")
 
 
-def _others(runs: Sequence[PlannedRun], skipped: Sequence[Skipped]) -> list[PlannedRun]:
-    left_out = {one.run.run_id for one in skipped}
-    return [run for run in runs if run.run_id not in left_out]
+def _without(runs: Sequence[PlannedRun], skipped: Sequence[Skipped]) -> list[PlannedRun]:
+    skipped_ids = {skip.run.run_id for skip in skipped}
+    return [run for run in runs if run.run_id not in skipped_ids]
 
 
 def _load(config_file: Path, overrides: Sequence[str], output: Path | None) -> SweepConfig:
@@ -202,9 +263,9 @@ def _load(config_file: Path, overrides: Sequence[str], output: Path | None) -> S
         raise ConfigError(f"--output: {error}.") from error
 
 
-def _chosen(prepared: Prepared, fresh: bool, retry_failed: bool) -> list[PlannedRun]:
+def _pending(prepared: Prepared, fresh: bool, retry_failed: bool) -> list[PlannedRun]:
     if fresh and retry_failed:
-        raise ConfigError("--fresh and --retry-failed: found both, expected one of them.")
+        raise ConfigError("--fresh and --retry-failed: found both, expected one of them. Remove one option.")
     runs = [run for run in prepared.runs if fresh or not (prepared.is_done(run) or prepared.is_damaged(run))]
     if retry_failed:
         runs = [run for run in runs if prepared.has_failed(run)]
@@ -228,7 +289,7 @@ def _headline(prepared: Prepared, to_run: int, skipped: int = 0) -> str:
 
 
 def _finish(prepared: Prepared, console: Console, summary: SweepSummary | None) -> int:
-    """The best runs, what failed, and where the workbook is."""
+    """Write the reports, print the best runs, the failures and the reports' paths, and return the exit status."""
     from harness.report.excel import write_workbook
     from harness.report.html import write_report
     from harness.report.results import Results
@@ -236,35 +297,34 @@ def _finish(prepared: Prepared, console: Console, summary: SweepSummary | None) 
 
     folder = prepared.folder
     results = Results.of(folder)
-    # Also where this call made no run: one that was killed had no time to bring them up to date.
+    # A killed call leaves old reports. This call writes them, also without any new run.
     if folder.is_stale(folder.workbook):
         write_workbook(folder, results)
     if folder.is_stale(folder.report):
         write_report(folder, results)
     records = results.records
-    answer = in_few_words(results)
-    table, answers, notices = answer.table, answer.sentences, answer.notices
-    if table is not None:
-        console.print(table)
-    for sentence in answers:
+    short = in_few_words(results)
+    if short.table is not None:
+        console.print(short.table)
+    for sentence in short.sentences:
         console.print(f"[bold]{escape(sentence)}[/]")
-    for notice in notices:
+    for notice in short.notices:
         console.print(f"[bold yellow]{escape(notice)}[/]")
     for record in summary.failed if summary else []:
         console.print(f"[red]failed:[/] {escape(record.run_id)}: {escape((record.error or {}).get('message', ''))}")
-    for made in (folder.workbook, folder.report):
-        if made.is_file():
-            console.print(f"[bold]{escape(str(made))}[/]")
+    for report in (folder.workbook, folder.report):
+        if report.is_file():
+            console.print(f"[bold]{escape(str(report))}[/]")
     if summary and summary.interrupted:
-        console.print("stopped; the same command goes on from here.")
+        console.print("stopped. The same command continues from here.")
         return 130
     planned = {run.run_id for run in prepared.runs}
     failed = any(record.status == "failed" and record.run_id in planned for record in records)
     return int(failed or bool(planned & set(folder.read_records().damaged)))
 
 
-def _reading(console: Console) -> Progress:
-    """Says that images are being read, where that takes long enough to be noticed."""
+def _image_progress(console: Console) -> Progress:
+    """A callback that shows the progress of the image check for 1000 images or more."""
 
     def show(done: int, total: int) -> None:
         if total >= 1000 and (done == total or done % 1000 == 0):

@@ -1,4 +1,4 @@
-"""`tune`: check what may be proposed, then let Ray Tune try it; and what `plan` says of it."""
+"""`tune`: check the space, then run trials with Ray Tune; and the output of `plan` for a search."""
 
 from __future__ import annotations
 
@@ -31,103 +31,104 @@ if TYPE_CHECKING:
 def search(
     prepared: Prepared, console: Console, verbose: bool, launch: LaunchOptions, retry_failed: bool
 ) -> tuple[SweepSummary | None, int]:
-    """Try settings until there are as many as were asked for.
+    """Run trials until the search has `num_samples` trials.
 
     Args:
-        prepared: the sweep, whose config has a search.
-        console: where it is said.
-        verbose: show what the libraries print.
-        launch: of the cluster.
-        retry_failed: try failed trials again.
+        prepared: a sweep with `search:` in its config.
+        console: the terminal.
+        verbose: whether the terminal shows the output of libraries.
+        launch: options of the cluster.
+        retry_failed: whether failed trials run again.
 
     Returns:
-        What was done, None where there was nothing to do; and how many trials failed.
+        The results of this call, None where all trials existed; and the number of failed trials.
 
     Raises:
-        HarnessError: what is wrong with the space, the cluster or the data.
+        HarnessError: the space, the cluster or the data have errors.
     """
     require_ray("tune", "optuna", "pyarrow", "tensorboardX")
     if (launch.address or "").startswith("ray://"):
         raise ConfigError(
-            f"--address: {launch.address} found, which Ray Tune can't be used through; expected auto or host:port, on "
-            "a machine of the cluster."
+            f"--address: {launch.address} found, but Ray Tune can't use Ray's client; expected auto or host:port. "
+            "Start the command on a machine of the cluster."
         )
     space = Space(prepared.config, prepared.splits)
-    begun = False
+    started = False
     try:
         examples = space.check()
         history = History(prepared.folder, space, prepared.records, retry_failed)
         console.print(headline(prepared.config, space, history))
-        left = space.search.num_samples - len(history.known)
-        if left <= 0:
-            _bring_up_to_date(prepared, space, history)
+        remaining = space.search.num_samples - len(history.finished)
+        if remaining <= 0:
+            from harness.search.tuner import new_sampler, save_importance
+
+            # Another metric or another space may give another importance.
+            save_importance(history, new_sampler(prepared, space, history, None, None, None))
             return None, 0
-        with SweepProgress(left, live=console.is_terminal and not verbose) as progress:
+        with SweepProgress(remaining, live=console.is_terminal and not verbose) as progress:
             progress.start("checking models, backbones and weights", stage="")
-            said = io.StringIO()
+            output = io.StringIO()
             connection = launch.connection(prepared.folder, prepared.config, _modules(examples))
             connection.home = home_of(prepared.folder.root, "search")
             connection.begin()
             try:
-                with capture_logs(said, verbose):
+                with capture_logs(output, verbose):
                     check(examples, launch.device(prepared.config.device))
                     connection.ready()
-                begun = True
-                return _try(
-                    prepared, space, retry_failed, connection, progress, launch.retries, said.getvalue(), verbose
+                started = True
+                return _tune(
+                    prepared, space, retry_failed, connection, progress, launch.retries, output.getvalue(), verbose
                 )
             finally:
                 connection.stop()
     except HarnessError:
-        if not begun:
+        if not started:
             prepared.discard_made_data()
         raise
 
 
-def _try(
+def _tune(
     prepared: Prepared,
     space: Space,
     retry_failed: bool,
     connection: RayConnection,
     progress: SweepProgress,
     retries: int,
-    said: str,
+    output: str,
     verbose: bool,
 ) -> tuple[SweepSummary, int]:
-    """Everything was found to be right: write, and begin."""
+    """Write the files of the result folder after all checks, and run the trials."""
     from harness.search.tuner import NAME, Tuning
 
     folder = prepared.folder
     folder.create()
-    with folder.claim(NAME) as mine:
-        if not mine:
+    with folder.claim(NAME) as claimed:
+        if not claimed:
             raise ConfigError(
-                f"{folder.root}: another process searches there; expected one at a time. Choose another name or "
-                "--output."
+                f"{folder.root}: another process has a search in this folder; expected one at a time. Wait for its "
+                "end, or choose another name or --output."
             )
         prepared.index.save()
         write_atomic(folder.config, as_yaml(prepared.config))
-        # Another search may have ended meanwhile.
+        # Another search may have ended since the start of this call.
         records = folder.read_records().by_id
         history = History(folder, space, records, retry_failed)
         with folder.open_log() as log:
-            log.write(said)
+            log.write(output)
             with capture_logs(log, verbose):
                 return Tuning(replace(prepared, records=records), space, history, connection, progress, retries).run()
 
 
-def _bring_up_to_date(prepared: Prepared, space: Space, history: History) -> None:
-    """There is nothing left to try, but it may be looked at otherwise: another metric, another space."""
-    from harness.search.tuner import conclude, sampler
-
-    conclude(history, sampler(prepared, space, history, None, None, None))
-
-
 def show(prepared: Prepared, console: Console, checked: bool) -> None:
-    """What would be searched; nothing is tried.
+    """Print the space of a search, without any trial.
+
+    Args:
+        prepared: a sweep with `search:` in its config.
+        console: the terminal.
+        checked: whether to check the examples of the space too.
 
     Raises:
-        HarnessError: what is wrong with the space.
+        HarnessError: the space has errors.
     """
     space = Space(prepared.config, prepared.splits)
     examples = space.check()
@@ -146,16 +147,20 @@ def show(prepared: Prepared, console: Console, checked: bool) -> None:
 
 
 def headline(config: SweepConfig, space: Space, history: History) -> str:
-    """What is searched, and how far it is."""
-    search_ = space.search
+    """One line with the metric, the axes and the number of finished trials.
+
+    Args:
+        config: of the sweep.
+        space: the space of the search.
+        history: the trials of earlier calls.
+    """
     axes = ", ".join(f"{name} ({domain})" for name, domain in space.domains.items())
-    known = len(history.known)
     return escape(
-        f"{config.name}: a search for the {'largest' if search_.mode == 'max' else 'smallest'} {space.metric}, "
-        f"{search_.num_samples} trials, {known} known, over {axes}."
+        f"{config.name}: a search for the {'largest' if space.search.mode == 'max' else 'smallest'} {space.metric}, "
+        f"{space.search.num_samples} trials, {len(history.finished)} known, over {axes}."
     )
 
 
 def _modules(runs: Sequence[PlannedRun]) -> list[str]:
-    """What takes long to import, for the nodes."""
+    """The modules with long imports, which the nodes import before the first trial."""
     return [backend(name).heavy for name in dict.fromkeys(run.spec.backend for run in runs)]

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a sweep cleanly, and none is lost."""
+"""Ctrl-C and SIGTERM end a sweep cleanly, and no signal is lost."""
 
 from __future__ import annotations
 
@@ -11,49 +11,49 @@ Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 class Interrupt:
-    """While it is open, either signal raises KeyboardInterrupt where the program is, and is remembered.
+    """A context that records Ctrl-C and SIGTERM, and raises KeyboardInterrupt at once.
 
-    Remembering matters: Python drops an exception that is raised inside a finaliser, where a signal may well arrive,
-    and Lightning turns it into SystemExit. `check()` between runs raises what was dropped. On leaving, the handlers
-    of before are put back, which Lightning too replaces.
+    Python drops an exception inside a finaliser, and Lightning turns KeyboardInterrupt into SystemExit. So `check()`
+    raises a dropped interrupt between two runs. The end of the context restores the earlier handlers, since Lightning
+    replaces them too.
 
     Args:
-        raises: otherwise the first signal is only remembered, and the second one raises.
+        raises: whether the first signal raises; otherwise the first is only recorded, and the second raises.
 
     Attributes:
-        requested: whether a signal has come.
+        requested: whether a signal has arrived.
     """
 
     def __init__(self, raises: bool = True) -> None:
         self._raises = raises
         self.requested = False
-        self._before: dict[signal.Signals, Handler] = {}
+        self._handlers: dict[signal.Signals, Handler] = {}
 
     def __enter__(self) -> Interrupt:
         try:
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._stop)
+                self._handlers[number] = signal.signal(number, self._stop)
         except ValueError:
-            # Not in the main thread: signals are somebody else's.
-            self._before.clear()
+            # Only the main thread may set handlers of signals.
+            self._handlers.clear()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        again, self.requested = self.requested, True
-        if self._raises or again:
+        repeated, self.requested = self.requested, True
+        if self._raises or repeated:
             raise KeyboardInterrupt
 
     def check(self) -> None:
-        """Stop here, if a signal has come.
+        """Stop the program if a signal has arrived.
 
         Raises:
-            KeyboardInterrupt: it has.
+            KeyboardInterrupt: a signal has arrived.
         """
         if self.requested:
             raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""A group of runs made: trained, measured, its files gathered in a stage. Whoever asked puts them in place."""
+"""Execution of a group of runs: training, evaluation, and the files of each run in its stage before the commit."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from harness.results.store import ResultFolder, saved_model
 
 @dataclass(frozen=True)
 class Job:
-    """A group of runs that are made together, and all it takes to make them, here or elsewhere.
+    """A group of runs with everything that this process, or another one, needs to execute the group.
 
     Attributes:
-        config: the sweep's.
+        config: of the sweep.
         runs: the group.
-        key: names what they share; the same whenever the same runs are grouped.
-        rivals: with `save_models: best`, by data the best run whose model is kept so far.
+        key: identity of the shared work; equal groups of runs have equal keys in every call.
+        rivals: with `save_models: best`, records of the runs with a saved model, by fingerprint of the data.
     """
 
     config: SweepConfig
@@ -40,45 +40,46 @@ class Job:
 
 
 def grouped(runs: Sequence[PlannedRun]) -> dict[str, list[PlannedRun]]:
-    """Runs that their backend wants together, in the order in which each group's first run was planned, by key."""
+    """Groups of the runs that share work, by key. The first run of each group gives the order of the groups."""
     groups: dict[str, list[PlannedRun]] = {}
     for run in runs:
-        shared = (run.spec.backend, run.split.fingerprint, backend(run.spec.backend).share_key(run.spec))
-        groups.setdefault(sha256(repr(shared).encode()).hexdigest()[:12], []).append(run)
+        identity = (run.spec.backend, run.split.fingerprint, backend(run.spec.backend).share_key(run.spec))
+        groups.setdefault(sha256(repr(identity).encode()).hexdigest()[:12], []).append(run)
     return groups
 
 
 @dataclass(frozen=True)
 class Rungs:
-    """Epochs after which a training is looked at, before it is known what will become of it.
+    """Intermediate evaluations of a training.
 
     Attributes:
-        epochs: which.
-        tell: called with the epoch and the metrics so far; it need not return.
+        epochs: epochs after which the training is evaluated.
+        on_epoch_metrics: called with the epoch and its metrics; may end the training with SystemExit.
     """
 
     epochs: Collection[int]
-    tell: Callable[[int, Mapping[str, float | None]], None]
+    on_epoch_metrics: Callable[[int, Mapping[str, float | None]], None]
 
 
 def make(
     job: Job, folder: ResultFolder, stage: Callable[[str], None], rungs: Rungs | None = None
 ) -> Iterator[RunRecord]:
-    """One record a run, as soon as it is known; its other files lie in `folder.stage(run_id)`.
+    """Execute a job, and yield the record of each run as soon as the run ends.
 
-    What lies in stages and in scratch is left to whoever asked, to be put in place or removed.
+    The other files of a run are in `folder.staged(run_id)`. The caller commits or deletes the staged files, and deletes
+    the temporary files.
 
     Args:
-        job: what to make.
-        folder: where stages are.
-        stage: told what goes on.
-        rungs: when the first training of the job is looked at; None for never.
+        job: the group of runs.
+        folder: the result folder, or the folder of a node.
+        stage: callback that takes the name of the current step.
+        rungs: intermediate evaluations of the job's first training; None for no evaluation.
 
     Raises:
-        StoreError: the folder can't be written to, so that nothing could be recorded.
+        StoreError: the folder is not writable, so no record can be written.
     """
-    maker = _Maker(job, folder)
-    unanswered = {run.spec: run for run in job.runs}
+    recorder = _Recorder(job, folder)
+    pending = {run.spec: run for run in job.runs}
     first = job.runs[0]
     context = RunContext(
         scratch=folder.scratch(first.run_id),
@@ -94,40 +95,41 @@ def make(
     )
     clock = _Clock()
     try:
-        for answer in backend(first.spec.backend).run([run.spec for run in job.runs], first.split, context):
-            yield maker.record(unanswered.pop(answer.spec), answer, clock)
+        for result in backend(first.spec.backend).run([run.spec for run in job.runs], first.split, context):
+            yield recorder.record(pending.pop(result.spec), result, clock)
             clock = _Clock()
     except StoreError:
         raise
-    # The one place that isolates a failing run: whatever a model, Lightning or Torch raises becomes a record.
+    # Any exception of a model, Lightning or Torch becomes the record of a failure, so that the sweep goes on.
     except Exception as error:  # noqa: BLE001
-        for run in unanswered.values():
-            yield failure(job.config, run, error, folder, clock.facts())
+        for run in pending.values():
+            yield failure(job.config, run, error, folder, *clock.read())
 
 
 def failure(
-    config: SweepConfig, run: PlannedRun, error: Exception, folder: ResultFolder, facts: tuple[float, dict[str, Any]]
+    config: SweepConfig, run: PlannedRun, error: Exception, folder: ResultFolder, seconds: float, origin: dict[str, Any]
 ) -> RunRecord:
-    """The record of a run that failed; its stage is empty.
+    """Empty the stage of a failed run, and return the record of the failure.
 
     Args:
-        config: the sweep's.
-        run: which.
-        error: why.
-        folder: where stages are.
-        facts: seconds that it took, and its provenance.
+        config: of the sweep.
+        run: the failed run.
+        error: the reason.
+        folder: the folder with the stage.
+        seconds: duration of the run.
+        origin: provenance of the run.
     """
     folder.stage(run.run_id)
-    kind = task(config.task)
+    config_task = task(config.task)
     return RunRecord(
         run_id=run.run_id,
         status="failed",
         spec=run.spec.as_dict(),
         axes=list(run.spec.axes),
-        data=kind.data_summary(run.split),
-        seconds={"total": facts[0]},
-        provenance=facts[1],
-        task=kind.name,
+        data=config_task.data_summary(run.split),
+        seconds={"total": seconds},
+        provenance=origin,
+        task=config_task.name,
         error={
             "type": type(error).__name__,
             "message": str(error),
@@ -136,31 +138,40 @@ def failure(
     )
 
 
-class _Maker:
-    """Outcomes -> records."""
+class _Recorder:
+    """Results of the backend -> records and staged files."""
 
     def __init__(self, job: Job, folder: ResultFolder) -> None:
         self._config, self._folder = job.config, folder
         self._task = task(job.config.task)
         self._rivals = dict(job.rivals)
 
-    def record(self, run: PlannedRun, answer: Outcome | Failure, clock: _Clock) -> RunRecord:
-        """What raises while a run is measured or written is that run's failure, and not its group's."""
+    def record(self, run: PlannedRun, result: Outcome | Failure, clock: _Clock) -> RunRecord:
+        """The record of a run. An error of its evaluation or its files is a failure of this run only.
+
+        Args:
+            run: the planned run.
+            result: of the backend.
+            clock: started with the run.
+
+        Raises:
+            StoreError: the folder is not writable.
+        """
         try:
-            if isinstance(answer, Failure):
-                raise answer.error
-            return self._success(run, answer, clock)
+            if isinstance(result, Failure):
+                raise result.error
+            return self._success(run, result, clock)
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001
-            return failure(self._config, run, error, self._folder, clock.facts())
+            return failure(self._config, run, error, self._folder, *clock.read())
 
     def _success(self, run: PlannedRun, outcome: Outcome, clock: _Clock) -> RunRecord:
-        """Measure, and write what a person looks at."""
+        """Evaluate a run, and write its files for the user."""
         stage = self._folder.stage(run.run_id)
-        measured = dict(self._task.measure(run.spec, run.split, outcome, stage))
-        metrics, warnings = measured.pop("metrics"), measured.pop("warnings", [])
-        seconds, origin = clock.facts()
+        fields = dict(self._task.measure(run.spec, run.split, outcome, stage))
+        metrics, warnings = fields.pop("metrics"), fields.pop("warnings", [])
+        seconds, origin = clock.read()
         record = RunRecord(
             run_id=run.run_id,
             status="ok",
@@ -174,7 +185,7 @@ class _Maker:
             warnings=[*outcome.warnings, *warnings],
             provenance=origin,
             task=self._task.name,
-            **measured,
+            **fields,
         )
         best = self._config.save_models == "best" and is_best(record, self._rivals)
         if best or self._config.save_models == "all":
@@ -186,7 +197,7 @@ class _Maker:
 
 
 class _Observer:
-    """See `harness.backends.base.EpochObserver`: only the job's first run is looked at."""
+    """Evaluates the first run of a job after the epochs of the rungs; see `harness.backends.base.EpochObserver`."""
 
     def __init__(self, job: Job, rungs: Rungs) -> None:
         self._task, self._run, self._rungs = task(job.config.task), job.runs[0], rungs
@@ -195,21 +206,21 @@ class _Observer:
         return spec == self._run.spec and epoch in self._rungs.epochs
 
     def on_epoch(self, spec: RunSpec, epoch: int, epoch_predictions: EpochPredictions) -> None:
-        self._rungs.tell(epoch, self._task.epoch_metrics(spec, epoch_predictions))
+        self._rungs.on_epoch_metrics(epoch, self._task.epoch_metrics(spec, epoch_predictions))
 
 
 class _Clock:
-    """When a run began, and how long it has been going on."""
+    """The start and the duration of a run."""
 
     def __init__(self) -> None:
         self._began = now()
         self._start = time.perf_counter()
 
-    def facts(self) -> tuple[float, dict[str, Any]]:
-        """Seconds, and where and when."""
+    def read(self) -> tuple[float, dict[str, Any]]:
+        """The duration in seconds, and the provenance with the times of start and end."""
         return time.perf_counter() - self._start, {**provenance(), "began": self._began, "ended": now()}
 
 
 def now() -> str:
-    """UTC, to the millisecond."""
+    """The current time in UTC with milliseconds, in ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,6 +1,6 @@
-"""What libraries print goes to a log file, so that the terminal shows the sweep.
+"""Output of libraries goes to a log file, so that the terminal shows the sweep only.
 
-Lightning and anomalib log, print, warn and draw progress bars; all of it is caught here, in one place.
+Lightning and anomalib log, print, warn and draw progress bars. This module captures all of this output.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, TextIO
 
 
-class _Both(io.TextIOBase):
-    """Writes to a file, and to a terminal too."""
+class _Tee(io.TextIOBase):
+    """Writes to a file and to a terminal."""
 
     def __init__(self, file: TextIO, terminal: TextIO) -> None:
         self._targets = (file, terminal)
@@ -36,13 +36,13 @@ def capture_logs(log: TextIO, show: bool) -> Iterator[None]:
 
     Args:
         log: an open text stream.
-        show: to the terminal as well (`-v`).
+        show: whether the terminal shows the output too (`-v`).
     """
-    # Must come before Lightning and anomalib are imported: they give their loggers a handler of their own unless the
-    # root logger has one, and tqdm reads its switch once.
+    # The handler must exist before the import of Lightning and anomalib. Otherwise these libraries add handlers to
+    # their own loggers. tqdm reads its variable once, at its import.
     if not show:
         os.environ.setdefault("TQDM_DISABLE", "1")
-    stream: Any = _Both(log, sys.stderr) if show else log
+    stream: Any = _Tee(log, sys.stderr) if show else log
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     root = logging.getLogger()

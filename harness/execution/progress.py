@@ -1,4 +1,4 @@
-"""What the terminal shows while a sweep runs: a bar where there is a terminal, plain lines where there is none."""
+"""Progress of a sweep: a bar in a terminal, and plain lines in a file or a pipe."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from harness.results.record import RunRecord
 
 
 class SweepProgress:
-    """Progress over runs, with the current one, its stage, elapsed and remaining time.
+    """Shows the number of finished runs, the current run with its stage, and the elapsed and remaining time.
 
     Args:
-        total: how many runs there are.
-        live: draw a bar; otherwise print a line a run.
+        total: number of runs.
+        live: whether to draw a bar; otherwise each run is one line.
     """
 
     def __init__(self, total: int, live: bool) -> None:
-        # The stream is taken now: while runs go on, sys.stdout is the log file.
+        # During the runs, sys.stdout is the log file.
         self.console = Terminal(sys.stdout, wrap=live)
         self._total = total
         self._count = 0
         self._label = ""
         self._start = time.monotonic()
-        self._said: set[str] = set()
+        self._notes: set[str] = set()
         self._bar = _bar(self.console) if live else None
         self._task = self._bar.add_task("", total=total, stage="", left="") if self._bar else None
 
@@ -47,56 +47,82 @@ class SweepProgress:
             self._bar.stop()
 
     def expect(self, total: int) -> None:
-        """How many runs there are, now that it is known which are left out."""
+        """Change the number of runs, after the sweep has found the skipped runs."""
         self._total = total
         if self._bar and self._task is not None:
             self._bar.update(self._task, total=total)
 
     def start(self, label: str, stage: str = "starting") -> None:
-        """A run begins (or, before the first, the checks)."""
+        """Show the start of a run, or of the checks before the first run.
+
+        Args:
+            label: short description of the run.
+            stage: name of the current step.
+        """
         if not self._count:
-            # What came before the first run says nothing about how long the others take.
+            # The time of the checks does not predict the time of the runs.
             self._start = time.monotonic()
         self._label = concealed(label)
         self.stage(stage)
 
     def stage(self, stage: str, label: str | None = None) -> None:
-        """What goes on in the current run, or of several at once in the one named."""
+        """Show the current step of a run.
+
+        Args:
+            stage: name of the step.
+            label: short description of the run, where several runs are in progress; None for the current run.
+        """
         self._label = self._label if label is None else concealed(label)
         if self._bar and self._task is not None:
             self._bar.update(self._task, description=escape(self._label), stage=stage)
 
     def note(self, text: str) -> None:
-        """Something to say; once, however many runs it is true of."""
+        """Print a sentence. A sentence that applies to several runs is printed once."""
         text = concealed(text)
-        if text not in self._said:
+        if text not in self._notes:
             self.console.print(escape(text))
-        self._said.add(text)
+        self._notes.add(text)
 
     def done(self, label: str, record: RunRecord) -> None:
-        """A run ended well."""
-        figures = [
+        """Show the metrics and the warnings of a finished run.
+
+        Args:
+            label: short description of the run.
+            record: of the run.
+        """
+        metrics = [
             f"{name} {value:.3f}" for name in HEADLINES[record.task] if (value := record.metrics.get(name)) is not None
         ]
-        self.ended(label, ", ".join([*figures, f"{record.seconds['total']:.1f} s"]), "green")
+        self.ended(label, ", ".join([*metrics, f"{record.seconds['total']:.1f} s"]), "green")
         for warning in record.warnings:
             self.note(f"  warning: {warning}")
 
     def failed(self, label: str, record: RunRecord) -> None:
-        """A run failed."""
+        """Show the error of a failed run.
+
+        Args:
+            label: short description of the run.
+            record: of the run.
+        """
         error = record.error or {}
-        first = error.get("message", "").split("\n", maxsplit=1)[0]
-        self.ended(label, f"FAILED: {error.get('type')}: {first}", "red")
+        first_line = error.get("message", "").split("\n", maxsplit=1)[0]
+        self.ended(label, f"FAILED: {error.get('type')}: {first_line}", "red")
 
     def ended(self, label: str, text: str, style: str) -> None:
-        """One more is over."""
+        """Count an ended run or trial, and print its line.
+
+        Args:
+            label: short description of the run or trial.
+            text: the result.
+            style: colour of the line, as Rich names it.
+        """
         label, text = concealed(label), concealed(text)
         self._count += 1
-        elapsed = time.monotonic() - self._start
-        left = elapsed / self._count * (self._total - self._count)
+        remaining = (time.monotonic() - self._start) / self._count * (self._total - self._count)
+        left = f"{_duration(remaining)} left" if remaining else ""
         if self._bar and self._task is not None:
-            self._bar.update(self._task, completed=self._count, left=f"{_duration(left)} left" if left else "")
-        tail = "" if self._bar or not left else f" ({_duration(left)} left)"
+            self._bar.update(self._task, completed=self._count, left=left)
+        tail = "" if self._bar or not left else f" ({left})"
         self.console.print(
             f"[{style}]{escape(f'[{self._count}/{self._total}]')}[/] {escape(label)}: {escape(text)}{tail}"
         )

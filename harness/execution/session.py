@@ -1,4 +1,4 @@
-"""Runs in progress, for a sweep and for a search: claimed for this process, committed, given up, released."""
+"""Runs in progress of a sweep or a search: this process claims, commits and releases the runs."""
 
 from __future__ import annotations
 
@@ -30,10 +30,13 @@ class RunSession:
         self.writer = ResultWriter(prepared, progress)
 
     def claim(self, run_ids: Iterable[str]) -> ExitStack | None:
-        """Hold runs for this process, all or none.
+        """Claim runs for this process, all or none.
+
+        Args:
+            run_ids: of the runs.
 
         Returns:
-            The claims, to be closed by `release`; None where another process holds one of the runs.
+            The claims, which `release` closes; None where another process holds one of the runs.
         """
         with ExitStack() as claims:
             if all(claims.enter_context(self._folder.claim(run_id)) for run_id in run_ids):
@@ -41,7 +44,12 @@ class RunSession:
         return None
 
     def release(self, run_ids: Iterable[str], claims: ExitStack) -> None:
-        """Remove unfinished work of runs, and let other processes have them."""
+        """Delete the temporary files of runs, and let other processes claim the runs.
+
+        Args:
+            run_ids: of the runs.
+            claims: their claims.
+        """
         self._folder.clear_work(run_ids)
         claims.close()
 
@@ -58,4 +66,4 @@ class RunSession:
             The records, as written.
         """
         origin = {**provenance(), "began": began, "ended": now()}
-        return [self.writer.commit(failure(self._config, run, error, self._folder, (seconds, origin))) for run in runs]
+        return [self.writer.commit(failure(self._config, run, error, self._folder, seconds, origin)) for run in runs]

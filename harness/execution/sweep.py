@@ -1,4 +1,4 @@
-"""Groups of runs -> records: finished runs are skipped, failures isolated, and a kill loses one run at most."""
+"""Groups of runs -> records. A failure stays in its run, and a kill loses the runs in progress only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.execution.writer import SweepSummary
 from harness.planning.prepare import PlannedRun, Prepared, backend
 from harness.results.record import RunRecord
 
-LOOK_AGAIN = 0.5  # seconds between looks at runs that another process works on
+RETRY_SECONDS = 0.5  # between two attempts to claim the runs of another process
 
 
 def execute(
@@ -31,14 +31,20 @@ def execute(
     launcher: Launcher | None = None,
     retries: int = 0,
 ) -> SweepSummary:
-    """Run what is asked for, record it, and leave a valid workbook behind, whatever happens.
+    """Execute runs, commit their records, and write the workbook, also after an error or an interrupt.
 
     Args:
         prepared: the sweep; its result folder exists.
-        runs: those to be run now.
-        progress: shows what goes on.
-        launcher: what makes them, entered and ready; None for this process.
-        retries: how often runs are tried again that were lost with what made them.
+        runs: the runs of this call.
+        progress: shows the state of the runs.
+        launcher: executes the runs; entered and ready. None for this process.
+        retries: how often a run starts again after the loss of its worker.
+
+    Returns:
+        The finished and the failed runs of this call.
+
+    Raises:
+        StoreError: the result folder is not writable.
     """
     interrupt = Interrupt()
     sweep = _Sweep(prepared, progress, interrupt, launcher or InProcessLauncher(prepared.folder, progress), retries)
@@ -56,16 +62,16 @@ def execute(
 
 @dataclass
 class _Group:
-    """Runs that are made together.
+    """A group of runs in one job.
 
     Attributes:
         key: see `Job`.
-        runs: those without a record.
-        tries: how often they were lost.
-        failed: whether one of its runs did.
-        claims: what is given back when the group ends.
-        names: run ids of all that were handed out.
-        began: when that was.
+        runs: the runs without a record.
+        tries: how often the worker was lost.
+        failed: whether a run of the group failed.
+        claims: of the runs, until the group ends.
+        run_ids: of all runs at the start of the job.
+        began: time of the start.
     """
 
     key: str
@@ -73,7 +79,7 @@ class _Group:
     tries: int = 0
     failed: bool = False
     claims: ExitStack = field(default_factory=ExitStack)
-    names: tuple[str, ...] = ()
+    run_ids: tuple[str, ...] = ()
     began: str = ""
 
 
@@ -91,41 +97,40 @@ class _Sweep(RunSession):
         self._started = 0
 
     def run(self, runs: Sequence[PlannedRun]) -> None:
-        """Run all groups; those that another process has are looked at again until they are free or done."""
+        """Execute all groups. A group of another process waits until the other process ends or commits the runs."""
         try:
             waiting = self._spread(runs)
             while waiting or self._active:
-                self._hand_out(waiting)
+                self._start_jobs(waiting)
                 if self._active:
                     self._listen(waiting)
                 elif waiting:
-                    left = sum(len(group.runs) for group in waiting)
-                    what = "another process to end them" if self._launcher.jobs else "a node with room for them"
-                    self._progress.note(f"{left} runs are left: waiting for {what}")
-                    time.sleep(LOOK_AGAIN)
+                    count = sum(len(group.runs) for group in waiting)
+                    event = "another process to end them" if self._launcher.jobs else "a node with room for them"
+                    self._progress.note(f"{count} runs are left: waiting for {event}")
+                    time.sleep(RETRY_SECONDS)
         finally:
             if self._active:
-                # Before their stages go, and others may claim their runs.
+                # The workers must stop before the release deletes their files and lets other processes claim the runs.
                 self._launcher.stop()
             for group in self._active.values():
-                self.release(group.names, group.claims)
+                self.release(group.run_ids, group.claims)
 
     def _spread(self, runs: Sequence[PlannedRun]) -> list[_Group]:
-        """Groups, split where workers would have none."""
+        """Group the runs, and split groups where workers would have no group."""
         groups = grouped(runs)
-        keys = {run.run_id: key for key, found in groups.items() for run in found}
-        parts = spread(list(groups.values()), self._launcher.jobs, _levels)
+        keys = {run.run_id: key for key, members in groups.items() for run in members}
         counts: Counter[str] = Counter()
-        found = []
-        for part in parts:
-            key = keys[part[0].run_id]
-            # Of a group that is whole the name stays, however many workers there are.
-            found.append(_Group(key if not counts[key] else f"{key}-{counts[key]}", part))
+        jobs = []
+        for subset in spread(list(groups.values()), self._launcher.jobs, _levels):
+            key = keys[subset[0].run_id]
+            # A whole group keeps its key with any number of workers, so that a later call finds its checkpoints.
+            jobs.append(_Group(key if not counts[key] else f"{key}-{counts[key]}", subset))
             counts[key] += 1
-        return found
+        return jobs
 
-    def _hand_out(self, waiting: list[_Group]) -> None:
-        """Start what can be started."""
+    def _start_jobs(self, waiting: list[_Group]) -> None:
+        """Start waiting groups while the launcher has room."""
         for group in list(waiting):
             if len(self._active) >= self._launcher.jobs:
                 return
@@ -136,7 +141,7 @@ class _Sweep(RunSession):
             if not group.runs:
                 group.claims.close()
                 continue
-            group.began, group.names = now(), tuple(run.run_id for run in group.runs)
+            group.began, group.run_ids = now(), tuple(run.run_id for run in group.runs)
             self._started += 1
             self._active[self._started] = group
             self._progress.start(group.runs[0].spec.label(self._differing))
@@ -145,12 +150,12 @@ class _Sweep(RunSession):
             )
 
     def _claim(self, group: _Group) -> bool:
-        """Hold all runs of a group that are not done; gives False where another process has one of them."""
+        """Claim all runs of a group, and drop the finished ones. False where another process holds a run."""
         claims = self.claim(run.run_id for run in group.runs)
         if claims is None:
             return False
         group.claims = claims
-        # Another process may have finished some since this call began.
+        # Another process may have finished runs since this call began.
         group.runs = [run for run in group.runs if not self._finished_elsewhere(run)]
         return True
 
@@ -158,13 +163,13 @@ class _Sweep(RunSession):
         try:
             record = self._folder.read_record(run.run_id)
         except StoreError:
-            # Asked for with --fresh: what can't be read is replaced.
+            # Only --fresh selects a run with a damaged record. The new record replaces the damaged one.
             return False
         return record is not None and record.status == "ok" and record != self._prepared.records.get(run.run_id)
 
     def _listen(self, waiting: list[_Group]) -> None:
-        """Take what comes, until something ended."""
-        for event in self._launcher.events(LOOK_AGAIN if waiting else None):
+        """Handle the events of the launcher."""
+        for event in self._launcher.events(RETRY_SECONDS if waiting else None):
             group = self._active[event.job]
             match event:
                 case ProgressEvent(stage=stage):
@@ -174,27 +179,27 @@ class _Sweep(RunSession):
                     self._interrupt.check()
                 case JobFinished():
                     self._end(event.job)
-                case WorkerLost(why=why):
+                case WorkerLost(why=reason):
                     self._end(event.job)
-                    self._lost(group, why, waiting)
+                    self._retry(group, reason, waiting)
 
     def _end(self, number: int) -> None:
         group = self._active.pop(number)
         if not group.runs and not group.failed:
             self._folder.clear_unfinished(group.key)
-        self.release(group.names, group.claims)
+        self.release(group.run_ids, group.claims)
         self.writer.write_workbook(force=False)
 
-    def _lost(self, group: _Group, why: str, waiting: list[_Group]) -> None:
-        """Try again what has no record yet, or give it up."""
+    def _retry(self, group: _Group, reason: str, waiting: list[_Group]) -> None:
+        """Let the runs without a record wait for another worker, or commit their failures after the last retry."""
         if not group.runs:
             return
         group.tries += 1
         if group.tries <= self._retries:
-            self._progress.note(f"  warning: {why}; {len(group.runs)} of its runs are tried again")
+            self._progress.note(f"  warning: {reason}; {len(group.runs)} of its runs are tried again")
             waiting.insert(0, _Group(group.key, group.runs, group.tries, group.failed))
             return
-        error = WorkerLostError(f"{why}, as often as it was tried ({group.tries}).")
+        error = WorkerLostError(f"{reason}; number of attempts: {group.tries}.")
         for run in list(group.runs):
             claims = self.claim([run.run_id])
             if claims is not None:
@@ -202,7 +207,7 @@ class _Sweep(RunSession):
                     self._committed(group, *self.give_up([run], error, group.began, 0.0))
 
     def _committed(self, group: _Group, record: RunRecord) -> None:
-        """Take a run with a record out of its group, and report it."""
+        """Remove a committed run from its group, and show its result."""
         run = next(run for run in group.runs if run.run_id == record.run_id)
         group.runs.remove(run)
         label = run.spec.label(self._differing)

@@ -1,4 +1,4 @@
-"""Finished runs put in place: the record and its files, whose model is kept, the workbook, and what this call did."""
+"""Finished runs are committed to the result folder: record, files, saved model and workbook."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from harness.report.excel import write_workbook
 from harness.results.best_models import BestModels
 from harness.results.record import RunRecord
 
-# How often the workbook is rewritten while runs are going on; it is always written at the end.
-WORKBOOK_EVERY = 5.0  # seconds
+WORKBOOK_EVERY = 5.0  # seconds between two versions of the workbook during the runs
 
 
 @dataclass
 class SweepSummary:
-    """What this call did.
+    """The results of one call.
 
     Attributes:
         done: runs finished by this call.
         failed: runs that failed in this call.
-        interrupted: whether it was stopped by Ctrl-C or a signal.
+        interrupted: whether Ctrl-C or a signal ended the call.
     """
 
     done: list[RunRecord] = field(default_factory=list)
@@ -32,11 +31,15 @@ class SweepSummary:
 
 
 class ResultWriter:
-    """Puts runs in place, one after the other.
+    """Commits runs, one after the other.
 
     Args:
         prepared: the sweep.
-        progress: told what the user must know.
+        progress: shows notes to the user.
+
+    Attributes:
+        summary: the runs of this call so far.
+        models: the saved models of the result folder.
     """
 
     def __init__(self, prepared: Prepared, progress: SweepProgress) -> None:
@@ -48,12 +51,16 @@ class ResultWriter:
         self._next_write = 0.0
 
     def commit(self, record: RunRecord) -> RunRecord:
-        """Put a run in place, in one step; gives its record as it was written."""
+        """Commit a run in one step, and return its record as written.
+
+        Raises:
+            StoreError: the result folder is not writable.
+        """
         if self._references:
             record = replace(record, provenance={**record.provenance, "references": self._references})
         best = self._keeps_best and bool(record.model)
         if best and not self.models.is_best(record):
-            # Another worker has made a better one meanwhile.
+            # Another worker has committed a better model since this run started.
             self._folder.drop_staged_model(record.run_id)
             best, record = False, replace(record, model={})
         self._folder.commit(record)
@@ -61,22 +68,29 @@ class ResultWriter:
             self.summary.failed.append(record)
             return record
         if best:
-            # Only now that the better one is in place: a kill in between leaves one model too many, never none.
+            # The better model is committed first, so a kill at this point leaves two models, and never none.
             self.models.replace(record)
         self.summary.done.append(record)
         return record
 
     def write_workbook(self, force: bool) -> None:
-        """Bring models_comparing.xlsx up to date; unless forced, so seldom that it costs a tenth of the time."""
+        """Write models_comparing.xlsx.
+
+        Args:
+            force: whether to write at once; otherwise the writing takes at most a tenth of the time of the sweep.
+
+        Raises:
+            StoreError: the forced writing failed.
+        """
         if not force and time.monotonic() < self._next_write:
             return
         start = time.monotonic()
         try:
             write_workbook(self._folder)
         except StoreError as error:
-            # Open in a program that locks it, say. The records are safe; at the end it is an error.
+            # Another program may lock the workbook. The records are safe, so only the last writing must succeed.
             if force:
                 raise
             self._progress.note(f"  warning: {error} The sweep goes on and tries again.")
-        took = time.monotonic() - start
-        self._next_write = start + took + max(WORKBOOK_EVERY, 9 * took)
+        seconds = time.monotonic() - start
+        self._next_write = start + seconds + max(WORKBOOK_EVERY, 9 * seconds)

@@ -1,12 +1,10 @@
-"""A search instead of a grid: settings proposed one after another, from what the ones before came to.
+"""A search instead of a grid: a sampler proposes each configuration from the results of earlier ones.
 
-space.py     the `search:` block: what varies, and how
-points.py    a point of the space -> runs, and back
-history.py   what has been tried, and what came of it; search.json
-proposer.py  Optuna's TPE behind Ray Tune's interface, which knows what earlier calls tried
-halving.py   which trainings look hopeless
-trial.py     a trial on a node: its runs made, looked at in between
-book.py      trials begun and ended, their runs put in place
-tuner.py     Ray Tune at work
-verb.py      `tune`, and what `plan` says of a search
+points.py    a point of the space -> runs, and a run -> its point
+history.py   the trials of a search; search.json
+sampler.py   Optuna's TPE behind Ray Tune's interface, with the trials of earlier calls
+asha.py      ASHA: which trainings stop early
+trial.py     a trial on a node: its runs, with intermediate evaluations
+session.py   the trials in progress; their runs are committed
+tuner.py     one call of `tune` with Ray Tune
 """

@@ -1,4 +1,4 @@
-"""Asynchronous Successive ASHA (Li et al., 2018), Ray Tune's, with a memory of earlier calls."""
+"""Asynchronous Successive Halving (ASHA, Li et al., 2018): Ray Tune's scheduler, with the trials of earlier calls."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from harness.search.sampler import NoCheckpoint
 
 
 class ASHA(NoCheckpoint, ASHAScheduler):  # type: ignore[misc]
-    """See the module.
+    """Stops a training whose metric at a rung is worse than that of most other trainings.
 
     Args:
-        search: as configured.
-        earlier: trials that rungs are filled with.
+        search: `search:` of the config.
+        earlier: trials of earlier calls, whose intermediate metrics count at the rungs.
 
     Attributes:
-        stopped: Ray Tune's names of those that looked hopeless.
+        stopped: Ray Tune's ids of the stopped trials.
     """
 
     def __init__(self, search: Search, earlier: Sequence[Trial]) -> None:
@@ -35,13 +35,22 @@ class ASHA(NoCheckpoint, ASHAScheduler):  # type: ignore[misc]
         )
         self.stopped: set[str] = set()
         for trial in earlier:
-            known = SimpleNamespace(trial_id=f"earlier {trial.number}")
-            self.on_trial_add(None, known)
+            stand_in = SimpleNamespace(trial_id=f"earlier {trial.number}")
+            self.on_trial_add(None, stand_in)
             for epoch, value in trial.looks:
-                super().on_trial_result(None, known, {EPOCH: epoch, REACHED: value})
+                super().on_trial_result(None, stand_in, {EPOCH: epoch, REACHED: value})
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """See ASHAScheduler."""
+        """Decide at a rung whether the trial continues, and record a stopped trial.
+
+        Args:
+            tune_controller: of Ray Tune.
+            trial: of Ray Tune.
+            result: the reported epoch and metric.
+
+        Returns:
+            An action of `TrialScheduler`.
+        """
         action = str(super().on_trial_result(tune_controller, trial, result))
         if action == TrialScheduler.STOP:
             self.stopped.add(trial.trial_id)

@@ -1,4 +1,4 @@
-"""What a search has tried, and what came of it: search.json beside the sheet. Results themselves are in the records."""
+"""The trials of a search with their values: search.json in the result folder. The records have all other results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.results.record import RunRecord
 from harness.results.store import SEARCH_SCHEMA, ResultFolder
 from harness.search.points import Point, Space
 
-# Words of what trials report.
+# Keys of the results that trials report to Ray Tune.
 EPOCH, REACHED, VALUE, FAILED = "epoch", "reached", "value", "failed"
 LOST = "WorkerLostError"
 State = Literal["running", "done", "stopped", "failed"]
@@ -21,18 +21,18 @@ State = Literal["running", "done", "stopped", "failed"]
 
 @dataclass
 class Trial:
-    """One setting that was tried.
+    """A trial: one configuration of the search.
 
     Attributes:
         number: from 1.
-        point: where in the space.
+        point: the configuration, one value for each axis.
         runs: run ids.
-        state: done; stopped early; failed; or running, which after a kill means that it was.
-        value: of the metric; of a stopped one, what it had reached.
-        looks: (epoch, value) of its first training, before the end.
-        seconds: that it took.
-        began, ended: when.
-        why: it failed.
+        state: done, stopped (early), failed or running. After a kill, an interrupted trial has the state running.
+        value: of the metric; for a stopped trial, the last intermediate value.
+        looks: (epoch, value) of the intermediate evaluations of its first training.
+        seconds: duration.
+        began, ended: times of start and end.
+        why: the reason of a failure.
     """
 
     number: int
@@ -51,15 +51,18 @@ class History:
     """The trials of a result folder.
 
     Args:
-        folder: the sweep's.
-        space: as it is searched now.
-        records: what the folder holds, by run id.
-        retry_failed: whether failed trials are to be tried again.
+        folder: the result folder.
+        space: the space of this call.
+        records: of the result folder, by run id.
+        retry_failed: whether failed trials run again.
 
     Attributes:
-        trials: by number; of earlier calls those that are still known.
-        interrupted: points that an earlier call had begun with, or that are to be tried again.
-        importance: share of each axis in what the metric varies by.
+        trials: trials of this call, and the valid trials of earlier calls.
+        interrupted: points of trials that an earlier call has not finished, or that run again.
+        importance: share of each axis in the variance of the metric.
+
+    Raises:
+        StoreError: search.json is damaged, or a newer version of the harness wrote the file.
     """
 
     def __init__(
@@ -70,54 +73,60 @@ class History:
         self.interrupted: list[Point] = []
         self.importance: dict[str, float] = {}
         self._retry_failed = retry_failed
-        found = folder.read_search() or {}
-        same = found.get("metric") == space.metric
-        for values in found.get("trials", []):
-            self._take(Trial(**{one.name: values[one.name] for one in fields(Trial)}), same, records)
-        self.interrupted += [point for point in found.get("interrupted", []) if space.holds(point)]
+        content = folder.read_search() or {}
+        same_metric = content.get("metric") == space.metric
+        for values in content.get("trials", []):
+            self._add_earlier(Trial(**{key.name: values[key.name] for key in fields(Trial)}), same_metric, records)
+        self.interrupted += [point for point in content.get("interrupted", []) if space.holds(point)]
 
-    def _take(self, trial: Trial, same_metric: bool, records: Mapping[str, RunRecord]) -> None:
-        """A trial of an earlier call, as far as it still means something."""
+    def _add_earlier(self, trial: Trial, same_metric: bool, records: Mapping[str, RunRecord]) -> None:
+        """Add a trial of an earlier call, if the trial is valid for this call."""
         trial.looks = [(int(epoch), float(value)) for epoch, value in trial.looks]
-        own = [records[run] for run in trial.runs if run in records and records[run].status == "ok"]
-        value = value_of(own, self._space.metric) if trial.runs and len(own) == len(trial.runs) else None
+        finished = [records[run] for run in trial.runs if run in records and records[run].status == "ok"]
+        value = value_of(finished, self._space.metric) if trial.runs and len(finished) == len(trial.runs) else None
         if value is not None:
-            # Whatever became of the trial, its runs are there, made by a sweep perhaps.
+            # All runs have results, for example from a sweep, so the state of the trial no longer matters.
             trial.state, trial.value, trial.why = "done", value, ""
         elif trial.state == "running" or (trial.state == "failed" and (self._retry_failed or LOST in trial.why)):
-            self._try_again(trial.point)
+            if self._space.holds(trial.point):
+                self.interrupted.append(trial.point)
             return
         elif trial.state == "done" or not same_metric:
             return
         self.trials.append(trial)
 
-    def _try_again(self, point: dict[str, Any]) -> None:
-        if self._space.holds(point):
-            self.interrupted.append(point)
-
     @property
-    def known(self) -> list[Trial]:
-        """Those that count: in the space as it is now."""
+    def finished(self) -> list[Trial]:
+        """The trials in the space of this call that are not running."""
         return [trial for trial in self.trials if trial.state != "running" and self._space.holds(trial.point)]
 
     @property
     def best(self) -> Trial | None:
-        """The best that was made to the end."""
-        done = [trial for trial in self.known if trial.state == "done" and trial.value is not None]
+        """The best trial with complete trainings; None without such a trial."""
+        done = [trial for trial in self.finished if trial.state == "done" and trial.value is not None]
         sign = 1 if self._space.search.mode == "max" else -1
         return max(done, key=lambda trial: sign * (trial.value or 0.0), default=None)
 
     def begin(self, point: Point, runs: Sequence[str]) -> Trial:
-        """One more."""
+        """Add a running trial, and save the history.
+
+        Args:
+            point: in the space.
+            runs: run ids.
+        """
         number = max((trial.number for trial in self.trials), default=0) + 1
         trial = Trial(number, dict(point), list(runs))
         self.trials.append(trial)
-        self.interrupted = [one for one in self.interrupted if one != trial.point]
+        self.interrupted = [other for other in self.interrupted if other != trial.point]
         self.save()
         return trial
 
     def save(self) -> None:
-        """Write search.json."""
+        """Write search.json.
+
+        Raises:
+            StoreError: the file can't be written.
+        """
         search = self._space.search
         values = {
             "schema": SEARCH_SCHEMA,
@@ -136,25 +145,42 @@ class History:
 
 
 def value_of(records: Sequence[RunRecord], metric: str) -> float | None:
-    """Mean of a metric over categories, of each over seeds; None where it is undefined."""
+    """Mean of a metric: over the seeds of each category, then over the categories.
+
+    Args:
+        records: of the runs of one configuration.
+        metric: name of the metric.
+
+    Returns:
+        The mean; None where the metric is undefined.
+    """
     return Configuration("", tuple(records)).metric(metric) if records else None
 
 
-def made_before(space: Space, records: Mapping[str, RunRecord], history: History) -> list[tuple[Point, float]]:
-    """Points that a grid's runs, or another search's, stand for: whole settings, each with its value."""
-    tried = {run for trial in history.trials for run in trial.runs}
-    found: dict[str, tuple[Point, float]] = {}
+def evaluated_points(space: Space, records: Mapping[str, RunRecord], history: History) -> list[tuple[Point, float]]:
+    """Points whose runs come from a grid or another search.
+
+    Args:
+        space: the space of the search.
+        records: of the result folder, by run id.
+        history: the trials of this search; their runs do not count here.
+
+    Returns:
+        Each point with all its categories and seeds, and its value.
+    """
+    of_trials = {run for trial in history.trials for run in trial.runs}
+    values: dict[str, tuple[Point, float]] = {}
     for record in records.values():
-        if record.status != "ok" or record.run_id in tried:
+        if record.status != "ok" or record.run_id in of_trials:
             continue
         point = space.point_of_record(record)
         key = json.dumps(point, sort_keys=True)
-        if point is None or key in found:
+        if point is None or key in values:
             continue
         runs = [run.run_id for run in space.runs(point)]
-        # Only if the point means this very run, and all its other categories and seeds are there.
+        # The point counts only with this run in it, and with the results of all categories and seeds.
         if record.run_id in runs and all(run in records and records[run].status == "ok" for run in runs):
             value = value_of([records[run] for run in runs], space.metric)
             if value is not None:
-                found[key] = (point, value)
-    return list(found.values())
+                values[key] = (point, value)
+    return list(values.values())

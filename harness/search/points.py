@@ -1,4 +1,4 @@
-"""A point of the space -> the runs that it means, and from a run back to its point."""
+"""A point of the space -> its runs, and a run -> its point."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from harness.backbones.normalization import input_of
-from harness.backends.base import AnySplit
+from harness.backends.base import AnySplit, Signature
 from harness.common.errors import ConfigError
 from harness.config.axes import NORMALIZATION, STRUCTURAL
 from harness.config.search import Domain, Search
@@ -21,18 +21,18 @@ from harness.results.record import RunRecord
 
 Point = Mapping[str, Any]
 WHERE = "search.space"
-MOST = 512  # combinations of those that are looked at
+MAX_COMBINATIONS = 512  # of structural axes, in the check of the space
 
 
 class Space:
-    """The space of a search, on its data.
+    """The space of a search with its data.
 
     Args:
-        config: with `search:`.
+        config: of the sweep, with `search:`.
         splits: the data, by category.
 
     Attributes:
-        config: as given.
+        config: of the sweep.
     """
 
     def __init__(self, config: SweepConfig, splits: Mapping[str, AnySplit]) -> None:
@@ -43,33 +43,36 @@ class Space:
 
     @property
     def search(self) -> Search:
-        """As configured."""
+        """`search:` of the config."""
         return self._search
 
     @property
     def domains(self) -> dict[str, Domain]:
-        """What varies, by axis."""
+        """The domain of each axis with several values."""
         return self._search.domains
 
     def check(self) -> tuple[PlannedRun, ...]:
-        """Runs that stand for all that may be proposed.
+        """Check the space with example points.
+
+        Returns:
+            The runs of the examples: all combinations of the structural axes, and examples of all other values.
 
         Raises:
-            ConfigError: unknown models and parameters, values of the wrong type, and axes that nothing uses.
+            ConfigError: the space has unknown models or parameters, values of the wrong type, or axes without effect.
         """
         examples = {name: domain.examples() for name, domain in self.domains.items()}
         axes = {**{name: [value] for name, value in self._search.fixed.items()}, **examples}
-        known = usable(WHERE, axes, self._signatures, self._task.backend)
-        problems = [*self._whole_numbers(known.values()), *self._metric_problems()]
-        if not any(one.trainer for one in known.values()):
+        models = usable(WHERE, axes, self._signatures, self._task.backend)
+        problems = [*self._whole_numbers(models.values()), *self._metric_problems()]
+        if not any(model.trainer for model in models.values()):
             problems += untrained(self.config)
         idle = Idle(axes)
         specs: dict[RunSpec, None] = {}
         category, seed = next(iter(self._splits)), self.config.seeds[0]
-        for point in _some(axes):
-            one = known[point.setdefault("backend", self._task.backend), point["model"]]
+        for point in _examples(axes):
+            model = models[point.setdefault("backend", self._task.backend), point["model"]]
             try:
-                specs[spec_of(self.config, one, point, category, seed, idle)] = None
+                specs[spec_of(self.config, model, point, category, seed, idle)] = None
             except ConfigError as error:
                 problems += [f"{WHERE}.{problem}" for problem in error.problems]
         problems += [f"{WHERE}.{problem}" for problem in idle.problems()]
@@ -77,45 +80,45 @@ class Space:
             raise ConfigError(list(dict.fromkeys(problems)))
         return identified(specs, self._splits)
 
-    def _whole_numbers(self, signatures: Iterable[Any]) -> list[str]:
-        """Ranges of any number for parameters that take whole ones."""
+    def _whole_numbers(self, models: Iterable[Signature]) -> list[str]:
+        """The first problem of a continuous range for a parameter that takes whole numbers."""
         return [
-            f"{WHERE}.{name}: {domain.kind} found, but {one.name} takes whole numbers (the default is "
-            f"{one.parameters[name]}); expected randint or choice."
+            f"{WHERE}.{name}: {domain.kind} found, but {model.name} takes whole numbers (the default is "
+            f"{model.parameters[name]}); expected randint or choice."
             for name, domain in self.domains.items()
-            for one in signatures
-            if domain.continuous and isinstance(one.parameters.get(name), int)
+            for model in models
+            if domain.continuous and isinstance(model.parameters.get(name), int)
         ][:1]
 
     def _metric_problems(self) -> list[str]:
-        known = [metric.key for metric in self._task.metrics()]
-        if self.metric in known:
+        keys = [metric.key for metric in self._task.metrics()]
+        if self.metric in keys:
             return []
-        return [f"search.metric: {self.metric!r} found; expected one of {', '.join(known)}."]
+        return [f"search.metric: {self.metric!r} found; expected one of {', '.join(keys)}."]
 
     @property
     def metric(self) -> str:
-        """What is sought."""
+        """Name of the metric that the search optimises."""
         return self._search.metric or self._task.metrics()[0].key
 
     def runs(self, point: Point) -> tuple[PlannedRun, ...]:
-        """Those of a point: one for each category and seed.
+        """The runs of a point: one for each category and seed.
 
         Raises:
-            ConfigError: the point can't be had.
+            ConfigError: the model can't have one of the values.
         """
-        whole = {**self._search.fixed, **point}
-        whole.setdefault("backend", self._task.backend)
-        one = self._signatures(whole["backend"], whole["model"])
+        values = {**self._search.fixed, **point}
+        values.setdefault("backend", self._task.backend)
+        model = self._signatures(values["backend"], values["model"])
         idle = Idle({})
         specs = (
-            spec_of(self.config, one, whole, category, seed, idle)
+            spec_of(self.config, model, values, category, seed, idle)
             for category, seed in itertools.product(self._splits, self.config.seeds)
         )
         return identified(dict.fromkeys(specs), self._splits)
 
     def point_of_record(self, record: RunRecord) -> Point | None:
-        """The point that a run may have come from; None where it lies outside, or can't be told."""
+        """The point of a run; None for a run outside the space, or for an unreadable spec."""
         try:
             spec = RunSpec.from_dict(record.spec)
         except (KeyError, TypeError, ValueError):
@@ -134,7 +137,7 @@ class Space:
             if name == NORMALIZATION:
                 value = self._normalization(spec, domain)
             if name == "image_size" and spec.image_size is not None:
-                options = [one for one in domain.values if one in (spec.image_size[0], list(spec.image_size))]
+                options = [size for size in domain.values if size in (spec.image_size[0], list(spec.image_size))]
                 value = options[0] if domain.kind == "choice" and options else spec.image_size[0]
             if value is None or not domain.holds(value):
                 return None
@@ -142,31 +145,31 @@ class Space:
         return point
 
     def _normalization(self, spec: RunSpec, domain: Domain) -> Any:
-        """The value of the axis that gives a run its input: several may."""
-        takes = self._signatures(spec.backend, spec.model).normalization
-        if takes is None or spec.backbone is None:
+        """The first value of the axis `normalization` with the normalisation of the run; None without such a value."""
+        default = self._signatures(spec.backend, spec.model).normalization
+        if default is None or spec.backbone is None:
             return None
         return next(
-            (v for v in domain.values if input_of(spec.backbone, spec.weights, v, takes) == spec.normalization), None
+            (v for v in domain.values if input_of(spec.backbone, spec.weights, v, default) == spec.normalization), None
         )
 
     def holds(self, point: Point) -> bool:
-        """Whether a point lies in the space as it is now."""
+        """Whether a point is in the space."""
         return point.keys() == self.domains.keys() and all(d.holds(point[n]) for n, d in self.domains.items())
 
 
-def _some(axes: Mapping[str, Sequence[Any]]) -> Iterable[dict[str, Any]]:
-    """Points with all combinations of `STRUCTURAL`, in which every value of every axis occurs."""
-    draw = random.Random(0)
+def _examples(axes: Mapping[str, Sequence[Any]]) -> Iterable[dict[str, Any]]:
+    """Points with all combinations of the axes `STRUCTURAL`. Every value of every axis is in a point."""
+    rng = random.Random(0)
     structure = {name: values for name, values in axes.items() if name in STRUCTURAL}
     rest = {name: values for name, values in axes.items() if name not in STRUCTURAL}
     combinations = list(itertools.product(*structure.values()))
-    if len(combinations) > MOST:
-        combinations = draw.sample(combinations, MOST)
+    if len(combinations) > MAX_COMBINATIONS:
+        combinations = rng.sample(combinations, MAX_COMBINATIONS)
     for combination in combinations:
         fixed = dict(zip(structure, combination, strict=True))
         if not rest:
             yield fixed
         for name, values in rest.items():
             for value in values:
-                yield {**fixed, **{axis: draw.choice(found) for axis, found in rest.items()}, name: value}
+                yield {**fixed, **{axis: rng.choice(options) for axis, options in rest.items()}, name: value}

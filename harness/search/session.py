@@ -1,4 +1,4 @@
-"""What goes on in a search: trials begun and ended, runs put in place, what is remembered and said."""
+"""The trials of a search in progress: their start and end, their runs and their lines on the terminal."""
 
 from __future__ import annotations
 
@@ -23,27 +23,32 @@ from harness.search.points import Point, Space
 
 @dataclass
 class _Active:
-    """A trial that is being made.
+    """A trial in progress.
 
     Attributes:
-        trial: what is remembered of it.
-        runs: that it means.
-        claims: what is given back when it ends.
-        start: when it got its worker, None before.
-        made: run ids that have been put in place.
-        why: it failed without a record of it.
+        trial: its entry in the history.
+        runs: of the trial.
+        claims: of the runs, until the trial ends.
+        start: time at which a worker started the trial; None before.
+        records: of the committed runs, by run id.
+        error: the reason of a failure without a record.
     """
 
     trial: Trial
     runs: tuple[PlannedRun, ...]
     claims: ExitStack
     start: float | None = None
-    made: dict[str, RunRecord] = field(default_factory=dict)
-    why: str = ""
+    records: dict[str, RunRecord] = field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start; 0 before the start."""
+        return time.monotonic() - self.start if self.start is not None else 0.0
 
 
 class SearchSession(RunSession):
-    """One call of `tune`, without the parts of Ray Tune.
+    """The trials of one call of `tune`. This class does not depend on Ray Tune.
 
     Args:
         prepared: the sweep; its result folder exists.
@@ -51,7 +56,7 @@ class SearchSession(RunSession):
         history: the trials of earlier calls.
         connection: the connection to the cluster, ready.
         progress: shows the state of the trials.
-        retries: how often a trial runs again after its worker was lost.
+        retries: how often a trial runs again after the loss of its worker.
 
     Attributes:
         active: trials in progress, by number.
@@ -74,46 +79,46 @@ class SearchSession(RunSession):
         self._numbers: dict[str, int] = {}
 
     def begin(self, trial_id: str, point: Point) -> dict[str, Any] | None:
-        """A proposal becomes a trial, unless it is known; gives what to hand to it.
+        """Start a trial for a proposed point.
 
         Args:
-            trial_id: Ray Tune's name of it.
+            trial_id: Ray Tune's id of the trial.
             point: in the space.
+
+        Returns:
+            The config of the trial. None for a finished point, for a damaged record, and for runs of another process.
         """
         runs = self._space.runs(point)
-        names = [run.run_id for run in runs]
-        if any(trial.runs == names for trial in self._history.trials):
+        run_ids = [run.run_id for run in runs]
+        if any(trial.runs == run_ids for trial in self._history.trials):
             return None
         try:
-            there = {name: self._folder.read_record(name) for name in names}
+            records = {run_id: self._folder.read_record(run_id) for run_id in run_ids}
         except StoreError:
-            # Left alone, as in a sweep; every report says so.
+            # Every report shows a damaged record, and no search replaces such a record.
             return None
-        done = {name: record for name, record in there.items() if record is not None and record.status == "ok"}
-        if len(done) == len(names):
-            return None
-        claims = self.claim(names)
+        done = {run_id: record for run_id, record in records.items() if record is not None and record.status == "ok"}
+        claims = None if len(done) == len(run_ids) else self.claim(run_ids)
         if claims is None:
-            # A sweep works on the runs at present.
             return None
         with claims:
-            trial = self._history.begin(point, names)
+            trial = self._history.begin(point, run_ids)
             self._numbers[trial_id] = trial.number
-            self.active[trial.number] = _Active(trial, runs, claims.pop_all(), made=done)
-        return self.handed(trial.number)
+            self.active[trial.number] = _Active(trial, runs, claims.pop_all(), records=done)
+        return self.config(trial.number)
 
-    def handed(self, number: int) -> dict[str, Any]:
-        """What a trial is told: texts and numbers, since Ray Tune writes them down."""
+    def config(self, number: int) -> dict[str, Any]:
+        """The config of a trial for its worker. All values are text or numbers, since Ray Tune writes the config."""
         active = self.active[number]
         return {
             "number": number,
             "point": json.dumps(dict(active.trial.point)),
-            "made": json.dumps([record.as_dict() for record in active.made.values()]),
+            "made": json.dumps([record.as_dict() for record in active.records.values()]),
             "rivals": json.dumps({data: record.as_dict() for data, record in self.writer.models.kept.items()}),
         }
 
     def started(self, number: int) -> None:
-        """A trial got its worker."""
+        """Record and show that a worker has started a trial."""
         active = self.active.get(number)
         if active is not None and active.start is None:
             active.start, active.trial.began = time.monotonic(), now()
@@ -121,38 +126,44 @@ class SearchSession(RunSession):
             self._progress.start(self._label(active.trial))
 
     def listen(self) -> None:
-        """Put in place what has come, and say what goes on.
+        """Handle the messages of the nodes: commit runs, and show the progress.
 
         Raises:
-            HarnessError: a node refuses its work, or a run can't be put in place.
+            HarnessError: a node refuses a trial, or a run can't be committed.
         """
-        for what, number, *rest in self._connection.messages():
+        for kind, number, *rest in self._connection.messages():
             active = self.active.get(number)
-            if what == "refused":
+            if kind == "refused":
                 raise rest[0]
-            if what == "broken" and active is not None:
-                active.why = rest[0]
-            for event in self._connection.event(what, number, *rest) if active is not None or what == "log" else ():
+            if kind == "broken" and active is not None:
+                active.error = rest[0]
+            for event in self._connection.event(kind, number, *rest) if active is not None or kind == "log" else ():
                 assert active is not None
                 if isinstance(event, RunFinished):
-                    active.made[event.record.run_id] = self.writer.commit(event.record)
+                    active.records[event.record.run_id] = self.writer.commit(event.record)
                 elif isinstance(event, ProgressEvent):
                     self._progress.stage(event.stage, self._label(active.trial))
 
-    def reached(self, number: int, epoch: int, value: float) -> None:
-        """What the training of a trial had reached."""
-        self.active[number].trial.looks.append((epoch, value))
-
-    def end(self, trial_id: str, result: Mapping[str, Any], hopeless: bool) -> Trial | None:
-        """A trial is over.
+    def add_evaluation(self, number: int, epoch: int, value: float) -> None:
+        """Record an intermediate evaluation of a trial.
 
         Args:
-            trial_id: Ray Tune's name of it.
-            result: what it said last.
-            hopeless: whether it was stopped early.
+            number: of the trial.
+            epoch: number of finished epochs.
+            value: of the metric.
+        """
+        self.active[number].trial.looks.append((epoch, value))
+
+    def end(self, trial_id: str, result: Mapping[str, Any], stopped: bool) -> Trial | None:
+        """End a trial.
+
+        Args:
+            trial_id: Ray Tune's id of the trial.
+            result: the last reported values.
+            stopped: whether ASHA stopped the trial.
 
         Returns:
-            The trial; None where nothing came of it: the time is over, or it was lost.
+            The trial; None for a trial without a result, after a lost worker or at the end of the time budget.
         """
         self.listen()
         active = self.active.get(self._numbers[trial_id])
@@ -162,79 +173,78 @@ class SearchSession(RunSession):
         if result.get(VALUE) is not None:
             trial.state, trial.value = "done", float(result[VALUE])
         elif result.get(FAILED):
-            trial.state, trial.why = "failed", self._why(active)
-        elif hopeless and trial.looks:
+            trial.state, trial.why = "failed", self._reason(active)
+        elif stopped and trial.looks:
             trial.state, trial.value = "stopped", trial.looks[-1][1]
         else:
             return None
-        self._over(active)
+        self._finish(active)
         return trial
 
-    def again(self, number: int) -> dict[str, Any] | None:
-        """A trial was lost and is made again; gives what to hand to it now."""
+    def retry(self, number: int) -> dict[str, Any] | None:
+        """Return the config for the next attempt of a trial with a lost worker; None for an ended trial."""
         self.listen()
         active = self.active.get(number)
         if active is None:
             return None
         active.trial.looks.clear()
         self._progress.note(f"  warning: trial {number} was lost with its worker or node; it is tried again")
-        return self.handed(number)
+        return self.config(number)
 
-    def lost(self, number: int) -> None:
-        """A trial was lost as often as it may be."""
+    def give_up_trial(self, number: int) -> None:
+        """Record the failure of a trial that lost its worker in every attempt."""
         active = self.active.get(number)
         if active is None:
             return
-        error = WorkerLostError(f"lost with its worker or node, as often as it was tried ({self._retries + 1}).")
-        took = time.monotonic() - (active.start or time.monotonic())
-        left = [run for run in active.runs if run.run_id not in active.made]
-        self.give_up(left, error, active.trial.began, took)
+        error = WorkerLostError(f"lost with its worker or node; number of attempts: {self._retries + 1}.")
+        pending = [run for run in active.runs if run.run_id not in active.records]
+        self.give_up(pending, error, active.trial.began, active.seconds)
         active.trial.state, active.trial.why = "failed", f"{LOST}: {error}"
-        self._over(active)
+        self._finish(active)
 
     def settle(self) -> None:
-        """Trials whose last run has come just before the end are done."""
+        """Finish the trials whose last run was committed just before the end of the search."""
         for active in list(self.active.values()):
-            made = [record for record in active.made.values() if record.status == "ok"]
-            value = value_of(made, self._space.metric) if len(made) == len(active.runs) else None
+            records = [record for record in active.records.values() if record.status == "ok"]
+            value = value_of(records, self._space.metric) if len(records) == len(active.runs) else None
             if value is not None:
                 active.trial.state, active.trial.value = "done", value
-                self._over(active)
+                self._finish(active)
 
     def close(self) -> None:
-        """What is under way is given up: the next call begins with it."""
+        """Release the runs of unfinished trials. The next call starts with these trials."""
         for active in self.active.values():
             self.release(active.trial.runs, active.claims)
 
-    def _over(self, active: _Active) -> None:
+    def _finish(self, active: _Active) -> None:
         trial = active.trial
-        trial.ended, trial.seconds = now(), time.monotonic() - (active.start or time.monotonic())
+        trial.ended, trial.seconds = now(), active.seconds
         del self.active[trial.number]
         self.failed += trial.state == "failed"
         self.release(trial.runs, active.claims)
         self._history.save()
-        self._say(trial)
+        self._show(trial)
         self.writer.write_workbook(force=False)
 
-    def _why(self, active: _Active) -> str:
-        for record in active.made.values():
+    def _reason(self, active: _Active) -> str:
+        for record in active.records.values():
             if record.error is not None:
                 return f"{record.error['type']}: {record.error['message']}".split("\n", maxsplit=1)[0]
-        return active.why or f"{self._space.metric} is undefined on these images"
+        return active.error or f"{self._space.metric} is undefined on these images"
 
     def _label(self, trial: Trial) -> str:
-        shown = {name: "+".join(map(str, v)) if isinstance(v, list) else v for name, v in trial.point.items()}
-        said = (f"{name}={v:.3g}" if isinstance(v, float) else f"{name}={v}" for name, v in shown.items())
-        return f"trial {trial.number}: {' '.join(said)}"
+        values = {name: "+".join(map(str, v)) if isinstance(v, list) else v for name, v in trial.point.items()}
+        texts = (f"{name}={v:.3g}" if isinstance(v, float) else f"{name}={v}" for name, v in values.items())
+        return f"trial {trial.number}: {' '.join(texts)}"
 
-    def _say(self, trial: Trial) -> None:
+    def _show(self, trial: Trial) -> None:
         metric, best = self._space.metric, self._history.best
-        beside = f" (best {best.value:.4f}, trial {best.number})" if best and best is not trial else " (the best)"
+        rank = f" (best {best.value:.4f}, trial {best.number})" if best and best is not trial else " (the best)"
         if trial.state == "failed":
             self._progress.ended(self._label(trial), f"FAILED: {trial.why}", "red")
         elif trial.state == "stopped":
             text = f"stopped after epoch {trial.looks[-1][0]}, {metric} {trial.value:.4f} by then"
             self._progress.ended(self._label(trial), text, "yellow")
         else:
-            text = f"{metric} {trial.value:.4f}{beside}, {trial.seconds:.1f} s"
+            text = f"{metric} {trial.value:.4f}{rank}, {trial.seconds:.1f} s"
             self._progress.ended(self._label(trial), text, "green")

@@ -1,4 +1,4 @@
-"""A trial on a node: the runs of a point made, and looked at in between."""
+"""A trial on a node: the runs of a point, with intermediate evaluations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.search.history import EPOCH, FAILED, REACHED, VALUE, value_of
 from harness.search.points import Space
 
 
-def attempt(
+def run_trial(
     config: Mapping[str, Any],
     sweep: SweepConfig,
     splits: Mapping[str, AnySplit],
@@ -30,48 +30,49 @@ def attempt(
     directory: str,
     contents: Mapping[str, Any],
 ) -> None:
-    """Make a trial, and tell Ray Tune what came of it.
+    """Execute the runs of a trial, and report the value of the metric to Ray Tune.
 
     Args:
-        config: see `harness.search.session.SearchSession.handed`.
-        sweep: the sweep's config.
+        config: see `SearchSession.config` in `harness.search.session`.
+        sweep: config of the sweep.
         splits: the data, by category.
         queue, home, directory: see `harness.execution.launchers.node.making`.
-        contents: where Ray has the images that are sent along, by the split's fingerprint; else None.
+        contents: reference to the images in Ray's object store, by fingerprint of the split. None for images that the
+            node reads at their paths.
     """
     import ray
     from ray import tune
 
-    # The next trial in this process waits until this one is out of it, however long that takes.
+    # A process starts its next trial only after the end of this one, which may take minutes.
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = "600"
-    # Run ids are made here again, and are the same.
+    # Messages of this process show the references of the config, and not their secret values.
     remember(sweep.references)
     space = Space(with_cache(sweep, home), splits)
     records = [RunRecord.from_dict(values) for values in json.loads(config["made"])]
     rivals = {data: RunRecord.from_dict(values) for data, values in json.loads(config["rivals"]).items()}
-    there = {record.run_id for record in records}
-    runs = [run for run in space.runs(json.loads(config["point"])) if run.run_id not in there]
+    finished = {record.run_id for record in records}
+    runs = [run for run in space.runs(json.loads(config["point"])) if run.run_id not in finished]
 
-    def tell(epoch: int, metrics: Mapping[str, float | None]) -> None:
-        reached = metrics.get(space.metric)
-        if reached is not None:
-            # Where Ray Tune stops the trial, this does not return.
-            tune.report({EPOCH: epoch, REACHED: reached})
+    def report(epoch: int, metrics: Mapping[str, float | None]) -> None:
+        value = metrics.get(space.metric)
+        if value is not None:
+            # Ray Tune stops a trial with SystemExit in this call.
+            tune.report({EPOCH: epoch, REACHED: value})
 
-    looked = Rungs(rungs(space.search), tell) if space.search.stop_early and not records else None
+    evaluations = Rungs(rungs(space.search), report) if space.search.stop_early and not records else None
     try:
         for key, group in grouped(runs).items():
             job = Job(space.config, tuple(group), key, rivals)
             reference = contents[group[0].split.fingerprint]
-            given = None if reference is None else ray.get(reference)
-            records += making(config["number"], job, queue, home, directory, given, looked)
-            looked = None
+            images = None if reference is None else ray.get(reference)
+            records += making(config["number"], job, queue, home, directory, images, evaluations)
+            evaluations = None
             if any(record.status != "ok" for record in records):
                 break
     except HarnessError as error:
         queue.put(("refused", config["number"], error))
         records = []
-    # A fault of this node's, say: the search says it, and goes on.
+    # The fault may be of this node only. The search shows the message and goes on.
     except Exception as error:  # noqa: BLE001
         queue.put(("broken", config["number"], f"node {gethostname()}: {type(error).__name__}: {error}"))
         records = []
@@ -81,24 +82,29 @@ def attempt(
 
 
 def rungs(search: Search) -> set[int]:
-    """Epochs after which Asynchronous Successive ASHA (Li et al., 2018) decides."""
-    found, epoch = set(), search.grace_epochs
+    """The epochs of ASHA's rungs (Li et al., 2018)."""
+    epochs, epoch = set(), search.grace_epochs
     while epoch < LONGEST:
-        found.add(epoch)
+        epochs.add(epoch)
         epoch *= search.reduction_factor
-    return found
+    return epochs
 
 
 def with_cache(sweep: SweepConfig, home: str) -> SweepConfig:
-    """Trials are made one by one: what they share, they find in the cache; without one of its own, in the node's."""
-    return sweep if sweep.cache is not None else sweep.model_copy(update={"cache": str(own_cache(home))})
+    """The config with a cache, through which trials share work; without `cache:`, the cache is in the node's folder.
+
+    Args:
+        sweep: config of the sweep.
+        home: name of the search on the nodes.
+    """
+    return sweep if sweep.cache is not None else sweep.model_copy(update={"cache": str(node_cache(home))})
 
 
-def own_home(home: str) -> Path:
-    """What a node keeps for a search."""
+def node_folder(home: str) -> Path:
+    """The folder of a search on a node."""
     return work_folder() / home
 
 
-def own_cache(home: str) -> Path:
-    """The cache of a search on a node, removed when the search is over."""
-    return own_home(home) / "cache"
+def node_cache(home: str) -> Path:
+    """The cache of a search on a node. The end of the search deletes this cache."""
+    return node_folder(home) / "cache"

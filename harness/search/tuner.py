@@ -1,7 +1,7 @@
-"""A search at work: Ray Tune runs trials, the proposer says which, ASHA stops hopeless ones, the book keeps them.
+"""A search with Ray Tune: the sampler proposes trials, ASHA stops trials early, and the session records all trials.
 
-Nothing is raised through Ray Tune, which would swallow it, or leave its workers behind: a search that is stopped, by
-Ctrl-C, by its time budget or by an error, ends by Ray Tune's own means, and what there is to raise is raised then.
+Ray Tune would hide an exception in one of these objects, or leave its workers behind. So Ctrl-C, the time budget and an
+error all end the search through a stopper of Ray Tune. The search raises the error after that.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from harness.execution.progress import SweepProgress
 from harness.execution.writer import SweepSummary
 from harness.planning.prepare import Prepared
 from harness.search.asha import ASHA
-from harness.search.history import EPOCH, REACHED, History, Trial, made_before
+from harness.search.history import EPOCH, REACHED, History, Trial, evaluated_points
 from harness.search.points import Space
 from harness.search.sampler import NoCheckpoint, Sampler, importance
 from harness.search.session import SearchSession
-from harness.search.trial import attempt, own_cache, own_home
+from harness.search.trial import node_cache, node_folder, run_trial
 
-# Ray Tune's own ways, which ours replace: its handler of Ctrl-C, loggers, reporter, and names of folders.
+# The harness replaces these parts of Ray Tune: its handler of Ctrl-C, its loggers, its reporter and its folder names.
 SETTINGS = {"TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0",
             "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0", "RAY_CHDIR_TO_TRIAL_DIR": "0",
             "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1"}  # fmt: skip
-# Of Ray Tune's, in the result folder's work; also the lock of a search, so that it is not taken for abandoned.
-CLEARED = 20  # tries
+CLEAR_ATTEMPTS = 20
+# Ray Tune's folder in the result folder's .work, and the lock of a search, so that no sweep deletes the folder.
 NAME = "search"
 
 
@@ -46,11 +46,11 @@ class Tuning:
 
     Args:
         prepared: the sweep; its result folder exists.
-        space: of the search.
-        history: of earlier calls.
-        link: to the cluster, ready.
-        progress: shows what goes on.
-        retries: how often a trial is tried again that was lost with what made it.
+        space: the space of the search.
+        history: the trials of earlier calls.
+        connection: the connection to the cluster, ready.
+        progress: shows the state of the trials.
+        retries: how often a trial runs again after the loss of its worker.
     """
 
     def __init__(
@@ -71,14 +71,17 @@ class Tuning:
         self._interrupt = Interrupt(raises=False)
         self._deadline = time.monotonic() + (self._search.time_budget or float("inf"))
         self._error: BaseException | None = None
-        self._halving = ASHA(self._search, history.known)
-        self._sampler = sampler(prepared, space, history, self._begin, self._end, connection.limit)
+        self._asha = ASHA(self._search, history.finished)
+        self._sampler = new_sampler(prepared, space, history, self._begin, self._end, connection.limit)
 
     def run(self) -> tuple[SweepSummary, int]:
-        """Try settings until there are enough of them, and leave a valid workbook behind, whatever happens.
+        """Run trials until the search has enough, and write the workbook, also after an error or an interrupt.
 
         Returns:
-            What this call did, and how many of its trials failed.
+            The results of this call, and the number of failed trials.
+
+        Raises:
+            HarnessError: a node refused a trial, or a run can't be committed.
         """
         summary = self._session.writer.summary
         try:
@@ -90,34 +93,34 @@ class Tuning:
         finally:
             self._session.close()
             self._history.save()
-            conclude(self._history, self._sampler)
+            save_importance(self._history, self._sampler)
             self._session.writer.write_workbook(force=True)
         summary.interrupted = summary.interrupted or self._interrupt.requested
         return summary, self._session.failed
 
     def _fit(self) -> None:
-        # It misses the files of its loggers, which are switched off.
+        # Ray Tune warns of the missing files of its loggers, which are switched off.
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
         try:
             self._tuner().fit()
         finally:
-            self._guarded(self._session.listen)
-            self._guarded(self._session.settle)
+            self._guard(self._session.listen)
+            self._guard(self._session.settle)
             rmtree(self._folder.root / ".work" / NAME, ignore_errors=True)
             self._clear_nodes()
         if self._error is not None:
             raise self._error
         if self._sampler.exhausted:
-            self._progress.note("The space is exhausted: all that is in it has been tried.")
+            self._progress.note("The space is exhausted: every point has a trial.")
         elif time.monotonic() > self._deadline:
-            begun = sum(active.start is not None for active in self._session.active.values())
-            dropped = f"; {begun} begun trial{'' if begun == 1 else 's'} dropped" if begun else ""
+            count = sum(active.start is not None for active in self._session.active.values())
+            dropped = f"; {count} unfinished trial{'' if count == 1 else 's'} dropped" if count else ""
             self._progress.note(f"The time budget is used up{dropped}.")
 
     def _tuner(self) -> tune.Tuner:
         splits, needs = self._prepared.splits, self._connection.needs
         trainable = tune.with_parameters(
-            attempt,
+            run_trial,
             sweep=self._space.config,
             splits=dict(splits),
             queue=self._connection.queue,
@@ -130,129 +133,146 @@ class Tuning:
             tune.with_resources(trainable, resources),
             tune_config=tune.TuneConfig(
                 search_alg=self._sampler,
-                scheduler=self._halving,
-                num_samples=self._search.num_samples - len(self._history.known),
-                # What a trial has imported, the next one has too.
+                scheduler=self._asha,
+                num_samples=self._search.num_samples - len(self._history.finished),
+                # Imports take long, so the next trial uses the same process.
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 name=NAME,
                 storage_path=str((self._folder.root / ".work").resolve()),
                 failure_config=tune.FailureConfig(max_failures=self._retries),
-                callbacks=[_Listening(self._session, self._guarded)],
-                stop=_Stopping(self._is_over),
+                callbacks=[_Events(self._session, self._guard)],
+                stop=_SearchStopper(self._is_over),
                 verbose=0,
             ),
         )
 
     def _is_over(self) -> bool:
         if self._interrupt.requested:
-            self._progress.note("stopping: workers get up to 15 s to end; the same signal again does not wait.")
+            self._progress.note("stopping: workers have up to 15 s to end. Send the signal again to stop at once.")
         return self._interrupt.requested or self._error is not None or time.monotonic() > self._deadline
 
-    def _guarded(self, work: Callable[[], Any]) -> Any:
-        """Do it; what it raises ends the search."""
+    def _guard(self, call: Callable[[], Any]) -> Any:
+        """Call a function. Its exception ends the search, and no function is called after that."""
         try:
-            return None if self._error is not None else work()
+            return None if self._error is not None else call()
         except BaseException as error:  # noqa: BLE001
             self._error = error
             return None
 
     def _begin(self, trial_id: str, point: Any) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = self._guarded(lambda: self._session.begin(trial_id, point))
-        return found
+        config: dict[str, Any] | None = self._guard(lambda: self._session.begin(trial_id, point))
+        return config
 
     def _end(self, trial_id: str, result: dict[str, Any]) -> Trial | None:
-        hopeless = trial_id in self._halving.stopped
-        found: Trial | None = self._guarded(lambda: self._session.end(trial_id, result, hopeless))
-        return found
+        stopped = trial_id in self._asha.stopped
+        trial: Trial | None = self._guard(lambda: self._session.end(trial_id, result, stopped))
+        return trial
 
     def _clear_nodes(self) -> None:
-        """What nodes kept for the search goes, but not what trainings have reached that the next call begins with."""
+        """Delete the folders of the search on the nodes; the next call needs the checkpoints of unfinished trials."""
         alive = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-        places = [NodeAffinitySchedulingStrategy(node, soft=False) for node in alive]
+        strategies = [NodeAffinitySchedulingStrategy(node, soft=False) for node in alive]
         tasks = [
             ray.remote(clear)
-            .options(num_cpus=0, max_retries=0, scheduling_strategy=place)
+            .options(num_cpus=0, max_retries=0, scheduling_strategy=strategy)
             .remote(self._connection.home, bool(self._session.active))
-            for place in places
+            for strategy in strategies
         ]
-        # A node that dies now takes its cache along.
+        # A node that dies at this point has no cache to delete.
         with suppress(ray.exceptions.RayError):
             ray.get(tasks, timeout=20)
 
 
-def sampler(prepared: Prepared, space: Space, history: History, begin: Any, end: Any, limit: int | None) -> Sampler:
-    """What proposes, with all that is known."""
-    seed = space.search.seed + len(history.known)
-    found = Sampler(space.search, space.domains, begin, end, seed, limit)
-    for trial in history.known:
-        found.know(trial.point, trial.state, trial.value, trial.looks)
-    for point, value in made_before(space, prepared.records, history):
-        found.know(point, "done", value)
+def new_sampler(prepared: Prepared, space: Space, history: History, begin: Any, end: Any, limit: int | None) -> Sampler:
+    """Create a sampler with all results of the result folder.
+
+    Args:
+        prepared: the sweep.
+        space: the space of the search.
+        history: the trials of earlier calls; interrupted points are proposed first.
+        begin, end, limit: see `Sampler`.
+    """
+    seed = space.search.seed + len(history.finished)
+    sampler = Sampler(space.search, space.domains, begin, end, seed, limit)
+    for trial in history.finished:
+        sampler.add(trial.point, trial.state, trial.value, trial.looks)
+    for point, value in evaluated_points(space, prepared.records, history):
+        sampler.add(point, "done", value)
     for point in history.interrupted:
-        found.first(point)
-    return found
+        sampler.enqueue(point)
+    return sampler
 
 
-def conclude(history: History, known: Sampler) -> None:
-    """Remember what the metric depends on."""
-    history.importance = importance(known.study)
+def save_importance(history: History, sampler: Sampler) -> None:
+    """Compute the importance of the axes, and save the history.
+
+    Args:
+        history: the trials of the search.
+        sampler: with all results.
+    """
+    history.importance = importance(sampler.study)
     history.save()
 
 
 def clear(home: str, cache_only: bool) -> None:
-    """On a node: remove what it kept for a search."""
-    folder = own_cache(home) if cache_only else own_home(home)
-    for _ in range(CLEARED):
+    """Delete the folder of a search on this node.
+
+    Args:
+        home: name of the search on the nodes.
+        cache_only: whether to delete the cache only, and keep the checkpoints.
+    """
+    folder = node_cache(home) if cache_only else node_folder(home)
+    for _ in range(CLEAR_ATTEMPTS):
         rmtree(folder, ignore_errors=True)
         if not folder.exists():
             return
-        # A worker that was just stopped is still writing.
+        # A stopped worker may still write files.
         time.sleep(0.5)
 
 
-class _Stopping(NoCheckpoint, Stopper):  # type: ignore[misc]
-    """Ends the search."""
+class _SearchStopper(NoCheckpoint, Stopper):  # type: ignore[misc]
+    """Ends the search at an interrupt, at an error, or after the time budget."""
 
     def __init__(self, is_over: Callable[[], bool]) -> None:
         self._is_over = is_over
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Single trials are stopped by ASHA."""
+        """Return False: ASHA stops single trials."""
         return False
 
     def stop_all(self) -> bool:
-        """Whether it is over."""
+        """Whether the search ends."""
         return self._is_over()
 
 
-class _Listening(NoCheckpoint, Callback):  # type: ignore[misc]
-    """Ray Tune's events, for the book."""
+class _Events(NoCheckpoint, Callback):  # type: ignore[misc]
+    """Passes Ray Tune's events to the session."""
 
-    def __init__(self, session: SearchSession, guarded: Callable[[Callable[[], Any]], Any]) -> None:
-        self._session, self._guarded = session, guarded
+    def __init__(self, session: SearchSession, guard: Callable[[Callable[[], Any]], Any]) -> None:
+        self._session, self._guard = session, guard
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Many times a second, or whenever something happens."""
-        self._guarded(self._session.listen)
+        """Handle the messages of the nodes; Ray Tune calls this method several times a second."""
+        self._guard(self._session.listen)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial got its worker."""
-        self._guarded(lambda: self._session.started(trial.config["number"]))
+        """Record that a worker has started a trial."""
+        self._guard(lambda: self._session.started(trial.config["number"]))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """It was looked at."""
+        """Record an intermediate evaluation."""
         if EPOCH in result and REACHED in result:
             number, epoch, value = trial.config["number"], int(result[EPOCH]), float(result[REACHED])
-            self._guarded(lambda: self._session.reached(number, epoch, value))
+            self._guard(lambda: self._session.add_evaluation(number, epoch, value))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """It is made again; what is there of it already need not be."""
-        trial.config.update(self._guarded(lambda: self._session.again(trial.config["number"])) or {})
+        """Prepare the next attempt of a trial. Its config names the committed runs, which do not run again."""
+        trial.config.update(self._guard(lambda: self._session.retry(trial.config["number"])) or {})
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """It is given up."""
-        self._guarded(lambda: self._session.lost(trial.config["number"]))
+        """Record the failure of a trial after its last attempt."""
+        self._guard(lambda: self._session.give_up_trial(trial.config["number"]))

@@ -1,1 +1,1 @@
-"""What varies with the task: which data there is, which backend is meant, what is measured and written of a run."""
+"""The tasks. A task defines the kinds of data, the default backend, and the metrics and files of a run."""

@@ -1,4 +1,4 @@
-"""The contract of a task. Plan, execution, store and the sheet's mechanics know no more of a task than this."""
+"""The contract between the harness and its tasks. Planning, execution and the result folder use this contract only."""
 
 from __future__ import annotations
 
@@ -17,43 +17,70 @@ if TYPE_CHECKING:
 
 
 class Task(DataKinds, Protocol):
-    """A kind of predictions, and the metrics that go with it."""
+    """A kind of predictions with its data and its metrics.
+
+    Attributes:
+        name: value of `task:` in the config.
+        backend: backend of a grid without the axis `backend`.
+        config_keys: top-level keys of the config that only this task uses.
+    """
 
     name: str
-    backend: str  # where the grid names none
-    config_keys: frozenset[str]  # top-level keys of a config that no other task has a use for
+    backend: str
+    config_keys: frozenset[str]
 
     def spec_fields(self, config: SweepConfig) -> dict[str, Any]:
-        """Fields of `RunSpec` that the task's own keys of the config give."""
+        """Return the fields of `RunSpec` that come from the task's own keys of the config."""
 
     def load(self, config: SweepConfig, index: FileIndex, progress: Progress | None) -> list[AnySplit]:
-        """Read the data: one split a category.
+        """Read the data.
+
+        Args:
+            config: of the sweep.
+            index: hashes and sizes of the data's files.
+            progress: called with (files read, number of files).
+
+        Returns:
+            One split for each category.
 
         Raises:
-            DataError: everything that is wrong with it.
+            DataError: the data has errors; one sentence for each.
         """
 
     def problems(self, config: SweepConfig, splits: Sequence[AnySplit]) -> list[str]:
-        """What of the config can't be had with this data, one sentence each."""
+        """Return the conflicts between the config and the data, one sentence each.
+
+        Args:
+            config: of the sweep.
+            splits: the data of all categories.
+        """
 
     def metrics(self) -> Sequence[Metric]:
-        """All metrics; the first one is the one that a search goes by unless the config names another."""
+        """Return all metrics. The first metric is the default of `search.metric`."""
 
     def epoch_metrics(self, spec: RunSpec, epoch_predictions: EpochPredictions) -> Mapping[str, float | None]:
-        """Metrics of what is seen of a training before its end."""
-
-    def data_summary(self, split: AnySplit) -> dict[str, Any]:
-        """A split, for the record."""
-
-    def measure(self, spec: RunSpec, split: AnySplit, outcome: Outcome, stage: Path) -> Mapping[str, Any]:
-        """Measure a run and write what lies beside its record.
+        """Return the metrics of an intermediate evaluation.
 
         Args:
             spec: of the run.
-            split: its data.
-            outcome: what the backend handed over.
-            stage: the run's folder to be.
+            epoch_predictions: predictions after an epoch of the training.
 
         Returns:
-            Fields of `RunRecord`: data, metrics and whatever else the task has; `warnings` are added to the backend's.
+            Name of the metric -> value, None where undefined.
+        """
+
+    def data_summary(self, split: AnySplit) -> dict[str, Any]:
+        """Return the description of a split for the record."""
+
+    def measure(self, spec: RunSpec, split: AnySplit, outcome: Outcome, stage: Path) -> Mapping[str, Any]:
+        """Evaluate a run, and write its files beside the record.
+
+        Args:
+            spec: of the run.
+            split: data of the run.
+            outcome: result of the backend.
+            stage: folder of the run before the commit; the folder exists.
+
+        Returns:
+            Fields of `RunRecord`: data, metrics and others. The record has these `warnings` after those of the backend.
         """

@@ -1,4 +1,4 @@
-"""`task: classification`: what is it, and in which state."""
+"""`task: classification`: the class and the condition of each image."""
 
 from __future__ import annotations
 
@@ -38,59 +38,88 @@ if TYPE_CHECKING:
     from harness.config.sweep import SweepConfig
 
 PREDICTIONS = "predictions.csv"
-OUT_OF_FOLD, TO_BE_NAMED = "out of fold", "test"
-EXAMPLES = 3  # images of each confused pair
+OUT_OF_FOLD, TEST = "out of fold", "test"
+EXAMPLES = 3  # images of each pair of confused labels
 FOLDER = "examples"
 SIDE = 160  # pixels of an example's longer side
 
 
 class Classification:
-    """See `harness.tasks.base.Task`."""
+    """Classification: a label for each image. A label is a class with its condition."""
 
     name = "classification"
     backend = "supervised"
     config_keys: frozenset[str] = frozenset()
 
     def spec_fields(self, config: SweepConfig) -> dict[str, Any]:
-        """No threshold is fixed, and there are no regions."""
+        """Return empty values for the threshold and for AUPRO: a classification has neither."""
         del config
         return {"threshold": (), "aupro_limit": None}
 
     def options(self, kind: str) -> type[BaseOptions]:
-        """See `Task.options`."""
+        """Return the class of the options of a kind.
+
+        Raises:
+            ConfigError: the kind is unknown.
+        """
         if kind not in registry.LABELLED_DATASETS:
             raise ConfigError(f"data.kind: {unknown_name('labelled data', kind, registry.LABELLED_DATASETS)}")
-        found: type[BaseOptions] = registry.load(registry.LABELLED_DATASETS[kind])
-        return found
+        options: type[BaseOptions] = registry.load(registry.LABELLED_DATASETS[kind])
+        return options
 
     def kinds(self) -> Sequence[str]:
-        """See `Task.kinds`."""
+        """Return the names of all kinds of data."""
         return list(registry.LABELLED_DATASETS)
 
     def load(self, config: SweepConfig, index: FileIndex, progress: Progress | None) -> list[AnySplit]:
-        """See `Task.load`."""
+        """Read the data.
+
+        Args:
+            config: of the sweep.
+            index: hashes and sizes of the data's files.
+            progress: called with (files read, number of files).
+
+        Returns:
+            One split.
+
+        Raises:
+            DataError: the data has errors; one sentence for each.
+        """
         assert isinstance(config.data, LabelledOptions)
         return [load_labelled(config.data, config.work_dir, index, progress)]
 
     def problems(self, config: SweepConfig, splits: Sequence[AnySplit]) -> list[str]:
-        """See `Task.problems`; there are none that reading the data does not find."""
+        """Return no problem: `load` finds all of them.
+
+        Args:
+            config: of the sweep.
+            splits: the data.
+        """
         del config, splits
         return []
 
     def metrics(self) -> Sequence[registry.Metric]:
-        """The registered metrics of a classification; macro F1 is the one that a search goes by."""
+        """Return the registered metrics of a classification. Macro F1 is the default of `search.metric`."""
         return registry.CLASSIFICATION_METRICS
 
     def epoch_metrics(self, spec: RunSpec, epoch_predictions: EpochPredictions) -> Mapping[str, float | None]:
-        """See `Task.glance`."""
+        """Return the metrics of an intermediate evaluation.
+
+        Args:
+            spec: of the run.
+            epoch_predictions: out-of-fold predictions of the first fold after an epoch.
+
+        Returns:
+            Name of the metric -> value, None where undefined.
+        """
         del spec
         assert isinstance(epoch_predictions, ClassPredictions)
         return metrics(epoch_predictions)
 
     def data_summary(self, split: AnySplit) -> dict[str, Any]:
-        """See `Task.describe`."""
+        """Return the description of a split for the record."""
         assert isinstance(split, LabelledSplit)
-        judged = sum(fold in split.run_folds for fold in split.folds)
+        out_of_fold = sum(fold in split.run_folds for fold in split.folds)
         return {
             "kind": split.kind,
             "category": "",
@@ -98,7 +127,7 @@ class Classification:
             "fingerprint": split.fingerprint,
             "test_fingerprint": split.test_fingerprint,
             "train": len(split.train),
-            "judged": judged,
+            "judged": out_of_fold,
             "test": len(split.test),
             "labels": len(split.labels),
             "folds": list(split.run_folds),
@@ -107,82 +136,96 @@ class Classification:
         }
 
     def measure(self, spec: RunSpec, split: AnySplit, outcome: Outcome, stage: Path) -> Mapping[str, Any]:
-        """See `Task.measure`."""
+        """Evaluate a run, and write its files beside the record.
+
+        Args:
+            spec: of the run.
+            split: data of the run.
+            outcome: result of the backend.
+            stage: folder of the run before the commit; the folder exists.
+
+        Returns:
+            Fields of `RunRecord`.
+        """
         del spec
         assert isinstance(outcome, Classified)
         assert isinstance(split, LabelledSplit)
-        found = outcome.predictions
-        write_files(stage, found, outcome.curves, {sample.name: Path(sample.path) for sample in split.train})
-        ends = macro_f1_interval(found.truth, found.predicted, len(found.labels))
+        predictions = outcome.predictions
+        write_files(stage, predictions, outcome.curves, {sample.name: Path(sample.path) for sample in split.train})
+        ends = macro_f1_interval(predictions.truth, predictions.predicted, len(predictions.labels))
         return {
             "data": self.data_summary(split),
-            "metrics": metrics(found),
+            "metrics": metrics(predictions),
             "intervals": {} if ends is None else {"macro_F1": list(ends)},
             "folds": outcome.folds,
             "warnings": list(split.notes),
         }
 
 
-def metrics(found: ClassPredictions) -> dict[str, float | None]:
-    """All figures of a run, out of fold unless the name begins with `test_`; None where undefined."""
-    truth, said, k = found.truth, found.predicted, len(found.labels)
-    counts = confusion(truth, said, k)
+def metrics(predictions: ClassPredictions) -> dict[str, float | None]:
+    """All metrics of a run: on the test images for a name with `test_`, otherwise out of fold; None where undefined."""
+    truth, predicted, k = predictions.truth, predictions.predicted, len(predictions.labels)
+    classes, conditions = zip(*predictions.label_specs, strict=True)
+    counts = confusion(truth, predicted, k)
     f1 = f1_of_labels(counts)
     rare = tail(counts)
-    by_state = groups(truth, said, [state for _, state in found.label_specs])
     values = (
-        macro_f1(truth, said, k),
-        accuracy(truth, said),
+        macro_f1(truth, predicted, k),
+        accuracy(truth, predicted),
         float(np.nanmean(f1[rare])) if rare.any() else float("nan"),
-        float(np.mean([one.f1 for one in groups(truth, said, [part for part, _ in found.label_specs])])),
-        float(np.mean([one.f1 for one in by_state])),
-        float("nan") if found.plain is None else macro_f1(truth, found.plain.argmax(axis=1), k),
-        macro_f1(found.test_truth, found.test_predicted, k),
-        accuracy(found.test_truth, found.test_predicted),
+        *(float(np.mean([group.f1 for group in groups(truth, predicted, names)])) for names in (classes, conditions)),
+        float("nan") if predictions.plain is None else macro_f1(truth, predictions.plain.argmax(axis=1), k),
+        macro_f1(predictions.test_truth, predictions.test_predicted, k),
+        accuracy(predictions.test_truth, predictions.test_predicted),
     )
     keys = [metric.key for metric in registry.CLASSIFICATION_METRICS]
     return {key: None if np.isnan(value) else value for key, value in zip(keys, values, strict=True)}
 
 
 def write_files(
-    stage: Path, found: ClassPredictions, curves: Mapping[str, list[dict[str, float]]], paths: Mapping[str, Path]
+    stage: Path, predictions: ClassPredictions, curves: Mapping[str, list[dict[str, float]]], paths: Mapping[str, Path]
 ) -> None:
-    """What lies beside a record.
+    """Write the files of a run beside its record.
 
     Args:
         stage: the run's folder.
-        found: of the run.
+        predictions: of the run.
         curves: see `harness.backends.base.Classified`.
-        paths: of the images, by name; of those that are not there, no example is shown.
+        paths: files of the images, by name; an image without a file gets no example.
     """
-    found.save(stage)
-    write_atomic(stage / PREDICTIONS, predictions_csv(found))
-    about = details(found, curves)
-    _draw_examples(stage, about["confused"], paths)
-    write_atomic(stage / DETAILS, json.dumps(about, allow_nan=False))
+    predictions.save(stage)
+    write_atomic(stage / PREDICTIONS, predictions_csv(predictions))
+    values = details(predictions, curves)
+    _draw_examples(stage, values["confused"], paths)
+    write_atomic(stage / DETAILS, json.dumps(values, allow_nan=False))
 
 
-def details(found: ClassPredictions, curves: Mapping[str, list[dict[str, float]]]) -> dict[str, Any]:
-    """What the report shows of a run beside its record."""
-    k = len(found.labels)
-    counts = confusion(found.truth, found.predicted, k)
-    f1, said = f1_of_labels(counts), found.predicted
-    pairs = confused(counts, found.labels)
+def details(predictions: ClassPredictions, curves: Mapping[str, list[dict[str, float]]]) -> dict[str, Any]:
+    """The content of details.json, for the report.
+
+    Args:
+        predictions: of the run.
+        curves: see `harness.backends.base.Classified`.
+    """
+    truth, predicted, labels = predictions.truth, predictions.predicted, predictions.labels
+    classes, conditions = zip(*predictions.label_specs, strict=True)
+    counts = confusion(truth, predicted, len(labels))
+    f1 = f1_of_labels(counts)
+    pairs = confused(counts, labels)
     for pair in pairs:
-        wanted = (found.labels.index(pair["label"]), found.labels.index(pair["said"]))
-        wrong = np.flatnonzero((found.truth == wanted[0]) & (said == wanted[1]))
-        surest = wrong[np.argsort(-found.probabilities[wrong, wanted[1]], kind="stable")][:EXAMPLES]
-        pair["examples"] = [
-            {"name": found.names[i], "probability": float(found.probabilities[i, wanted[1]])} for i in surest
-        ]
+        row, column = labels.index(pair["label"]), labels.index(pair["said"])
+        wrong = np.flatnonzero((truth == row) & (predicted == column))
+        probabilities = predictions.probabilities[:, column]
+        examples = wrong[np.argsort(-probabilities[wrong], kind="stable")][:EXAMPLES]
+        pair["examples"] = [{"name": predictions.names[i], "probability": float(probabilities[i])} for i in examples]
     return {
         "labels": [
             {"label": label, "images": int(counts[i].sum()), "right": int(counts[i, i]),
              "said": int(counts[:, i].sum()), "f1": None if np.isnan(f1[i]) else float(f1[i])}
-            for i, label in enumerate(found.labels)
+            for i, label in enumerate(labels)
         ],
-        "classes": [vars(one) for one in groups(found.truth, said, [part for part, _ in found.label_specs])],
-        "states": [vars(one) for one in groups(found.truth, said, [state for _, state in found.label_specs])],
+        "classes": [vars(group) for group in groups(truth, predicted, classes)],
+        "states": [vars(group) for group in groups(truth, predicted, conditions)],
         "confusion": counts.tolist(),
         "confused": pairs,
         "epochs": dict(curves),
@@ -190,7 +233,7 @@ def details(found: ClassPredictions, curves: Mapping[str, list[dict[str, float]]
 
 
 def _draw_examples(stage: Path, pairs: list[dict[str, Any]], paths: Mapping[str, Path]) -> None:
-    """Small pictures of the examples under examples/, whose files are noted with them."""
+    """Write small pictures of the examples under examples/, and add their file names to the pairs."""
     (stage / FOLDER).mkdir()
     for number, pair in enumerate(pairs):
         for place, example in enumerate(pair["examples"]):
@@ -203,17 +246,16 @@ def _draw_examples(stage: Path, pairs: list[dict[str, Any]], paths: Mapping[str,
             picture.save(stage / example["file"], quality=85)
 
 
-def predictions_csv(found: ClassPredictions) -> str:
-    """One row an image: what it was called, how surely, and what it is where that is known."""
+def predictions_csv(predictions: ClassPredictions) -> str:
+    """The content of predictions.csv: for each image the predicted label, its probability, and the true label."""
     rows: list[list[object]] = [["path", "label", "predicted_label", "probability", "fold", "role"]]
-    said, test_said = found.predicted, found.test_predicted
-    for i, name in enumerate(found.names):
-        label = found.labels[found.truth[i]]
-        sure = f"{found.probabilities[i, said[i]]:.6f}"
-        rows.append([guarded_path(name), label, found.labels[said[i]], sure, int(found.folds[i]), OUT_OF_FOLD])
-    for i, name in enumerate(found.test_names):
-        label = found.labels[found.test_truth[i]] if found.test_truth[i] >= 0 else ""
-        best = test_said[i]
-        sure = f"{found.test_probabilities[i, best]:.6f}"
-        rows.append([guarded_path(name), label, found.labels[best], sure, "", TO_BE_NAMED])
+    labels, test_probabilities = predictions.labels, predictions.test_probabilities
+    for i, (name, predicted) in enumerate(zip(predictions.names, predictions.predicted, strict=True)):
+        label, fold = labels[predictions.truth[i]], int(predictions.folds[i])
+        probability = f"{predictions.probabilities[i, predicted]:.6f}"
+        rows.append([guarded_path(name), label, labels[predicted], probability, fold, OUT_OF_FOLD])
+    for i, (name, predicted) in enumerate(zip(predictions.test_names, predictions.test_predicted, strict=True)):
+        label = labels[predictions.test_truth[i]] if predictions.test_truth[i] >= 0 else ""
+        probability = f"{test_probabilities[i, predicted]:.6f}"
+        rows.append([guarded_path(name), label, labels[predicted], probability, "", TEST])
     return csv_text(rows)

@@ -166,7 +166,7 @@ def test_runs_whose_workers_die_too_often_are_failures_that_say_so(
     (lost,) = [record for record in records if record.error]
     assert lost.error is not None
     assert lost.error["type"] == "WorkerLostError"
-    assert "killed by SIGKILL (out of memory, perhaps), as often as it was tried (1)" in lost.error["message"]
+    assert "killed by SIGKILL (out of memory, perhaps); number of attempts: 1" in lost.error["message"]
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from harness.report.html import write_report
 from harness.report.results import Results
 from harness.report.search import SearchReport
 from harness.results.store import ResultFolder
-from harness.search.history import History, made_before
+from harness.search.history import History, evaluated_points
 from harness.search.points import Space
 from tests.classified import CONFIG as CLASSIFIED
 from tests.conftest import Cli, write_config
@@ -224,7 +224,7 @@ def propose(count: int, known: Mapping[float, float] | None = None, **changes: A
 
     found = sampler.Sampler(search, search.domains, begin, end, 0)
     for x, value in known.items():
-        found.know({"x": x}, "done", value)
+        found.add({"x": x}, "done", value)
     for number in range(count):
         if found.suggest(str(number)) == "FINISHED":
             break
@@ -287,7 +287,7 @@ def searched(made: ResultFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_runs_of_a_grid_are_known_to_a_search(searched: tuple[Prepared, Space]) -> None:
     prepared, space = searched
     history = History(prepared.folder, space, prepared.records)
-    known = made_before(space, prepared.records, history)
+    known = evaluated_points(space, prepared.records, history)
     assert sorted(point["power"] for point, _ in known) == [1.0, 2.0, 3.0]
     for point, value in known:
         own = [prepared.records[run.run_id].metrics["image_AUROC"] for run in space.runs(point)]
@@ -298,7 +298,7 @@ def test_a_setting_that_lacks_a_run_is_not_known(searched: tuple[Prepared, Space
     prepared, space = searched
     records = dict(prepared.records)
     del records[space.runs({"power": 2.0})[3].run_id]
-    known = made_before(space, records, History(prepared.folder, space, records))
+    known = evaluated_points(space, records, History(prepared.folder, space, records))
     assert sorted(point["power"] for point, _ in known) == [1.0, 3.0]
 
 
@@ -311,9 +311,9 @@ def test_what_was_tried_is_remembered_as_far_as_it_means_something(searched: tup
         trial.state, trial.value, trial.looks = state, 0.25, [(3, 0.25)]  # type: ignore[assignment]
     history.save()
     again = History(prepared.folder, space, prepared.records)
-    assert [(trial.number, trial.state) for trial in again.known] == [(1, "done"), (2, "stopped")]
+    assert [(trial.number, trial.state) for trial in again.finished] == [(1, "done"), (2, "stopped")]
     # The records have the value.
-    assert again.known[0].value == again.best.value != 0.25  # type: ignore[union-attr]
+    assert again.finished[0].value == again.best.value != 0.25  # type: ignore[union-attr]
     assert again.interrupted == [{"power": 3.0}]
     # Also if the next call is stopped before it comes to that.
     again.save()
@@ -323,12 +323,12 @@ def test_what_was_tried_is_remembered_as_far_as_it_means_something(searched: tup
     # By another metric, what a stopped one had reached says nothing.
     other = Space(prepared.config.model_copy(update={"search": space.search.model_copy(update={"metric": "image_AP"})}),
                   prepared.splits)  # fmt: skip
-    assert [trial.number for trial in History(prepared.folder, other, prepared.records).known] == [1]
+    assert [trial.number for trial in History(prepared.folder, other, prepared.records).finished] == [1]
     # Without its records, a trial is to be made again.
-    assert [trial.number for trial in History(prepared.folder, space, {}).known] == [2]
+    assert [trial.number for trial in History(prepared.folder, space, {}).finished] == [2]
     narrower = space.search.model_copy(update={"space": {**space.search.space, "power": {"choice": [2.0, 3.0]}}})
     fewer = Space(prepared.config.model_copy(update={"search": narrower}), prepared.splits)
-    assert [trial.number for trial in History(prepared.folder, fewer, prepared.records).known] == [2]
+    assert [trial.number for trial in History(prepared.folder, fewer, prepared.records).finished] == [2]
 
 
 def test_what_failed_is_known_unless_it_is_to_be_tried_again_or_has_been_made(
@@ -344,10 +344,10 @@ def test_what_failed_is_known_unless_it_is_to_be_tried_again_or_has_been_made(
     history.save()
     again = History(prepared.folder, space, prepared.records)
     # Those whose runs are there are done: a sweep made them, or a kill came just after the last one.
-    assert [(trial.number, trial.state) for trial in again.known] == [(1, "failed"), (3, "done"), (4, "done")]
+    assert [(trial.number, trial.state) for trial in again.finished] == [(1, "failed"), (3, "done"), (4, "done")]
     assert again.interrupted == [{"power": 2.0}]
     retried = History(prepared.folder, space, prepared.records, retry_failed=True)
-    assert [trial.number for trial in retried.known] == [3, 4]
+    assert [trial.number for trial in retried.finished] == [3, 4]
     assert retried.interrupted == [{"power": 1.0}, {"power": 2.0}]
 
 
@@ -357,7 +357,7 @@ def test_what_failed_is_known_unless_it_is_to_be_tried_again_or_has_been_made(
         ("{", "damaged"),
         ("[]", "damaged"),
         ('{"trials": [{"what": 1}], "metric": "image_AUROC"}', "damaged"),
-        ('{"schema": 99, "trials": [], "metric": "image_AUROC"}', "A newer version"),
+        ('{"schema": 99, "trials": [], "metric": "image_AUROC"}', "A newer version of harness wrote the file"),
     ],
 )
 def test_a_damaged_history_is_said(searched: tuple[Prepared, Space], text: str, said: str) -> None:
