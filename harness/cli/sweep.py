@@ -303,12 +303,12 @@ def _finish(prepared: Prepared, console: Console, summary: SweepSummary | None) 
     if folder.is_stale(folder.report):
         write_report(folder, results)
     records = results.records
-    short = in_few_words(results)
-    if short.table is not None:
-        console.print(short.table)
-    for sentence in short.sentences:
+    overview = in_few_words(results)
+    if overview.table is not None:
+        console.print(overview.table)
+    for sentence in overview.sentences:
         console.print(f"[bold]{escape(sentence)}[/]")
-    for notice in short.notices:
+    for notice in overview.notices:
         console.print(f"[bold yellow]{escape(notice)}[/]")
     for record in summary.failed if summary else []:
         console.print(f"[red]failed:[/] {escape(record.run_id)}: {escape((record.error or {}).get('message', ''))}")
