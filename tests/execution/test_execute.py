@@ -211,7 +211,7 @@ def test_ctrl_c_stops_cleanly_with_the_workbook_written(cli: Cli, config: Path, 
     dummy.before_run = interrupt
     result = cli("sweep", config)
     assert result.exit_code == 130
-    assert "the same command goes on from here" in result.output
+    assert "The same command continues from here" in result.output
     assert len(rows()) == 2
     dummy.before_run = None
     assert cli("sweep", config).exit_code == 0
