@@ -95,7 +95,7 @@ def test_ctrl_c_in_a_terminal_stops_cleanly(tmp_path: Path, toy_tree: Path) -> N
             break
         shown += part
     assert process.wait() == 130
-    assert b"the same command goes on from here" in shown
+    assert b"The same command continues from here" in shown
     assert "━".encode() in shown
     assert b"Traceback" not in shown
     assert 2 <= len(rows("out")) - 1 < 6
