@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from harness import __version__
+from harness import __version__, registry
 from harness.common.errors import HarnessError
 from harness.common.secrets import concealed
 from harness.common.terminal import printable
@@ -113,7 +113,7 @@ def tune(
 
 @app.command()
 def run(
-    method: Annotated[str, typer.Argument(help="patchcore, padim, spade, cflow ...", show_default=False)],
+    method: Annotated[str, typer.Argument(help=f"{', '.join(registry.DETECTORS)} ...", show_default=False)],
     data: Annotated[Path, typer.Option("--data", help="A folder in MVTec layout.", show_default=False)],
     parameters: Annotated[
         list[str] | None,
