@@ -332,7 +332,7 @@ def test_a_submission_without_a_sample_says_what_images_are_called_by(classified
     put(Path("numbers"), replace(found, test_keys=("17",)), template)
     for name, head in (("files", "file_name"), ("numbers", "index")):
         result = cli("submit", name, "--out", "sub.csv")
-        assert f"columns are {head} and label" in result.output
+        assert f"Columns: {head} and label" in result.output
         assert read_csv("sub.csv")[0] == [head, "label"]
 
 
