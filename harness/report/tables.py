@@ -199,7 +199,7 @@ def notices(results: Results) -> list[str]:
     if count:
         sentences.append(
             f"VALIDATED ON TEST IMAGES in {count} of {len(ok)} runs: with data.val 0 anomalib takes the test images "
-            "for validation. Its own metrics (anomalib_*) and choices of the model by validation are too good."
+            "for validation. Its own metrics (anomalib_*), and choices of a model by validation, depend on them."
         )
     return [*sentences, *_threshold_notices(ok), *left_out_notice(results)]
 
