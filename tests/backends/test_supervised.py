@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -457,18 +459,24 @@ def test_a_loss_that_is_no_number_stops_and_says_so(tmp_path: Path) -> None:
         learn(tmp_path, 4, optimizer="sgd", lr=1e30)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", SPAWNING)
-def test_several_processes_train_one_network(tmp_path: Path, strategy: str) -> None:
+def train_in_several_processes(folder: Path, strategy: str) -> None:
     several = {"devices": 2, "strategy": strategy}
-    found = learn(tmp_path / "t", 3, trainer=several, average="ema", ema_decay=0.5)
+    found = learn(folder / "t", 3, trainer=several, average="ema", ema_decay=0.5)
     losses = [entry["train_loss"] for entry in found.history]
     assert len(losses) == 3
     assert losses[-1] < losses[0]
     first = build(BACKBONE, 3, settings(), None, 0)
     assert not torch.equal(found.network.head.weight, first.head.weight)
     with pytest.raises(TrainingError, match=r"^the loss is .*training was stopped"):
-        learn(tmp_path / "nan", 4, trainer=several, optimizer="sgd", lr=1e30)
+        learn(folder / "nan", 4, trainer=several, optimizer="sgd", lr=1e30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", SPAWNING)
+def test_several_processes_train_one_network(tmp_path: Path, strategy: str) -> None:
+    """From a new process, as with the command: a fork takes along the locks of threads that other tests started."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        pool.submit(train_in_several_processes, tmp_path, strategy).result()
 
 
 def test_a_batch_with_one_label_only_trains(tmp_path: Path) -> None:
