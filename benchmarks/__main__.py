@@ -14,6 +14,7 @@ from harness.results.provenance import provenance
 
 README = "readme"
 NAMES = (
+    "audit",
     "classify",
     "coreset",
     "inference",
@@ -22,9 +23,13 @@ NAMES = (
     "metrics",
     "overhead",
     "predict",
+    "probe",
+    "recipes",
     "report",
     "scaling",
     "sweep",
+    "trust",
+    "with_detector",
 )
 RESULTS = Path(__file__).parent / "results"
 

@@ -21,7 +21,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from harness.backends.supervised.augment import augmentation
-from harness.backends.supervised.module import FoldData, Pictures, as_images, seed_of
+from harness.backends.supervised.fold_data import FoldData, Pictures, as_images, seed_of
 from harness.backends.supervised.network import Classifier, build
 from harness.backends.supervised.schedules import optimizer
 from harness.backends.supervised.settings import Settings
@@ -47,17 +47,19 @@ class Bare(pl.LightningModule):
         lesson, epoch = self._lesson, self.trainer.current_epoch
         seed = seed_of(lesson.seed, epoch)
         made = augmentation(self._settings.augment)
-        pictures = Pictures(lesson.pixels, lesson.targets, lesson.learnt, made, seed)
+        pictures = Pictures(lesson.pixels, lesson.targets, lesson.train_indices, made, seed)
         return DataLoader(pictures, batch_sampler=lesson.batches(self._settings, epoch))
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The same as ours."""
         lesson = self._lesson
-        return DataLoader(Pictures(lesson.pixels, lesson.targets, lesson.judged), batch_size=lesson.eval_batch_size)
+        return DataLoader(
+            Pictures(lesson.pixels, lesson.targets, lesson.val_indices), batch_size=lesson.eval_batch_size
+        )
 
     def configure_optimizers(self) -> Any:
         """The same as ours."""
-        return optimizer(self._settings, self.network.parameters())
+        return optimizer(self._settings, self.network)
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         """Cross entropy."""
@@ -85,7 +87,7 @@ def measure(quick: bool) -> dict[str, Any]:
             if repeat or quick:
                 # The first pair warms up.
                 pairs.append((bare, ours))
-        learnt = epochs * len(lesson.learnt)
+        learnt = epochs * len(lesson.train_indices)
         ratio = statistics.median(bare / ours for bare, ours in pairs)
         cases.append({
             "backbone": backbone,
@@ -106,8 +108,8 @@ def _lesson(side: int, batch: int, images: int) -> tuple[Settings, FoldData]:
     lesson = FoldData(
         pixels=rng.integers(0, 255, (total, 3, side, side), dtype=np.uint8),
         targets=rng.integers(0, LABELS, total),
-        learnt=range(images),
-        judged=range(images, total),
+        train_indices=range(images),
+        val_indices=range(images, total),
         outputs=LABELS,
         with_margin=None,
         batch_size=batch,

@@ -11,7 +11,7 @@ import torch
 
 from harness.backbones.resolve import Weights, resolve
 from harness.common.errors import DataError
-from harness.data.images import list_images
+from harness.data.listing import list_images
 from harness.detectors.embedding import embed, rows
 from harness.detectors.features import build_extractor
 from harness.detectors.sources import ImageSource, Preprocessing

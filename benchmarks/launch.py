@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from harness.execution.launchers.processes import THREADS
+from harness.common.threads import VARIABLES
 
 WANTED = 1.7  # times as fast with two workers as with one
 ALLOWED = (5.0, 0.02)  # seconds, and share of the sweep, that Ray may add
@@ -70,7 +70,7 @@ def _timed(folder: Path, name: str, options: tuple[str, ...], epochs: int, train
     results = folder / "results"
     command = [sys.executable, "-m", "harness", "sweep", str(config), "--output", str(results), *options]
     start = time.perf_counter()
-    one_core = {**os.environ, **dict.fromkeys(THREADS, "1")}
+    one_core = {**os.environ, **dict.fromkeys(VARIABLES, "1")}
     done = subprocess.run(command, env=one_core, capture_output=True, text=True, check=False)
     took = time.perf_counter() - start
     if done.returncode:

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from benchmarks.inputs import HAZELNUT, MOBILENET, require
 from harness.backbones.inject import unfilled
 from harness.cli.main import app
-from harness.data.images import list_images
+from harness.data.listing import list_images
 from harness.inference.model import load_model
 from harness.results.store import ResultFolder
 

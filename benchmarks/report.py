@@ -25,8 +25,9 @@ from harness.report.excel import write_workbook
 from harness.report.html import write_report
 from harness.results.gallery import draw_gallery
 from harness.results.record import RunRecord
+from harness.results.run_folder import DETAILS, RECORD
 from harness.results.scores import SCORES, scores_csv
-from harness.results.store import DETAILS, RECORD, ResultFolder
+from harness.results.store import ResultFolder
 
 WORKBOOK_RUNS, REPORT_RUNS, GALLERIES = 5_000, 500, 200
 IMAGES, SIDE = 100, 64

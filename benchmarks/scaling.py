@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.config.sweep import load_config
 from harness.execution.jobs import Job, grouped
-from harness.execution.launchers.node import home_of, making, work_folder
+from harness.execution.launchers.node import home_of, records_of_job, work_folder
 from harness.execution.launchers.shipping import unpack
 from harness.planning.prepare import prepare
 from harness.report.excel import write_workbook
@@ -124,13 +124,13 @@ def _timed(work: Callable[[], object]) -> float:
 def _make(job: Job, queue: Any) -> None:
     """A group on a node, from its images to what is sent."""
     home = home_of(Path("scaling"), "benchmark")
-    list(making(0, job, queue, home, str(Path.cwd())))
+    list(records_of_job(0, job, queue, home, str(Path.cwd())))
     shutil.rmtree(work_folder() / home)
 
 
 def _made(messages: list[Any]) -> list[Any]:
     """Of the last group."""
-    return [message for message in messages if message[0] == "made"][-RUNS:]
+    return [message for message in messages if message[0] == "record"][-RUNS:]
 
 
 def _size(message: Any) -> int:

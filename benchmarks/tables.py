@@ -199,6 +199,46 @@ def _classify(result: dict[str, Any]) -> str:
     return _table(["images a second, training", "bare Lightning loop", "ours", "ours / bare"], rows)
 
 
+def _probe(result: dict[str, Any]) -> str:
+    rows = [
+        [one["data"], one["method"], one["macro_F1"], f"{one['seconds_alone']} s", f"{one['seconds_added']} s"]
+        for one in result["rows"]
+    ]
+    return _table(["data", "method", "macro F1", "a run alone", "added to the sweep"], rows)
+
+
+def _with_detector(result: dict[str, Any]) -> str:
+    head = ["data", "images, labels", "macro F1 without, by seed", "with, by seed", "mean without", "mean with"]
+    head += ["seconds for the networks", "seconds for the detectors", "ms an image without, with"]
+    rows = [
+        [
+            f"{one['data']}, {one['backbone']} at {one['size']}",
+            f"{one['images']}, {one['labels']}",
+            *(", ".join(f"{pair[side]:.3f}" for pair in one["by_seed"]) for side in (0, 1)),
+            *(f"{value:.3f}" for value in one["macro_F1"]),
+            one["trained_seconds"],
+            one["detector_seconds"],
+            ", ".join(map(str, one["ms_per_image"])),
+        ]
+        for one in result["cases"]
+    ]
+    return _table(head, rows)
+
+
+def _recipes(result: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"{one['task']}: {one['labels']} labels, {one['images']} training images of {one['side']} px",
+            one["recipe"],
+            f"{one['plain_mean']} ({', '.join(map(str, one['plain_macro_F1']))})",
+            f"**{one['ours_mean']}** ({', '.join(map(str, one['ours_macro_F1']))})",
+            f"{one['time_ratio']} (wanted: at most {result['most_time']})",
+        ]
+        for one in result["tasks"]
+    ]
+    return _table(["task", "recipe", "macro F1 of the plain script", "ours", "time, ours / plain"], rows)
+
+
 def _launch(result: dict[str, Any]) -> str:
     pairs = ", ".join(map(str, result["pairs_of_workers"]))
     rows = [
@@ -246,7 +286,41 @@ def _scaling(result: dict[str, Any]) -> str:
     return _table(["part", "measured"], rows)
 
 
+def _trust(result: dict[str, Any]) -> str:
+    """One table for each simulation; its columns are the keys of the rows."""
+    parts = []
+    for name, rows in result.items():
+        if isinstance(rows, list) and rows:
+            head = [key.replace("_", " ") for key in rows[0]]
+            body = [["-" if value is None else value for value in row.values()] for row in rows]
+            parts.append(f"**{name.replace('_', ' ').capitalize()}**\n\n{_table(head, body)}")
+    return "\n\n".join(parts)
+
+
+def _audit(result: dict[str, Any]) -> str:
+    rows = [
+        [one["planted"], one["images"], f"**{one['recall']:.0%}** (wanted: {one['wanted']})", f"{one['false']:.1%}"]
+        for one in result["copies"]
+    ]
+    copies = _table(["planted copies", "images", "found", "false pairs / images"], rows)
+    defects, large, scores = result["defects"], result["large"], result["scores"]
+    ranks = ", ".join(map(str, defects["ranks"]))
+    times = [
+        [
+            f"planted defects in the top 5% of {defects['images']} training images (ranks {ranks})",
+            f"**{defects['in_top_5_percent']:.0%}** (wanted: {defects['wanted']})",
+        ],
+        [f"copies among {large['images']:,} images of 256 x 256, read and compared",
+         f"**{large['seconds']} s** (wanted: {large['wanted_seconds']} s)"],
+        [f"of them, {large['planted']} planted ones found", f"{large['recall']:.0%}"],
+        ["of them, false pairs / images", f"{large['false']:.2%}"],
+        [f"scores of {scores['images']:,} training images", f"{scores['seconds']} s"],
+    ]  # fmt: skip
+    return copies + "\n\n" + _table(["", "measured"], times)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "audit": _audit,
     "classify": _classify,
     "coreset": _coreset,
     "sweep": _sweep,
@@ -256,6 +330,10 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "metrics": _metrics,
     "overhead": _overhead,
     "predict": _predict,
+    "probe": _probe,
+    "recipes": _recipes,
     "report": _report,
     "scaling": _scaling,
+    "trust": _trust,
+    "with_detector": _with_detector,
 }

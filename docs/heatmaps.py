@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from harness import load_model
-from harness.data.images import read_image, read_mask
+from harness.data.images import read_image
+from harness.data.mask_images import read_mask
 from harness.inference.find import find_run
 from harness.results.gallery import draw
 from harness.results.store import ResultFolder

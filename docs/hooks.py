@@ -16,13 +16,15 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from harness import registry
+from harness.backends.supervised import recipes
+from harness.backends.supervised.probe import settings as probe
 from harness.backends.supervised.settings import CHOICES, LIMITS, NEEDS, VIEWS, Settings
 from harness.config.search import Search
 from harness.config.sweep import SweepConfig
 from harness.config.threshold import KEYS as METHOD_KEYS
 from harness.config.threshold import Threshold
 from harness.data.base import BaseOptions, DataOptions
-from harness.data.labelled.base import LabelledOptions
+from harness.data.labelled.base import Group, LabelledOptions
 from harness.data.labelled.tables import Columns
 
 MARKER = re.compile(r"<!-- reference: ([\w.]+) -->")
@@ -34,7 +36,7 @@ REQUIRED = "required"
 # The short form of a large default.
 LARGE = {100_000_000: "100000000", 20 * 10**9: "20 GB", 2**32: "2<sup>32</sup>"}
 # Keys whose default is worked out from something else.
-COMPUTED = {("SweepConfig", "name"): "the file's name"}
+COMPUTED = {("SweepConfig", "name"): "the file's name", ("Search", "holdout"): "0.3 or 0"}
 # Keys that an attribute can't be called.
 KEYS = {("Columns", "part"): "class"}
 
@@ -102,10 +104,8 @@ def rows_of_model(cls: type[BaseModel], without: type[BaseModel] | None = None) 
     for name, field in cls.model_fields.items():
         if name in left_out:
             continue
-        if field.is_required():
-            default = COMPUTED.get((cls.__name__, name), REQUIRED)
-        else:
-            default = default_of(field.get_default(call_default_factory=True))
+        given = REQUIRED if field.is_required() else default_of(field.get_default(call_default_factory=True))
+        default = COMPUTED.get((cls.__name__, name), given)
         if any(getattr(one, "func", None) is not None for one in field.metadata):
             kind = "path"
         else:
@@ -116,6 +116,8 @@ def rows_of_model(cls: type[BaseModel], without: type[BaseModel] | None = None) 
 
 def rows_of_settings() -> Iterator[tuple[str, str, str, str]]:
     """The axes of a classification."""
+    names = ", ".join(f"`{name}`" for name in recipes.CHOICES)
+    yield f"`{recipes.KEY}`", names, "`auto`, if the grid sets no value of a recipe", recipes.DESCRIPTION
     said = descriptions(Settings)
     assert is_dataclass(Settings)
     for field in fields(Settings):
@@ -126,11 +128,31 @@ def rows_of_settings() -> Iterator[tuple[str, str, str, str]]:
             kind = ", ".join(f"`{value}`" for value in CHOICES[name])
         elif name in LIMITS:
             kind = f"number from {LIMITS[name][0]:g} to {LIMITS[name][1]:g}"
+        elif name == "optimizer":
+            kind = "name of timm"
+        elif name == "with_detector":
+            kind = "`none`, a name, or a mapping"
         elif name == "tta":
             kind = f"`none`, or {', '.join(f'`{view}`' for view in VIEWS)} joined by `+`"
         else:
             kind = "true or false" if isinstance(field.default, bool) else "list of text"
         other, values = NEEDS.get(name, ("", ()))
+        only = f" Only with {' or '.join(f'`{other}: {value}`' for value in values)}." if values else ""
+        yield f"`{name}`", kind, default_of(field.default), said[name] + only
+
+
+def rows_of_probe() -> Iterator[tuple[str, str, str, str]]:
+    """The axes of a probe."""
+    said = descriptions(probe.ProbeSettings)
+    for field in fields(probe.ProbeSettings):
+        name = field.name
+        if name in {"image_size", "normalization"}:
+            continue
+        if name in probe.CHOICES:
+            kind = ", ".join(f"`{value}`" for value in probe.CHOICES[name])
+        else:
+            kind = f"number from {probe.LIMITS[name][0]:g} to {probe.LIMITS[name][1]:g}"
+        other, values = probe.NEEDS.get(name, ("", ()))
         only = f" Only with {' or '.join(f'`{other}: {value}`' for value in values)}." if values else ""
         yield f"`{name}`", kind, default_of(field.default), said[name] + only
 
@@ -157,7 +179,9 @@ def tables() -> dict[str, Callable[[], Iterator[tuple[str, str, str, str]]]]:
         "data.detection": lambda: rows_of_model(DataOptions, BaseOptions),
         "data.classification": lambda: rows_of_model(LabelledOptions, BaseOptions),
         "columns": lambda: rows_of_model(Columns),
+        "group": lambda: rows_of_model(Group),
         "training": rows_of_settings,
+        "probe": rows_of_probe,
     }
     for kind, target in registry.DATASETS.items():
         found[f"detection.{kind}"] = lambda target=target: rows_of_model(registry.load(target), DataOptions)

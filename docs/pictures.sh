@@ -27,7 +27,7 @@ picture() {  # of a page: its folder, the height shown, where to
     convert "$work/report.png" +dither -colors 128 "$3"
 }
 picture "$results" 1500 "$here/report.png"
-picture "$(cd "$3" && pwd)" 2080 "$here/classify.png"
+picture "$(cd "$3" && pwd)" 2900 "$here/classify.png"
 python "$here/part.py" "$4" "#search" "$work/search.png"
 convert "$work/search.png" +dither -colors 64 "$here/search.png"
 python "$here/page.py" "$results" "$2" "$work/demo.png"

@@ -27,10 +27,20 @@ DETECTORS: dict[str, str] = {
 
 # Each class has the options of one kind of data, and a method `load()`; see harness/data/base.py.
 DATASETS: dict[str, str] = {
-    "folder": "harness.data.folder:FolderData",
+    # `kind: auto` takes the first kind that recognises the folder: kinds with more distinct names come first.
+    "mvtec_ad2": "harness.data.mvtec_ad2:MVTecAD2Data",
+    "mvtec_loco": "harness.data.mvtec_loco:MVTecLocoData",
+    "visa": "harness.data.visa:VisAData",
+    "real_iad": "harness.data.real_iad:RealIADData",
+    "kolektor": "harness.data.kolektor:KolektorData",
+    "dagm": "harness.data.dagm:DAGMData",
+    "magnetic_tiles": "harness.data.magnetic_tiles:MagneticTilesData",
     "mvtec": "harness.data.mvtec:MVTecData",
+    "folder": "harness.data.folder:FolderData",
     "toy": "harness.data.toy:ToyData",
 }
+# Datamodules of anomalib whose names differ from a kind above by capital letters only.
+DATAMODULES = frozenset({"Kolektor", "Visa"})
 # `data.kind` with any other name is one of anomalib's datamodules.
 OTHER_DATASET = "harness.data.datamodule:DatamoduleData"
 
@@ -55,6 +65,8 @@ HEADLINES: dict[str, tuple[str, str]] = {
     "detection": ("image_AUROC", "pixel_AUROC"),
     "classification": ("macro_F1", "accuracy"),
 }
+# The metric of `rank: synthetic`. It ranks runs whose headline metrics are undefined or equal.
+SYNTHETIC_AUROC = "synthetic_AUROC"
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,8 @@ class Metric:
         images: the class whose share or count the value is: "normal", "anomalous", or "both". The number of these
             images sets the confidence interval; with "both" the smaller class does.
         format: number format of the value in a spreadsheet.
+        at_threshold: whether the value is undefined without a threshold.
+        optimistic: whether the labels that the metric counts choose its threshold; its interval corrects this.
     """
 
     name: str
@@ -80,6 +94,8 @@ class Metric:
     count: bool = False
     images: str = "both"
     format: str = "0.000"
+    at_threshold: bool = False
+    optimistic: bool = False
 
     @property
     def key(self) -> str:
@@ -92,16 +108,34 @@ _PR = "harness.metrics.precision_recall"
 METRICS: tuple[Metric, ...] = (
     Metric("AUROC", "image", "harness.metrics.auroc:auroc"),
     Metric("AP", "image", f"{_PR}:average_precision"),
-    Metric("F1Score", "image", f"{_PR}:f1_score"),
-    Metric("F1Max", "image", f"{_PR}:f1_max"),
-    Metric("Precision", "image", f"{_PR}:precision"),
-    Metric("Recall", "image", f"{_PR}:recall", images="anomalous"),
+    Metric("F1Score", "image", f"{_PR}:f1_score", at_threshold=True),
+    Metric("F1Max", "image", f"{_PR}:f1_max", optimistic=True),
+    Metric("Precision", "image", f"{_PR}:precision", at_threshold=True),
+    Metric("Recall", "image", f"{_PR}:recall", images="anomalous", at_threshold=True),
     Metric("FPR95", "image", "harness.metrics.fpr95:fpr95", higher_is_better=False),
-    Metric("FalsePositives", "image", f"{_PR}:false_positives", False, count=True, images="normal", format="0"),
-    Metric("FalseNegatives", "image", f"{_PR}:false_negatives", False, count=True, images="anomalous", format="0"),
+    Metric(
+        "FalsePositives",
+        "image",
+        f"{_PR}:false_positives",
+        False,
+        count=True,
+        images="normal",
+        format="0",
+        at_threshold=True,
+    ),
+    Metric(
+        "FalseNegatives",
+        "image",
+        f"{_PR}:false_negatives",
+        False,
+        count=True,
+        images="anomalous",
+        format="0",
+        at_threshold=True,
+    ),
     Metric("AUROC", "pixel", "harness.metrics.auroc:auroc"),
     Metric("AP", "pixel", f"{_PR}:average_precision"),
-    Metric("F1Score", "pixel", f"{_PR}:f1_score"),
+    Metric("F1Score", "pixel", f"{_PR}:f1_score", at_threshold=True),
     Metric("F1Max", "pixel", f"{_PR}:f1_max"),
     Metric("AUPRO", "pixel", "harness.metrics.aupro:aupro"),
     Metric("FPR95", "pixel", "harness.metrics.fpr95:fpr95", higher_is_better=False),
@@ -115,6 +149,7 @@ CLASSIFICATION_METRICS: tuple[Metric, ...] = tuple(
         "class_F1",
         "state_F1",
         "plain_macro_F1",
+        "network_macro_F1",
         "test_macro_F1",
         "test_accuracy",
     )

@@ -15,6 +15,9 @@ from harness.cli.main import app
 from harness.data.toy_images import write_toy
 from harness.results.store import ResultFolder
 
+# Two workers share the processors: threads that wait for work must not hold them. Torch reads this when it is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 ROOT = Path(__file__).resolve().parent.parent
 # Real images and weights, where somebody put them beside the checkout; tests that need them skip otherwise.
 SHARED = Path(os.environ.get("HARNESS_SHARED", ROOT.parent / "shared"))

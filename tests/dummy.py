@@ -64,7 +64,7 @@ class DummyBackend:
             yield Detected(
                 spec=spec,
                 test=_predict(split.test, mean, power),
-                val=_predict(split.val, mean, power) if split.val else None,
+                calibration=_predict(split.val, mean, power) if split.val else None,
                 seconds={"fit": 0.0, "test": 0.0},
                 device="cpu",
                 save_model=_save,

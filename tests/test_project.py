@@ -19,17 +19,20 @@ import yaml
 from benchmarks import tables
 from harness.backends.supervised import SupervisedBackend
 from harness.backends.supervised.checks import _trainer_problems
-from harness.backends.supervised.settings import Settings
+from harness.backends.supervised.probe.settings import ProbeSettings
+from harness.backends.supervised.recipes import with_recipe
+from harness.backends.supervised.settings import DEFAULTS, IMPLIED, Settings
 from harness.config.sweep import load_config
 from harness.data.toy_images import write_toy
-from harness.ensemble.recipe import load_recipe
+from harness.ensemble.recipe import Rule, load_recipe
 from harness.planning.plan import make_plan
 from harness.results.store import ResultFolder
 from tests.conftest import ROOT, Cli
 from tests.documentation import blocks, commands, pages, sentences, words
 from tests.test_rooms import ROOMS
 
-CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if path.stem != "blend")
+BLENDS = sorted((ROOT / "configs").glob("blend*.yaml"))
+CONFIGS = sorted(set((ROOT / "configs").glob("*.yaml")) - set(BLENDS))
 CLASSIFY = sorted((ROOT / "configs" / "classify").glob("*.yaml"))
 README = ROOT / "README.md"
 PAGES = pages()
@@ -87,15 +90,72 @@ def test_every_config_of_a_classification_plans(cli: Cli, config: Path) -> None:
         assert "a search for the largest macro_F1, 12 trials, 0 known" in result.output
     signature = SupervisedBackend().parameters
     for spec in make_plan(loaded, [""], lambda _, model: signature(model), "supervised").specs:
-        Settings.of(spec)
+        ProbeSettings.of(spec) if spec.model == "probe" else Settings.of(with_recipe(spec, 100, 10)[0])
         assert not list(_trainer_problems(spec))
 
 
-def test_the_configs_of_a_classification_cover_the_public_solutions() -> None:
-    text = "".join(path.read_text() for path in CLASSIFY)
-    for word in ("tf_efficientnet_b6", "tf_efficientnetv2_s", "resnext101_32x8d", "resnest50d", "arcface", "one_class"):
-        assert word in text
-    assert load_recipe(ROOT / "configs" / "blend.yaml").rules
+PUBLIC = [path for path in CLASSIFY if "_place_" in path.stem]
+
+
+def test_the_configs_of_public_solutions_name_their_sources_and_differences() -> None:
+    assert len(PUBLIC) == 7
+    page = (ROOT / "docs" / "classification.md").read_text()
+    for path in PUBLIC:
+        text = path.read_text()
+        assert "Dacon 235894" in text
+        assert "github.com/" in text
+        assert "# What differs from the source" in text
+        assert path.name in page
+
+
+# Labels and classes that the toy data has in place of those of MVTec AD.
+TOY_NAMES = {
+    "first_place_arcface": ["grid.arcface_labels=[gear-*, '!*-good']"],
+    "first_place_one_class": ["grid.only_classes=[gear]", "grid.repeats=2"],
+    "third_place_one_class": ["grid.only_classes=[gear]", "grid.repeats=2"],
+}
+SMALL = (
+    "data.kind=toy", "data.root=null", "data.train=40", "data.test=16", "data.size=32", "data.folds=2",
+    "data.run_folds=[0]", "data.train_batch_size=16", "data.eval_batch_size=16", "data.num_workers=0",
+    "trainer.max_epochs=1", "trainer.precision=32", "weights=random", "device=cpu", "latency=false",
+    "grid.image_size=64",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", PUBLIC, ids=lambda path: path.stem)
+def test_the_configs_of_public_solutions_train_two_steps(cli: Cli, tmp_path: Path, config: Path) -> None:
+    """With random weights and small images: this machine has neither their weights nor a GPU."""
+    result = cli("sweep", config, *SMALL, *TOY_NAMES.get(config.stem, []), "--output", tmp_path)
+    assert result.exit_code == 0, result.output
+    (record,) = ResultFolder(tmp_path / load_config(config).name).records()
+    assert record.status == "ok"
+    assert record.weights["source"] == "random"
+    assert 16 < record.folds[0]["learnt"] <= 32  # two batches
+    replaced = {"model", "backbone", "image_size", "normalization", "arcface_labels", "only_classes", "repeats"}
+    (point,) = load_config(config).grid
+    settings = {**DEFAULTS, **IMPLIED, **record.spec["params"]}
+    for name, (value,) in point.items():
+        if name not in replaced:
+            assert settings[name] == value
+
+
+@pytest.mark.parametrize("config", BLENDS, ids=lambda path: path.stem)
+def test_every_config_of_a_blend_says_how_to_run_it(config: Path) -> None:
+    text = config.read_text()
+    assert f"python -m harness blend configs/{config.name}" in text
+    assert "# Cost:" in text
+    assert load_recipe(config).rules
+
+
+def test_the_blend_of_the_documentation_is_valid(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "classification.md").read_text()
+    (block,) = re.findall(r"```yaml\n(runs:\n.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "blend.yaml").write_text(block)
+    recipe = load_recipe(tmp_path / "blend.yaml")
+    assert len(recipe.rules) == 4
+    # The table has each key of a rule.
+    assert all(f"`{key}" in page for key in Rule.model_fields)
 
 
 def test_named_configs_are_there() -> None:
@@ -243,7 +303,7 @@ def test_the_reference_has_every_table() -> None:
     assert asked == {*made.tables(), "threshold.methods"}
     page = made.expand(text)
     assert not made.MARKER.search(page)
-    assert "| `val` | number, from 0, below 1 | `0.1` | the share of normal training images" in page
+    assert "| `val` | number, from 0, below 1 |  | the share of normal training images" in page
     assert "| `num_neighbors` | whole number | `9` |" in page
     metrics = made.expand((ROOT / "docs" / "metrics.md").read_text())
     assert "| `image_AUROC` | " in metrics

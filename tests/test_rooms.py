@@ -19,6 +19,7 @@ ROOMS = (
     "export",
     "inference",
     "search",
+    "audit",
     "execution",
     "report",
     "planning",

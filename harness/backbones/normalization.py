@@ -55,10 +55,6 @@ class Normalization:
             return self.name
         return f"mean {'/'.join(f'{v:g}' for v in self.mean)}, std {'/'.join(f'{v:g}' for v in self.std)}"
 
-    def same_values(self, other: Normalization) -> bool:
-        """Whether mean and std are equal."""
-        return (self.mean, self.std) == (other.mean, other.std)
-
 
 # Of the images of Deng et al. (2009), computed by torchvision; most of timm's networks were trained with these values.
 OF_IMAGENET = Normalization(IMAGENET, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -257,7 +253,7 @@ def _default_tag(backbone: str) -> str:
 def _differing_tags(backbone: str) -> list[str]:
     """Tags of a network that were trained with other values than its default tag."""
     default = _of_tag(backbone)
-    return [tag for tag in _tags(backbone) if not _of_tag(f"{backbone}.{tag}").same_values(default)]
+    return [tag for tag in _tags(backbone) if _of_tag(f"{backbone}.{tag}") != default]
 
 
 def input_of(backbone: str, policy: str, value: Any, earlier: str) -> Normalization | None:
@@ -286,4 +282,4 @@ def input_of(backbone: str, policy: str, value: Any, earlier: str) -> Normalizat
         local = None
     normalization = effective(value, trained_with(backbone, local).normalization)
     old = OF_IMAGENET if earlier == IMAGENET else _of_tag(backbone)
-    return None if normalization.same_values(old) else normalization
+    return None if normalization == old else normalization

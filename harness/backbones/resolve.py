@@ -1,4 +1,4 @@
-"""Weights policy -> the source of a backbone's weights, found within seconds, with or without internet access."""
+"""Weights policy -> the source of a backbone's weights, within seconds, with or without internet access."""
 
 from __future__ import annotations
 

@@ -7,23 +7,17 @@ cheap and import nothing heavy, since a plan calls both. `check()` is the first 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from harness.config.spec import RunSpec
 from harness.data.base import Split
-from harness.data.images import RGB
-from harness.data.labelled.base import LabelledSplit, LabelSpec
+from harness.data.labelled.base import LabelledSplit
 from harness.predictions.classification import ClassPredictions
-from harness.predictions.detection import Floats, Predictions
-
-if TYPE_CHECKING:
-    from harness.backends.formats import Format
-    from harness.predictions.decision import Thresholds
+from harness.predictions.detection import Predictions
 
 # The images that a backend used for validation; see `Detected.validation`.
 HELD_OUT = "held-out normal images"
@@ -48,6 +42,11 @@ class Signature(NamedTuple):
         unused: maps parameter values to the parameters without effect, each with the value that gives it an effect.
         normalization: input normalisation of version 0.1: `imagenet`, or `backbone` for that of timm's default weights.
             None for a model that normalises its own input.
+        folds: default of `threshold.folds`; None for a model without out-of-fold scores of its training images.
+        implied: values that a record without the parameter means. A spec leaves out a parameter with this value, so
+            that runs from before the parameter keep their identity.
+        defaults: maps the values that a point of the grid sets to the defaults of this point, without the parameters
+            that the training chooses; None for `parameters`.
     """
 
     name: str
@@ -55,6 +54,9 @@ class Signature(NamedTuple):
     trainer: bool = True
     unused: Callable[[Mapping[str, Any]], Mapping[str, str]] = _all_used
     normalization: str | None = None
+    folds: int | None = None
+    implied: Mapping[str, Any] = MappingProxyType({})
+    defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
 
 
 class EpochDetections(NamedTuple):
@@ -106,7 +108,6 @@ class RunContext:
         cache: folder that keeps costly stages between sweeps, None for no cache.
         cache_limit: size limit of the cache, in bytes.
         memory_limit: memory limit for features, in bytes; None for half of the free memory.
-        latency: whether single images are timed.
         unfinished: a folder of the group for checkpoints, which outlives a kill. The harness removes the folder once
             all runs of the group are written.
         watch: observer of the first training, where a training has epochs; None for no observer.
@@ -119,7 +120,6 @@ class RunContext:
     cache: Path | None = None
     cache_limit: int = 0
     memory_limit: int | None = None
-    latency: bool = True
     unfinished: Path | None = None
     watch: EpochObserver | None = None
 
@@ -131,16 +131,19 @@ class Outcome:
     Attributes:
         spec: the spec.
         seconds: "fit" and "test": times that this run needs alone. Where runs share work, also "alone", the sum of both
-            with the held-out images, and "spent", the time that this run added.
+            with the calibration, and "spent", the time that this run added.
         device: description of the device.
-        cost: seconds_p50 and seconds_p95 of one image, from decoded image to score and map; `timed_images`, the number
-            of images timed one at a time; images_per_second at the config's batch size, with reading; peak_memory and
-            peak_gpu_memory of the process while the group ran, in bytes; model_size, the tensors of the saved model, in
-            bytes. A value that cannot be measured is None or absent.
+        cost: images_per_second at the config's batch size, with reading; peak_memory and peak_gpu_memory of the process
+            while the group ran, in bytes; model_size, the tensors of the saved model, in bytes. A value that cannot be
+            measured is None or absent. The harness adds the times of single images, see `harness.backends.latency`.
         own_metrics: the backend's own metrics; their names have the backend's prefix.
         weights: see `RunRecord.weights`.
         warnings: differences between the requested and the executed run, one sentence each.
         save_model: writes the model to a folder, as `model.<suffix>`.
+        scorer: the trained model as a `Scorer`, or for classification as a `LabelScorer`, inside a context; None for a
+            model whose single images cannot be timed.
+        timing_key: everything that the time of an image depends on. Outcomes of a group with equal keys share one
+            timing; None for a timing of its own.
     """
 
     spec: RunSpec
@@ -151,6 +154,8 @@ class Outcome:
     own_metrics: dict[str, float | None] = field(default_factory=dict)
     weights: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    scorer: Callable[[], AbstractContextManager[Any]] | None = None
+    timing_key: Hashable = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,12 +164,14 @@ class Detected(Outcome):
 
     Attributes:
         test: predictions for the test samples.
-        val: predictions for the held-out normal samples, None without such samples.
+        calibration: predictions for normal samples, each by a model that did not learn from the sample. With
+            `threshold.method: cross_conformal`, out-of-fold predictions for the training samples; otherwise predictions
+            for the held-out samples, None without such samples.
         validation: images that the backend used for validation: `HELD_OUT`, `TEST_IMAGES`, or "" for none.
     """
 
     test: Predictions
-    val: Predictions | None
+    calibration: Predictions | None
     validation: str = ""
 
 
@@ -176,11 +183,13 @@ class Classified(Outcome):
         predictions: probabilities of the out-of-fold images and of the test images.
         folds: a record of each fold: number, epochs, seconds, metrics.
         curves: one entry for each epoch, by fold (and network).
+        recipe: see `RunRecord.recipe`.
     """
 
     predictions: ClassPredictions
     folds: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -194,84 +203,6 @@ class Failure:
 
     spec: RunSpec
     error: Exception
-
-
-class Scorer(Protocol):
-    """A trained model that gives raw scores and maps of images; a scorer has no thresholds."""
-
-    @property
-    def name(self) -> str:
-        """Readable name of the model."""
-
-    @property
-    def device(self) -> str:
-        """Readable description of the device."""
-
-    @property
-    def resized(self) -> tuple[int, int] | None:
-        """(height, width) of the resized images before the centre crop; None for a model without a crop."""
-
-    @property
-    def input_size(self) -> tuple[int, int] | None:
-        """(height, width) of the network's input; None for a network that takes any size."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Notes on the model's scores that a user must know, one sentence each."""
-
-    def prepare(self, pixels: RGB) -> Any:
-        """Convert an image to the input of `score`. Several threads may call this method at once."""
-
-    def score(self, prepared: Sequence[Any]) -> tuple[npt.NDArray[np.float64], Floats | None]:
-        """Score images. Only one thread at a time may call this method.
-
-        Returns:
-            Scores (n,), and maps (n, height, width) or None for a model without maps.
-        """
-
-    def export(self, thresholds: Thresholds, file_format: Format, file: Path) -> list[str]:
-        """Write the model with pre-processing, normalisation and thresholds to one file.
-
-        The exported model takes RGB images in [0, 1], (n, 3, any, any). Its outputs are the available fields of
-        `harness.backends.graph.Answers`.
-
-        Args:
-            thresholds: see `harness.predictions.decision.Thresholds`.
-            file_format: the file's format.
-            file: path with the format's suffix, in an existing folder.
-
-        Returns:
-            The names of the outputs.
-
-        Raises:
-            Exception: any error of the export libraries, for a model that they cannot export.
-        """
-
-
-class LabelScorer(Protocol):
-    """A trained classification that gives probabilities of labels."""
-
-    @property
-    def name(self) -> str:
-        """Readable name of the model."""
-
-    @property
-    def device(self) -> str:
-        """Readable description of the device."""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """All labels, in the order of the probabilities."""
-
-    @property
-    def label_specs(self) -> tuple[LabelSpec, ...]:
-        """Class and condition of each label."""
-
-    def prepare(self, pixels: RGB) -> Any:
-        """Convert an image to the input of `probabilities`. Several threads may call this method at once."""
-
-    def probabilities(self, prepared: Sequence[Any]) -> npt.NDArray[np.float64]:
-        """Return probabilities (n, labels). Only one thread at a time may call this method."""
 
 
 class Backend(Protocol):
@@ -333,7 +264,7 @@ class Backend(Protocol):
             trust: whether loading may execute code in the file, if the file cannot be loaded otherwise.
 
         Returns:
-            A `Scorer`, or for classification a `LabelScorer`.
+            A `harness.backends.scorers.Scorer`, or for classification a `LabelScorer`.
 
         Raises:
             WeightsError: the file is damaged, does not fit the spec, or would execute code and is not trusted.

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 from harness.backbones.layers import Layer
 from harness.backbones.networks import whole_network
 from harness.backbones.resolve import resolve
 from harness.backbones.state import fit_state, read_state
+from harness.common.errors import HarnessError
 from harness.config.spec import RunSpec
-from harness.data.base import Split
 
 
-def check_weights(policy: str, backbone: str) -> None:
+@contextmanager
+def collected(problems: dict[str, None]) -> Iterator[None]:
+    """Add the problems of an error of the harness to `problems` instead of raising the error."""
+    try:
+        yield
+    except HarnessError as error:
+        problems.update(dict.fromkeys(error.problems))
+
+
+def check_weights(policy: str, backbone: str, checked: set[Any]) -> None:
     """Find the weights of a backbone and check that they fit its network.
 
     Args:
         policy: the `weights` value of the config.
         backbone: timm's name.
+        checked: earlier pairs of policy and backbone, which are not checked again; the new pair is added.
 
     Raises:
         WeightsError: no weights were found, or they do not fit.
     """
+    if (policy, backbone) in checked:
+        return
+    checked.add((policy, backbone))
     weights = resolve(policy, backbone)
     if weights.file is not None:
         network = whole_network(backbone)
@@ -32,12 +47,12 @@ def check_weights(policy: str, backbone: str) -> None:
         fit_state(read_state(Path(weights.file)), network, network, weights.file, adapt)
 
 
-def coreset_problems(spec: RunSpec, split: Split, first: Layer, input_size: tuple[int, int]) -> Iterator[str]:
+def coreset_problems(spec: RunSpec, images: int, first: Layer, input_size: tuple[int, int]) -> Iterator[str]:
     """Yield a problem if the coreset would be empty or smaller than `num_neighbors`.
 
     Args:
         spec: a run of PatchCore.
-        split: its data.
+        images: number of training images.
         first: the layer that defines the grid of patches.
         input_size: (height, width) of the network's input.
     """
@@ -48,11 +63,11 @@ def coreset_problems(spec: RunSpec, split: Split, first: Layer, input_size: tupl
     if not 0 < ratio <= 1:
         yield f"coreset_sampling_ratio: found {ratio}, expected a share above 0 and up to 1."
         return
-    patches = len(split.train) * ceil(input_size[0] / first.stride) * ceil(input_size[1] / first.stride)
+    patches = images * ceil(input_size[0] / first.stride) * ceil(input_size[1] / first.stride)
     size = int(patches * ratio)
     if size < 1:
         yield (
-            f"coreset_sampling_ratio: {ratio} of {patches} patches ({len(split.train)} images, layer "
+            f"coreset_sampling_ratio: {ratio} of {patches} patches ({images} images, layer "
             f"{(spec.layers or ('',))[0]}) leaves an empty coreset; expected at least {1 / patches:.2g}."
         )
     elif not 1 <= values.get("num_neighbors", 1) <= size:

@@ -88,3 +88,22 @@ def onnx_to_openvino(onnx: Path, file: Path) -> None:
     import openvino
 
     openvino.save_model(openvino.convert_model(onnx), file, compress_to_fp16=False)
+
+
+def write_module(module: nn.Module, file_format: Format, file: Path, outputs: Sequence[str]) -> None:
+    """Write a module in one of the formats.
+
+    Args:
+        module: takes images (n, 3, height, width).
+        file_format: the file's format.
+        file: path with the format's suffix, in an existing folder.
+        outputs: names of the module's outputs.
+    """
+    if file_format == "torchscript":
+        write_torchscript(module, file)
+        return
+    onnx = file.with_suffix(".onnx")
+    write_onnx(module, onnx, outputs)
+    if file_format == "openvino":
+        onnx_to_openvino(onnx, file)
+        onnx.unlink()

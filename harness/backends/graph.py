@@ -75,15 +75,24 @@ class Resize(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Resize (n, channels, any, any) to (n, channels, height, width)."""
-        down = _triangles(images.shape[2], self.size[0], images.device)
-        across = _triangles(images.shape[3], self.size[1], images.device)
+        down = triangles(images.shape[2], self.size[0], images.device)
+        across = triangles(images.shape[3], self.size[1], images.device)
         return down @ (images @ across.T)
 
 
-def _triangles(length: int, size: int, device: torch.device) -> torch.Tensor:
-    """(size, length) weights: a triangle around the centre of each output pixel, scaled by the resizing factor.
+def triangles(length: int, size: int, device: torch.device) -> torch.Tensor:
+    """Weights of bilinear resizing with antialiasing, in one direction.
 
-    The distances are whole numbers, because runtimes with 16-bit arithmetic represent them exactly.
+    The weights of an output pixel are a triangle around its centre, scaled by the resizing factor. The distances are
+    whole numbers, because runtimes with 16-bit arithmetic represent them exactly.
+
+    Args:
+        length: number of input pixels.
+        size: number of output pixels.
+        device: of the weights.
+
+    Returns:
+        (size, length); rows sum to 1.
     """
     inputs, outputs = torch.arange(length, device=device), torch.arange(size, device=device)
     reach = 2 * (inputs[-1:] + 1).clamp(min=size)

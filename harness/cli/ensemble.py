@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.markup import escape
-from rich.table import Table
 
 from harness.common.errors import StoreError
-from harness.common.terminal import Terminal
+from harness.common.terminal import Terminal, plain_table
 from harness.execution.log_capture import capture_logs
 
 SHOWN = 5  # labels in the summary of a submission
@@ -70,14 +69,15 @@ def blend(config: Path, out: Path | None, device: str) -> int:
         _check_folder(out)
     recipe = load_recipe(config)
     with capture_logs(io.StringIO(), show=False):
-        from harness.ensemble.blend import blend, write_blend
+        from harness.ensemble.blend import blend
         from harness.ensemble.submit import submit
+        from harness.ensemble.write import write_blend
 
         result = blend(recipe, device, lambda text: console.print(escape(text)))
         folder, run_id = write_blend(recipe, result)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("run", "macro F1", "share"):
-        table.add_column(name, justify="left" if name == "run" else "right")
+    table = plain_table(("run",))
+    for name in ("macro F1", "share"):
+        table.add_column(name, justify="right")
     for name, value in result.alone.items():
         table.add_row(escape(name), "-" if value is None else f"{value:.4f}", f"{result.shares[name]:.2f}")
     console.print(table)

@@ -1,4 +1,4 @@
-"""The commands `predict` and `export`. Each returns the exit status."""
+"""The commands `predict`, `export` and `threshold`. Each returns the exit status."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 from harness.common.errors import ConfigError, StoreError
 from harness.common.files import make_folder
 from harness.common.terminal import Terminal
+from harness.config.coverage import checked_coverage
 from harness.execution.log_capture import capture_logs
 from harness.inference.inputs import below, images_named
 from harness.inference.rows import CLASS_COLUMNS, COLUMNS
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from harness.inference.model import Model
 
 ROWS = "predictions.csv"
-HEADERS = tuple(",".join(columns).encode() for columns in (COLUMNS, CLASS_COLUMNS))
+# Enough columns to tell rows from another file; earlier versions had fewer columns after these.
+HEADERS = tuple(",".join(columns[:5]).encode() for columns in (COLUMNS, CLASS_COLUMNS))
 
 
 def predict(
@@ -41,6 +43,7 @@ def predict(
     category: str | None,
     trust: bool,
     max_pixels: int | None,
+    coverage: float | None,
 ) -> int:
     """Predict images with the model of a run: write rows and pictures, and print the counts.
 
@@ -56,6 +59,7 @@ def predict(
         category: of a sweep with several categories.
         trust: whether a checkpoint may execute code.
         max_pixels: limit of an image; None for the default.
+        coverage: promised coverage of the prediction sets of a classification; None for that of the sweep.
 
     Returns:
         0, or 1 if an image failed.
@@ -84,13 +88,11 @@ def predict(
         from harness.inference.pictures import check_map_format
         from harness.inference.predict import Row, predict_images
 
-        model = _load(run, category, device, trust)
+        model = _load(run, category, device, trust, coverage)
     map_format: Literal["png", "tiff"] = "png" if maps == "png" else "tiff"
-    if isinstance(model, Classifier):
-        if out is not None:
-            make_folder(out, "--out")
-    elif out is not None:
-        check_map_format(map_format, model.thresholds)
+    if out is not None:
+        if not isinstance(model, Classifier):
+            check_map_format(map_format, model.thresholds)
         make_folder(out, "--out")
     for note in (*([model.run.note] if model.run and model.run.note else []), *model.notes):
         console.print(f"[dim]{escape(note)}[/]")
@@ -110,16 +112,31 @@ def predict(
     return 1 if counts.failed else 0
 
 
-def _load(run: Path, category: str | None, device: str, trust: bool) -> Model | Classifier:
-    """The model of a run: a detector or a classifier."""
-    from harness.inference.classifier import Classifier, classifier_of
+def _load(run: Path, category: str | None, device: str, trust: bool, coverage: float | None) -> Model | Classifier:
+    """The model of a run: a detector or a classifier.
+
+    Raises:
+        ConfigError: the coverage is no number between 0 and 1, or the run is of a detector, which has no coverage.
+    """
+    if coverage is not None:
+        checked_coverage(coverage, "--coverage")
+    from harness.inference.classifier import Classifier, classifier_of, load_classifier
+    from harness.inference.exported import task_of
     from harness.inference.find import find_run
     from harness.inference.model import load_model, model_of
 
-    if run.is_file():
+    source = None if run.is_file() else find_run(run, category)
+    if source is not None and source.record.task == Classifier.task:
+        return classifier_of(source, device, coverage)
+    if source is None and task_of(run) == Classifier.task:
+        return load_classifier(run, device=device, coverage=coverage, trust=trust)
+    if coverage is not None:
+        raise ConfigError(
+            f"--coverage: {coverage} found; expected a classification, since {run} is a detector. Remove it."
+        )
+    if source is None:
         return load_model(run, category=category, device=device, trust=trust)
-    source = find_run(run, category)
-    return classifier_of(source, device) if source.record.task == Classifier.task else model_of(source, device, trust)
+    return model_of(source, device, trust)
 
 
 def export(run: Path, kind: str, out: Path | None, check: Sequence[str], category: str | None, trust: bool) -> int:
@@ -143,23 +160,54 @@ def export(run: Path, kind: str, out: Path | None, check: Sequence[str], categor
     images = images_named(check, (), recursive=True) if check else []
     with capture_logs(io.StringIO(), show=False):
         from harness.backends.formats import check_installed
-        from harness.export.check import test_images
-        from harness.export.write import export
-        from harness.inference.model import load_model
+        from harness.export.write import export, images_of_check
 
         check_installed(cast(Any, kind))
-        model = load_model(run, category=category, device="cpu", trust=trust)
+        model = _load(run, category, "cpu", trust, None)
         if model.run is not None and not images:
-            images = test_images(model.run)
+            images = images_of_check(model)
         with console.status("exporting") if console.is_terminal else nullcontext():
             file, check_result = export(model, cast(Any, kind), out, images)
     for note in (*([model.run.note] if model.run and model.run.note else []), *model.notes):
         console.print(f"[dim]{escape(note)}[/]")
-    console.print(
-        f"Checked on {check_result.images} image{'' if check_result.images == 1 else 's'}: scores differ by at most "
-        f"{check_result.largest_relative_difference:.1e} (relative), no label differs."
-    )
+    console.print(check_result.sentence())
     console.print(f"[bold]{escape(str(file))}[/]\n[bold]{escape(str(file))}.json[/]")
+    return 0
+
+
+def threshold(run: Path, false_alarms: float | None, miss: float | None, reset: bool, category: str | None) -> int:
+    """Change the threshold of a finished run, or take the change back, and print what the threshold does.
+
+    Args:
+        run: folder of a run or of a sweep.
+        false_alarms: share of normal images above the new threshold.
+        miss: share of the anomalous test images below the new threshold.
+        reset: whether to go back to the threshold of the test.
+        category: of a sweep with several categories.
+
+    Raises:
+        ConfigError: not exactly one change is asked for, or a share is out of range.
+        StoreError: the run can't be used, has no scores for the change, or its folder can't be written.
+    """
+    from harness.inference import threshold as changes
+    from harness.inference.find import finished_run
+
+    options = {"--false-alarms": false_alarms is not None, "--miss": miss is not None, "--reset": reset}
+    chosen = [name for name, given in options.items() if given]
+    if len(chosen) != 1:
+        listed = " and ".join(chosen) or "no option"
+        raise ConfigError(f"threshold: {listed} found; expected one of --false-alarms, --miss and --reset. Name one.")
+    folder, record = finished_run(run, category)
+    console = Terminal(sys.stdout)
+    if reset:
+        console.print(escape(changes.reset(folder)))
+        return 0
+    new = changes.for_misses(folder, record, miss) if miss is not None else None
+    if new is None:
+        assert false_alarms is not None
+        new = changes.for_false_alarms(folder, record, false_alarms)
+    for sentence in changes.change(folder, new):
+        console.print(escape(sentence))
     return 0
 
 

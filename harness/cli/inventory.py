@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.markup import escape
-from rich.table import Table
 
-from harness.common.terminal import terminal
+from harness.common.terminal import plain_table, terminal
 from harness.execution.log_capture import capture_logs
 
 NAMED_BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2", "tf_efficientnet_b7", "cspdarknet53")
@@ -41,9 +40,7 @@ def weights(backbones: Sequence[str], folder: Path) -> int:
 
         for name in backbones:
             known_backbone(name)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("backbone", "source", "sha256", "file"):
-        table.add_column(column, overflow="fold")
+    table = plain_table(("backbone", "source", "sha256", "file"), fold=True)
     for name in names:
         local, package, hub = find_in(folder, name), installed(name), cached(name)
         path, source = (
@@ -72,9 +69,7 @@ def models(markdown: bool) -> int:
         for row in (COLUMNS, ("---",) * len(COLUMNS), *rows):
             print("| " + " | ".join(cell.replace("\n", "<br>") for cell in row) + " |")
         return 0
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in COLUMNS:
-        table.add_column(column, overflow="fold")
+    table = plain_table(COLUMNS, fold=True)
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table)

@@ -48,7 +48,8 @@ Overrides = Annotated[
 Output = Annotated[Path | None, typer.Option("--output", help="Folder for results; overrides `output` of the config.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 Run = Annotated[
-    Path, typer.Argument(metavar="RUN", help="Folder of a run, or of a sweep (its best run).", show_default=False)
+    Path,
+    typer.Argument(metavar="RUN", help="Folder of a run, or of a sweep (its recommended run).", show_default=False),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Category = Annotated[str | None, typer.Option("--category", help="Category, for a sweep with several.")]
@@ -138,6 +139,38 @@ def run(
 
 
 @app.command()
+def audit(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CONFIG|DIR", help="A sweep's YAML file, or a folder in MVTec layout.", show_default=False
+        ),
+    ],
+    overrides: Overrides = None,
+    no_model: Annotated[
+        bool, typer.Option("--no-model", help="Do not score the training images: no network is needed.")
+    ] = False,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="timm name for the scores. Default: tf_efficientnet_lite0.")
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option("--layers", help="Layers of --backbone, with commas. Default: blocks.2,blocks.4.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="auto, pretrained, random or a path. Default: as the config.")
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    output: Output = None,
+    debug: Debug = False,
+) -> None:
+    """Look for copies, odd images, wrong masks and suspicious labels. Write <output>/<name>/audit/ with exclude.txt."""
+    from harness.cli import audit as commands
+
+    options = {"backbone": backbone, "layers": layers, "weights": weights, "device": device}
+    _guard(lambda: commands.audit(data, overrides or [], output, not no_model, options), debug)
+
+
+@app.command()
 def plan(
     config: Config,
     overrides: Overrides = None,
@@ -169,6 +202,31 @@ def report(
 
 
 @app.command()
+def recommend(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Result folder of a sweep.", show_default=False)],
+    max_ms: Annotated[str | None, typer.Option(help="Largest median time of a single image, in ms.")] = None,
+    max_memory: Annotated[str | None, typer.Option(help="Largest peak memory, such as 500MB.")] = None,
+    max_model: Annotated[str | None, typer.Option(help="Largest size of the model, such as 100MB.")] = None,
+    max_fit: Annotated[str | None, typer.Option(help="Longest training, such as 60s.")] = None,
+    min_recall: Annotated[str | None, typer.Option(help="Smallest share of detected anomalous images.")] = None,
+    margin: Annotated[str | None, typer.Option(help="AUROC lower by less than this is as good as the best.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Print the recommended configuration inside limits, and what the limits cost."""
+    from harness.cli import reports as commands
+
+    options = {
+        "max_ms": max_ms,
+        "max_memory": max_memory,
+        "max_model": max_model,
+        "max_fit": max_fit,
+        "min_recall": min_recall,
+        "margin": margin,
+    }
+    _guard(lambda: commands.recommend(folder, options), debug)
+
+
+@app.command()
 def compare(
     first: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)],
     second: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of another run.", show_default=False)],
@@ -178,6 +236,25 @@ def compare(
     from harness.cli import reports as commands
 
     _guard(lambda: commands.compare(first, second), debug)
+
+
+@app.command()
+def threshold(
+    run: Run,
+    false_alarms: Annotated[
+        float | None, typer.Option("--false-alarms", help="Share of normal images above the threshold, such as 0.02.")
+    ] = None,
+    miss: Annotated[
+        float | None, typer.Option("--miss", help="Share of anomalous test images below the threshold, such as 0.")
+    ] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Go back to the threshold of the test.")] = False,
+    category: Category = None,
+    debug: Debug = False,
+) -> None:
+    """Change the threshold of a finished run, without a new training: predict, export and demo use it."""
+    from harness.cli import inference as commands
+
+    _guard(lambda: commands.threshold(run, false_alarms, miss, reset, category), debug)
 
 
 @app.command()
@@ -206,13 +283,19 @@ def predict(
         int | None,
         typer.Option("--max-pixels", min=1, help="Limit of an image. Default: 100 million."),
     ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option("--coverage", help="Of a classification: promised coverage. Default: that of the sweep."),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Predict images with the model of a run: a CSV row for each image, and pictures with --out."""
     from harness.cli import inference as commands
 
     _guard(
-        lambda: commands.predict(run, images, out, csv, batch, device, recursive, maps, category, trust, max_pixels),
+        lambda: commands.predict(
+            run, images, out, csv, batch, device, recursive, maps, category, trust, max_pixels, coverage
+        ),
         debug,
     )
 
@@ -261,7 +344,7 @@ def blend(
     device: Device = "auto",
     debug: Debug = False,
 ) -> None:
-    """Blend classifications: averages, then rules, each with macro F1 before and after."""
+    """Blend classifications: an average, then rules and votes, each with macro F1 before and after."""
     from harness.cli import ensemble as commands
 
     _guard(lambda: commands.blend(config, out, device), debug)
@@ -290,6 +373,17 @@ def weights(
     from harness.cli import inventory as commands
 
     _guard(lambda: commands.weights(backbones or [], folder), debug)
+
+
+@app.command()
+def data(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images.", show_default=False)],
+    debug: Debug = False,
+) -> None:
+    """Look at a folder: its kind of data, its images, sizes and masks, and the `data:` block to paste."""
+    from harness.cli import data as commands
+
+    _guard(lambda: commands.data(folder), debug)
 
 
 @app.command()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -63,6 +64,34 @@ def remake(target: ResultFolder, console: Console) -> int:
     for file in (target.workbook, target.report):
         console.print(f"[bold]{escape(str(file))}[/]")
     return int(bool(results.damaged))
+
+
+def recommend(folder: Path, options: Mapping[str, str | None]) -> int:
+    """Print the recommended configuration of each data set, inside limits.
+
+    Args:
+        folder: a result folder.
+        options: limits as texts, by the keys of `recommend` in a config; None for the value of the folder's config.
+
+    Returns:
+        0, or 1 if no configuration is recommended on a data set.
+
+    Raises:
+        ConfigError: an option has no valid value.
+        StoreError: the folder holds no finished runs.
+    """
+    from harness.config.recommend import with_options
+    from harness.report.combine import result_folder
+    from harness.report.recommended import answer_lines
+    from harness.report.results import Results
+
+    console = terminal()
+    results = Results.of(result_folder(folder))
+    results = replace(results, limits=with_options(results.limits, options))
+    lines, complete = answer_lines(results)
+    for line in lines:
+        console.print(escape(line))
+    return 0 if complete else 1
 
 
 def compare(first: Path, second: Path) -> int:

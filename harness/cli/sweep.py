@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from harness.cli.summary import finish, headline, image_progress, print_notes
 from harness.common.errors import ConfigError, HarnessError
 from harness.common.files import make_folder, write_atomic
 from harness.common.paths import expanded
-from harness.common.secrets import concealed
-from harness.common.terminal import terminal
-from harness.config.sweep import SweepConfig, as_yaml, load_config, one_run
-from harness.data.index import Progress
+from harness.common.terminal import plain_table, terminal
+from harness.config.recommend import limits_of
+from harness.config.stored import as_yaml
+from harness.config.sweep import SweepConfig, load_config, one_run
 from harness.execution.launchers.options import IN_PROCESS, LaunchOptions
 from harness.execution.log_capture import capture_logs
 from harness.planning.prepare import PlannedRun, Prepared, check, prepare, remarks
@@ -55,9 +55,7 @@ def sweep(
     Raises:
         HarnessError: the options, the config or the data have errors.
     """
-    problems = launch.problems()
-    if problems:
-        raise ConfigError(problems)
+    launch.check()
     return _sweep(_load(config_file, overrides, output), limit, fresh, retry_failed, verbose, launch)
 
 
@@ -87,17 +85,15 @@ def tune(
     """
     from harness.cli.tune import search
 
-    problems = launch.problems()
-    if problems:
-        raise ConfigError(problems)
+    launch.check()
     config = _load(config_file, overrides, output)
     if config.search is None:
         raise ConfigError(f"{config_file}: search: missing; expected one, or `python -m harness sweep` for a grid.")
     console = terminal()
-    prepared = prepare(config, _image_progress(console))
-    _print_notes(prepared, console)
+    prepared = prepare(config, image_progress(console))
+    print_notes(prepared, console)
     summary, failed = search(prepared, console, verbose, launch, retry_failed)
-    return _finish(prepared, console, summary) or int(failed > 0)
+    return finish(prepared, console, summary) or int(failed > 0)
 
 
 def run(
@@ -146,14 +142,14 @@ def plan(config_file: Path, overrides: Sequence[str], output: Path | None, check
         HarnessError: the config or the data have errors.
     """
     console = terminal()
-    prepared = prepare(_load(config_file, overrides, output), _image_progress(console))
+    prepared = prepare(_load(config_file, overrides, output), image_progress(console))
     if prepared.config.search is not None:
         from harness.cli.tune import show
 
         show(prepared, console, checked)
     if not prepared.config.grid:
         return 0
-    pending = [run for run in prepared.runs if not (prepared.is_done(run) or prepared.is_damaged(run))]
+    pending = _pending(prepared)
     skipped_ids: set[str] = set()
     notes: list[str] = []
     if checked and pending:
@@ -163,19 +159,17 @@ def plan(config_file: Path, overrides: Sequence[str], output: Path | None, check
             runs = _without(pending, skipped)
             check(runs, prepared.config.device, prepared.plan.entries)
             notes = remarks(runs, prepared.config.device)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("", "state", "seed", "run"):
-        table.add_column(name, overflow="fold")
+    table = plain_table(("", "state", "seed", "run"), fold=True)
     for position, run in enumerate(prepared.runs, 1):
         state = "done" if prepared.is_done(run) else "failed" if prepared.has_failed(run) else "to do"
         state = "skipped: no weights" if run.run_id in skipped_ids else state
         state = "damaged" if prepared.is_damaged(run) else state
         table.add_row(str(position), state, str(run.spec.seed), escape(run.run_id))
     console.print(table)
-    _print_notes(prepared, console)
+    print_notes(prepared, console)
     for note in notes:
         console.print(escape(note))
-    console.print(_headline(prepared, len(pending) - len(skipped_ids), len(skipped_ids)))
+    console.print(headline(prepared, len(pending) - len(skipped_ids), len(skipped_ids)))
     return 0
 
 
@@ -185,12 +179,19 @@ def _sweep(
     if not config.grid:
         raise ConfigError("grid: missing; expected one. `search:` is for `python -m harness tune`.")
     console = terminal()
-    prepared = prepare(config, _image_progress(console))
+    prepared = prepare(config, image_progress(console))
     runs = _pending(prepared, fresh, retry_failed)
-    console.print(_headline(prepared, len(runs[:limit])))
-    _print_notes(prepared, console)
-    summary = _run(prepared, runs, limit, console, verbose, launch) if runs[:limit] else None
-    return _finish(prepared, console, summary)
+    console.print(headline(prepared, len(runs[:limit])))
+    print_notes(prepared, console)
+    from harness.execution.keep import without_model
+
+    folder = prepared.folder
+    if not runs[:limit] and folder.config.is_file() and limits_of(folder.read_config()) != config.recommend:
+        # The reports read the limits from this file.
+        write_atomic(folder.config, as_yaml(config))
+    start = runs[:limit] or (folder.runs.is_dir() and without_model(prepared, prepared.runs))
+    summary = _run(prepared, runs, limit, console, verbose, launch) if start else None
+    return finish(prepared, console, summary)
 
 
 def _run(
@@ -235,17 +236,8 @@ def _run(
                         return execute(prepared, runs, progress, launcher, launch.retries)
         except HarnessError:
             if not started:
-                prepared.discard_made_data()
+                prepared.discard_toy_data()
             raise
-
-
-def _print_notes(prepared: Prepared, console: Console) -> None:
-    """Print notes on the data, and the damaged records."""
-    several = len(prepared.splits) > 1
-    notes = [(split, note) for split in prepared.splits.values() for note in split.notes]
-    sentences = (f"{split.category}: {note}" if several and split.category else note for split, note in notes)
-    for sentence in (*map(concealed, dict.fromkeys(sentences)), *prepared.damaged.values()):
-        console.print(f"[yellow]{escape(sentence)}[/]")
 
 
 def _without(runs: Sequence[PlannedRun], skipped: Sequence[Skipped]) -> list[PlannedRun]:
@@ -263,71 +255,10 @@ def _load(config_file: Path, overrides: Sequence[str], output: Path | None) -> S
         raise ConfigError(f"--output: {error}.") from error
 
 
-def _pending(prepared: Prepared, fresh: bool, retry_failed: bool) -> list[PlannedRun]:
+def _pending(prepared: Prepared, fresh: bool = False, retry_failed: bool = False) -> list[PlannedRun]:
     if fresh and retry_failed:
         raise ConfigError("--fresh and --retry-failed: found both, expected one of them. Remove one option.")
     runs = [run for run in prepared.runs if fresh or not (prepared.is_done(run) or prepared.is_damaged(run))]
     if retry_failed:
         runs = [run for run in runs if prepared.has_failed(run)]
     return runs
-
-
-def _headline(prepared: Prepared, to_run: int, skipped: int = 0) -> str:
-    plan_ = prepared.plan
-    done = sum(prepared.is_done(run) for run in prepared.runs)
-    failed = sum(prepared.has_failed(run) for run in prepared.runs)
-    damaged = sum(prepared.is_damaged(run) for run in prepared.runs)
-    merged = f" ({plan_.points} points, {plan_.collapsed} equal to another)" if plan_.collapsed else ""
-    runs = "1 run" if len(prepared.runs) == 1 else f"{len(prepared.runs)} runs"
-    return (
-        f"{escape(prepared.config.name)}: {runs}{merged}, {done} done"
-        + (f", {failed} failed before" if failed else "")
-        + (f", {damaged} damaged" if damaged else "")
-        + (f", {skipped} skipped" if skipped else "")
-        + f", {to_run} to run now."
-    )
-
-
-def _finish(prepared: Prepared, console: Console, summary: SweepSummary | None) -> int:
-    """Write the reports, print the best runs, the failures and the reports' paths, and return the exit status."""
-    from harness.report.excel import write_workbook
-    from harness.report.html import write_report
-    from harness.report.results import Results
-    from harness.report.terminal import in_few_words
-
-    folder = prepared.folder
-    results = Results.of(folder)
-    # A killed call leaves old reports. This call writes them, also without any new run.
-    if folder.is_stale(folder.workbook):
-        write_workbook(folder, results)
-    if folder.is_stale(folder.report):
-        write_report(folder, results)
-    records = results.records
-    overview = in_few_words(results)
-    if overview.table is not None:
-        console.print(overview.table)
-    for sentence in overview.sentences:
-        console.print(f"[bold]{escape(sentence)}[/]")
-    for notice in overview.notices:
-        console.print(f"[bold yellow]{escape(notice)}[/]")
-    for record in summary.failed if summary else []:
-        console.print(f"[red]failed:[/] {escape(record.run_id)}: {escape((record.error or {}).get('message', ''))}")
-    for report in (folder.workbook, folder.report):
-        if report.is_file():
-            console.print(f"[bold]{escape(str(report))}[/]")
-    if summary and summary.interrupted:
-        console.print("stopped. The same command continues from here.")
-        return 130
-    planned = {run.run_id for run in prepared.runs}
-    failed = any(record.status == "failed" and record.run_id in planned for record in records)
-    return int(failed or bool(planned & set(folder.read_records().damaged)))
-
-
-def _image_progress(console: Console) -> Progress:
-    """A callback that shows the progress of the image check for 1000 images or more."""
-
-    def show(done: int, total: int) -> None:
-        if total >= 1000 and (done == total or done % 1000 == 0):
-            console.print(f"checking images: {done} of {total}")
-
-    return show

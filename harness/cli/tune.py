@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from harness.common.errors import ConfigError, HarnessError
 from harness.common.files import write_atomic
-from harness.config.sweep import SweepConfig, as_yaml
+from harness.common.terminal import plain_table
+from harness.config.stored import as_yaml
+from harness.config.sweep import SweepConfig
 from harness.execution.launchers.connect import require_ray
 from harness.execution.launchers.node import home_of
-from harness.execution.launchers.options import LaunchOptions
+from harness.execution.launchers.options import LaunchOptions, heavy_modules
 from harness.execution.log_capture import capture_logs
 from harness.execution.progress import SweepProgress
 from harness.execution.writer import SweepSummary
-from harness.planning.prepare import PlannedRun, Prepared, backend, check
+from harness.planning.prepare import Prepared, check
 from harness.search.history import History
+from harness.search.holdout import with_holdout
 from harness.search.points import Space
 
 if TYPE_CHECKING:
@@ -52,12 +53,15 @@ def search(
             f"--address: {launch.address} found, but Ray Tune can't use Ray's client; expected auto or host:port. "
             "Start the command on a machine of the cluster."
         )
-    space = Space(prepared.config, prepared.splits)
     started = False
     try:
+        prepared, held_out = with_holdout(prepared)
+        space = Space(prepared.config, prepared.splits)
         examples = space.check()
         history = History(prepared.folder, space, prepared.records, retry_failed)
         console.print(headline(prepared.config, space, history))
+        if held_out:
+            console.print(escape(held_out))
         remaining = space.search.num_samples - len(history.finished)
         if remaining <= 0:
             from harness.search.tuner import new_sampler, save_importance
@@ -68,7 +72,7 @@ def search(
         with SweepProgress(remaining, live=console.is_terminal and not verbose) as progress:
             progress.start("checking models, backbones and weights", stage="")
             output = io.StringIO()
-            connection = launch.connection(prepared.folder, prepared.config, _modules(examples))
+            connection = launch.connection(prepared.folder, prepared.config, heavy_modules(examples))
             connection.home = home_of(prepared.folder.root, "search")
             connection.begin()
             try:
@@ -83,7 +87,7 @@ def search(
                 connection.stop()
     except HarnessError:
         if not started:
-            prepared.discard_made_data()
+            prepared.discard_toy_data()
         raise
 
 
@@ -130,20 +134,21 @@ def show(prepared: Prepared, console: Console, checked: bool) -> None:
     Raises:
         HarnessError: the space has errors.
     """
+    prepared, held_out = with_holdout(prepared)
     space = Space(prepared.config, prepared.splits)
     examples = space.check()
     if checked:
         with capture_logs(io.StringIO(), show=False):
             check(examples, prepared.config.device)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("axis", "values"):
-        table.add_column(name, overflow="fold")
+    table = plain_table(("axis", "values"), fold=True)
     for axis, value in space.search.fixed.items():
         table.add_row(escape(axis), escape("+".join(map(str, value)) if isinstance(value, list) else str(value)))
     for axis, domain in space.domains.items():
         table.add_row(escape(axis), escape(str(domain)))
     console.print(table)
     console.print(headline(prepared.config, space, History(prepared.folder, space, prepared.records)))
+    if held_out:
+        console.print(escape(held_out))
 
 
 def headline(config: SweepConfig, space: Space, history: History) -> str:
@@ -159,8 +164,3 @@ def headline(config: SweepConfig, space: Space, history: History) -> str:
         f"{config.name}: a search for the {'largest' if space.search.mode == 'max' else 'smallest'} {space.metric}, "
         f"{space.search.num_samples} trials, {len(history.finished)} known, over {axes}."
     )
-
-
-def _modules(runs: Sequence[PlannedRun]) -> list[str]:
-    """The modules with long imports, which the nodes import before the first trial."""
-    return [backend(name).heavy for name in dict.fromkeys(run.spec.backend for run in runs)]

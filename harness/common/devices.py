@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.common.errors import ConfigError
+from harness.common.threads import count
 
 if TYPE_CHECKING:
     import torch
@@ -22,12 +23,19 @@ class Device:
     Attributes:
         kind: cpu, cuda or mps.
         index: number of the CUDA device, from 0; 0 for other kinds.
-        description: text for the record of a run.
+        name: name of an accelerator; "" for a cpu.
     """
 
     kind: str
-    index: int
-    description: str
+    index: int = 0
+    name: str = ""
+
+    @property
+    def description(self) -> str:
+        """Text for the record of a run and the keys of the cache, with the present number of threads of a cpu."""
+        if self.kind == "cpu":
+            return f"cpu, {count()} threads"
+        return f"cuda:{self.index}, {self.name}" if self.kind == "cuda" else self.kind
 
     @property
     def torch(self) -> torch.device:
@@ -78,13 +86,13 @@ def pick(name: str) -> Device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, number = name.partition(":")
     if kind == "cpu":
-        return Device("cpu", 0, f"cpu, {torch.get_num_threads()} threads")
+        return Device("cpu")
     if kind == "mps":
         if not torch.backends.mps.is_available():
             raise ConfigError("device: mps found, but this machine has none; expected auto or cpu.")
-        return Device("mps", 0, "mps")
+        return Device("mps")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     index = int(number or 0)
     if index >= count:
         raise ConfigError(f"device: {name} found, but Torch sees {count} CUDA devices here; expected auto or cpu.")
-    return Device("cuda", index, f"cuda:{index}, {torch.cuda.get_device_name(index)}")
+    return Device("cuda", index, torch.cuda.get_device_name(index))

@@ -29,8 +29,8 @@ class HarnessError(Exception):
     """Base of all expected errors.
 
     Args:
-        problems: one sentence, or one for each problem. A sentence names the key or file, the value found, the value
-            expected and the remedy.
+        problems: one sentence, or one for each problem. A sentence names the key or file, the wrong value, the expected
+            value and the remedy.
     """
 
     def __init__(self, problems: str | Sequence[str]) -> None:
@@ -135,3 +135,8 @@ def unknown_name(kind: str, name: str, choices: Iterable[str], limit: int = 60) 
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     listed = ", ".join(names[:limit]) + (f", ... ({len(names)} in all)" if len(names) > limit else "")
     return f"unknown {kind} {name!r}.{hint} Known: {listed or 'none'}."
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message."""
+    return str(error).strip().split("\n", maxsplit=1)[0]

@@ -51,6 +51,15 @@ def problem_of_name(name: str) -> str:
     return ""
 
 
+def _folder_name(name: str) -> str:
+    if problem := problem_of_name(name):
+        raise ValueError(problem)
+    return name
+
+
+FolderName = Annotated[str, AfterValidator(_folder_name)]
+
+
 def name_of_file(path: Path) -> str:
     """A name for a result folder, from a config's file name. Different file names give different names."""
     stem = path.stem

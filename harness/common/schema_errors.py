@@ -1,4 +1,4 @@
-"""pydantic's errors as sentences: the key, the value found, the value expected, the nearest valid key."""
+"""pydantic's errors as sentences: the key, the wrong value, the expected value, the nearest valid key."""
 
 from __future__ import annotations
 

@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 import ast
-from typing import Any
+from typing import Any, cast
+
+
+def class_constant(node: ast.ClassDef, name: str, default: Any) -> Any:
+    """The literal that the body of a class assigns to a name.
+
+    Args:
+        node: the class.
+        name: of the attribute.
+        default: the result for a class that does not assign the name.
+    """
+    for statement in node.body:
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return ast.literal_eval(cast(ast.Assign, statement).value)
+    return default
 
 
 def init_parameters(node: ast.ClassDef) -> dict[str, Any]:

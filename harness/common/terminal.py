@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 
 # A terminal obeys these characters: they move the cursor, change the title, or remove text. The last two ranges change
 # the direction of reading.
@@ -48,3 +49,16 @@ def terminal() -> Terminal:
     """The terminal of standard output. A file or a pipe has no width: tables get as wide as they need, up to 180."""
     shown = Terminal(sys.stdout)
     return shown if shown.is_terminal else Terminal(sys.stdout, width=180)
+
+
+def plain_table(columns: Sequence[str], fold: bool = False) -> Table:
+    """An empty table without lines, with bold headers.
+
+    Args:
+        columns: headers of the left-aligned columns; the caller may add other columns.
+        fold: whether a long text is continued in the next line, instead of being cut.
+    """
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold" if fold else "ellipsis")
+    return table

@@ -1,6 +1,8 @@
 """The config of a sweep.
 
 sweep.py       a YAML file -> SweepConfig
+yaml_file.py   a YAML file and overrides, before the validation
+stored.py      config.yaml of a result folder
 threshold.py   the `threshold:` block
 grid.py        the `grid:` block
 search.py      the `search:` block

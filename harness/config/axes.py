@@ -21,6 +21,7 @@ class Axis:
         structural: whether a model may lack the axis, or a network may lack a value. A search checks all combinations
             of structural axes, and only `choice` may vary such an axis.
         set_valued: whether one value is a list, so that `[a, b]` is one value and not two values.
+        mapped: whether a value may be a mapping.
         sides: whether a value is a number of pixels or [height, width].
         column: whether every table has a column of this name.
         bare: whether a label shows the value without the name.
@@ -31,6 +32,7 @@ class Axis:
     parameter: bool = True
     structural: bool = True
     set_valued: bool = False
+    mapped: bool = False
     sides: bool = False
     column: bool = True
     bare: bool = False
@@ -57,15 +59,19 @@ AXES: tuple[Axis, ...] = (
     Axis("layers", set_valued=True, bare=True),
     Axis("image_size", parameter=False, sides=True, recorded=True),
     # The tables show mean and standard deviation instead; see `harness.report.facts.normalization`.
-    Axis("normalization", column=False, recorded=True),
+    Axis("normalization", mapped=True, column=False, recorded=True),
     Axis("arcface_classes", structural=False, set_valued=True, column=False),
+    Axis("arcface_labels", structural=False, set_valued=True, column=False),
+    Axis("only_classes", structural=False, set_valued=True, column=False),
+    Axis("with_detector", structural=False, mapped=True, column=False),
 )
 NORMALIZATION = "normalization"
 COLUMNS = tuple(axis.name for axis in AXES if axis.column)
 SET_VALUED = frozenset(axis.name for axis in AXES if axis.set_valued)
+MAPPED = frozenset(axis.name for axis in AXES if axis.mapped)
 STRUCTURAL = tuple(axis.name for axis in AXES if axis.structural)
-# Axes with names or sets as values, and never numbers in a range.
-CHOICES = frozenset((*STRUCTURAL, *SET_VALUED))
+# Axes with names, sets or mappings as values, and never numbers in a range.
+CHOICES = frozenset((*STRUCTURAL, *SET_VALUED, *MAPPED))
 # Axes with a list as one value.
 LISTS = frozenset(axis.name for axis in AXES if axis.set_valued or axis.sides)
 RECORDED = frozenset(axis.name for axis in AXES if axis.recorded)

@@ -1,7 +1,6 @@
 """`init`: a first config for the images in a folder, or copies of the sample configs.
 
-There are three known layouts: one category of MVTec AD, several of its categories, and folders of normal and of
-anomalous images.
+The layouts are those of the kinds of data, see `harness.data.detect`.
 """
 
 from __future__ import annotations
@@ -9,25 +8,21 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from harness import registry
 from harness.common.errors import ConfigError, DataError
 from harness.common.files import write_atomic
-from harness.data.base import GOOD, is_normal
-from harness.data.images import list_images, subfolders
-from harness.data.mvtec import find_categories
+from harness.data.base import DataOptions
+from harness.data.detect import detect
+from harness.data.folder_layout import FolderLayout, find_folders
 
-# Names of folders with normal images, the most common name first.
-NORMAL = (GOOD, "normal", "ok", "free", "train")
-# Folders beside the normal images without a known class.
-NOT_DEFECTS = ("test", "val", "valid", "validation")
-MASKS = ("ground_truth", "masks", "mask")
-MASK_SUFFIXES = ("_masks", "_mask", "_gt", "_ground_truth")
 LARGEST_SIZE = 256
 
 TEMPLATE = """\
@@ -40,10 +35,10 @@ TEMPLATE = """\
 name: "{name}"
 data:
 {data}
-  val: 0.2               # share of the normal training images for the threshold of F1Score
   # num_workers: 4       # number of worker processes that read images; with 0 the main process reads them
 weights: auto            # weights/, then installed packages, then the hub
 device: auto             # or cpu, cuda, cuda:1, mps
+threshold: {{false_alarms: 0.01}}   # asked share of normal parts above the threshold of F1Score
 # seeds: [0, 1, 2]       # several seeds show the random variation of training
 # cache: .harness-cache  # stores features for the next sweep
 grid:
@@ -146,75 +141,44 @@ def _write_new(file: Path, text: str) -> None:
 
 
 def _layout_of(folder: Path) -> ImageLayout:
-    for read in (_mvtec, _folders):
-        layout = read(folder)
-        if layout is not None:
-            return layout
-    images = list_images(folder)
-    count = f"{len(images)} images" if images else "no images"
-    raise DataError(
-        f"{folder}: {count} found, in an unknown layout; expected train/{GOOD}, test/{GOOD} and test/<defect>, or "
-        f"categories with these folders, or a folder called {', '.join(NORMAL[:3])}. Move the images into such folders."
-    )
-
-
-def _mvtec(folder: Path) -> ImageLayout | None:
-    """The layout of MVTec AD, with one category or several categories."""
-    try:
-        categories = find_categories(folder)
-    except DataError:
-        return None
-    train = folder / categories[0] / "train"
-    first = next((train / name for name in subfolders(train) if is_normal(name)), None)
-    if first is None:
-        return None
-    lines = ["kind: mvtec", f"root: {_quoted(folder)}"]
-    if categories != [""]:
-        lines.append(f"# category: {_listed(categories)}   # left out: all of them")
+    keys = detect(folder, "init")
+    if keys["kind"] == "folder" and (layout := find_folders(folder)):
+        return _folders(folder, layout)
+    options: DataOptions = registry.load(registry.DATASETS[keys["kind"]]).model_validate(keys)
+    categories = options.categories(Path())
     title = "One category" if categories == [""] else f"{len(categories)} categories"
-    return ImageLayout(f"{title} in MVTec AD's layout: {folder}", lines, list_images(first)[:1])
+    examples = [Path(sample.path) for sample in options.load(categories[0], Path()).train[:1]]
+    return ImageLayout(f"{title} of kind {keys['kind']}: {folder}", data_lines(keys, categories), examples)
 
 
-def _folders(folder: Path) -> ImageLayout | None:
-    """The layout with a folder of normal images beside folders of anomalous images."""
-    names = {path.name.lower(): path for path in (folder / name for name in subfolders(folder))}
-    normal = next((names[name] for name in NORMAL if name in names), None)
-    if normal is None or not (examples := list_images(normal)):
-        return None
-    masks = {path.name: path for name, path in names.items() if name in MASKS or name.endswith(MASK_SUFFIXES)}
-    test = names.get(f"{normal.name.lower()}_test")
-    others = {normal, test, *(names.get(name) for name in NOT_DEFECTS)}
-    anomalous = [path for path in names.values() if path not in others and path.name not in masks and list_images(path)]
-    lines = ["kind: folder", f"root: {_quoted(folder)}", f"normal_dir: {_quoted(normal.name)}"]
-    lines.append(
-        f"abnormal_dir: {_listed([path.name for path in anomalous])}"
-        if anomalous
-        else "# abnormal_dir: [scratch]   # folders of anomalous images; there is no image AUROC without such images"
-    )
-    mask_folders = [_mask_of(path, masks) for path in anomalous]
-    if anomalous and all(mask_folders):
-        lines.append(f"mask_dir: {_listed([str(mask) for mask in mask_folders])}")
-    elif any(mask_folders):
-        without = ", ".join(path.name for path, mask in zip(anomalous, mask_folders, strict=True) if not mask)
-        lines.append(f"# mask_dir: left out, since there are no masks for {' '.join(without.split())}")
-    else:
-        lines.append("# mask_dir: [scratch_masks]   # one for each of abnormal_dir; without masks no pixel metrics")
-    if test is not None and list_images(test):
-        lines.append(f"normal_test_dir: {_quoted(test.name)}")
-    else:
-        lines.append("# normal_test_dir: good_test   # without this key a fifth of the normal images is for the test")
-    return ImageLayout(f"Folders of normal and anomalous images: {folder}", lines, examples[:1])
+def data_lines(keys: Mapping[str, Any], categories: Sequence[str]) -> list[str]:
+    """The lines of a `data:` block.
+
+    Args:
+        keys: of the block.
+        categories: of the data, for a comment; `[""]` without categories.
+    """
+    lines = [f"{key}: {_listed(value) if isinstance(value, list) else _quoted(value)}" for key, value in keys.items()]
+    if any(categories):
+        lines.append(f"# category: {_listed(categories)}   # left out: all of them")
+    return lines
 
 
-def _mask_of(images: Path, masks: dict[str, Path]) -> str | None:
-    """The folder of the masks for a folder of images, relative to their parent."""
-    for suffix in MASK_SUFFIXES:
-        if images.name + suffix in masks:
-            return images.name + suffix
-    for name, path in masks.items():
-        if (path / images.name).is_dir():
-            return f"{name}/{images.name}"
-    return None
+def _folders(folder: Path, layout: FolderLayout) -> ImageLayout:
+    """The lines for folders of normal and anomalous images, with comments on the keys that are left out."""
+    keys = {"kind": "folder", "root": str(folder), **layout.keys}
+    comments = {
+        "abnormal_dir": "[scratch]   # folders of anomalous images; there is no image AUROC without such images",
+        "mask_dir": "[scratch_masks]   # one for each of abnormal_dir; without masks no pixel metrics",
+        "normal_test_dir": "good_test   # without this key a fifth of the normal images is for the test",
+    }
+    if any(layout.masks):
+        without = ", ".join(name for name, mask in zip(layout.abnormal, layout.masks, strict=True) if not mask)
+        comments["mask_dir"] = f"left out, since there are no masks for {' '.join(without.split())}"
+    lines = data_lines({name: value for name, value in keys.items() if name not in comments}, [""])
+    for name, comment in comments.items():
+        lines += data_lines({name: keys[name]}, [""]) if name in keys else [f"# {name}: {comment}"]
+    return ImageLayout(f"Folders of normal and anomalous images: {folder}", lines, [layout.example])
 
 
 def _size(examples: Sequence[Path]) -> int:

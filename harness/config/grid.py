@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.backbones.normalization import OF_IMAGENET, effective
 from harness.common.errors import ConfigError
-from harness.config.axes import NORMALIZATION, SET_VALUED
+from harness.config.axes import MAPPED, NORMALIZATION, SET_VALUED
 
 Axis = list[Any]
 
@@ -30,7 +30,7 @@ def normalise(mapping: Any) -> dict[str, Axis]:
             values = [value]
         if not values:
             raise ValueError(f"axis {key!r} is empty; expected at least one value")
-        if key != NORMALIZATION and any(isinstance(v, Mapping) for v in values):
+        if key not in MAPPED and any(isinstance(v, Mapping) for v in values):
             raise ValueError(f"axis {key!r}: expected values or lists of them; found a mapping")
         axes[key] = values
     _check_values(axes)

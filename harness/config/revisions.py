@@ -39,12 +39,47 @@ REVISIONS = (
         "native detectors took the rows of the feature maps of Swin and its like for channels",
         lambda spec: spec.backend == "native" and channels_last(spec.backbone),
     ),
+    Revision(
+        "average-of-short-trainings",
+        "averages of weights had running statistics of other weights, and `ema` kept the first weights too long",
+        lambda spec: _classifies(spec) and spec.parameters.get("average", "none") != "none",
+    ),
+    Revision(
+        "augmentation-of-each-draw",
+        "all draws of an image in an epoch of the sampler had the same augmentation",
+        lambda spec: (
+            _classifies(spec)
+            and spec.parameters.get("balance") == "sampler"
+            and spec.parameters.get("augment") != "none"
+        ),
+    ),
+    Revision(
+        "predicted-labels-count",
+        "macro F1 of an epoch, which chooses epochs, left out labels that were predicted but absent",
+        lambda spec: (
+            _classifies(spec) and (spec.parameters.get("keep") == "best" or bool(spec.parameters.get("early_stopping")))
+        ),
+    ),
+    Revision(
+        "null-without-margin",
+        "ArcFace gave its margin to the null label of one-class networks too",
+        lambda spec: spec.model == "one_class" and spec.parameters.get("loss") == "arcface",
+    ),
+    Revision(
+        "heavy-rotate90",
+        "augment heavy did not rotate images by multiples of 90 degrees",
+        lambda spec: _classifies(spec) and spec.parameters.get("augment") == "heavy",
+    ),
 )
 
 
 def revisions(spec: RunSpec) -> list[str]:
     """Names of the revisions with an effect on a run, the oldest first."""
     return [revision.name for revision in REVISIONS if revision.applies(spec)]
+
+
+def _classifies(spec: RunSpec) -> bool:
+    return spec.backend == "supervised"
 
 
 def cache_key(backbone: str) -> Mapping[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,10 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from harness.config.axes import CHOICES, LISTS
 from harness.config.grid import normalise
+from harness.config.units import seconds
 from harness.registry import metric
 
-UNITS = {"": 1, "s": 1, "sec": 1, "min": 60, "h": 3600, "d": 86400}
-TIME = re.compile(r"\s*(\d+(?:\.\d*)?)\s*([a-z]*)\s*")
 KINDS = ("choice", "uniform", "loguniform", "randint")
 LONGEST = 10_000  # epochs
 # Position of the middle example in a range. The example is rarely an integer, so the check refuses a range of floats
@@ -77,7 +75,9 @@ class Search(BaseModel):
         mode: whether a larger value (`max`) or a smaller value (`min`) is better; by default as the metric says.
         num_samples: the number of configurations in all, with those of earlier calls.
         time_budget: the longest time of one call, in seconds or such as `30 min` or `2 h`; by default no limit.
-        seed: of the proposals.
+        seed: of the proposals, and of the choice of the held-out images.
+        holdout: share of the test images that no trial sees; they test the best trial at the end. By default 0.3 where
+            each category has 40 test images of each class, otherwise 0. Only for `task: detection`.
         stop_early: whether the search stops trainings that are worse than others after some epochs.
         grace_epochs: epochs that each training gets before the first comparison.
         reduction_factor: with 3, one training in three goes on, for three times as many epochs.
@@ -91,6 +91,7 @@ class Search(BaseModel):
     num_samples: int = Field(default=30, ge=1)
     time_budget: float | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**32)
+    holdout: float | None = Field(default=None, ge=0, lt=1, allow_inf_nan=False)
     stop_early: bool = True
     grace_epochs: int = Field(default=3, ge=1, lt=LONGEST)
     reduction_factor: int = Field(default=3, ge=2)
@@ -106,12 +107,7 @@ class Search(BaseModel):
     @field_validator("time_budget", mode="before")
     @classmethod
     def _seconds(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            match = TIME.fullmatch(value.lower())
-            if match is None or match[2] not in UNITS:
-                raise ValueError(f"expected seconds, or a time such as 30 min or 2 h; found {value!r}")
-            return float(match[1]) * UNITS[match[2]]
-        return value
+        return seconds(value)
 
     @field_validator("space", mode="before")
     @classmethod

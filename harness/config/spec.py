@@ -15,7 +15,7 @@ from harness.config.revisions import revisions
 
 Layers = tuple[str | int, ...]
 # Fields with another type in JSON than in the spec.
-CONVERTED = {"layers", "image_size", "params", "trainer", "threshold", "normalization", "axes"}
+CONVERTED = {"layers", "image_size", "params", "trainer", "threshold", "normalization", "holdout", "axes"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class RunSpec:
         normalization: of the network's input; None where the results are the same as in version 0.1. So these runs
             keep their identity. Version 0.1 used ImageNet's values for detection, and the values of timm's default
             weights for classification.
+        holdout: `share` and `seed` of the test images that a search holds out; () without such images.
+        rank: `synthetic` for a run that also scores synthetic defects; None for others, as in earlier versions.
         axes: names of the axes in the grid, which tables show first. The axes are no part of the identity.
     """
 
@@ -57,6 +59,8 @@ class RunSpec:
     threshold: tuple[tuple[str, Any], ...]
     aupro_limit: float | None
     normalization: Normalization | None = None
+    holdout: tuple[tuple[str, Any], ...] = ()
+    rank: str | None = None
     axes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -66,24 +70,19 @@ class RunSpec:
 
     def as_dict(self) -> dict[str, Any]:
         """Convert to plain values for JSON."""
-        return {
-            "backend": self.backend,
-            "model": self.model,
-            "backbone": self.backbone,
+        # In the order of the fields, as in every earlier record.
+        optional = {"normalization", "holdout", "rank", "axes"}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in optional}
+        values |= {
             "layers": list(self.layers) if self.layers is not None else None,
             "image_size": list(self.image_size) if self.image_size else None,
             "params": self.parameters,
-            "seed": self.seed,
-            "data_kind": self.data_kind,
-            "category": self.category,
-            "weights": self.weights,
             "trainer": {key: thaw(value) for key, value in self.trainer},
-            "train_batch_size": self.train_batch_size,
-            "eval_batch_size": self.eval_batch_size,
             "threshold": dict(self.threshold),
-            "aupro_limit": self.aupro_limit,
-            **({"normalization": self.normalization.as_dict()} if self.normalization else {}),
         }
+        values |= {"normalization": self.normalization.as_dict()} if self.normalization else {}
+        values |= {"holdout": dict(self.holdout)} if self.holdout else {}
+        return values | ({"rank": self.rank} if self.rank else {})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunSpec:
@@ -102,6 +101,7 @@ class RunSpec:
             trainer=freeze_items(values["trainer"]),
             threshold=freeze_items(values["threshold"]),
             normalization=None if normalization is None else Normalization.from_dict(normalization),
+            holdout=freeze_items(values.get("holdout") or {}),
         )
 
     def label(self, differing: Collection[str] | None = None) -> str:

@@ -10,17 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import (
     BaseModel,
-    ByteSize,
     ConfigDict,
     Field,
     PrivateAttr,
     SerializeAsAny,
-    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
@@ -28,20 +25,21 @@ from pydantic import (
 
 from harness import registry
 from harness.common.devices import DEVICE
-from harness.common.errors import ConfigError, StoreError, nearest
-from harness.common.paths import PathText, name_of_file, problem_of_name
-from harness.common.reading import MB, read_bytes
+from harness.common.errors import ConfigError, DataError, first_line
+from harness.common.paths import FolderName, PathText, expanded, name_of_file
 from harness.common.schema_errors import sentence
-from harness.common.secrets import concealed, references, remember
+from harness.common.secrets import references, remember
+from harness.config.coverage import COVERAGE, Coverage
 from harness.config.grid import Axis, normalise
+from harness.config.recommend import Limits
 from harness.config.search import Search
-from harness.config.threshold import Threshold
+from harness.config.threshold import CROSS_CONFORMAL, Threshold
+from harness.config.units import byte_size
+from harness.config.yaml_file import override, read_yaml
 from harness.data.base import BaseOptions, DataKinds, DataOptions
+from harness.data.detect import AUTO, detect
 
 SEPARATOR = "; also: "
-LARGEST = 8 * MB  # size limit of a config
-# First line of a stored config without a `name`: the path of the file follows.
-NAMED_BY = "# name from: "
 
 
 class SweepConfig(BaseModel):
@@ -56,8 +54,12 @@ class SweepConfig(BaseModel):
         weights: of the backbone: `auto`, `pretrained`, `random`, a file or a folder.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         threshold: how the harness fixes the thresholds behind F1Score.
+        rank: `labels` compares configurations by labelled test images. `synthetic` also ranks them by synthetic defects
+            on held-out normal images (`data.val`); this ranking is the answer where no test image has a defect.
         aupro_limit: the largest false positive rate that counts for AUPRO.
+        coverage: the promised probability that a prediction set of a classification contains the true label.
         latency: whether the harness times single images.
+        recommend: the margin of equal quality, and limits of the recommended configuration.
         output: the folder for all results.
         save_models: which models stay: `best` is one for each category.
         cache: a folder where native runs keep features and coresets for the next sweep; by default nowhere.
@@ -71,7 +73,7 @@ class SweepConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    name: str
+    name: FolderName
     task: Literal["detection", "classification"] = "detection"
     seed: int | None = Field(default=None, ge=0, lt=2**32)
     seeds: list[int] = Field(default=[0], min_length=1)
@@ -79,8 +81,11 @@ class SweepConfig(BaseModel):
     weights: PathText = "auto"
     device: str = "auto"
     threshold: Threshold = Threshold()
+    rank: Literal["labels", "synthetic"] = "labels"
     aupro_limit: float = Field(default=0.3, gt=0, le=1)
+    coverage: Coverage = COVERAGE
     latency: bool = True
+    recommend: Limits = Limits()
     output: PathText = "results"
     save_models: Literal["best", "all", "none"] = "best"
     cache: PathText | None = None
@@ -135,9 +140,33 @@ class SweepConfig(BaseModel):
 
     @model_validator(mode="after")
     def _keys_of_the_task(self) -> SweepConfig:
-        for name in sorted(_keys_of_others(self.task) & self.model_fields_set):
+        for name in sorted(keys_of_others(self.task) & self.model_fields_set):
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"`{name}` has no effect in task {self.task!r}; expected no such key. Remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _held_out_images(self) -> SweepConfig:
+        val = self.data.val if isinstance(self.data, DataOptions) else None
+        if self.threshold.method == CROSS_CONFORMAL and val:
+            raise ValueError(
+                f"data.val: {val} found with threshold.method cross_conformal, which holds out no images; expected 0. "
+                "Remove data.val, or set threshold.method to held_out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _images_for_synthetic_defects(self) -> SweepConfig:
+        if self.rank != "synthetic" or not isinstance(self.data, DataOptions):
+            return self
+        if self.search is not None:
+            raise ValueError("rank: found 'synthetic' with `search`; expected a grid only. Remove `search` or `rank`")
+        conformal = self.threshold.method == CROSS_CONFORMAL or self.threshold.folds is not None
+        if conformal or not (self.data.val or self.data.validated):
+            raise ValueError(
+                "rank: found 'synthetic' without held-out normal images; expected a data.val above 0. Set data.val, "
+                "such as 0.2, with another threshold.method than cross_conformal and without threshold.folds"
+            )
         return self
 
     @model_validator(mode="after")
@@ -149,19 +178,7 @@ class SweepConfig(BaseModel):
     @field_validator("cache_limit", "memory_limit", mode="before")
     @classmethod
     def _bytes(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            try:
-                return int(TypeAdapter(ByteSize).validate_python(value))
-            except ValidationError:
-                raise ValueError(f"expected bytes, as a number or a text such as 20 GB; found {value!r}") from None
-        return value
-
-    @field_validator("name")
-    @classmethod
-    def _is_folder_name(cls, value: str) -> str:
-        if problem := problem_of_name(value):
-            raise ValueError(problem)
-        return value
+        return byte_size(value)
 
     @field_validator("device")
     @classmethod
@@ -189,12 +206,12 @@ class SweepConfig(BaseModel):
         return axes
 
 
-def _keys_of_others(task: str) -> set[str]:
+def keys_of_others(task: str) -> set[str]:
     """Keys of other tasks that have no effect in this task."""
     keys: dict[str, frozenset[str]] = {
         name: registry.load(target)().config_keys for name, target in registry.TASKS.items()
     }
-    return {key for name, own in keys.items() if name != task for key in own} - keys[task]
+    return {key for name, names in keys.items() if name != task for key in names} - keys[task]
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
@@ -207,13 +224,13 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
     Raises:
         ConfigError: the config has errors; one sentence for each.
     """
-    raw = _read(path)
-    problems = _override(raw, overrides)
+    raw = read_yaml(path)
+    problems = override(raw, overrides)
     try:
         with references() as environment:
             tree = OmegaConf.to_container(raw, resolve=True)
     except OmegaConfBaseException as error:
-        problems.append(f"{path}: {getattr(error, 'full_key', '') or 'interpolation'}: {_first_line(error)}")
+        problems.append(f"{path}: {getattr(error, 'full_key', '') or 'interpolation'}: {first_line(error)}")
         raise ConfigError(problems) from error
     assert isinstance(tree, dict)
     values: dict[str, Any] = {str(key): value for key, value in tree.items()}
@@ -245,9 +262,9 @@ def one_run(
     )
     for key, value in values.items():
         if value is not None:
-            # Without `_override`, since a path is no YAML.
+            # Without `override`, since a path is no YAML.
             OmegaConf.update(raw, key if _is_top_level(key) else f"grid[0].{key}", value, force_add=True)
-    problems = _override(raw, [text if _is_top_level(text) else f"grid[0].{text}" for text in parameters])
+    problems = override(raw, [text if _is_top_level(text) else f"grid[0].{text}" for text in parameters])
     tree: Any = OmegaConf.to_container(raw)
     return _validate(tree, "", problems)
 
@@ -269,86 +286,6 @@ def _validate(values: dict[str, Any], prefix: str, problems: list[str]) -> Sweep
     return config
 
 
-def as_yaml(config: SweepConfig) -> str:
-    """The config as YAML: with overrides, resolved interpolations and defaults."""
-    values = config.model_dump(exclude={"seed"} if config.grid else {"seed", "grid"}, exclude_none=True)
-    values["threshold"] = {key: value for key, value in config.threshold.policy().items() if value is not None}
-    values = {key: value for key, value in values.items() if key not in _keys_of_others(config.task)}
-    text = yaml.safe_dump(concealed(values, config.references), sort_keys=False, allow_unicode=True)
-    return f"{NAMED_BY}{_one_line(config.named_by)}\n{text}" if config.named_by else text
-
-
-def other_file_of(folder: Path, config: SweepConfig) -> Path | None:
-    """Find another config file of the same name, which wrote into the same result folder.
-
-    Args:
-        folder: the result folder.
-        config: the config of the new sweep.
-
-    Returns:
-        The path of the other file; None without such a file.
-    """
-    if config.named_by is None:
-        return None
-    try:
-        first = read_bytes(folder / "config.yaml", LARGEST).decode(errors="replace").partition("\n")[0]
-    except (OSError, StoreError):
-        return None
-    file = Path(first.removeprefix(NAMED_BY))
-    if not first.startswith(NAMED_BY) or first == f"{NAMED_BY}{_one_line(config.named_by)}":
-        return None
-    return file if len(first) < 4096 and file.is_file() else None
-
-
-def _one_line(path: Path) -> str:
-    return str(path).encode(errors="backslashreplace").decode().replace("\n", " ")
-
-
-def _read(path: Path) -> DictConfig:
-    if not path.is_file():
-        near = nearest(path.name, [file.name for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else [])
-        hint = f" Did you mean {path.parent / near[0]}?" if near else ""
-        raise ConfigError(f"{path}: no such file; expected a YAML config.{hint}")
-    if path.stat().st_size > LARGEST:
-        raise ConfigError(f"{path}: {path.stat().st_size / MB:.0f} MB found; a config of at most 8 MB expected.")
-    try:
-        loaded = OmegaConf.load(path)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        line = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ConfigError(f"{path}: {line}YAML syntax: {error.problem or error}.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
-        raise ConfigError(f"{path}: can't be read as YAML ({_first_line(error)}).") from error
-    if isinstance(loaded, ListConfig) or not loaded:
-        content = "a list" if isinstance(loaded, ListConfig) else "an empty file"
-        raise ConfigError(f"{path}: {content} found; expected at least `data:` and `grid:`.")
-    return loaded
-
-
-def _override(config: DictConfig, overrides: Sequence[str]) -> list[str]:
-    """Apply overrides `key=value` to a config in place, and list the problems."""
-    problems = []
-    if any(text.startswith("grid[") for text in overrides) and isinstance(config.get("grid"), DictConfig):
-        # grid[0] needs a list, and a grid with one mapping may be the mapping itself.
-        config["grid"] = [config["grid"]]
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            problems.append(f"override {text!r}: expected key=value, such as data.val=0.")
-            continue
-        try:
-            # OmegaConf's YAML reads 1e-2 as a number, as in the file.
-            parsed: Any = OmegaConf.to_container(OmegaConf.create(f"value: {value}"))
-            # A new domain of a search parameter replaces the old domain, since a domain has one kind only.
-            merge = not key.startswith("search.space.")
-            OmegaConf.update(config, key, parsed["value"], merge=merge, force_add=True)
-        except yaml.YAMLError:
-            problems.append(f"override {text!r}: the value is no valid YAML; expected a value as in the file.")
-        except (OmegaConfBaseException, ValueError, IndexError, TypeError, AttributeError) as error:
-            problems.append(f"override {text!r}: the config has no such key ({_first_line(error)}).")
-    return problems
-
-
 def _validate_data(block: Any, task: Any) -> tuple[Any, list[str]]:
     """The options object of the `data:` block by its kind, and the problems of the block."""
     if not isinstance(task, str) or task not in registry.TASKS:
@@ -359,18 +296,30 @@ def _validate_data(block: Any, task: Any) -> tuple[Any, list[str]]:
     if not isinstance(block, dict) or not isinstance(block.get("kind"), str):
         content = "no `data:`" if block is None else f"{block!r}"
         return None, [f"data.kind: {content} found; expected one of {', '.join(kinds)}, or {last}."]
-    if block["kind"].lower() in (*registry.DATASETS, *registry.LABELLED_DATASETS):
+    own = (*registry.DATASETS, *registry.LABELLED_DATASETS, AUTO)
+    if block["kind"].lower() in own and block["kind"] not in registry.DATAMODULES:
         # anomalib's names have capital letters, such as Folder.
         block = {**block, "kind": block["kind"].lower()}
+    found = block["kind"] == AUTO and AUTO in kinds
     try:
+        block = _with_kind(block) if found else block
         options = data_kinds.options(block["kind"])
-    except ConfigError as error:
+    except (ConfigError, DataError) as error:
         return None, list(error.problems)
     try:
-        return options.model_validate(block), []
+        data = options.model_validate(block)
+        return data.as_detected() if found and isinstance(data, DataOptions) else data, []
     except ValidationError as error:
         return None, [sentence(e, options, prefix=("data",)) for e in error.errors()]
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", maxsplit=1)[0]
+def _with_kind(block: dict[str, Any]) -> dict[str, Any]:
+    """The `data:` block with the kind of the folder in `root`. Keys of the block come before those of the folder."""
+    if not isinstance(block.get("root"), str):
+        raise ConfigError("data.root: no folder found; expected one with kind auto. Add root, or name the kind.")
+    try:
+        root = Path(expanded(block["root"]))
+    except ValueError as error:
+        raise ConfigError(f"data.root: {error}.") from error
+    keys = detect(root)
+    return {**keys, **block, "kind": keys["kind"]}

@@ -10,16 +10,32 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from harness.common.errors import DataError
+from harness.common.paths import PathText
 from harness.data.images import MAX_PIXELS
 
 GOOD = "good"
 # Names of folders with normal images; case is ignored.
 NORMAL_NAMES = (GOOD, "ok", "normal")
+HELD_OUT_SHARE = 0.1  # default of `data.val` where the method of the threshold needs held-out images
+
+
+class Saturation(NamedTuple):
+    """The part of a defect that a detector must find, for AUsPRO (see `harness.metrics.spro`).
+
+    Attributes:
+        pixel_value: of the masks of this defect.
+        threshold: an area in pixels of the image, or a share of the defect's area.
+        relative: whether `threshold` is a share.
+    """
+
+    pixel_value: int
+    threshold: float
+    relative: bool
 
 
 @dataclass(frozen=True)
@@ -31,14 +47,20 @@ class Sample:
         name: path relative to the data's root, with forward slashes; the key of an image in results.
         label: 0 normal, 1 anomalous.
         defect: type of defect; "good" for a normal image.
-        mask: absolute path of the ground-truth mask; None without a mask.
+        masks: absolute paths of the ground-truth masks. A pixel is anomalous if it is anomalous in one of them.
+        synthetic: whether the harness drew the defect, for `rank: synthetic`. No metric of the test counts the image.
+        unlabelled: whether the label is unknown; `label` is then 0, and no metric counts the image.
+        saturation: of the defects that the masks may show; empty for data without such a file.
     """
 
     path: str
     name: str
     label: int
     defect: str
-    mask: str | None = None
+    masks: tuple[str, ...] = ()
+    synthetic: bool = False
+    unlabelled: bool = False
+    saturation: tuple[Saturation, ...] = ()
 
 
 class DataKinds(Protocol):
@@ -67,12 +89,25 @@ class SampleLists:
         train: normal images for training.
         test: images for testing.
         notes: decisions that may surprise the user, one sentence each.
+        folder: of the category, relative to the data's root; "" where `root` is the data's root.
+        excluded: names of the images that `data.exclude` leaves out, relative to the data's root.
+        val: normal validation images of the data set itself; then no training images are held out.
+        unlabelled: images without a label, which runs predict and never evaluate.
     """
 
     root: Path
     train: tuple[Sample, ...]
     test: tuple[Sample, ...]
     notes: tuple[str, ...] = ()
+    folder: str = ""
+    excluded: tuple[str, ...] = ()
+    val: tuple[Sample, ...] = ()
+    unlabelled: tuple[Sample, ...] = ()
+
+    @property
+    def all_samples(self) -> tuple[Sample, ...]:
+        """The samples of all roles."""
+        return (*self.train, *self.val, *self.test, *self.unlabelled)
 
 
 @dataclass(frozen=True)
@@ -84,13 +119,15 @@ class Split:
         category: name of the category, "" where the data has none.
         root: sample names are relative to this folder.
         train: normal images for training.
-        val: normal images held out of the training images; they fix the threshold. May be empty.
-        test: images for testing, not used before.
+        val: normal images that fix the threshold: held-out training images, or the validation images of the data set.
+            May be empty.
+        test: images for testing, not used before. Unlabelled images and synthetic defects follow them.
         fingerprint: hash of names, roles, labels and file contents.
         test_fingerprint: the same hash of the test images alone; runs with equal hashes can be compared.
         held_out: share of held-out normal training images, and the seed of their selection.
         notes: warnings about the data for readers of the metrics, one sentence each.
         synthetic: True for toy data, which may use random weights.
+        excluded: number of images that `data.exclude` leaves out.
     """
 
     kind: str
@@ -104,11 +141,22 @@ class Split:
     test_fingerprint: str = ""
     held_out: tuple[float, int] = (0.0, 0)
     notes: tuple[str, ...] = ()
+    excluded: int = 0
+
+    @property
+    def real_test(self) -> tuple[Sample, ...]:
+        """The labelled test images of the data set, without synthetic defects."""
+        return tuple(sample for sample in self.test if not sample.synthetic and not sample.unlabelled)
+
+    @property
+    def unlabelled(self) -> tuple[Sample, ...]:
+        """The images without a label."""
+        return tuple(sample for sample in self.test if sample.unlabelled)
 
     @property
     def has_masks(self) -> bool:
         """Whether a test image has a mask, so that pixel metrics are defined."""
-        return any(sample.mask for sample in self.test)
+        return any(sample.masks for sample in self.test)
 
 
 class BaseOptions(BaseModel, ABC):
@@ -121,6 +169,7 @@ class BaseOptions(BaseModel, ABC):
         eval_batch_size: images in a batch for scores.
         num_workers: processes that load images; 0 is the run's own process.
         max_pixels: of an image; the harness refuses larger ones before it decodes them.
+        exclude: images to leave out: paths or patterns relative to the data's root, or a file with one of them a line.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -134,6 +183,14 @@ class BaseOptions(BaseModel, ABC):
     eval_batch_size: int = Field(default=32, ge=1)
     num_workers: int = Field(default=0, ge=0)
     max_pixels: int = Field(default=MAX_PIXELS, ge=1)
+    exclude: PathText | list[str] | None = None
+
+    @field_validator("exclude")
+    @classmethod
+    def _entries(cls, value: str | list[str] | None) -> str | list[str] | None:
+        if value in ("", []) or (isinstance(value, list) and not all(entry.strip() for entry in value)):
+            raise ValueError("found an empty text or list; expected paths or a file. Remove the key to keep all images")
+        return value
 
     def categories(self, work_dir: Path) -> list[str]:
         """The categories of the sweep, in order; `[""]` for data without categories.
@@ -159,11 +216,62 @@ class DataOptions(BaseOptions):
 
     Attributes:
         category: one category or a list of them; by default all.
-        val: the share of normal training images that the harness holds out to fix the threshold; 0 holds out none.
+        val: the share of normal training images that the harness holds out to fix the threshold; 0 holds out none. By
+            default 0 with `threshold.method: cross_conformal`, and for data with validation images, otherwise 0.1.
     """
 
+    # Whether the data set has validation images, which fix the threshold without a share of the training images.
+    validated: ClassVar[bool] = False
+
     category: str | list[str] | None = None
-    val: float = Field(default=0.1, ge=0, lt=1)
+    val: float | None = Field(default=None, ge=0, lt=1)
+    _detected: bool = PrivateAttr(default=False)
+
+    @property
+    def held_out_share(self) -> float:
+        """The share of held-out images for a method that needs such images."""
+        if self.validated:
+            return 0.0
+        return HELD_OUT_SHARE if self.val is None else self.val
+
+    @model_validator(mode="after")
+    def _one_source_of_validation(self) -> Self:
+        if self.validated and self.val:
+            raise ValueError(
+                f"val: {self.val} found, but {self.kind} has its own validation images; expected no data.val. Remove it"
+            )
+        return self
+
+    @classmethod
+    def recognises(cls, root: Path) -> bool:
+        """Whether a folder is data of this kind, by the names of folders and files. For `kind: auto`.
+
+        Args:
+            root: an existing folder.
+        """
+        del root
+        return False
+
+    @classmethod
+    def keys_of(cls, root: Path) -> dict[str, Any]:
+        """The keys that a recognised folder needs, beside `kind` and `root`.
+
+        Args:
+            root: a folder for which `recognises` is true.
+        """
+        del root
+        return {}
+
+    @property
+    def detected(self) -> bool:
+        """Whether the config has `kind: auto`, and the harness found the kind."""
+        return self._detected
+
+    def as_detected(self) -> Self:
+        """The same options, marked as found by the harness."""
+        options = self.model_copy()
+        options._detected = True
+        return options
 
     @field_validator("category")
     @classmethod
@@ -215,3 +323,14 @@ def existing_dir(path: Path, key: str) -> Path:
         obstacle = "a file" if path.exists() else "nothing"
         raise DataError(f"{key}: {obstacle} found at {path.absolute()}, a folder expected.")
     return path.absolute()
+
+
+def listed(names: list[str], limit: int = 3) -> str:
+    """Text with the first names and the number of other names.
+
+    Args:
+        names: all names.
+        limit: number of names in the text.
+    """
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

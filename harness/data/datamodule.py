@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, model_validator
 
+from harness import registry
 from harness.common.errors import DataError, nearest, unknown_name
 from harness.common.paths import expanded
 from harness.data.base import GOOD, DataOptions, Sample, SampleLists
@@ -20,6 +22,9 @@ from harness.data.base import GOOD, DataOptions, Sample, SampleLists
 # The harness sets these arguments.
 RESERVED = {"val_split_mode", "val_split_ratio", "seed", "train_augmentations", "val_augmentations",
             "test_augmentations", "augmentations"}  # fmt: skip
+
+UNKNOWN = -1  # anomalib's label of images without one
+PART = re.compile(r"S\d{4}")
 
 
 class DatamoduleData(DataOptions):
@@ -42,7 +47,7 @@ class DatamoduleData(DataOptions):
             category, work_dir: see `DataOptions.load`.
 
         Raises:
-            DataError: the class or an argument is unknown, anomalib fails, or an image has several masks.
+            DataError: the class or an argument is unknown, or anomalib fails.
         """
         del work_dir
         datamodule = self._build(category)
@@ -54,9 +59,14 @@ class DatamoduleData(DataOptions):
         except Exception as error:
             raise DataError(f"data.kind: anomalib's {self.kind} failed ({type(error).__name__}: {error}).") from error
         root = Path(str(getattr(datamodule, "root", None) or ".")).absolute()
-        train = _samples(datamodule.train_data.samples, root, self.kind)
-        test = _samples(datamodule.test_data.samples, root, self.kind)
-        return SampleLists(root, tuple(s for s in train if s.label == 0), tuple(test))
+        train = _samples(datamodule.train_data.samples, root)
+        test = _samples(datamodule.test_data.samples, root)
+        return SampleLists(
+            root,
+            tuple(s for s in train if s.label == 0),
+            tuple(s for s in test if not s.unlabelled),
+            unlabelled=tuple(s for s in test if s.unlabelled),
+        )
 
     def _build(self, category: str) -> Any:
         import anomalib.data
@@ -71,7 +81,7 @@ class DatamoduleData(DataOptions):
         }
         by_lower = {name.lower(): cls for name, cls in kinds.items()}
         if self.kind.lower() not in by_lower:
-            raise DataError(f"data.kind: {unknown_name('kind of data', self.kind, [*kinds, 'folder', 'mvtec', 'toy'])}")
+            raise DataError(f"data.kind: {unknown_name('kind of data', self.kind, [*kinds, *registry.DATASETS])}")
         cls = by_lower[self.kind.lower()]
         parameters = set(inspect.signature(cls.__init__).parameters) - {"self"} - RESERVED
         arguments: dict[str, Any] = dict(self.model_extra or {})
@@ -97,19 +107,31 @@ def _keep_normal_test_images(datamodule: Any) -> None:
         datamodule._create_test_split = lambda: None
 
 
-def _samples(frame: Any, root: Path, kind: str) -> list[Sample]:
+def _samples(frame: Any, root: Path) -> list[Sample]:
     samples = []
     for row in frame.to_dict("records"):
-        mask = row.get("mask_path")
-        # Depending on pandas and the datamodule, an empty cell is None, "" or NaN.
-        if mask is None or mask == "" or (isinstance(mask, float) and math.isnan(mask)):
-            mask = None
-        if mask is not None and not isinstance(mask, str | Path):
-            raise DataError(f"data.kind: {kind} has several masks for an image, one expected; use another kind.")
         path = Path(row["image_path"]).absolute()
-        label = int(row["label_index"])
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
-        label_name = row.get("label", path.parent.name)
-        defect = (label_name if isinstance(label_name, str) else path.parent.name) if label else GOOD
-        samples.append(Sample(str(path), name, label, defect, str(mask) if mask and label else None))
+        label = int(row["label_index"])
+        if label == UNKNOWN:
+            samples.append(Sample(str(path), name, 0, "", unlabelled=True))
+            continue
+        label_name = row.get("label")
+        defect = (label_name if isinstance(label_name, str) else _type_of(path)) if label else GOOD
+        samples.append(Sample(str(path), name, label, defect, _masks(row.get("mask_path")) if label else ()))
     return samples
+
+
+def _masks(cell: Any) -> tuple[str, ...]:
+    """The masks of an image. Depending on pandas and the datamodule, an empty cell is None, "" or NaN."""
+    if isinstance(cell, list | tuple):
+        return tuple(str(mask) for mask in cell)
+    if cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell)):
+        return ()
+    return (str(cell),)
+
+
+def _type_of(path: Path) -> str:
+    """The type of defect by the folder of an image. Real-IAD has a folder of each part, such as S0001, below it."""
+    folder = path.parent
+    return folder.parent.name if PART.fullmatch(folder.name) else folder.name

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from pydantic import Field, field_validator
 
 from harness.common.errors import DataError
 from harness.common.paths import PathText, expanded
 from harness.data.base import GOOD, DataOptions, Sample, SampleLists, existing_dir, is_normal
-from harness.data.images import EXTENSIONS, list_images
+from harness.data.folder_layout import find_folders
+from harness.data.listing import EXTENSIONS, list_images
 from harness.data.masks import SUFFIXES, ImagesAndMasks, match_masks, separate_masks
+from harness.data.test_share import take_test_images
 
 Dirs = str | list[str] | None
 
@@ -57,6 +59,17 @@ class FolderData(DataOptions):
                 raise ValueError(f"found {extension!r}; expected extensions of {', '.join(EXTENSIONS)}")
         return value
 
+    @classmethod
+    def recognises(cls, root: Path) -> bool:
+        """Whether the folder has a folder of normal images, by its name."""
+        return find_folders(root) is not None
+
+    @classmethod
+    def keys_of(cls, root: Path) -> dict[str, Any]:
+        """The folders of normal and anomalous images, and of masks."""
+        layout = find_folders(root)
+        return {} if layout is None else layout.keys
+
     def categories(self, work_dir: Path) -> list[str]:
         """The `name` of the data as its only category; empty without a name."""
         del work_dir
@@ -86,7 +99,7 @@ class FolderData(DataOptions):
             raise DataError(problems)
         normal, good, bad = samples["normal_dir"], samples["normal_test_dir"], samples["abnormal_dir"]
         if not good and self.normal_test_dir is None and normal:
-            normal, good = self._take_test_images(normal)
+            normal, good = take_test_images(normal, self.test_split_ratio, self.split_seed)
         return SampleLists(root, tuple(normal), tuple(good + bad), tuple(notes))
 
     def _samples(self, root: Path, key: str, dirs: Dirs, label: int, notes: list[str]) -> list[Sample]:
@@ -99,7 +112,7 @@ class FolderData(DataOptions):
             )
         samples: list[Sample] = []
         problems: list[str] = []
-        masks: dict[Path, Path] = {}
+        masks: dict[Path, tuple[Path, ...]] = {}
         contents = [(folder, self._contents(folder, mask_dirs)) for folder in folders]
         groups = [(folder, list(content.images)) for folder, content in contents]
         if label:
@@ -110,7 +123,7 @@ class FolderData(DataOptions):
             notes.append(
                 f"data.{key}: {len(beside)} files beside the images {use}, such as {next(iter(beside.values()))}."
             )
-            masks |= beside
+            masks |= {image: (mask,) for image, mask in beside.items()}
         try:
             if len(mask_dirs) == 1 and len(folders) > 1:
                 masks = _match_in_one(groups, mask_dirs[0])
@@ -122,8 +135,8 @@ class FolderData(DataOptions):
         for folder, images in groups:
             for path in images:
                 defect = _defect(path, folder) if label else GOOD
-                mask = masks.get(path) if label else None
-                samples.append(Sample(str(path), _name(path, root), label, defect, str(mask) if mask else None))
+                paths = masks.get(path, ()) if label else ()
+                samples.append(Sample(str(path), _name(path, root), label, defect, tuple(map(str, paths))))
         if problems:
             raise DataError(problems)
         return samples
@@ -156,16 +169,10 @@ class FolderData(DataOptions):
     def _extensions(self) -> tuple[str, ...]:
         return tuple(extension.lower() for extension in self.extensions) if self.extensions else EXTENSIONS
 
-    def _take_test_images(self, normal: list[Sample]) -> tuple[list[Sample], list[Sample]]:
-        count = round(len(normal) * self.test_split_ratio)
-        test_indices = set(np.random.default_rng(self.split_seed).permutation(len(normal))[:count].tolist())
-        train = [sample for index, sample in enumerate(normal) if index not in test_indices]
-        return train, [sample for index, sample in enumerate(normal) if index in test_indices]
 
-
-def _match_in_one(images_by_folder: list[tuple[Path, list[Path]]], mask_dir: Path) -> dict[Path, Path]:
+def _match_in_one(images_by_folder: list[tuple[Path, list[Path]]], mask_dir: Path) -> dict[Path, tuple[Path, ...]]:
     """Match several folders of images with one folder of masks. Its subfolders have the names of the image folders."""
-    masks: dict[Path, Path] = {}
+    masks: dict[Path, tuple[Path, ...]] = {}
     for folder, images in images_by_folder:
         if not (mask_dir / folder.name).is_dir():
             raise DataError(

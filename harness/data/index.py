@@ -7,7 +7,6 @@ while its size and its modification time stay the same.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -19,11 +18,13 @@ from typing import NamedTuple
 
 from pydantic import RootModel
 
+from harness.common import threads
 from harness.common.errors import DataError, ImageTooLargeError, StoreError
 from harness.common.files import write_atomic
 from harness.common.reading import MB, read_json
 from harness.data.base import Sample
-from harness.data.images import MAX_PIXELS, mask_reading, pixels_of, read
+from harness.data.images import MAX_PIXELS, pixels_of, read
+from harness.data.mask_images import mask_reading
 
 Progress = Callable[[int, int], None]
 LARGE = 20_000_000  # pixels; larger files are read one at a time, so that memory does not grow with the processors
@@ -41,6 +42,7 @@ class Facts(NamedTuple):
         grey: whether a mask has grey values.
         share: of anomalous pixels in a mask; 0 for an image.
         differs_from_v01: whether version 0.1 read a mask differently.
+        value: the only value of a grey mask that is not 0; 0 for another mask.
     """
 
     size: int
@@ -51,6 +53,7 @@ class Facts(NamedTuple):
     grey: bool = False
     share: float = 0.0
     differs_from_v01: bool = False
+    value: int = 0
 
 
 class _Index(RootModel[dict[str, Facts]]):
@@ -90,7 +93,7 @@ class FileIndex:
         outdated = [file for file in sorted(images | masks) if not self._is_valid(file, file in masks, max_pixels)]
         problems: list[str] = []
         read_facts = partial(_facts_or_problem, images, max_pixels, Lock())
-        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(threads.count()) as pool:
             for count, (file, result) in enumerate(zip(outdated, pool.map(read_facts, outdated), strict=True), 1):
                 if isinstance(result, str):
                     problems.append(result)
@@ -131,19 +134,34 @@ class FileIndex:
         """One sentence for each mask with another size than its image."""
         problems = []
         for s in samples:
-            if not s.mask or s.mask not in self._facts or s.path not in self._facts:
-                continue
-            image, mask = self._facts[s.path], self._facts[s.mask]
-            if (image.height, image.width) != (mask.height, mask.width):
-                problems.append(
-                    f"{s.mask}: {mask.width} x {mask.height} pixels found, {image.width} x {image.height} expected, "
-                    f"the size of its image {s.name}."
-                )
+            for file in s.masks:
+                if file not in self._facts or s.path not in self._facts:
+                    continue
+                image, mask = self._facts[s.path], self._facts[file]
+                if (image.height, image.width) != (mask.height, mask.width):
+                    problems.append(
+                        f"{file}: {mask.width} x {mask.height} pixels found, {image.width} x {image.height} expected, "
+                        f"the size of its image {s.name}."
+                    )
+        return problems
+
+    def unknown_defects(self, samples: Iterable[Sample]) -> list[str]:
+        """One sentence for each mask whose value is no defect of the data set, for data with `Sample.saturation`."""
+        problems = []
+        for sample in samples:
+            values = sorted(one.pixel_value for one in sample.saturation)
+            for mask in sample.masks if values else ():
+                if mask in self._facts and self._facts[mask].value not in values:
+                    found = self._facts[mask].value or "several values or colours"
+                    problems.append(
+                        f"{mask}: pixel value {found} found; expected one of {', '.join(map(str, values))}, the "
+                        "defects of defects_config.json. Correct the mask or the file."
+                    )
         return problems
 
     def mask_warnings(self, samples: Sequence[Sample]) -> list[str]:
         """Warnings about the masks of a data set, one sentence each."""
-        masks = {s.mask: self._facts[s.mask] for s in samples if s.mask and s.mask in self._facts}
+        masks = {mask: self._facts[mask] for s in samples for mask in s.masks if mask in self._facts}
         warnings = []
         if grey := [mask for mask, facts in masks.items() if facts.grey]:
             warnings.append(
@@ -188,4 +206,4 @@ def _with_content(facts: Facts, path: Path, is_image: bool, max_pixels: int) -> 
     height, width = mask.pixels.shape
     # A share of 0 stands for an unknown share.
     share = max(float(mask.pixels.mean()), 1e-9)
-    return Facts(*facts[:3], height, width, mask.grey, share, mask.differs_from_v01)
+    return Facts(*facts[:3], height, width, mask.grey, share, mask.differs_from_v01, mask.value)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.common.errors import DataError
-from harness.data.images import list_images
+from harness.data.base import listed
+from harness.data.listing import list_images
 
 # The mask of 000.png is 000.png (anomalib's Folder), 000_mask.png (MVTec AD) ...; case is ignored.
 SUFFIXES = ("_mask", "-mask", "_gt", "_label")
@@ -49,8 +50,10 @@ def separate_masks(paths: Sequence[Path], suffixes: tuple[str, ...] = CLEAR_SUFF
     return ImagesAndMasks(tuple(path for path in paths if path not in masks), {i: mask for mask, i in masks.items()})
 
 
-def match_masks(images: Sequence[Path], image_root: Path, mask_root: Path) -> dict[Path, Path]:
+def match_masks(images: Sequence[Path], image_root: Path, mask_root: Path) -> dict[Path, tuple[Path, ...]]:
     """Pair each image with the mask of the same name in the same subfolder of `mask_root`.
+
+    A folder with the name of an image may have several masks of this image: 000/000.png and 000/001.png.
 
     Args:
         images: anomalous images below `image_root`, without masks.
@@ -58,27 +61,23 @@ def match_masks(images: Sequence[Path], image_root: Path, mask_root: Path) -> di
         mask_root: folder of masks; may be `image_root`.
 
     Returns:
-        The mask of each image.
+        The masks of each image, sorted.
 
     Raises:
-        DataError: an image has no mask or several, or a mask has no image.
+        DataError: an image has no mask or several files with its name, or a mask has no image.
     """
     files = list_images(mask_root)
     if mask_root.resolve() == image_root.resolve():
         files = list(separate_masks(files, SUFFIXES).masks.values())
     stems = {image.relative_to(image_root).with_suffix("").as_posix() for image in images}
-    by_name: dict[str, list[Path]] = {}
+    by_stem: dict[str, list[Path]] = {}
     for file in files:
-        stem = file.relative_to(mask_root).with_suffix("").as_posix()
-        # An image with the full name of the mask has priority.
-        image_stem = None if stem in stems else _without_suffix(stem)
-        by_name.setdefault(image_stem or stem, []).append(file)
-    masks_by_image: dict[Path, list[Path]] = {}
+        by_stem.setdefault(_image_stem(file.relative_to(mask_root), stems), []).append(file)
+    masks_by_image: dict[Path, tuple[Path, ...]] = {}
     missing: list[str] = []
     for image in images:
-        candidates = by_name.get(image.relative_to(image_root).with_suffix("").as_posix(), [])
-        if candidates:
-            masks_by_image[image] = candidates
+        if candidates := by_stem.get(image.relative_to(image_root).with_suffix("").as_posix()):
+            masks_by_image[image] = tuple(candidates)
         else:
             missing.append(str(image))
     paired_masks = {mask for candidates in masks_by_image.values() for mask in candidates}
@@ -86,18 +85,34 @@ def match_masks(images: Sequence[Path], image_root: Path, mask_root: Path) -> di
     problems = []
     if missing:
         problems.append(
-            f"{mask_root}: no mask found for {_some(missing)}; a mask is named like its image "
+            f"{mask_root}: no mask found for {listed(missing, SHOWN)}; a mask is named like its image "
             f"(000.png -> 000.png or 000_mask.png)."
         )
     if unused:
-        problems.append(f"{mask_root}: no image found for the mask {_some(unused)}; rename or remove it.")
+        problems.append(f"{mask_root}: no image found for the mask {listed(unused, SHOWN)}; rename or remove it.")
     try:
-        _refuse_several(masks_by_image)
+        # Only the folder of an image may have several masks.
+        _refuse_several({i: masks for i, masks in masks_by_image.items() if {m.parent.name for m in masks} != {i.stem}})
     except DataError as error:
         problems += error.problems
     if problems:
         raise DataError(problems)
-    return {image: mask for image, (mask,) in masks_by_image.items()}
+    return masks_by_image
+
+
+def _image_stem(mask: Path, stems: set[str]) -> str:
+    """The stem of the image of a mask.
+
+    Args:
+        mask: path of the mask, relative to the folder of the masks.
+        stems: of all images, relative to the folder of the images.
+    """
+    stem = mask.with_suffix("").as_posix()
+    # An image with the full name of the mask has priority.
+    if stem in stems:
+        return stem
+    folder, named = mask.parent.as_posix(), _without_suffix(stem)
+    return folder if folder in stems and named not in stems else named or stem
 
 
 def _without_suffix(stem: str, suffixes: tuple[str, ...] = SUFFIXES) -> str | None:
@@ -114,8 +129,3 @@ def _refuse_several(masks: Mapping[Path, Sequence[Path]]) -> None:
             f"{image}: {len(paths)} masks found ({', '.join(map(str, paths[:SHOWN]))}), one expected. Remove all but "
             f"one.{more}"
         )
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

@@ -4,19 +4,24 @@
     root/[category/]test/good/*.png, test/<defect>/*.png
     root/[category/]ground_truth/<defect>/*_mask.png          (optional; pixel metrics need masks)
 
+MPDD, VAD, BTAD and AutoVI have this layout too. AutoVI has a folder of masks for each image:
+ground_truth/<defect>/<image>/0000.png.
+
 All image formats are read. Folders of normal images may have the name ok or normal too. Masks may lie beside their
 images (000.png and 000_mask.png).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from harness.common.errors import DataError, unknown_name
 from harness.common.paths import PathText
 from harness.data.base import GOOD, DataOptions, Sample, SampleLists, existing_dir, is_normal
-from harness.data.images import EXTENSIONS, list_images, subfolders
+from harness.data.listing import list_images, subfolders
 from harness.data.masks import ImagesAndMasks, match_masks, separate_masks
+from harness.data.saturation import read_saturation
 
 
 class MVTecData(DataOptions):
@@ -30,6 +35,14 @@ class MVTecData(DataOptions):
     """
 
     root: PathText
+
+    @classmethod
+    def recognises(cls, root: Path) -> bool:
+        """Whether the folder or one of its folders has normal training images and a test."""
+        try:
+            return any((root / name / "test").is_dir() for name in find_categories(root))
+        except DataError:
+            return False
 
     def categories(self, work_dir: Path) -> list[str]:
         """The categories of the config, or all categories in `root`, see `BaseOptions.categories`."""
@@ -47,7 +60,11 @@ class MVTecData(DataOptions):
             DataError: see `load_tree`.
         """
         del work_dir
-        return load_tree(existing_dir(Path(self.root), "data.root"), category)
+        lists = load_tree(existing_dir(Path(self.root), "data.root"), category)
+        if (lists.root / "validation" / GOOD).is_dir():
+            note = f"{lists.root / 'validation'}: not used by kind mvtec. Kind mvtec_loco fixes the threshold with it."
+            lists = replace(lists, notes=(*lists.notes, note))
+        return lists
 
 
 def find_categories(root: Path) -> list[str]:
@@ -80,31 +97,64 @@ def load_tree(root: Path, category: str) -> SampleLists:
     base = root / category
     if category and not base.is_dir():
         raise DataError(f"data.category: {unknown_name('category', category, subfolders(root))} Root: {root}.")
-    train_dir, test_dir = base / "train", existing_dir(base / "test", "test images")
-    names = _normal(train_dir) if train_dir.is_dir() else []
-    if not names:
-        existing_dir(train_dir / GOOD, "normal training images")
+    return replace(read_tree(base), folder=category)
+
+
+def read_tree(base: Path, test: str = "test", truth: str = "ground_truth") -> SampleLists:
+    """List the training and test samples of the folder of a category.
+
+    Args:
+        base: of the category.
+        test: the folder of the test images, relative to `base`.
+        truth: the folder of the masks, relative to `base`.
+
+    Raises:
+        DataError: a folder is missing, or masks do not match their images.
+    """
+    test_dir, truth_dir = existing_dir(base / test, "test images"), base / truth
     notes: list[str] = []
-    train = [s for name in names for s in _samples(train_dir / name, base, 0, GOOD, notes)]
+    train = normal_images(base / "train", base, notes)
     problems: list[str] = []
-    test: list[Sample] = []
-    truth = base / "ground_truth"
+    samples: list[Sample] = []
     for defect in subfolders(test_dir):
+        if test_dir / defect == truth_dir:
+            continue
+        mask_dir = truth_dir / defect if truth_dir.is_dir() else None
         try:
-            if is_normal(defect):
-                if defect != GOOD and (truth / defect).is_dir():
-                    raise DataError(
-                        f"{test_dir / defect}: a folder of normal images, by its name, has masks in {truth / defect}; "
-                        "expected another name for a defect, or no masks."
-                    )
-                test += _samples(test_dir / defect, base, 0, GOOD, notes)
-            else:
-                test += _samples(test_dir / defect, base, 1, defect, notes, truth / defect if truth.is_dir() else None)
+            if not is_normal(defect):
+                samples += _samples(test_dir / defect, base, 1, defect, notes, mask_dir)
+                continue
+            if defect != GOOD and (truth_dir / defect).is_dir():
+                raise DataError(
+                    f"{test_dir / defect}: a folder of normal images, by its name, has masks in {truth_dir / defect}; "
+                    "expected another name for a defect, or no masks."
+                )
+            samples += _samples(test_dir / defect, base, 0, GOOD, notes)
         except DataError as error:
             problems += error.problems
     if problems:
         raise DataError(problems)
-    return SampleLists(base, tuple(train), tuple(test), tuple(notes))
+    if saturation := read_saturation(base):
+        samples = [replace(sample, saturation=saturation) if sample.masks else sample for sample in samples]
+    return SampleLists(base, train, tuple(samples), tuple(notes))
+
+
+def normal_images(folder: Path, base: Path, notes: list[str] | None = None) -> tuple[Sample, ...]:
+    """The samples of the folder `good` in a folder, or of a folder with a name of the same meaning.
+
+    Args:
+        folder: of the training or validation images.
+        base: sample names are relative to this folder.
+        notes: gets a sentence for files that are no images.
+
+    Raises:
+        DataError: there is no folder of normal images.
+    """
+    names = _normal(folder) if folder.is_dir() else []
+    if not names:
+        existing_dir(folder / GOOD, "normal training images" if folder.name == "train" else "normal images")
+    notes = [] if notes is None else notes
+    return tuple(sample for name in names for sample in _samples(folder / name, base, 0, GOOD, notes))
 
 
 def _normal(folder: Path) -> list[str]:
@@ -116,14 +166,14 @@ def _samples(
     folder: Path, base: Path, label: int, defect: str, notes: list[str], mask_dir: Path | None = None
 ) -> list[Sample]:
     """The samples of one folder. Masks beside the images are used only without another folder of masks."""
-    paths = list_images(folder, EXTENSIONS)
+    paths = list_images(folder)
     # With another folder of masks, all files are images.
     content = separate_masks(paths) if mask_dir is None else ImagesAndMasks(tuple(paths), {})
-    masks = dict(content.masks)
+    masks: dict[Path, tuple[Path, ...]] = {image: (mask,) for image, mask in content.masks.items()}
     if masks:
         use = "are used as their masks" if label and not mask_dir else "are ignored, because they look like masks"
         notes.append(
-            f"{folder}: {len(masks)} files beside the images {use}, such as {next(iter(masks.values())).name}."
+            f"{folder}: {len(masks)} files beside the images {use}, such as {next(iter(masks.values()))[0].name}."
         )
     if mask_dir is not None and content.images:
         masks = match_masks(content.images, folder, existing_dir(mask_dir, f"masks of {defect!r}"))
@@ -133,7 +183,7 @@ def _samples(
             path.relative_to(base).as_posix(),
             label,
             defect,
-            str(masks[path]) if path in masks and label else None,
+            tuple(map(str, masks.get(path, ()))) if label else (),
         )
         for path in content.images
     ]

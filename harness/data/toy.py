@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import ClassVar
@@ -78,33 +79,67 @@ class ToyData(DataOptions):
         return {"seed": self.seed, "size": self.size, "train": self.train, "good": self.good, "bad": self.bad}
 
     def _folder(self, work_dir: Path) -> Path:
-        options = self._options()
-        key = sha256(json.dumps({"version": VERSION, **options}, sort_keys=True).encode()).hexdigest()[:8]
-        root = Path(self.root) if self.root else work_dir / "_toy"
-        return root / f"seed{self.seed}-{self.size}px-{key}"
+        return toy_root(self.root, work_dir) / toy_name(VERSION, self._options())
 
     def _written(self, category: str, work_dir: Path) -> Path:
         """The folder of the categories; a missing category is written first."""
         folder = self._folder(work_dir)
-        if not (folder / category).is_dir():
-            _write_whole(folder, category, self._options())
+        write_whole(
+            folder / category,
+            lambda scratch: write_toy(scratch.parent, categories=[category], **self._options()),
+        )
         return folder.absolute()
 
 
-def _write_whole(folder: Path, category: str, numbers: dict[str, int]) -> None:
-    """Write a category to a temporary folder and rename it, so that other processes never find half of it."""
+def toy_root(root: str | None, work_dir: Path) -> Path:
+    """The folder of all toy data.
+
+    Args:
+        root: `data.root` of the config; None for the default.
+        work_dir: the folder for data that the harness makes.
+    """
+    return Path(root) if root else work_dir / "_toy"
+
+
+def toy_name(version: int, options: Mapping[str, int]) -> str:
+    """The name of the folder of toy data with these options.
+
+    Args:
+        version: of the generator.
+        options: arguments of the generator, with `seed` and `size`.
+    """
+    key = sha256(json.dumps({"version": version, **options}, sort_keys=True).encode()).hexdigest()[:8]
+    return f"seed{options['seed']}-{options['size']}px-{key}"
+
+
+def write_whole(folder: Path, write: Callable[[Path], None]) -> None:
+    """Write a missing folder under a temporary path and rename it, so that other processes never read half of it.
+
+    Args:
+        folder: the new folder.
+        write: writes the content to an existing folder of the same name.
+
+    Raises:
+        DataError: the files can't be written.
+    """
+    if folder.is_dir():
+        return
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=folder))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
     except OSError as error:
-        raise DataError(f"toy data: can't write to {folder.absolute()} ({error.strerror}).") from error
+        raise DataError(
+            f"{folder.parent.absolute()}: can't write images there ({error.strerror}). Check the folder."
+        ) from error
     try:
-        write_toy(scratch, categories=[category], **numbers)
+        whole = scratch / folder.name
+        whole.mkdir()
+        write(whole)
         try:
-            (scratch / category).replace(folder / category)
+            whole.replace(folder)
         except OSError:
             # Another sweep wrote the same images in the meantime.
-            if not (folder / category).is_dir():
+            if not folder.is_dir():
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -28,7 +28,6 @@ from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
 
 MIN_GOOD = 3  # images
-HELD_OUT = 0.2
 BACKBONES = ("resnet18", "wide_resnet50_2", "mobilenetv2_100", "efficientnet_b0")
 WEIGHTS = Path("weights")
 SIZES = (128, 224, 256, 320, 384, 512)
@@ -96,7 +95,7 @@ def page(results: Path) -> None:
         problems(["A click on the page stopped the fit before its end. Press Fit again."])
     fitted = st.session_state.get("fitted")
     if fitted is None:
-        st.caption("One good image in five, at least one, is held out to fix the threshold.")
+        st.caption("The good images also fix the threshold; the result says how.")
         return
     images = _images(fitted)
     colours = choose_colours(images, "fit")
@@ -200,7 +199,7 @@ def _make(images: Path, output: Path, name: str, settings: dict[str, Any]) -> Pa
         "weights": settings["weights"],
         "backbone": settings["backbone"],
     }
-    options = [f"data.val={HELD_OUT}", "latency=false", f"image_size={settings['image_size']}"]
+    options = ["latency=false", f"image_size={settings['image_size']}"]
     config = one_run(settings["method"], "native", images, top_level, options)
     with st.status("reading images ...") as status:
         try:

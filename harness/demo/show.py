@@ -59,7 +59,7 @@ def choose_colours(images: Sequence[ShownImage], key: str) -> Colours:
     Returns:
         The colours that the user selects.
     """
-    opacity = st.sidebar.slider("Overlay opacity", 0.0, 1.0, 0.5, 0.05, key=f"opacity-{key}")
+    opacity = choose_opacity(key)
     mode = st.sidebar.radio(
         "Colour range",
         ["automatic", "by hand"],
@@ -79,6 +79,15 @@ def choose_colours(images: Sequence[ShownImage], key: str) -> Colours:
         "Raw map values", low, max(high, low + step), automatic or (low, high), step, format="%.4g", key=f"span-{key}"
     )
     return Colours((float(span[0]), float(span[1])), opacity)
+
+
+def choose_opacity(key: str) -> float:
+    """Show the control of the overlay's opacity in the sidebar.
+
+    Args:
+        key: key of the control, different on each page.
+    """
+    return st.sidebar.slider("Overlay opacity", 0.0, 1.0, 0.5, 0.05, key=f"opacity-{key}")
 
 
 def show(image: ShownImage, colours: Colours) -> None:
@@ -102,7 +111,7 @@ def show(image: ShownImage, colours: Colours) -> None:
         if image.truth is not None:
             facts.append(_ground_truth(image.truth, result.label))
         facts += list(result.reading)
-        st.caption(_plain("  ·  ".join(facts)))
+        st.caption(plain("  ·  ".join(facts)))
         full_map = result.map_at_image_size()
         if full_map is None:
             st.image(image.pixels, caption="this model has no maps", width="stretch")
@@ -133,13 +142,13 @@ def _pictures(image: ShownImage, full_map: Floats, colours: Colours) -> None:
 def problems(sentences: Sequence[str]) -> None:
     """Show problems with the uploaded images, one warning for each sentence."""
     for sentence in sentences:
-        st.warning(_plain(sentence))
+        st.warning(plain(sentence))
 
 
 def notes(sentences: Sequence[str]) -> None:
     """Show notes in small print, one for each sentence."""
     for sentence in sentences:
-        st.caption(_plain(sentence))
+        st.caption(plain(sentence))
 
 
 def threshold_note(thresholds: Thresholds) -> list[str]:
@@ -149,15 +158,15 @@ def threshold_note(thresholds: Thresholds) -> list[str]:
 
 def success(sentence: str) -> None:
     """Show a message of success."""
-    st.success(_plain(sentence))
+    st.success(plain(sentence))
 
 
 def error(sentences: Sequence[str]) -> None:
     """Show why a task failed, one message for each sentence."""
     for sentence in sentences:
-        st.error(_plain(sentence))
+        st.error(plain(sentence))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Escape a text, so that a file name does not become Markdown, a link or a formula."""
     return "".join(f"\\{char}" if char in "\\`*_{}[]<>()#+!|$~:" else char for char in text)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.common.errors import DataError
-from harness.data.images import EXTENSIONS, Reading, from_bytes
+from harness.data.images import Reading, from_bytes
+from harness.data.listing import EXTENSIONS
 
 LARGEST_FILE = 50  # MB; Streamlit checks this limit
 LARGEST_IMAGE = 50_000_000  # pixels

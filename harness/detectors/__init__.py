@@ -6,9 +6,10 @@
     model.predict("part.png").score
     model.save("bottle.safetensors")
 
-patchcore.py, padim.py, spade.py, cflow.py     the methods
+patchcore.py, padim.py, spade.py, cflow.py     the methods; patchcore_stages.py belongs to the first
 base.py, default.py, arguments.py, saving.py   the class of all detectors, and the parts that they share
 stages.py, context.py, reporter.py             computes the common work of several runs once
+folds.py                                       the stages of a detector for a part of the training images
 features.py, embedding.py, sources.py          images -> feature maps -> patch vectors
 coreset.py, coreset_cpu.py, bank.py            greedy k-center selection and the memory bank of PatchCore
 gaussian.py, flows.py, neighbours.py, maps.py  building blocks of the methods

@@ -89,6 +89,7 @@ class CoresetOrder(Stage):
             # Rounding differs between devices and may exchange two patches at almost the same distance.
             "engine": vectors.device.type,
             **context.images["train"].key(),
+            **features.subset(),
         }
 
     def _select(
@@ -113,10 +114,17 @@ class _Times:
         self.sizes, self.seconds = list(sizes), list(seconds)
 
     def add(self, size: int, seconds: float) -> None:
+        """Add a measured size.
+
+        Args:
+            size: number of selected patches.
+            seconds: time of their selection.
+        """
         self.sizes.append(size)
         self.seconds.append(seconds)
 
     def at(self, size: int) -> float:
+        """Seconds up to a size, interpolated."""
         return float(np.interp(size, self.sizes, self.seconds))
 
     def arrays(self, order: Order) -> dict[str, Any]:

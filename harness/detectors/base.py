@@ -19,6 +19,7 @@ from harness.backbones.normalization import BACKBONE, effective
 from harness.backbones.resolve import Weights, resolve
 from harness.common.devices import Device, pick
 from harness.common.errors import ConfigError, NotFittedError
+from harness.config.threshold import FOLDS
 from harness.data.base import Sample, Split, existing_dir
 from harness.detectors.arguments import check_pixels
 from harness.detectors.cache import StageCache
@@ -101,6 +102,8 @@ class Detector(ABC):
         uses_seed: whether the result depends on the seed, apart from random weights.
         trains_in_epochs: whether the training takes several passes over the images.
         least_images: smallest number of normal training images.
+        default_folds: default of `threshold.folds`. None for a method whose models have scores of different scales, so
+            that out-of-fold scores say nothing about the final model; `benchmarks/trust_false_alarms.py` measures it.
         state: tensors of the fitted detector; None before `fit`.
         weights: source of the backbone's weights.
         view: preprocessing of the images.
@@ -111,6 +114,7 @@ class Detector(ABC):
     uses_seed: ClassVar[bool] = False
     trains_in_epochs: ClassVar[bool] = False
     least_images: ClassVar[int] = 1
+    default_folds: ClassVar[int | None] = FOLDS
 
     def __init__(self, backbone: str, layers: Sequence[str], **options: Unpack[Options]) -> None:
         unknown = set(options) - set(Options.__annotations__)
@@ -199,7 +203,7 @@ class Detector(ABC):
         return Learnt(self.features("train", group), key, self)
 
     def problems(self, train_images: int) -> list[str]:
-        """Reasons why `fit` would fail, one sentence each; found without any images.
+        """Reasons why `fit` would fail, one sentence each; the check needs no images.
 
         Args:
             train_images: number of normal training images.
@@ -294,7 +298,7 @@ class Detector(ABC):
         Returns:
             Values by metric. `*_F1Score` is None, because there is no threshold.
         """
-        samples = data.test if isinstance(data, Split) else _mvtec_test(Path(data))
+        samples = data.real_test if isinstance(data, Split) else _mvtec_test(Path(data))
         source = self._source([sample.path for sample in samples])
         raw: dict[str, tuple[float, npt.NDArray[np.float32] | None]] = {}
         done = 0
@@ -394,11 +398,11 @@ class Detector(ABC):
             self._extractor.to(self.device.torch)
         return self._extractor
 
-    def grids(self) -> dict[str, tuple[int, int]]:
-        """(height, width) of the features of each layer."""
+    def grids(self) -> list[tuple[int, int]]:
+        """(height, width) of the features of each layer, in the order of `layers`."""
         with torch.no_grad():
             features = self.extractor()(torch.zeros(1, 3, *self.view.input_size, device=self.device.torch))
-        return {layer: (maps.shape[2], maps.shape[3]) for layer, maps in features.items()}
+        return [(features[layer].shape[2], features[layer].shape[3]) for layer in self.layers]
 
     def score_batch(self, batch: torch.Tensor) -> Scores:
         """Score a batch of images (n, 3, height, width), normalised."""

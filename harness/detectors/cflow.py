@@ -49,6 +49,9 @@ class CFlow(Detector):
     name = "cflow"
     uses_seed = True
     trains_in_epochs = True
+    # Scores relate to the largest likelihood of a training, so two trainings differ in scale.
+    # So out-of-fold scores underestimate the false alarms of the final model (`python -m benchmarks trust`).
+    default_folds = None
 
     def __init__(
         self,
@@ -78,7 +81,7 @@ class CFlow(Detector):
         """The method's constructor arguments."""
         return dict(vars(self.flow))
 
-    def fit_stage(self, group: Sequence[Detector]) -> Stage:
+    def fit_stage(self, group: Sequence[Detector]) -> TrainedFlows:
         """The stage that trains the flows; see `Detector.fit_stage`.
 
         Args:
@@ -93,15 +96,12 @@ class CFlow(Detector):
             role: train, val or test.
             group: detectors that share stages.
         """
-        flows = TrainedFlows(self.features("train", group), self.layers, self.flow, self.seed)
-        return CFlowScores(flows, self.features(role, group))
+        return CFlowScores(self.fit_stage(group), self.features(role, group))
 
     def head(self) -> nn.Module:
         """The trained flows as a module for export."""
         widths = [layer.channels for layer in chosen_layers(self.backbone, self.layers)]
-        grids = self.grids()
-        layer_grids = [grids[layer] for layer in self.layers]
-        return CFlowHead(self.fitted(), self.layers, widths, layer_grids, self.flow, self.view.input_size)
+        return CFlowHead(self.fitted(), self.layers, widths, self.grids(), self.flow, self.view.input_size)
 
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
         """Score a batch by the likelihoods of its features.
@@ -241,15 +241,15 @@ class CFlowScores(Stage):
             context: context of the stage.
             inputs: the trained flows, and features by layer.
         """
-        state, maps = inputs
+        state, maps = inputs[0], {layer: inputs[1][layer] for layer in self.flows.layers}
         widths = {layer: maps[layer].shape[1] for layer in self.flows.layers}
         flows = build_flows(self.flows.flow, widths, state)
         size, device = context.images[self.features.role].view.input_size, context.device.torch
-        scores = []
-        for i in range(len(maps[self.flows.layers[0]])):
-            image = {layer: maps[layer][i : i + 1].to(device) for layer in self.flows.layers}
+        count, scores = len(next(iter(maps.values()))), []
+        for i in range(count):
+            image = {layer: values[i : i + 1].to(device) for layer, values in maps.items()}
             scores.append(_scores(state, flows, image, self.flows.flow, size))
-            context.report(i + 1, len(maps[self.flows.layers[0]]))
+            context.report(i + 1, count)
         return concatenate(scores)
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from harness.common.errors import PredictionsError
+from harness.common.threads import same_number
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -87,6 +88,10 @@ class KCenter:
         Returns:
             The first `size` centers.
         """
+        with same_number():
+            return self._extend(size, progress)
+
+    def _extend(self, size: int, progress: Callable[[int], None] | None) -> Order:
         engine = self._engine
         size = max(1, min(size, engine.n))
         engine.reserve(size)
@@ -119,21 +124,20 @@ class _Compiled:
     """The selection on the cpu; see coreset_cpu.py."""
 
     def __init__(self, points: torch.Tensor, start: int, allocate: Allocate) -> None:
-        import numba
-
         from harness.detectors import coreset_cpu
 
         self._kernel = coreset_cpu
-        threads = torch.get_num_threads()
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        # The import of the kernel may have loaded Numba, so that the number of the stage does not count for Numba yet.
+        with same_number():
+            self._prepare(points, start, allocate)
+
+    def _prepare(self, points: torch.Tensor, start: int, allocate: Allocate) -> None:
         self._points: Floats = np.ascontiguousarray(points.detach().numpy(), dtype=np.float32)
         self.n = len(self._points)
         self.rows, self.radii = np.zeros(0, np.int64), np.zeros(0, np.float32)
         self._bound = np.empty(self.n, np.float64)
         self._compared = np.ones(self.n, np.int32)
-        coreset_cpu.distances_to(self._points, start, self._bound)
-        # Numba's first call starts its threads and gives Torch as many. The keys of the cache name Torch's number.
-        torch.set_num_threads(threads)
+        self._kernel.distances_to(self._points, start, self._bound)
         if not self._bound.max() < LARGEST:
             raise _not_finite(points)
         self._axes, reach = _leading_axes(self._points, allocate)

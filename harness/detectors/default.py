@@ -73,9 +73,10 @@ class BatchScores(Stage):
         detector, device = self.learnt.detector, context.device.torch
         state = {name: tensor.to(device) for name, tensor in state.items()}
         size = context.images[self.features.role].view.input_size
-        count, scores = len(context.images[self.features.role]), []
+        layers = {layer: maps[layer] for layer in detector.needed_layers()}
+        count, scores = len(next(iter(layers.values()))), []
         for first in range(0, count, IMAGES):
-            batch = {layer: maps[layer][first : first + IMAGES].to(device) for layer in detector.needed_layers()}
+            batch = {layer: values[first : first + IMAGES].to(device) for layer, values in layers.items()}
             scores.append(detector.score(state, batch, size))
             context.report(first + IMAGES, count)
         return concatenate(scores)

@@ -78,12 +78,12 @@ class Embedding(Stage):
             context: context of the stage.
             inputs: features by layer.
         """
-        maps: FeatureMaps = inputs[0]
+        maps: FeatureMaps = {layer: inputs[0][layer] for layer in self.layers}
         images, _, height, width = maps[self.layers[0]].shape
         channels = sum(maps[layer].shape[1] for layer in self.layers)
         vectors = context.memory.tensor(images * height * width, channels)
         for first in range(0, images, IMAGES):
-            batch = {layer: maps[layer][first : first + IMAGES].to(context.device.torch) for layer in self.layers}
+            batch = {layer: values[first : first + IMAGES].to(context.device.torch) for layer, values in maps.items()}
             patches = rows(embed(batch, self.layers))
             vectors[first * height * width : first * height * width + len(patches)] = patches
             context.report(first + IMAGES, images + IMAGES)

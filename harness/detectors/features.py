@@ -21,7 +21,8 @@ from harness.config.revisions import cache_key
 from harness.detectors.context import StageContext
 from harness.detectors.stages import Stage
 
-# By layer name: (images, channels, height, width), float32.
+# By layer name: (images, channels, height, width), float32. An access to a layer may copy it, so a loop over images
+# looks each layer up once, before the loop.
 FeatureMaps = Mapping[str, torch.Tensor]
 CPU_IMAGES = 8  # batch size on the cpu: larger batches exceed its caches and are up to twice as slow
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -152,6 +153,10 @@ class Features(Stage):
             for layer in missing:
                 context.remember(self._key(context, layer), {"features": maps[layer].numpy()}, elapsed)
         return {layer: maps[layer] for layer in self.layers}
+
+    def subset(self) -> dict[str, Any]:
+        """The part of the role's images, for the key of a cached result; empty for all images."""
+        return {}
 
     def _key(self, context: StageContext, layer: str) -> dict[str, Any]:
         # The features of a layer do not depend on the other layers of the pass, so the key has one layer.

@@ -67,7 +67,7 @@ class PaDiM(Detector):
         """The method's constructor arguments."""
         return {"n_features": self.n_features}
 
-    def fit_stage(self, group: Sequence[Detector]) -> Stage:
+    def fit_stage(self, group: Sequence[Detector]) -> Gaussians:
         """The stage that estimates the Gaussians; see `Detector.fit_stage`.
 
         Args:
@@ -82,16 +82,12 @@ class PaDiM(Detector):
             role: train, val or test.
             group: detectors that share stages.
         """
-        gaussians = Gaussians(self.features("train", group), self.layers, tuple(self._channels.tolist()))
-        return PaDiMScores(gaussians, self.features(role, group))
+        return PaDiMScores(self.fit_stage(group), self.features(role, group))
 
     def head(self) -> nn.Module:
         """The Gaussians as a module for export."""
-        grids = self.grids()
         widths = [layer.channels for layer in chosen_layers(self.backbone, self.layers)]
-        return PaDiMHead(
-            self.fitted(), self.layers, [grids[layer] for layer in self.layers], widths, self.view.input_size
-        )
+        return PaDiMHead(self.fitted(), self.layers, self.grids(), widths, self.view.input_size)
 
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
         """Score a batch by Mahalanobis distances.

@@ -7,8 +7,7 @@ in the bank.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import nn
@@ -17,11 +16,18 @@ from harness.common.errors import ConfigError
 from harness.detectors.arguments import check_number, check_whole
 from harness.detectors.bank import Bank, CoresetOrder
 from harness.detectors.base import Detector, Options, State
-from harness.detectors.context import StageContext
 from harness.detectors.embedding import Embedding, Patches, embed, rows
 from harness.detectors.features import FeatureMaps
 from harness.detectors.maps import Scores, blur, upsample
-from harness.detectors.neighbours import Nearest, k_nearest, nearest_in_prefixes
+from harness.detectors.neighbours import nearest_in_prefixes
+from harness.detectors.patchcore_stages import (
+    BankState,
+    Neighbourhoods,
+    PatchCoreScores,
+    PatchMaps,
+    find_neighbourhood,
+    image_scores,
+)
 from harness.detectors.stages import Stage
 
 
@@ -67,14 +73,18 @@ class PatchCore(Detector):
 
     def _bank(self, group: Sequence[Detector]) -> Bank:
         """The largest bank of the detectors with the same patches; the bank of this detector is a prefix."""
-        ratios = sorted({other.coreset_sampling_ratio for other in group
-                         if isinstance(other, PatchCore) and other.shares_patches_with(self)})  # fmt: skip
+        ratios = sorted({other.coreset_sampling_ratio for other in self._with_same_patches(group)})
         embedding = Embedding(self.features("train", group), self.layers)
         return Bank(CoresetOrder(embedding, self.seed, tuple(ratios)), embedding)
 
-    def shares_patches_with(self, other: PatchCore) -> bool:
-        """Whether both detectors select from the same patches, with the same first patch."""
-        return (self.layers, self.precision, self.seed) == (other.layers, other.precision, other.seed)
+    def _with_same_patches(self, group: Sequence[Detector]) -> list[PatchCore]:
+        """The detectors of the group that select from the same patches, with the same first patch."""
+        key = (self.layers, self.precision, self.seed)
+        return [
+            other
+            for other in group
+            if isinstance(other, PatchCore) and (other.layers, other.precision, other.seed) == key
+        ]
 
     def timing_key(self) -> Hashable:
         """The parameters that affect the time of an image; the number of neighbours only concerns one patch."""
@@ -101,8 +111,8 @@ class PatchCore(Detector):
             role: train, val or test.
             group: detectors that share stages.
         """
-        alike = [other for other in group if isinstance(other, PatchCore) and other.shares_patches_with(self)]
-        embedding, k = Embedding(self.features(role, group), self.layers), max(other.num_neighbors for other in alike)
+        embedding = Embedding(self.features(role, group), self.layers)
+        k = max(other.num_neighbors for other in self._with_same_patches(group))
         neighbourhoods = Neighbourhoods(self._bank(group), embedding, k)
         maps = PatchMaps(neighbourhoods, self.coreset_sampling_ratio, self.upsampling)
         return PatchCoreScores(maps, neighbourhoods, self.coreset_sampling_ratio, self.num_neighbors)
@@ -182,194 +192,3 @@ class PatchCoreHead(nn.Module):
         patch = vectors.gather(1, farthest[:, None, None].expand(-1, 1, vectors.shape[2]))
         support = torch.sqrt((patch - bank[neighbours]).square().sum(dim=2))
         return image_scores(support, self._k)
-
-
-@dataclass(frozen=True)
-class BankState(Stage):
-    """The state of one PatchCore.
-
-    Attributes:
-        bank: the largest bank.
-        ratio: coreset ratio of this detector.
-    """
-
-    bank: Bank
-    ratio: float
-
-    title: ClassVar[str] = "bank"
-
-    def compute(self, context: StageContext, *inputs: Any) -> State:
-        """Select the bank of one ratio.
-
-        Args:
-            context: context of the stage.
-            inputs: the largest bank with the sizes of all ratios.
-        """
-        del context
-        bank, sizes = inputs[0]
-        return {"bank": bank[: sizes[self.ratio]]}
-
-    def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
-        """The prefix of the bank for one ratio."""
-        del key
-        return [(self.bank, self.ratio)]
-
-
-@dataclass(frozen=True)
-class Neighbourhood:
-    """Distances of n images to one bank.
-
-    Attributes:
-        distances: (n, h, w) distance of each patch to its nearest neighbour in the bank.
-        support: (n, k) distances of each image's farthest patch to its nearest neighbour m* (first) and to the nearest
-            neighbours of m* in the bank.
-    """
-
-    distances: torch.Tensor
-    support: torch.Tensor
-
-
-def find_neighbourhood(patches: Patches, bank: torch.Tensor, nearest: Nearest, k: int) -> Neighbourhood:
-    """Equation 6: the farthest patch of each image, and the distances for the weight of equation 7.
-
-    Args:
-        patches: patches of n images.
-        bank: (m, d).
-        nearest: nearest neighbours of the patches in the bank.
-        k: number of neighbours.
-    """
-    distances = nearest.distances.reshape(-1, patches.per_image)
-    farthest = distances.argmax(dim=1)
-    images = torch.arange(len(distances), device=distances.device)
-    indices = images * patches.per_image + farthest
-    star = nearest.rows[indices]
-    neighbours = k_nearest(bank[star], bank, k, star)
-    vectors = patches.vectors[indices.to(patches.vectors.device)].to(bank.device)
-    support = torch.linalg.vector_norm(vectors[:, None] - bank[neighbours], dim=2)
-    return Neighbourhood(distances.reshape(-1, *patches.grid), support)
-
-
-def image_scores(support: torch.Tensor, k: int) -> torch.Tensor:
-    """Equation 7: the largest patch score of each image, with a weight below 1 that depends on the neighbourhood.
-
-    Args:
-        support: (n, k or more) distances of the farthest patches; see `Neighbourhood`.
-        k: number of neighbours; with 1, there is no weight.
-
-    Returns:
-        (n,) image scores.
-    """
-    largest = support[:, 0]
-    if k == 1:
-        return largest
-    return (1 - torch.softmax(support[:, :k], dim=1)[:, 0]) * largest
-
-
-@dataclass(frozen=True)
-class Neighbourhoods(Stage):
-    """Nearest neighbours in the banks of all ratios, in one pass. The keys of the subsets are ratios.
-
-    Attributes:
-        bank: the largest bank.
-        embedding: patches of the scored images.
-        k: largest number of neighbours of the detectors.
-    """
-
-    bank: Bank
-    embedding: Embedding
-    k: int
-
-    title: ClassVar[str] = "neighbours"
-
-    def compute(self, context: StageContext, *inputs: Any) -> dict[float, Neighbourhood]:
-        """Find the neighbourhood of each image, by ratio.
-
-        Args:
-            context: context of the stage.
-            inputs: the largest bank with the sizes of all ratios, and patches of the scored images.
-        """
-        (bank, sizes), patches = inputs
-        neighbourhoods: dict[float, Neighbourhood] = {}
-
-        def on_result(size: int, nearest: Nearest) -> None:
-            neighbourhood = find_neighbourhood(patches, bank[:size], nearest, self.k)
-            neighbourhood = Neighbourhood(neighbourhood.distances.cpu(), neighbourhood.support.cpu())
-            for ratio, length in sizes.items():
-                if length == size:
-                    neighbourhoods[ratio] = neighbourhood
-                    context.mark_time(ratio)
-            context.report(size, len(bank))
-
-        nearest_in_prefixes(patches.vectors, bank, sorted(set(sizes.values())), on_result)
-        return neighbourhoods
-
-    def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
-        """The bank of the ratio `key`, and all patches."""
-        return [(self.bank, key), (self.embedding, None)]
-
-
-@dataclass(frozen=True)
-class PatchMaps(Stage):
-    """Anomaly maps of one ratio; they do not depend on `num_neighbors`.
-
-    Attributes:
-        neighbourhoods: neighbourhoods for several ratios.
-        ratio: coreset ratio of the maps.
-        upsampling: nearest or bilinear.
-    """
-
-    neighbourhoods: Neighbourhoods
-    ratio: float
-    upsampling: str
-
-    title: ClassVar[str] = "maps"
-
-    def compute(self, context: StageContext, *inputs: Any) -> torch.Tensor:
-        """Compute the maps (n, height, width).
-
-        Args:
-            context: context of the stage.
-            inputs: neighbourhoods by ratio.
-        """
-        size = context.images[self.neighbourhoods.embedding.features.role].view.input_size
-        return blur(upsample(inputs[0][self.ratio].distances, size, self.upsampling))
-
-    def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
-        """The neighbourhoods of one ratio."""
-        del key
-        return [(self.neighbourhoods, self.ratio)]
-
-
-@dataclass(frozen=True)
-class PatchCoreScores(Stage):
-    """The scores of one PatchCore.
-
-    Attributes:
-        maps: anomaly maps of the ratio.
-        neighbourhoods: neighbourhoods for several ratios.
-        ratio: coreset ratio of this detector.
-        num_neighbors: number of neighbours of this detector.
-    """
-
-    maps: PatchMaps
-    neighbourhoods: Neighbourhoods
-    ratio: float
-    num_neighbors: int
-
-    title: ClassVar[str] = "scores"
-
-    def compute(self, context: StageContext, *inputs: Any) -> Scores:
-        """Compute the image scores (equation 7); the maps are shared.
-
-        Args:
-            context: context of the stage.
-            inputs: the maps, and neighbourhoods by ratio.
-        """
-        del context
-        maps, neighbourhoods = inputs
-        return Scores(image_scores(neighbourhoods[self.ratio].support, self.num_neighbors), maps)
-
-    def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
-        """The maps, and the neighbourhoods of one ratio."""
-        del key
-        return [(self.maps, None), (self.neighbourhoods, self.ratio)]

@@ -39,9 +39,27 @@ def save(detector: Detector, target: Path) -> Path:
         StoreError: the file can't be written.
     """
     tensors = {name: tensor.contiguous().cpu() for name, tensor in detector.fitted().items()}
+    tensors |= network_tensors(detector)
+    scratch = target.with_name(f".{target.name}.{uuid4().hex}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, scratch, {"harness": json.dumps(description(detector))})
+        scratch.replace(target)
+    except (OSError, SafetensorError) as error:
+        scratch.unlink(missing_ok=True)
+        raise StoreError(f"{target}: can't be written ({error}).") from error
+    return target
+
+
+def network_tensors(detector: Detector) -> dict[str, torch.Tensor]:
+    """Return the tensors of a detector's network, by the names of the file."""
     network = detector.extractor().network.state_dict()
-    tensors |= {BACKBONE + name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.items()}
-    metadata = {
+    return {BACKBONE + name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.items()}
+
+
+def description(detector: Detector) -> dict[str, Any]:
+    """Return plain values that `build_saved` makes the detector from."""
+    return {
         "format": FORMAT,
         "detector": detector.name,
         "backbone": detector.backbone,
@@ -56,15 +74,6 @@ def save(detector: Detector, target: Path) -> Path:
         },
         "weights": detector.weights.as_dict(),
     }
-    scratch = target.with_name(f".{target.name}.{uuid4().hex}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, scratch, {"harness": json.dumps(metadata)})
-        scratch.replace(target)
-    except (OSError, SafetensorError) as error:
-        scratch.unlink(missing_ok=True)
-        raise StoreError(f"{target}: can't be written ({error}).") from error
-    return target
 
 
 def load(path: str | Path, device: str = "auto", progress: bool = True) -> Detector:
@@ -85,7 +94,7 @@ def load(path: str | Path, device: str = "auto", progress: bool = True) -> Detec
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
         if metadata["format"] > FORMAT:
             raise WeightsError(f"{path}: format {metadata['format']} found; expected at most {FORMAT}. Update harness.")
-        return _build(metadata, tensors, device, progress)
+        return build_saved(metadata, tensors, device, progress)
     except HarnessError:
         raise
     # The libraries raise many types of exceptions for damaged or foreign files.
@@ -93,7 +102,15 @@ def load(path: str | Path, device: str = "auto", progress: bool = True) -> Detec
         raise WeightsError(f"{path}: no saved detector ({type(error).__name__}: {error}).") from error
 
 
-def _build(metadata: dict[str, Any], tensors: dict[str, torch.Tensor], device: str, progress: bool) -> Detector:
+def build_saved(metadata: dict[str, Any], tensors: dict[str, torch.Tensor], device: str, progress: bool) -> Detector:
+    """Build a detector from the contents of a file.
+
+    Args:
+        metadata: result of `description`.
+        tensors: result of `network_tensors`, with the tensors of the state.
+        device: auto, cpu, cuda, cuda:N or mps.
+        progress: whether to show progress.
+    """
     cls: type[Detector] = registry.lookup(registry.DETECTORS, "detector", metadata["detector"])
     # The file has the network's weights. Files of version 0.1 have no normalisation; they used ImageNet's values.
     options = {

@@ -18,7 +18,8 @@ from torchvision.transforms.v2 import functional as transforms
 from harness.backbones.normalization import OF_IMAGENET, Normalization
 from harness.common.errors import DataError
 from harness.data.base import Split
-from harness.data.images import RGB, from_array, from_pil, list_images, read_image
+from harness.data.images import RGB, from_array, from_pil, read_image
+from harness.data.listing import list_images
 
 # A path, an array of 8 or 16 bits, RGB (height, width, 3) or grey (height, width), a PIL image, or a float tensor
 # (3, height, width) in [0, 1].
@@ -113,7 +114,7 @@ class ImageSource(Dataset[torch.Tensor]):
         """The parameters that features depend on, beside the images' contents; the batch size changes the last bits."""
         values = self.view.normalization
         # The keys of version 0.1 have no normalisation; it always used ImageNet's values.
-        normalized = {} if values.same_values(OF_IMAGENET) else {"mean": values.mean, "std": values.std}
+        normalized = {} if values == OF_IMAGENET else {"mean": values.mean, "std": values.std}
         return {"size": self.view.size, "crop": self.view.crop, "batch_size": self._batch_size, **normalized}
 
     def __len__(self) -> int:

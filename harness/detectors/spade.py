@@ -64,7 +64,7 @@ class SPADE(Detector):
         """The layers of the gallery and the pooled layer."""
         return tuple(dict.fromkeys([*self.layers, self.pooled_layer]))
 
-    def fit_stage(self, group: Sequence[Detector]) -> Stage:
+    def fit_stage(self, group: Sequence[Detector]) -> Gallery:
         """The stage that stores the features; see `Detector.fit_stage`.
 
         Args:
@@ -81,8 +81,8 @@ class SPADE(Detector):
         """
         numbers = sorted({other.num_neighbors for other in group
                           if isinstance(other, SPADE) and self._same_gallery(other)})  # fmt: skip
-        gallery = Gallery(self.features("train", group), self.layers, self.pooled_layer)
-        return SPADEScores(GalleryScores(gallery, self.features(role, group), tuple(numbers)), self.num_neighbors)
+        scores = GalleryScores(self.fit_stage(group), self.features(role, group), tuple(numbers))
+        return SPADEScores(scores, self.num_neighbors)
 
     def state_warnings(self) -> list[str]:
         """A warning if there are fewer training images than neighbours."""
@@ -232,9 +232,10 @@ class GalleryScores(Stage):
         galleries = {layer: state[GALLERY + layer] for layer in layers}
         device, size = context.device.torch, context.images[self.features.role].view.input_size
         pooled = pool(maps[self.gallery.pooled_layer]).to(device)
+        features = {layer: maps[layer] for layer in layers}
         scores = []
         for i in range(len(pooled)):
-            image = {layer: maps[layer][i].to(device) for layer in layers}
+            image = {layer: values[i].to(device) for layer, values in features.items()}
             scores.append(_score_image(image, pooled[i : i + 1], galleries, state["pooled"], numbers, size))
             context.report(i + 1, len(pooled))
         for k in self.numbers:

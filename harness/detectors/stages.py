@@ -17,6 +17,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from harness.common.threads import same_number
 from harness.detectors.context import StageContext
 
 
@@ -99,8 +100,9 @@ class Stages:
         seconds_by_key = self._context.start_stage(stage.title)
         start = time.perf_counter()
         try:
-            value = stage.compute(self._context, *inputs)
-            self._context.device.synchronize()
+            with same_number():
+                value = stage.compute(self._context, *inputs)
+                self._context.device.synchronize()
         finally:
             elapsed = time.perf_counter() - start - self._context.observation_seconds
             self.spent += elapsed

@@ -4,6 +4,7 @@ runs.py     finished runs, with checks that they fit together
 submit.py   labels of the test images, in the form of a competition
 recipe.py   the YAML file of a blend
 blend.py    an average of runs, then rules in order, each step with macro F1 before and after
+write.py    a blend as a run of a result folder
 fit.py      weights of runs, fitted on out-of-fold predictions
 average.py  networks averaged weight by weight
 """

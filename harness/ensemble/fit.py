@@ -13,9 +13,7 @@ from harness.predictions.classification import Probabilities
 ROUNDS = 40
 
 
-def fit_weights(
-    probabilities: Sequence[Probabilities], truth: npt.NDArray[np.int64], rounds: int = ROUNDS
-) -> npt.NDArray[np.float64]:
+def fit_weights(probabilities: Sequence[Probabilities], truth: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Fit the share of each run by greedy selection with replacement (Caruana et al., 2004).
 
     Each round adds the run that gives the average the largest macro F1. If several runs do, the smallest log loss
@@ -24,7 +22,6 @@ def fit_weights(
     Args:
         probabilities: out-of-fold probabilities of each run, shape (n, labels).
         truth: shape (n,), positions of the true labels.
-        rounds: number of rounds.
 
     Returns:
         Shape (runs,), summing to 1.
@@ -33,7 +30,7 @@ def fit_weights(
     total = np.zeros_like(probabilities[0], dtype=np.float64)
     counts = np.zeros(len(probabilities), dtype=np.int64)
     best, shares = (-1.0, -np.inf), counts.astype(np.float64)
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         averages = [(total + run) / (counts.sum() + 1) for run in probabilities]
         quality, negative = max((_quality(mean, truth, labels), -index) for index, mean in enumerate(averages))
         counts[-negative] += 1  # the index is negative, so that the first of equal runs wins

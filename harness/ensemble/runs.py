@@ -12,7 +12,8 @@ import numpy as np
 from harness.common.errors import StoreError
 from harness.predictions.classification import ClassPredictions
 from harness.results.record import RunRecord
-from harness.results.store import RECORD, ResultFolder, read_record
+from harness.results.run_folder import RECORD, read_record
+from harness.results.store import ResultFolder
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,12 @@ class ClassRun:
     def predictions(self) -> ClassPredictions:
         """The run's predictions, read at the first access."""
         return ClassPredictions.load(self.folder)
+
+    @property
+    def only_classes(self) -> tuple[str, ...]:
+        """Classes with networks; empty for all."""
+        names = self.record.spec.get("params", {}).get("only_classes", ())
+        return (names,) if isinstance(names, str) else tuple(names)
 
 
 def class_run(path: Path) -> ClassRun:
@@ -71,6 +78,20 @@ def check_labels(runs: Sequence[ClassRun]) -> None:
             raise StoreError(
                 f"{run.folder}: other labels than {first.folder} found ({', '.join(different[:3])}); expected runs "
                 "on the same labels."
+            )
+
+
+def check_all_classes(runs: Sequence[ClassRun]) -> None:
+    """Check that each run has networks for all classes, so that an average makes sense.
+
+    Raises:
+        StoreError: a run has networks for some classes only.
+    """
+    for run in runs:
+        if run.only_classes:
+            raise StoreError(
+                f"{run.folder}: networks for {', '.join(run.only_classes)} only found (only_classes); expected "
+                "networks for all classes in an average. Take this run in a rule of a blend."
             )
 
 

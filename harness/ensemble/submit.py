@@ -13,7 +13,7 @@ import numpy as np
 from harness.common.errors import DataError, StoreError
 from harness.common.files import write_atomic
 from harness.common.tables import csv_text, guarded
-from harness.ensemble.runs import ClassRun, check_labels
+from harness.ensemble.runs import ClassRun, check_all_classes, check_labels
 from harness.predictions.classification import ClassPredictions
 
 
@@ -47,10 +47,12 @@ def submit(runs: Sequence[ClassRun], out: Path) -> Submission:
         Number of rows and labels, and the form of the file.
 
     Raises:
-        StoreError: the runs have different test images or none, or the file can't be written.
+        StoreError: the runs have different test images or none, a run has networks for some classes only, or the file
+            can't be written.
         DataError: the sample submission has rows of other images.
     """
     check_labels(runs)
+    check_all_classes(runs)
     first = runs[0].predictions
     for run in runs[1:]:
         if run.predictions.test_keys != first.test_keys:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from harness.backends.base import EpochPredictions, Failure, Outcome, RunContext
+from harness.backends.base import AnySplit, EpochPredictions, Failure, Outcome, RunContext
+from harness.backends.latency import Timing, measure
 from harness.common.errors import StoreError
+from harness.common.threads import same_number
 from harness.config.spec import RunSpec
 from harness.config.sweep import SweepConfig
+from harness.data.base import Split
 from harness.planning.prepare import PlannedRun, backend, task
-from harness.results.best_models import is_best
+from harness.results.best_models import data_of, is_best
 from harness.results.provenance import provenance
 from harness.results.record import RunRecord
-from harness.results.store import ResultFolder, saved_model
+from harness.results.run_folder import saved_model
+from harness.results.store import ResultFolder
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Job:
         config: of the sweep.
         runs: the group.
         key: identity of the shared work; equal groups of runs have equal keys in every call.
-        rivals: with `save_models: best`, records of the runs with a saved model, by fingerprint of the data.
+        rivals: with `save_models: best`, records of the runs with a saved model, by `best_models.data_of`.
     """
 
     config: SweepConfig
@@ -61,7 +66,7 @@ class Rungs:
     on_epoch_metrics: Callable[[int, Mapping[str, float | None]], None]
 
 
-def make(
+def execute_job(
     job: Job, folder: ResultFolder, stage: Callable[[str], None], rungs: Rungs | None = None
 ) -> Iterator[RunRecord]:
     """Execute a job, and yield the record of each run as soon as the run ends.
@@ -78,7 +83,7 @@ def make(
     Raises:
         StoreError: the folder is not writable, so no record can be written.
     """
-    recorder = _Recorder(job, folder)
+    recorder = _Recorder(job, folder, stage)
     pending = {run.spec: run for run in job.runs}
     first = job.runs[0]
     context = RunContext(
@@ -89,21 +94,42 @@ def make(
         cache=Path(job.config.cache) if job.config.cache is not None else None,
         cache_limit=job.config.cache_limit,
         memory_limit=job.config.memory_limit,
-        latency=job.config.latency,
         unfinished=folder.unfinished(job.key),
         watch=None if rungs is None else _Observer(job, rungs),
     )
     clock = _Clock()
+    engine = backend(first.spec.backend)
     try:
-        for result in backend(first.spec.backend).run([run.spec for run in job.runs], first.split, context):
-            yield recorder.record(pending.pop(result.spec), result, clock)
-            clock = _Clock()
+        # Only imported libraries can get the number of threads.
+        import_module(engine.heavy)
+        with same_number():
+            for result in engine.run([run.spec for run in job.runs], first.split, context):
+                yield recorder.record(pending.pop(result.spec), result, clock)
+                clock = _Clock()
     except StoreError:
         raise
     # Any exception of a model, Lightning or Torch becomes the record of a failure, so that the sweep goes on.
     except Exception as error:  # noqa: BLE001
         for run in pending.values():
             yield failure(job.config, run, error, folder, *clock.read())
+
+
+def at_intervals(interval: float, send: Callable[[str], None]) -> Callable[[str], None]:
+    """A function that sends a text, and drops each text that comes too early after the last one.
+
+    Args:
+        interval: least time between two sent texts, in seconds.
+        send: sends a text.
+    """
+    last = 0.0
+
+    def send_at_intervals(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > interval:
+            last = time.monotonic()
+            send(text)
+
+    return send_at_intervals
 
 
 def failure(
@@ -121,11 +147,8 @@ def failure(
     """
     folder.stage(run.run_id)
     config_task = task(config.task)
-    return RunRecord(
-        run_id=run.run_id,
-        status="failed",
-        spec=run.spec.as_dict(),
-        axes=list(run.spec.axes),
+    return run.record(
+        "failed",
         data=config_task.data_summary(run.split),
         seconds={"total": seconds},
         provenance=origin,
@@ -141,8 +164,9 @@ def failure(
 class _Recorder:
     """Results of the backend -> records and staged files."""
 
-    def __init__(self, job: Job, folder: ResultFolder) -> None:
-        self._config, self._folder = job.config, folder
+    def __init__(self, job: Job, folder: ResultFolder, on_stage: Callable[[str], None]) -> None:
+        self._config, self._folder, self._on_stage = job.config, folder, on_stage
+        self._timings: dict[Hashable, Timing] = {}
         self._task = task(job.config.task)
         self._rivals = dict(job.rivals)
 
@@ -171,18 +195,16 @@ class _Recorder:
         stage = self._folder.stage(run.run_id)
         fields = dict(self._task.measure(run.spec, run.split, outcome, stage))
         metrics, warnings = fields.pop("metrics"), fields.pop("warnings", [])
+        cost, remarks = self._latency(run, outcome, fields.get("thresholds", {}))
         seconds, origin = clock.read()
-        record = RunRecord(
-            run_id=run.run_id,
-            status="ok",
-            spec=run.spec.as_dict(),
-            axes=list(run.spec.axes),
+        record = run.record(
+            "ok",
             weights=outcome.weights,
             metrics={**metrics, **outcome.own_metrics},
-            cost=outcome.cost,
+            cost={**outcome.cost, **cost},
             seconds={**outcome.seconds, "total": seconds},
             device=outcome.device,
-            warnings=[*outcome.warnings, *warnings],
+            warnings=[*outcome.warnings, *remarks, *warnings],
             provenance=origin,
             task=self._task.name,
             **fields,
@@ -192,8 +214,33 @@ class _Recorder:
             outcome.save_model(stage)
             record = replace(record, model=saved_model(stage))
         if best:
-            self._rivals[record.data["fingerprint"]] = record
+            self._rivals[data_of(record)] = record
         return record
+
+    def _latency(
+        self, run: PlannedRun, outcome: Outcome, thresholds: Mapping[str, Any]
+    ) -> tuple[dict[str, float | None], list[str]]:
+        """The times of single images for `RunRecord.cost`, and warnings about them."""
+        if not self._config.latency or outcome.scorer is None:
+            return {}, []
+        if outcome.timing_key is not None and (shared := self._timings.get(outcome.timing_key)) is not None:
+            return shared.cost(), shared.warnings()
+        self._on_stage("timing single images")
+        try:
+            with outcome.scorer() as scorer:
+                timing = measure(self._task.decision(scorer, thresholds), timed_images(run.split))
+        # Some models may not support the timing; the run itself is complete.
+        except Exception as error:  # noqa: BLE001
+            return {}, [f"latency: could not be measured ({type(error).__name__}: {error})"]
+        if outcome.timing_key is not None:
+            self._timings[outcome.timing_key] = timing
+        return timing.cost(), timing.warnings()
+
+
+def timed_images(split: AnySplit) -> list[str]:
+    """Files of the images whose time is measured: the test images, or those of the training without test images."""
+    test = split.real_test if isinstance(split, Split) else split.test
+    return [sample.path for sample in (test or split.train)]
 
 
 class _Observer:
@@ -203,9 +250,22 @@ class _Observer:
         self._task, self._run, self._rungs = task(job.config.task), job.runs[0], rungs
 
     def wants(self, spec: RunSpec, epoch: int) -> bool:
+        """Whether to evaluate a training.
+
+        Args:
+            spec: of the run in training.
+            epoch: number of finished epochs.
+        """
         return spec == self._run.spec and epoch in self._rungs.epochs
 
     def on_epoch(self, spec: RunSpec, epoch: int, epoch_predictions: EpochPredictions) -> None:
+        """Evaluate a training.
+
+        Args:
+            spec: of the run in training.
+            epoch: number of finished epochs.
+            epoch_predictions: of the network after this epoch.
+        """
         self._rungs.on_epoch_metrics(epoch, self._task.epoch_metrics(spec, epoch_predictions))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from harness.common.secrets import concealed
 from harness.common.terminal import Terminal
-from harness.registry import HEADLINES
+from harness.registry import HEADLINES, SYNTHETIC_AUROC
 from harness.results.record import RunRecord
 
 
@@ -40,14 +39,12 @@ class SweepProgress:
             self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar:
             self._bar.stop()
 
     def expect(self, total: int) -> None:
-        """Change the number of runs, after the sweep has found the skipped runs."""
+        """Change the number of runs, when the sweep knows the skipped runs."""
         self._total = total
         if self._bar and self._task is not None:
             self._bar.update(self._task, total=total)
@@ -91,7 +88,9 @@ class SweepProgress:
             record: of the run.
         """
         metrics = [
-            f"{name} {value:.3f}" for name in HEADLINES[record.task] if (value := record.metrics.get(name)) is not None
+            f"{name} {value:.3f}"
+            for name in (*HEADLINES[record.task], SYNTHETIC_AUROC)
+            if (value := record.metrics.get(name)) is not None
         ]
         self.ended(label, ", ".join([*metrics, f"{record.seconds['total']:.1f} s"]), "green")
         for warning in record.warnings:

@@ -29,6 +29,10 @@ class RunSession:
         self._progress = progress
         self.writer = ResultWriter(prepared, progress)
 
+    def note(self, text: str) -> None:
+        """Show a sentence to the user."""
+        self._progress.note(text)
+
     def claim(self, run_ids: Iterable[str]) -> ExitStack | None:
         """Claim runs for this process, all or none.
 

@@ -12,10 +12,12 @@ from harness.common.errors import StoreError, WorkerLostError
 from harness.config.spec import differing
 from harness.execution.interrupt import Interrupt
 from harness.execution.jobs import Job, grouped, now
+from harness.execution.keep import keep_recommended
 from harness.execution.launchers.base import JobFinished, Launcher, ProgressEvent, RunFinished, WorkerLost
 from harness.execution.launchers.in_process import InProcessLauncher
 from harness.execution.launchers.spread import spread
 from harness.execution.progress import SweepProgress
+from harness.execution.retime import retime
 from harness.execution.session import RunSession
 from harness.execution.writer import SweepSummary
 from harness.planning.prepare import PlannedRun, Prepared, backend
@@ -52,6 +54,9 @@ def execute(
         with interrupt:
             prepared.folder.clear_abandoned()
             sweep.run(runs)
+            # The recommendation may depend on the new times.
+            retime(prepared, sweep.writer, progress)
+            keep_recommended(sweep, prepared, prepared.runs)
     except (KeyboardInterrupt, SystemExit):
         # Lightning turns Ctrl-C into SystemExit.
         sweep.writer.summary.interrupted = True
@@ -146,7 +151,7 @@ class _Sweep(RunSession):
             self._active[self._started] = group
             self._progress.start(group.runs[0].spec.label(self._differing))
             self._launcher.start(
-                self._started, Job(self._config, tuple(group.runs), group.key, self.writer.models.kept)
+                self._started, Job(self._config, tuple(group.runs), group.key, self.writer.models.records)
             )
 
     def _claim(self, group: _Group) -> bool:

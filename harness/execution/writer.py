@@ -73,6 +73,31 @@ class ResultWriter:
         self.summary.done.append(record)
         return record
 
+    def update(self, record: RunRecord) -> None:
+        """Replace the record of a run that this call has finished.
+
+        Raises:
+            StoreError: the result folder is not writable.
+        """
+        self._folder.update(record)
+        self.summary.done = [record if done.run_id == record.run_id else done for done in self.summary.done]
+
+    def add_model(self, record: RunRecord) -> None:
+        """Take the staged model of a run that was made again. The run's other files and its record stay as they are.
+
+        Args:
+            record: of the run that was made again.
+
+        Raises:
+            StoreError: the result folder is not writable.
+        """
+        first = self._folder.read_record(record.run_id)
+        assert first is not None
+        changed = [name for name, value in record.metrics.items() if first.metrics.get(name) != value]
+        if changed:
+            self._progress.note(f"  warning: {record.run_id}: made again, the run has other values of {changed[0]}")
+        self._folder.add_model(replace(first, model=record.model))
+
     def write_workbook(self, force: bool) -> None:
         """Write models_comparing.xlsx.
 

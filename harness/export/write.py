@@ -6,22 +6,31 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness import __version__
 from harness.backends.formats import INPUT, NEEDED, SUFFIXES, Format, check_installed
-from harness.common.errors import ConfigError, StoreError
+from harness.backends.latency import some, times
+from harness.common.errors import ConfigError, DataError, StoreError
 from harness.common.files import file_hash, make_folder, scratch_folder
-from harness.export.check import Check, compare
-from harness.inference.exported import FORMAT, OPENVINO_OPTIONS, OUTPUTS, SUFFIX, ExportedFile
+from harness.export import classification, detection
+from harness.export.check import IMAGES
+from harness.inference.classifier import Classifier
+from harness.inference.exported import FORMATS, SUFFIX
 from harness.inference.find import SavedRun
 from harness.inference.model import Model
+from harness.inference.runtimes import OPENVINO_OPTIONS
+from harness.results.exported import EXPORTED
+from harness.results.provenance import installed_version
+
+Check = detection.Check | classification.Check
 
 
 def export(
-    model: Model,
+    model: Model | Classifier,
     file_format: Format,
     target: Path | None,
     images: Sequence[Path],
@@ -47,7 +56,7 @@ def export(
         raise ConfigError("export: a file found; expected a run's folder, or a sweep's.")
     check_installed(file_format)
     suffix = SUFFIXES[file_format]
-    file = target or run.folder / "exported" / f"model{suffix}"
+    file = target or run.folder / EXPORTED / f"model{suffix}"
     if file.suffix != suffix:
         raise ConfigError(f"--out: {file} found; expected a name that ends in {suffix} for {file_format}.")
     make_folder(file.parent, "--out")
@@ -58,9 +67,11 @@ def export(
         json_file = scratch_file.with_name(scratch_file.name + SUFFIX)
         try:
             json_file.write_text(json.dumps(about, indent=2))
-            # This process wrote the file, so it is safe to execute.
-            check = compare(model, ExportedFile(scratch_file, trust=True), images)
-            json_file.write_text(json.dumps({**about, "checked": asdict(check)}, indent=2) + "\n")
+            exported, check = _check(model, scratch_file, images)
+            size = sum((scratch / name).stat().st_size for name in about["sha256"])
+            cost = times(exported.predict, some(images)).cost()
+            about |= {"checked": asdict(check), "cost": {**cost, "file_size": size}}
+            json_file.write_text(json.dumps(about, indent=2) + "\n")
             # The JSON file moves last, because a model file without JSON is never loaded.
             for name in [*about["sha256"], json_file.name]:
                 shutil.move(str(scratch / name), str(file.parent / name))
@@ -69,10 +80,39 @@ def export(
     return file, check
 
 
-def _write(model: Model, file_format: Format, file: Path) -> list[str]:
+def images_of_check(model: Model | Classifier) -> list[Path]:
+    """Select images of a model's run that still exist, spread evenly over its test.
+
+    Raises:
+        DataError: no image exists any more.
+    """
+    assert model.run is not None
+    names = detection.image_names(model.run) if isinstance(model, Model) else classification.image_names(model.run)
+    root = Path(str(model.run.record.data.get("root", "")))
+    paths = [root / name for name in names if (root / name).is_file()]
+    if not paths:
+        raise DataError(
+            f"export: none of the {len(names)} test images of the run found below {root}; expected images to check the "
+            "file. Name other images with --check PATH."
+        )
+    indices = np.linspace(0, len(paths) - 1, min(IMAGES, len(paths))).round().astype(int)
+    return [paths[index] for index in indices]
+
+
+def _check(model: Model | Classifier, file: Path, images: Sequence[Path]) -> tuple[Model | Classifier, Check]:
+    if isinstance(model, Model):
+        detector = detection.load(file)
+        return detector, detection.compare(model, detector, images)
+    classifier = classification.load(file)
+    return classifier, classification.compare(model, classifier, images)
+
+
+def _write(model: Model | Classifier, file_format: Format, file: Path) -> list[str]:
     """Write the model file and return the names of its outputs."""
     try:
-        return model.scorer.export(model.thresholds, file_format, file)
+        if isinstance(model, Model):
+            return detection.write(model, file_format, file)
+        return classification.write(model, file_format, file)
     except (ConfigError, MemoryError):
         raise
     # Torch's exporter, onnxscript and OpenVINO raise many types of exceptions for an unsupported operation.
@@ -86,13 +126,17 @@ def _write(model: Model, file_format: Format, file: Path) -> list[str]:
         ) from error
 
 
-def _about(model: Model, run: SavedRun, file_format: Format, file: Path, outputs: list[str]) -> dict[str, Any]:
+def _about(
+    model: Model | Classifier, run: SavedRun, file_format: Format, file: Path, outputs: list[str]
+) -> dict[str, Any]:
     """The content of the JSON file."""
     scorer = model.scorer
-    crop = list(scorer.input_size or (0, 0))
+    facts = detection.facts(model, outputs) if isinstance(model, Model) else classification.facts(model, outputs)
+    packages = ("torch", "timm", "anomalib", *NEEDED[file_format])
+    versions = {package: version for package in packages if (version := installed_version(package))}
     names = [file.name] + ([file.with_suffix(".bin").name] if file_format == "openvino" else [])
     return {
-        "version": FORMAT,
+        "version": FORMATS[model.task],
         "format": file_format,
         "sha256": {name: file_hash(file.parent / name) for name in names},
         "model": scorer.name,
@@ -104,21 +148,9 @@ def _about(model: Model, run: SavedRun, file_format: Format, file: Path, outputs
             "shape": ["batch", 3, "height", "width"],
             "values": "RGB in 0 to 1 (8-bit values divided by 255), of any size: resizing is in the file",
         },
-        "preprocessing": {"resized_to": list(scorer.resized or crop), "cut_to": crop},
-        "outputs": {name: OUTPUTS[name] for name in outputs},
-        "thresholds": asdict(model.thresholds),
+        **facts,
         "notes": [*(model.run.warnings if model.run else ()), *scorer.notes],
         **({"runtime": {"openvino": OPENVINO_OPTIONS}} if file_format == "openvino" else {}),
         **({"runtime": {"device": "cpu"}} if file_format == "torchscript" else {}),
-        "versions": {"harness": __version__, **_versions(["torch", "timm", "anomalib", *NEEDED[file_format]])},
+        "versions": {"harness": __version__, **versions},
     }
-
-
-def _versions(packages: Sequence[str]) -> dict[str, str]:
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions

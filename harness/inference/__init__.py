@@ -4,7 +4,8 @@ find.py        a run's folder, or a sweep's folder -> the saved model of one run
 model.py       load_model and Model.predict, for anomaly detection
 classifier.py  load_classifier and Classifier.predict, for classification
 result.py      the prediction of a detector for one image
-exported.py    a file that `export` wrote, run by ONNX Runtime, OpenVINO or Torch
+exported.py    a file that `export` wrote, for detection; exported_classifier.py for classification
+runtimes.py    ONNX Runtime, OpenVINO and TorchScript
 inputs.py      files, folders and patterns -> paths of images
 predict.py     the command `predict`: images -> rows and pictures
 rows.py        the columns of the rows

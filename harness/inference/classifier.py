@@ -5,20 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.backends.base import LabelScorer
+from harness.backends.scorers import LabelScorer
+from harness.common.errors import DataError, StoreError, unknown_name
+from harness.config.coverage import checked_coverage
 from harness.data.images import Reading
 from harness.data.labelled.base import LabelSpec
 from harness.inference.find import SavedRun, find_run
-from harness.inference.predictor import BATCH, Predictor, load_saved
+from harness.inference.predictor import BATCH, Predictor, load_saved, open_image
+from harness.inference.promise import Promise
 from harness.inference.rows import CLASS_COLUMNS
+from harness.metrics.temperature import Temperature
+from harness.predictions.classification import ClassPredictions
+from harness.predictions.detection import Floats
+from harness.predictions.drawing import at_image_size
+from harness.results.exported import EXPORTED_FILES
+from harness.results.temperature import temperature_of
 
-if TYPE_CHECKING:
-    pass
+DONT_KNOW = "don't know"
 
 
 @dataclass(frozen=True)
@@ -28,80 +36,110 @@ class ClassResult:
     Attributes:
         labels: all labels of the run.
         label_specs: class and condition of each label.
-        probabilities: shape (labels,), summing to 1; averaged over folds and test-time augmentation.
+        probabilities: shape (labels,), summing to 1; calibrated by the run's temperature.
+        raw_probabilities: shape (labels,), summing to 1; the mean over folds and test-time augmentation.
         path: path of the image; None for an image in memory.
         reading: conversions during reading, a few words each.
+        label_set: the labels that the image may have, the most probable first. The set contains the true label with the
+            promised coverage. None where the run has no calibration.
     """
 
     labels: tuple[str, ...]
     label_specs: tuple[LabelSpec, ...]
     probabilities: npt.NDArray[np.float64]
+    raw_probabilities: npt.NDArray[np.float64]
     path: str | None = None
     reading: tuple[str, ...] = ()
+    label_set: tuple[str, ...] | None = None
+
+    @property
+    def answer(self) -> str:
+        """The label where the label set has one label, else "don't know"; empty without a label set."""
+        if self.label_set is None:
+            return ""
+        return self.label_set[0] if len(self.label_set) == 1 else DONT_KNOW
+
+    @property
+    def position(self) -> int:
+        """The position of the most probable label in `labels`. Rounding in the calibration can't change it."""
+        return int(self.raw_probabilities.argmax())
+
+    @property
+    def second(self) -> int:
+        """The position of the second most probable label in `labels`."""
+        return int(np.argsort(-self.raw_probabilities, kind="stable")[1])
 
     @property
     def label(self) -> str:
         """The most probable label."""
-        return self.labels[int(self.probabilities.argmax())]
+        return self.labels[self.position]
 
     @property
     def probability(self) -> float:
-        """The probability of the most probable label."""
-        return float(self.probabilities.max())
+        """The calibrated probability of the most probable label."""
+        return float(self.probabilities[self.position])
 
     @property
     def part(self) -> str:
         """The class of the most probable label."""
-        return self.label_specs[int(self.probabilities.argmax())][0]
+        return self.label_specs[self.position][0]
 
     @property
     def state(self) -> str:
         """The condition of the most probable label."""
-        return self.label_specs[int(self.probabilities.argmax())][1]
+        return self.label_specs[self.position][1]
 
     @property
     def kind(self) -> str:
-        """The group in which the command `predict` counts this image: its label."""
-        return self.label
+        """The group in which the command `predict` counts this image: its answer, or its label without an answer."""
+        return self.answer or self.label
 
     def cells(self) -> list[str]:
-        """The cells of a row that depend on the task: the two most probable labels with their probabilities."""
-        first, second = np.argsort(-self.probabilities, kind="stable")[:2]
+        """The cells of a row that depend on the task: the two most probable labels, the answer and the label set."""
+        first, second = self.position, self.second
         return [
             self.labels[first],
             f"{self.probabilities[first]:.6f}",
             self.labels[second],
             f"{self.probabilities[second]:.6f}",
+            self.answer,
+            "; ".join(self.label_set or ()),
+            f"{self.raw_probabilities[first]:.6f}",
         ]
 
 
-class Classifier(Predictor[ClassResult]):
+class Classifier(Predictor[ClassResult, LabelScorer]):
     """A trained classification with the networks of all folds. Any number of threads may call `predict` at once.
 
     Args:
         scorer: computes the probabilities.
-        run: the run of the networks.
+        run: the run of the networks; None for an exported file.
+        promise: makes the label sets, from raw probabilities.
+        temperature: calibrates the probabilities.
 
     Attributes:
         scorer: computes the probabilities.
-        run: the run of the networks.
+        run: the run of the networks; None for an exported file.
+        promise: makes the label sets, from raw probabilities.
+        temperature: calibrates the probabilities.
     """
 
     task = "classification"
     columns = CLASS_COLUMNS
 
-    def __init__(self, scorer: LabelScorer, run: SavedRun) -> None:
-        super().__init__(run)
-        self.scorer = scorer
+    def __init__(self, scorer: LabelScorer, run: SavedRun | None, promise: Promise, temperature: Temperature) -> None:
+        super().__init__(scorer, run)
+        self.promise, self.temperature = promise, temperature
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Limits of the predictions that a user must know, one sentence each."""
+        return (*super().notes, *self.scorer.notes, self.temperature.sentence, self.promise.note)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """All labels, in the order of the probabilities."""
         return self.scorer.labels
-
-    def prepare(self, reading: Reading) -> Any:
-        """Turn an image into the input of `results`. Several threads may call this method at once."""
-        return self.scorer.prepare(reading.pixels)
 
     def results(self, batch: Sequence[tuple[str | None, Reading]], prepared: Sequence[Any]) -> list[ClassResult]:
         """Predict the labels of prepared images.
@@ -114,10 +152,13 @@ class Classifier(Predictor[ClassResult]):
             One result for each image, in the same order.
         """
         with self._lock:
-            probabilities = self.scorer.probabilities(prepared)
+            by_fold = self.scorer.by_fold(prepared)
+        sets = self.promise.label_sets(by_fold, self.labels)
+        raw = by_fold.mean(axis=0)
+        calibrated = self.temperature.apply(raw)
         return [
-            ClassResult(self.scorer.labels, self.scorer.label_specs, row, path, reading.notes)
-            for row, (path, reading) in zip(probabilities, batch, strict=True)
+            ClassResult(self.labels, self.scorer.label_specs, row, raw_row, path, reading.notes, label_set)
+            for row, raw_row, label_set, (path, reading) in zip(calibrated, raw, sets, batch, strict=True)
         ]
 
     def predict(self, images: Any, batch_size: int = BATCH) -> ClassResult | list[ClassResult]:
@@ -135,13 +176,40 @@ class Classifier(Predictor[ClassResult]):
         """
         return self.predict_any(images, batch_size)
 
+    def grad_cam(self, image: Any, label: str | None = None) -> Floats | None:
+        """Show which pixels make the networks predict a label: Grad-CAM, the mean over the folds' networks.
 
-def load_classifier(path: str | Path, *, device: str = "auto") -> Classifier:
+        Args:
+            image: one image, in the forms that `harness.inference.model.Model.predict` takes.
+            label: the label; None for the most probable one.
+
+        Returns:
+            (height, width) of the image, from 0 to 1; None where the networks have no maps, see `scorer.map_note`.
+
+        Raises:
+            DataError: the image can't be read, or the run has no such label.
+        """
+        _, reading = open_image(image)
+        prepared = [self.prepare(reading)]
+        if label is not None and label not in self.labels:
+            raise DataError(unknown_name("label", label, self.labels))
+        with self._lock:
+            position = self.scorer.probabilities(prepared)[0].argmax() if label is None else self.labels.index(label)
+            maps = self.scorer.grad_cam(prepared, [int(position)])
+        size = (reading.pixels.shape[0], reading.pixels.shape[1])
+        return None if maps is None else at_image_size(maps[0], size, None)
+
+
+def load_classifier(
+    path: str | Path, *, device: str = "auto", coverage: float | None = None, trust: bool = False
+) -> Classifier:
     """Load a trained classification.
 
     Args:
-        path: a run's folder, or a sweep's folder for its best run.
+        path: a run's folder, a sweep's folder for its best run, or an exported file.
         device: auto, cpu, cuda, cuda:N or mps.
+        coverage: promised coverage of the label sets; None for that of the sweep.
+        trust: whether a TorchScript file may be executed.
 
     Returns:
         The classifier, ready to predict.
@@ -149,17 +217,34 @@ def load_classifier(path: str | Path, *, device: str = "auto") -> Classifier:
     Raises:
         StoreError: there is no run or no saved model, the record is damaged, or the run has another task.
         WeightsError: the model's file is damaged or was changed.
-        ConfigError: this machine has no such device.
+        ConfigError: this machine has no such device, or the coverage is no number between 0 and 1.
     """
-    return classifier_of(find_run(Path(path)), device)
+    path = Path(path)
+    if path.is_file() and path.suffix in EXPORTED_FILES:
+        return _from_file(path, device, coverage, trust)
+    return classifier_of(find_run(path), device, coverage)
 
 
-def classifier_of(run: SavedRun, device: str) -> Classifier:
+def _from_file(path: Path, device: str, coverage: float | None, trust: bool) -> Classifier:
+    from harness.inference.exported import check_device
+    from harness.inference.exported_classifier import ExportedClassifier
+
+    check_device(device)
+    exported = ExportedClassifier(path, trust)
+    wanted = exported.coverage if coverage is None else checked_coverage(coverage)
+    promise = Promise(wanted, None, "there are no label sets: the file has no calibration")
+    if exported.calibration is not None:
+        promise = Promise.by(exported.calibration, wanted)
+    return Classifier(exported, None, promise, exported.temperature)
+
+
+def classifier_of(run: SavedRun, device: str, coverage: float | None = None) -> Classifier:
     """Load the classification of a run that `find_run` returned.
 
     Args:
         run: a run of task classification.
         device: auto, cpu, cuda, cuda:N or mps.
+        coverage: promised coverage of the label sets; None for that of the sweep.
 
     Returns:
         The classifier, ready to predict.
@@ -167,7 +252,14 @@ def classifier_of(run: SavedRun, device: str) -> Classifier:
     Raises:
         StoreError: the record is damaged, or the run has another task.
         WeightsError: the model's file is damaged or was changed.
-        ConfigError: this machine has no such device.
+        ConfigError: this machine has no such device, or the coverage is no number between 0 and 1.
     """
     scorer, _ = load_saved(run, Classifier.task, device, False, "Use load_model for this run.")
-    return Classifier(scorer, run)
+    return Classifier(scorer, run, Promise.of(run, coverage), _temperature(run))
+
+
+def _temperature(run: SavedRun) -> Temperature:
+    try:
+        return temperature_of(run.record, lambda: ClassPredictions.load(run.folder))
+    except StoreError as error:
+        return Temperature(note=str(error))

@@ -1,14 +1,17 @@
-"""RUN on the command line -> the saved model: of a run's folder, or of the best run in a sweep's folder."""
+"""RUN on the command line -> the saved model: of a run's folder, or of a sweep's recommended configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.common.errors import StoreError
+from harness.report.recommended import recommended_runs
+from harness.report.results import Results
 from harness.results.record import RunRecord
-from harness.results.store import RECORD, ResultFolder, model_in, read_record
+from harness.results.run_folder import RECORD, model_in, read_record
+from harness.results.store import ResultFolder
 
 KEEP = "Set save_models: all (best keeps one model for each category) and make the runs again with --fresh."
 
@@ -47,11 +50,11 @@ def find_run(path: Path, category: str | None = None) -> SavedRun:
     """Find a run with a saved model.
 
     Args:
-        path: a run's folder, or a sweep's folder for its best run.
+        path: a run's folder, or a sweep's folder for its recommended configuration.
         category: category of the run; needed for a sweep with several categories.
 
     Returns:
-        The run of that folder, or the best run of that sweep.
+        The run of that folder, or the recommended one of that sweep.
 
     Raises:
         StoreError: there is no such run, or its model was not saved.
@@ -68,7 +71,26 @@ def find_run(path: Path, category: str | None = None) -> SavedRun:
     return _best(folder, category)
 
 
-def _of_run(path: Path, category: str | None) -> SavedRun:
+def finished_run(path: Path, category: str | None = None) -> tuple[Path, RunRecord]:
+    """Find a finished run, with or without a saved model.
+
+    Args:
+        path: a run's folder, or a sweep's folder for its recommended configuration.
+        category: category of the run; needed for a sweep with several categories.
+
+    Returns:
+        The run's folder and its record.
+
+    Raises:
+        StoreError: there is no such run. For a sweep: no model was saved.
+    """
+    if (path / RECORD).is_file():
+        return path, _finished(path, category)
+    run = find_run(path, category)
+    return run.folder, run.record
+
+
+def _finished(path: Path, category: str | None) -> RunRecord:
     record = read_record(path)
     assert record is not None
     if category is not None and category != _category(record):
@@ -78,6 +100,11 @@ def _of_run(path: Path, category: str | None) -> SavedRun:
     if record.status != "ok":
         status = "was skipped" if record.status == "skipped" else "failed"
         raise StoreError(f"{path}: this run {status} ({(record.error or {}).get('message', '')}). Name a finished run.")
+    return record
+
+
+def _of_run(path: Path, category: str | None) -> SavedRun:
+    record = _finished(path, category)
     file = model_in(path)
     if file is None:
         raise StoreError(f"{path}: the model of this run was not kept. {KEEP}")
@@ -99,26 +126,33 @@ def _best(folder: ResultFolder, category: str | None) -> SavedRun:
     with_model = [record for record in records if folder.model_file(record.run_id)]
     if not with_model:
         raise StoreError(f"{folder.root}: the models of its {len(records)} runs were not kept. {KEEP}")
+    recommended = {run.run_id for run in recommended_runs(Results.of(folder))}
     if len({_category(record) for record in with_model}) > 1:
-        raise StoreError(_several_categories(folder, with_model))
-    record = max(with_model, key=RunRecord.rank)
+        raise StoreError(_several_categories(folder, with_model, recommended))
+    # A recommended run first, then a better one.
+    record = max(with_model, key=lambda one: (one.run_id in recommended, *one.rank()))
     file = folder.model_file(record.run_id)
     assert file is not None
-    best = max(records, key=RunRecord.rank)
-    note = f"the best run of {folder.root}: {record.run_id}"
-    if best.run_id != record.run_id:
-        note = f"{record.run_id}: the best run of {folder.root} whose model was kept; that of {best.run_id} was not"
+    wanted = next((one.run_id for one in records if one.run_id in recommended), None)
+    note = f"the run of the recommended configuration of {folder.root}: {record.run_id}"
+    if wanted is None:
+        note = f"{record.run_id}: the best run of {folder.root} whose model was kept; the report recommends none"
+    elif record.run_id not in recommended:
+        note = (
+            f"{record.run_id}: the best run of {folder.root} whose model was kept. The model of the recommended "
+            f"configuration ({wanted}) was not: make it with `python -m harness sweep {folder.config}`"
+        )
     return SavedRun(folder.run_folder(record.run_id), record, file, note, tuple(read.damaged.values()))
 
 
-def _several_categories(folder: ResultFolder, records: Sequence[RunRecord]) -> str:
-    best: dict[str, RunRecord] = {}
-    for record in sorted(records, key=RunRecord.rank):
-        best[_category(record)] = record
-    listed = ", ".join(f"{name} ({folder.run_folder(record.run_id)})" for name, record in sorted(best.items()))
+def _several_categories(folder: ResultFolder, records: Sequence[RunRecord], recommended: Collection[str]) -> str:
+    chosen: dict[str, RunRecord] = {}
+    for record in sorted(records, key=lambda one: (one.run_id in recommended, *one.rank())):
+        chosen[_category(record)] = record
+    listed = ", ".join(f"{name} ({folder.run_folder(record.run_id)})" for name, record in sorted(chosen.items()))
     return (
-        f"{folder.root}: a best run for each of {len(best)} categories found; name one with --category, or name its "
-        f"folder: {listed}."
+        f"{folder.root}: saved models of {len(chosen)} categories found; name one with --category, or name the folder "
+        f"of a run: {listed}."
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from harness.common.errors import DataError
-from harness.data.images import EXTENSIONS, list_images
+from harness.data.listing import EXTENSIONS, list_images
 
 STDIN = "-"
 
@@ -38,8 +38,9 @@ def images_named(names: Sequence[str], listed: Iterable[str], recursive: bool, a
         except DataError as error:
             problems += error.problems
             continue
-        filtered = apart is not None and paths != [Path(name)]
-        images.update(dict.fromkeys(path for path in paths if not (filtered and _is_below(path, apart))))
+        if apart is not None and paths != [Path(name)]:
+            paths = [path for path in paths if not path.resolve().is_relative_to(apart.resolve())]
+        images.update(dict.fromkeys(paths))
     if problems:
         raise DataError(problems)
     return list(images)
@@ -49,10 +50,6 @@ def below(names: Sequence[str]) -> int:
     """Count the images in subfolders of the named folders. Only --recursive includes them."""
     folders = [Path(name) for name in names if name and name != STDIN and Path(name).is_dir()]
     return sum(image.parent != folder for folder in folders for image in list_images(folder))
-
-
-def _is_below(path: Path, folder: Path | None) -> bool:
-    return folder is not None and path.resolve().is_relative_to(folder.resolve())
 
 
 def _from_lines(listed: Iterable[str], recursive: bool) -> list[Path]:

@@ -10,23 +10,23 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from harness.backends.base import Scorer
-from harness.common.errors import ConfigError, DataError, StoreError
+from harness.backends.scorers import Scorer
+from harness.common.errors import DataError, StoreError
 from harness.data.images import Reading
 from harness.inference.find import SavedRun, find_run
 from harness.inference.predictor import BATCH, DAMAGED, Predictor, damaged, load_saved, tested
 from harness.inference.result import ANOMALOUS, NORMAL, Result
 from harness.inference.rows import COLUMNS
 from harness.predictions.decision import Thresholds
-from harness.results.store import MODELS, RECORD
+from harness.results.exported import EXPORTED_FILES
+from harness.results.run_folder import MODELS, RECORD
+from harness.results.thresholds import thresholds_of
 
 if TYPE_CHECKING:
     import torch
 
-EXPORTED = {".onnx", ".xml", ".pt"}
 
-
-class Model(Predictor[Result]):
+class Model(Predictor[Result, Scorer]):
     """A trained model with its thresholds. Any number of threads may call `predict` at once.
 
     Args:
@@ -45,17 +45,13 @@ class Model(Predictor[Result]):
     kinds = (NORMAL, ANOMALOUS)
 
     def __init__(self, scorer: Scorer, thresholds: Thresholds, run: SavedRun | None = None) -> None:
-        super().__init__(run)
-        self.scorer, self.thresholds = scorer, thresholds
+        super().__init__(scorer, run)
+        self.thresholds = thresholds
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Limits of the predictions that a user must know, one sentence each."""
         return (*super().notes, *self.scorer.notes, *self.thresholds.notes())
-
-    def prepare(self, reading: Reading) -> Any:
-        """Turn an image into the input of `results`. Several threads may call this method at once."""
-        return self.scorer.prepare(reading.pixels)
 
     @overload
     def predict(self, images: str | Path | Image.Image, batch_size: int = BATCH) -> Result: ...
@@ -115,8 +111,8 @@ def load_model(path: str | Path, *, category: str | None = None, device: str = "
     """Load a trained detector.
 
     Args:
-        path: a run's folder, a sweep's folder for its best run, an exported file, or a file of `Detector.save` (without
-            thresholds). The model's file in a run's folder stands for that run.
+        path: a run's folder, a sweep's folder for its recommended run, an exported file, or a file of `Detector.save`
+            (without thresholds). The model's file in a run's folder stands for that run.
         category: category of the run; needed for a sweep with several categories.
         device: auto, cpu, cuda, cuda:N or mps.
         trust: whether code in the file may be executed: TorchScript, or a checkpoint that needs code.
@@ -154,18 +150,17 @@ def model_of(run: SavedRun, device: str, trust: bool) -> Model:
     advice = "Use load_classifier in Python, or predict and submit on the command line."
     scorer, unchanged = load_saved(run, Model.task, device, trust, advice)
     try:
-        thresholds = Thresholds.from_dict(run.record.thresholds)
+        thresholds = thresholds_of(run.folder, run.record)
     except DAMAGED as error:
         raise damaged(run, error) from error
     return Model(scorer if unchanged else tested(scorer, run.file), thresholds, run)
 
 
 def _from_file(path: Path, device: str, trust: bool) -> Model:
-    if path.suffix in EXPORTED:
-        if device not in {"auto", "cpu"}:
-            raise ConfigError(f"device: {device} found; expected auto or cpu: an exported file runs on the cpu.")
-        from harness.inference.exported import ExportedFile
+    if path.suffix in EXPORTED_FILES:
+        from harness.inference.exported import ExportedFile, check_device
 
+        check_device(device)
         exported = ExportedFile(path, trust)
         return Model(exported, exported.thresholds)
     if path.suffix != ".safetensors":

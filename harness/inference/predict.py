@@ -15,16 +15,16 @@ from typing import Any, Protocol
 from harness.common.errors import HarnessError, StoreError
 from harness.common.tables import Rows as CsvRows
 from harness.common.tables import guarded_path
+from harness.common.threads import count
 from harness.data.images import MAX_PIXELS, Reading, read
 from harness.inference.classifier import Classifier, ClassResult
 from harness.inference.model import Model
 from harness.inference.pictures import MapFormat, stems, write_pictures
 from harness.inference.result import Result
-from harness.inference.rows import COLUMNS
 
-THREADS = 4  # threads that read and write; the network needs the cores
+THREADS = 4  # largest number of threads that read and write; the network needs the cores
 SHOWN = 5  # labels that the sentence counts
-TASK_CELLS = len(COLUMNS) - 4  # columns that depend on the task
+COMMON = ("path", "seconds", "reading", "error")  # columns of every task
 
 
 class Rows(Protocol):
@@ -91,7 +91,7 @@ class Row:
         result = self.result
         cells = [
             guarded_path(str(self.path)),
-            *(result.cells() if result else [""] * TASK_CELLS),
+            *(result.cells() if result else [""] * (len(columns) - len(COMMON))),
             "; ".join(result.reading) if result else "",
             self.error,
         ]
@@ -140,7 +140,7 @@ def predict_images(
     writer.write(model.columns)
     counts = Counts(model.kinds)
     names = stems(paths) if out is not None else {}
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(min(THREADS, count())) as pool:
         for batch in _batches(
             _read_ahead(pool, partial(_prepare, model, max_pixels), paths, batch_size + THREADS), batch_size
         ):

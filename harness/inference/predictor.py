@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from harness import registry
-from harness.backends.base import Backend, Scorer
+from harness.backends.base import Backend
+from harness.backends.scorers import LabelScorer, Scorer
 from harness.common.errors import DataError, StoreError, WeightsError
 from harness.common.files import file_hash
 from harness.config.spec import RunSpec
@@ -25,15 +26,17 @@ BATCH = 8  # larger batches do not fit the caches of a cpu
 DAMAGED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 R = TypeVar("R")
+S = TypeVar("S", bound=Scorer | LabelScorer)
 
 
-class Predictor(ABC, Generic[R]):
+class Predictor(ABC, Generic[R, S]):
     """A trained model. Any number of threads may call `predict` at once.
 
     Attributes:
         task: the task of its runs.
         columns: names of the cells that the command `predict` writes for an image.
         kinds: the groups in which the command `predict` counts images; empty for groups by label.
+        scorer: computes the predictions of prepared images.
         run: the run of the model; None for a model without a run.
     """
 
@@ -41,7 +44,8 @@ class Predictor(ABC, Generic[R]):
     columns: ClassVar[tuple[str, ...]]
     kinds: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, run: SavedRun | None) -> None:
+    def __init__(self, scorer: S, run: SavedRun | None) -> None:
+        self.scorer = scorer
         self.run = run
         # Networks may store values in their layers during a pass.
         self._lock = Lock()
@@ -51,9 +55,9 @@ class Predictor(ABC, Generic[R]):
         """Limits of the predictions that a user must know, one sentence each."""
         return self.run.warnings if self.run else ()
 
-    @abstractmethod
     def prepare(self, reading: Reading) -> Any:
         """Turn an image into the input of `results`. Several threads may call this method at once."""
+        return self.scorer.prepare(reading.pixels)
 
     @abstractmethod
     def results(self, batch: Sequence[tuple[str | None, Reading]], prepared: Sequence[Any]) -> list[R]:
@@ -130,7 +134,12 @@ def load_saved(run: SavedRun, task: str, device: str, trust: bool, other: str) -
 
 
 def damaged(run: SavedRun, error: Exception) -> StoreError:
-    """The error for a record that can't be used."""
+    """The error for a record that can't be used.
+
+    Args:
+        run: the run of the record.
+        error: the reason.
+    """
     return StoreError(
         f"{run.folder}: its record can't be used ({type(error).__name__}: {error}). Make the run again with --fresh."
     )
@@ -138,6 +147,13 @@ def damaged(run: SavedRun, error: Exception) -> StoreError:
 
 def tested(scorer: Scorer, file: Path) -> Scorer:
     """Test a model without a checksum on a blank image: a model may load and still fail.
+
+    Args:
+        scorer: the model.
+        file: its file, for the error message.
+
+    Returns:
+        The same model.
 
     Raises:
         WeightsError: the model can't score an image.

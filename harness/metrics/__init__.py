@@ -9,7 +9,9 @@ aupro.py              area under the per-region overlap curve
 regions.py            anomalous regions of masks
 curves.py             points of the curves for plots
 thresholds.py         thresholds of a run, computed without the test labels
-validation.py         labelled validation set, taken out of the test set
+false_alarms.py       threshold for a rate of false alarms
+order.py              quantiles of arrays larger than the memory
+validation.py         labelled images taken out of the test set: validation set, held-out images of a search
 intervals.py          95% confidence intervals by a bootstrap
 delong.py             test of the difference between two AUROCs
 selection.py          estimate of the best trial's metric without selection bias

@@ -1,4 +1,4 @@
-"""Metrics of a classification: macro F1 with its interval, accuracy, F1 of labels, classes and conditions, confusions.
+"""Metrics of a classification: macro F1, accuracy, F1 of labels, classes and conditions, confusions.
 
 A label is a class with its condition. Arrays of labels hold the index of each label.
 """
@@ -12,10 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.metrics.intervals import RESAMPLES, interval
-
 Ints = npt.NDArray[np.int64]
-CELLS = 4_000_000  # images in memory at a time
 
 
 def confusion(truth: Ints, predicted: Ints, labels: int) -> Ints:
@@ -64,6 +61,23 @@ def macro_f1(truth: Ints, predicted: Ints, labels: int) -> float:
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
+def macro_f1_of_fold(truth: Ints, predicted: Ints) -> float:
+    """Mean F1 over all labels of a part of the images, true or predicted, as scikit-learn's `f1_score` counts it.
+
+    A part may lack a rare label. A wrong prediction of this label then has an F1 of 0, which `macro_f1` leaves out.
+
+    Args:
+        truth: shape (n,), true labels; all images have one.
+        predicted: shape (n,), predicted labels.
+
+    Returns:
+        A number between 0 and 1; NaN without images.
+    """
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(truth, predicted, average="macro")) if len(truth) else float("nan")
+
+
 def accuracy(truth: Ints, predicted: Ints) -> float:
     """Share of images with the right predicted label.
 
@@ -76,64 +90,6 @@ def accuracy(truth: Ints, predicted: Ints) -> float:
     """
     labelled = truth >= 0
     return float((truth[labelled] == predicted[labelled]).mean()) if labelled.any() else float("nan")
-
-
-def macro_f1_interval(
-    truth: Ints, predicted: Ints, labels: int, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[float, float] | None:
-    """95% interval of macro F1 by a bootstrap over the images of each label; see `harness.metrics.intervals.interval`.
-
-    Args:
-        truth: shape (n,), true labels; a negative number is no label.
-        predicted: shape (n,), predicted labels.
-        labels: number of labels.
-        resamples: number of draws.
-        seed: of the draws.
-
-    Returns:
-        (lower end, upper end); None without labelled images.
-    """
-    labelled = truth >= 0
-    if not labelled.any():
-        return None
-    draws = macro_f1_draws(truth[labelled], predicted[labelled], labels, resamples, seed)
-    return interval(macro_f1(truth, predicted, labels), draws, int(labelled.sum()))
-
-
-def macro_f1_draws(
-    truth: Ints, predicted: Ints, labels: int, resamples: int = RESAMPLES, seed: int = 0
-) -> npt.NDArray[np.float64]:
-    """Macro F1 of each bootstrap draw. A draw replaces each image by a random image with the same label.
-
-    Equal true labels and seeds draw equal images.
-
-    Args:
-        truth: shape (n,), true labels; every image must have one.
-        predicted: shape (n,), predicted labels.
-        labels: number of labels.
-        resamples: number of draws.
-        seed: of the draws.
-
-    Returns:
-        Shape (resamples,).
-    """
-    order = np.argsort(truth, kind="stable")
-    truth, predicted = truth[order], predicted[order]
-    first = np.searchsorted(truth, truth, side="left")
-    count = np.searchsorted(truth, truth, side="right") - first
-    present, images = np.unique(truth, return_counts=True)
-    rng, draws = np.random.default_rng(seed), []
-    step = max(1, CELLS // len(truth))
-    for start in range(0, resamples, step):
-        rows = min(step, resamples - start)
-        resample = predicted[first + (rng.random((rows, len(truth))) * count).astype(np.int64)]
-        places = resample + labels * np.arange(rows)[:, None]
-        predictions, tp = (
-            np.bincount(cells.ravel(), minlength=rows * labels).reshape(rows, labels)[:, present]
-            for cells in (places, places[resample == truth])
-        )
-        draws.append((2 * tp / (images + predictions)).mean(axis=1))
-    return np.concatenate(draws)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from harness.metrics import regions
 from harness.metrics.curves import curves
 from harness.metrics.intervals import intervals
 from harness.metrics.ranking import Ranking, measure
+from harness.metrics.synthetic import synthetic_metrics, without_synthetic
 from harness.metrics.thresholds import fix_thresholds
 from harness.metrics.validation import validation_part
 from harness.predictions.decision import Thresholds
@@ -28,7 +29,8 @@ class Evaluation:
     Attributes:
         test: predictions for the test images; all metrics are computed from these.
         validation: predictions for the images of the test set that fixed the thresholds; None without such images.
-        held_out: predictions for held-out normal images; None without such images.
+        calibration: predictions for normal images that fixed the thresholds; None without such images.
+        synthetic: predictions for synthetic defects; None without such images.
         thresholds: computed without the labels of `test`.
         metrics: `<level>_<name>` -> value, None where undefined.
         intervals: 95% confidence intervals, by the name of the metric.
@@ -38,7 +40,8 @@ class Evaluation:
 
     test: Predictions
     validation: Predictions | None
-    held_out: Predictions | None
+    calibration: Predictions | None
+    synthetic: Predictions | None
     thresholds: Thresholds
     metrics: dict[str, float | None]
     intervals: dict[str, tuple[float, float]]
@@ -47,24 +50,27 @@ class Evaluation:
 
 
 def evaluate_predictions(
-    test: Predictions, held_out: Predictions | None, policy: Mapping[str, Any], fpr_limit: float = FPR_LIMIT
+    test: Predictions, calibration: Predictions | None, policy: Mapping[str, Any], fpr_limit: float = FPR_LIMIT
 ) -> Evaluation:
     """Fix the thresholds, then compute metrics, intervals and curves.
 
     Args:
-        test: predictions for all test images; `f1_on_val` takes its validation set out of these.
-        held_out: predictions for held-out normal images.
+        test: predictions for all test images; `f1_on_val` takes its validation set out of these. Synthetic defects
+            leave them first.
+        calibration: predictions for normal images; see `harness.metrics.thresholds.fix_thresholds`.
         policy: the fields of `harness.config.threshold.Threshold`.
         fpr_limit: upper limit of the false positive rate in AUPRO.
     """
-    test, validation, thresholds = _with_thresholds(test, held_out, policy)
+    test, synthetic = without_synthetic(test)
+    test, validation, thresholds = _with_thresholds(test, calibration, policy)
     levels = rankings(test, thresholds, fpr_limit)
     return Evaluation(
         test=test,
         validation=validation,
-        held_out=held_out,
+        calibration=calibration,
+        synthetic=synthetic,
         thresholds=thresholds,
-        metrics=_values(levels),
+        metrics=_values(levels) | synthetic_metrics(synthetic, calibration),
         intervals=intervals(test.scores, test.labels, thresholds.image),
         defects=_defects(test, thresholds),
         curves={level: curves(ranking) for level, ranking in levels.items()},
@@ -72,32 +78,32 @@ def evaluate_predictions(
 
 
 def metrics_of(
-    test: Predictions, held_out: Predictions | None, policy: Mapping[str, Any], fpr_limit: float = FPR_LIMIT
+    test: Predictions, calibration: Predictions | None, policy: Mapping[str, Any], fpr_limit: float = FPR_LIMIT
 ) -> dict[str, float | None]:
     """Fix the thresholds, then compute the metrics only, without intervals and curves.
 
     Args:
         test: predictions for all test images.
-        held_out: predictions for held-out normal images.
+        calibration: predictions for normal images; see `harness.metrics.thresholds.fix_thresholds`.
         policy: the fields of `harness.config.threshold.Threshold`.
         fpr_limit: upper limit of the false positive rate in AUPRO.
 
     Returns:
         The metrics of `evaluate_predictions`.
     """
-    test, _, thresholds = _with_thresholds(test, held_out, policy)
+    test, _, thresholds = _with_thresholds(test, calibration, policy)
     return evaluate(test, thresholds, fpr_limit)
 
 
 def _with_thresholds(
-    test: Predictions, held_out: Predictions | None, policy: Mapping[str, Any]
+    test: Predictions, calibration: Predictions | None, policy: Mapping[str, Any]
 ) -> tuple[Predictions, Predictions | None, Thresholds]:
     """The predictions for the remaining test set, for the validation set, and the thresholds."""
     validation = None
     if policy["method"] == "f1_on_val":
         selection = validation_part(test.samples, policy["share"], policy["seed"])
         validation, test = test.part(selection), test.part(~selection)
-    return test, validation, fix_thresholds(policy, held_out, validation)
+    return test, validation, fix_thresholds(policy, calibration, validation)
 
 
 def evaluate(test: Predictions, thresholds: Thresholds, fpr_limit: float = FPR_LIMIT) -> dict[str, float | None]:

@@ -14,6 +14,7 @@ from harness.metrics.ranking import Counts, Ranking, measure
 RESAMPLES = 2_000
 LEVEL = 0.95
 Z = 1.959964  # 97.5% quantile of the normal distribution
+SMALLEST = 1e-9  # standard error; a smaller one is a rounding error
 CELLS = 2_000_000  # scores in memory at a time
 
 
@@ -27,8 +28,7 @@ def intervals(
     """Confidence interval of every image metric.
 
     Each draw takes normal and anomalous images separately, with replacement, in their original numbers. The interval
-    covers the choice of test images, and not the choice of training images or seeds. With few images F1Max is biased
-    upwards, so its interval contains the true value less often.
+    covers the choice of test images, and not the choice of training images or seeds.
 
     Args:
         scores: shape (n,), one score for each image.
@@ -57,25 +57,29 @@ def intervals(
         metric = registry.metric(name)
         images = sizes[metric.images]
         scale = images if metric.count else 1
-        ends = interval(float(values[name]) / scale, np.concatenate(batches) / scale, images)
+        ends = interval(float(values[name]) / scale, np.concatenate(batches) / scale, images, metric.optimistic)
         if ends is not None:
             ends_by_name[name] = (ends[0] * scale, ends[1] * scale)
     return ends_by_name
 
 
-def interval(value: float, draws: npt.NDArray[np.float64], images: int) -> tuple[float, float] | None:
+def interval(
+    value: float, draws: npt.NDArray[np.float64], images: int, optimistic: bool = False
+) -> tuple[float, float] | None:
     """95% interval of a metric between 0 and 1, from the value and the standard error of the draws on the logit scale.
 
     The quantiles of the draws (percentile method) are too narrow near 1 with few images. At an AUROC of 0.97 and
-    20 + 20 images they contain the true value in 86% of cases, and this interval in 97%.
+    20 + 20 images they contain the true value in 86% of cases.
 
-    At a value of 0 or 1 all draws are equal, so the end is that of the exact binomial interval. The probability that
-    all images are right is then 2.5% at the true share 0.025 ** (1 / images).
+    The variance of the draws is divided by n and not by n - 1. The factor n / (n - 1) corrects it, and the quantile of
+    Student's distribution takes the place of the normal one (Hesterberg: What teachers should know about the bootstrap,
+    The American Statistician 69, 2015).
 
     Args:
         value: of the metric.
         draws: values of the bootstrap, shape (resamples,); NaN where a draw is undefined.
         images: number of images that the metric is a share of.
+        optimistic: whether the metric is too high on few images; the draws then estimate by how much.
 
     Returns:
         (lower end, upper end); None where the value or all draws are NaN.
@@ -84,15 +88,58 @@ def interval(value: float, draws: npt.NDArray[np.float64], images: int) -> tuple
     defined = draws[~np.isnan(draws)]
     if np.isnan(value) or not len(defined):
         return None
-    binomial = float(((1 - LEVEL) / 2) ** (1 / images))
-    if value >= 1:
-        return binomial, 1.0
-    if value <= 0:
-        return 0.0, 1 - binomial
-    half_width = Z * float(defined.std()) / (value * (1 - value))
-    logit = np.log(value / (1 - value))
+    freedom = max(images - 1, 1)
+    error = float(defined.std()) * float(np.sqrt(images / freedom))
+    bias = float(defined.mean()) - value if optimistic else 0.0
+    return interval_around(value, error, images, freedom, bias)
+
+
+def interval_around(
+    value: float, error: float, images: float, freedom: float, bias: float = 0.0
+) -> tuple[float, float]:
+    """95% interval of a metric between 0 and 1, symmetric on the logit scale.
+
+    Where the standard error is 0, for example at a value of 1, the ends are those of the exact binomial interval.
+
+    Args:
+        value: of the metric.
+        error: its standard error.
+        images: number of images that the metric is a share of.
+        freedom: degrees of freedom of the standard error.
+        bias: of the metric. The interval lies around the value without its bias, but always contains the value: the
+            correction is at most one standard error.
+
+    Returns:
+        (lower end, upper end).
+    """
+    from scipy.special import stdtrit
+
+    if not 0 < value < 1 or error < SMALLEST:
+        return binomial_interval(min(max(value, 0.0), 1.0) * images, images)
+    # The odds of the corrected value. Even after a large correction it lies between 0 and 1.
+    bias = min(max(bias, -error), error)
+    odds = (value + max(-bias, 0.0)) / (1 - value + max(bias, 0.0))
+    half_width = float(stdtrit(freedom, (1 + LEVEL) / 2)) * error / (value * (1 - value))
     # This form of the logistic function does not overflow.
-    low, high = (float(0.5 + 0.5 * np.tanh((logit + sign * half_width) / 2)) for sign in (-1, 1))
+    low, high = (float(0.5 + 0.5 * np.tanh((np.log(odds) + sign * half_width) / 2)) for sign in (-1, 1))
+    return low, high
+
+
+def binomial_interval(hits: float, images: float) -> tuple[float, float]:
+    """Exact 95% interval of a share (Clopper and Pearson, Biometrika 26, 1934).
+
+    Args:
+        hits: number of images with the property; between 0 and `images`.
+        images: number of images, above 0.
+
+    Returns:
+        (lower end, upper end). Where all images have the property, the lower end is 0.025 ** (1 / images).
+    """
+    from scipy.special import betaincinv
+
+    tail = (1 - LEVEL) / 2
+    low = float(betaincinv(hits, images - hits + 1, tail)) if hits > 0 else 0.0
+    high = float(betaincinv(hits + 1, images - hits, 1 - tail)) if hits < images else 1.0
     return low, high
 
 

@@ -9,6 +9,7 @@ metric on the remaining (out-of-bag) images. No model is trained again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,33 @@ def corrected(in_bag: Floats, out_of_bag: Floats) -> float | None:
     best = np.where(in_bag >= np.nanmax(in_bag, axis=1, keepdims=True), out_of_bag, np.nan)
     defined = best[np.isfinite(best).any(axis=1)]
     return float(np.nanmean(defined, axis=1).mean()) if len(defined) else None
+
+
+def with_others(value: float, estimate: float, counted: int, total: int) -> float:
+    """Extend an estimate of `corrected` to candidates without predictions, such as trials that were stopped early.
+
+    The bias of the best of n equally good candidates grows like the expected maximum of n normal variables. So the bias
+    is multiplied by the ratio of both maxima.
+
+    Args:
+        value: metric of the best candidate on the images of the choice.
+        estimate: of `corrected`, among the candidates with predictions.
+        counted: number of candidates with predictions, at least 2.
+        total: number of all candidates.
+
+    Returns:
+        The estimate for a choice among all candidates.
+    """
+    bias = max(0.0, value - estimate)
+    return value - bias * expected_maximum(total) / expected_maximum(counted) if bias else estimate
+
+
+def expected_maximum(n: int) -> float:
+    """Expected maximum of n standard normal variables, by the approximation of Blom (1958).
+
+    The source is Blom: Statistical estimates and transformed beta-variables.
+    """
+    return NormalDist().inv_cdf((n - 0.375) / (n + 0.25))
 
 
 def auroc_draws(labels: npt.NDArray[np.bool_], scores: Sequence[Floats], seed: int = 0) -> tuple[Floats, Floats] | None:

@@ -9,36 +9,44 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from harness.metrics.false_alarms import conformal_threshold
+from harness.metrics.order import quantile_of_maps
 from harness.metrics.ranking import Ranking
-from harness.predictions.decision import Thresholds
+from harness.predictions.decision import ESTIMATED, PROMISED, Thresholds
 from harness.predictions.detection import Predictions
 
 
 def fix_thresholds(
-    policy: Mapping[str, Any], held_out: Predictions | None, validation: Predictions | None = None
+    policy: Mapping[str, Any], calibration: Predictions | None, validation: Predictions | None = None
 ) -> Thresholds:
     """Compute the thresholds by the config's `threshold:` block.
 
     Args:
         policy: the fields of `harness.config.threshold.Threshold`.
-        held_out: predictions for held-out normal images; None without such images.
+        calibration: predictions for normal images, each by a model that did not learn from the image: out-of-fold
+            predictions for `cross_conformal`, else for held-out images. None without such images.
         validation: predictions for labelled images taken out of the test set, for `f1_on_val`.
     """
-    fixed = _fixed(policy, held_out, validation)
-    normal = validation.part(~validation.labels) if validation is not None else held_out
+    fixed = _fixed(policy, calibration, validation)
+    normal = validation.part(~validation.labels) if validation is not None else calibration
     if normal is None or not len(normal.scores):
         return fixed
-    return replace(fixed, image_scale=_scale(fixed.image, normal.scores), pixel_scale=_scale(fixed.pixel, normal.maps))
+    pixel_median = None if fixed.pixel is None or normal.maps is None else quantile_of_maps(normal.maps, 0.5)
+    return replace(
+        fixed,
+        image_scale=_scale(fixed.image, float(np.median(normal.scores))),
+        pixel_scale=_scale(fixed.pixel, pixel_median),
+    )
 
 
-def _scale(threshold: float | None, normal: npt.NDArray[np.floating] | None) -> float | None:
-    if threshold is None or normal is None:
+def _scale(threshold: float | None, median: float | None) -> float | None:
+    if threshold is None or median is None:
         return None
-    scale = threshold - float(np.median(normal))
+    scale = threshold - median
     return scale if scale > 0 else None
 
 
-def _fixed(policy: Mapping[str, Any], held_out: Predictions | None, validation: Predictions | None) -> Thresholds:
+def _fixed(policy: Mapping[str, Any], calibration: Predictions | None, validation: Predictions | None) -> Thresholds:
     method = policy["method"]
     if method == "fixed":
         return Thresholds(policy["image"], policy["pixel"], "fixed in the config")
@@ -47,13 +55,37 @@ def _fixed(policy: Mapping[str, Any], held_out: Predictions | None, validation: 
     if method == "f1_on_val":
         assert validation is not None
         return _best_f1(validation)
-    if held_out is None or not len(held_out.scores):
-        return Thresholds(None, None, "none: data.val is 0")
-    # "higher" gives the score of an image, so with few images the threshold is the highest score.
-    image = float(np.quantile(held_out.scores, policy["quantile"], method="higher"))
-    pixel = None if held_out.maps is None else float(np.quantile(held_out.maps, policy["pixel_quantile"]))
-    images = len(held_out.scores)
-    return Thresholds(image, pixel, f"{images} held-out normal image{'s' if images > 1 else ''}")
+    if calibration is None or not len(calibration.scores):
+        images = "no out-of-fold scores" if method == "cross_conformal" else "data.val is 0"
+        return Thresholds(None, None, f"none: {images}")
+    pixel = None if calibration.maps is None else quantile_of_maps(calibration.maps, policy["pixel_quantile"])
+    if method == "normal_quantile":
+        # "higher" gives the score of an image, so with few images the threshold is the highest score.
+        image = float(np.quantile(calibration.scores, policy["quantile"], method="higher"))
+        return Thresholds(image, pixel, _held_out_images(calibration))
+    return _conformal(policy, calibration, pixel)
+
+
+def _conformal(policy: Mapping[str, Any], calibration: Predictions, pixel: float | None) -> Thresholds:
+    image, rate = conformal_threshold(calibration.scores, policy["false_alarms"])
+    images = len(calibration.scores)
+    if policy["method"] == "cross_conformal":
+        fixed_by, guarantee = f"{images} training images in {min(policy['folds'], images)} folds", ESTIMATED
+    else:
+        fixed_by, guarantee = _held_out_images(calibration), PROMISED
+    return Thresholds(
+        image,
+        pixel,
+        fixed_by,
+        false_alarms=rate,
+        false_alarms_asked=policy["false_alarms"],
+        guarantee=guarantee,
+    )
+
+
+def _held_out_images(calibration: Predictions) -> str:
+    images = len(calibration.scores)
+    return f"{images} held-out normal image{'s' if images > 1 else ''}"
 
 
 def _best_f1(validation: Predictions) -> Thresholds:

@@ -1,7 +1,7 @@
 """Config -> runs with their identities. This module reads the data and earlier results, and expands the grid.
 
-The module writes toy data only. The module imports timm, and so Torch, for the normalization of networks only, and
-anomalib for data of anomalib's datamodules only.
+The module writes toy data and synthetic defects only. The module imports timm, and so Torch, for the normalization of
+networks only, and anomalib for data of anomalib's datamodules only.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 from harness import registry
 from harness.backbones.local import local_hash
 from harness.backends.base import AnySplit, Backend, Signature
 from harness.common.errors import ConfigError, HarnessError, UnknownNameError
 from harness.config.spec import RunSpec, run_id
-from harness.config.sweep import SweepConfig, other_file_of
+from harness.config.stored import other_file_of
+from harness.config.sweep import SweepConfig
 from harness.data.index import FileIndex, Progress
 from harness.planning.plan import Plan, make_plan
+from harness.planning.threshold import with_method, with_notes
 from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
 from harness.tasks.base import Task
@@ -33,6 +36,15 @@ class PlannedRun:
     run_id: str
     spec: RunSpec
     split: AnySplit
+
+    def record(self, status: Literal["ok", "failed", "skipped"], **fields: Any) -> RunRecord:
+        """The record of this run.
+
+        Args:
+            status: of the run.
+            fields: the other fields of `RunRecord`.
+        """
+        return RunRecord(self.run_id, status, self.spec.as_dict(), list(self.spec.axes), **fields)
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,7 @@ class Prepared:
     toy_folders: tuple[Path, ...] = ()
     damaged: Mapping[str, str] = field(default_factory=dict)
 
-    def discard_made_data(self) -> None:
+    def discard_toy_data(self) -> None:
         """Delete the new toy data of a refused sweep, and parent folders without other files."""
         _discard(self.toy_folders, self.config.work_dir)
 
@@ -97,16 +109,18 @@ def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
     plan, index = None, FileIndex(folder.index)
     splits: list[AnySplit] = []
     config_task = task(config.task)
+    signatures, notes = partial(signature, config_task), list[str]()
     try:
+        config, notes = with_method(config, signatures, config_task.backend)
         categories = config.data.categories(config.work_dir)
-        plan = make_plan(config, categories, partial(signature, config_task), config_task.backend)
+        plan = make_plan(config, categories, signatures, config_task.backend)
     except HarnessError as error:
         problems += error.problems
     missing = [] if plan is None else [p for p in config.data.made_by_harness(config.work_dir) if not p.exists()]
     # One error lists the problems of the config and of real data. Generating toy data can't reveal another problem.
     if not (problems and config.data.synthetic):
         try:
-            splits = config_task.load(config, index, progress)
+            splits = [with_notes(split, notes) for split in config_task.load(config, index, progress)]
         except HarnessError as error:
             problems += [problem for problem in error.problems if problem not in problems]
     problems += config_task.problems(config, splits)

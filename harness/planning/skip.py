@@ -94,11 +94,8 @@ def _missing(backbone: str) -> WeightsNotFoundError | None:
 
 def _record(skipped: Skipped, config_task: Task, references: Mapping[str, str]) -> RunRecord:
     run, error = skipped.run, skipped.error
-    return RunRecord(
-        run_id=run.run_id,
-        status="skipped",
-        spec=run.spec.as_dict(),
-        axes=list(run.spec.axes),
+    return run.record(
+        "skipped",
         data=config_task.data_summary(run.split),
         provenance={**provenance(), **({"references": dict(references)} if references else {})},
         task=config_task.name,

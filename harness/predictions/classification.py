@@ -40,6 +40,7 @@ class ClassPredictions:
         test_keys: their keys in a submission.
         test_truth: shape (m,), -1 for a label that is unknown or not in `labels`.
         test_by_fold: shape (folds, m, labels), from the networks of each fold, in the order of the folds.
+        network: `probabilities` of the networks alone, without detectors; None where a run has no detectors.
 
     Raises:
         PredictionsError: a shape, a type or a value is wrong.
@@ -56,12 +57,14 @@ class ClassPredictions:
     test_keys: tuple[str, ...]
     test_truth: npt.NDArray[np.int64]
     test_by_fold: Probabilities
+    network: Probabilities | None = None
 
     def __post_init__(self) -> None:
         n, m, k = len(self.names), len(self.test_names), len(self.labels)
         for name, array, rows in (
             ("out-of-fold", self.probabilities, n),
             ("plain", self.probabilities if self.plain is None else self.plain, n),
+            ("network", self.probabilities if self.network is None else self.network, n),
             *(("test", array, m) for array in self.test_by_fold),
         ):
             if array.shape != (rows, k):
@@ -124,6 +127,8 @@ class ClassPredictions:
         }
         if self.plain is not None:
             arrays["plain"] = self.plain
+        if self.network is not None:
+            arrays["network"] = self.network
         np.savez_compressed(folder / FILE, **arrays)  # type: ignore[arg-type]
 
     @classmethod

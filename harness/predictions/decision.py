@@ -9,6 +9,8 @@ from typing import Any, TypeVar, cast
 
 # A number, an array or a tensor.
 Values = TypeVar("Values")
+PROMISED, ESTIMATED = "promised", "estimated"
+GUARANTEES = ("", PROMISED, ESTIMATED)
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,10 @@ class Thresholds:
         fixed_by: the samples that fixed them, as text for the sheet.
         image_scale, pixel_scale: threshold minus the median score of normal images (or of their pixels), for
             `normalize`. None without normal scores, or where the difference is not above 0.
+        false_alarms: largest expected share of normal images above the image threshold; None where it is unknown.
+        false_alarms_asked: the share that the config asks for. Few images give a threshold for a larger share only.
+        guarantee: `promised` where the model scored images that it did not learn from; `estimated` where other models
+            scored the images, which learnt from fewer images. "" without a share.
     """
 
     image: float | None = None
@@ -27,6 +33,9 @@ class Thresholds:
     fixed_by: str = ""
     image_scale: float | None = None
     pixel_scale: float | None = None
+    false_alarms: float | None = None
+    false_alarms_asked: float | None = None
+    guarantee: str = ""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Thresholds:
@@ -36,10 +45,11 @@ class Thresholds:
             values: by the names of the attributes.
 
         Raises:
-            ValueError: a name is unknown, a value is no number, or a scale is not above 0.
+            ValueError: a name is unknown, a value is no number, a scale is not above 0, or a share is not in 0 to 1.
         """
-        numbers = ("image", "pixel", "image_scale", "pixel_scale")
-        if unknown := set(values) - {*numbers, "fixed_by"}:
+        shares = ("false_alarms", "false_alarms_asked")
+        numbers = ("image", "pixel", "image_scale", "pixel_scale", *shares)
+        if unknown := set(values) - {*numbers, "fixed_by", "guarantee"}:
             raise ValueError(f"thresholds: unknown key {', '.join(sorted(unknown))} found; remove it")
         for name in numbers:
             value = values.get(name)
@@ -49,7 +59,15 @@ class Thresholds:
                 raise ValueError(f"thresholds.{name}: {value!r} found, a number or null expected")
             if name.endswith("_scale") and value is not None and value <= 0:
                 raise ValueError(f"thresholds.{name}: {value!r} found, a number above 0 expected")
-        return cls(**{name: values.get(name) for name in numbers}, fixed_by=str(values.get("fixed_by", "")))
+            if name in shares and value is not None and not 0 < value < 1:
+                raise ValueError(f"thresholds.{name}: {value!r} found, a share above 0 and below 1 expected")
+        guarantee = str(values.get("guarantee", ""))
+        if guarantee not in GUARANTEES:
+            raise ValueError(
+                f"thresholds.guarantee: {guarantee!r} found, {' or '.join(filter(None, GUARANTEES))} expected"
+            )
+        plain = {name: values.get(name) for name in numbers}
+        return cls(**plain, fixed_by=str(values.get("fixed_by", "")), guarantee=guarantee)
 
     def notes(self) -> tuple[str, ...]:
         """One sentence for each value that predictions will lack, with the reason."""
@@ -57,8 +75,8 @@ class Thresholds:
             return ("there is no threshold: images get scores, and no labels",)
         if self.image_scale is None:
             return (
-                "no normalised scores: too few normal images were held out to measure how much normal scores differ. "
-                "Use a larger data.val or more training images, and run the sweep again",
+                "no normalised scores: too few normal images fixed the threshold to measure how much normal scores "
+                "differ. Use more training images, and run the sweep again",
             )
         return ()
 

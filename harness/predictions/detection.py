@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from harness.common.errors import PredictionsError
 from harness.data.base import Sample
-from harness.data.images import read_mask
+from harness.data.mask_images import union
 
 Floats = npt.NDArray[np.float32]
 # path -> (raw score, anomaly map (height, width) or None)
@@ -59,12 +59,17 @@ class Predictions:
         masks = None if self.masks is None else self.masks[selection]
         return Predictions(samples, self.scores[selection], maps, masks, self.resized)
 
+    def without_unlabelled(self) -> tuple[Predictions, Predictions | None]:
+        """The predictions for the other samples, and for those without a label; None without such samples."""
+        selection = np.array([sample.unlabelled for sample in self.samples], dtype=np.bool_)
+        return (self.part(~selection), self.part(selection)) if selection.any() else (self, None)
+
     @property
     def vanished(self) -> list[str]:
         """Names of anomalous images whose resized mask has no anomalous pixel."""
         if self.masks is None:
             return []
-        return [s.name for s, mask in zip(self.samples, self.masks, strict=True) if s.mask and not mask.any()]
+        return [s.name for s, mask in zip(self.samples, self.masks, strict=True) if s.masks and not mask.any()]
 
 
 def join(samples: Sequence[Sample], raw: Raw, resized: tuple[int, int] | None = None) -> Predictions:
@@ -115,15 +120,15 @@ def _stack(maps_by_sample: list[Floats | None], samples: Sequence[Sample]) -> Fl
 def _masks(
     samples: Sequence[Sample], maps: Floats | None, resized: tuple[int, int] | None
 ) -> npt.NDArray[np.bool_] | None:
-    if maps is None or not any(sample.mask for sample in samples):
+    if maps is None or not any(sample.masks for sample in samples):
         return None
     masks = np.zeros(maps.shape, dtype=np.bool_)
     size = (maps.shape[1], maps.shape[2])
     whole = resized or size
     top, left = centre(whole, size)
     for index, sample in enumerate(samples):
-        if sample.mask:
-            masks[index] = read_mask(sample.mask, whole)[top : top + size[0], left : left + size[1]]
+        if sample.masks:
+            masks[index] = union(sample.masks, whole)[top : top + size[0], left : left + size[1]]
     return masks
 
 

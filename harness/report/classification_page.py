@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote
 
+import numpy as np
 import pandas as pd
 
-from harness.report.classification_tables import ClassificationResults, answers, notices, summary_table
+from harness.report.classification_calibration import calibration_sentence, diagram
+from harness.report.classification_coverage import coverage_sentence, coverage_sentences
+from harness.report.classification_results import ClassificationResults
+from harness.report.classification_tables import answers, notices, summary_table
 from harness.report.configurations import Configuration
 from harness.report.parts import PagePart
 from harness.report.results import Results
-from harness.results.store import RUNS
+from harness.report.sheets import run_address
 
 SCRIPTS = ("common.js", "plots.js", "search.js", "classification.js")
 SHOWN = 60  # configurations whose details are in the page
+POINTS = 200  # of a risk-coverage curve
 PAIRS = 12  # confused pairs of each configuration
 
 
@@ -26,13 +31,13 @@ def page_part(results: Results) -> PagePart:
     columns = [str(name) for name in table if name != "best_run"]
     rows = [[_cell(str(name), row[name]) for name in columns] for row in table.to_dict("records")]
     page = {
-        "answers": answers(classification),
+        "answers": [*answers(classification), *coverage_sentences(classification)],
         "notices": notices(classification),
         "columns": [name.replace("_", " ") for name in columns],
         "rows": rows,
         "settings": [configuration.name for configuration in configurations],
     }
-    data = {"settings": [_configuration(results, configuration) for configuration in configurations]}
+    data = {"settings": [_configuration(classification, configuration) for configuration in configurations]}
     return PagePart("classification.html", SCRIPTS, data, {"page": page})
 
 
@@ -43,18 +48,16 @@ def _cell(name: str, value: Any) -> dict[str, Any]:
         return {"text": "", "number": number, "sort": None}
     if isinstance(value, float) and name.endswith(("_seconds", "_MB", "ms_per_image_p50")):
         return {"text": f"{value:.1f}", "number": True, "sort": value}
-    if isinstance(value, float) and ("F1" in name or name.endswith("accuracy") or name.startswith("p_")):
+    if isinstance(value, float) and (
+        "F1" in name or name.endswith("accuracy") or name in {"p_vs_best", "may_be_lower_by"}
+    ):
         return {"text": f"{value:.3f}", "number": True, "sort": value}
     return {"text": str(value), "number": number, "sort": value if number else str(value)}
 
 
-def _configuration(results: Results, configuration: Configuration) -> dict[str, Any]:
-    details = results.details(configuration.best_run)
-    folder = f"{RUNS}/{quote(configuration.best_run, safe='+')}/"
-    pairs = [
-        {**pair, "examples": [{**one, "file": folder + one["file"]} for one in pair["examples"] if one.get("file")]}
-        for pair in details.get("confused", [])[:PAIRS]
-    ]
+def _configuration(classification: ClassificationResults, configuration: Configuration) -> dict[str, Any]:
+    details = classification.results.details(configuration.best_run)
+    folder = run_address(configuration.best_run)
     record = next(one for one in configuration.records if one.run_id == configuration.best_run)
     return {
         "name": configuration.name,
@@ -63,8 +66,49 @@ def _configuration(results: Results, configuration: Configuration) -> dict[str, 
         "classes": details.get("classes", []),
         "states": details.get("states", []),
         "confusion": details.get("confusion", []),
-        "confused": pairs,
+        "confused": _pairs(classification, configuration.best_run, details.get("confused", [])[:PAIRS]),
+        "cam_note": details.get("cam_note", ""),
         "epochs": details.get("epochs", {}),
+        "distribution": details.get("distribution", {}),
         "folds": record.folds,
+        "coverage": coverage_sentence(classification, configuration.best_run),
+        "calibration": calibration_sentence(classification, configuration.best_run),
+        "reliability": diagram(classification, configuration.best_run),
+        "risk": _risk(classification, configuration.best_run),
         "warnings": record.warnings,
+    }
+
+
+def _pairs(classification: ClassificationResults, run_id: str, pairs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Confused pairs with the pictures of their examples, and with calibrated probabilities."""
+    predictions, folder = classification.predictions(run_id), run_address(run_id)
+    calibrated = classification.temperature(run_id).apply(predictions.probabilities)
+    rows = {name: row for row, name in enumerate(predictions.names)}
+    columns = {label: column for column, label in enumerate(predictions.labels)}
+    return [
+        {
+            **pair,
+            "examples": [
+                {
+                    **one,
+                    "file": folder + one["file"],
+                    **({"cam": folder + one["cam"]} if one.get("cam") else {}),
+                    "probability": float(calibrated[rows[one["name"]], columns[pair["said"]]]),
+                }
+                for one in pair["examples"]
+                if one.get("file") and one["name"] in rows and pair["said"] in columns
+            ],
+        }
+        for pair in pairs
+    ]
+
+
+def _risk(classification: ClassificationResults, run_id: str) -> dict[str, list[float]]:
+    """At most `POINTS` points of the risk-coverage curve."""
+    curve = classification.risk(run_id)
+    last = len(curve.answered) - 1
+    places = [] if last < 0 else sorted({round(place) for place in np.linspace(0, last, POINTS).tolist()})
+    return {
+        name: [round(float(values[i]), 5) for i in places]
+        for name, values in (("answered", curve.answered), ("risk", curve.risk), ("probability", curve.probability))
     }

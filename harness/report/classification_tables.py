@@ -3,90 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from harness.backends.latency import BUSY
 from harness.config.axes import columns
-from harness.metrics.classification import macro_f1, macro_f1_draws
-from harness.metrics.intervals import interval
-from harness.predictions.classification import ClassPredictions
-from harness.report.configurations import Configuration
-from harness.report.facts import axis_columns, costs, parameter, weights_source
-from harness.report.results import Results
-from harness.report.tables import damaged_notice, left_out_notice, random_weights_notice, unfinished_notice
-from harness.report.ties import BEST, LEVEL, TIED, WORSE, Standing
+from harness.data.labelled.base import TEST
+from harness.metrics.classification import macro_f1
+from harness.metrics.macro_f1 import too_many_singles
+from harness.report.classification_results import ClassificationResults
+from harness.report.facts import axis_columns, busy, costs, parameter, weights_source
+from harness.report.notices import (
+    busy_notice,
+    damaged_notice,
+    left_out_notice,
+    random_weights_notice,
+    unfinished_notice,
+)
+from harness.report.standings import AS_GOOD, SIMILAR
 from harness.results.record import RunRecord
 
 HEADLINE = ("macro_F1", "accuracy", "tail_F1", "class_F1", "state_F1")
-MORE = ("plain_macro_F1", "test_macro_F1", "test_accuracy")
+MORE = ("plain_macro_F1", "network_macro_F1", "test_macro_F1", "test_accuracy")
 LOW, HIGH = "macro_F1_low", "macro_F1_high"
 COLUMNS_SHOWN = 24  # configurations, a column each, of the sheet Labels
 PAIRS_OF = 8  # configurations whose confusions are listed
-
-
-@dataclass(frozen=True)
-class ClassificationResults:
-    """The results of a classification; each file is read once.
-
-    Attributes:
-        results: records, and access to the other files of their runs.
-    """
-
-    results: Results
-    _predictions: dict[str, ClassPredictions] = field(default_factory=dict)
-    _draws: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
-
-    @property
-    def configurations(self) -> list[Configuration]:
-        """All configurations, best first, data set by data set."""
-        return [configuration for group in self.results.configurations.values() for configuration in group]
-
-    def predictions(self, run_id: str) -> ClassPredictions:
-        """The class predictions of a run.
-
-        Raises:
-            StoreError: the file of predictions is missing or damaged.
-        """
-        if run_id not in self._predictions:
-            self._predictions[run_id] = ClassPredictions.load(self.results.folder.run_folder(run_id))
-        return self._predictions[run_id]
-
-    def draws(self, run_id: str) -> npt.NDArray[np.float64]:
-        """Macro F1 of each bootstrap sample; runs on the same images share their samples."""
-        if run_id not in self._draws:
-            predictions = self.predictions(run_id)
-            self._draws[run_id] = macro_f1_draws(predictions.truth, predictions.predicted, len(predictions.labels))
-        return self._draws[run_id]
-
-    def interval(self, configuration: Configuration) -> tuple[float, float] | None:
-        """95% interval of a configuration's mean macro F1 over seeds; all seeds share the bootstrap samples."""
-        mean = configuration.metric("macro_F1")
-        if mean is None:
-            return None
-        draws = np.mean([self.draws(record.run_id) for record in configuration.records], axis=0)
-        return interval(mean, draws, len(self.predictions(configuration.first.run_id).names))
-
-    def standing(self, best: Configuration, other: Configuration) -> Standing:
-        """Compare a configuration with the best one, by a paired bootstrap over the images of each label.
-
-        Args:
-            best: the best configuration of the data set.
-            other: the configuration to compare with it.
-        """
-        if other is best:
-            return Standing(BEST)
-        names = {self.predictions(record.run_id).names for one in (best, other) for record in one.records}
-        if len(names) > 1:
-            return Standing()
-        difference = np.mean([self.draws(r.run_id) for r in best.records], axis=0) - np.mean(
-            [self.draws(r.run_id) for r in other.records], axis=0
-        )
-        p = min(1.0, 2 * min(float((difference <= 0).mean()), float((difference >= 0).mean())))
-        return Standing(TIED if p >= LEVEL else WORSE, p)
 
 
 def _axis_values(record: RunRecord, axes: Sequence[str]) -> dict[str, Any]:
@@ -102,8 +46,8 @@ def summary_table(classification: ClassificationResults) -> pd.DataFrame:
     differs = [name for name in described[0] if len({values[name] for values in described}) > 1] if described else []
     rows = []
     for group in classification.results.configurations.values():
-        for configuration in group:
-            ends, standing = classification.interval(configuration), classification.standing(group[0], configuration)
+        for configuration, standing in zip(group, classification.standings(group), strict=True):
+            ends = classification.interval(configuration)
             values = _axis_values(configuration.first, axes)
             rows.append({
                 # Differing axes first and shared ones last, so that the differences are seen without scrolling.
@@ -114,8 +58,10 @@ def summary_table(classification: ClassificationResults) -> pd.DataFrame:
                 HIGH: ends[1] if ends else None,
                 "vs_best": standing.mark or None,
                 "p_vs_best": standing.p,
+                "may_be_lower_by": standing.upper,
                 **{name: configuration.metric(name) for name in MORE},
                 **{name: configuration.cost(name) for name in ("fit_seconds", "ms_per_image_p50", "model_MB")},
+                BUSY: "yes" if configuration.busy else None,
                 **{name: value for name, value in values.items() if name not in differs},
                 "seeds": len(configuration.records),
                 "best_run": configuration.best_run,
@@ -153,6 +99,7 @@ def _run_row(record: RunRecord, axes: Sequence[str]) -> dict[str, Any]:
         "seed": record.spec["seed"],
         **{name: record.metrics.get(name) for name in MORE},
         **{name: value for name, value in costs(record).items() if name not in {"alone_seconds", "spent_seconds"}},
+        BUSY: busy(record),
         "folds": len(record.data["folds"]),
         "epochs": max((fold["epochs"] for fold in record.folds), default=None),
         "weights": record.spec["weights"],
@@ -201,6 +148,22 @@ def labels_table(classification: ClassificationResults) -> pd.DataFrame:
         frames.append(pd.DataFrame(rows.values()).sort_values(["images", "label"], ignore_index=True) if rows else None)
     present = [frame for frame in frames if frame is not None]
     return pd.concat(present, ignore_index=True) if present else pd.DataFrame()
+
+
+def distribution_table(classification: ClassificationResults) -> pd.DataFrame:
+    """Images by label, a row each, the rarest label first; a column for each subset of the images."""
+    frames = []
+    for group in classification.results.configurations.values():
+        # A blend has no data of its own.
+        all_details = (classification.results.details(configuration.best_run) for configuration in group)
+        details = next((one for one in all_details if one.get("distribution")), None)
+        if details is None:
+            continue
+        frame = pd.DataFrame({"label": [one["label"] for one in details["labels"]], **details["distribution"]})
+        train = frame.drop(columns=["label", TEST]).sum(axis=1)
+        frame.insert(1, "train", train)
+        frames.append(frame.sort_values(["train", "label"], ignore_index=True))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def groups_table(classification: ClassificationResults) -> pd.DataFrame:
@@ -256,7 +219,18 @@ def notices(classification: ClassificationResults) -> list[str]:
             f"{biased} of {len(ok)} runs chose epochs, or when to stop or slow down, by the images that they are "
             "scored on (keep, early_stopping, plateau). Their metrics are somewhat too high."
         )
-    return [*sentences, *left_out_notice(results)]
+    sentences += dict.fromkeys(filter(None, map(_singles_notice, classification.truths())))
+    return [*sentences, *classification.coverage[1], *busy_notice(ok), *left_out_notice(results)]
+
+
+def _singles_notice(truth: npt.NDArray[np.int64]) -> str:
+    counts = too_many_singles(truth)
+    if counts is None:
+        return ""
+    return (
+        f"{counts[0]} of {counts[1]} labels have one image. So the interval of macro F1 is unreliable, and there is no "
+        "comparison with the best. Add images of these labels."
+    )
 
 
 def _selects_on_metrics(record: RunRecord) -> bool:
@@ -278,8 +252,9 @@ def answers(classification: ClassificationResults) -> list[str]:
         baseline = macro_f1(truth, np.full(len(truth), frequent, dtype=np.int64), len(labels))
         text = f"Best: {best.name}: macro F1 {value:.3f} out of fold"
         text += f" (95%: {ends[0]:.3f} to {ends[1]:.3f})." if ends else "."
-        tied = sum(classification.standing(best, other).mark == TIED for other in configurations[1:])
-        if len(configurations) > 1:
-            text += f" {tied} of the {len(configurations) - 1} others have no significant difference from the best."
+        marks = [standing.mark for standing in classification.standings(configurations)]
+        if any(marks[1:]):
+            text += f" {marks.count(AS_GOOD)} of the {len(configurations) - 1} others are as good. "
+            text += f"{marks.count(SIMILAR)} have no significant difference from the best."
         sentences.append(f"{text} The label {labels[frequent]!r} for every image would give {baseline:.3f}.")
     return sentences

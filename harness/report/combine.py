@@ -10,7 +10,8 @@ from pathlib import Path
 from harness.common.errors import StoreError
 from harness.common.files import write_atomic
 from harness.results.record import RunRecord
-from harness.results.store import RECORD, ResultFolder
+from harness.results.run_folder import RECORD
+from harness.results.store import ResultFolder
 
 # Marks a folder that `combine` wrote, which it may therefore replace.
 MARKER = "combined.json"

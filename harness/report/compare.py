@@ -10,17 +10,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.common.errors import DataError, StoreError
+from harness.common.terminal import plain_table
+from harness.metrics.best import LEVEL
 from harness.metrics.delong import difference, paired_test
+from harness.metrics.intervals import Z
 from harness.report.configurations import axis_values, tested_on
-from harness.report.facts import axis_columns, category, costs, metric_columns
+from harness.report.facts import LATENCIES, axis_columns, busy, category, costs, metric_columns
 from harness.report.results import Results, without_secrets
 from harness.report.sheets import number_format
-from harness.report.ties import LEVEL
 from harness.results.record import RunRecord
+from harness.results.run_folder import RECORD
 from harness.results.scores import TestScores, read_scores
-from harness.results.store import RECORD, ResultFolder
-
-Z = 1.959964  # quantile of the normal distribution: 2.5% lie above
+from harness.results.store import ResultFolder
 
 
 def load_run(path: Path) -> tuple[Results, RunRecord]:
@@ -62,8 +63,7 @@ def side_by_side(first: Path, second: Path) -> tuple[Table, str]:
     """
     (results, one), (others, two) = load_run(first), load_run(second)
     sentence = _test(_scores(results, one), _scores(others, two), results, others, one, two)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("")
+    table = plain_table(("",))
     for heading in ("first", "second"):
         table.add_column(heading, justify="right")
     for name, left, right in _rows(one, two):
@@ -117,7 +117,8 @@ def _rows(one: RunRecord, two: RunRecord) -> Iterator[tuple[str, str, str]]:
     for name, left in costs(one).items():
         right = costs(two)[name]
         if left is not None or right is not None:
-            yield name, _text(name, left), _text(name, right)
+            marks = [" (busy)" if name in LATENCIES and busy(record) else "" for record in (one, two)]
+            yield name, _text(name, left) + marks[0], _text(name, right) + marks[1]
 
 
 def _text(name: str, value: Any, ends: list[float] | None = None) -> str:

@@ -10,29 +10,35 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.backends.latency import BUSY
 from harness.config.axes import COLUMNS, columns
 from harness.metrics.delong import paired_test
+from harness.report.category_ranks import MEAN_RANK, mean_ranks
 from harness.report.configurations import Configuration, axis_values
 from harness.report.facts import (
     HEADLINE,
     HIGH,
     LOW,
     axis_columns,
+    busy,
     category,
     cell,
     costs,
     metric_columns,
     short_names,
 )
-from harness.report.recommend import answers
+from harness.report.false_alarms import false_alarms
+from harness.report.recommend import Recommendation, answers, configuration_standings
 from harness.report.results import Results
+from harness.report.standings import Standing, interval
+from harness.report.synthetic import dataset_ranking
 from harness.report.tables import WIDEST
-from harness.report.ties import configurations_against, interval
 from harness.results.record import RunRecord
 
 # The fixed behaviour of anomalib in parameters that only native detectors have.
 AS_ANOMALIB = {"center_crop": None, "precision": "fp32", "upsampling": "nearest"}
 AVERAGE = "average"
+SYNTHETIC_RANK = "synthetic_rank"
 SHOWN_COSTS = ("ms_per_image_p50", "fit_seconds", "test_seconds")
 
 
@@ -44,24 +50,38 @@ def summary_table(results: Results) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     axes, metrics = axis_columns(results.records), metric_columns(results.ok())
-    recommended = {id(answer.configuration): "not yet" if answer.doubts else "yes" for answer in answers(results)}
-    for group in results.configurations.values():
+    recommended = {id(answer.configuration): _recommended(answer) for answer in answers(results)}
+    for name, group in results.configurations.items():
+        standings = {
+            id(one): standing for one, standing in zip(group, configuration_standings(results, name), strict=True)
+        }
+        ranking = dataset_ranking(results, name)
+        synthetic = ranking.ranks() if ranking else {}
         counts = Counter(configuration.model for configuration in group)
+        ranks = mean_ranks(results, name)
         leaders = {configuration.model: id(configuration) for configuration in reversed(group)}
         leading = [configuration for configuration in group if id(configuration) in {*leaders.values(), *recommended}]
-        for configuration, standing in zip(leading, configurations_against(results, group[0], leading), strict=True):
-            row = _summary_row(results, configuration, axes, metrics)
-            row |= {"vs_best": standing.mark or None, "p_vs_best": standing.p}
+        for configuration in leading:
+            row = _summary_row(results, configuration, axes, metrics, standings[id(configuration)])
             row |= {"recommended": recommended.get(id(configuration))}
-            row |= {"configurations_tried": counts[configuration.model]}
+            row |= {"configurations_tried": counts[configuration.model], MEAN_RANK: ranks.get(id(configuration))}
+            row |= {SYNTHETIC_RANK: synthetic.get(id(configuration))} if synthetic else {}
             rows.append(row)
     frame = pd.DataFrame(rows)
     for axis in axes if rows else ():
         frame[axis] = pd.Series([row[axis] for row in rows], dtype=object)
-    return frame
+    return frame.drop(columns=[name for name in (MEAN_RANK, BUSY) if rows and frame[name].isna().all()])
 
 
-def _summary_row(results: Results, best: Configuration, axes: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
+def _recommended(answer: Recommendation) -> str:
+    if answer.doubts:
+        return "not yet"
+    return "by synthetic defects" if answer.synthetic else "yes"
+
+
+def _summary_row(
+    results: Results, best: Configuration, axes: Sequence[str], metrics: Sequence[str], standing: Standing
+) -> dict[str, Any]:
     ends = interval(results, best)
     values = axis_values(best.first, axes)
     return {
@@ -69,12 +89,16 @@ def _summary_row(results: Results, best: Configuration, axes: Sequence[str], met
         **{metric: best.metric(metric) for metric in HEADLINE},
         LOW: ends[0] if ends else None,
         HIGH: ends[1] if ends else None,
-        "vs_best": None,
-        "p_vs_best": None,
+        MEAN_RANK: None,
+        "vs_best": standing.mark or None,
+        "p_vs_best": standing.p,
+        "may_be_lower_by": standing.upper,
         "recommended": None,
         **values,
         **{metric: best.metric(metric) for metric in metrics if metric not in HEADLINE},
+        **false_alarms(best.records),
         **{name: best.cost(name) for name in SHOWN_COSTS},
+        BUSY: "yes" if best.busy else None,
         "categories": ", ".join(best.by_category),
         "runs": len(best.records),
         "configurations_tried": 0,
@@ -169,6 +193,7 @@ def backends_table(results: Results) -> pd.DataFrame:
         row["image_AUROC p"] = paired_test([one], [two]) if one and two else None
         for cost in ("alone_seconds", "ms_per_image_p50"):
             row |= {f"{name} {cost}": costs(run)[cost] for name, run in zip(names, (left, right), strict=True)}
+        row |= {f"{name} {BUSY}": busy(run) for name, run in zip(names, (left, right), strict=True)}
         rows.append(row)
     return pd.DataFrame(rows).dropna(axis="columns", how="all") if rows else pd.DataFrame()
 

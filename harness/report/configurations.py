@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,9 +12,11 @@ import numpy as np
 
 from harness.config.axes import AXES, COLUMNS, NORMALIZATION, columns
 from harness.metrics.evaluate import FPR_LIMIT
-from harness.registry import HEADLINES
+from harness.registry import HEADLINES, SYNTHETIC_AUROC
 from harness.report.facts import (
+    LATENCIES,
     axis_columns,
+    busy,
     category,
     cell,
     costs,
@@ -25,6 +27,8 @@ from harness.report.facts import (
 )
 from harness.results.record import RunRecord
 
+# `rank` adds scores of synthetic defects, and changes neither the model nor the other metrics.
+NOT_OF_A_CONFIGURATION = {"category", "seed", "data_kind", "rank"}
 OF_WEIGHTS = ("weights_source", "weights_sha256", "normalization_values")
 
 
@@ -56,6 +60,11 @@ class Configuration:
         return max(self.records, key=RunRecord.rank).run_id
 
     @property
+    def best_runs(self) -> list[RunRecord]:
+        """The best run of each category, of all seeds."""
+        return [max(runs, key=RunRecord.rank) for runs in self.by_category.values()]
+
+    @property
     def name(self) -> str:
         """The label in one line."""
         return self.label.replace("\n", " ")
@@ -78,10 +87,16 @@ class Configuration:
         Returns:
             The mean; None if a run lacks the metric. Categories where no run has it are left out.
         """
-        return self._mean(lambda record: record.metrics.get(name), of)
+        groups = [self.by_category.get(of, [])] if of is not None else list(self.by_category.values())
+        means = [_mean([record.metrics.get(name) for record in records]) for records in groups]
+        # A category without anomalous images, for example, has no AUROC in any configuration.
+        defined = [mean for mean in means if mean is not None]
+        return float(np.mean(defined)) if defined else None
 
     def cost(self, name: str, of: str | None = None) -> float | None:
-        """Median of a cost over runs, so that one run on a busy machine does not change it.
+        """Median of a cost over runs.
+
+        Times of single images from a busy machine count only where no run has another time.
 
         Args:
             name: a key of `facts.costs`.
@@ -91,20 +106,26 @@ class Configuration:
             The median; None if a run lacks the cost.
         """
         records = self.records if of is None else self.by_category.get(of, [])
+        if name in LATENCIES:
+            records = [record for record in records if not busy(record)] or records
         values = [value for record in records if (value := costs(record)[name]) is not None]
         return float(np.median(values)) if values and len(values) == len(records) else None
 
-    def _mean(self, value: Callable[[RunRecord], float | None], of: str | None) -> float | None:
-        groups = [self.by_category.get(of, [])] if of is not None else list(self.by_category.values())
-        means = [_mean([value(record) for record in records]) for records in groups]
-        # A category without anomalous images, for example, has no AUROC in any configuration.
-        defined = [mean for mean in means if mean is not None]
-        return float(np.mean(defined)) if defined else None
+    @property
+    def busy(self) -> bool:
+        """Whether all times of single images were taken on a busy machine, so that they decide nothing."""
+        return all(busy(record) for record in self.records)
 
-    def rank(self) -> tuple[int, float, float, str]:
-        """Sort key, larger is better: more categories, then the headline metrics; the label decides ties."""
-        first, second = (self.metric(name) for name in HEADLINES[self.first.task])
-        return (len(self.by_category), -1 if first is None else first, -1 if second is None else second, self.label)
+    @property
+    def latency(self) -> float | None:
+        """Median milliseconds of a single image."""
+        return self.cost("ms_per_image_p50")
+
+    def rank(self) -> tuple[int, float, float, float, str]:
+        """Sort key, larger is better: more categories, headline metrics, synthetic AUROC; the label decides ties."""
+        values = (self.metric(name) for name in (*HEADLINES[self.first.task], SYNTHETIC_AUROC))
+        first, second, synthetic = (-1.0 if value is None else value for value in values)
+        return len(self.by_category), first, second, synthetic, self.label
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -143,8 +164,10 @@ def current(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def tested_on(record: RunRecord) -> str:
-    """Identity of the test images, without those that fixed the threshold; earlier records only know all images."""
+    """Identity of the images that the metrics count; earlier records only know all test images."""
     images = str(record.data.get("test_fingerprint") or record.data["fingerprint"])
+    if holdout := record.spec.get("holdout"):
+        images += f" held out {holdout['share']}, seed {holdout['seed']}"
     policy = record.spec["threshold"]
     return f"{images} less {policy['share']}, seed {policy['seed']}" if policy.get("method") == "f1_on_val" else images
 
@@ -163,7 +186,7 @@ def _key(record: RunRecord) -> str:
 
 def _facts(record: RunRecord) -> dict[str, str]:
     """All values that define a configuration: the spec without category and seed, the split, the weights."""
-    rest = {key: value for key, value in record.spec.items() if key not in {"category", "seed", "data_kind"}}
+    rest = {key: value for key, value in record.spec.items() if key not in NOT_OF_A_CONFIGURATION}
     for block in ("params", "trainer", "threshold"):
         # Earlier records have keys there whose value is None.
         rest |= {f"{block}.{key}": value for key, value in rest.pop(block).items() if value is not None}

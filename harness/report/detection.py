@@ -10,17 +10,24 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
+from harness.backends.latency import BUSY
+from harness.common.terminal import plain_table
 from harness.config.axes import COLUMNS
-from harness.registry import metric
+from harness.registry import SYNTHETIC_AUROC, metric
+from harness.report.category_ranks import MEAN_RANK, OF_CATEGORY, ranks_notes, ranks_table
 from harness.report.comparisons import AVERAGE, backends_table, pivot_table, seeds_table, summary_table
+from harness.report.configurations import Configuration
 from harness.report.detection_page import page_part, write_details
-from harness.report.facts import HEADLINE, HIGH, LOW, axis_columns, metric_columns
+from harness.report.facts import HEADLINE, HIGH, INTERVAL, LOW, axis_columns, metric_columns
 from harness.report.misses import add_misses
+from harness.report.notices import notices
 from harness.report.parts import Answer, PagePart, SheetPart
-from harness.report.recommend import recommendations
+from harness.report.recommend import answers, recommendations
 from harness.report.results import Results
 from harness.report.sheets import DIFFERENCE, METRICS, Sheet, run_links
-from harness.report.tables import defects_table, limit_note, notices, runs_table
+from harness.report.standings import Standing
+from harness.report.synthetic import agreement
+from harness.report.tables import busy_cells, defects_table, limit_note, runs_table
 from harness.report.terminal import text, varies
 
 # The metrics of each pivot sheet, as in published tables.
@@ -37,10 +44,17 @@ class DetectionReport:
     """The report of a detection, as `harness.report.parts.TaskReport` declares it."""
 
     def sheets(self, results: Results) -> Iterator[SheetPart]:
-        """The sheets: summary, pivots, runs, misses, defects, seeds and backends."""
+        """The sheets: summary, pivots, ranks, runs, misses, defects, seeds and backends."""
         metrics = [name for name in metric_columns(results.ok()) if not metric(name).count]
         summary, runs = summary_table(results), runs_table(results, failed=True)
-        yield Sheet("Summary", summary, notices(results), scaled=metrics, links=run_links(summary, "best_run"))
+        yield Sheet(
+            "Summary",
+            summary,
+            [*notices(results), *filter(None, (agreement(results, name) for name in results.configurations))],
+            scaled=metrics,
+            links=run_links(summary, "best_run"),
+            marked=busy_cells(summary),
+        )
         for title, names in PIVOTS.items():
             pivot = pivot_table(results, names)
             if not pivot.empty:
@@ -48,13 +62,14 @@ class DetectionReport:
                 yield Sheet(
                     title, pivot, limit_note(results), bold=_best_of_rows(pivot, frozen), frozen=frozen, format="0.000"
                 )
+        yield from _ranks_sheet(results)
         yield Sheet(
             "Runs",
             runs,
             bold=_best_of_columns(runs, metrics),
             scaled=metrics,
             links=run_links(runs, "run"),
-            marked=_on_test_images(runs),
+            marked=_on_test_images(runs) | busy_cells(runs),
         )
         yield partial(add_misses, results=results)
         defects = defects_table(results)
@@ -69,7 +84,7 @@ class DetectionReport:
             scaled = [
                 str(n) for n in backends if str(n).startswith(METRICS) and not str(n).endswith((DIFFERENCE, " p"))
             ]
-            yield Sheet("Backends", backends, scaled=scaled)
+            yield Sheet("Backends", backends, scaled=scaled, marked=busy_cells(backends))
 
     def page(self, results: Results) -> PagePart:
         """The page: configurations, runs, plots and the recommendation."""
@@ -85,9 +100,31 @@ class DetectionReport:
         for record in results.ok():
             write_details(results, record, folder)
 
+    def recommended(self, results: Results) -> list[Configuration]:
+        """The recommended configuration of each data set that has one."""
+        return [answer.configuration for answer in answers(results) if answer.configuration]
+
     def answer(self, results: Results) -> Answer:
         """The best runs, the recommendation and the notices."""
         return Answer(best_table(results) if results.ok() else None, recommendations(results), notices(results))
+
+
+def _ranks_sheet(results: Results) -> Iterator[Sheet]:
+    """The sheet of the ranks over categories, where there are ranks."""
+    ranks = ranks_table(results)
+    if ranks.empty:
+        return
+    falling = [MEAN_RANK, *(str(name) for name in ranks if str(name).startswith(OF_CATEGORY))]
+    yield Sheet(
+        "Ranks",
+        ranks,
+        ranks_notes(results),
+        scaled=[*falling, INTERVAL],
+        falling=falling,
+        links=run_links(ranks, "best_run"),
+        frozen=list(ranks.columns).index("configuration") + 1,
+        format="0.0",
+    )
 
 
 def best_table(results: Results) -> Table:
@@ -99,18 +136,19 @@ def best_table(results: Results) -> Table:
     # Axes with one value take room without telling runs apart; the model is always shown.
     axes = ["model", *(c for c in (*COLUMNS, "seed") if c != "model" and varies(frame[c]))]
     parameters = [c for c in axis_columns(results.records) if varies(frame[c])]
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("category", "best runs"):
-        table.add_column(column)
-    for column in ("image_AUROC", "95%", "against_best", *HEADLINE[1:], "seconds_alone", "ms_an image"):
+    table = plain_table(("category", "best runs"))
+    synthetic = [SYNTHETIC_AUROC] if SYNTHETIC_AUROC in frame else []
+    for column in ("image_AUROC", "95%", "against_best", *HEADLINE[1:], *synthetic, "seconds_alone", "ms_an image"):
         table.add_column(column.replace("_", "\n"), justify="right", no_wrap=True)
     for _, row in rows.iterrows():
         parts = [text(row[c]) for c in axes if pd.notna(row[c])]
         parts += [f"{c}={text(row[c])}" for c in parameters if pd.notna(row[c])]
-        first, *others = [text(row[c], "{:.3f}") for c in HEADLINE]
+        first, *others = [text(row[c], "{:.3f}") for c in (*HEADLINE, *synthetic)]
         ends = "-" if pd.isna(row[LOW]) else f"{row[LOW]:.2f}-{row[HIGH]:.2f}"
-        costs = [text(row.get(name), "{:.1f}") for name in ("alone_seconds", "ms_per_image_p50")]
-        cells = [first, ends, text(row["vs_best"]), *others, *costs]
+        latency = text(row.get("ms_per_image_p50"), "{:.1f}" + (" (busy)" if row.get(BUSY) == "yes" else ""))
+        costs = [text(row.get("alone_seconds"), "{:.1f}"), latency]
+        against = Standing(row["vs_best"], row["p_vs_best"]).short
+        cells = [first, ends, text(against), *others, *costs]
         table.add_row(escape(str(row["category"])), escape(" ".join(parts)), *cells)
     return table
 

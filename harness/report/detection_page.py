@@ -6,33 +6,38 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
 
+from harness.backends.latency import BUSY
 from harness.config.axes import AXES, COLUMNS, Axis
-from harness.registry import metric
+from harness.registry import SYNTHETIC_AUROC, metric
+from harness.report.category_ranks import rank_figures
 from harness.report.configurations import Configuration, axis_values, key_without
 from harness.report.facts import HEADLINE, axis_columns, category, costs, dataset, metric_columns, short_names
 from harness.report.html import as_script, replace_file
+from harness.report.notices import notices
 from harness.report.parts import PagePart
 from harness.report.recommend import Recommendation, answers
 from harness.report.results import Results
-from harness.report.tables import notices, runs_table
+from harness.report.sheets import run_address
+from harness.report.synthetic import dataset_ranking
+from harness.report.tables import runs_table
 from harness.results.record import RunRecord
-from harness.results.store import RECORD, RUNS
+from harness.results.run_folder import RECORD
 
-SCRIPTS = ("common.js", "table.js", "plots.js", "search.js", "run.js", "main.js")
+SCRIPTS = ("common.js", "table.js", "plots.js", "ranks.js", "search.js", "run.js", "main.js")
 COSTS = ("ms_per_image_p50", "ms_per_image_p95", "images_per_second", "fit_seconds", "alone_seconds", "peak_memory_MB",
          "model_MB")  # fmt: skip
-TIED_SHOWN = 12
+OTHERS_SHOWN = 12
 # Columns of the sheet Runs that the page does not show.
 LEFT_OUT = {"status", "warnings", "weights", "weights_sha256", "data"}
 
 
 def page_part(results: Results) -> PagePart:
     """The template of the page, its scripts and their data."""
-    return PagePart("report.html", SCRIPTS, _data(results), {"notices": notices(results), "answers": _answers(results)})
+    context = {"notices": notices(results), "answers": _answers(results), "margin": results.limits.margin}
+    return PagePart("report.html", SCRIPTS, _data(results), context)
 
 
 def write_details(results: Results, record: RunRecord, folder: Path) -> None:
@@ -76,7 +81,7 @@ def _data(results: Results) -> dict[str, Any]:
         "metrics": metrics,
         "counts": [name for name in metrics if metric(name).count],
         "falling": [name for name in metrics if not metric(name).higher_is_better],
-        "headline": [name for name in HEADLINE if name in metrics],
+        "headline": [name for name in (*HEADLINE, SYNTHETIC_AUROC) if name in metrics],
         "costs": [name for name in COSTS if any(costs(record)[name] is not None for record in ok)],
         "axes": (numeric := _numeric_axes(points, axes)),
         "datasets": short_names(datasets),
@@ -86,6 +91,7 @@ def _data(results: Results) -> dict[str, Any]:
         "settings": [_configuration(configuration, datasets, axes, numeric, metrics) for configuration in points],
         "leaders": _leaders(points),
         "runs": _runs(results, points),
+        "ranks": rank_figures(results),
     }
 
 
@@ -110,9 +116,7 @@ def _runs(results: Results, points: Sequence[Configuration]) -> list[dict[str, A
         # A notice explains why a run has no configuration here.
         label = f"{row['model']} (left out of the comparison)" if configuration is None else points[configuration].name
         values["recommended"] = None if configuration is None else marks.get(id(points[configuration]))
-        rows.append(
-            {**values, "setting": configuration, "label": label, "folder": f"{RUNS}/{quote(row['run'], safe='+')}/"}
-        )
+        rows.append({**values, "setting": configuration, "label": label, "folder": run_address(row["run"])})
     return rows
 
 
@@ -145,6 +149,7 @@ def _configuration(
             for place in places
         },
         "run": configuration.best_run,
+        BUSY: "yes" if configuration.busy else None,
         "complete": len(configuration.by_category),
     }
 
@@ -167,26 +172,31 @@ def _numeric_axes(points: Sequence[Configuration], axes: Sequence[str]) -> list[
 def _answers(results: Results) -> list[dict[str, Any]]:
     recommendations = answers(results)
     names = short_names([answer.dataset for answer in recommendations])
-    return [_answer(answer, name) for answer, name in zip(recommendations, names, strict=True)]
+    return [_answer(results, answer, name) for answer, name in zip(recommendations, names, strict=True)]
 
 
-def _answer(answer: Recommendation, name: str) -> dict[str, Any]:
+def _answer(results: Results, answer: Recommendation, name: str) -> dict[str, Any]:
     configuration = answer.configuration
+    ranking = dataset_ranking(results, answer.dataset)
     return {
         "dataset": name,
         "doubts": answer.doubts,
+        "word": answer.word,
+        "ranked": ranking.rows() if ranking else [],
         "chosen": configuration.name if configuration else None,
         "run": configuration.best_run if configuration else None,
         "reasons": answer.reasons,
-        "tied": [
+        "others": [
             {
                 "name": configuration.name,
                 "run": configuration.best_run,
                 "auroc": configuration.metric("image_AUROC"),
-                "p": standing.p,
-                "ms": configuration.cost("ms_per_image_p50"),
+                "mark": standing.mark,
+                "upper": standing.upper,
+                "ms": configuration.latency,
+                "busy": configuration.busy,
             }
-            for configuration, standing in answer.tied[:TIED_SHOWN]
+            for configuration, standing in answer.others[:OTHERS_SHOWN]
         ],
-        "more": max(0, len(answer.tied) - TIED_SHOWN),
+        "more": max(0, len(answer.others) - OTHERS_SHOWN),
     }

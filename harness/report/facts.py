@@ -9,6 +9,7 @@ from typing import Any
 
 from harness import registry
 from harness.backbones.normalization import BACKBONE, IMAGENET, Normalization
+from harness.backends.latency import BUSY
 from harness.config.axes import COLUMNS, NORMALIZATION
 from harness.results.record import RunRecord
 
@@ -18,6 +19,8 @@ HEADLINE = ("image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_F1Score")
 INTERVAL = "image_AUROC"
 LOW, HIGH = f"{INTERVAL}_low", f"{INTERVAL}_high"
 MB = 2**20
+# Times of single images; a column with the name BUSY says whether they were taken on a busy machine.
+LATENCIES = ("ms_per_image_p50", "ms_per_image_p95")
 
 
 def metric_columns(records: Sequence[RunRecord]) -> list[str]:
@@ -40,12 +43,19 @@ def category(record: RunRecord) -> str:
 
 
 def dataset(record: RunRecord) -> str:
-    """The name of a run's data set: all categories of one root, without the images that f1_on_val takes."""
+    """The name of a run's data set: all categories of one root, without the images that do not count in the metrics.
+
+    The same images with groups in the folds are another data set, because their metrics are of another question.
+    """
     root = PurePath(record.data["root"])
     name = f"{record.data['kind']} {root.parent if root.name == record.spec['category'] else root}"
+    if group := record.data.get("group"):
+        name += f", groups by {group}"
     policy = record.spec["threshold"]
     if policy.get("method") == "f1_on_val":
         name += f", without the {policy['share']:.0%} that fixed the threshold (seed {policy['seed']})"
+    if holdout := record.spec.get("holdout"):
+        name += f", without the {holdout['share']:.0%} that the search held out (seed {holdout['seed']})"
     return name
 
 
@@ -109,6 +119,11 @@ def costs(record: RunRecord) -> dict[str, float | None]:
         "peak_gpu_memory_MB": _scaled(cost.get("peak_gpu_memory"), 1 / MB),
         "model_MB": _scaled(cost.get("model_size"), 1 / MB),
     }
+
+
+def busy(record: RunRecord) -> str | None:
+    """For the column `BUSY`: yes if single images were timed on a busy machine, else None."""
+    return "yes" if record.cost.get(BUSY) else None
 
 
 def _scaled(value: float | None, factor: float) -> float | None:

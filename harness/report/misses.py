@@ -11,14 +11,13 @@ from openpyxl import Workbook
 from openpyxl.drawing.image import Image as SheetImage
 from openpyxl.styles import Alignment
 from openpyxl.utils import get_column_letter
-from openpyxl.worksheet.properties import PageSetupProperties
 from PIL import Image
 
 from harness.common.errors import HarnessError
 from harness.data.images import read
 from harness.report.facts import category
 from harness.report.results import Results
-from harness.report.sheets import HEADER, LINE_HEIGHT, bold, write
+from harness.report.sheets import HEADER, LINE_HEIGHT, bold, landscape_sheet, write
 from harness.results.record import RunRecord
 
 RUNS = 24  # rows at most
@@ -42,10 +41,7 @@ def add_misses(book: Workbook, results: Results) -> None:
     rows = list(islice(candidates, RUNS))
     if not rows:
         return
-    sheet = book.create_sheet("Misses")
-    sheet.page_setup.orientation = "landscape"
-    sheet.page_setup.fitToHeight = 0
-    sheet.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
+    sheet = landscape_sheet(book, "Misses")
     titles = ["category", "run", *(f"{number}. worst: image, map, mask, outline" for number in range(1, IMAGES + 1))]
     for position, title in enumerate(titles, 1):
         cell = write(sheet, 1, position, title)

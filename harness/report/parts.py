@@ -11,6 +11,7 @@ from openpyxl import Workbook
 from rich.table import Table
 
 from harness import registry
+from harness.report.configurations import Configuration
 from harness.report.results import Results
 from harness.report.sheets import Sheet
 
@@ -66,6 +67,9 @@ class TaskReport(Protocol):
             results: of the result folder.
             folder: for the files, one for each run.
         """
+
+    def recommended(self, results: Results) -> list[Configuration]:
+        """The recommended configuration of each data set that has one."""
 
     def answer(self, results: Results) -> Answer:
         """The report in the terminal at the end of a sweep."""

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from harness.common.errors import NewerVersionError, StoreError
+from harness.common.errors import ConfigError, NewerVersionError, StoreError
 from harness.common.reading import MB, read_json
 from harness.common.secrets import concealed
+from harness.config.recommend import Limits, limits_of
 from harness.metrics.delong import Components
 from harness.report.configurations import Configuration, configurations
 from harness.results.record import RunRecord
+from harness.results.run_folder import AGAIN, DETAILS
 from harness.results.schemas import DetailsFile
-from harness.results.scores import SCORES, TestScores, read_scores
-from harness.results.store import AGAIN, DETAILS, ResultFolder
+from harness.results.scores import CALIBRATION, SCORES, TEST, TestScores, read_calibration, read_scores
+from harness.results.store import ResultFolder
+from harness.results.thresholds import THRESHOLD, changed_thresholds
+
+T = TypeVar("T")
 
 # Keys of a spec whose values a user writes freely; they may hold secrets.
 USER_KEYS = ("params", "trainer", "weights")
@@ -38,14 +43,17 @@ class Results:
         records: all readable records, failed and skipped runs too.
         damaged: a sentence for each damaged file; the report shows the other files of its run.
         hidden: values that configs took from the environment, each with the reference to show instead.
+        limits: the margin of equal quality, and limits of the recommended configuration.
     """
 
     folder: ResultFolder
     records: Sequence[RunRecord]
     damaged: Sequence[str] = ()
     hidden: Mapping[str, str] = field(default_factory=dict)
-    _scores: dict[str, TestScores | None] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    _scores: dict[tuple[str, str], TestScores | None] = field(default_factory=dict)
     _components: dict[str, Components | None] = field(default_factory=dict)
+    _kept: dict[object, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folder: ResultFolder) -> Results:
@@ -57,10 +65,12 @@ class Results:
         contents = folder.read_records()
         hidden, records = _references(contents.good), without_secrets(contents.good)
         damaged = [*contents.damaged.values(), *_damaged_files(folder, records)]
+        limits, problems = _limits(folder)
+        damaged += problems
         done = {_key(record) for record in records if record.status == "ok"}
         # A file of weights changes the run id: a run that was skipped without the file may be done under another id.
         current = [record for record in records if record.status != "skipped" or _key(record) not in done]
-        return cls(folder, current, tuple(damaged), hidden)
+        return cls(folder, current, tuple(damaged), hidden, limits)
 
     @property
     def task(self) -> str:
@@ -87,14 +97,40 @@ class Results:
         """The configurations of each data set, best first, as `harness.report.configurations` groups them."""
         return configurations(self.records)
 
-    def scores(self, run_id: str) -> TestScores | None:
-        """Scores of a run's test images; None where the file is missing or damaged."""
-        if run_id not in self._scores:
+    def once(self, key: object, compute: Callable[[], T]) -> T:
+        """Return a value that several parts of a report need, and compute it at the first call only.
+
+        Args:
+            key: names the value.
+            compute: computes the value.
+        """
+        if key not in self._kept:
+            self._kept[key] = compute()
+        kept: T = self._kept[key]
+        return kept
+
+    def scores(self, run_id: str, role: str = TEST) -> TestScores | None:
+        """Scores of a run's images; None where the file is missing or damaged.
+
+        Args:
+            run_id: of the run.
+            role: of the images; those of the metrics by default.
+        """
+        key = (run_id, role)
+        if key not in self._scores:
             try:
-                self._scores[run_id] = read_scores(self.folder.run_folder(run_id))
+                self._scores[key] = read_scores(self.folder.run_folder(run_id), role)
             except StoreError:
-                self._scores[run_id] = None
-        return self._scores[run_id]
+                self._scores[key] = None
+        return self._scores[key]
+
+    def changed_threshold(self, run_id: str) -> float | None:
+        """The image threshold that a user set after the run; None without one, or where the file is damaged."""
+        try:
+            thresholds = changed_thresholds(self.folder.run_folder(run_id))
+        except StoreError:
+            return None
+        return None if thresholds is None else thresholds.image
 
     def components(self, run_id: str) -> Components | None:
         """The components of DeLong's test of a run; None where the scores lack a class."""
@@ -120,6 +156,14 @@ class Results:
             raise
         except StoreError:
             return None
+
+
+def _limits(folder: ResultFolder) -> tuple[Limits, list[str]]:
+    """The limits of a recommendation in config.yaml, and the problems of reading them."""
+    try:
+        return limits_of(folder.read_config()), []
+    except ConfigError as error:
+        return Limits(), [f"{folder.config}: {problem} Without it there are no limits." for problem in error.problems]
 
 
 def without_secrets(records: list[RunRecord]) -> list[RunRecord]:
@@ -159,6 +203,15 @@ def read_details(folder: Path) -> dict[str, Any]:
     return details
 
 
+# Files of a run beside its record, with the functions that read them.
+CHECKED: dict[str, Callable[[Path], Any]] = {
+    DETAILS: read_details,
+    SCORES: read_scores,
+    CALIBRATION: read_calibration,
+    THRESHOLD: changed_thresholds,
+}
+
+
 def _damaged_files(folder: ResultFolder, records: Sequence[RunRecord]) -> list[str]:
     """A sentence for each damaged file of a run, and for a damaged search.json."""
     sentences: list[str] = []
@@ -170,7 +223,8 @@ def _damaged_files(folder: ResultFolder, records: Sequence[RunRecord]) -> list[s
         sentences += error.problems
     for record in records:
         if record.status == "ok":
-            sentences += filter(None, (_problem(folder.run_folder(record.run_id) / name) for name in (DETAILS, SCORES)))
+            run = folder.run_folder(record.run_id)
+            sentences += filter(None, (_problem(run / name) for name in CHECKED))
     return sentences
 
 
@@ -188,7 +242,7 @@ def _cached_problem(file: Path, changed: int, size: int) -> str:
     """The problem of a file in one state; the cache saves reading it again for each report during a sweep."""
     del changed, size
     try:
-        read_details(file.parent) if file.name == DETAILS else read_scores(file.parent)
+        CHECKED[file.name](file.parent)
     except StoreError as error:
         return error.problems[0]
     return ""

@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 
 from harness.common.errors import StoreError
-from harness.metrics.selection import auroc_draws, corrected, macro_f1_draws
+from harness.metrics.selection import corrected, macro_f1_draws, with_others
 from harness.predictions.classification import ClassPredictions
 from harness.report.facts import cell
+from harness.report.holdout import unseen
 from harness.report.results import Results
+from harness.report.selection import auroc_without_bias
 from harness.results.record import RunRecord
 
 
@@ -107,55 +109,67 @@ class SearchReport:
 
     def _about_best(self, best: dict[str, Any]) -> list[str]:
         values = ", ".join(f"{axis} {cell(best['point'].get(axis))}" for axis in self.axes)
-        sentences = [f"The best is trial {best['number']}, {self.metric} {best['value']:.3f}: {values}."]
-        trials = len(self.done)
-        if trials < 2:
-            return sentences
-        estimate = self.corrected
-        selection = f"It was chosen among {trials} by the very images that {self.metric} is computed on"
-        if estimate is None:
-            sentences.append(f"{selection}: expect a worse value on other images.")
-        else:
-            sentences.append(
-                f"{selection}: on other images expect {estimate:.3f} rather than {best['value']:.3f} (corrected for "
-                "selection bias by a bootstrap)."
-            )
+        result = f"The best is trial {best['number']}, {self.metric} {best['value']:.3f}"
+        tested = unseen(self._results, self._finished_runs(best), self.metric)
+        if tested is None:
+            return [f"{result}: {values}.", *self._optimism(best)]
+        # A classification has its own metric of the test set.
+        name = "" if tested.metric == self.metric else f"{tested.metric} "
+        sentences = [f"{result} on the images of the search; {name}{tested}.", f"Its parameters: {values}."]
+        if tested.validated:
+            sentences.append("Its backend validated on all test images, the held-out ones too. Set data.val above 0.")
         return sentences
+
+    def _optimism(self, best: dict[str, Any]) -> list[str]:
+        """Why the metric of the best trial is too good, and a lower bound of its bias."""
+        candidates = len(self.done) + self._stopped
+        if candidates < 2:
+            return []
+        sentences = [
+            f"This value is optimistic. The best of {candidates} trials was chosen by the same images, and the search "
+            "proposes trials from them."
+        ]
+        if self.corrected is None:
+            return [*sentences, "Expect a worse value on other images."]
+        bias = max(0.0, best["value"] - self.corrected)
+        return [
+            *sentences,
+            f"The bias is at least {bias:.3f} (bootstrap bias correction, a lower bound): on other images expect at "
+            f"most {self.corrected:.3f}.",
+        ]
+
+    @property
+    def _stopped(self) -> int:
+        return sum(trial["state"] == "stopped" for trial in self.trials)
 
     @cached_property
     def corrected(self) -> float | None:
-        """The metric of the best trial, corrected for selection bias; None where no correction exists."""
-        if len(self.done) < 2 or self.sign < 0:
+        """The metric of the best trial, corrected for the choice among all trials; None where no correction exists.
+
+        The correction takes the trials as fixed beforehand. The search proposes them from the same images, so the
+        corrected metric is still too good.
+        """
+        if len(self.done) < 2 or self.sign < 0 or self.best is None:
             return None
         runs = [self._finished_runs(trial) for trial in self.done]
+        estimate = None
         if self.metric == "image_AUROC":
-            return self._corrected_auroc(runs)
-        return self._corrected_f1(runs) if self.metric == "macro_F1" else None
+            estimate = self._corrected_auroc(runs)
+        elif self.metric == "macro_F1":
+            estimate = self._corrected_f1(runs)
+        if estimate is None:
+            return None
+        # A trial that was stopped early has no predictions, but it took part in the choice.
+        return with_others(self.best["value"], estimate, len(self.done), len(self.done) + self._stopped)
 
     def _corrected_auroc(self, trials: Sequence[Sequence[RunRecord]]) -> float | None:
-        """The correction of the mean over categories and seeds, as `image_AUROC` of a trial is one."""
-        of_categories = []
-        for index, name in enumerate(dict.fromkeys(record.spec["category"] for record in trials[0])):
-            of_seeds = []
-            for seed in dict.fromkeys(record.spec["seed"] for record in trials[0]):
-                runs = [r for trial in trials for r in trial if (r.spec["category"], r.spec["seed"]) == (name, seed)]
-                scores = [self._results.scores(record.run_id) for record in runs]
-                complete = [test for test in scores if test is not None]
-                if len(complete) < len(trials) or any(test.names != complete[0].names for test in complete):
-                    return None
-                if not complete[0].both_classes:
-                    continue
-                # All seeds of a category share the bootstrap samples.
-                draws = auroc_draws(complete[0].labels, [test.scores for test in complete], index)
-                if draws is None:
-                    return None
-                of_seeds.append(draws)
-            if of_seeds:
-                of_categories.append(np.mean(of_seeds, axis=0))
-        if not of_categories:
-            return None
-        drawn, left_out = np.mean(of_categories, axis=0)
-        return corrected(drawn, left_out)
+        members = []
+        for runs in trials:
+            by_category: dict[str, list[RunRecord]] = {}
+            for record in runs:
+                by_category.setdefault(str(record.spec["category"]), []).append(record)
+            members.append(by_category)
+        return auroc_without_bias(self._results, members)
 
     def _corrected_f1(self, trials: Sequence[Sequence[RunRecord]]) -> float | None:
         of_seeds = []

@@ -22,7 +22,9 @@ from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.properties import PageSetupProperties
 from openpyxl.worksheet.worksheet import Worksheet
 
-from harness.registry import metric
+from harness.registry import SYNTHETIC_AUROC, metric
+from harness.report.category_ranks import MEAN_RANK
+from harness.report.false_alarms import EXPECTED, ON_TEST
 from harness.results.store import RUNS
 
 HEADER = PatternFill("solid", fgColor="1F3A5F")
@@ -34,14 +36,33 @@ LINE_HEIGHT = 15  # points
 TALLEST = 409  # points, by the format's definition
 LONGEST = 32_000  # characters a cell may hold, by the format's definition (32,767), with some to spare
 DIFFERENCE = " difference"
-PLAIN_NUMBERS = ("image_threshold", "pixel_threshold", "p_vs_best", "image_AUROC p", "best_so_far")
+PLAIN_NUMBERS = (
+    EXPECTED,
+    ON_TEST,
+    MEAN_RANK,
+    "image_threshold",
+    "pixel_threshold",
+    "p_vs_best",
+    "may_be_lower_by",
+    "image_AUROC p",
+    "best_so_far",
+)
 # Names of columns with metrics begin so; a backend's name or "mean" may follow.
-METRICS = ("image_", "pixel_", "anomalib_")
+METRICS = ("image_", "pixel_", "anomalib_", SYNTHETIC_AUROC)
 # Names of columns with metrics of a classification end so.
 SHARES = ("_F1", "accuracy", "_F1_low", "_F1_high", "folds_mean", "folds_sd")
 
 # Comments on headers.
-EXPLAINED = {"configurations_tried": "A configuration is a point of the grid: all axes except category and seed."}
+EXPLAINED = {
+    "configurations_tried": "A configuration is a point of the grid: all axes except category and seed.",
+    "vs_best": "The first metric against the best one on the same images. 'as good': lower by less than the margin. "
+    "'worse': significantly lower. At most 5% of such reports call one worse that is equally good.",
+    "p_vs_best": "p-value of the difference, adjusted for the choice of the best and for the number of tests.",
+    SYNTHETIC_AUROC: "AUROC of synthetic defects against held-out normal images (rank: synthetic).",
+    "synthetic_rank": "The rank by synthetic AUROC, among all configurations of the data set.",
+    MEAN_RANK: "Mean over the categories of the rank by image AUROC of all configurations; 1 is the best. See Ranks.",
+    "may_be_lower_by": "With a confidence of 95%, the first metric is lower than that of the best by at most this.",
+}
 
 
 @dataclass(frozen=True)
@@ -85,11 +106,7 @@ def add_sheet(book: Workbook, data: Sheet) -> Worksheet:
     Returns:
         The new sheet.
     """
-    sheet: Worksheet = book.create_sheet(data.title)
-    # A printed sheet or a PDF is as wide as the page.
-    sheet.page_setup.orientation = "landscape"
-    sheet.page_setup.fitToHeight = 0
-    sheet.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
+    sheet = landscape_sheet(book, data.title)
     columns = [str(column) for column in data.frame.columns]
     for row, text in enumerate(data.notices, 1):
         for column in range(1, max(len(columns), 1) + 1):
@@ -109,6 +126,20 @@ def add_sheet(book: Workbook, data: Sheet) -> Worksheet:
     sheet.freeze_panes = sheet.cell(top + 1, data.frozen + 1).coordinate
     sheet.print_title_rows = f"{top}:{top}"
     sheet.auto_filter.ref = f"A{top}:{get_column_letter(len(columns))}{top + len(data.frame)}"
+    return sheet
+
+
+def landscape_sheet(book: Workbook, title: str) -> Worksheet:
+    """Append an empty sheet that is as wide as the page when it is printed or saved as a PDF.
+
+    Args:
+        book: the workbook.
+        title: name of the sheet.
+    """
+    sheet: Worksheet = book.create_sheet(title)
+    sheet.page_setup.orientation = "landscape"
+    sheet.page_setup.fitToHeight = 0
+    sheet.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
     return sheet
 
 
@@ -262,6 +293,11 @@ def _display_text(value: Any, style: str) -> str:
     return f"{value:.{style.partition('.')[2].partition(';')[0].count('0')}f}"
 
 
+def run_address(run_id: str) -> str:
+    """The address of a run's folder, relative to workbook and page."""
+    return f"{RUNS}/{quote(run_id, safe='+')}/"
+
+
 def run_links(frame: pd.DataFrame, column: str) -> dict[str, Sequence[str]]:
     """Links from run ids to the folders of the runs.
 
@@ -271,4 +307,4 @@ def run_links(frame: pd.DataFrame, column: str) -> dict[str, Sequence[str]]:
     """
     if frame.empty:
         return {}
-    return {column: [f"{RUNS}/{quote(str(run), safe='+')}/" for run in frame[column]]}
+    return {column: [run_address(str(run)) for run in frame[column]]}

@@ -1,4 +1,4 @@
-"""Tables of runs, failures, types of defect and the environment, and the notices above them."""
+"""Tables of runs, failures, types of defect and the environment."""
 
 from __future__ import annotations
 
@@ -7,29 +7,33 @@ from typing import Any
 
 import pandas as pd
 
-from harness.backends.base import TEST_IMAGES
+from harness.backends.latency import BUSY
 from harness.config.axes import COLUMNS, columns
+from harness.registry import SYNTHETIC_AUROC
 from harness.report.configurations import axis_values
 from harness.report.facts import (
     HEADLINE,
     HIGH,
     INTERVAL,
+    LATENCIES,
     LOW,
     axis_columns,
+    busy,
     category,
     costs,
     metric_columns,
     normalization,
     weights_source,
 )
+from harness.report.false_alarms import false_alarms
 from harness.report.results import Results
-from harness.report.ties import Standing, runs_against_best
+from harness.report.standings import Standing, runs_against_best
 from harness.results.record import RunRecord
 
 TRACEBACK_LINES = 16  # in the sheet Failures
 # Pivots and the sheet Defects show so many configurations, the best ones: a wider table is unreadable.
 WIDEST = 200
-DAMAGED_SHOWN = 5  # files named in notices
+CHANGED = "changed_threshold"
 STATUS_ORDER = ("ok", "skipped", "failed")
 
 
@@ -46,23 +50,25 @@ def runs_table(results: Results, failed: bool = False) -> pd.DataFrame:
     records = results.records if failed else results.ok()
     metrics, axes = metric_columns(records), axis_columns(records)
     standings = runs_against_best(results, results.ok())
-    rows = [_row(record, axes, metrics, standings.get(record.run_id, Standing())) for record in records]
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    frame = pd.DataFrame(rows, columns=columns)
+    rows = [_row(results, record, axes, metrics, standings.get(record.run_id, Standing())) for record in records]
+    frame = pd.DataFrame(rows)
     if frame.empty:
         return frame
     for axis in axes:
         # pandas makes whole numbers floating where some runs lack the parameter; dtype object keeps them.
         frame[axis] = pd.Series([row[axis] for row in rows], dtype=object)
-    frame = frame.drop(columns=[name for name in costs(records[0]) if frame[name].isna().all()])
+    frame = frame.drop(columns=[name for name in (*costs(records[0]), BUSY, CHANGED) if frame[name].isna().all()])
     frame = frame.assign(place=frame["status"].map(STATUS_ORDER.index))
-    order = ["place", "category", "image_AUROC", "pixel_AUROC", "run"]
-    ascending = [True, True, False, False, True]
+    synthetic = [SYNTHETIC_AUROC] if SYNTHETIC_AUROC in frame else []
+    order = ["place", "category", "image_AUROC", "pixel_AUROC", *synthetic, "run"]
+    ascending = [True, True, False, False, *(False for _ in synthetic), True]
     ordered = frame.sort_values(order, ascending=ascending, ignore_index=True, na_position="last")
     return ordered.drop(columns="place")
 
 
-def _row(record: RunRecord, axes: Sequence[str], metrics: Sequence[str], standing: Standing) -> dict[str, Any]:
+def _row(
+    results: Results, record: RunRecord, axes: Sequence[str], metrics: Sequence[str], standing: Standing
+) -> dict[str, Any]:
     spec, ends = record.spec, record.intervals.get(INTERVAL, [None, None])
     values = axis_values(record, axes)
     source = values.pop("weights_source")
@@ -75,11 +81,15 @@ def _row(record: RunRecord, axes: Sequence[str], metrics: Sequence[str], standin
         HIGH: ends[1],
         "vs_best": standing.mark or None,
         "p_vs_best": standing.p,
+        "may_be_lower_by": standing.upper,
         **{metric: record.metrics.get(metric) for metric in metrics if metric not in HEADLINE},
         **costs(record),
+        BUSY: busy(record),
         "image_threshold": record.thresholds.get("image"),
         "pixel_threshold": record.thresholds.get("pixel"),
         "threshold_from": record.thresholds.get("fixed_by"),
+        CHANGED: results.changed_threshold(record.run_id),
+        **false_alarms([record]),
         "backend_validates_on": record.data.get("validation") or None,
         "weights": spec["weights"],
         "weights_source": source,
@@ -95,6 +105,19 @@ def _row(record: RunRecord, axes: Sequence[str], metrics: Sequence[str], standin
         "warnings": "; ".join(record.warnings) or None,
         "run": record.run_id,
     }
+
+
+def busy_cells(frame: pd.DataFrame) -> set[tuple[int, str]]:
+    """(row, column) of the times that were taken on a busy machine.
+
+    Args:
+        frame: a table of runs or configurations; in *Backends*, the name of a backend precedes these columns.
+    """
+    cells: set[tuple[int, str]] = set()
+    for name in (str(column) for column in frame if str(column).endswith(BUSY)):
+        times = {name.replace(BUSY, latency) for latency in LATENCIES}
+        cells |= {(int(row), time) for row in frame.index[frame[name] == "yes"] for time in times & set(frame)}
+    return cells
 
 
 def _normalization_from(record: RunRecord) -> str | None:
@@ -188,99 +211,6 @@ def _last_lines(traceback: str) -> str:
     if len(lines) <= TRACEBACK_LINES:
         return "\n".join(lines)
     return "\n".join([f"... ({len(lines) - TRACEBACK_LINES} more lines in record.json)", *lines[-TRACEBACK_LINES:]])
-
-
-def notices(results: Results) -> list[str]:
-    """Warnings that a reader needs before any number, one sentence each."""
-    ok = results.ok()
-    sentences = [*random_weights_notice(ok), *unfinished_notice(results), *damaged_notice(results)]
-    sentences += data_notices(ok)
-    count = sum(record.data.get("validation") == TEST_IMAGES for record in ok)
-    if count:
-        sentences.append(
-            f"VALIDATED ON TEST IMAGES in {count} of {len(ok)} runs: with data.val 0 anomalib takes the test images "
-            "for validation. Its own metrics (anomalib_*), and choices of a model by validation, depend on them."
-        )
-    return [*sentences, *_threshold_notices(ok), *left_out_notice(results)]
-
-
-def random_weights_notice(ok: Sequence[RunRecord]) -> list[str]:
-    """A sentence if runs have random weights."""
-    random = [record for record in ok if record.weights.get("source") == "random"]
-    if not random:
-        return []
-    fallback = any(record.weights.get("fallback") for record in random)
-    reason = "version 0.1 found no pretrained weights for toy data" if fallback else "as the config asks"
-    return [
-        f"RANDOM WEIGHTS in {len(random)} of {len(ok)} runs: {reason}. The numbers show that the harness works, not "
-        "which model to trust. Put weights in weights/ and run again."
-    ]
-
-
-def unfinished_notice(results: Results) -> list[str]:
-    """A sentence if runs were skipped, and one if runs failed."""
-    failed, skipped, total = len(results.failed()), results.skipped(), len(results.records)
-    sentences = [_skipped_notice(skipped, total)] if skipped else []
-    return [*sentences, f"{failed} of {total} runs failed: see Failures."] if failed else sentences
-
-
-def data_notices(ok: Sequence[RunRecord]) -> list[str]:
-    """Notes on problems in the data of the runs, each sentence once."""
-    several = len({record.spec["category"] for record in ok}) > 1
-    notes = [(record, note) for record in ok for note in record.data.get("notes") or []]
-    return list(dict.fromkeys(f"{category(record)}: {note}" if several else note for record, note in notes))
-
-
-def damaged_notice(results: Results) -> list[str]:
-    """A sentence for each of the first damaged files, and one for the rest."""
-    sentences = [f"LEFT OUT: {sentence}" for sentence in results.damaged[:DAMAGED_SHOWN]]
-    more = len(results.damaged) - len(sentences)
-    return [*sentences, f"LEFT OUT: {more} more files that can't be used."] if more > 0 else sentences
-
-
-def _skipped_notice(skipped: Sequence[RunRecord], total: int) -> str:
-    backbones = list(dict.fromkeys(str(record.spec["backbone"]) for record in skipped))
-    reasons = dict.fromkeys((record.error or {}).get("reason", "") for record in skipped)
-    file = backbones[0] if len(backbones) == 1 else "<backbone>"
-    return (
-        f"SKIPPED {len(skipped)} of {total} runs: no weights for {', '.join(backbones)} "
-        f"({', '.join(filter(None, reasons))}). Put them at weights/{file}.safetensors and call the same command again."
-    )
-
-
-def left_out_notice(results: Results) -> list[str]:
-    """A sentence if runs can't be compared with the others."""
-    ok = results.ok()
-    left_out = len(ok) - sum(
-        len(configuration.records) for group in results.configurations.values() for configuration in group
-    )
-    if not left_out:
-        return []
-    return [
-        f"{left_out} of {len(ok)} runs are shown in Runs only: their test images were changed since, or the same "
-        "configuration (all axes but category and seed) was run again later, or with real weights."
-    ]
-
-
-def _threshold_notices(records: Sequence[RunRecord]) -> list[str]:
-    """A sentence if runs have no threshold, and one if few images fixed it."""
-    policies = [(record.spec["threshold"], record.data["val"]) for record in records]
-    by_quantile = [(policy["quantile"], val) for policy, val in policies if policy.get("method") == "normal_quantile"]
-    without = sum(not val for _, val in by_quantile)
-    few = [val for quantile, val in by_quantile if val and val * (1 - quantile) < 1]
-    sentences = []
-    if without:
-        sentences.append(
-            f"NO THRESHOLD in {without} of {len(records)} runs: data.val is 0, so no normal images are held out to fix "
-            "one. F1Score, precision and recall are blank."
-        )
-    if few:
-        images = min(few)
-        sentences.append(
-            f"The thresholds of {len(few)} of {len(records)} runs are the highest of {images} held-out normal "
-            f"image{'s' if images > 1 else ''}: expect false alarms on about 1 in {images + 1} normal images."
-        )
-    return sentences
 
 
 def limit_note(results: Results) -> list[str]:

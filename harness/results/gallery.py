@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from harness.common import threads
 from harness.data.images import RGB, read_image
 from harness.predictions.decision import Thresholds
 from harness.predictions.detection import Predictions
 from harness.predictions.drawing import Span, heat, outlined, seen_part
 
 FOLDER = "heatmaps"
-COUNT = 9
+COUNT = 9  # most pictures of a run
 PANELS = 4
 SMALLEST, LARGEST = 256, 384  # pixels of a panel's longer side
 QUALITY = 88
@@ -84,31 +85,30 @@ def draw_gallery(folder: Path, test: Predictions, thresholds: Thresholds) -> lis
         }
 
     # OpenCV decodes and encodes without Python's lock. In a sweep of fast runs the gallery takes most of the time.
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(threads.count()) as pool:
         return list(pool.map(write, range(len(images))))
 
 
-def select_images(test: Predictions, threshold: float | None, count: int = COUNT) -> list[GalleryImage]:
+def select_images(test: Predictions, threshold: float | None) -> list[GalleryImage]:
     """Select anomalous images with low scores, normal images with high scores, and the most anomalous images.
 
-    A wrong prediction comes before a right prediction, and takes its place where `count` is too small.
+    A wrong prediction comes before a right prediction, and takes its place where `COUNT` is too small.
 
     Args:
         test: predictions for the test images.
         threshold: of the image scores; None for no threshold, so no wrong predictions.
-        count: largest number of images.
     """
     order = np.argsort(test.scores, kind="stable")
     anomalous = [int(i) for i in order if test.labels[i]]
     lowest = [_with_role("lowest-anomalous", i, test, threshold) for i in anomalous]
     highest = [_with_role("highest-normal", int(i), test, threshold) for i in order[::-1] if not test.labels[i]]
-    third = max(1, count // 3)
+    third = COUNT // 3
     selection = lowest[:third] + highest[:third]
     errors = [image for image in lowest[third:] + highest[third:] if image.role in ROLES[:2]]
-    selection += errors[: count - len(selection)]
+    selection += errors[: COUNT - len(selection)]
     indices = {image.index for image in selection}
     rest = [_with_role("highest-anomalous", i, test, threshold) for i in anomalous[::-1] if i not in indices]
-    selection += rest[: count - len(selection)]
+    selection += rest[: COUNT - len(selection)]
     return sorted(selection, key=lambda image: ROLES.index(image.role))
 
 

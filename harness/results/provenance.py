@@ -22,14 +22,15 @@ def provenance() -> dict[str, Any]:
         "harness": harness.__version__,
         "git": _git_revision(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: installed_version(name) for name in PACKAGES},
         "system": platform.platform(terse=True),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
     }
 
 
-def _version(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """The version of a package; None where the package is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:

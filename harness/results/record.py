@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from harness.registry import HEADLINES
+from harness.registry import HEADLINES, SYNTHETIC_AUROC
 
 # Raise it when a field changes its meaning or goes; older records must stay readable.
 SCHEMA = 4
@@ -29,7 +29,9 @@ class RunRecord:
         thresholds: image and pixel (raw scores), fixed_by, image_scale and pixel_scale; see
             `harness.predictions.decision.Thresholds`.
         model: file (in the run's folder) and sha256 of the saved model; empty without a saved model.
-        cost: see `harness.backends.base.Outcome.cost`.
+        cost: see `harness.backends.base.Outcome.cost`. Where single images were timed, also seconds_p50 and seconds_p95
+            of one image, from its file to the decision; `timed_images`, the number of images; `latency_threads`, the
+            number of threads; and `latency_busy`, whether other programs kept the machine busy.
         seconds: `fit` and `test`. `total` is the whole wall time, with evaluation and writing. Where runs share work,
             `alone` is the time of the run without sharing, and `spent` the additional time of this run.
         device: device of the run.
@@ -38,6 +40,10 @@ class RunRecord:
         error: type, message and traceback of a failed run; a skipped run also has the reason in few words.
         task: detection or classification; records before format 4 are of a detection.
         folds: metrics and epochs of each fold of a classification.
+        temperature: of a classification, see `harness.metrics.temperature.Temperature`. probabilities.npz has raw
+            probabilities. Records of earlier versions have no temperature.
+        recipe: recipe of a classification: its name, the name in the config, the numbers of images and epochs that
+            chose it, and the values that it set; empty without a recipe.
     """
 
     run_id: str
@@ -59,6 +65,8 @@ class RunRecord:
     error: dict[str, str] | None = None
     task: str = "detection"
     folds: list[dict[str, Any]] = field(default_factory=list)
+    temperature: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Convert to plain values for JSON, with the version of the format."""
@@ -71,10 +79,13 @@ class RunRecord:
         Raises:
             TypeError: a field is unknown or missing.
         """
-        names = {field.name for field in fields(cls)}
-        return cls(**{key: value for key, value in values.items() if key != "schema" or key in names})
+        return cls(**{key: value for key, value in values.items() if key != "schema"})
 
-    def rank(self) -> tuple[float, float, str]:
-        """Sort key, higher is better: image AUROC and pixel AUROC, or macro F1 and accuracy. The id decides ties."""
-        first, second = (self.metrics.get(name) for name in HEADLINES[self.task])
-        return (-1.0 if first is None else first, -1.0 if second is None else second, self.run_id)
+    def rank(self) -> tuple[float, float, float, str]:
+        """Sort key, higher is better: image AUROC and pixel AUROC, or macro F1 and accuracy; then synthetic AUROC.
+
+        The id decides ties.
+        """
+        values = (self.metrics.get(name) for name in (*HEADLINES[self.task], SYNTHETIC_AUROC))
+        first, second, synthetic = (-1.0 if value is None else value for value in values)
+        return first, second, synthetic, self.run_id

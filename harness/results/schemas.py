@@ -39,6 +39,7 @@ Size = Annotated[list[Annotated[int, Field(ge=1, le=10**6)]], Field(min_length=2
 Inside = Annotated[str, AfterValidator(_inside)]
 RunName = Annotated[str, AfterValidator(_folder_name)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Proportion = Annotated[float, Field(gt=0, lt=1)]
 
 
 class _Strict(BaseModel):
@@ -63,6 +64,8 @@ class ThresholdPolicy(_Strict):
     pixel_quantile: Share | None = None
     share: Share | None = None
     seed: Whole | None = None
+    false_alarms: Proportion | None = None
+    folds: Annotated[int, Field(ge=2)] | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> ThresholdPolicy:
@@ -72,6 +75,13 @@ class ThresholdPolicy(_Strict):
         if self.method == "f1_on_val" and (self.share is None or self.seed is None):
             raise ValueError("share or seed: missing; expected numbers")
         return self
+
+
+class Holdout(_Strict):
+    """The held-out images of a search."""
+
+    share: Annotated[float, Field(gt=0, lt=1)]
+    seed: Whole
 
 
 class Spec(_Strict):
@@ -93,6 +103,8 @@ class Spec(_Strict):
     threshold: ThresholdPolicy
     aupro_limit: Number | None = None
     normalization: Input | None = None
+    holdout: Holdout | None = None
+    rank: Literal["synthetic"] | None = None
 
 
 class Data(_Strict):
@@ -107,6 +119,7 @@ class Data(_Strict):
     test: Count
     val: Count = 0
     test_anomalous: Count = 0
+    unlabelled: Count = 0
     held_out: TwoNumbers = []
     validation: str | None = None
     notes: list[str] = []
@@ -114,6 +127,9 @@ class Data(_Strict):
     judged: Count = 0
     labels: Count = 0
     sample_submission: str | None = None
+    group: str | None = None
+    groups: Count = 0
+    excluded: Count = 0
 
 
 class WeightsRecord(_Strict):
@@ -150,6 +166,15 @@ class ThresholdsRecord(BaseModel):
     fixed_by: str = ""
     image_scale: Annotated[float, Field(gt=0, le=LARGEST)] | None = None
     pixel_scale: Annotated[float, Field(gt=0, le=LARGEST)] | None = None
+    false_alarms: Proportion | None = None
+    false_alarms_asked: Proportion | None = None
+    guarantee: Literal["", "promised", "estimated"] = ""
+
+    @model_validator(mode="after")
+    def _complete(self) -> ThresholdsRecord:
+        if self.false_alarms is not None and (self.false_alarms_asked is None or not self.guarantee):
+            raise ValueError("false_alarms without false_alarms_asked and guarantee")
+        return self
 
 
 class Fold(_Strict):
@@ -158,6 +183,24 @@ class Fold(_Strict):
     fold: Count
     f1: Number | None = Field(default=None, alias="macro_F1")
     epochs: Count | None = None
+
+
+class TemperatureRecord(_Strict):
+    """The temperature of a classification, see `harness.metrics.temperature.Temperature`."""
+
+    value: Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)] = 1.0
+    images: Count = 0
+    note: str = ""
+
+
+class Recipe(_Strict):
+    """The recipe of a classification, and the values that it set; without keys for no recipe."""
+
+    name: str = ""
+    asked: str = ""
+    images: Count = 0
+    epochs: Count = 0
+    values: dict[str, Number | str] = {}
 
 
 class Provenance(_Strict):
@@ -191,7 +234,7 @@ class RecordFile(BaseModel):
     defects: list[Defect] = []
     thresholds: ThresholdsRecord = ThresholdsRecord()
     model: dict[str, str] = {}
-    cost: dict[str, Number | None] = {}
+    cost: dict[str, Number | bool | None] = {}
     seconds: dict[str, Number] = {}
     device: str = ""
     warnings: list[str] = []
@@ -199,6 +242,8 @@ class RecordFile(BaseModel):
     error: dict[str, str] | None = None
     task: Literal["detection", "classification"] = "detection"
     folds: list[Fold] = []
+    temperature: TemperatureRecord = TemperatureRecord()
+    recipe: Recipe = Recipe()
 
     @model_validator(mode="after")
     def _counted(self) -> RecordFile:
@@ -245,6 +290,7 @@ class Example(_Strict):
     name: str
     probability: Number = 0.0
     file: Inside | None = None
+    cam: Inside | None = None
 
 
 class ConfusedPair(_Strict):
@@ -257,9 +303,18 @@ class ConfusedPair(_Strict):
     examples: list[Example] = []
 
 
+class HoldoutMetrics(_Strict):
+    """Metrics of a run on the held-out images of a search."""
+
+    images: Count
+    metrics: dict[str, Number | None]
+    intervals: dict[str, TwoNumbers] = {}
+
+
 class DetailsFile(_Strict):
     """details.json: curves and pictures of a detection, tables and curves of a classification."""
 
+    holdout: HoldoutMetrics | None = None
     curves: dict[str, dict[str, list[Number | None]]] = {}
     gallery: list[Picture] = []
     labels: list[Label] = []
@@ -267,14 +322,18 @@ class DetailsFile(_Strict):
     states: list[Group] = []
     confusion: list[list[Count]] = []
     confused: list[ConfusedPair] = []
+    cam_note: str = ""
     epochs: dict[str, list[dict[str, Number | None]]] = {}
+    distribution: dict[str, list[Count]] = {}
 
     @model_validator(mode="after")
     def _square(self) -> DetailsFile:
-        """Check that the confusion matrix has one row and one column for each label."""
+        """Check that the confusion matrix and the distribution have a number for each label."""
         sides = {len(self.confusion), *(len(row) for row in self.confusion)}
         if self.confusion and sides != {len(self.labels)}:
             raise ValueError(f"confusion: found another shape, expected {len(self.labels)} rows and columns")
+        if any(len(counts) != len(self.labels) for counts in self.distribution.values()):
+            raise ValueError(f"distribution: found another length, expected {len(self.labels)} numbers")
         return self
 
 
@@ -307,6 +366,7 @@ class SearchFile(_Strict):
     metric: str
     mode: str | None = None
     num_samples: Count = 0
+    holdout: Holdout | None = None
     axes: dict[str, dict[str, Any]] = {}
     importance: dict[str, Number] = {}
     interrupted: list[dict[str, Any]] = []

@@ -1,8 +1,13 @@
-"""scores.csv: the scores of a run. The run writes the file with its record, and reports read the file."""
+"""scores.csv and calibration.csv: the scores of a run, written with its record.
+
+scores.csv has the test images, images without a label, and the synthetic defects of `rank: synthetic`. calibration.csv
+has the normal images that fixed the threshold.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -13,15 +18,20 @@ import numpy.typing as npt
 from harness.common.errors import StoreError
 from harness.common.reading import LARGEST, read_rows
 from harness.common.tables import csv_text, guarded_path, unguarded, unguarded_path
-from harness.results.store import AGAIN
+from harness.results.run_folder import AGAIN
 
 if TYPE_CHECKING:
     from harness.metrics.evaluate import Evaluation
+    from harness.predictions.detection import Predictions
 
 SCORES = "scores.csv"
 COLUMNS = ("path", "label", "defect_type", "score", "predicted_label", "role")
-# Roles of images: the metrics are of the images with `TEST`, and the other images fixed the threshold.
-TEST, VALIDATION, HELD_OUT = "test", "validation", "held out"
+# Roles of images: the metrics are of the images with `TEST`, and labelled images with `VALIDATION` fixed the threshold.
+# The images with `HOLDOUT` test the best trial of a search, and those with `SYNTHETIC` rank without labels. Images with
+# `UNLABELLED` have no label and no type of defect, and no metric counts them.
+TEST, VALIDATION, HOLDOUT, SYNTHETIC, UNLABELLED = "test", "validation", "holdout", "synthetic", "unlabelled"
+CALIBRATION = "calibration.csv"
+CALIBRATION_COLUMNS = ("path", "score")
 
 
 @dataclass(frozen=True)
@@ -48,23 +58,83 @@ class TestScores:
         return bool(self.labels.any()) and not bool(self.labels.all())
 
 
-def scores_csv(evaluation: Evaluation) -> str:
-    """The text of scores.csv, with one row for each image. The predicted label is blank without a threshold."""
+def scores_csv(
+    evaluation: Evaluation, holdout: Predictions | None = None, unlabelled: Predictions | None = None
+) -> str:
+    """The text of scores.csv, with one row for each image. The predicted label is blank without a threshold.
+
+    Args:
+        evaluation: of the run.
+        holdout: predictions for the held-out images of a search.
+        unlabelled: predictions for images without a label.
+    """
     rows: list[Sequence[object]] = [COLUMNS]
     threshold = evaluation.thresholds.image
-    subsets = ((TEST, evaluation.test), (VALIDATION, evaluation.validation), (HELD_OUT, evaluation.held_out))
-    for role, predictions in subsets:
+    subsets = {TEST: evaluation.test, VALIDATION: evaluation.validation, HOLDOUT: holdout}
+    subsets |= {SYNTHETIC: evaluation.synthetic, UNLABELLED: unlabelled}
+    for role, predictions in subsets.items():
         if predictions is None:
             continue
         for sample, score in zip(predictions.samples, predictions.scores, strict=True):
             predicted = "" if threshold is None else int(score > threshold)
             name = guarded_path(sample.name)
-            rows.append([name, sample.label, sample.defect, repr(float(score)), predicted, role])
+            label = "" if sample.unlabelled else sample.label
+            rows.append([name, label, sample.defect, repr(float(score)), predicted, role])
     return csv_text(rows)
 
 
-def read_scores(folder: Path) -> TestScores | None:
+def calibration_csv(calibration: Predictions) -> str:
+    """The text of calibration.csv: the path of each normal image, and its score by a model that did not learn from it.
+
+    Args:
+        calibration: see `harness.backends.base.Detected`.
+    """
+    scored = zip(calibration.samples, calibration.scores, strict=True)
+    return csv_text([CALIBRATION_COLUMNS, *((guarded_path(s.name), repr(float(score))) for s, score in scored)])
+
+
+@dataclass(frozen=True)
+class CalibrationScores:
+    """The scores that fixed a threshold.
+
+    Attributes:
+        names: paths of the images, relative to the data's root.
+        scores: shape (n,), raw scores.
+    """
+
+    names: tuple[str, ...]
+    scores: npt.NDArray[np.float64]
+
+
+def read_calibration(folder: Path) -> CalibrationScores | None:
+    """Read the calibration scores from a run's folder.
+
+    Returns:
+        The scores; None without calibration.csv, as in runs of version 0.1 and runs without calibration images.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    file = folder / CALIBRATION
+    names, scores = [], []
+    try:
+        lines = read_rows(file, advice=AGAIN)
+        path, score = _columns(file, next(lines, []), CALIBRATION_COLUMNS)
+        for number, row in enumerate(lines, 2):
+            with _damaged_row(file, number):
+                names.append(_inside(unguarded_path(row[path])))
+                scores.append(_number(row[score]))
+    except FileNotFoundError:
+        return None
+    return CalibrationScores(tuple(names), np.array(scores, dtype=np.float64))
+
+
+def read_scores(folder: Path, role: str = TEST) -> TestScores | None:
     """Read the scores of the test images from a run's folder.
+
+    Args:
+        folder: of the run.
+        role: of the images; those of the metrics by default.
 
     Returns:
         The scores; None without scores.csv.
@@ -74,29 +144,40 @@ def read_scores(folder: Path) -> TestScores | None:
     """
     file = folder / SCORES
     try:
-        rows = list(_test_rows(file, read_rows(file, advice=AGAIN)))
+        rows = list(_rows(file, read_rows(file, advice=AGAIN), role))
     except FileNotFoundError:
         return None
     names, labels, scores, defects = zip(*rows, strict=True) if rows else ((), (), (), ())
     return TestScores(names, np.array(labels, dtype=np.bool_), np.array(scores, dtype=np.float64), defects)
 
 
-def _test_rows(file: Path, lines: Iterator[list[str]]) -> Iterator[tuple[str, bool, float, str]]:
-    columns = {name: index for index, name in enumerate(next(lines, []))}
-    required = ("path", "label", "score", "defect_type")
-    missing = [name for name in required if name not in columns]
-    if missing:
-        raise StoreError(f"{file}: damaged (no column {missing[0]} found). {AGAIN}")
-    path, label, score, defect = (columns[name] for name in required)
+def _rows(file: Path, lines: Iterator[list[str]], role: str) -> Iterator[tuple[str, bool, float, str]]:
+    header = next(lines, [])
+    path, label, score, defect = _columns(file, header, ("path", "label", "score", "defect_type"))
     # Files of older versions have test images only, and no column of roles.
-    role = columns.get("role")
+    role_column = header.index("role") if "role" in header else None
     for number, row in enumerate(lines, 2):
-        try:
-            if role is None or row[role] == TEST:
+        with _damaged_row(file, number):
+            if role == (TEST if role_column is None else row[role_column]):
                 truth = {"0": False, "1": True}[row[label]]
                 yield _inside(unguarded_path(row[path])), truth, _number(row[score]), unguarded(row[defect])
-        except (IndexError, KeyError, ValueError) as error:
-            raise StoreError(f"{file}: damaged (row {number}: {type(error).__name__}: {error}). {AGAIN}") from error
+
+
+def _columns(file: Path, header: Sequence[str], required: Sequence[str]) -> list[int]:
+    """Positions of columns in a file."""
+    missing = [name for name in required if name not in header]
+    if missing:
+        raise StoreError(f"{file}: damaged (no column {missing[0]} found). {AGAIN}")
+    return [header.index(name) for name in required]
+
+
+@contextmanager
+def _damaged_row(file: Path, number: int) -> Iterator[None]:
+    """Add file and row to the error of a value."""
+    try:
+        yield
+    except (IndexError, KeyError, ValueError) as error:
+        raise StoreError(f"{file}: damaged (row {number}: {type(error).__name__}: {error}). {AGAIN}") from error
 
 
 def _number(text: str) -> float:

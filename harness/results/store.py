@@ -22,25 +22,19 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel
 
 from harness.common.errors import NewerVersionError, StoreError
-from harness.common.files import file_hash, make_folder, write_atomic
-from harness.common.reading import MB, fit, read_bytes, read_json
-from harness.results.record import SCHEMA, RunRecord
-from harness.results.schemas import RecordFile, SearchFile
+from harness.common.files import make_folder, write_atomic
+from harness.common.reading import MB, read_bytes
+from harness.results.record import RunRecord
+from harness.results.run_folder import AGAIN, RECORD, model_in, read_record, read_versioned
+from harness.results.schemas import SearchFile
 
-RECORD = "record.json"
-# Curves, and the list of pictures.
-DETAILS = "details.json"
-# File names of the backends' models.
-MODELS = ("model.safetensors", "model.ckpt")
 RUNS = "runs"
 # Folder of the files that report.html loads.
 REPORT_FILES = "report"
 # Version of search.json.
 SEARCH_SCHEMA = 1
-AGAIN = "Remove the run's folder to repeat the run."
 
 
 class ResultFolder:
@@ -117,7 +111,7 @@ class ResultFolder:
             StoreError: the file is damaged, or a newer version wrote the file.
         """
         advice = "Remove the file; the results of the runs stay."
-        return _read(self.search, SearchFile, SEARCH_SCHEMA, "format", 256 * MB, advice)
+        return read_versioned(self.search, SearchFile, SEARCH_SCHEMA, "format", 256 * MB, advice)
 
     def run_folder(self, run_id: str) -> Path:
         """The folder of one run; the folder may not exist yet."""
@@ -168,13 +162,39 @@ class ResultFolder:
             StoreError: the folder can't be written.
         """
         stage, target = self.staged(record.run_id), self.run_folder(record.run_id)
-        write_atomic(stage / RECORD, json.dumps(record.as_dict(), indent=2, allow_nan=False))
+        _write_record(stage, record)
         try:
             if target.exists():
                 shutil.rmtree(target)
             stage.replace(target)
         except OSError as error:
             raise StoreError(f"{target}: can't be written ({error.strerror}).") from error
+
+    def update(self, record: RunRecord) -> None:
+        """Replace the record of a finished run; the other files of the run stay.
+
+        Raises:
+            StoreError: the folder can't be written.
+        """
+        _write_record(self.run_folder(record.run_id), record)
+
+    def add_model(self, record: RunRecord) -> None:
+        """Move the staged model of a finished run into the run's folder, and write the record.
+
+        Args:
+            record: of the run, with the facts of the model.
+
+        Raises:
+            StoreError: the folder can't be written, or no model is staged.
+        """
+        model, target = model_in(self.staged(record.run_id)), self.run_folder(record.run_id)
+        if model is None:
+            raise StoreError(f"{target}: the run was made again without a model; expected one. Make it with --fresh.")
+        try:
+            model.replace(target / model.name)
+        except OSError as error:
+            raise StoreError(f"{target}: can't be written ({error.strerror}).") from error
+        _write_record(target, record)
 
     @staticmethod
     def _empty(folder: Path) -> Path:
@@ -251,8 +271,8 @@ class ResultFolder:
             lock.release()
 
     def is_stale(self, report: Path) -> bool:
-        """Whether a report is missing, or is older than a record or the trials of a search."""
-        files = [*self.runs.glob(f"*/{RECORD}"), *([self.search] if self.search.is_file() else [])]
+        """Whether a report is missing, or is older than a record, the trials of a search or the config."""
+        files = [*self.runs.glob(f"*/{RECORD}"), *(file for file in (self.search, self.config) if file.is_file())]
         times = [file.stat().st_mtime_ns for file in files]
         return bool(times) and (not report.is_file() or report.stat().st_mtime_ns < max(times))
 
@@ -289,43 +309,5 @@ class Records:
         return {record.run_id: record for record in self.good}
 
 
-def read_record(run_folder: Path) -> RunRecord | None:
-    """The record in a run's folder; None without a record.
-
-    Raises:
-        StoreError: the record is damaged, or a newer version wrote the record.
-    """
-    values = _read(run_folder / RECORD, RecordFile, SCHEMA, "record format", 16 * MB, AGAIN)
-    return None if values is None else RunRecord.from_dict(values)
-
-
-def _read(
-    file: Path, schema: type[BaseModel], newest: int, word: str, limit: int, advice: str
-) -> dict[str, Any] | None:
-    """A JSON file that matches a schema; None without the file. A newer version may give other meanings to the keys."""
-    try:
-        values: dict[str, Any] = read_json(file, limit=limit, advice=advice)
-    except FileNotFoundError:
-        return None
-    version = values.get("schema") if isinstance(values, dict) else None
-    if isinstance(version, int) and version > newest:
-        raise NewerVersionError(
-            f"{file}: {word} {version} found; expected at most {newest}. A newer version of harness wrote the file. "
-            "Update harness, or choose another --output."
-        )
-    fit(values, schema, file, advice)
-    return values
-
-
-def model_in(run_folder: Path) -> Path | None:
-    """The saved model in a run's folder; None without a saved model. A link is no saved model."""
-    return next((f for name in MODELS if (f := run_folder / name).is_file() and not f.is_symlink()), None)
-
-
-def saved_model(run_folder: Path) -> dict[str, str]:
-    """File name and hash of the saved model, for `RunRecord.model`. Other users may read the file."""
-    file = model_in(run_folder)
-    if file is None:
-        return {}
-    file.chmod(0o644)
-    return {"file": file.name, "sha256": file_hash(file)}
+def _write_record(run_folder: Path, record: RunRecord) -> None:
+    write_atomic(run_folder / RECORD, json.dumps(record.as_dict(), indent=2, allow_nan=False))

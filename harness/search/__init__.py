@@ -1,5 +1,6 @@
 """A search instead of a grid: a sampler proposes each configuration from the results of earlier ones.
 
+holdout.py   the test images that no trial sees
 points.py    a point of the space -> runs, and a run -> its point
 history.py   the trials of a search; search.json
 sampler.py   Optuna's TPE behind Ray Tune's interface, with the trials of earlier calls

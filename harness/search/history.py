@@ -133,6 +133,7 @@ class History:
             "metric": self._space.metric,
             "mode": search.mode,
             "num_samples": search.num_samples,
+            "holdout": self._space.holdout or None,
             "axes": {
                 name: {"text": str(domain), "log": domain.kind == "loguniform"}
                 for name, domain in self._space.domains.items()

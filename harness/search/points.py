@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,11 +13,12 @@ from harness.backbones.normalization import input_of
 from harness.backends.base import AnySplit, Signature
 from harness.common.errors import ConfigError
 from harness.config.axes import NORMALIZATION, STRUCTURAL
-from harness.config.search import Domain, Search
-from harness.config.spec import RunSpec, thaw
+from harness.config.search import Domain
+from harness.config.spec import RunSpec, freeze_items, thaw
 from harness.config.sweep import SweepConfig
-from harness.planning.plan import Idle, spec_of, untrained, usable
+from harness.planning.plan import untrained, usable
 from harness.planning.prepare import PlannedRun, identified, signature, task
+from harness.planning.specs import Idle, spec_of
 from harness.results.record import RunRecord
 
 Point = Mapping[str, Any]
@@ -28,28 +30,22 @@ class Space:
     """The space of a search with its data.
 
     Args:
-        config: of the sweep, with `search:`.
+        config: of the sweep, with `search:`. `harness.search.holdout` has decided its share of held-out images.
         splits: the data, by category.
 
     Attributes:
         config: of the sweep.
+        search: `search:` of the config.
+        domains: the domain of each axis with several values.
     """
 
     def __init__(self, config: SweepConfig, splits: Mapping[str, AnySplit]) -> None:
         assert config.search is not None
-        self.config, self._splits, self._search = config, splits, config.search
+        self.config, self._splits = config, splits
+        self.search = config.search
+        self.domains = config.search.domains
         self._task = task(config.task)
         self._signatures = partial(signature, self._task)
-
-    @property
-    def search(self) -> Search:
-        """`search:` of the config."""
-        return self._search
-
-    @property
-    def domains(self) -> dict[str, Domain]:
-        """The domain of each axis with several values."""
-        return self._search.domains
 
     def check(self) -> tuple[PlannedRun, ...]:
         """Check the space with example points.
@@ -61,7 +57,7 @@ class Space:
             ConfigError: the space has unknown models or parameters, values of the wrong type, or axes without effect.
         """
         examples = {name: domain.examples() for name, domain in self.domains.items()}
-        axes = {**{name: [value] for name, value in self._search.fixed.items()}, **examples}
+        axes = {**{name: [value] for name, value in self.search.fixed.items()}, **examples}
         models = usable(WHERE, axes, self._signatures, self._task.backend)
         problems = [*self._whole_numbers(models.values()), *self._metric_problems()]
         if not any(model.trainer for model in models.values()):
@@ -99,7 +95,13 @@ class Space:
     @property
     def metric(self) -> str:
         """Name of the metric that the search optimises."""
-        return self._search.metric or self._task.metrics()[0].key
+        return self.search.metric or self._task.metrics()[0].key
+
+    @property
+    def holdout(self) -> dict[str, Any]:
+        """Share and seed of the held-out test images; empty without such images."""
+        share = self.search.holdout
+        return {"share": share, "seed": self.search.seed} if share else {}
 
     def runs(self, point: Point) -> tuple[PlannedRun, ...]:
         """The runs of a point: one for each category and seed.
@@ -107,12 +109,12 @@ class Space:
         Raises:
             ConfigError: the model can't have one of the values.
         """
-        values = {**self._search.fixed, **point}
+        values = {**self.search.fixed, **point}
         values.setdefault("backend", self._task.backend)
         model = self._signatures(values["backend"], values["model"])
-        idle = Idle({})
+        idle, holdout = Idle({}), freeze_items(self.holdout)
         specs = (
-            spec_of(self.config, model, values, category, seed, idle)
+            replace(spec_of(self.config, model, values, category, seed, idle), holdout=holdout)
             for category, seed in itertools.product(self._splits, self.config.seeds)
         )
         return identified(dict.fromkeys(specs), self._splits)

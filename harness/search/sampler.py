@@ -115,12 +115,10 @@ class Sampler(NoCheckpoint, Searcher):  # type: ignore[misc]
         """Return the config of the next trial; None at the limit, FINISHED where every point has a trial."""
         if self._limit is not None and len(self._proposals) >= self._limit:
             return None
-        for _ in range(MAX_REPEATS):
-            config = self._propose(trial_id)
-            if config is not None:
-                return config
-        for point in self._random_points():
-            self.enqueue(point)
+        for point in itertools.chain(itertools.repeat(None, MAX_REPEATS), self._random_points()):
+            # Without a point, TPE proposes one.
+            if point is not None:
+                self.enqueue(point)
             config = self._propose(trial_id)
             if config is not None:
                 return config

@@ -113,8 +113,8 @@ class SearchSession(RunSession):
         return {
             "number": number,
             "point": json.dumps(dict(active.trial.point)),
-            "made": json.dumps([record.as_dict() for record in active.records.values()]),
-            "rivals": json.dumps({data: record.as_dict() for data, record in self.writer.models.kept.items()}),
+            "finished": json.dumps([record.as_dict() for record in active.records.values()]),
+            "rivals": json.dumps({data: record.as_dict() for data, record in self.writer.models.records.items()}),
         }
 
     def started(self, number: int) -> None:

@@ -15,7 +15,7 @@ from harness.common.secrets import remember
 from harness.config.search import LONGEST, Search
 from harness.config.sweep import SweepConfig
 from harness.execution.jobs import Job, Rungs, grouped
-from harness.execution.launchers.node import making, work_folder
+from harness.execution.launchers.node import records_of_job, take_share, work_folder
 from harness.results.record import RunRecord
 from harness.search.history import EPOCH, FAILED, REACHED, VALUE, value_of
 from harness.search.points import Space
@@ -36,7 +36,7 @@ def run_trial(
         config: see `SearchSession.config` in `harness.search.session`.
         sweep: config of the sweep.
         splits: the data, by category.
-        queue, home, directory: see `harness.execution.launchers.node.making`.
+        queue, home, directory: see `harness.execution.launchers.node.records_of_job`.
         contents: reference to the images in Ray's object store, by fingerprint of the split. None for images that the
             node reads at their paths.
     """
@@ -45,10 +45,11 @@ def run_trial(
 
     # A process starts its next trial only after the end of this one, which may take minutes.
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = "600"
+    take_share()
     # Messages of this process show the references of the config, and not their secret values.
     remember(sweep.references)
     space = Space(with_cache(sweep, home), splits)
-    records = [RunRecord.from_dict(values) for values in json.loads(config["made"])]
+    records = [RunRecord.from_dict(values) for values in json.loads(config["finished"])]
     rivals = {data: RunRecord.from_dict(values) for data, values in json.loads(config["rivals"]).items()}
     finished = {record.run_id for record in records}
     runs = [run for run in space.runs(json.loads(config["point"])) if run.run_id not in finished]
@@ -65,7 +66,7 @@ def run_trial(
             job = Job(space.config, tuple(group), key, rivals)
             reference = contents[group[0].split.fingerprint]
             images = None if reference is None else ray.get(reference)
-            records += making(config["number"], job, queue, home, directory, images, evaluations)
+            records += records_of_job(config["number"], job, queue, home, directory, images, evaluations)
             evaluations = None
             if any(record.status != "ok" for record in records):
                 break

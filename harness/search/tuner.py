@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from shutil import rmtree
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 import ray
@@ -21,13 +21,14 @@ from ray.tune import Callback, Stopper
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.execution.interrupt import Interrupt
+from harness.execution.keep import keep_recommended
 from harness.execution.launchers.ray_connection import RayConnection
 from harness.execution.progress import SweepProgress
 from harness.execution.writer import SweepSummary
 from harness.planning.prepare import Prepared
 from harness.search.asha import ASHA
 from harness.search.history import EPOCH, REACHED, History, Trial, evaluated_points
-from harness.search.points import Space
+from harness.search.points import Point, Space
 from harness.search.sampler import NoCheckpoint, Sampler, importance
 from harness.search.session import SearchSession
 from harness.search.trial import node_cache, node_folder, run_trial
@@ -37,6 +38,7 @@ SETTINGS = {"TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_DISABLE_AUTO_CALLBACK_LOGG
             "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0", "RAY_CHDIR_TO_TRIAL_DIR": "0",
             "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1"}  # fmt: skip
 CLEAR_ATTEMPTS = 20
+T = TypeVar("T")
 # Ray Tune's folder in the result folder's .work, and the lock of a search, so that no sweep deletes the folder.
 NAME = "search"
 
@@ -88,6 +90,8 @@ class Tuning:
             with self._interrupt:
                 self._folder.clear_abandoned()
                 self._fit()
+                if not self._interrupt.requested:
+                    self._keep_model()
         except (KeyboardInterrupt, SystemExit):
             summary.interrupted = True
         finally:
@@ -97,6 +101,11 @@ class Tuning:
             self._session.writer.write_workbook(force=True)
         summary.interrupted = summary.interrupted or self._interrupt.requested
         return summary, self._session.failed
+
+    def _keep_model(self) -> None:
+        points = [trial.point for trial in self._history.finished]
+        runs = {run.run_id: run for point in points for run in self._space.runs(point)}
+        keep_recommended(self._session, self._prepared, [*self._prepared.runs, *runs.values()])
 
     def _fit(self) -> None:
         # Ray Tune warns of the missing files of its loggers, which are switched off.
@@ -153,7 +162,7 @@ class Tuning:
             self._progress.note("stopping: workers have up to 15 s to end. Send the signal again to stop at once.")
         return self._interrupt.requested or self._error is not None or time.monotonic() > self._deadline
 
-    def _guard(self, call: Callable[[], Any]) -> Any:
+    def _guard(self, call: Callable[[], T]) -> T | None:
         """Call a function. Its exception ends the search, and no function is called after that."""
         try:
             return None if self._error is not None else call()
@@ -161,14 +170,11 @@ class Tuning:
             self._error = error
             return None
 
-    def _begin(self, trial_id: str, point: Any) -> dict[str, Any] | None:
-        config: dict[str, Any] | None = self._guard(lambda: self._session.begin(trial_id, point))
-        return config
+    def _begin(self, trial_id: str, point: Point) -> dict[str, Any] | None:
+        return self._guard(lambda: self._session.begin(trial_id, point))
 
     def _end(self, trial_id: str, result: dict[str, Any]) -> Trial | None:
-        stopped = trial_id in self._asha.stopped
-        trial: Trial | None = self._guard(lambda: self._session.end(trial_id, result, stopped))
-        return trial
+        return self._guard(lambda: self._session.end(trial_id, result, trial_id in self._asha.stopped))
 
     def _clear_nodes(self) -> None:
         """Delete the folders of the search on the nodes; the next call needs the checkpoints of unfinished trials."""
@@ -254,25 +260,50 @@ class _Events(NoCheckpoint, Callback):  # type: ignore[misc]
         self._session, self._guard = session, guard
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Handle the messages of the nodes; Ray Tune calls this method several times a second."""
+        """Handle the messages of the nodes; Ray Tune calls this method several times a second.
+
+        Args:
+            iteration, trials, info: of Ray Tune; unused.
+        """
         self._guard(self._session.listen)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record that a worker has started a trial."""
+        """Record that a worker has started a trial.
+
+        Args:
+            iteration, trials, info: of Ray Tune; unused.
+            trial: of Ray Tune.
+        """
         self._guard(lambda: self._session.started(trial.config["number"]))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Record an intermediate evaluation."""
+        """Record an intermediate evaluation.
+
+        Args:
+            iteration, trials, info: of Ray Tune; unused.
+            trial: of Ray Tune.
+            result: the reported epoch and metric.
+        """
         if EPOCH in result and REACHED in result:
             number, epoch, value = trial.config["number"], int(result[EPOCH]), float(result[REACHED])
             self._guard(lambda: self._session.add_evaluation(number, epoch, value))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Prepare the next attempt of a trial. Its config names the committed runs, which do not run again."""
+        """Prepare the next attempt of a trial. Its config names the committed runs, which do not run again.
+
+        Args:
+            iteration, trials, info: of Ray Tune; unused.
+            trial: of Ray Tune.
+        """
         trial.config.update(self._guard(lambda: self._session.retry(trial.config["number"])) or {})
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record the failure of a trial after its last attempt."""
+        """Record the failure of a trial after its last attempt.
+
+        Args:
+            iteration, trials, info: of Ray Tune; unused.
+            trial: of Ray Tune.
+        """
         self._guard(lambda: self._session.give_up_trial(trial.config["number"]))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.backends.base import AnySplit, EpochPredictions, Outcome
+from harness.backends.base import AnySplit, EpochPredictions, Outcome, Signature
 from harness.config.spec import RunSpec
 from harness.data.base import DataKinds
+from harness.data.images import RGB
 from harness.data.index import FileIndex, Progress
 from harness.registry import Metric
 
@@ -29,8 +30,13 @@ class Task(DataKinds, Protocol):
     backend: str
     config_keys: frozenset[str]
 
-    def spec_fields(self, config: SweepConfig) -> dict[str, Any]:
-        """Return the fields of `RunSpec` that come from the task's own keys of the config."""
+    def spec_fields(self, config: SweepConfig, signature: Signature) -> dict[str, Any]:
+        """Return the fields of `RunSpec` that come from the task's own keys of the config.
+
+        Args:
+            config: of the sweep.
+            signature: parameters of the model.
+        """
 
     def load(self, config: SweepConfig, index: FileIndex, progress: Progress | None) -> list[AnySplit]:
         """Read the data.
@@ -71,6 +77,14 @@ class Task(DataKinds, Protocol):
 
     def data_summary(self, split: AnySplit) -> dict[str, Any]:
         """Return the description of a split for the record."""
+
+    def decision(self, scorer: Any, thresholds: Mapping[str, Any]) -> Callable[[RGB], object]:
+        """Return the function that decides on one image, for the timing of single images.
+
+        Args:
+            scorer: a `Scorer` or a `LabelScorer` of `harness.backends.scorers`.
+            thresholds: of the record.
+        """
 
     def measure(self, spec: RunSpec, split: AnySplit, outcome: Outcome, stage: Path) -> Mapping[str, Any]:
         """Evaluate a run, and write its files beside the record.

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from harness import registry
-from harness.backends.base import AnySplit, Classified, EpochPredictions, Outcome
+from harness.backends.base import AnySplit, Classified, EpochPredictions, Outcome, Signature
+from harness.backends.scorers import LabelScorer
 from harness.common.errors import ConfigError, unknown_name
 from harness.common.files import write_atomic
 from harness.common.tables import csv_text, guarded_path
 from harness.config.spec import RunSpec
 from harness.data.base import BaseOptions
-from harness.data.images import read_image
+from harness.data.images import RGB
 from harness.data.index import FileIndex, Progress
 from harness.data.labelled.base import LabelledOptions, LabelledSplit
 from harness.data.labelled.split import load_labelled
@@ -28,11 +28,13 @@ from harness.metrics.classification import (
     f1_of_labels,
     groups,
     macro_f1,
-    macro_f1_interval,
     tail,
 )
+from harness.metrics.macro_f1 import macro_f1_interval
+from harness.metrics.temperature import Temperature
 from harness.predictions.classification import ClassPredictions
-from harness.results.store import DETAILS
+from harness.results.run_folder import DETAILS
+from harness.tasks.examples import draw_examples
 
 if TYPE_CHECKING:
     from harness.config.sweep import SweepConfig
@@ -40,8 +42,6 @@ if TYPE_CHECKING:
 PREDICTIONS = "predictions.csv"
 OUT_OF_FOLD, TEST = "out of fold", "test"
 EXAMPLES = 3  # images of each pair of confused labels
-FOLDER = "examples"
-SIDE = 160  # pixels of an example's longer side
 
 
 class Classification:
@@ -49,11 +49,16 @@ class Classification:
 
     name = "classification"
     backend = "supervised"
-    config_keys: frozenset[str] = frozenset()
+    config_keys = frozenset({"coverage"})
 
-    def spec_fields(self, config: SweepConfig) -> dict[str, Any]:
-        """Return empty values for the threshold and for AUPRO: a classification has neither."""
-        del config
+    def spec_fields(self, config: SweepConfig, signature: Signature) -> dict[str, Any]:
+        """Return empty values for the threshold and for AUPRO: a classification has neither.
+
+        Args:
+            config: of the sweep.
+            signature: parameters of the model.
+        """
+        del config, signature
         return {"threshold": (), "aupro_limit": None}
 
     def options(self, kind: str) -> type[BaseOptions]:
@@ -132,8 +137,20 @@ class Classification:
             "labels": len(split.labels),
             "folds": list(split.run_folds),
             "notes": list(split.notes),
+            **({"excluded": split.excluded} if split.excluded else {}),
             "sample_submission": str(split.sample_submission) if split.sample_submission else None,
+            **({"group": split.group, "groups": len(set(split.groups))} if split.group else {}),
         }
+
+    def decision(self, scorer: LabelScorer, thresholds: Mapping[str, Any]) -> Callable[[RGB], object]:
+        """Return the function that selects the most probable label of an image.
+
+        Args:
+            scorer: the trained networks.
+            thresholds: empty.
+        """
+        del thresholds
+        return lambda pixels: scorer.probabilities([scorer.prepare(pixels)]).argmax(axis=1)
 
     def measure(self, spec: RunSpec, split: AnySplit, outcome: Outcome, stage: Path) -> Mapping[str, Any]:
         """Evaluate a run, and write its files beside the record.
@@ -151,13 +168,17 @@ class Classification:
         assert isinstance(outcome, Classified)
         assert isinstance(split, LabelledSplit)
         predictions = outcome.predictions
-        write_files(stage, predictions, outcome.curves, {sample.name: Path(sample.path) for sample in split.train})
+        paths = {sample.name: Path(sample.path) for sample in split.train}
+        temperature = Temperature.of(predictions)
+        write_files(stage, predictions, temperature, outcome, paths, split.distribution())
         ends = macro_f1_interval(predictions.truth, predictions.predicted, len(predictions.labels))
         return {
             "data": self.data_summary(split),
             "metrics": metrics(predictions),
             "intervals": {} if ends is None else {"macro_F1": list(ends)},
             "folds": outcome.folds,
+            "temperature": vars(temperature),
+            "recipe": outcome.recipe,
             "warnings": list(split.notes),
         }
 
@@ -174,7 +195,10 @@ def metrics(predictions: ClassPredictions) -> dict[str, float | None]:
         accuracy(truth, predicted),
         float(np.nanmean(f1[rare])) if rare.any() else float("nan"),
         *(float(np.mean([group.f1 for group in groups(truth, predicted, names)])) for names in (classes, conditions)),
-        float("nan") if predictions.plain is None else macro_f1(truth, predictions.plain.argmax(axis=1), k),
+        *(
+            float("nan") if other is None else macro_f1(truth, other.argmax(axis=1), k)
+            for other in (predictions.plain, predictions.network)
+        ),
         macro_f1(predictions.test_truth, predictions.test_predicted, k),
         accuracy(predictions.test_truth, predictions.test_predicted),
     )
@@ -183,20 +207,28 @@ def metrics(predictions: ClassPredictions) -> dict[str, float | None]:
 
 
 def write_files(
-    stage: Path, predictions: ClassPredictions, curves: Mapping[str, list[dict[str, float]]], paths: Mapping[str, Path]
+    stage: Path,
+    predictions: ClassPredictions,
+    temperature: Temperature,
+    outcome: Classified | None,
+    paths: Mapping[str, Path],
+    distribution: Mapping[str, list[int]] | None = None,
 ) -> None:
     """Write the files of a run beside its record.
 
     Args:
         stage: the run's folder.
         predictions: of the run.
-        curves: see `harness.backends.base.Classified`.
+        temperature: of the run.
+        outcome: the trained networks and their curves; None for a run without networks of its own.
         paths: files of the images, by name; an image without a file gets no example.
+        distribution: see `LabelledSplit.distribution`; None where the data is not known.
     """
     predictions.save(stage)
-    write_atomic(stage / PREDICTIONS, predictions_csv(predictions))
-    values = details(predictions, curves)
-    _draw_examples(stage, values["confused"], paths)
+    write_atomic(stage / PREDICTIONS, predictions_csv(predictions, temperature))
+    curves = {} if outcome is None else outcome.curves
+    values = {**details(predictions, curves), "distribution": dict(distribution or {})}
+    values["cam_note"] = draw_examples(stage, values["confused"], paths, predictions, outcome)
     write_atomic(stage / DETAILS, json.dumps(values, allow_nan=False))
 
 
@@ -232,30 +264,22 @@ def details(predictions: ClassPredictions, curves: Mapping[str, list[dict[str, f
     }  # fmt: skip
 
 
-def _draw_examples(stage: Path, pairs: list[dict[str, Any]], paths: Mapping[str, Path]) -> None:
-    """Write small pictures of the examples under examples/, and add their file names to the pairs."""
-    (stage / FOLDER).mkdir()
-    for number, pair in enumerate(pairs):
-        for place, example in enumerate(pair["examples"]):
-            path = paths.get(example["name"])
-            if path is None or not path.is_file():
-                continue
-            picture = Image.fromarray(read_image(path))
-            picture.thumbnail((SIDE, SIDE))
-            example["file"] = f"{FOLDER}/{number:02}-{place}.jpg"
-            picture.save(stage / example["file"], quality=85)
+def predictions_csv(predictions: ClassPredictions, temperature: Temperature) -> str:
+    """The content of predictions.csv: for each image the predicted label, its probability, and the true label.
 
-
-def predictions_csv(predictions: ClassPredictions) -> str:
-    """The content of predictions.csv: for each image the predicted label, its probability, and the true label."""
-    rows: list[list[object]] = [["path", "label", "predicted_label", "probability", "fold", "role"]]
-    labels, test_probabilities = predictions.labels, predictions.test_probabilities
+    Args:
+        predictions: of the run.
+        temperature: of the run; it calibrates the column `probability`.
+    """
+    rows: list[list[object]] = [["path", "label", "predicted_label", "probability", "fold", "role", "raw_probability"]]
+    labels, raw, raw_test = predictions.labels, predictions.probabilities, predictions.test_probabilities
+    calibrated, calibrated_test = temperature.apply(raw), temperature.apply(raw_test)
     for i, (name, predicted) in enumerate(zip(predictions.names, predictions.predicted, strict=True)):
         label, fold = labels[predictions.truth[i]], int(predictions.folds[i])
-        probability = f"{predictions.probabilities[i, predicted]:.6f}"
-        rows.append([guarded_path(name), label, labels[predicted], probability, fold, OUT_OF_FOLD])
+        probability, raw_probability = (f"{values[i, predicted]:.6f}" for values in (calibrated, raw))
+        rows.append([guarded_path(name), label, labels[predicted], probability, fold, OUT_OF_FOLD, raw_probability])
     for i, (name, predicted) in enumerate(zip(predictions.test_names, predictions.test_predicted, strict=True)):
         label = labels[predictions.test_truth[i]] if predictions.test_truth[i] >= 0 else ""
-        probability = f"{test_probabilities[i, predicted]:.6f}"
-        rows.append([guarded_path(name), label, labels[predicted], probability, "", TEST])
+        probability, raw_probability = (f"{values[i, predicted]:.6f}" for values in (calibrated_test, raw_test))
+        rows.append([guarded_path(name), label, labels[predicted], probability, "", TEST, raw_probability])
     return csv_text(rows)

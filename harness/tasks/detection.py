@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import registry
-from harness.backends.base import AnySplit, Detected, EpochDetections, EpochPredictions, Outcome
+from harness.backends.base import AnySplit, Detected, EpochDetections, EpochPredictions, Outcome, Signature
+from harness.backends.scorers import Scorer
 from harness.common.errors import DataError
 from harness.common.files import write_atomic
 from harness.config.spec import RunSpec, freeze_items
+from harness.config.threshold import CROSS_CONFORMAL
 from harness.data.base import BaseOptions, Split
+from harness.data.detect import AUTO
+from harness.data.images import RGB
 from harness.data.index import FileIndex, Progress
 from harness.data.split import load_splits
-from harness.metrics.evaluate import Evaluation, evaluate_predictions, metrics_of
-from harness.metrics.validation import validation_part
+from harness.data.synthetic import with_synthetic
+from harness.metrics.evaluate import Evaluation, evaluate, evaluate_predictions, metrics_of
+from harness.metrics.intervals import intervals
+from harness.metrics.validation import holdout_part, validation_part
+from harness.predictions.detection import Predictions
 from harness.results.gallery import draw_gallery
-from harness.results.scores import SCORES, scores_csv
-from harness.results.store import DETAILS
+from harness.results.run_folder import DETAILS
+from harness.results.scores import CALIBRATION, SCORES, calibration_csv, scores_csv
 
 if TYPE_CHECKING:
     from harness.config.sweep import SweepConfig
@@ -31,11 +38,20 @@ class Detection:
 
     name = "detection"
     backend = "anomalib"
-    config_keys = frozenset({"threshold", "aupro_limit"})
+    config_keys = frozenset({"threshold", "aupro_limit", "rank"})
 
-    def spec_fields(self, config: SweepConfig) -> dict[str, Any]:
-        """Return the method that fixes the thresholds, and the upper limit of the false positive rate in AUPRO."""
-        return {"threshold": freeze_items(config.threshold.policy()), "aupro_limit": config.aupro_limit}
+    def spec_fields(self, config: SweepConfig, signature: Signature) -> dict[str, Any]:
+        """Return the method of the thresholds, the limit of AUPRO, and the ranking where it is not by labels only.
+
+        Args:
+            config: of the sweep.
+            signature: parameters of the model, with its number of folds.
+        """
+        policy = config.threshold.policy()
+        if policy["method"] == CROSS_CONFORMAL and policy["folds"] is None:
+            policy["folds"] = signature.folds
+        rank = None if config.rank == "labels" else config.rank
+        return {"threshold": freeze_items(policy), "aupro_limit": config.aupro_limit, "rank": rank}
 
     def options(self, kind: str) -> type[BaseOptions]:
         """Return the class of the options of a kind. An unregistered name is the name of an anomalib datamodule."""
@@ -44,7 +60,7 @@ class Detection:
 
     def kinds(self) -> Sequence[str]:
         """Return the names of all kinds of data."""
-        return [*registry.DATASETS, "the name of an anomalib datamodule"]
+        return [*registry.DATASETS, AUTO, "the name of an anomalib datamodule"]
 
     def load(self, config: SweepConfig, index: FileIndex, progress: Progress | None) -> list[AnySplit]:
         """Read the data.
@@ -60,7 +76,11 @@ class Detection:
         Raises:
             DataError: the data has errors; one sentence for each.
         """
-        return [*load_splits(config.detection_data, config.work_dir, index, progress)]
+        splits = load_splits(config.detection_data, config.work_dir, index, progress)
+        if config.rank == "synthetic":
+            pixels = config.data.max_pixels
+            splits = [with_synthetic(split, config.work_dir, index, pixels) for split in splits]
+        return [*splits]
 
     def problems(self, config: SweepConfig, splits: Sequence[AnySplit]) -> list[str]:
         """Return one sentence for each test set that is too small for the validation set of `threshold: f1_on_val`.
@@ -73,7 +93,7 @@ class Detection:
         for split in splits if config.threshold.method == "f1_on_val" else ():
             assert isinstance(split, Split)
             try:
-                validation_part(split.test, config.threshold.share, config.threshold.seed)
+                validation_part(split.real_test, config.threshold.share, config.threshold.seed)
             except DataError as error:
                 problems += [f"{split.root}: {problem}" for problem in error.problems]
         return problems
@@ -94,12 +114,30 @@ class Detection:
         """
         assert isinstance(epoch_predictions, EpochDetections)
         assert spec.aupro_limit is not None
-        return metrics_of(epoch_predictions.test, epoch_predictions.val, dict(spec.threshold), spec.aupro_limit)
+        test, _ = without_holdout(spec, epoch_predictions.test)
+        return metrics_of(test, epoch_predictions.val, dict(spec.threshold), spec.aupro_limit)
 
     def data_summary(self, split: AnySplit) -> dict[str, Any]:
         """Return the description of a split for the record."""
         assert isinstance(split, Split)
         return data_summary(split)
+
+    def decision(self, scorer: Scorer, thresholds: Mapping[str, Any]) -> Callable[[RGB], object]:
+        """Return the function that compares the score and the map of an image with the thresholds.
+
+        Args:
+            scorer: the trained model.
+            thresholds: of the record; None for a missing one.
+        """
+        image_threshold, pixel_threshold = (thresholds.get(name) for name in ("image", "pixel"))
+
+        def decide(pixels: RGB) -> object:
+            scores, maps = scorer.score([scorer.prepare(pixels)])
+            label = None if image_threshold is None else scores > image_threshold
+            mask = None if pixel_threshold is None or maps is None else maps > pixel_threshold
+            return label, mask
+
+        return decide
 
     def measure(self, spec: RunSpec, split: AnySplit, outcome: Outcome, stage: Path) -> Mapping[str, Any]:
         """Evaluate a run, and write its files beside the record.
@@ -115,10 +153,13 @@ class Detection:
         """
         assert isinstance(outcome, Detected)
         assert spec.aupro_limit is not None
-        evaluation = evaluate_predictions(outcome.test, outcome.val, dict(spec.threshold), spec.aupro_limit)
-        write_artifacts(stage, evaluation)
+        labelled, unlabelled = outcome.test.without_unlabelled()
+        test, holdout = without_holdout(spec, labelled)
+        evaluation = evaluate_predictions(test, outcome.calibration, dict(spec.threshold), spec.aupro_limit)
+        write_artifacts(stage, evaluation, holdout, unlabelled, spec.aupro_limit)
+        counts = image_counts(evaluation, holdout)
         return {
-            "data": {**self.data_summary(split), **image_counts(evaluation), "validation": outcome.validation},
+            "data": {**self.data_summary(split), **counts, "validation": outcome.validation},
             "metrics": evaluation.metrics,
             "intervals": {name: list(ends) for name, ends in evaluation.intervals.items()},
             "defects": evaluation.defects,
@@ -138,18 +179,42 @@ def data_summary(split: Split) -> dict[str, Any]:
         "held_out": list(split.held_out),
         "train": len(split.train),
         "val": len(split.val),
-        "test": len(split.test),
-        "test_anomalous": sum(sample.label for sample in split.test),
+        "test": len(split.real_test),
+        "test_anomalous": sum(sample.label for sample in split.real_test),
+        **({"unlabelled": len(split.unlabelled)} if split.unlabelled else {}),
         "masks": split.has_masks,
         "notes": list(split.notes),
+        **({"excluded": split.excluded} if split.excluded else {}),
     }
 
 
-def image_counts(evaluation: Evaluation) -> dict[str, int]:
-    """Numbers of the evaluated images, of the anomalous ones, and of the validation images out of the test set."""
+def without_holdout(spec: RunSpec, test: Predictions) -> tuple[Predictions, Predictions | None]:
+    """Separate the images that a search holds out.
+
+    Args:
+        spec: of the run.
+        test: predictions for all test images.
+
+    Returns:
+        The predictions for the other test images, and those for the held-out images; None without such images.
+    """
+    if not spec.holdout:
+        return test, None
+    selection = holdout_part(test.samples, **dict(spec.holdout))
+    return test.part(~selection), test.part(selection)
+
+
+def image_counts(evaluation: Evaluation, holdout: Predictions | None) -> dict[str, int]:
+    """Numbers of the evaluated images, of the anomalous ones, and of the images that left the test set.
+
+    Args:
+        evaluation: of the run.
+        holdout: predictions for the held-out images of a search.
+    """
     taken = 0 if evaluation.validation is None else len(evaluation.validation.samples)
     labels = evaluation.test.labels
-    return {"test": len(labels), "test_anomalous": int(labels.sum()), "taken": taken}
+    held_out = {} if holdout is None else {"holdout": len(holdout.samples)}
+    return {"test": len(labels), "test_anomalous": int(labels.sum()), "taken": taken, **held_out}
 
 
 def vanished_masks(evaluation: Evaluation) -> list[str]:
@@ -162,14 +227,32 @@ def vanished_masks(evaluation: Evaluation) -> list[str]:
     return [f"the mask of {names[0]}{more} has no pixel at {height} x {width}: pixel metrics ignore this defect"]
 
 
-def write_artifacts(folder: Path, evaluation: Evaluation) -> None:
-    """Write the scores, the gallery and the curves for the report.
+def write_artifacts(
+    folder: Path,
+    evaluation: Evaluation,
+    holdout: Predictions | None,
+    unlabelled: Predictions | None,
+    fpr_limit: float,
+) -> None:
+    """Write the scores, the calibration scores, the gallery and the curves for the report.
 
     Args:
         folder: of the run.
         evaluation: of the run.
+        holdout: predictions for the held-out images of a search. Their metrics are no part of the record, so that no
+            trial is compared by them.
+        unlabelled: predictions for images without a label.
+        fpr_limit: upper limit of the false positive rate in AUPRO.
     """
-    write_atomic(folder / SCORES, scores_csv(evaluation))
+    write_atomic(folder / SCORES, scores_csv(evaluation, holdout, unlabelled))
+    if evaluation.calibration is not None:
+        write_atomic(folder / CALIBRATION, calibration_csv(evaluation.calibration))
     gallery = draw_gallery(folder, evaluation.test, evaluation.thresholds)
-    details = {"curves": evaluation.curves, "gallery": gallery}
+    details: dict[str, Any] = {"curves": evaluation.curves, "gallery": gallery}
+    if holdout is not None:
+        details["holdout"] = {
+            "images": len(holdout.samples),
+            "metrics": evaluate(holdout, evaluation.thresholds, fpr_limit),
+            "intervals": intervals(holdout.scores, holdout.labels, evaluation.thresholds.image),
+        }
     write_atomic(folder / DETAILS, json.dumps(details, allow_nan=False))

@@ -152,7 +152,9 @@ def test_the_axis_in_the_plan(toy_tree: Path) -> None:
 def test_ids_and_specs_of_version_0_1_stay(toy_tree: Path) -> None:
     """Written by version 0.1; read, identified and found again as they were."""
     (spec,) = specs(
-        toy_tree, "{backend: native, model: patchcore, backbone: resnet18, layers: [layer2], image_size: 64}"
+        toy_tree,
+        "{backend: native, model: patchcore, backbone: resnet18, layers: [layer2], image_size: 64}",
+        "weights: random\nthreshold: normal_quantile",
     )
     assert "normalization" not in spec.as_dict()
     assert run_id(spec, "data", None) == "plate-native-patchcore-resnet18-layer2-64px-s0-32d15a69"
@@ -282,8 +284,8 @@ def test_exports_keep_it(cli: Cli, toy_tree: Path, chosen: str) -> None:
 
 def test_networks_of_different_inputs_are_not_averaged() -> None:
     """Mean and deviation are in no state dict; an average of weights has one input only."""
-    from harness.backends.supervised.classifier import Member, SupervisedScorer
-    from harness.backends.supervised.network import build
+    from harness.backends.supervised.classifier import SupervisedScorer
+    from harness.backends.supervised.network import Member, build
     from harness.backends.supervised.settings import Settings
     from harness.common.devices import pick
     from harness.ensemble.average import _same_networks

@@ -286,6 +286,13 @@ def test_a_file_in_efficientnet_pytorchs_naming(tmp_path: Path) -> None:
     assert "They also fit tf_efficientnet_b0 (padding as TensorFlow, batch-norm epsilon 0.001)" in note
 
 
+def test_torchvisions_efficientnet_v2_is_not_tensorflows(tmp_path: Path) -> None:
+    torch.save(torchvision.models.efficientnet_v2_s().state_dict(), tmp_path / "v2.pth")
+    note = resolve(str(tmp_path / "v2.pth"), "tf_efficientnetv2_s").note
+    assert "fitted by order and shape as tf_efficientnetv2_s (padding as TensorFlow" in note
+    assert "They also fit efficientnetv2_s (padding symmetric" in note
+
+
 def test_torchvisions_naming_has_variants_too(tmp_path: Path) -> None:
     torch.save(torchvision.models.efficientnet_b0().state_dict(), tmp_path / "b0.pth")
     assert "use the network of the training" in resolve(str(tmp_path / "b0.pth"), "efficientnet_b0").note

@@ -29,8 +29,10 @@ from harness.common.errors import ConfigError
 from harness.config.spec import RunSpec
 from harness.config.sweep import load_config
 from harness.data.base import Split
+from harness.data.images import MAX_PIXELS
 from harness.data.index import FileIndex
 from harness.data.split import load_splits
+from harness.data.synthetic import with_synthetic
 from harness.planning.plan import make_plan
 from tests.conftest import Cli, write_config
 
@@ -46,12 +48,10 @@ def prepared(toy_tree: Path, grid: str, more: str = "", **data: Any) -> tuple[Ru
     return plan.specs[0], split
 
 
-def run(spec: RunSpec, split: Split, latency: bool = False) -> Outcome:
+def run(spec: RunSpec, split: Split) -> Outcome:
     scratch = Path("scratch")
     scratch.mkdir(exist_ok=True)
-    (outcome,) = AnomalibBackend().run(
-        [spec], split, RunContext(scratch, "cpu", 0, lambda stage: None, latency=latency)
-    )
+    (outcome,) = AnomalibBackend().run([spec], split, RunContext(scratch, "cpu", 0, lambda stage: None))
     assert isinstance(outcome, Outcome)
     return outcome
 
@@ -95,8 +95,8 @@ def test_raw_scores_and_maps_are_what_a_bare_engine_gives_without_normalisation(
 def test_one_run_has_everything(toy_tree: Path) -> None:
     spec, split = prepared(toy_tree, PATCHCORE)
     outcome = run(spec, split)
-    assert outcome.val is not None
-    assert [s.path for s in outcome.val.samples] == [s.path for s in split.val]
+    assert outcome.calibration is not None
+    assert [s.path for s in outcome.calibration.samples] == [s.path for s in split.val]
     assert outcome.test.maps is not None
     assert outcome.test.maps.shape == (len(split.test), 64, 64)
     assert set(outcome.own_metrics) == {
@@ -111,6 +111,24 @@ def test_the_same_seed_gives_the_same_scores(toy_tree: Path) -> None:
     assert first.test.scores.tolist() == second.test.scores.tolist()
     other = run(*prepared(toy_tree, PATCHCORE, "seed: 1"))
     assert first.test.scores.tolist() != other.test.scores.tolist()
+
+
+@pytest.mark.parametrize("defects", [True, False])
+def test_anomalibs_own_metrics_do_not_count_synthetic_defects(toy_tree: Path, tmp_path: Path, defects: bool) -> None:
+    root = Path(shutil.copytree(toy_tree, tmp_path / "tree"))
+    for folder in () if defects else (*root.glob("*/test/*"), *root.glob("*/ground_truth")):
+        if folder.name != "good":
+            shutil.rmtree(folder)
+    spec, split = prepared(root, PATCHCORE)
+    ranked = with_synthetic(split, tmp_path, FileIndex(tmp_path / "index.json"), MAX_PIXELS)
+    plain, outcome = run(spec, split), run(spec, ranked)
+    assert outcome.own_metrics == plain.own_metrics
+    assert outcome.test.samples == ranked.test
+    number = len(split.test)
+    assert outcome.test.scores[:number].tolist() == plain.test.scores.tolist()
+    assert np.isfinite(outcome.test.scores[number:]).all()
+    assert len(outcome.test.scores) - number >= 30
+    assert (outcome.cost["images_per_second"] or 0) > 0
 
 
 def test_saved_checkpoint_is_loaded_again_by_anomalib(toy_tree: Path, tmp_path: Path) -> None:
@@ -133,7 +151,7 @@ def test_saved_checkpoint_is_loaded_again_by_anomalib(toy_tree: Path, tmp_path: 
 
 def test_val_of_zero_uses_anomalibs_own_default(toy_tree: Path) -> None:
     outcome = run(*prepared(toy_tree, PATCHCORE, val=0))
-    assert outcome.val is None
+    assert outcome.calibration is None
     assert outcome.own_metrics["anomalib_image_F1Score"] is not None
 
 
@@ -166,7 +184,7 @@ def test_a_model_that_trains_in_epochs_takes_trainer_arguments(toy_tree: Path) -
     spec, split = prepared(toy_tree, grid, "trainer: {max_epochs: 2}")
     outcome = run(spec, split)
     assert outcome.warnings == []
-    assert outcome.val is not None
+    assert outcome.calibration is not None
     assert np.isfinite(outcome.test.scores).all()
 
 

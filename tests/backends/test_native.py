@@ -60,7 +60,7 @@ def planned(tmp_path: Path, tree: Path, grid: str = GRID) -> tuple[list[RunSpec]
 
 
 def answers(specs: Sequence[RunSpec], split: Split, scratch: Path, **more: Any) -> list[Outcome | Failure]:
-    context = RunContext(scratch, "cpu", 0, lambda _: None, **{"latency": False, **more})
+    context = RunContext(scratch, "cpu", 0, lambda _: None, **more)
     return list(NativeBackend().run(specs, split, context))
 
 
@@ -73,7 +73,7 @@ def outcomes(specs: Sequence[RunSpec], split: Split, scratch: Path, **more: Any)
 
 def same(left: Outcome, right: Outcome) -> None:
     assert left.spec == right.spec
-    for ours, theirs in ((left.test, right.test), (left.val, right.val)):
+    for ours, theirs in ((left.test, right.test), (left.calibration, right.calibration)):
         assert ours is not None
         assert theirs is not None
         assert ours.maps is not None

@@ -25,16 +25,17 @@ from harness.common.reading import MB, read_bytes, read_json, read_rows, read_te
 from harness.common.tables import csv_text, guarded, guarded_path, unguarded, unguarded_path
 from harness.common.terminal import Terminal, printable
 from harness.config.sweep import load_config
-from harness.data.images import list_images
 from harness.data.index import FileIndex
-from harness.data.labelled.folds import read_folds
+from harness.data.labelled.fold_files import read_folds
 from harness.data.labelled.tables import Columns, read_table
+from harness.data.listing import list_images
 from harness.ensemble.recipe import load_recipe
 from harness.predictions.classification import ClassPredictions
 from harness.report.results import Results, read_details
 from harness.results.record import SCHEMA
-from harness.results.scores import read_scores
-from harness.results.store import ResultFolder, read_record
+from harness.results.run_folder import read_record
+from harness.results.scores import read_calibration, read_scores
+from harness.results.store import ResultFolder
 from tests.conftest import Cli
 
 # What JSON can hold, and what only Python's reader takes for JSON.
@@ -117,11 +118,12 @@ def test_any_mapping_as_a_config(tmp_path: Path, tree: dict[str, Any]) -> None:
 def test_any_bytes_as_any_file(tmp_path: Path, content: bytes) -> None:
     run = tmp_path / "runs" / "a"
     run.mkdir(parents=True, exist_ok=True)
-    for name in ("record.json", "details.json", "scores.csv", "a.yaml", "a.csv", "index.json"):
+    for name in ("record.json", "details.json", "scores.csv", "calibration.csv", "a.yaml", "a.csv", "index.json"):
         (run / name).write_bytes(content)
     surely(read_record, run)
     surely(read_details, run)
     surely(read_scores, run)
+    surely(read_calibration, run)
     surely(load_config, run / "a.yaml")
     surely(load_recipe, run / "a.yaml")
     surely(read_table, run / "a.csv", run, run, Columns(), True)
@@ -150,6 +152,8 @@ def test_any_table_as_scores(tmp_path: Path, rows: list[list[str]]) -> None:
     for table in (rows, [header, *rows]):
         (tmp_path / "scores.csv").write_text(csv_text(table), encoding="utf-8", newline="", errors="surrogatepass")
         surely(read_scores, tmp_path)
+        (tmp_path / "scores.csv").replace(tmp_path / "calibration.csv")
+        surely(read_calibration, tmp_path)
 
 
 @given(st.text(max_size=12))

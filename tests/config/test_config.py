@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.common.errors import ConfigError
-from harness.config.sweep import as_yaml, load_config
+from harness.config.spec import RunSpec, run_id
+from harness.config.stored import as_yaml
+from harness.config.sweep import load_config
 from tests.conftest import write_config
 
 GOOD = """
@@ -36,7 +39,7 @@ def test_reads_a_whole_config(tmp_path: Path) -> None:
     assert config.name == "demo"
     assert config.seeds == [0]
     assert config.data.val == 0.2
-    assert config.threshold.method == "normal_quantile"
+    assert config.threshold.method is None
     assert config.grid == [
         {"model": ["patchcore", "padim"], "layers": [["layer2", "layer3"]], "coreset_sampling_ratio": [0.1, 0.01]}
     ]
@@ -107,7 +110,8 @@ def test_all_problems_at_once_with_nearest_names(tmp_path: Path) -> None:
         "save_models: found 'last'",
         "data.vall: unknown key; found 0.1. Did you mean 'val'?",
         "data.val: found 2",
-        "threshold.method: found 'normal_quantil', expected 'normal_quantile', 'f1_on_val', 'fixed' or 'none'",
+        "threshold.method: found 'normal_quantil', expected 'cross_conformal', 'held_out', 'normal_quantile', "
+        "'f1_on_val', 'fixed' or 'none'",
         "no `model`; expected at least one model in each mapping. Found: modle",
     ):
         assert part in text, f"{part!r} not in:\n{text}"
@@ -142,10 +146,24 @@ def test_all_problems_at_once_with_nearest_names(tmp_path: Path) -> None:
         ("data: {kind: toy}\ngrid: [{a: 1}, {model: []}]", "grid[1]: axis 'model' is empty"),
         (
             "data: {kind: toy}\nthreshold: {share: 0.2}\ngrid: {model: padim}",
-            "`share` has no effect with method 'normal_q",
+            "`share` found without a method; expected method f1_on_val. Add the method",
         ),
         ("data: {kind: toy}\nthreshold: {method: f1_on_val, share: 1}\ngrid: {model: padim}", "threshold.share"),
+        (
+            "data: {kind: toy}\nthreshold: {method: held_out, folds: 3}\ngrid: {model: padim}",
+            "`folds` has no effect with method 'held_out'; expected false_alarms, pixel_quantile. Remove the key",
+        ),
+        ("data: {kind: toy}\nthreshold: {false_alarms: 0}\ngrid: {model: padim}", "threshold.false_alarms: found 0"),
+        ("data: {kind: toy}\nthreshold: {false_alarms: 1}\ngrid: {model: padim}", "threshold.false_alarms: found 1"),
+        ("data: {kind: toy}\nthreshold: {folds: 1}\ngrid: {model: padim}", "threshold.folds: found 1"),
+        (
+            "data: {kind: toy, val: 0.2}\nthreshold: cross_conformal\ngrid: {model: padim}",
+            "data.val: 0.2 found with threshold.method cross_conformal, which holds out no images; expected 0. Remove",
+        ),
         ("data: {kind: toy}\naupro_limit: 0\ngrid: {model: padim}", "aupro_limit"),
+        ("task: classification\ndata: {kind: toy}\ncoverage: 1\ngrid: {model: baseline}", "coverage: found 1"),
+        ("task: classification\ndata: {kind: toy}\ncoverage: high\ngrid: {model: baseline}", "coverage: found 'high'"),
+        ("data: {kind: toy}\ncoverage: 0.8\ngrid: {model: padim}", "`coverage` has no effect in task 'detection'"),
         ("data: {kind: toy}\nthreshold: fixed\ngrid: {model: padim}", "expects `image`, `pixel` or both"),
     ],
 )
@@ -162,3 +180,44 @@ def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
     write_config(tmp_path / "patchcore.yaml", GOOD)
     with pytest.raises(ConfigError, match=r"no such file.*Did you mean .*patchcore\.yaml"):
         load_config(tmp_path / "patchcor.yaml")
+
+
+RANKED = "rank: synthetic\ndata: {kind: toy, val: 0.2}\ngrid: {model: padim}\n"
+NO_IMAGES = (
+    "rank: found 'synthetic' without held-out normal images; expected a data.val above 0. Set data.val, such as 0.2, "
+    "with another threshold.method than cross_conformal and without threshold.folds"
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("synthetic", "both", "rank: found 'both', expected 'labels' or 'synthetic'."),
+        ("synthetic", "[synthetic]", "rank: found ['synthetic'], expected 'labels' or 'synthetic'."),
+        (", val: 0.2", ", val: 0", NO_IMAGES),
+        (", val: 0.2", "", NO_IMAGES),
+        (", val: 0.2}", "}\nthreshold: cross_conformal", NO_IMAGES),
+        ("grid", "threshold: {folds: 3}\ngrid", NO_IMAGES),
+        ("grid", "threshold: cross_conformal\ngrid", "data.val: 0.2 found with threshold.method cross_conformal"),
+        (
+            "grid: {",
+            "search: {space: {model: padim, n_features: {randint: [1, 9]}}}\ngrid: {",
+            "with `search`; expected a grid",
+        ),
+        (", val: 0.2}", "}\ntask: classification", "`rank` has no effect in task 'classification'"),
+    ],
+)
+def test_synthetic_defects_need_held_out_images_and_a_grid(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    assert load(tmp_path, RANKED).rank == "synthetic"
+    assert old in RANKED
+    assert expected in " ".join(problems(tmp_path, RANKED.replace(old, new)))
+
+
+def test_the_ranking_by_labels_is_no_part_of_a_run() -> None:
+    """So runs of earlier versions keep their ids."""
+    spec = RunSpec("native", "spade", None, None, None, (), 0, "toy", "", "auto", (), 1, 1, (), 0.3)
+    assert "rank" not in spec.as_dict()
+    ranked = replace(spec, rank="synthetic")
+    assert ranked.as_dict()["rank"] == "synthetic"
+    assert RunSpec.from_dict(ranked.as_dict()) == ranked
+    assert run_id(ranked, "data", None) != run_id(spec, "data", None)

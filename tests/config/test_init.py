@@ -29,7 +29,7 @@ def test_one_category_in_mvtecs_layout(cli: Cli, toy_tree: Path) -> None:
     assert "bottle-caps.yaml written for the images in bottle caps" in done.output
     assert "python -m harness sweep bottle-caps.yaml" in done.output
     text = Path("bottle-caps.yaml").read_text()
-    title = "# One category in MVTec AD's layout: bottle caps"
+    title = "# One category of kind mvtec: bottle caps"
     assert text.startswith(f"{title}\n#\n#   python -m harness sweep bottle-caps.yaml")
     prepared = prepare(load_config(Path("bottle-caps.yaml")))
     assert len(prepared.runs) == 10

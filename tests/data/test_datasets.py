@@ -52,10 +52,10 @@ def test_mvtec_roles_labels_and_masks(tree: Path) -> None:
     assert {s.defect for s in split.test} == {"good", *defects}
     for sample in split.test:
         assert (sample.label == 1) == (sample.defect != "good")
-        assert (sample.mask is not None) == (sample.label == 1)
-        if sample.mask:
-            assert Path(sample.mask).parent.name == sample.defect
-            assert Path(sample.mask).stem == f"{Path(sample.path).stem}_mask"
+        assert bool(sample.masks) == (sample.label == 1)
+        for mask in sample.masks:
+            assert Path(mask).parent.name == sample.defect
+            assert Path(mask).stem == f"{Path(sample.path).stem}_mask"
 
 
 def test_all_categories_by_default_and_a_root_that_is_one_itself(tree: Path) -> None:
@@ -210,7 +210,7 @@ def test_several_folders_of_defects_each_with_masks(folders: Path) -> None:
     shutil.copytree(folders / "masks", folders / "bent_masks")
     split = one(folder(folders, abnormal_dir=["bad", "bent"], mask_dir=["masks", "bent_masks"]))
     assert {s.defect for s in split.test} == {"good", "bad", "bent"}
-    assert all(s.mask for s in split.test if s.label)
+    assert all(s.masks for s in split.test if s.label)
     assert "expected one for all, or one for each" in problems(
         folder(folders, abnormal_dir=["bad", "bent", "good"], mask_dir=["masks", "bent_masks"])
     )

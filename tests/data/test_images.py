@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from harness.common.errors import DataError
-from harness.data.images import from_array, from_pil, probe, read, read_image, read_mask, resize_nearest
+from harness.data.images import from_array, from_pil, probe, read, read_image
+from harness.data.mask_images import read_mask, resize_nearest
 
 
 def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:

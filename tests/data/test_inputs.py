@@ -16,12 +16,14 @@ from PIL import Image
 
 from harness.common.errors import ConfigError, DataError, ImageTooLargeError
 from harness.common.paths import expanded, name_of_file, problem_of_name
-from harness.config.sweep import as_yaml, load_config
+from harness.config.stored import as_yaml
+from harness.config.sweep import load_config
 from harness.data.base import Split
 from harness.data.datamodule import DatamoduleData
 from harness.data.folder import FolderData
-from harness.data.images import FORMATS, mask_reading, read, read_mask
+from harness.data.images import FORMATS, read
 from harness.data.index import FileIndex
+from harness.data.mask_images import mask_reading, read_mask
 from harness.data.masks import match_masks
 from harness.data.mvtec import MVTecData
 from harness.data.split import load_splits
@@ -152,7 +154,7 @@ def test_masks_go_by_name_whatever_the_case_and_once(tmp_path: Path) -> None:
         save(images / image, np.zeros((4, 4)))
         save(masks / mask, np.zeros((4, 4)))
     found = match_masks(sorted(images.iterdir()), images, masks)
-    assert {image.name: mask.name for image, mask in found.items()} == names
+    assert {image.name: mask.name for image, (mask,) in found.items()} == names
     save(masks / "e_mask.png", np.zeros((4, 4)))
     with pytest.raises(DataError, match=r"e\.png: 2 masks found .*, one expected"):
         match_masks(sorted(images.iterdir()), images, masks)
@@ -164,13 +166,13 @@ def test_masks_beside_their_images(toy_tree: Path) -> None:
         shutil.move(mask, root / "test" / mask.parent.name / mask.name)
     shutil.rmtree(root / "ground_truth")
     split = split_of(MVTecData(kind="mvtec", root=str(root)))
-    assert [bool(sample.mask) for sample in split.test] == [bool(sample.label) for sample in split.test]
+    assert [bool(sample.masks) for sample in split.test] == [bool(sample.label) for sample in split.test]
     assert any("files beside the images are used as their masks" in note for note in split.notes)
     for masks in ("test/dent", None):
         options = FolderData(
             kind="folder", root=str(root), normal_dir="train/good", abnormal_dir="test/dent", mask_dir=masks
         )
-        assert [Path(sample.mask or "").name for sample in split_of(options).test if sample.label] == [
+        assert [Path(mask).name for sample in split_of(options).test for mask in sample.masks] == [
             "000_mask.png",
             "001_mask.png",
         ]
@@ -259,7 +261,7 @@ def test_a_datamodule_whose_normal_images_have_no_mask() -> None:
             value = np.full((32, 32, 3), 40 * number + 20) if not mask else np.eye(32) * 255
             save(category / name / f"{number:03}_regular{mask}.png", value)
     split = split_of(DatamoduleData(kind="MVTecAD2", root=str(root), category="can"))  # type: ignore[call-arg]
-    assert {sample.label: bool(sample.mask) for sample in split.test} == {0: False, 1: True}
+    assert {sample.label: bool(sample.masks) for sample in split.test} == {0: False, 1: True}
 
 
 def test_paths_as_people_write_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -410,7 +412,7 @@ def test_images_that_end_as_masks_do_stay_images(tmp_path: Path) -> None:
             suffix = "" if folder == images or "0" in name else "_mask"
             save(folder / name.replace(".png", f"{suffix}.png"), np.zeros((4, 4)))
     found = match_masks(sorted(images.iterdir()), images, masks)
-    assert {image.name: mask.name for image, mask in found.items()} == {
+    assert {image.name: mask.name for image, (mask,) in found.items()} == {
         "0.png": "0.png",
         "0_gt.png": "0_gt.png",
         "1.png": "1_mask.png",

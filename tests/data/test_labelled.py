@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import pickle
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from harness.config.sweep import load_config
 from harness.data.index import FileIndex
 from harness.data.labelled.base import ALWAYS_TRAINED, LabelledSample, LabelledSplit
 from harness.data.labelled.files import LabelledData
-from harness.data.labelled.folds import assign_folds, read_folds
+from harness.data.labelled.folds import assign_folds
 from harness.data.labelled.split import load_labelled
 from harness.data.labelled.toy import LabelledToy
 from harness.data.labelled.toy_images import LABELS, SHARES
@@ -72,8 +71,21 @@ def test_the_competitions_layout(tmp_path: Path) -> None:
     assert found.sample_submission == tmp_path / "sample_submission.csv"
     # Each fold judges one image of each label.
     for fold in (0, 1, 2):
-        assert sorted(found.train[i].label for i in found.judged(fold)) == list(found.labels)
-        assert sorted([*found.judged(fold), *found.learnt(fold)]) == list(range(12))
+        assert sorted(found.train[i].label for i in found.val_indices(fold)) == list(found.labels)
+        assert sorted([*found.val_indices(fold), *found.train_indices(fold)]) == list(range(12))
+
+
+def test_the_distribution_counts_each_image_once(tmp_path: Path) -> None:
+    root = competition(tmp_path, train=9)
+    table(root / "test_df.csv", [{"index": i, "file_name": f"{i}.png", "label": "tile-good"} for i in range(4)])
+    found = split(root, folds=2)
+    counts = found.distribution()
+    # cable-good has 3 images. Each other label has 2, and tile-crack and tile-good have none of the last image.
+    assert list(counts) == ["fold 0", "fold 1", "test"]
+    assert [sum(row) for row in zip(counts["fold 0"], counts["fold 1"], strict=True)] == [2, 3, 2, 2]
+    assert counts["test"] == [0, 0, 0, 4]
+    held = split(root, folds=0.5).distribution()
+    assert [sum(row) for row in zip(held["fold 0"], held["trained in every fold"], strict=True)] == [2, 3, 2, 2]
 
 
 def test_a_table_with_names_of_its_own_and_labels_only(tmp_path: Path) -> None:
@@ -189,27 +201,12 @@ def test_a_share_is_held_out_of_each_label() -> None:
     assert again.tolist() != folds.tolist()
 
 
-def test_folds_from_a_file(tmp_path: Path) -> None:
-    np.save(tmp_path / "rows.npy", np.array([0, 1, 1, 0]))
-    assert read_folds(tmp_path / "rows.npy", 4).tolist() == [0, 1, 1, 0]
-    np.save(tmp_path / "positions.npy", np.array([[3, 0], [1, 2]]))
-    assert read_folds(tmp_path / "positions.npy", 4).tolist() == [0, 1, 1, 0]
-    for wrong, words in (
-        (np.array([0, 1]), "2 numbers, 4 expected"),
-        (np.array([[0, 0], [1, 2]]), "some of them twice"),
-        (np.array([0.5, 1, 0, 0]), "whole numbers"),
-        (np.array([-2, 0, 1, 0]), "expected numbers from 0"),
-    ):
-        np.save(tmp_path / "wrong.npy", wrong)
-        with pytest.raises(DataError, match=words):
-            read_folds(tmp_path / "wrong.npy", 4)
-    (tmp_path / "text.npy").write_text("no array")
-    with pytest.raises(DataError, match=r"is no \.npy file"):
-        read_folds(tmp_path / "text.npy", 4)
-    np.savez(tmp_path / "a.npz", folds=np.arange(4))
-    (tmp_path / "a.npz").rename(tmp_path / "renamed.npy")
-    with pytest.raises(DataError, match=r"is no \.npy file"):
-        read_folds(tmp_path / "renamed.npy", 4)
+def test_nothing_can_be_held_out_of_labels_with_one_image() -> None:
+    with pytest.raises(DataError, match=r"data\.folds: 0\.2 found, but each label has a single image; expected"):
+        assign_folds(samples(*"abc"), 0.2, seed=0, rows=3)
+
+
+def test_folds_from_a_file_without_training_or_validation_are_refused(tmp_path: Path) -> None:
     for useless, words in ((np.zeros(4, np.int64), "no training image"), (np.full(4, -1), "no validation image")):
         np.save(tmp_path / "useless.npy", useless)
         with pytest.raises(DataError, match=words):
@@ -237,6 +234,13 @@ def test_a_fold_without_a_label_to_learn_is_said() -> None:
     folds, notes = assign_folds(samples(*"aabb"), str(file), seed=0, rows=4)
     assert folds.tolist() == [0, 1, 1, 1]
     assert "b (fold 1)" in notes[0]
+
+
+def test_images_that_a_file_never_validates_are_said(tmp_path: Path) -> None:
+    np.save(tmp_path / "folds.npy", np.array([0, -1, 1, 0, 1, -1]))
+    folds, notes = assign_folds(samples(*"aaabbb"), str(tmp_path / "folds.npy"), seed=0, rows=6)
+    assert folds.tolist() == [0, -1, 1, 0, 1, -1]
+    assert "folds.npy: 2 images are in no validation fold (1.png, 5.png): the networks of every fold train" in notes[0]
 
 
 def test_a_label_left_with_one_image_once_copies_are_gone_is_always_trained(tmp_path: Path) -> None:
@@ -308,31 +312,6 @@ def test_images_to_be_named_that_are_called_alike_are_refused(tmp_path: Path) ->
     table(root / "test_df.csv", [{"index": 0, "file_name": f"{i}.png"} for i in range(4)])
     with pytest.raises(DataError, match=r"column index: 1 values stand for several images \(0\)"):
         split(root)
-
-
-class _Executes:
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return (Path.touch, (Path("executed"),))  # type: ignore[return-value]
-
-
-def test_pickled_folds_execute_nothing_and_say_how_to_convert(tmp_path: Path) -> None:
-    file = tmp_path / "10-Fold_idx.npy"
-    parts = np.empty(2, dtype=object)
-    parts[:] = [(np.array([2, 3]), np.array([0, 1])), (np.array([0, 1]), np.array([2, 3]))]
-    np.save(file, parts, allow_pickle=True)
-    with pytest.raises(DataError) as caught:
-        read_folds(file, 4)
-    # What the message says to do works.
-    command = str(caught.value).split("in Python: ")[1]
-    exec(f"import numpy; {command}", {})
-    assert read_folds(Path("folds.npy"), 4).tolist() == [0, 0, 1, 1]
-    evil = tmp_path / "evil.npy"
-    with evil.open("wb") as stream:
-        np.lib.format.write_array_header_1_0(stream, {"descr": "|O", "fortran_order": False, "shape": (1,)})  # type: ignore[arg-type]
-        pickle.dump(_Executes(), stream)
-    with pytest.raises(DataError, match="could run code"):
-        read_folds(evil, 1)
-    assert not Path("executed").exists()
 
 
 def test_toy_data_is_long_tailed_and_the_same_each_time(tmp_path: Path) -> None:

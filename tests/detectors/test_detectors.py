@@ -20,7 +20,8 @@ from harness import registry
 from harness.backbones.inject import backbone_weights
 from harness.backbones.resolve import Weights
 from harness.common.errors import ConfigError, DataError, HarnessError, NotFittedError, UnknownNameError, WeightsError
-from harness.data.images import list_images, read_image
+from harness.data.images import read_image
+from harness.data.listing import list_images
 from harness.detectors import SPADE, CFlow, Detector, PaDiM, PatchCore, load
 from harness.detectors.base import State
 from harness.detectors.features import build_extractor

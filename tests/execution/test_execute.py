@@ -17,6 +17,8 @@ from openpyxl import load_workbook
 from harness import registry
 from harness.common.errors import StoreError
 from harness.predictions.detection import join
+from harness.report.recommended import recommended_runs
+from harness.report.results import Results
 from harness.results.record import SCHEMA
 from harness.results.store import ResultFolder
 from tests.conftest import ROOT, Cli, write_config
@@ -24,6 +26,8 @@ from tests.conftest import ROOT, Cli, write_config
 TEXT = """
 name: demo
 data: {{kind: mvtec, root: {root}, val: 0.25}}
+# Otherwise a run is made again at the end, for the model of the recommended configuration.
+save_models: none
 grid:
   - {{backend: dummy, model: mean, power: [0.5, 1, 2]}}
   - {{backend: dummy, model: plain}}
@@ -57,7 +61,8 @@ def test_a_sweep_leaves_records_scores_heatmaps_and_a_workbook(cli: Cli, config:
         assert record["provenance"]["packages"]["torch"]
         header, *lines = (run / "scores.csv").read_text().splitlines()
         assert header == "path,label,defect_type,score,predicted_label,role"
-        assert len(lines) == record["data"]["test"] + record["data"]["val"]
+        assert len(lines) == record["data"]["test"]
+        assert len((run / "calibration.csv").read_text().splitlines()) == 1 + record["data"]["val"]
         assert list((run / "heatmaps").glob("*.jpg"))
     assert len(rows()) == 4
     assert not list(Path("results/demo/.work").iterdir())
@@ -242,15 +247,16 @@ def test_models_that_are_kept(cli: Cli, config: Path, policy: str, kept: int) ->
     with_model = [record for record in folder.records() if folder.model_file(record.run_id)]
     assert len(with_model) == kept
     if policy == "best":
-        assert with_model[0].rank() == max(record.rank() for record in folder.records())
+        assert with_model == recommended_runs(Results.of(folder))
 
 
 def test_best_model_survives_stops_and_later_runs(cli: Cli, config: Path) -> None:
     for _ in range(4):
-        cli("sweep", config, "--limit", 1)
-    folder = ResultFolder(Path("results/demo"))
-    with_model = [record for record in folder.records() if folder.model_file(record.run_id)]
-    assert [r.run_id for r in with_model] == [max(folder.records(), key=lambda r: r.rank()).run_id]
+        cli("sweep", config, "save_models=best", "--limit", 1)
+        folder = ResultFolder(Path("results/demo"))
+        with_model = [record for record in folder.records() if folder.model_file(record.run_id)]
+        assert with_model == recommended_runs(Results.of(folder))
+    assert len(folder.records()) == 4
 
 
 def test_what_a_killed_run_left_is_cleared(cli: Cli, config: Path) -> None:

@@ -14,8 +14,10 @@ from typing import Any
 import psutil
 import pytest
 
+from harness.common import threads
+from harness.common.threads import VARIABLES
 from harness.execution.launchers.options import LaunchOptions
-from harness.execution.launchers.processes import THREADS, VISIBLE, environment
+from harness.execution.launchers.processes import VISIBLE, environment
 from harness.execution.launchers.spread import spread
 from harness.results.store import ResultFolder
 from tests.classified import CONFIG
@@ -44,6 +46,7 @@ def test_workers_make_the_same_records_as_one_process(cli: Cli, toy_tree: Path) 
     one, two = ({record.run_id: record for record in folder.records()} for folder in made.values())
     assert set(one) == set(two)
     assert len(one) == 3
+    assert {record.device for record in two.values()} == {f"cpu, {threads.shared(2)['OMP_NUM_THREADS']} threads"}
     for run_id, record in one.items():
         # Other numbers of threads sum up in another order.
         for name, value in record.metrics.items():
@@ -56,15 +59,16 @@ def test_workers_make_the_same_records_as_one_process(cli: Cli, toy_tree: Path) 
 
 
 def test_cores_are_divided_and_gpus_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in THREADS:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("harness.execution.launchers.processes._cores", lambda: 8)
-    assert {environment(place, 3, [])[name] for place in range(3) for name in THREADS} == {"2"}
+    monkeypatch.setattr(threads, "cores", lambda: 8)
+    monkeypatch.setattr(threads, "count", lambda: 8)
+    assert {environment(place, 3, [])[name] for place in range(3) for name in VARIABLES} == {"2"}
     assert environment(0, 20, [])["OMP_NUM_THREADS"] == "1"
     assert VISIBLE not in environment(0, 2, [])
     assert [environment(place, 3, ["4", "GPU-5f"])[VISIBLE] for place in range(3)] == ["4", "GPU-5f", "4"]
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert environment(0, 2, [])["OMP_NUM_THREADS"] == "3"
+    for asked, share in ((3, "3"), (8, "4")):
+        monkeypatch.setattr(threads, "count", lambda number=asked: number)
+        # A worker never gets more than its share, and never more than the user asked for.
+        assert set(environment(0, 2, []).values()) == {share}
 
 
 @pytest.mark.parametrize(
@@ -98,7 +102,7 @@ def test_groups_are_split_where_they_share_least_and_only_for_idle_workers() -> 
 
 def test_this_process_is_the_default() -> None:
     assert LaunchOptions().launcher == "here"
-    assert not LaunchOptions().problems()
+    LaunchOptions().check()
 
 
 # ---- processes that die

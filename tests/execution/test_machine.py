@@ -120,7 +120,8 @@ def test_a_large_image_takes_16_bytes_a_pixel(tmp_path: Path, kind: str) -> None
         "cmyk.tif": lambda file: Image.new("CMYK", (side, side)).save(file, compression="tiff_lzw"),
     }[kind](tmp_path / kind)
     code = (
-        "import sys; from resource import getrusage, RUSAGE_SELF; from harness.data.images import mask_reading, read\n"
+        "import sys; from resource import getrusage, RUSAGE_SELF; from harness.data.images import read\n"
+        "from harness.data.mask_images import mask_reading\n"
         "before = getrusage(RUSAGE_SELF).ru_maxrss\n"
         "(mask_reading if 'painted' in sys.argv[1] else read)(sys.argv[1])\n"
         "print((getrusage(RUSAGE_SELF).ru_maxrss - before) * 1024)"

@@ -277,7 +277,7 @@ def test_a_job_names_what_a_node_can_not_read_and_takes_what_is_shipped(toy_tree
         run_job(7, job, messages, "test-home", str(tmp_path))
     assert not messages
     run_job(7, job, messages, "test-home", str(tmp_path), contents)
-    (made,) = [message for message in messages if message[0] == "made"]
+    (made,) = [message for message in messages if message[0] == "record"]
     assert made[1] == 7
     record: RunRecord = made[2]
     assert record.status == "ok", record.error

@@ -142,6 +142,8 @@ def check_file(trained: ResultFolder, file: Path, images: list[Path], backend: s
     assert about["thresholds"]["image"] == record.thresholds["image"]
     assert about["checked"]["images"] == 10
     assert about["checked"]["largest_relative_difference"] < 1e-3
+    assert about["cost"]["file_size"] == sum(file.with_name(name).stat().st_size for name in about["sha256"])
+    assert about["cost"]["seconds_p95"] >= about["cost"]["seconds_p50"] > 0
     assert about["input"]["shape"] == ["batch", 3, "height", "width"]
     assert {"harness", "torch", "anomalib"} <= set(about["versions"])
 
@@ -218,7 +220,7 @@ def test_a_file_with_other_answers_is_refused(
         module.scoring.head.mean += 0.01 * module.scoring.head.mean.abs().mean()
         right(module, file)
 
-    monkeypatch.setattr("harness.backends.native.export.write_torchscript", wrong)
+    monkeypatch.setattr("harness.backends.formats.write_torchscript", wrong)
     with pytest.raises(ExportError, match=r"score .* in the exported file, .* in Torch.* the file was removed"):
         export(loaded, "torchscript", tmp_path / "m.pt", images)
     assert list(tmp_path.iterdir()) == []
@@ -242,7 +244,7 @@ def test_a_file_with_another_map_is_refused(
         module.scoring = Wrong(module.scoring)
         write_torchscript(module, file)
 
-    monkeypatch.setattr("harness.backends.native.export.write_torchscript", wrong)
+    monkeypatch.setattr("harness.backends.formats.write_torchscript", wrong)
     with pytest.raises(ExportError, match=r"the anomaly map in the exported file differs from Torch's"):
         export(loaded, "torchscript", tmp_path / "m.pt", images)
     assert list(tmp_path.iterdir()) == []
@@ -258,7 +260,7 @@ def test_a_batch_is_tried_where_all_images_differ_in_size(
         frozen = torch.jit.trace(lambda batch: module(batch[:1]), torch.rand(1, 3, 64, 64), check_trace=False)
         frozen.save(str(file))
 
-    monkeypatch.setattr("harness.backends.native.export.write_torchscript", fixed)
+    monkeypatch.setattr("harness.backends.formats.write_torchscript", fixed)
     with warnings.catch_warnings(), pytest.raises((ExportError, IndexError)):
         warnings.simplefilter("ignore")
         export(loaded, "torchscript", tmp_path / "m.pt", images[:1])
@@ -287,7 +289,7 @@ def test_a_file_with_another_label_is_refused(
         module.decision.thresholds = Thresholds(image=-1e9, pixel=1.0, image_scale=1.0, pixel_scale=1.0)
         write_torchscript(module, file)
 
-    monkeypatch.setattr("harness.backends.native.export.write_torchscript", wrong)
+    monkeypatch.setattr("harness.backends.formats.write_torchscript", wrong)
     with pytest.raises(ExportError, match="anomalous in the exported file, normal in Torch"):
         export(loaded, "torchscript", tmp_path / "m.pt", images)
     assert list(tmp_path.iterdir()) == []
@@ -302,7 +304,7 @@ def test_what_can_not_be_written_leaves_what_was_there(
     def fail(*_: Any) -> None:
         raise RuntimeError("no such operator\nand more")
 
-    monkeypatch.setattr("harness.backends.native.export.write_torchscript", fail)
+    monkeypatch.setattr("harness.backends.formats.write_torchscript", fail)
     with pytest.raises(
         ConfigError, match=r"padim could not be written as torchscript \(RuntimeError: no such operator\)"
     ):

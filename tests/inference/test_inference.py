@@ -20,6 +20,9 @@ from harness.data.images import read_image
 from harness.inference.result import Result
 from harness.predictions.decision import Thresholds, normalize
 from harness.predictions.drawing import at_image_size
+from harness.report.recommended import recommended_runs
+from harness.report.results import Results
+from harness.results.scores import read_calibration
 from harness.results.store import ResultFolder
 from tests.trained import UNNAMED, run_of, scores_of
 
@@ -41,7 +44,7 @@ def test_scores_are_those_of_the_sweep(trained: ResultFolder, backend: str, mode
     record = run_of(trained, backend, model, **params)
     rows = scores_of(trained, record)
     loaded = load_model(trained.run_folder(record.run_id))
-    assert len(rows) == 10 + 2  # test images, and those that were held out
+    assert len(rows) == 10
     for batch_size in (1, 3):
         results = loaded.predict(list(rows), batch_size=batch_size)
         for result, (path, row) in zip(results, rows.items(), strict=True):
@@ -160,8 +163,9 @@ def test_normalised_scores() -> None:
 
 def test_the_scale_is_the_distance_to_the_median_of_held_out_images(trained: ResultFolder) -> None:
     record = run_of(trained, "native", "spade")
-    held_out = [float(row["score"]) for row in scores_of(trained, record).values() if row["role"] == "held out"]
-    expected = record.thresholds["image"] - float(np.median(held_out))
+    calibration = read_calibration(trained.run_folder(record.run_id))
+    assert calibration is not None
+    expected = record.thresholds["image"] - float(np.median(calibration.scores))
     assert record.thresholds["image_scale"] == pytest.approx(expected, rel=1e-9)
     assert record.thresholds["pixel_scale"] > 0
 
@@ -277,17 +281,17 @@ def test_no_model_to_be_had(copied: ResultFolder, made: ResultFolder, tmp_path: 
     failed = next(record for record in made.records() if record.status == "failed")
     with pytest.raises(StoreError, match="this run failed"):
         load_model(made.run_folder(failed.run_id))
-    with pytest.raises(StoreError, match=r"a best run for each of 2 categories found; name one with --category.*plate"):
+    with pytest.raises(StoreError, match=r"saved models of 2 categories found; name one with --category.*plate"):
         load_model(made.root)
     with pytest.raises(StoreError, match=r"--category: 'cable' found; .* has fabric, plate"):
         load_model(made.root, category="cable")
-    best = max(copied.records(), key=lambda record: record.rank())
+    (best,) = recommended_runs(Results.of(copied))
     (copied.run_folder(best.run_id) / str(best.model["file"])).unlink()
     with pytest.raises(StoreError, match=r"the model of this run was not kept\. Set save_models"):
         load_model(copied.run_folder(best.run_id))
     run = load_model(copied.root).run
     assert run is not None
-    assert f"that of {best.run_id} was not" in run.note
+    assert f"configuration ({best.run_id}) was not" in run.note
     for record in copied.records():
         for file in copied.run_folder(record.run_id).glob("model.*"):
             file.unlink()

@@ -21,6 +21,8 @@ from harness.data.images import read_image
 from harness.inference.pictures import stems
 from harness.inference.rows import COLUMNS
 from harness.predictions.decision import normalize
+from harness.report.recommended import recommended_runs
+from harness.report.results import Results
 from harness.results.store import ResultFolder
 from tests.conftest import Cli
 from tests.trained import run_of, scores_of
@@ -48,15 +50,24 @@ def rows_of(text: str) -> list[dict[str, str]]:
 @pytest.mark.parametrize(("backend", "model"), [("native", "padim"), ("anomalib", "patchcore")])
 def test_rows_have_the_scores_of_the_sweep(trained: ResultFolder, cli: Cli, backend: str, model: str) -> None:
     record = run_of(trained, backend, model)
-    expected = scores_of(trained, record)
-    done = cli("predict", trained.run_folder(record.run_id), *expected, "--batch", 5, "--device", "cpu")
+    run = trained.run_folder(record.run_id)
+    expected = {path: (row["score"], row["predicted_label"]) for path, row in scores_of(trained, record).items()}
+    # The held-out images too: their scores fixed the threshold.
+    held_out = rows_of((run / "calibration.csv").read_text())
+    threshold = float(record.thresholds["image"])
+    labels = ["1" if float(row["score"]) > threshold else "0" for row in held_out]
+    expected |= {
+        Path(record.data["root"]) / row["path"]: (row["score"], label)
+        for row, label in zip(held_out, labels, strict=True)
+    }
+    done = cli("predict", run, *expected, "--batch", 5, "--device", "cpu")
     assert done.exit_code == 0, done.output
     found = rows_of(done.stdout)
     assert [row["path"] for row in found] == [str(path) for path in expected]
-    for row, known in zip(found, expected.values(), strict=True):
-        assert float(row["score"]) == pytest.approx(float(known["score"]), rel=1e-4)
-        assert row["predicted_label"] == known["predicted_label"]
-        assert float(row["threshold"]) == record.thresholds["image"]
+    for row, (score, label) in zip(found, expected.values(), strict=True):
+        assert float(row["score"]) == pytest.approx(float(score), rel=1e-4)
+        assert row["predicted_label"] == label
+        assert float(row["threshold"]) == threshold
         assert (float(row["normalized_score"]) > 0.5) == (row["predicted_label"] == "1")
         assert float(row["seconds"]) > 0
         assert (row["reading"], row["error"]) == ("", "")
@@ -64,11 +75,11 @@ def test_rows_have_the_scores_of_the_sweep(trained: ResultFolder, cli: Cli, back
     assert f"12 images: {normal} normal, {12 - normal} anomalous." in done.stderr
 
 
-def test_a_sweep_is_its_best_run(trained: ResultFolder, cli: Cli, images: Path) -> None:
-    best = max(trained.records(), key=lambda record: record.rank())
+def test_a_sweep_is_its_recommended_run(trained: ResultFolder, cli: Cli, images: Path) -> None:
+    (best,) = recommended_runs(Results.of(trained))
     done = cli("predict", trained.root, images / "000.png")
     assert done.exit_code == 0
-    assert f"the best run of {trained.root}: {best.run_id}" in done.stderr
+    assert f"the run of the recommended configuration of {trained.root}: {best.run_id}" in done.stderr
     assert float(rows_of(done.stdout)[0]["threshold"]) == best.thresholds["image"]
 
 

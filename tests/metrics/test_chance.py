@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.stats import beta, norm
+from scipy.stats import beta, norm, t
 from sklearn.metrics import roc_auc_score
 
 from harness import registry
@@ -136,9 +136,12 @@ def test_draws_of_equal_labels_are_of_equal_images() -> None:
 def test_an_interval_lies_around_its_figure_on_the_logit_scale() -> None:
     draws = np.concatenate([np.array([0.8, 0.9]), np.full(50, np.nan)])
     low, high = interval(0.85, draws, 20) or (0, 0)
-    step = 1.959964 * 0.05 / (0.85 * 0.15)
+    step = t.ppf(0.975, 19) * np.sqrt(20 / 19) * 0.05 / (0.85 * 0.15)
     for end, sign in ((low, -1), (high, 1)):
         assert np.log(end / (1 - end)) == pytest.approx(np.log(0.85 / 0.15) + sign * step)
+    # The draws of an optimistic metric are higher than its value by its bias.
+    low, high = interval(0.8, draws, 20, optimistic=True) or (0, 0)
+    assert np.log(low / (1 - low)) + np.log(high / (1 - high)) == pytest.approx(2 * np.log(0.8 / 0.25))
     assert interval(0.5, np.full(3, np.nan), 20) is None
     assert interval(np.nan, draws, 20) is None
 

@@ -455,10 +455,10 @@ def test_scores_of_the_test_set_do_not_move_the_threshold() -> None:
 
 def test_nothing_is_taken_out_otherwise() -> None:
     everything = scored(samples_of(good=4, crack=3))
-    held_out = scored(samples_of(good=3), seed=1)
-    found = evaluate_predictions(everything, held_out, policy())
-    assert (found.test, found.validation, found.held_out) == (everything, None, held_out)
-    assert found.thresholds == fix_thresholds(policy(), held_out)
+    calibration = scored(samples_of(good=3), seed=1)
+    found = evaluate_predictions(everything, calibration, policy())
+    assert (found.test, found.validation, found.calibration) == (everything, None, calibration)
+    assert found.thresholds == fix_thresholds(policy(), calibration)
     assert found.metrics == evaluate(everything, found.thresholds)
 
 
@@ -547,7 +547,7 @@ def test_masks_that_vanished() -> None:
     everything = predictions([0, 1, 1])
     assert everything.masks is not None
     with_files = replace(
-        everything, samples=tuple(replace(one, mask="/mask.png" if one.label else None) for one in everything.samples)
+        everything, samples=tuple(replace(one, masks=("/mask.png",) if one.label else ()) for one in everything.samples)
     )
     assert with_files.vanished == []
     everything.masks[2] = False

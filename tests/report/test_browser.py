@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.metrics.friedman import critical_difference
 from harness.report.html import write_report
 from harness.results.store import ResultFolder
 from tests.fake_results import fake_run
@@ -93,6 +95,20 @@ def test_the_table_sorts_by_any_column_both_ways(made: ResultFolder, open_report
     page.click("#runs th[data-name=ms_per_image_p50] button")
     times = [float(text) for text in column(page, "ms_per_image_p50")]
     assert times == sorted(times)
+
+
+def test_without_labels_the_page_ranks_by_synthetic_defects(tmp_path: Path, open_report: Open) -> None:
+    folder = ResultFolder(tmp_path / "normal")
+    folder.create()
+    for k, value in enumerate((0.7, 0.9)):
+        fake_run(folder, f"run-{k}", [0.1, 0.2], [0, 0], params={"k": k}, metrics={"synthetic_AUROC": value})
+    write_report(folder)
+    page = open_report(folder)
+    ranked = page.locator(".card table tbody tr").all_inner_texts()
+    assert [text.split("\t") for text in ranked] == [["patchcore k 1", "1", "0.900"], ["patchcore k 0", "2", "0.700"]]
+    assert column(page, "synthetic_AUROC") == ["0.900", "0.700"]
+    page.click(".card table button >> nth=0")
+    page.wait_for_selector("#run[open]")
 
 
 def test_the_table_filters_by_words_and_category(made: ResultFolder, open_report: Open) -> None:
@@ -298,6 +314,88 @@ def test_records_of_an_earlier_version_open_without_their_curves(
     assert "an earlier version made this run, or its details.json is missing" in page.inner_text("#run-body")
 
 
+# ---- ranks over categories
+
+# Of each name in the figure: its text, and how far it reaches beyond the figure.
+RANK_NAMES = """() => {
+  const figure = document.getElementById("plot-ranks").getBoundingClientRect();
+  return [...document.querySelectorAll("#plot-ranks .annotation-text")].map((node) => {
+    const lines = [...node.querySelectorAll("tspan")].map((line) => line.textContent);
+    const box = node.getBoundingClientRect();
+    const beyond = Math.max(figure.left - box.left, box.right - figure.right, box.bottom - figure.bottom);
+    return [lines.length ? lines.join(" ") : node.textContent, beyond, box.top, box.bottom];
+  });
+}"""
+LAYERS = [f"blocks.{block}.0.conv_pwl" for block in range(6)]
+
+
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory: pytest.TempPathFactory) -> ResultFolder:
+    """12 configurations on 8 categories, with long names that differ at their ends only; and another data set."""
+    folder = ResultFolder(tmp_path_factory.mktemp("ranked") / "ranked")
+    folder.create()
+    scores, labels = [0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1]
+    for category in range(8):
+        for k in range(12):
+            spec = {"category": f"part {category}", "layers": LAYERS, "model": ["padim", "patchcore"][k % 2]}
+            # Neighbours in the order change places from category to category.
+            metrics = {"image_AUROC": 0.95 - 0.02 * (k + (k + category) % 2)}
+            params = {"a_long_name_of_a_parameter": "x" * 60, "coreset_sampling_ratio": round(0.1 + k / 100, 2)}
+            fake_run(folder, f"run-{category}-{k}", scores, labels, spec=spec, params=params, metrics=metrics)
+    fake_run(folder, "the-other", scores, labels, data={"root": "/other/part", "fingerprint": "other"})
+    write_report(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1366, "light"), (390, "dark")])
+def test_the_names_of_the_ranks_are_whole_and_readable(
+    ranked: ResultFolder, open_report: Open, width: int, scheme: str
+) -> None:
+    page = open_report(ranked, width=width, scheme=scheme)
+    for again in (width, 1756 - width):
+        page.set_viewport_size({"width": again, "height": 900})
+        # Plotly gives its plots their new width a moment later.
+        page.wait_for_function(f"document.documentElement.scrollWidth <= {again}")
+        page.wait_for_function(f"Math.max(...({RANK_NAMES})().map((name) => name[1])) <= 0")
+        names = page.evaluate(RANK_NAMES)
+        rows = page.evaluate("harness.data.ranks[0].rows")
+        shown = [name.replace(" ", "") for name, *_ in names]
+        wanted = [f"{row['label']}({row['rank']:.2f})".replace("\n", "").replace(" ", "") for row in rows]
+        assert shown == wanted
+        assert len(set(shown)) == 12
+        assert max(beyond for _, beyond, _, _ in names) <= 0
+        # No name covers the next one.
+        assert all(one[3] < other[2] for one, other in itertools.pairwise(names))
+
+
+def test_the_figure_of_the_ranks_marks_what_is_worse_than_the_first(ranked: ResultFolder, open_report: Open) -> None:
+    page = open_report(ranked)
+    assert page.inner_text("#ranks-sentences").startswith("12 configurations on 8 categories. Friedman's test:")
+    assert "(p < 0.001)" in page.inner_text("#ranks-sentences")
+    critical = critical_difference(12, 8)
+    assert f"The critical difference is {critical:.2f}:" in page.inner_text("#ranks-sentences")
+    traces = "document.getElementById('plot-ranks').data.map((trace) => ({x: trace.x, bar: trace.error_x.value}))"
+    similar, worse = page.evaluate(traces)
+    assert len(similar["x"] + worse["x"]) == 12
+    assert max(similar["x"]) - similar["x"][0] <= critical < min(worse["x"]) - similar["x"][0]
+    assert similar["bar"] == worse["bar"] == pytest.approx(critical / 2)
+    # Another data set without ranks has no such part.
+    page.select_option("#dataset", "1")
+    page.wait_for_selector("#ranks", state="hidden")
+    page.select_option("#dataset", "0")
+    page.wait_for_selector("#ranks", state="visible")
+
+
+def test_ranks_on_few_categories_warn_and_mark_nothing(made: ResultFolder, open_report: Open) -> None:
+    page = open_report(made)
+    assert page.inner_text("#ranks-sentences .notice").startswith("FEW CATEGORIES: with fewer than 5")
+    assert page.is_hidden("#ranks-band")
+    assert page.evaluate("document.getElementById('plot-ranks').data.map((trace) => trace.name)") == [
+        "no significant difference"
+    ]
+    assert page.locator("#plot-ranks .annotation-text").count() == 4
+
+
 # ---- the page of a classification
 
 
@@ -328,12 +426,31 @@ def test_one_setting_shows_confusions_pairs_and_epochs(classified: ResultFolder,
         assert pairs.count() == len(one["confused"]) > 0
         pair = one["confused"][0]
         assert pairs.first.inner_text().startswith(f"{pair['label']} predicted as {pair['said']}")
+        # The feature map of the small images has one cell, and the page says so.
+        assert "There is no Grad-CAM: its last feature map has one cell for images of 32 x" in page.inner_text("#cam")
         pairs.first.scroll_into_view_if_needed()
         page.wait_for_function("[...document.querySelectorAll('#confused figure:first-child img')].every("
                                "(image) => image.complete && image.naturalWidth > 0)")  # fmt: skip
         curves = page.evaluate("document.getElementById('plot-epochs').data.map((trace) => trace.x.length)")
         assert set(curves) == {2}
         assert len(curves) == 3 * len(one["epochs"])
+        bars = page.evaluate("document.getElementById('plot-images').data.map((trace) => [trace.name, trace.y])")
+        assert {name: sorted(counts) for name, counts in bars} == {
+            name: sorted(counts) for name, counts in one["distribution"].items() if any(counts)
+        }
+        assert page.inner_text("#coverage") == one["coverage"]
+        assert one["coverage"].startswith("Prediction sets: promised coverage 0.9, from ")
+        assert page.inner_text("#calibration") == one["calibration"]
+        assert "The expected calibration error out of fold is" in one["calibration"]
+        points = page.evaluate("document.getElementById('plot-reliability').data.map((trace) => [trace.name, trace.y])")
+        assert [name for name, _ in points] == ["calibrated perfectly", "raw", "calibrated"]
+        for (_, shares), bins in zip(points[1:], one["reliability"].values(), strict=True):
+            assert shares == [share["accuracy"] for share in bins]
+        page.wait_for_function(f"JSON.stringify(document.getElementById('plot-risk').data?.[0].y) === "
+                               f"JSON.stringify(harness.data.settings[{index}].risk.risk)")  # fmt: skip
+        wrong = sum(sum(row) - row[place] for place, row in enumerate(one["confusion"]))
+        assert one["risk"]["answered"][-1] == 1
+        assert one["risk"]["risk"][-1] == pytest.approx(wrong / sum(map(sum, one["confusion"])), abs=1e-5)
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
@@ -344,3 +461,20 @@ def test_the_page_of_a_classification_fits_and_is_readable(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.get_by_text("Glossary").click()
     assert page.evaluate(CONTRAST) >= 4.5
+
+
+def test_times_of_a_busy_machine_are_marked(tmp_path: Path, open_report: Open) -> None:
+    folder = ResultFolder(tmp_path / "busy")
+    folder.create()
+    for name, cost in (("quiet", {}), ("loud", {"seconds_p50": 0.5, "latency_busy": True})):
+        fake_run(folder, name, [0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], spec={"model": name}, cost=cost)
+    write_report(folder)
+    page = open_report(folder)
+    heads = page.locator("#runs thead th").evaluate_all("cells => cells.map(cell => cell.dataset.name)")
+    place = heads.index("ms_per_image_p50") + 1
+    cells = page.locator(f"#runs tbody tr td:nth-child({place})").all_inner_texts()
+    assert sorted(cells) == ["10.0", "500.0 (busy)"]
+    assert "BUSY MACHINE in 1 of 2 runs" in page.inner_text("body")
+    page.click("#runs button[data-run=loud]")
+    page.wait_for_selector("text=500.0")
+    assert page.get_by_role("row", name="ms an image").filter(has_text="500.0").inner_text().endswith("(busy)")

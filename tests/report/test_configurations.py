@@ -2,56 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from io import BytesIO
 
-import numpy as np
+import pandas as pd
 import pytest
+from openpyxl import load_workbook
+from rich.console import Console
 
 from harness.report.comparisons import pivot_table, summary_table
 from harness.report.configurations import key_without
+from harness.report.detection import best_table
 from harness.report.detection_page import _data
+from harness.report.excel import build_workbook
+from harness.report.notices import notices
 from harness.report.recommend import Recommendation, answers
 from harness.report.results import Results
-from harness.report.tables import notices, runs_table
-from harness.results.record import RunRecord
+from harness.report.tables import busy_cells, runs_table
 from harness.results.store import ResultFolder
 from tests.conftest import Cli
-from tests.fake_results import fake_run
-
-LABELS = [0] * 20 + [1] * 20
-RNG = np.random.default_rng(0)
-NOISE = RNG.standard_normal(40)
-
-
-def scores(shift: float, noise: float = 0.0) -> list[float]:
-    """Scores that are the better the larger the shift; with much noise of another kind than the others' have."""
-    found: list[float] = (NOISE + noise * RNG.standard_normal(40) + shift * np.array(LABELS)).tolist()
-    return found
-
-
-GOOD, FAIR, POOR = scores(3.0), scores(2.0), scores(0.2)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> ResultFolder:
-    found = ResultFolder(tmp_path / "made-up")
-    found.create()
-    return found
-
-
-Run = Callable[..., RunRecord]
-
-
-@pytest.fixture
-def run(folder: ResultFolder) -> Run:
-    numbers = iter(range(1000))
-
-    def make(values: list[float], labels: list[int] = LABELS, **changes: Any) -> RunRecord:
-        return fake_run(folder, f"run-{next(numbers)}", values, labels, **changes)
-
-    return make
+from tests.report.conftest import FAIR, GOOD, NOISE, POOR, Run
 
 
 def answer(folder: ResultFolder) -> Recommendation:
@@ -125,9 +94,9 @@ def test_the_answer_warns_of_choosing_on_the_test_images(folder: ResultFolder, r
     assert answer(folder).reasons[1] == "It is the only configuration."
     run(POOR, params={"k": 2})
     assert answer(folder).reasons[1] == (
-        "It has the highest mean image AUROC of 2 configurations. All others that could be tested are significantly "
-        "worse at 5% (DeLong's paired test). It is the best of 2 on these very images: expect a somewhat lower image "
-        "AUROC on new ones."
+        "It has the highest mean image AUROC of 2 configurations. The others: 1 significantly worse at 5%. "
+        "The best of 2 is chosen by these very images: expect an image AUROC of about 1.000 on new ones "
+        "(bootstrap bias corrected)."
     )
 
 
@@ -136,7 +105,7 @@ def test_what_could_not_be_tested_is_not_called_worse(folder: ResultFolder, run:
     run(FAIR, params={"k": 2})
     (folder.run_folder("run-1") / "scores.csv").unlink()
     why = answer(folder).reasons[1]
-    assert "1 could not be tested: too few images of a class, or no scores.csv." in why
+    assert "1 not tested: too few images of a class, or no scores.csv." in why
     assert "worse" not in why
 
 
@@ -176,7 +145,7 @@ def test_a_category_of_one_class_does_not_take_the_answer_away(folder: ResultFol
     assert found.configuration is not None
     assert found.configuration.name == "padim"
     assert "Image AUROC is undefined on cable (one class only): left out of the mean." in found.reasons
-    assert found.tied or "worse at 5%" in found.reasons[1]
+    assert found.others or "worse at 5%" in found.reasons[1]
 
 
 def test_settings_without_all_categories_are_left_out_by_name(folder: ResultFolder, run: Run) -> None:
@@ -217,7 +186,7 @@ def test_the_recommended_setting_is_in_the_summary(folder: ResultFolder, run: Ru
     run(GOOD, params={"k": 2}, metrics={"image_AUROC": 0.998}, cost={"seconds_p50": 0.005})
     table = summary_table(Results.of(folder))
     assert table["k"].tolist() == [1, 2]
-    assert table["vs_best"].tolist() == ["best", "tied"]
+    assert table["vs_best"].tolist() == ["best", "no significant difference"]
     assert table["recommended"].fillna("").tolist() == ["", "yes"]
 
 
@@ -263,3 +232,83 @@ def test_thresholds_that_rest_on_little_are_told(folder: ResultFolder, run: Run,
     found = notices(Results.of(folder))
     assert len(found) == (1 if part else 0)
     assert part in " ".join(found)
+
+
+@pytest.mark.parametrize(("expected", "part"), [(1 / 101, "in 1 of 1 runs: 100 normal images"), (0.0099, "")])
+def test_fewer_images_than_the_rate_needs_are_told(folder: ResultFolder, run: Run, expected: float, part: str) -> None:
+    thresholds = {"image": 1.0, "false_alarms": expected, "false_alarms_asked": 0.0099, "guarantee": "estimated"}
+    run(GOOD, thresholds=thresholds, metrics={"image_FalsePositives": 1})
+    text = " ".join(notices(Results.of(folder)))
+    assert part in text
+    assert ("A rate of 0.0099 needs 101 images." in text) == bool(part)
+    (row,) = runs_table(Results.of(folder)).to_dict("records")
+    (summary,) = summary_table(Results.of(folder)).to_dict("records")
+    (answer,) = answers(Results.of(folder))
+    assert "On new normal images at most 0.99% false alarms are estimated." in " ".join(answer.reasons)
+    (record,) = folder.records()
+    normal = record.data["test"] - record.data["test_anomalous"]
+    for table in (row, summary):
+        assert table["false_alarms_expected"] == pytest.approx(expected)
+        assert table["false_alarms_guarantee"] == "estimated"
+        assert table["false_alarms_on_test"] == pytest.approx(1 / normal)
+
+
+def test_old_records_have_no_expected_rate(folder: ResultFolder, run: Run) -> None:
+    run(GOOD, thresholds={"image": 1.0, "pixel": None, "fixed_by": "1 held-out normal image"})
+    (row,) = runs_table(Results.of(folder)).to_dict("records")
+    assert pd.isna(row["false_alarms_expected"])
+    assert pd.isna(row["false_alarms_guarantee"])
+
+
+def test_a_note_on_every_run_is_of_the_sweep(folder: ResultFolder, run: Run) -> None:
+    run(GOOD, data={"notes": ["One method."]}, spec={"category": "a"})
+    run(FAIR, data={"notes": ["One method.", "A copy."]}, spec={"category": "b"})
+    assert notices(Results.of(folder)) == ["One method.", "b: A copy."]
+
+
+BUSY_TIME = {"seconds_p50": 0.5, "seconds_p95": 0.9, "latency_busy": True}
+
+
+def test_times_of_a_busy_machine_count_only_where_there_are_no_others(folder: ResultFolder, run: Run) -> None:
+    run(GOOD, cost=BUSY_TIME)
+    run(FAIR, spec={"seed": 1}, cost={"seconds_p50": 0.02, "latency_busy": False})
+    run(POOR, params={"num_neighbors": 9}, cost=BUSY_TIME)
+    (mixed, busy) = next(iter(Results.of(folder).configurations.values()))
+    assert (mixed.busy, busy.busy) == (False, True)
+    assert (mixed.latency, busy.latency) == (20, 500)
+    assert mixed.cost("images_per_second") == 50
+    assert notices(Results.of(folder)) == [
+        "BUSY MACHINE in 2 of 3 runs: other programs ran while single images were timed. These times are marked and "
+        "too long. Use --fresh on a quiet machine for better ones."
+    ]
+
+
+def test_tables_mark_the_times_of_a_busy_machine(folder: ResultFolder, run: Run, cli: Cli) -> None:
+    run(GOOD)
+    run(FAIR, params={"num_neighbors": 9}, cost=BUSY_TIME)
+    results = Results.of(folder)
+    for frame in (runs_table(results), summary_table(results)):
+        (row,) = frame.index[frame["ms_per_image_p50"] == 500] if "run" in frame else [None]
+        cells = busy_cells(frame)
+        assert cells == (set() if row is None else {(row, "ms_per_image_p50"), (row, "ms_per_image_p95")})
+    assert [one["latency_busy"] for one in _data(results)["settings"]] == [None, "yes"]
+    assert [one["latency_busy"] for one in _data(results)["runs"]] == [None, "yes"]
+    console = Console(width=200, record=True)
+    console.print(best_table(results))
+    assert "500.0 (busy)" in console.export_text()
+    assert "10.0 (busy)" not in console.export_text()
+    compared = cli("compare", folder.run_folder("run-0"), folder.run_folder("run-1"))
+    assert "500.0 (busy)" in compared.output
+    book = load_workbook(BytesIO(build_workbook(results)))
+    sheet = book["Runs"]
+    header = [cell.value for cell in next(r for r in sheet.iter_rows() if r[0].value == "category")]
+    column = header.index("ms_per_image_p50")
+    colours = {row[column].value: row[column].fill.fgColor.rgb for row in sheet.iter_rows() if row[0].value == "bottle"}
+    assert colours[500] != colours[10]
+
+
+def test_without_busy_times_no_table_has_a_column_for_them(folder: ResultFolder, run: Run) -> None:
+    run(GOOD)
+    results = Results.of(folder)
+    assert not {"latency_busy"} & {*runs_table(results), *summary_table(results)}
+    assert not busy_cells(runs_table(results))

@@ -16,17 +16,18 @@ import pytest
 from openpyxl import load_workbook
 from openpyxl.workbook import Workbook
 
-from harness.metrics.delong import paired_test
+from harness.metrics.best import LEVEL, compare_with_best
+from harness.metrics.delong import difference
 from harness.report.comparisons import AVERAGE, pivot_table, seeds_table
 from harness.report.excel import build_workbook
 from harness.report.results import Results
-from harness.report.ties import LEVEL, configurations_against, interval
+from harness.report.standings import AS_GOOD, BEST, SIMILAR, WORSE, difference_interval, interval, of_configurations
 from harness.results.store import ResultFolder
 from tests.conftest import Cli
 
 OFFICE = shutil.which("soffice")
-SHEETS = ["Summary", "Pivot image", "Pivot pixel", "Runs", "Misses", "Defects", "Seeds", "Environment", "Config",
-          "Failures"]  # fmt: skip
+SHEETS = ["Summary", "Pivot image", "Pivot pixel", "Ranks", "Runs", "Misses", "Defects", "Seeds", "Environment",
+          "Config", "Failures"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +56,12 @@ def test_every_run_has_its_interval_and_stands_somewhere(made: ResultFolder, boo
         assert row["image_AUROC_low"] <= row["image_AUROC"] <= row["image_AUROC_high"]
         ends = [row["image_AUROC_low"], row["image_AUROC_high"]]
         assert ends == pytest.approx(records[row["run"]].intervals["image_AUROC"])
-        assert row["vs_best"] in {"best", "tied", "worse"}
-        assert (row["p_vs_best"] is None) == (row["vs_best"] == "best")
+        assert row["vs_best"] in {BEST, AS_GOOD, SIMILAR, WORSE}
+        assert (row["p_vs_best"] is None) == (row["may_be_lower_by"] is None) == (row["vs_best"] == BEST)
         if row["p_vs_best"] is not None:
-            assert (row["p_vs_best"] >= LEVEL) == (row["vs_best"] == "tied")
+            assert (row["vs_best"] == AS_GOOD) == (row["may_be_lower_by"] < 0.01)
+            assert (row["vs_best"] == WORSE) <= (row["p_vs_best"] < LEVEL)
+            assert (row["vs_best"] == SIMILAR) <= (row["p_vs_best"] >= LEVEL)
     for category in ("plate", "fabric"):
         of_category = [row for row in finished if row["category"] == category]
         (best,) = [row for row in of_category if row["vs_best"] == "best"]
@@ -169,13 +172,19 @@ def test_the_summary_is_of_all_categories_and_seeds(made: ResultFolder) -> None:
     assert ends[0] <= (best.metric("image_AUROC") or -1) <= ends[1]
     widths = [r.intervals["image_AUROC"][1] - r.intervals["image_AUROC"][0] for r in best.records]
     assert ends[1] - ends[0] < max(widths)
-    first, second = configurations_against(results, best, [best, other])
+    first, second = of_configurations(results, [best, other])
     assert (first.mark, first.p) == ("best", None)
     parts = []
     for configuration in (best, other):
         one = {name: [results.components(r.run_id) for r in runs] for name, runs in configuration.by_category.items()}
         parts.append([type(c[0]).mean(c) for c in one.values() if c[0] is not None])  # type: ignore[arg-type]
-    assert second.p == pytest.approx(paired_test(parts[0], parts[1]))
+    comparison = compare_with_best(parts)
+    assert comparison is not None
+    assert (second.p, second.upper) == (comparison.p[1], comparison.upper[1])
+    ends, expected = difference_interval(results, best, other), difference(parts[0], parts[1])
+    assert ends is not None and expected is not None
+    assert ends[0] == pytest.approx((best.metric("image_AUROC") or 0) - (other.metric("image_AUROC") or 0))
+    assert ends[2] - ends[1] == pytest.approx(2 * 1.959964 * expected[1])
 
 
 def test_validation_on_test_images_is_marked(cli: Cli, dummy: type, tmp_path: Path) -> None:
@@ -208,7 +217,7 @@ def test_f1_on_val_takes_labelled_images_out_of_the_test_set(cli: Cli, dummy: ty
     assert len(scores.names) == 9
     lines = (Path("results/c/runs") / record.run_id / "scores.csv").read_text().splitlines()[1:]
     roles = [line.rsplit(",", 1)[1] for line in lines]
-    assert {role: roles.count(role) for role in roles} == {"test": 9, "validation": 9, "held out": 1}
+    assert {role: roles.count(role) for role in roles} == {"test": 9, "validation": 9}
 
 
 def test_f1_on_val_with_too_few_images_is_refused_before_any_work(cli: Cli, dummy: type, tmp_path: Path) -> None:
@@ -236,8 +245,8 @@ def test_records_of_the_first_format_are_still_read(made: ResultFolder, tmp_path
         file.write_text(json.dumps(record))
         scores = file.with_name("scores.csv")
         if scores.is_file():
-            # No role, and test images only.
-            lines = [line for line in scores.read_text().splitlines() if not line.endswith("held out")]
+            # No role.
+            lines = scores.read_text().splitlines()
             scores.write_text("\n".join(line.rsplit(",", 1)[0] for line in lines) + "\n")
             file.with_name("details.json").unlink()
     results = Results.of(copy)
@@ -258,7 +267,7 @@ def test_libreoffice_opens_it_as_it_is(made: ResultFolder, book: Workbook, tmp_p
     subprocess.run(back, capture_output=True, timeout=120, check=True)
     again = load_workbook(tmp_path / "back/sheet.xlsx")
     assert again.sheetnames == SHEETS
-    for name in ("Summary", "Pivot pixel", "Runs", "Defects", "Seeds", "Environment"):
+    for name in ("Summary", "Pivot pixel", "Ranks", "Runs", "Defects", "Seeds", "Environment"):
         ours = [[cell for cell in row if cell is not None] for row in book[name].iter_rows(values_only=True)]
         theirs = [[cell for cell in row if cell is not None] for row in again[name].iter_rows(values_only=True)]
         assert [len(row) for row in theirs] == [len(row) for row in ours], name

@@ -60,7 +60,7 @@ def centre_of(chosen: np.ndarray) -> tuple[float, float]:
 def test_all_panels_show_the_same_place(tmp_path: Path, resized: tuple[int, int] | None) -> None:
     """Also where the model saw the centre of the image only: then all show that."""
     image, mask = square(tmp_path, (20, 40))
-    sample = Sample(str(image), "image.png", 1, "bad", str(mask))
+    sample = Sample(str(image), "image.png", 1, "bad", (str(mask),))
     plain = join([sample], {sample.path: (1.0, np.zeros((SIDE, SIDE), np.float32))}, resized)
     assert plain.masks is not None
     test = Predictions(plain.samples, plain.scores, plain.masks.astype(np.float32), plain.masks, resized)

@@ -18,8 +18,9 @@ from openpyxl import load_workbook
 from harness import registry
 from harness.common.errors import ConfigError, StoreError
 from harness.config.search import Domain
-from harness.config.sweep import as_yaml, load_config
-from harness.execution.jobs import Job, Rungs, make
+from harness.config.stored import as_yaml
+from harness.config.sweep import load_config
+from harness.execution.jobs import Job, Rungs, execute_job
 from harness.metrics.selection import auroc_draws, corrected, macro_f1_draws
 from harness.planning.prepare import Prepared, check, prepare
 from harness.report.excel import write_workbook
@@ -393,7 +394,8 @@ def test_the_sheet_and_the_page_tell_of_a_search(searched: tuple[Prepared, Space
     told = " ".join(str(row[0]) for row in rows[:header])
     assert "A search for the largest image_AUROC: 4 of 6 trials (3 completed, 1 stopped early)." in told
     assert "(functional ANOVA): power 100%" in told
-    assert "chosen among 3 by the very images" in told
+    assert "The best of 4 trials was chosen by the same images" in told
+    assert "(bootstrap bias correction, a lower bound)" in told
     table = [dict(zip(rows[header], row, strict=True)) for row in rows[header + 1 :]]
     assert [row["trial"] for row in table] == [1, 2, 3, 4]
     best = [row["best_so_far"] for row in table]
@@ -493,7 +495,7 @@ grid: {grid}
     said = {}
     for rungs in (None, Rungs({1, 2, 3}, lambda epoch, metrics: seen.append((epoch, metrics)))):
         folder = ResultFolder(tmp_path / "work")
-        (record,) = make(Job(prepared.config, prepared.runs, "key"), folder, lambda _: None, rungs)
+        (record,) = execute_job(Job(prepared.config, prepared.runs, "key"), folder, lambda _: None, rungs)
         assert record.status == "ok", record.error
         assert not [text for text in record.warnings if "looked at" in text]
         said[rungs is None] = (folder.staged(record.run_id) / "scores.csv").read_text(), record.metrics
@@ -511,7 +513,9 @@ def test_of_a_classification_the_first_fold_is_looked_at(tmp_path: Path) -> None
     prepared = prepare(config)
     seen: list[tuple[int, Mapping[str, float | None]]] = []
     rungs = Rungs({1, 2, 3}, lambda epoch, metrics: seen.append((epoch, metrics)))
-    (record,) = make(Job(prepared.config, prepared.runs[:1], "key"), ResultFolder(tmp_path), lambda _: None, rungs)
+    (record,) = execute_job(
+        Job(prepared.config, prepared.runs[:1], "key"), ResultFolder(tmp_path), lambda _: None, rungs
+    )
     assert [epoch for epoch, _ in seen] == [1, 2]
     curve = json.loads((ResultFolder(tmp_path).staged(record.run_id) / "details.json").read_text())["epochs"]["fold0"]
     for (_, metrics), entry in zip(seen, curve, strict=False):
@@ -520,7 +524,7 @@ def test_of_a_classification_the_first_fold_is_looked_at(tmp_path: Path) -> None
 
 
 def test_a_look_may_end_the_training_and_nothing_is_left_behind(tmp_path: Path) -> None:
-    from harness.execution.launchers.node import home_of, making, work_folder
+    from harness.execution.launchers.node import home_of, records_of_job, work_folder
 
     prepared = prepare(load_config(write_config(Path("c.yaml"), CLASSIFIED.format(name="c"))))
 
@@ -533,7 +537,7 @@ def test_a_look_may_end_the_training_and_nothing_is_left_behind(tmp_path: Path) 
     home = home_of(tmp_path / str(random.random()))
     job = Job(prepared.config, prepared.runs[:1], "key")
     with pytest.raises(SystemExit):
-        list(making(1, job, Queue(), home, str(tmp_path), None, Rungs({1}, stop)))
+        list(records_of_job(1, job, Queue(), home, str(tmp_path), None, Rungs({1}, stop)))
     folder = ResultFolder(work_folder() / home)
     assert not folder.unfinished("key").exists()
     assert not list((folder.root / ".work").iterdir())

@@ -19,11 +19,18 @@ import yaml
 from openpyxl import load_workbook
 from PIL import Image
 
-from harness import load_classifier
+from harness import load_classifier, load_model
 from harness.common.errors import PredictionsError, StoreError, WeightsError
 from harness.ensemble.fit import fit_weights
+from harness.ensemble.runs import ClassRun
+from harness.inference.classifier import DONT_KNOW, ClassResult
 from harness.metrics.classification import macro_f1
+from harness.metrics.conformal import Calibration, SetQuality
+from harness.metrics.reliability import Reliability
+from harness.metrics.temperature import Temperature, cross_calibrated
 from harness.predictions.classification import ClassPredictions
+from harness.report.classification import ClassificationReport
+from harness.report.results import Results
 from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
 from tests.classified import CONFIG
@@ -74,14 +81,15 @@ def test_every_image_is_judged_by_networks_that_never_saw_it(classified: ResultF
 
 def test_the_workbook_shows_settings_runs_labels_and_confusions(classified: ResultFolder) -> None:
     book = load_workbook(classified.workbook)
-    assert book.sheetnames == ["Summary", "Runs", "Labels", "Classes and conditions", "Confusion", "Confused", "Folds",
+    assert book.sheetnames == ["Summary", "Runs", "Labels", "Classes and conditions", "Confusion", "Coverage",
+                               "Risk", "Calibration", "Confused", "Folds", "Distribution",
                                "Environment", "Config", "Failures"]  # fmt: skip
     summary = rows(classified, "Summary")
     assert len(summary) == 3
     figures = [row["macro_F1"] for row in summary]
     assert figures == sorted(figures, reverse=True)
     assert summary[0]["vs_best"] == "best"
-    assert {row["vs_best"] for row in summary[1:]} <= {"tied", "worse"}
+    assert {row["vs_best"] for row in summary[1:]} <= {"as good", "no significant difference", "worse"}
     assert "RANDOM WEIGHTS in 3 of 3 runs" in book["Summary"]["A1"].value
     for title in ("Labels", "Classes and conditions"):
         header = [cell.value for cell in book[title][1]]
@@ -92,6 +100,12 @@ def test_the_workbook_shows_settings_runs_labels_and_confusions(classified: Resu
     assert len(labels) == 16
     assert [row["images"] for row in labels] == sorted(row["images"] for row in labels)
     assert len(rows(classified, "Folds")) == 6
+    images = rows(classified, "Distribution")
+    assert [row["train"] for row in images] == sorted(row["train"] for row in images)
+    record = next(one for one in classified.records() if one.run_id == summary[0]["best_run"])
+    assert sum(row["train"] for row in images) == record.data["train"]
+    assert sum(row["fold 0"] + row["fold 1"] for row in images) == record.data["judged"]
+    assert {row["test"] for row in images} == {0}
     best = classified.run_folder(summary[0]["best_run"])
     confusion = json.loads((best / "details.json").read_text())["confusion"]
     for row, counts in zip(rows(classified, "Confusion"), confusion, strict=True):
@@ -132,7 +146,163 @@ def test_predict_names_as_the_sweep_did(classified: ResultFolder, cli: Cli, tmp_
         named = read_dicts(tmp_path / "rows.csv")
         assert [row["predicted_label"] for row in named] == [found.labels[i] for i in found.test_predicted]
         largest = found.test_probabilities.max(axis=1)
-        assert [float(row["probability"]) for row in named] == pytest.approx(largest, rel=1e-4)
+        assert [float(row["raw_probability"]) for row in named] == pytest.approx(largest, rel=1e-4)
+        calibrated = Temperature.from_dict(record.temperature).apply(found.test_probabilities).max(axis=1)
+        assert [float(row["probability"]) for row in named] == pytest.approx(calibrated, rel=1e-3)
+        written = [row for row in read_dicts(folder / "predictions.csv") if row["role"] == "test"]
+        assert [row["raw_probability"] for row in written] == [f"{value:.6f}" for value in largest]
+        assert [float(row["probability"]) for row in written] == pytest.approx(calibrated, abs=1e-6)
+
+
+def test_a_run_has_a_temperature_and_an_earlier_run_gets_one(classified: ResultFolder, cli: Cli) -> None:
+    record = record_of(classified, "baseline", balance="none")
+    found = ClassPredictions.load(classified.run_folder(record.run_id))
+    assert Temperature.from_dict(record.temperature) == Temperature.of(found)
+    run = Path(shutil.copytree(classified.run_folder(record.run_id), "earlier"))
+    image = str(Path(record.data["root"]) / found.test_names[0])
+    values = json.loads((run / "record.json").read_text())
+    del values["temperature"]
+    (run / "record.json").write_text(json.dumps(values))
+    new, old = (load_classifier(folder, device="cpu") for folder in (classified.run_folder(record.run_id), run))
+    one, other = new.predict(image), old.predict(image)
+    assert isinstance(one, ClassResult)
+    assert isinstance(other, ClassResult)
+    assert np.array_equal(one.probabilities, other.probabilities)
+    note = f"temperature {record.temperature['value']:.3g}, from {len(found.names)} out-of-fold images"
+    assert any(note in text for text in new.notes)
+    # Without its probabilities, the earlier run has no temperature, and says so.
+    (run / "probabilities.npz").unlink()
+    raw = load_classifier(run, device="cpu")
+    alone = raw.predict(image)
+    assert isinstance(alone, ClassResult)
+    assert np.array_equal(alone.probabilities, one.raw_probabilities)
+    assert any(text.startswith("probabilities are not calibrated: ") for text in raw.notes)
+    values["temperature"] = {"value": 0.0}
+    (run / "record.json").write_text(json.dumps(values))
+    result = cli("predict", run, image)
+    assert result.exit_code == 2
+    assert "temperature.value: found 0.0, expected greater than 0" in " ".join(result.output.split())
+
+
+def test_the_sheet_shows_the_calibration_error_before_and_after(classified: ResultFolder) -> None:
+    first = rows(classified, "Calibration")[0]
+    run = rows(classified, "Summary")[0]["best_run"]
+    record = next(one for one in classified.records() if one.run_id == run)
+    found = ClassPredictions.load(classified.run_folder(run))
+    assert first["temperature"] == pytest.approx(record.temperature["value"])
+    for column, probabilities in (
+        ("ECE_raw", found.probabilities),
+        ("ECE_calibrated", cross_calibrated(found.probabilities, found.truth)),
+    ):
+        assert first[column] == pytest.approx(Reliability.of(probabilities, found.predicted, found.truth).error)
+    # The test has no labels.
+    assert "test_ECE_raw" not in first
+
+
+def test_answers_have_the_promised_coverage_of_the_sweep(classified: ResultFolder, cli: Cli, tmp_path: Path) -> None:
+    record = record_of(classified, "baseline", balance="none")
+    folder = classified.run_folder(record.run_id)
+    found = ClassPredictions.load(folder)
+    images = [str(Path(record.data["root"]) / name) for name in found.test_names]
+    options: list[Any]
+    for options, coverage in (([], 0.9), (["--coverage", 0.5], 0.5)):
+        result = cli("predict", folder, *images, "--csv", tmp_path / "rows.csv", *options)
+        assert result.exit_code == 0, result.output
+        note = f"promised coverage of {coverage}, from {len(found.names)} out-of-fold images"
+        assert note in " ".join(result.output.split())
+        sets = Calibration.of(found).sets(found.test_by_fold, coverage)
+        named = read_dicts(tmp_path / "rows.csv")
+        for row, inside in zip(named, sets, strict=True):
+            labels = {label for label, member in zip(found.labels, inside, strict=True) if member}
+            assert set(filter(None, row["label_set"].split("; "))) == labels
+            assert row["answer"] == (row["predicted_label"] if len(labels) == 1 else DONT_KNOW)
+        assert f"{sum(row['answer'] == DONT_KNOW for row in named)} don't know" in result.output
+
+
+def test_a_promise_that_is_too_high_or_without_its_file_is_told(classified: ResultFolder, cli: Cli) -> None:
+    Image.new("RGB", (40, 30)).save("part.png")
+    run = Path(shutil.copytree(classified.run_folder(record_of(classified, "one_class").run_id), "alone"))
+    images = len(ClassPredictions.load(run).names)
+    result = cli("predict", run, "part.png", "--csv", "rows.csv", "--coverage", 0.999)
+    assert f"0.999 promised, but {images} out-of-fold images allow at most 0.99" in " ".join(result.output.split())
+    (row,) = read_dicts("rows.csv")
+    assert (len(row["label_set"].split("; ")), row["answer"]) == (16, DONT_KNOW)
+    result = cli("predict", run, "part.png")
+    assert "the default, since the run lies in no result folder" in " ".join(result.output.split())
+    (run / "probabilities.npz").unlink()
+    result = cli("predict", run, "part.png", "--csv", "rows.csv")
+    assert "no label sets and no answers" in " ".join(result.output.split())
+    (row,) = read_dicts("rows.csv")
+    assert row["label_set"] == row["answer"] == ""
+    assert row["predicted_label"]
+    # A promise that was asked for can't be left out.
+    result = cli("predict", run, "part.png", "--coverage", 0.8)
+    assert result.exit_code == 2
+    assert "probabilities.npz: missing" in " ".join(result.output.split())
+
+
+def test_a_wrong_coverage_is_refused(classified: ResultFolder, trained: ResultFolder, cli: Cli) -> None:
+    Image.new("RGB", (40, 30)).save("part.png")
+    result = cli("predict", classified.root, "part.png", "--coverage", 1.5)
+    assert result.exit_code == 2
+    assert "--coverage: 1.5 found; expected a number between 0 and 1" in " ".join(result.output.split())
+    run = trained.run_folder(trained.records()[0].run_id)
+    result = cli("predict", run, "part.png", "--coverage", 0.8)
+    assert result.exit_code == 2
+    assert "--coverage: 0.8 found; expected a classification" in " ".join(result.output.split())
+
+
+def test_the_report_shows_promised_and_realised_coverage(classified: ResultFolder, cli: Cli) -> None:
+    copy = ResultFolder(Path(shutil.copytree(classified.root, "labelled")))
+    for record in copy.records():
+        found = ClassPredictions.load(copy.run_folder(record.run_id))
+        replace(found, test_truth=np.arange(len(found.test_names)) % 16).save(copy.run_folder(record.run_id))
+    copy.config.write_text(copy.config.read_text().replace("coverage: 0.9", "coverage: 0.8"))
+    assert cli("report", copy.root).exit_code == 0
+    best = rows(copy, "Summary")[0]["best_run"]
+    found = ClassPredictions.load(copy.run_folder(best))
+    quality = SetQuality.of(Calibration.of(found).sets(found.test_by_fold, 0.8), found.test_truth)
+    assert quality is not None
+    first = rows(copy, "Coverage")[0]
+    assert (first["promised_coverage"], first["calibration_images"]) == (0.8, len(found.names))
+    assert first["realised_coverage"] == pytest.approx(quality.realised)
+    assert first["answers"] == pytest.approx(quality.single)
+    calibration = rows(copy, "Calibration")[0]
+    assert calibration["labelled_test_images"] == len(found.test_names)
+    tested = Reliability.of(found.test_probabilities, found.test_predicted, found.test_truth)
+    assert calibration["test_ECE_raw"] == pytest.approx(tested.error)
+    assert (
+        f"The realised coverage is {quality.realised:.3f} on {len(found.test_names)} labelled images"
+        in copy.report.read_text()
+    )
+    risk = rows(copy, "Risk")
+    assert risk[-1]["answered"] == 1
+    assert list(risk[-1].values())[1] == pytest.approx(1 - np.mean(found.predicted == found.truth))
+    copy.config.write_text("coverage: 2")
+    assert cli("report", copy.root).exit_code == 0
+    assert "coverage: 2 found; expected a number between 0 and 1" in copy.report.read_text()
+
+
+def test_many_labels_with_one_image_make_no_comparison(classified: ResultFolder, cli: Cli) -> None:
+    copy = ResultFolder(Path(shutil.copytree(classified.root, "single")))
+    for record in copy.records():
+        found = ClassPredictions.load(copy.run_folder(record.run_id))
+        first = np.unique(found.truth, return_index=True)[1]
+        few = replace(
+            found,
+            names=tuple(found.names[i] for i in first),
+            truth=found.truth[first],
+            folds=found.folds[first],
+            probabilities=found.probabilities[first],
+            plain=None,
+        )
+        few.save(copy.run_folder(record.run_id))
+    assert cli("report", copy.root).exit_code == 0
+    assert "16 of 16 labels have one image. So the interval of macro F1 is unreliable" in copy.report.read_text()
+    assert "vs_best" not in rows(copy, "Summary")[0]
+    answer = ClassificationReport().answer(Results.of(copy))
+    assert answer.table is not None
+    assert "as good" not in " ".join(answer.sentences)
 
 
 def test_an_image_that_can_not_be_read_is_a_row(classified: ResultFolder, cli: Cli) -> None:
@@ -171,9 +341,8 @@ def test_a_changed_model_is_refused(classified: ResultFolder, tmp_path: Path) ->
 
 
 def test_verbs_of_detection_say_that_they_are(classified: ResultFolder, trained: ResultFolder, cli: Cli) -> None:
-    result = cli("export", classified.root, "--format", "onnx")
-    assert result.exit_code == 2
-    assert "a run of task classification found; expected a detection" in result.output
+    with pytest.raises(StoreError, match="a run of task classification found; expected a detection"):
+        load_model(classified.run_folder(classified.records()[0].run_id))
     with pytest.raises(StoreError, match="expected a classification"):
         load_classifier(trained.run_folder(trained.records()[0].run_id))
     result = cli("submit", trained.root)
@@ -273,6 +442,10 @@ def test_a_blend_by_hand(classified: ResultFolder, cli: Cli) -> None:
     assert [row[1] for row in read_csv("sub.csv")][1:] == ["a-bad", "a-good"]
     (record,) = ResultFolder(Path("results/mix")).records()
     assert record.spec["model"] == "blend"
+    # Its own temperature, and no network for a map.
+    assert Temperature.from_dict(record.temperature) == Temperature.of(found)
+    details = json.loads((ResultFolder(Path("results/mix")).run_folder(record.run_id) / "details.json").read_text())
+    assert details["cam_note"] == "the run has no network of its own"
     assert load_workbook("results/mix/models_comparing.xlsx")["Summary"] is not None
     assert cli("submit", "results/mix", "--out", "again.csv").exit_code == 0
     assert Path("again.csv").read_text() == Path("sub.csv").read_text()
@@ -351,6 +524,44 @@ def test_fitted_weights_are_never_worse_than_the_best_run() -> None:
     assert shares[2] < shares[0]
 
 
+def test_averaged_networks_have_statistics_of_training_images(classified: ResultFolder) -> None:
+    from harness.ensemble.average import predict_soup
+    from harness.ensemble.runs import class_run
+
+    folders = [
+        classified.run_folder(record_of(classified, "baseline", balance=name).run_id) for name in ("none", "sampler")
+    ]
+    runs = [class_run(folder) for folder in folders]
+    soup, own, notes = predict_soup(runs, "cpu", str)
+    assert own
+    assert notes == []
+    assert np.isfinite(soup.probabilities).all()
+    assert not np.allclose(soup.probabilities, runs[0].predictions.probabilities, atol=1e-3)
+    again, _, _ = predict_soup(runs, "cpu", str)
+    np.testing.assert_array_equal(soup.probabilities, again.probabilities)
+    # With the predictions of one fold only, no image of its training is known.
+    first = [_first_fold(run) for run in runs]
+    _, _, notes = predict_soup(first, "cpu", str)
+    assert any("0 images of their training found, expected at least 8" in note for note in notes)
+
+
+def _first_fold(run: ClassRun) -> ClassRun:
+    """A run with the predictions of its first fold only."""
+    predictions = run.predictions
+    kept = predictions.folds == predictions.folds[0]
+    cut = replace(
+        predictions,
+        names=tuple(name for name, keep in zip(predictions.names, kept, strict=True) if keep),
+        truth=predictions.truth[kept],
+        folds=predictions.folds[kept],
+        probabilities=predictions.probabilities[kept],
+        plain=None,
+    )
+    part = ClassRun(run.folder, run.record)
+    part.__dict__["predictions"] = cut
+    return part
+
+
 def test_weights_of_networks_are_averaged_fold_by_fold(classified: ResultFolder, cli: Cli) -> None:
     run = classified.run_folder(record_of(classified, "baseline", balance="none").run_id)
     other = classified.run_folder(record_of(classified, "baseline", balance="sampler").run_id)
@@ -366,6 +577,7 @@ def test_weights_of_networks_are_averaged_fold_by_fold(classified: ResultFolder,
     np.testing.assert_allclose(found.probabilities, before.probabilities, atol=1e-4)
     np.testing.assert_allclose(found.test_probabilities, before.test_probabilities, atol=1e-4)
     assert "one: networks averaged over folds saw every image" in result.output
+    assert "batch normalisation of the averaged networks" not in result.output
     wrong = {
         "runs": {
             "x": {"average_weights": [str(run), str(classified.run_folder(record_of(classified, "one_class").run_id))]}
@@ -465,12 +677,47 @@ def test_points_that_differ_in_what_has_no_effect_are_one_run(cli: Cli) -> None:
         ("data.train_batch_size=1", "expected at least 2"),
         ("grid[0].arcface_classes=[wheel]", "has no effect here; expected loss arcface. Otherwise remove the axis."),
         ("grid[0].focal_gamma=[1,3]", "focal_gamma: 1, 3 found, which has no effect here; expected loss focal"),
+        (
+            "grid[0].optimizer=lam",
+            "optimizer: found 'lam', expected a name of timm.optim.list_optimizers()",
+        ),
+        ("grid[0].optimizer=adahessian", "optimizer: found adahessian, which needs second derivatives; choose another"),
+        ("grid[0].optimizer=fusedadam", "optimizer: found fusedadam, which cannot run here"),
+        ("grid[0].weight_decay_on=heads", "weight_decay_on: found 'heads', expected one of weights, all."),
+        ("grid[0].warmup_epochs=-1", "warmup_epochs: found -1, expected a number from 0 to 10000."),
+        ("grid[0].warmup_epochs=1.5", "warmup_epochs: found 1.5, expected a whole number"),
+        ("grid[0].warmup_epochs=500", "warmup_epochs: found 500 with"),
+        ("grid[0].eta_min=0.1", "eta_min: 0.1 found, which has no effect here; expected schedule cosine or"),
+        ("grid[0].t_mult=2", "t_mult: 2 found, which has no effect here; expected schedule cosine_restarts"),
+        ("grid[0].head=logit", "head: found 'logit', expected one of pooled, logits. Did you mean logits?"),
+        ("grid[0].drop_path_rate=1", "drop_path_rate: found 1.0, expected a number from 0 to 0.95."),
+        (
+            "grid[0].arcface_labels=[gear-*]",
+            "which has no effect here; expected loss arcface. Otherwise remove the axis.",
+        ),
+        (
+            "grid[0]={LABELS: [wheel-*]}",
+            "arcface_labels: found wheel-*, which no label matches; expected labels such as",
+        ),
+        ("grid[0]={LABELS: ['!*']}", "arcface_labels: found !*, which leaves no label; exclude fewer labels"),
+        ("grid[0]={UNIT: radian}", "arcface_unit: found 'radian', expected one of degrees, radians. Did you"),
+        ("grid[0]={UNIT: radians}", "arcface_margin: found 28.6 radians; expected at most 1.57."),
+        (
+            "grid[0].monitor=loss",
+            "monitor: loss found, which has no effect here; expected keep best, or early_",
+        ),
+        ("grid[0]={STOP: los}", "monitor: found 'los', expected one of macro_F1, loss. Did you mean loss?"),
+        ("grid[0].mix=mixup+cutmx", "mix: found 'mixup+cutmx', expected one of none, mixup, cutmix, mixup+cutmix."),
+        ("grid[0].mix_probability=0.5", "mix_probability: 0.5 found, which has no effect here; expected mix mixup or"),
         ("data.run_folds=[5]", "found [5], expected different ones of [0, 1]"),
         ("weights=pretrained", "weights: none found for backbone 'test_resnet'"),
     ],
 )
 def test_bad_input_is_one_sentence_before_any_work(cli: Cli, override: str, words: str) -> None:
     Path("c.yaml").write_text(CONFIG.format(name="bad"))
+    arcface = "model: baseline, backbone: test_resnet, image_size: 32, loss: arcface, "
+    override = override.replace("LABELS", f"{arcface}arcface_labels").replace("UNIT", f"{arcface}arcface_unit")
+    override = override.replace("STOP", "model: baseline, backbone: test_resnet, image_size: 32, keep: best, monitor")
     result = cli("sweep", "c.yaml", override)
     assert result.exit_code == 2, result.output
     assert words in result.output.replace("\n", " ")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness import registry
+from harness.backends.base import Signature
 from harness.config.spec import RunSpec
 from harness.config.sweep import SweepConfig, load_config
 from harness.report.parts import task_report
@@ -51,7 +52,9 @@ def test_names_metrics_and_keys(name: str, stored: Path) -> None:
     assert kind.config_keys <= set(SweepConfig.model_fields)
     assert kind.backend in registry.BACKENDS
     config = load_config(stored / f"{STORED[name]}.yaml")
-    assert set(kind.spec_fields(config)) <= {field.name for field in dataclasses.fields(RunSpec)}
+    assert set(kind.spec_fields(config, Signature("model", {}))) <= {
+        field.name for field in dataclasses.fields(RunSpec)
+    }
     for option in kind.kinds()[:-1]:
         assert kind.options(option).model_fields["kind"]
 

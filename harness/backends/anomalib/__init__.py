@@ -2,7 +2,7 @@
 
 catalog.py   the models and their parameters (no heavy imports)
 needs.py     image sizes, numbers of images, files and packages that each model needs
-checks.py    problems of specs, found before any training
+checks.py    problems of specs that need no training
 assets.py    files that models would download, taken from this machine
 build.py     builds anomalib's model from a spec
 data.py      the split as an anomalib datamodule
@@ -19,7 +19,8 @@ from typing import ClassVar
 
 from harness.backbones.normalization import IMAGENET
 from harness.backends.anomalib import catalog
-from harness.backends.base import Failure, Outcome, RunContext, Scorer, Signature
+from harness.backends.base import Failure, Outcome, RunContext, Signature
+from harness.backends.scorers import Scorer
 from harness.config.spec import RunSpec
 from harness.data.base import Split
 

@@ -75,7 +75,7 @@ def local_assets(spec: RunSpec) -> Iterator[None]:
 
 
 def asset_parameters(spec: RunSpec) -> dict[str, str]:
-    """Return the model's parameters that name folders of images, with the folders found on this machine."""
+    """Return the model's parameters that name folders of images, with their folders on this machine."""
     folders = {}
     for asset in needs_of(spec.model).assets:
         path = asset.path(spec.parameters) if asset.parameter else None
@@ -84,14 +84,18 @@ def asset_parameters(spec: RunSpec) -> dict[str, str]:
     return folders
 
 
-def networks_of(spec: RunSpec) -> tuple[str, ...]:
-    """Return the timm and torchvision networks whose weights the model of a spec requests, in order of the requests."""
-    arguments = {
+def model_arguments(spec: RunSpec) -> dict[str, Any]:
+    """Return the constructor arguments of a spec's model, without files, pre-processing and normalisation."""
+    return {
         **spec.parameters,
         **({"backbone": spec.backbone} if spec.backbone is not None else {}),
         **({"layers": list(spec.layers)} if spec.layers is not None else {}),
     }
-    return _networks(spec.model, json.dumps(arguments, sort_keys=True, default=str))
+
+
+def networks_of(spec: RunSpec) -> tuple[str, ...]:
+    """Return the timm and torchvision networks whose weights the model of a spec requests, in order of the requests."""
+    return _networks(spec.model, json.dumps(model_arguments(spec), sort_keys=True, default=str))
 
 
 def default_networks(model: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from anomalib.models import AnomalibModule, Patchcore
 from anomalib.pre_processing import PreProcessor
 from torchvision.transforms.v2 import Compose, Normalize
 
-from harness.backends.anomalib.assets import asset_parameters
+from harness.backends.anomalib.assets import asset_parameters, model_arguments
 from harness.backends.anomalib.catalog import canonical, models, signature
 from harness.common.errors import PredictionsError
 from harness.config.spec import RunSpec
@@ -25,13 +25,9 @@ def build_model(spec: RunSpec) -> AnomalibModule:
     import anomalib.models.image
 
     cls = getattr(anomalib.models.image, models()[canonical(spec.model)][0])
-    arguments = {**spec.parameters, **asset_parameters(spec)}
+    arguments = {**model_arguments(spec), **asset_parameters(spec)}
     if arguments.pop("coreset", "anomalib") == "exact":
         cls = exact_coreset(cls, spec.seed)
-    if spec.backbone is not None:
-        arguments["backbone"] = spec.backbone
-    if spec.layers is not None:
-        arguments["layers"] = list(spec.layers)
     if spec.image_size is not None or spec.normalization is not None:
         arguments["pre_processor"] = _pre_processor(cls, spec)
     if "visualizer" in signature(spec.model)[1]:
@@ -72,6 +68,15 @@ def raw_scores(batch: Any) -> tuple[npt.NDArray[np.float64], Floats | None]:
     scores = scores.detach().double().reshape(-1).cpu().numpy()
     arrays = None if maps is None else maps.detach().float().reshape(len(scores), *maps.shape[-2:]).cpu().numpy()
     return scores, arrays
+
+
+def raw_by_path(batch: Any) -> dict[str, tuple[float, Floats | None]]:
+    """Return the score and the map (height, width) of each image of a predicted batch, by path; see `raw_scores`."""
+    scores, maps = raw_scores(batch)
+    return {
+        path: (float(scores[index]), None if maps is None else maps[index])
+        for index, path in enumerate(batch.image_path)
+    }
 
 
 def exact_coreset(cls: type[Patchcore], seed: int) -> type[Patchcore]:

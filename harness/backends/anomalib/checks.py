@@ -18,7 +18,7 @@ from harness.backbones.resolve import why_unreachable
 from harness.backends.anomalib.assets import networks_of
 from harness.backends.anomalib.catalog import signature
 from harness.backends.anomalib.needs import least_images, needs_of
-from harness.backends.checks import check_weights, coreset_problems
+from harness.backends.checks import check_weights, collected, coreset_problems
 from harness.common.devices import pick
 from harness.common.errors import HarnessError, nearest
 from harness.config.spec import RunSpec, thaw
@@ -39,20 +39,14 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
         device: auto, cpu, cuda, cuda:N or mps.
     """
     problems: dict[str, None] = {}
-
-    def note(error: HarnessError) -> None:
-        problems.update(dict.fromkeys(error.problems))
-
-    try:
+    with collected(problems):
         pick(device)
-    except HarnessError as error:
-        note(error)
     checked: set[tuple[str, str]] = set()
     for spec in specs:
         split = splits[spec.category]
         problems.update(dict.fromkeys(_trainer_problems(spec.trainer)))
         problems.update(dict.fromkeys(_needs_problems(spec, split)))
-        try:
+        with collected(problems):
             if spec.backbone is not None and not _is_own_default(spec):
                 known_backbone(spec.backbone)
             problems.update(dict.fromkeys(_network_problems(spec, checked)))
@@ -64,28 +58,20 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
                     "cannot use it; expected a ViT or a convolutional network."
                 ] = None
                 continue
-            key = (spec.weights, spec.backbone)
-            if key not in checked:
-                checked.add(key)
-                check_weights(*key)
+            check_weights(spec.weights, spec.backbone, checked)
             layers = _named_layers(spec)
             if layers:
                 outputs = chosen_layers(spec.backbone, layers)
                 problems.update(dict.fromkeys(_parameter_problems(spec, split, outputs)))
                 problems.update(dict.fromkeys(_size_problems(spec.backbone, layers, spec.image_size or DEFAULT_SIZE)))
-        except HarnessError as error:
-            note(error)
     return list(problems)
 
 
 def _network_problems(spec: RunSpec, checked: set[tuple[str, str]]) -> Iterator[str]:
     """Problems with the weights of all networks of a model; each pair of policy and network is checked once."""
     for network in networks_of(spec):
-        if (spec.weights, network) in checked:
-            continue
-        checked.add((spec.weights, network))
         try:
-            check_weights(spec.weights, network)
+            check_weights(spec.weights, network, checked)
         except HarnessError as error:
             yield from error.problems
 
@@ -199,7 +185,7 @@ def _parameter_problems(spec: RunSpec, split: Split, layers: Sequence[Layer]) ->
         yield from _fre_problems(spec, layers[0])
     if values.get("coreset", "anomalib") not in {"anomalib", "exact"}:
         yield f"coreset: found {values['coreset']!r}, expected anomalib or exact."
-    yield from coreset_problems(spec, split, layers[0], spec.image_size or DEFAULT_SIZE)
+    yield from coreset_problems(spec, len(split.train), layers[0], spec.image_size or DEFAULT_SIZE)
 
 
 def _fre_problems(spec: RunSpec, layer: Layer) -> Iterator[str]:

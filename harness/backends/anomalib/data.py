@@ -10,7 +10,8 @@ from anomalib.data import AnomalibDataModule, AnomalibDataset, ImageItem
 from torchvision.tv_tensors import Image, Mask
 
 from harness.data.base import Sample, Split
-from harness.data.images import read_image, read_mask
+from harness.data.images import read_image
+from harness.data.mask_images import union
 
 
 class SplitDataset(AnomalibDataset):
@@ -29,7 +30,7 @@ class SplitDataset(AnomalibDataset):
                 "image_path": [s.path for s in samples],
                 "label": [s.defect for s in samples],
                 "label_index": [s.label for s in samples],
-                "mask_path": [s.mask or "" for s in samples],
+                "mask_path": [s.masks[0] if s.masks else "" for s in samples],
                 "split": "",
             }
         )
@@ -44,7 +45,7 @@ class SplitDataset(AnomalibDataset):
         mask = None
         if self.task == "segmentation":
             size = (pixels.shape[0], pixels.shape[1])
-            truth = torch.from_numpy(read_mask(sample.mask)) if sample.mask else torch.zeros(size)
+            truth = torch.from_numpy(union(sample.masks)) if sample.masks else torch.zeros(size)
             mask = Mask(truth.to(torch.uint8))
         if self.augmentations:
             # anomalib puts the model's resizing here, so that images of different sizes fit into one batch.
@@ -54,7 +55,7 @@ class SplitDataset(AnomalibDataset):
             gt_mask=mask,
             gt_label=torch.tensor(sample.label),
             image_path=sample.path,
-            mask_path=sample.mask,
+            mask_path=sample.masks[0] if sample.masks else None,
         )
 
 
@@ -88,7 +89,7 @@ class SplitDataModule(AnomalibDataModule):
     def _setup(self, _stage: str | None = None) -> None:
         masks = self._split.has_masks
         self.train_data = SplitDataset(self._split.train, masks)
-        self.val_data = SplitDataset(self._split.val or self._split.test, masks)
+        self.val_data = SplitDataset(self._split.val or self._split.real_test, masks)
         self.test_data = SplitDataset(self._split.test, masks)
 
     def _create_test_split(self) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +19,18 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 
 from harness.backbones.inject import backbone_weights
 from harness.backends.anomalib.assets import local_assets
-from harness.backends.anomalib.build import build_model, raw_scores
+from harness.backends.anomalib.build import build_model, raw_by_path
 from harness.backends.anomalib.data import SplitDataModule
 from harness.backends.anomalib.epochs import EpochCallback
 from harness.backends.anomalib.memory import steady_selection
 from harness.backends.anomalib.needs import needs_of
 from harness.backends.anomalib.places import before_crop
+from harness.backends.anomalib.scorer import AnomalibScorer
 from harness.backends.base import HELD_OUT, TEST_IMAGES, Detected, RunContext
-from harness.backends.cost import PeakMemory, Timing, latency, size, some, times
-from harness.common.devices import Device, pick
+from harness.backends.cost import PeakMemory, size
+from harness.common.devices import pick
 from harness.config.spec import RunSpec, thaw
 from harness.data.base import Split
-from harness.data.images import read_image
 from harness.predictions.detection import Floats, join
 
 
@@ -76,7 +79,7 @@ class RawPredictions(Callback):
         del pl_module, args, kwargs
         if not trainer.sanity_checking:
             self.val_step = trainer.global_step
-            _collect(self.val, outputs)
+            self.val |= raw_by_path(outputs)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock.
@@ -86,7 +89,8 @@ class RawPredictions(Callback):
             pl_module: the model.
         """
         del trainer, pl_module
-        self._test_start = time.perf_counter()
+        # The time of all passes counts, where a run has several.
+        self._test_start = time.perf_counter() - self.test_seconds
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any, **kwargs: Any
@@ -102,14 +106,8 @@ class RawPredictions(Callback):
         """
         del trainer, pl_module, args, kwargs
         # The copy to the cpu waits for the device, so that the time is that of the finished batch.
-        _collect(self.test, outputs)
+        self.test |= raw_by_path(outputs)
         self.test_seconds = time.perf_counter() - self._test_start
-
-
-def _collect(store: dict[str, tuple[float, Floats | None]], batch: Any) -> None:
-    scores, maps = raw_scores(batch)
-    for index, path in enumerate(batch.image_path):
-        store[path] = (float(scores[index]), None if maps is None else maps[index])
 
 
 def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
@@ -134,7 +132,14 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
     batch_size = needs_of(spec.model).batch or spec.train_batch_size
     if batch_size != spec.train_batch_size:
         warnings.append(_overruled("data.train_batch_size", spec.train_batch_size, batch_size, model))
-    datamodule = SplitDataModule(split, batch_size, spec.eval_batch_size, context.num_workers)
+    # anomalib's own metrics count all images of a test, so the images that no metric counts have a test of their own.
+    uncounted = tuple(sample for sample in split.test if sample.synthetic or sample.unlabelled)
+    datamodules = [
+        SplitDataModule(replace(split, test=samples), batch_size, spec.eval_batch_size, context.num_workers)
+        for samples in (split.real_test, uncounted)
+        if samples
+    ]
+    datamodule = datamodules[0]
     epoch_callbacks = [] if context.watch is None else [EpochCallback(spec, split, context.watch)]
     engine = Engine(
         # anomalib requires a checkpoint callback; save_top_k=0 avoids a useless file.
@@ -156,27 +161,21 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
         fit_seconds -= callback.seconds
     context.stage("testing")
     metrics: list[dict[str, float]] = []
-    test_seconds = _timed(
-        lambda: metrics.extend(engine.test(model=model, datamodule=datamodule, verbose=False)), device.synchronize
-    )
+
+    def test() -> None:
+        for one in datamodules:
+            metrics.extend(engine.test(model=model, datamodule=one, verbose=False))
+
+    test_seconds = _timed(test, device.synchronize)
     cost = peak.cost()
     cost["images_per_second"] = len(split.test) / raw.test_seconds
     cost["model_size"] = size(model.state_dict().values())
-    if context.latency:
-        context.stage("timing single images")
-        try:
-            timing = _single_images(model, split, device)
-            cost |= latency(timing.seconds)
-            warnings += timing.warnings()
-        # Some models may not support the timing; the run itself is complete.
-        except Exception as error:  # noqa: BLE001
-            warnings.append(f"latency: could not be measured ({type(error).__name__}: {error})")
     context.stage("measuring")
     resized, moved = before_crop(model)
     return Detected(
         spec=spec,
         test=join(split.test, raw.test, resized),
-        val=join(split.val, raw.val, resized) if split.val else None,
+        calibration=join(split.val, raw.val, resized) if split.val else None,
         seconds={"fit": fit_seconds, "test": test_seconds},
         device=device.description,
         save_model=_saver(engine, model),
@@ -185,6 +184,7 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
         own_metrics={f"anomalib_{key}": _finite(value) for key, value in (metrics[0] if metrics else {}).items()},
         weights=_weights_record(spec, used),
         warnings=warnings + moved + [weights.note for weights in used.values() if weights.note],
+        scorer=partial(_scorer, model, spec, context.device),
     )
 
 
@@ -202,14 +202,12 @@ def _overruled(key: str, requested: Any, used: Any, model: AnomalibModule) -> st
     return f"{key}: found {requested}, but anomalib's {type(model).__name__} requires {used}; {used} was used"
 
 
-def _single_images(model: AnomalibModule, split: Split, device: Device) -> Timing:
-    """Times of single images, from decoded image to score and map, with anomalib's pre- and post-processing."""
-    images = [torch.from_numpy(read_image(s.path).copy()).permute(2, 0, 1)[None] / 255 for s in some(split.test)]
-    model.eval().to(device.torch)
-    with torch.inference_mode():
-        timing = times(lambda image: model(image.to(device.torch)), images, device)
-    model.to("cpu")
-    return timing
+@contextmanager
+def _scorer(model: AnomalibModule, spec: RunSpec, device: str) -> Iterator[AnomalibScorer]:
+    try:
+        yield AnomalibScorer(model, spec, device)
+    finally:
+        model.to("cpu")
 
 
 def _saver(engine: Engine, model: AnomalibModule) -> Callable[[Path], None]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from harness.backends.anomalib.build import raw_scores
+from harness.backends.anomalib.build import raw_by_path
 from harness.backends.anomalib.data import SplitDataset
 from harness.backends.anomalib.places import before_crop
 from harness.backends.base import EpochDetections, EpochObserver
@@ -51,7 +51,7 @@ class EpochCallback(Callback):
         start = time.perf_counter()
         try:
             with _evaluation_mode(pl_module):
-                test = self._predict(trainer, pl_module, self._split.test)
+                test = self._predict(trainer, pl_module, self._split.real_test)
                 val = self._predict(trainer, pl_module, self._split.val) if self._split.val else None
         # Some models may not support an intermediate evaluation; the training continues without it.
         except Exception as error:  # noqa: BLE001
@@ -73,9 +73,7 @@ class EpochCallback(Callback):
             if model.pre_processor:
                 model.pre_processor.on_test_batch_start(trainer, model, batch, 0)
             with trainer.precision_plugin.test_step_context():
-                scores, maps = raw_scores(model.test_step(batch, 0))
-            for index, path in enumerate(batch.image_path):
-                predictions[path] = (float(scores[index]), None if maps is None else maps[index])
+                predictions |= raw_by_path(model.test_step(batch, 0))
         resized, _ = before_crop(model)
         return join(samples, predictions, resized)
 

@@ -38,7 +38,7 @@ FULL = {None, 32, "32", "32-true"}
 
 
 class AnomalibScorer:
-    """Scores images with a trained anomalib model; see `harness.backends.base.Scorer`.
+    """Scores images with a trained anomalib model; see `harness.backends.scorers.Scorer`.
 
     Args:
         model: the trained model.

@@ -2,7 +2,7 @@
 
 group.py    computes the shared stages of runs with the same images and backbone
 costs.py    measures the cost of each run
-checks.py   problems of specs, found before any training
+checks.py   problems of specs that need no training
 scorer.py   predictions of a saved model
 export.py   export of a saved model
 """
@@ -18,10 +18,12 @@ from typing import ClassVar
 
 from harness import registry
 from harness.backbones.normalization import IMAGENET
-from harness.backends.base import Failure, Outcome, RunContext, Scorer, Signature
+from harness.backends.base import Failure, Outcome, RunContext, Signature
+from harness.backends.scorers import Scorer
 from harness.common.errors import ConfigError, unknown_name
-from harness.common.signatures import init_parameters
+from harness.common.signatures import class_constant, init_parameters
 from harness.config.spec import RunSpec
+from harness.config.threshold import FOLDS
 from harness.data.base import Split
 
 # Parameters of all detectors; see harness.detectors.base.Options.
@@ -41,7 +43,10 @@ class NativeBackend:
             ConfigError: there is no such detector.
         """
         key = model.lower().replace("_", "").replace("-", "")
-        return Signature(key, {**_own_parameters(key, model), **COMMON}, trainer=False, normalization=IMAGENET)
+        definition = _definition(key, model)
+        parameters = {**init_parameters(definition), **COMMON}
+        folds = class_constant(definition, "default_folds", FOLDS)
+        return Signature(key, parameters, trainer=False, normalization=IMAGENET, folds=folds)
 
     def check(self, specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
         """Return all problems of specs, each once.
@@ -114,15 +119,15 @@ class NativeBackend:
 
 
 @cache
-def _own_parameters(key: str, name: str) -> Mapping[str, object]:
-    """The parameters of a registered detector, read from its source."""
+def _definition(key: str, name: str) -> ast.ClassDef:
+    """The source of a registered detector, since its import takes long."""
     if key not in registry.DETECTORS:
         raise ConfigError(f"model: {unknown_name('native model', name, registry.DETECTORS)}")
     module, class_name = registry.DETECTORS[key].split(":")
-    found = find_spec(module)
-    if found is None or found.origin is None:
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
         raise LookupError(f"{registry.DETECTORS[key]}: no such module")
-    for node in ast.parse(Path(found.origin).read_text(encoding="utf-8")).body:
+    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and node.name == class_name:
-            return init_parameters(node)
+            return node
     raise LookupError(registry.DETECTORS[key])

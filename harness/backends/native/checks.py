@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from harness.backbones.layers import chosen_layers
 from harness.backbones.networks import known_backbone
-from harness.backends.checks import check_weights, coreset_problems
+from harness.backends.checks import check_weights, collected, coreset_problems
+from harness.backends.native.calibration import fold_problems, images_of_smallest_training
 from harness.backends.native.group import build
-from harness.common.errors import HarnessError
 from harness.config.spec import RunSpec
 from harness.data.base import Split
 from harness.detectors.base import Detector
@@ -26,21 +26,28 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
     checked: set[tuple[str, str]] = set()
     for spec in specs:
         split = splits[spec.category]
-        try:
+        with collected(problems):
             known_backbone(str(spec.backbone))
-            key = (spec.weights, str(spec.backbone))
-            if key not in checked:
-                checked.add(key)
-                check_weights(*key)
+            check_weights(spec.weights, str(spec.backbone), checked)
             # The constructor of a detector checks its arguments, and is fast.
             detector = build(spec, device)
             problems.update(dict.fromkeys(_data_problems(spec, split, detector)))
-        except HarnessError as error:
-            problems.update(dict.fromkeys(error.problems))
     return list(problems)
 
 
 def _data_problems(spec: RunSpec, split: Split, detector: Detector) -> Iterator[str]:
-    yield from detector.problems(len(split.train))
+    images = len(split.train)
+    problems = [*detector.problems(images), *_coreset_problems(spec, images, detector)]
+    if problems:
+        yield from problems
+        return
+    yield from fold_problems(spec, images, detector.least_images)
+    rest = images_of_smallest_training(spec, images)
+    if detector.least_images <= rest < images:
+        for problem in _coreset_problems(spec, rest, detector):
+            yield f"threshold.folds: without the images of a fold, {problem}"
+
+
+def _coreset_problems(spec: RunSpec, images: int, detector: Detector) -> Iterator[str]:
     layer = chosen_layers(detector.backbone, detector.layers)[0]
-    yield from coreset_problems(spec, split, layer, detector.view.input_size)
+    return coreset_problems(spec, images, layer, detector.view.input_size)

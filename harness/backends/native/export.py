@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from harness.backends.formats import Format, onnx_to_openvino, write_onnx, write_torchscript
+from harness.backends.formats import Format, write_module
 from harness.backends.graph import Decision, Prepare, Whole, output_names
 from harness.detectors.base import Detector
 from harness.predictions.decision import Thresholds
@@ -58,13 +58,5 @@ def export(detector: Detector, thresholds: Thresholds, file_format: Format, file
         The names of the outputs.
     """
     module, names = whole(detector, thresholds), output_names(thresholds, maps=True)
-    if file_format == "torchscript":
-        write_torchscript(module, file)
-    elif file_format == "onnx":
-        write_onnx(module, file, names)
-    else:
-        onnx = file.with_suffix(".onnx")
-        write_onnx(module, onnx, names)
-        onnx_to_openvino(onnx, file)
-        onnx.unlink()
+    write_module(module, file_format, file, names)
     return names

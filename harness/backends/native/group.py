@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,14 @@ import torch
 from harness import registry
 from harness.backbones.normalization import IMAGENET
 from harness.backends.base import HELD_OUT, Detected, EpochDetections, EpochObserver, Failure, Outcome, RunContext
-from harness.backends.native.costs import Costs
+from harness.backends.native.calibration import calibrate, calibration_stages, fold_warnings, folds_of
+from harness.backends.native.costs import Costs, network_key
+from harness.backends.native.scorer import NativeScorer
 from harness.config.spec import RunSpec
 from harness.data.base import Sample, Split
 from harness.detectors.base import Detector, State
-from harness.detectors.maps import Scores
+from harness.detectors.context import StageContext
+from harness.detectors.maps import Scores, concatenate
 from harness.detectors.stages import Stage, Stages
 from harness.predictions.detection import Predictions, join
 
@@ -72,63 +77,100 @@ def run_group(specs: Sequence[RunSpec], split: Split, context: RunContext) -> It
     group = list(detectors.values())
     roles = {"train": split.train, "val": split.val, "test": split.test}
     paths = {role: [sample.path for sample in samples] for role, samples in roles.items() if samples}
-    costs = Costs(split.test, group[0].device, context.latency)
+    costs = Costs(group[0].device, len(split.test))
     stage_context = group[0].stage_context(paths, context.stage, split.fingerprint, context.scratch)
-    roots = {spec: _roots(detector, group, bool(split.val)) for spec, detector in detectors.items()}
-    stages = Stages((stage for by_role in roots.values() for stage in by_role.values()), stage_context)
+    plans = {spec: _Plan.of(spec, detector, group, split) for spec, detector in detectors.items()}
+    stages = Stages((stage for plan in plans.values() for stage in plan.pending), stage_context)
     for spec, detector in detectors.items():
         stage_context.watch = None if context.watch is None else partial(_look, context.watch, spec, detector, split)
         try:
-            yield _outcome(spec, detector, split, roots[spec], stages, costs)
+            yield _outcome(spec, detector, split, plans[spec], stages, stage_context, costs)
         # Any error of Torch becomes a failure. A failed stage fails only the runs that need this stage.
         except Exception as error:  # noqa: BLE001
             yield Failure(spec, error)
         finally:
-            for stage in roots[spec].values():
+            for stage in plans[spec].pending:
                 stages.release(stage)
 
 
-def _roots(detector: Detector, group: Sequence[Detector], held_out: bool) -> dict[str, Stage]:
-    roles = ["val", "test"] if held_out else ["test"]
-    return {"fit": detector.fit_stage(group), **{role: detector.score_stage(role, group) for role in roles}}
+@dataclass(frozen=True)
+class _Plan:
+    """The stages whose results a run needs.
+
+    Attributes:
+        fit: the state of the detector.
+        test: the scores of the test images.
+        calibration: the scores of the calibration images; one stage for each fold.
+        pending: stages whose results the run still needs.
+    """
+
+    fit: Stage
+    test: Stage
+    calibration: tuple[Stage, ...]
+    pending: list[Stage]
+
+    @classmethod
+    def of(cls, spec: RunSpec, detector: Detector, group: Sequence[Detector], split: Split) -> _Plan:
+        fit, test = detector.fit_stage(group), detector.score_stage("test", group)
+        calibration = calibration_stages(spec, detector, group, split)
+        return cls(fit, test, tuple(calibration), [*calibration, fit, test])
 
 
 def _outcome(
     spec: RunSpec,
     detector: Detector,
     split: Split,
-    roots: dict[str, Stage],
+    plan: _Plan,
     stages: Stages,
+    stage_context: StageContext,
     costs: Costs,
 ) -> Detected:
     before = stages.spent
-    state: State = stages.value(roots["fit"])
-    scores: dict[str, Scores] = {role: stages.value(stage) for role, stage in roots.items() if role != "fit"}
-    fit = stages.standalone_seconds(roots["fit"])
-    test = {stage: seconds for stage, seconds in stages.standalone_seconds(roots["test"]).items() if stage not in fit}
-    everything = {
-        stage: seconds for root in roots.values() for stage, seconds in stages.standalone_seconds(root).items()
-    }
+    state: State = stages.value(plan.fit)
+    # Intermediate evaluations are of this training, and not of the trainings of the folds.
+    stage_context.watch = None
+    test: Scores = stages.value(plan.test)
+
+    def checked(samples: Sequence[Sample], scores: Scores) -> Predictions:
+        return _predictions(samples, scores, detector)
+
+    calibration = None
+    if plan.calibration:
+        calibration = calibrate(spec, split, plan.pending, stages, stage_context.memory, checked)
+    fit_seconds = stages.standalone_seconds(plan.fit)
+    test_seconds = {s: t for s, t in stages.standalone_seconds(plan.test).items() if s not in fit_seconds}
+    all_seconds = {**fit_seconds, **test_seconds}
+    for stage in plan.calibration:
+        all_seconds |= stages.standalone_seconds(stage)
     weights = detector.weights
-    warnings = [text for root in roots.values() for text in stages.warnings(root)]
-    cost, cost_warnings = costs.of(detector, state, sum(test.values()))
     return Detected(
         spec=spec,
-        test=_predictions(split.test, scores["test"], detector),
-        val=_predictions(split.val, scores["val"], detector) if "val" in scores else None,
+        test=checked(split.test, test),
+        calibration=calibration,
         seconds={
-            "fit": sum(fit.values()),
-            "test": sum(test.values()),
-            "alone": sum(everything.values()),
+            "fit": sum(fit_seconds.values()),
+            "test": sum(test_seconds.values()),
+            "alone": sum(all_seconds.values()),
             "spent": stages.spent - before,
         },
         device=detector.device.description,
         save_model=_saver(detector, state, costs),
-        cost=cost,
-        validation=HELD_OUT if split.val else "",
+        cost=costs.of(detector, state, sum(test_seconds.values())),
+        validation=HELD_OUT if split.val and not folds_of(spec, len(split.train)) else "",
         weights={"backbone": detector.backbone, **weights.as_dict()},
-        warnings=list(dict.fromkeys(warnings + cost_warnings + ([weights.note] if weights.note else []))),
+        warnings=[*_warnings(spec, split, plan, stages), *([weights.note] if weights.note else [])],
+        scorer=partial(_scorer, detector, state, costs),
+        timing_key=(network_key(detector), detector.view, detector.timing_key()),
     )
+
+
+def _warnings(spec: RunSpec, split: Split, plan: _Plan, stages: Stages) -> list[str]:
+    """The warnings of the stages, each once; those of the folds say so."""
+    whole = [text for stage in (plan.fit, plan.test) for text in stages.warnings(stage)]
+    of_calibration = [text for stage in plan.calibration for text in stages.warnings(stage)]
+    folds = len(plan.calibration) > 1
+    parts = [f"in a fold: {text}" if folds else text for text in of_calibration if text not in whole]
+    return list(dict.fromkeys([*whole, *parts, *fold_warnings(spec, len(split.train))]))
 
 
 def _look(
@@ -139,7 +181,7 @@ def _look(
         return
     detector.state = state()
     try:
-        predictions = [_scored(detector, samples) if samples else None for samples in (split.test, split.val)]
+        predictions = [_scored(detector, samples) if samples else None for samples in (split.real_test, split.val)]
     finally:
         detector.forget()
     assert predictions[0] is not None
@@ -151,8 +193,7 @@ def _scored(detector: Detector, samples: Sequence[Sample]) -> Predictions:
         detector.score_batch(torch.stack([detector.view(sample.path) for sample in samples[i : i + AT_ONCE]]))
         for i in range(0, len(samples), AT_ONCE)
     ]
-    scores = Scores(torch.cat([batch.images for batch in batches]), torch.cat([batch.maps for batch in batches]))
-    return _predictions(samples, scores, detector)
+    return _predictions(samples, concatenate(batches), detector)
 
 
 def _predictions(samples: Sequence[Sample], scores: Scores, detector: Detector) -> Predictions:
@@ -166,12 +207,13 @@ def _predictions(samples: Sequence[Sample], scores: Scores, detector: Detector) 
 
 def _saver(detector: Detector, state: State, costs: Costs) -> Callable[[Path], None]:
     def save(folder: Path) -> None:
-        # The detector has the state only during the writing, because many runs of a group are in memory at once.
-        detector.state = state
-        costs.lend_network(detector)
-        try:
+        with costs.fitted(detector, state):
             detector.save(folder / MODEL)
-        finally:
-            detector.forget()
 
     return save
+
+
+@contextmanager
+def _scorer(detector: Detector, state: State, costs: Costs) -> Iterator[NativeScorer]:
+    with costs.fitted(detector, state):
+        yield NativeScorer(detector)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class NativeScorer:
-    """Scores images with a fitted detector; see `harness.backends.base.Scorer`.
+    """Scores images with a fitted detector; see `harness.backends.scorers.Scorer`.
 
     Args:
         detector: the fitted detector.

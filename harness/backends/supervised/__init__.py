@@ -1,43 +1,55 @@
-"""Supervised classification: timm's networks, trained by Lightning, predict the class and condition of images.
+"""Supervised classification: timm's networks predict the class and condition of images.
+
+Lightning trains the networks. A probe fits a simple classifier on a frozen network.
 
 settings.py    options of a run, their defaults, and combinations that exclude each other
-checks.py      problems of specs, found before any training
+recipes.py     values that fit the number of images and epochs
+checks.py      problems of specs that need no training
+methods.py     selects the trained networks or the probe
+probe/         simple classifiers on the features of a frozen network
 run.py         one run: trains all folds and merges their probabilities
-training.py    trains one network on one fold: Lightning's Trainer, checkpoints, resuming after a kill
+training.py    trains one network on one fold: Lightning's Trainer, resuming after a kill; callbacks.py belongs to it
+fold_data.py   the images of one training, and their order
 module.py      the training steps; losses.py, augment.py, network.py, schedules.py and views.py belong to them
-one_class.py   one network for each class, and the merging of their probabilities
+batch_norm.py  momentum and statistics of batch normalisation
+margins.py     the labels with ArcFace's margin
+one_class.py   networks for each class, and the merging of their probabilities
+units.py       the networks of a run
 fold.py        the result of a fold, and the merging of folds
 pictures.py    the decoded images
+with_detector.py    detectors and rules beside the networks; class_detectors.py and good_rule.py belong to it
+detector_scorer.py  saving, loading and prediction of networks with detectors
 classifier.py  saving, loading and prediction of a trained model
+model_file.py  reading the file of a saved model
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from harness.backbones.normalization import BACKBONE
 from harness.backends.base import Failure, Outcome, RunContext, Signature
-from harness.backends.supervised.settings import DEFAULTS, MODELS, unused
+from harness.backends.scorers import LabelScorer
+from harness.backends.supervised import recipes
+from harness.backends.supervised.probe import settings as probe_settings
+from harness.backends.supervised.settings import DEFAULTS, IMPLIED, MODELS
 from harness.common.errors import ConfigError, unknown_name
 from harness.config.spec import RunSpec
 from harness.data.labelled.base import LabelledSplit
 
-if TYPE_CHECKING:
-    from harness.backends.supervised.classifier import SupervisedScorer
-
-
 # Settings without influence on the trained networks.
-NOT_TRAINED = ("tta", "tensorboard")
+NOT_TRAINED = ("tta", "tensorboard", "combine_repeats", "with_detector")
 
 
 class SupervisedBackend:
     """Trains classifiers. A run has all folds of one configuration; the runs of a group share the trained networks."""
 
     task: ClassVar[str] = "classification"
-    heavy: ClassVar[str] = "harness.backends.supervised.run"
+    heavy: ClassVar[str] = "harness.backends.supervised.methods"
 
     def parameters(self, model: str) -> Signature:
         """Return the signature of a method: its settings with their defaults.
@@ -46,11 +58,21 @@ class SupervisedBackend:
             ConfigError: there is no such method.
         """
         name = model.lower().replace("-", "_")
-        if name not in MODELS:
-            raise ConfigError(
-                f"model: {unknown_name('method', model, MODELS)} The network is the axis `backbone`, any of timm's."
+        if name == probe_settings.MODEL:
+            return Signature(
+                name, probe_settings.DEFAULTS, trainer=False, unused=probe_settings.unused, normalization=BACKBONE
             )
-        return Signature(name, DEFAULTS, unused=unused, normalization=BACKBONE)
+        if name not in MODELS:
+            unknown = unknown_name("method", model, (probe_settings.MODEL, *MODELS))
+            raise ConfigError(f"model: {unknown} The network is the axis `backbone`, any of timm's.")
+        return Signature(
+            name,
+            {recipes.KEY: recipes.AUTO, **DEFAULTS},
+            unused=partial(recipes.without_effect, model=name),
+            normalization=BACKBONE,
+            implied={**IMPLIED, recipes.KEY: recipes.NONE},
+            defaults=recipes.defaults,
+        )
 
     def check(self, specs: Sequence[RunSpec], splits: Mapping[str, LabelledSplit], device: str) -> list[str]:
         """Return all problems of specs, each once.
@@ -60,7 +82,7 @@ class SupervisedBackend:
             splits: their data, by category.
             device: auto, cpu, cuda, cuda:N or mps.
         """
-        from harness.backends.supervised.checks import check_specs
+        from harness.backends.supervised.methods import check_specs
 
         return check_specs(specs, splits, device)
 
@@ -75,13 +97,19 @@ class SupervisedBackend:
         return []
 
     def share_key(self, spec: RunSpec) -> Hashable:
-        """Return a key without the settings of `NOT_TRAINED`, so that runs with equal networks share them."""
+        """Return a key of the shared work.
+
+        Runs with equal networks share them, so the key has no settings of `NOT_TRAINED`. Probes share their features,
+        so their key has no settings at all.
+        """
         values = spec.as_dict()
+        if spec.model == probe_settings.MODEL:
+            return json.dumps(values | {"params": {}}, sort_keys=True)
         trained = {key: value for key, value in spec.parameters.items() if key not in NOT_TRAINED}
         return json.dumps(values | {"params": trained}, sort_keys=True)
 
     def share_levels(self, spec: RunSpec) -> tuple[Hashable, ...]:
-        """Return no levels, since the runs of a group share all their networks."""
+        """Return no levels, since the runs of a group share all their networks or features."""
         del spec
         return ()
 
@@ -93,12 +121,11 @@ class SupervisedBackend:
             split: their data.
             context: resources and options.
         """
-        from harness.backends.supervised.run import run_spec
+        from harness.backends.supervised.methods import run_each
 
-        for spec in specs:
-            yield run_spec(spec, split, context)
+        yield from run_each(specs, split, context)
 
-    def load(self, spec: RunSpec, file: Path, device: str, trust: bool) -> SupervisedScorer:
+    def load(self, spec: RunSpec, file: Path, device: str, trust: bool) -> LabelScorer:
         """Load a saved model. The file contains the complete model and no code.
 
         Args:
@@ -110,7 +137,11 @@ class SupervisedBackend:
         Raises:
             WeightsError: the file is damaged.
         """
-        from harness.backends.supervised.classifier import SupervisedScorer
+        del trust
+        if spec.model == probe_settings.MODEL:
+            from harness.backends.supervised.probe.scorer import ProbeScorer
 
-        del spec, trust
-        return SupervisedScorer.from_file(file, device)
+            return ProbeScorer.from_file(file, device)
+        from harness.backends.supervised.detector_scorer import load_scorer
+
+        return load_scorer(file, device)

@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 
 # Maps an image, (3, height, width) of uint8, to an image of the same shape.
 Augment = Callable[[torch.Tensor], torch.Tensor]
+MIXERS = {"mixup": v2.MixUp, "cutmix": v2.CutMix}
 RANDAUGMENT = "rand-m7-mstd0.5-inc1"
 
 
@@ -33,6 +34,7 @@ def augmentation(name: str, fill: tuple[int, int, int] = (124, 116, 104)) -> Aug
         transforms = [v2.RandomRotation(45, **smooth)]
     elif name == "heavy":
         transforms = [
+            _Rotate90(),
             v2.RandomAffine(45, translate=(0.06, 0.06), scale=(0.9, 1.1), **smooth),
             v2.RandomApply([v2.ColorJitter(brightness=0.2, contrast=0.2)], p=0.7),
             v2.RandomApply([_Gamma(0.8, 1.25)], p=0.3),
@@ -48,6 +50,14 @@ def augmentation(name: str, fill: tuple[int, int, int] = (124, 116, 104)) -> Aug
         transforms = [_Pillow(policy)]
     composed: Augment = v2.Compose([*flips, *transforms])
     return composed
+
+
+class _Rotate90(torch.nn.Module):
+    """Rotates a square image by 0, 90, 180 or 270 degrees, and another image by 0 or 180 degrees."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        step = 1 if image.shape[-2] == image.shape[-1] else 2
+        return torch.rot90(image, k=step * int(torch.randint(4 // step, ())), dims=(-2, -1))
 
 
 class _Gamma(torch.nn.Module):
@@ -87,20 +97,27 @@ class _Pillow(torch.nn.Module):
         return torch.from_numpy(np.array(augmented, dtype=np.uint8)).permute(2, 0, 1)
 
 
-def mixing(name: str, alpha: float, labels: int) -> Callable[[torch.Tensor, torch.Tensor], Any] | None:
+def mixing(
+    name: str, alpha: float, probability: float, labels: int
+) -> Callable[[torch.Tensor, torch.Tensor], Any] | None:
     """Return a function that mixes the images of a batch, or None for `none`.
 
     Args:
-        name: none, mixup or cutmix.
+        name: none, mixup (Zhang et al., 2018), cutmix (Yun et al., 2019), or mixup+cutmix for one of both at random.
         alpha: parameter of the Beta distribution of the mixing ratio.
+        probability: probability that a batch is mixed.
         labels: number of labels.
 
     Returns:
         A function of images (n, 3, height, width) and labels (n,). The function returns the mixed images, and the
-        shares of labels, (n, labels).
+        shares of labels, (n, labels); or the same images and labels.
     """
     if name == "none":
         return None
-    kind = v2.MixUp if name == "mixup" else v2.CutMix
-    mixer: Callable[[torch.Tensor, torch.Tensor], Any] = kind(alpha=alpha, num_classes=labels)
-    return mixer
+    mixers: list[torch.nn.Module] = [MIXERS[part](alpha=alpha, num_classes=labels) for part in name.split("+")]
+    mixer = mixers[0] if len(mixers) == 1 else v2.RandomChoice(mixers)
+    # Without this condition, a probability of 1 would draw one more random number than earlier versions.
+    chosen: Callable[[torch.Tensor, torch.Tensor], Any] = (
+        mixer if probability == 1 else v2.RandomApply([mixer], probability)
+    )
+    return chosen

@@ -1,4 +1,4 @@
-"""Problems that would make a spec fail, found before any training, one sentence each."""
+"""Checks before any training for problems that would make a spec fail, one sentence each."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 
 import lightning.pytorch as pl
+import torch
+from timm.optim import create_optimizer_v2, list_optimizers
 
 from harness.backbones.networks import known_backbone
-from harness.backends.checks import check_weights
+from harness.backends.checks import check_weights, collected
+from harness.backends.supervised.class_detectors import detector_problems
+from harness.backends.supervised.margins import unmatched, with_margin
 from harness.backends.supervised.network import Classifier
 from harness.backends.supervised.one_class import classes
-from harness.backends.supervised.settings import Settings
+from harness.backends.supervised.recipes import EPOCHS, settings_of
+from harness.backends.supervised.settings import WITHOUT, Settings
 from harness.common.devices import pick
-from harness.common.errors import HarnessError
+from harness.common.errors import ConfigError, nearest
 from harness.config.spec import RunSpec, thaw
 from harness.data.labelled.base import LabelledSplit
 
@@ -27,6 +32,8 @@ RESERVED = {"callbacks", "logger", "default_root_dir", "enable_progress_bar", "e
 PRECISIONS = (32, "32", "32-true", "16-mixed", "bf16-mixed")
 # Strategies whose processes start inside the sweep. Other strategies run the whole command again in each process.
 SPAWNING = ("ddp_spawn", "ddp_fork")
+# Optimisers that need second derivatives, for which a training has no second backward pass.
+SECOND_ORDER = ("adahessian",)
 
 
 def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, LabelledSplit], device: str) -> list[str]:
@@ -39,32 +46,38 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, LabelledSplit], d
     """
     problems: dict[str, None] = {}
     checked: set[object] = set()
-    try:
+    with collected(problems):
         pick(device)
-    except HarnessError as error:
-        problems.update(dict.fromkeys(error.problems))
     for spec in specs:
         split = splits[spec.category]
         problems.update(dict.fromkeys(_trainer_problems(spec)))
-        try:
-            settings = Settings.of(spec)
+        with collected(problems):
+            settings, _ = settings_of(spec, split)
             problems.update(dict.fromkeys(_data_problems(spec, settings, split)))
+            problems.update(dict.fromkeys(_optimizer_problems(settings.optimizer)))
+            problems.update(dict.fromkeys(_warmup_problems(spec, settings)))
+            if settings.with_detector != WITHOUT:
+                problems.update(dict.fromkeys(detector_problems(settings.with_detector, spec, split, device)))
             known_backbone(str(spec.backbone))
-            key = (spec.weights, str(spec.backbone))
-            if key not in checked:
-                checked.add(key)
-                check_weights(*key)
-            if (spec.backbone, settings.image_size) not in checked:
-                checked.add((spec.backbone, settings.image_size))
-                problems.update(dict.fromkeys(_network_problems(str(spec.backbone), settings)))
-        except HarnessError as error:
-            problems.update(dict.fromkeys(error.problems))
+            check_weights(spec.weights, str(spec.backbone), checked)
+            architecture = (spec.backbone, settings.image_size, settings.head, settings.drop_path_rate)
+            if architecture not in checked:
+                checked.add(architecture)
+                problems.update(dict.fromkeys(network_problems(str(spec.backbone), settings)))
     return list(problems)
 
 
-def _network_problems(backbone: str, settings: Settings) -> Iterator[str]:
+def network_problems(backbone: str, settings: Settings) -> Iterator[str]:
+    """Build a network, and yield why it cannot be built.
+
+    Args:
+        backbone: timm's name.
+        settings: settings of the network.
+    """
     try:
         Classifier(backbone, 2, settings)
+    except ConfigError as error:
+        yield from error.problems
     # The type of the error depends on the network.
     except Exception as error:  # noqa: BLE001
         height, width = settings.image_size
@@ -100,6 +113,32 @@ def _trainer_problems(spec: RunSpec) -> Iterator[str]:
         yield f"trainer.max_epochs: found {epochs!r}, expected a whole number from 1."
 
 
+def _warmup_problems(spec: RunSpec, settings: Settings) -> Iterator[str]:
+    epochs = dict(spec.trainer).get("max_epochs", EPOCHS)
+    if isinstance(epochs, int) and 0 < epochs <= settings.warmup_epochs:
+        yield (
+            f"warmup_epochs: found {settings.warmup_epochs} with {epochs} epochs of training; "
+            "expected fewer than trainer.max_epochs."
+        )
+
+
+def _optimizer_problems(name: str) -> Iterator[str]:
+    names = list_optimizers()
+    near = nearest(name, names)
+    if name not in names:
+        hint = f" Did you mean {near[0]}?" if near else ""
+        yield f"optimizer: found {name!r}, expected a name of timm.optim.list_optimizers(), such as lamb.{hint}"
+        return
+    if name in SECOND_ORDER:
+        yield f"optimizer: found {name}, which needs second derivatives; choose another one, such as lamb."
+        return
+    try:
+        create_optimizer_v2([torch.nn.Parameter(torch.zeros(1))], opt=name, lr=1e-3)
+    # Optimisers of other packages raise errors of many types, such as AssertionError without a GPU.
+    except Exception as error:  # noqa: BLE001
+        yield f"optimizer: found {name}, which cannot run here ({error}); choose another one, such as lamb."
+
+
 def _data_problems(spec: RunSpec, settings: Settings, split: LabelledSplit) -> Iterator[str]:
     positions = classes(split.label_specs)
     if settings.tensorboard and find_spec("tensorboard") is None:
@@ -107,6 +146,18 @@ def _data_problems(spec: RunSpec, settings: Settings, split: LabelledSplit) -> I
     unknown = sorted(set(settings.arcface_classes) - set(positions))
     if unknown:
         yield f"arcface_classes: found {', '.join(unknown)}, expected some of {', '.join(positions)}."
+    if without := unmatched(settings.arcface_labels, split.labels):
+        yield (
+            f"arcface_labels: found {', '.join(without)}, which no label matches; "
+            f"expected labels such as {', '.join(split.labels[:3])}, or patterns such as {next(iter(positions))}-*."
+        )
+    elif not with_margin(settings.arcface_classes, settings.arcface_labels, split.labels, split.label_specs).any():
+        yield (
+            f"arcface_labels: found {', '.join(settings.arcface_labels)}, which leaves no label; "
+            "exclude fewer labels, or remove arcface_classes."
+        )
+    if unknown := sorted(set(settings.only_classes) - set(positions)):
+        yield f"only_classes: found {', '.join(unknown)}, expected some of {', '.join(positions)}."
     if spec.model == "one_class":
         # A label without a separator is a class with one condition; its network separates the label from null.
         if len(positions) < 2:

@@ -4,46 +4,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 
-from harness.backends.supervised.network import Classifier, build
+from harness.backends.cost import size
+from harness.backends.supervised.grad_cam import maps_of_labels, obstacle
+from harness.backends.supervised.model_file import opened
+from harness.backends.supervised.network import Member, build
 from harness.backends.supervised.one_class import classes, merge
 from harness.backends.supervised.pictures import Pixels, to_size
 from harness.backends.supervised.settings import Settings
 from harness.backends.supervised.views import probabilities, views
 from harness.common.devices import Device, pick
-from harness.common.errors import HarnessError, WeightsError
 from harness.data.images import RGB
 from harness.data.labelled.base import LabelSpec
+from harness.predictions.detection import Floats
+
+if TYPE_CHECKING:
+    from harness.backends.formats import Format
 
 MODEL = "model.safetensors"
-FORMAT = 1
+FORMAT = 2
+NETWORKS_ONLY = 1  # format of a file without detectors, which earlier versions read too
+DETECTORS = "detectors."  # prefix of the tensors of detectors, see detector_scorer.py
+KIND = "classification"
 METADATA = "harness-classifier"
-
-
-@dataclass(frozen=True)
-class Member:
-    """One network of a run.
-
-    Attributes:
-        fold: number of the fold that is the network's validation subset.
-        part: class of a one-class network; "" for a network of all labels.
-        own: positions of the network's labels.
-        network: the network, in evaluation mode.
-    """
-
-    fold: int
-    part: str
-    own: tuple[int, ...]
-    network: Classifier
 
 
 class SupervisedScorer:
@@ -81,7 +72,7 @@ class SupervisedScorer:
         self.model, self.labels, self.settings = model, tuple(labels), settings
         self.label_specs = tuple(label_specs)
         self.members, self.backbone, self.torch_device = tuple(members), backbone, device
-        self._views, self._positions = views(settings.views), classes(label_specs)
+        self._views, self._positions = views(settings.views), classes(label_specs, settings.only_classes)
 
     @property
     def name(self) -> str:
@@ -94,25 +85,83 @@ class SupervisedScorer:
         """Readable description of the device."""
         return self.torch_device.description
 
+    @property
+    def size(self) -> float:
+        """Size of all networks, in bytes."""
+        return sum(size(member.network.state_dict().values()) for member in self.members)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on the predictions."""
+        if not self.settings.only_classes:
+            return ()
+        return (
+            f"The model has networks for {', '.join(self._positions)} only. An image of another class gets a label "
+            "with a small probability.",
+        )
+
     def prepare(self, pixels: RGB) -> Pixels:
         """Convert an image to the input of `probabilities`. Several threads may call this method at once."""
         return to_size(pixels, self.settings.image_size)
 
     def probabilities(self, prepared: Sequence[Pixels]) -> npt.NDArray[np.float64]:
         """Return probabilities (n, labels), averaged over folds. Only one thread at a time may call this method."""
-        device = self.torch_device.torch
-        images = torch.from_numpy(np.stack(prepared)).to(device).float() / 255
-        folds = []
-        with torch.inference_mode():
-            for fold in dict.fromkeys(member.fold for member in self.members):
-                by_class = {
-                    member.part: probabilities(member.network.to(device), images, self._views).numpy()
-                    for member in self.members
-                    if member.fold == fold
-                }
-                folds.append(by_class[""] if "" in by_class else merge(by_class, self._positions, len(self.labels))[0])
-        mean: npt.NDArray[np.float64] = np.mean(folds, axis=0)
+        mean: npt.NDArray[np.float64] = self.by_fold(prepared).mean(axis=0)
         return mean
+
+    def by_fold(self, prepared: Sequence[Pixels]) -> npt.NDArray[np.float64]:
+        """Return probabilities (folds, n, labels) of the folds' networks. Only one thread at a time may call this."""
+        images, device, folds = self._images(prepared), self.torch_device.torch, []
+        with torch.inference_mode():
+            for members in self.members_of_folds():
+                outputs = [
+                    (member.part, probabilities(member.network.to(device), images, self._views).numpy())
+                    for member in members
+                ]
+                merged, _ = merge(outputs, self._positions, len(self.labels), self.settings.combine_repeats)
+                folds.append(merged)
+        return np.stack(folds).astype(np.float64)
+
+    @cached_property
+    def map_note(self) -> str:
+        """Why there are no maps of Grad-CAM; empty where there are."""
+        return obstacle(self.members[0].network.to(self.torch_device.torch), self.settings.image_size)
+
+    def grad_cam(self, prepared: Sequence[Pixels], labels: Sequence[int], fold: int | None = None) -> Floats | None:
+        """Return the maps of labels; see `harness.backends.scorers.LabelScorer.grad_cam`."""
+        if self.map_note:
+            return None
+        folds = [members for members in self.members_of_folds() if fold is None or members[0].fold == fold]
+        for member in (member for members in folds for member in members):
+            member.network.to(self.torch_device.torch)
+        maps: Floats = maps_of_labels(folds, self._images(prepared), labels).numpy()
+        return maps
+
+    def _images(self, prepared: Sequence[Pixels]) -> torch.Tensor:
+        return torch.from_numpy(np.stack(prepared)).to(self.torch_device.torch).float() / 255
+
+    def members_of_folds(self) -> list[list[Member]]:
+        """The networks of each fold, in the order of the folds."""
+        folds: dict[int, list[Member]] = {}
+        for member in self.members:
+            folds.setdefault(member.fold, []).append(member)
+        return list(folds.values())
+
+    def export(self, file_format: Format, file: Path) -> list[str]:
+        """Write all networks with pre-processing, views and averages to one file.
+
+        Args:
+            file_format: the file's format.
+            file: path with the format's suffix, in an existing folder.
+
+        Returns:
+            The names of the outputs.
+        """
+        from harness.backends.supervised.export import WholeClassifier, export
+
+        self.to_cpu()
+        module = WholeClassifier(self.settings, self.label_specs, self.members_of_folds())
+        return export(module, file_format, file)
 
     def to_cpu(self) -> None:
         """Move all networks to the cpu, to free the memory of the device."""
@@ -121,21 +170,26 @@ class SupervisedScorer:
 
     def save(self, folder: Path) -> None:
         """Write all networks, and the header that `from_file` needs, to `model.safetensors` in a folder."""
+        tensors, header = self.contents()
+        save_file(tensors, folder / MODEL, {METADATA: json.dumps(header)})
+
+    def contents(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Return the tensors of all networks by name, and the header that `from_file` needs."""
         tensors = {
             f"{number}.{name}": tensor.detach().cpu().contiguous().clone()
             for number, member in enumerate(self.members)
             for name, tensor in member.network.state_dict().items()
         }
         header = {
-            "format": FORMAT,
+            "format": NETWORKS_ONLY,
             "model": self.model,
             "backbone": self.backbone,
             "labels": list(self.labels),
             "meanings": [list(label_spec) for label_spec in self.label_specs],
             "settings": self.settings.as_dict(),
-            "members": [{"fold": m.fold, "part": m.part, "own": list(m.own)} for m in self.members],
+            "members": [{"fold": m.fold, "part": m.part, "own": list(m.own), "repeat": m.repeat} for m in self.members],
         }
-        save_file(tensors, folder / MODEL, {METADATA: json.dumps(header)})
+        return tensors, header
 
     @classmethod
     def from_file(cls, path: Path, device: str) -> SupervisedScorer:
@@ -150,26 +204,14 @@ class SupervisedScorer:
             ConfigError: this machine has no such device.
         """
         hardware = pick(device)
-        try:
-            with safe_open(path, framework="pt") as file:
-                header: dict[str, Any] = json.loads((file.metadata() or {})[METADATA])
-                # The copies are aligned in memory; tensors inside a file may not be.
-                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
-            if header["format"] > FORMAT:
-                raise WeightsError(f"{path}: format {header['format']} is newer than {FORMAT}; update harness.")
+        with opened(path, METADATA, FORMAT, KIND) as file:
+            header, members = file.header, []
             settings = Settings.from_dict(header["settings"])
-            members = []
             for number, entry in enumerate(header["members"]):
                 outputs = len(entry["own"]) + bool(entry["part"])
                 network = build(header["backbone"], outputs, settings, None, 0)
-                prefix = f"{number}."
-                state = {key.removeprefix(prefix): v for key, v in tensors.items() if key.startswith(prefix)}
-                network.load_state_dict(state)
-                members.append(Member(entry["fold"], entry["part"], tuple(entry["own"]), network.eval()))
+                network.load_state_dict(file.tensors(f"{number}."))
+                repeat = entry.get("repeat", 0)  # absent in files of earlier versions
+                members.append(Member(entry["fold"], entry["part"], tuple(entry["own"]), network.eval(), repeat))
             specs = [(class_name, condition) for class_name, condition in header["meanings"]]
             return cls(header["model"], header["labels"], specs, settings, members, header["backbone"], hardware)
-        except HarnessError:
-            raise
-        # For a damaged or foreign file, the libraries may raise any error.
-        except Exception as error:
-            raise WeightsError(f"{path}: not a saved classification ({type(error).__name__}: {error}).") from error

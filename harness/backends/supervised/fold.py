@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ class FoldResult:
         indices: positions of the fold's validation images among the training images.
         probabilities: probabilities of the validation images, averaged over views.
         plain: probabilities of the validation images without test-time augmentation.
+        network: probabilities of the validation images without detectors; None for a run without detectors.
         test_probabilities: probabilities of the test images.
         claims: number of one-class networks that claim each validation image.
         record: the record of the fold; see `Classified.folds`.
@@ -40,6 +41,7 @@ class FoldResult:
     record: dict[str, Any]
     fit_seconds: float
     test_seconds: float
+    network: Floats | None = None
 
 
 def merge_folds(folds: Sequence[FoldResult], split: LabelledSplit, truth: npt.NDArray[np.int64]) -> ClassPredictions:
@@ -54,6 +56,7 @@ def merge_folds(folds: Sequence[FoldResult], split: LabelledSplit, truth: npt.ND
     order = np.argsort(indices, kind="stable")
     averaged, plain = (np.concatenate([getattr(f, name) for f in folds])[order] for name in ("probabilities", "plain"))
     has_views = any(fold.probabilities is not fold.plain for fold in folds) and not np.array_equal(averaged, plain)
+    networks = [fold.network for fold in folds if fold.network is not None]
     return ClassPredictions(
         labels=split.labels,
         label_specs=split.label_specs,
@@ -62,6 +65,7 @@ def merge_folds(folds: Sequence[FoldResult], split: LabelledSplit, truth: npt.ND
         folds=np.concatenate([np.full(len(f.indices), f.number, dtype=np.int64) for f in folds])[order],
         probabilities=averaged.astype(np.float32),
         plain=plain.astype(np.float32) if has_views else None,
+        network=np.concatenate(networks)[order].astype(np.float32) if networks else None,
         test_names=tuple(sample.name for sample in split.test),
         test_keys=tuple(sample.key for sample in split.test),
         test_truth=truth_of(split.test, split.labels),
@@ -85,17 +89,7 @@ def fold_predictions(
         split: the data.
         truth: (n,) labels of the training images.
     """
-    positions = list(indices)
-    return ClassPredictions(
-        labels=split.labels,
-        label_specs=split.label_specs,
-        names=tuple(split.train[i].name for i in positions),
-        truth=truth[positions],
-        folds=np.full(len(positions), number, dtype=np.int64),
-        probabilities=probabilities,
-        plain=None,
-        test_names=(),
-        test_keys=(),
-        test_truth=np.zeros(0, dtype=np.int64),
-        test_by_fold=np.zeros((1, 0, len(split.labels)), dtype=np.float32),
-    )
+    averaged = probabilities.astype(np.float64)
+    none = np.zeros((0, len(split.labels)))
+    fold = FoldResult(number, indices, averaged, averaged, none, np.ones(len(indices)), {}, 0.0, 0.0)
+    return merge_folds([fold], replace(split, test=()), truth)

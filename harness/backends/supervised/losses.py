@@ -55,7 +55,8 @@ class Loss(nn.Module):
         return focal(logits, shares, gamma, self.weights).mean()
 
     def _arcface(self, network: Classifier, embedded: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        losses = functional.cross_entropy(network.logits(embedded), targets, reduction="none")
+        smooth = self._settings.label_smoothing
+        losses = functional.cross_entropy(network.logits(embedded), targets, reduction="none", label_smoothing=smooth)
         mask = torch.ones_like(targets, dtype=torch.bool) if self.with_margin is None else self.with_margin[targets]
         if mask.any():
             margin_losses = arcface(network, embedded[mask], targets[mask], self._settings)
@@ -89,6 +90,8 @@ def focal(
 def arcface(network: Classifier, embedded: torch.Tensor, targets: torch.Tensor, settings: Settings) -> torch.Tensor:
     """Return ArcFace's loss (Deng et al., 2019, equation 3), with a margin on the angle to the image's label.
 
+    Label smoothing spreads a share of the target over all labels; the margin stays on the image's own label.
+
     pytorch-metric-learning computes the loss, with the weights of the network's head.
 
     Args:
@@ -103,10 +106,11 @@ def arcface(network: Classifier, embedded: torch.Tensor, targets: torch.Tensor, 
     criterion = ArcFaceLoss(
         num_classes=network.head.out_features,
         embedding_size=network.width,
-        margin=settings.arcface_margin,
+        margin=settings.margin_degrees,
         scale=settings.arcface_scale,
         reducer=DoNothingReducer(),
     )
+    criterion.cross_entropy = nn.CrossEntropyLoss(reduction="none", label_smoothing=settings.label_smoothing)
     # ArcFaceLoss has one column for each label, a linear layer one row.
     del criterion.W
     criterion.W = network.head.weight.T

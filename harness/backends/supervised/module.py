@@ -1,149 +1,28 @@
-"""The Lightning module that trains one network, and its training and validation data."""
+"""The Lightning module that trains one network."""
 
 from __future__ import annotations
 
 import math
-import random
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from harness.backends.supervised.augment import Augment, augmentation, mixing
+from harness.backends.supervised.augment import augmentation, mixing
+from harness.backends.supervised.batch_norm import recompute
+from harness.backends.supervised.fold_data import FoldData, Pictures, as_images, seed_of
 from harness.backends.supervised.losses import Loss, label_weights
 from harness.backends.supervised.network import Classifier
-from harness.backends.supervised.pictures import Pixels
 from harness.backends.supervised.schedules import optimizer, plateau, schedule
 from harness.backends.supervised.settings import Settings
 from harness.common.errors import TrainingError
-from harness.metrics.classification import macro_f1
+from harness.metrics.classification import macro_f1_of_fold
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-
-
-def seed_of(*numbers: int) -> int:
-    """Return a seed that is a function of several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
-
-
-class Pictures(Dataset[tuple[torch.Tensor, int]]):
-    """A subset of the decoded images with their targets.
-
-    Args:
-        pixels: all images, (n, 3, height, width).
-        targets: targets of all images, (n,).
-        indices: positions of the subset.
-        augment: augmentation of training images; None for none.
-        seed: seed of the augmentation, which is a function of this seed and of the image's position.
-    """
-
-    def __init__(
-        self,
-        pixels: Pixels,
-        targets: npt.NDArray[np.int64],
-        indices: Sequence[int],
-        augment: Augment | None = None,
-        seed: int = 0,
-    ) -> None:
-        self._pixels, self._targets, self._indices = pixels, targets, list(indices)
-        self._augment, self._seed = augment, seed
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        position = self._indices[index]
-        image = torch.from_numpy(np.array(self._pixels[position]))
-        if self._augment is not None:
-            # Three libraries draw random numbers. The seed makes them independent of the loading process and order.
-            seed = seed_of(self._seed, position)
-            # torch.manual_seed takes 1 ms longer, to record its caller for each device that is not yet in use.
-            torch.default_generator.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed)
-            image = self._augment(image)
-        return image, int(self._targets[position])
-
-
-def as_images(pixels: torch.Tensor) -> torch.Tensor:
-    """Convert uint8 images (n, 3, height, width) to [0, 1], with channels last, which are a third faster on the cpu."""
-    return pixels.to(memory_format=torch.channels_last).float() / 255
-
-
-@dataclass(frozen=True)
-class FoldData:
-    """The training and validation data of one network.
-
-    Attributes:
-        pixels: all images, (n, 3, height, width).
-        targets: output position of each image, (n,).
-        learnt: positions of the training images.
-        judged: positions of the validation images.
-        outputs: number of outputs.
-        with_margin: whether the images of each output get ArcFace's margin, (outputs,); None for all outputs.
-        batch_size: images in a training batch of each process.
-        eval_batch_size: images in a validation batch.
-        num_workers: processes that load images.
-        seed: seed of all random numbers of the training.
-    """
-
-    pixels: Pixels
-    targets: npt.NDArray[np.int64]
-    learnt: Sequence[int]
-    judged: Sequence[int]
-    outputs: int
-    with_margin: npt.NDArray[np.bool_] | None
-    batch_size: int
-    eval_batch_size: int
-    num_workers: int
-    seed: int
-
-    def __deepcopy__(self, memo: object) -> FoldData:
-        """Return the object itself: it never changes, and a copy for weight averaging would duplicate the images."""
-        del memo
-        return self
-
-    @property
-    def counts(self) -> torch.Tensor:
-        """Number of training images of each output, (outputs,)."""
-        return torch.from_numpy(np.bincount(self.targets[list(self.learnt)], minlength=self.outputs)).float()
-
-    def order(self, settings: Settings, epoch: int) -> list[int]:
-        """Return positions in `learnt` for one epoch; `sampler` draws rare labels more often, with replacement.
-
-        Args:
-            settings: settings of the run.
-            epoch: number of the epoch, from 0.
-        """
-        rng = np.random.default_rng([self.seed, epoch])
-        if settings.balance != "sampler":
-            return [int(i) for i in rng.permutation(len(self.learnt))]
-        chances = label_weights(self.counts, settings.balance_strength).double().numpy()
-        chances = chances[self.targets[list(self.learnt)]]
-        return [int(i) for i in rng.choice(len(chances), len(chances), p=chances / chances.sum())]
-
-    def batches(self, settings: Settings, epoch: int, share: tuple[int, int] = (0, 1)) -> BatchSampler:
-        """Return the batches of an epoch, without a last batch of one image, which batch normalisation cannot use.
-
-        Args:
-            settings: settings of the run.
-            epoch: number of the epoch, from 0.
-            share: (rank, number of processes). All processes get equally many images; the first images may come twice.
-
-        Returns:
-            Batches of positions in `learnt`.
-        """
-        rank, processes = share
-        order = self.order(settings, epoch)
-        order = (order + order[: -len(order) % processes])[rank::processes]
-        rest = len(order) % self.batch_size
-        return BatchSampler(order, self.batch_size, drop_last=rest == 1 and len(order) > self.batch_size)
 
 
 class Training(pl.LightningModule):
@@ -172,7 +51,7 @@ class Training(pl.LightningModule):
         margin = None if data.with_margin is None else torch.from_numpy(data.with_margin)
         self._loss = Loss(settings, data.outputs, weights, margin)
         self._augment = augmentation(settings.augment)
-        self._mix = mixing(settings.mix, settings.mix_alpha, data.outputs)
+        self._mix = mixing(settings.mix, settings.mix_alpha, settings.mix_probability, data.outputs)
         self._train_losses: list[torch.Tensor] = []
         self._val_outputs: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._start = 0.0
@@ -184,15 +63,27 @@ class Training(pl.LightningModule):
         epoch = self.trainer.current_epoch
         data = self._data
         seed = seed_of(data.seed, epoch)
-        pictures = Pictures(data.pixels, data.targets, data.learnt, self._augment, seed)
+        pictures = Pictures(data.pixels, data.targets, data.train_indices, self._augment, seed)
         sampler = data.batches(self._settings, epoch, self._share)
         return DataLoader(pictures, batch_sampler=sampler, num_workers=data.num_workers)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Build the loader of the validation images, without augmentation; each process validates on all images."""
         data = self._data
-        pictures = Pictures(data.pixels, data.targets, data.judged)
+        pictures = Pictures(data.pixels, data.targets, data.val_indices)
         return DataLoader(pictures, batch_size=data.eval_batch_size, num_workers=data.num_workers)
+
+    def recompute_statistics(self) -> None:
+        """Compute the statistics of batch normalisation anew, from training images without augmentation.
+
+        Each process computes the statistics of the same images, so that all have the same network.
+        """
+        data = self._data
+        pictures = Pictures(data.pixels, data.targets, data.train_indices)
+        loader = DataLoader(pictures, batch_sampler=data.statistics_batches(), num_workers=data.num_workers)
+        with self.trainer.precision_plugin.forward_context():
+            images = (as_images(batch[0].to(self.device)) for batch in loader)
+            recompute(self.network.features, map(self.network.normalised, images))
 
     @property
     def _share(self) -> tuple[int, int]:
@@ -200,7 +91,7 @@ class Training(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Build the optimiser and the learning rate schedule."""
-        optimiser = optimizer(self._settings, self.network.parameters())
+        optimiser = optimizer(self._settings, self.network)
         self._plateau = plateau(self._settings, optimiser)
         if self._plateau is not None and self._plateau_state is not None:
             self._plateau.load_state_dict(self._plateau_state)
@@ -266,7 +157,7 @@ class Training(pl.LightningModule):
         logits, targets = (torch.cat(batches) for batches in zip(*self._val_outputs, strict=True))
         self._val_outputs = []
         self.val_probabilities = logits.softmax(dim=1).numpy()
-        self.log("val_macro_F1", macro_f1(targets.numpy(), logits.argmax(dim=1).numpy(), self._data.outputs))
+        self.log("val_macro_F1", macro_f1_of_fold(targets.numpy(), logits.argmax(dim=1).numpy()))
         self.log("val_loss", float(torch.nn.functional.cross_entropy(logits, targets)))
 
     def on_train_epoch_end(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ import psutil
 from PIL import Image
 
 from harness.common.errors import MemoryLimitError
+from harness.common.threads import count
 from harness.data.images import RGB, read_image
 
 Pixels = npt.NDArray[np.uint8]
@@ -95,7 +95,7 @@ def decode(paths: Sequence[str], size: tuple[int, int], scratch: Path, limit: in
     def decode_image(index: int) -> None:
         pixels[index] = to_size(read_image(paths[index]), size)
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(count()) as pool:
         # The list raises the exceptions of the threads.
         list(pool.map(decode_image, range(len(paths))))
     return pixels

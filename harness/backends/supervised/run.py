@@ -3,54 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from harness.backbones.resolve import resolve
 from harness.backends.base import Classified, RunContext
-from harness.backends.cost import PeakMemory, latency, size, some, times
-from harness.backends.supervised.classifier import Member, SupervisedScorer
+from harness.backends.cost import PeakMemory
+from harness.backends.supervised.batch_norm import MOST_INITIAL, initial_share
+from harness.backends.supervised.callbacks import OnEpoch
+from harness.backends.supervised.classifier import SupervisedScorer
+from harness.backends.supervised.detector_scorer import DetectorScorer, with_detectors
 from harness.backends.supervised.fold import FoldResult, fold_predictions, merge_folds
-from harness.backends.supervised.module import FoldData, seed_of
-from harness.backends.supervised.network import build
-from harness.backends.supervised.one_class import class_targets, classes, merge
+from harness.backends.supervised.fold_data import FoldData
+from harness.backends.supervised.margins import Mask, of_outputs, with_margin
+from harness.backends.supervised.network import Member, build
+from harness.backends.supervised.one_class import class_targets, classes, merge, notes
 from harness.backends.supervised.pictures import Pixels, decode_once
-from harness.backends.supervised.settings import Settings
-from harness.backends.supervised.training import OnEpoch, Trained, predict_all, train
+from harness.backends.supervised.recipes import EPOCHS, settings_of
+from harness.backends.supervised.training import Trained, predict_all, train
+from harness.backends.supervised.units import Unit, units
 from harness.common.devices import pick
 from harness.config.spec import RunSpec, slug, thaw
-from harness.data.images import read_image
 from harness.data.labelled.base import LabelledSplit
-from harness.metrics.classification import accuracy, macro_f1
+from harness.metrics.classification import accuracy, macro_f1_of_fold
 from harness.predictions.classification import truth_of
 
 Floats = npt.NDArray[np.float64]
-EPOCHS = 10  # default of trainer.max_epochs
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One network of a run.
-
-    Attributes:
-        fold: number of the fold that is the network's validation subset.
-        class_name: class of a one-class network; "" for a network of all labels.
-        positions: positions of the network's labels.
-    """
-
-    fold: int
-    class_name: str
-    positions: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        """Name for folders and curves."""
-        return f"fold{self.fold}" + (f"-{self.class_name}" if self.class_name else "")
+AnyScorer = SupervisedScorer | DetectorScorer
 
 
 def run_spec(spec: RunSpec, split: LabelledSplit, context: RunContext) -> Classified:
@@ -74,11 +57,11 @@ class _Run:
 
     def __init__(self, spec: RunSpec, split: LabelledSplit, context: RunContext) -> None:
         self._spec, self._split, self._context = spec, split, context
-        self._settings = Settings.of(spec)
+        self._settings, self._recipe = settings_of(spec, split)
         self._device = pick(context.device)
         self._weights = resolve(spec.weights, str(spec.backbone))
         self._truth = truth_of(split.train, split.labels)
-        self._positions = classes(split.label_specs)
+        self._positions = classes(split.label_specs, self._settings.only_classes)
         self._members: list[Member] = []
         self._trained: dict[str, Trained] = {}
         assert context.unfinished is not None
@@ -91,19 +74,13 @@ class _Run:
         pixels = self._decoded()
         decode_seconds = time.perf_counter() - start
         folds = [self._fold(fold, pixels) for fold in self._split.run_folds]
+        scorer, folds, notes = with_detectors(self._scorer(), folds, self._spec, self._split, self._context)
         predictions = merge_folds(folds, self._split, self._truth)
         fit, test = sum(fold.fit_seconds for fold in folds), sum(fold.test_seconds for fold in folds)
-        scorer = self._scorer()
         cost: dict[str, float | None] = peak.cost()
-        cost["model_size"] = sum(size(member.network.state_dict().values()) for member in self._members)
+        cost["model_size"] = scorer.size
         images = len(predictions.names) + len(predictions.test_names) * len(folds)
         cost["images_per_second"] = images / test if test else None
-        warnings = self._warnings(folds)
-        if self._context.latency:
-            self._context.stage("timing single images")
-            timing = _single_images(scorer, [sample.path for sample in self._split.train])
-            cost |= latency(timing.seconds)
-            warnings += timing.warnings()
         return Classified(
             spec=self._spec,
             predictions=predictions,
@@ -117,9 +94,11 @@ class _Run:
             save_model=scorer.save,
             cost=cost,
             weights={"backbone": self._spec.backbone, **self._weights.as_dict()},
-            warnings=warnings,
+            warnings=[*self._warnings(folds), *notes],
+            scorer=partial(_on_device, scorer),
             folds=[fold.record for fold in folds],
             curves={name: trained.history for name, trained in self._trained.items()},
+            recipe=self._recipe,
         )
 
     def _decoded(self) -> Pixels:
@@ -128,18 +107,12 @@ class _Run:
         size, context = self._settings.image_size, self._context
         return decode_once(self._split.fingerprint, paths, size, context.scratch, context.memory_limit)
 
-    def _units(self, fold: int) -> Iterator[Unit]:
-        if self._spec.model == "baseline":
-            yield Unit(fold, "", tuple(range(len(self._split.labels))))
-            return
-        for class_name, positions in self._positions.items():
-            yield Unit(fold, class_name, tuple(positions))
-
     def _fold(self, fold: int, pixels: Pixels) -> FoldResult:
-        val = self._split.judged(fold)
+        val = self._split.val_indices(fold)
         test = list(range(len(self._split.train), len(pixels)))
         start = time.perf_counter()
-        networks = {unit: self._train(unit, pixels) for unit in self._units(fold)}
+        planned = units(self._spec.model, self._settings, self._split.label_specs, fold)
+        networks = {unit: self._train(unit, pixels) for unit in planned}
         fit_seconds = time.perf_counter() - start
         self._context.stage(f"fold {fold}: predicting images")
         start = time.perf_counter()
@@ -149,14 +122,14 @@ class _Run:
         plain_outputs = self._predict(networks, pixels, val, ()) if self._settings.views else val_outputs
         probabilities, claims = self._merged(val_outputs)
         for unit, trained in networks.items():
-            self._members.append(Member(fold, unit.class_name, unit.positions, trained.network))
+            self._members.append(Member(fold, unit.class_name, unit.positions, trained.network, unit.repeat))
             self._trained[unit.name] = trained
         truth, labels = self._truth[val], probabilities.argmax(axis=1)
         record = {
             "fold": fold,
-            "learnt": len(self._split.learnt(fold)),
+            "learnt": len(self._split.train_indices(fold)),
             "judged": len(val),
-            "macro_F1": macro_f1(truth, labels, len(self._split.labels)),
+            "macro_F1": macro_f1_of_fold(truth, labels),
             "accuracy": accuracy(truth, labels),
             "epochs": max(len(trained.history) for trained in networks.values()),
             "kept_epoch": max(trained.epoch for trained in networks.values()),
@@ -170,17 +143,17 @@ class _Run:
 
     def _train(self, unit: Unit, pixels: Pixels) -> Trained:
         spec, settings = self._spec, self._settings
-        seed = seed_of(spec.seed, unit.fold, *unit.class_name.encode())
+        seed = unit.seed(spec.seed)
         truth = truth_of([*self._split.train, *self._split.test], self._split.labels)
         targets = class_targets(truth, unit.positions) if unit.class_name else truth
         outputs = len(unit.positions) + bool(unit.class_name)
         data = FoldData(
             pixels=pixels,
             targets=targets,
-            learnt=self._split.learnt(unit.fold),
-            judged=self._split.judged(unit.fold),
+            train_indices=self._split.train_indices(unit.fold),
+            val_indices=self._split.val_indices(unit.fold),
             outputs=outputs,
-            with_margin=self._with_margin(),
+            with_margin=of_outputs(self._margin, unit.positions) if unit.class_name else self._margin,
             batch_size=spec.train_batch_size,
             eval_batch_size=spec.eval_batch_size,
             num_workers=self._context.num_workers,
@@ -190,7 +163,7 @@ class _Run:
         trainer = {"max_epochs": EPOCHS, **{key: thaw(value) for key, value in spec.trainer}}
         log_to = self._unfinished.parents[1] / "tensorboard" / f"{slug(spec)}-{self._unfinished.name}" / unit.name
         position = f"fold {self._split.run_folds.index(unit.fold) + 1} of {len(self._split.run_folds)}"
-        prefix = f"{position}, {unit.class_name}" if unit.class_name else position
+        prefix = f"{position}, {unit.text}" if unit.text else position
         return train(
             network,
             settings,
@@ -208,7 +181,7 @@ class _Run:
         observer, split = self._context.watch, self._split
         if observer is None or unit.class_name or unit.fold != split.run_folds[0]:
             return None
-        val = split.judged(unit.fold)
+        val = split.val_indices(unit.fold)
 
         def on_epoch(epoch: int, probabilities: npt.NDArray[np.float32]) -> None:
             if observer.wants(self._spec, epoch):
@@ -217,27 +190,22 @@ class _Run:
 
         return on_epoch
 
-    def _with_margin(self) -> npt.NDArray[np.bool_] | None:
-        names = self._settings.arcface_classes
-        if not names:
-            return None
-        mask = np.zeros(len(self._split.labels), dtype=np.bool_)
-        mask[[position for name in names for position in self._positions[name]]] = True
-        return mask
+    @property
+    def _margin(self) -> Mask:
+        settings, split = self._settings, self._split
+        return with_margin(settings.arcface_classes, settings.arcface_labels, split.labels, split.label_specs)
 
     def _predict(
         self, networks: Mapping[Unit, Trained], pixels: Pixels, indices: Sequence[int], kinds: Sequence[str]
-    ) -> dict[str, Floats]:
+    ) -> list[tuple[str, Floats]]:
         batch_size = self._spec.eval_batch_size
-        return {
-            unit.class_name: predict_all(trained.network, pixels, indices, kinds, batch_size, self._device)
+        return [
+            (unit.class_name, predict_all(trained.network, pixels, indices, kinds, batch_size, self._device))
             for unit, trained in networks.items()
-        }
+        ]
 
-    def _merged(self, by_class: dict[str, Floats]) -> tuple[Floats, Floats]:
-        if self._spec.model == "baseline":
-            return by_class[""], np.ones(len(by_class[""]))
-        return merge(by_class, self._positions, len(self._split.labels))
+    def _merged(self, outputs: Sequence[tuple[str, Floats]]) -> tuple[Floats, Floats]:
+        return merge(outputs, self._positions, len(self._split.labels), self._settings.combine_repeats)
 
     def _scorer(self) -> SupervisedScorer:
         return SupervisedScorer(
@@ -265,25 +233,36 @@ class _Run:
             warnings.append(
                 f"{', '.join(selections)}: selected on the images of the metrics, which makes the metrics optimistic"
             )
+        if note := self._statistics_note(folds):
+            warnings.append(note)
         if self._spec.model == "one_class":
             claims = np.concatenate([fold.claims for fold in folds])
-            none, several = int((claims == 0).sum()), int((claims > 1).sum())
-            if none or several:
-                warnings.append(
-                    f"one_class: the networks of several classes claimed {several} of {len(claims)} images, and no "
-                    f"network claimed {none}; the most probable label was predicted"
-                )
+            truth = np.concatenate([self._truth[fold.indices] for fold in folds])
+            predicted = np.concatenate([fold.probabilities for fold in folds]).argmax(axis=1)
+            warnings += notes(claims, truth, predicted, self._positions, len(self._split.labels))
         resumed = [str(fold.number) for fold in folds if fold.record["resumed_after_epoch"]]
         if resumed:
             warnings.append(f"fold {', '.join(resumed)}: resumed after a stop; the seconds include both attempts")
         return warnings
 
+    def _statistics_note(self, folds: Sequence[FoldResult]) -> str | None:
+        """A sentence for a training that was too short for the running statistics of batch normalisation."""
+        if self._settings.recomputes_statistics:
+            return None
+        batches = (fold.record["epochs"] * fold.record["learnt"] // self._spec.train_batch_size for fold in folds)
+        least = min(batches)
+        share = initial_share(self._members[0].network, least)
+        if share <= MOST_INITIAL:
+            return None
+        return (
+            f"batch normalisation: a training of {least} batches left {share:.0%} of the initial statistics, expected "
+            f"at most {MOST_INITIAL:.0%}; set `bn_statistics: recomputed`, or a larger `bn_momentum`"
+        )
 
-def _single_images(scorer: SupervisedScorer, paths: Sequence[str]) -> Any:
-    """Times of single images, from decoded image to probabilities, with all networks."""
-    evenly_spaced: Callable[[Sequence[Any]], list[Any]] = some
-    images = [read_image(path) for path in evenly_spaced(paths)]
-    with torch.inference_mode():
-        timing = times(lambda pixels: scorer.probabilities([scorer.prepare(pixels)]), images, scorer.torch_device)
-    scorer.to_cpu()
-    return timing
+
+@contextmanager
+def _on_device(scorer: AnyScorer) -> Iterator[AnyScorer]:
+    try:
+        yield scorer
+    finally:
+        scorer.to_cpu()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +13,13 @@ import lightning.pytorch as pl
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from safetensors.torch import load_file, save_file
 from torch.multiprocessing.spawn import ProcessRaisedException
-from torch.optim.swa_utils import get_ema_avg_fn
 
-from harness.backends.supervised.module import FoldData, Training, as_images
+from harness.backends.supervised.callbacks import BEST, LAST, Checkpoints, OnEpoch, Progress, training_callbacks
+from harness.backends.supervised.fold_data import FoldData, as_images
+from harness.backends.supervised.module import Training
 from harness.backends.supervised.network import Classifier
 from harness.backends.supervised.pictures import Pixels
 from harness.backends.supervised.settings import Settings
@@ -29,10 +28,7 @@ from harness.common.devices import Device
 from harness.common.errors import TrainingError
 from harness.common.files import write_atomic
 
-LAST, BEST, DONE, WEIGHTS = "last.ckpt", "best.ckpt", "done.json", "weights.safetensors"
-SWA_FROM = 0.75  # share of the epochs before the averaging starts
-# Called with the number of finished epochs, and the probabilities (n, outputs) of the validation images.
-OnEpoch = Callable[[int, npt.NDArray[np.float32]], None]
+DONE, WEIGHTS = "done.json", "weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -122,10 +118,14 @@ def _fit(
 ) -> None:
     epochs = trainer["max_epochs"]
     # The callbacks of this process cannot be sent to other processes.
-    progress = [_Progress(stage, on_epoch, epochs)] if trainer.get("strategy", "auto") == "auto" else []
+    progress = [Progress(stage, on_epoch, epochs)] if trainer.get("strategy", "auto") == "auto" else []
     runner = pl.Trainer(
         **{**device.trainer_arguments(), **trainer},
-        callbacks=[*_callbacks(settings, epochs), *progress, _Checkpoints(folder, best=settings.keep == "best")],
+        callbacks=[
+            *training_callbacks(settings, epochs),
+            *progress,
+            Checkpoints(folder, best=settings.keep == "best", monitor=settings.monitor),
+        ],
         logger=TensorBoardLogger(str(log_to), name="", version="") if log_to is not None else False,
         default_root_dir=folder,
         enable_progress_bar=False,
@@ -183,104 +183,6 @@ def _checkpoint(file: Path) -> dict[str, Any] | None:
     except Exception:  # noqa: BLE001
         file.unlink(missing_ok=True)
         return None
-
-
-def _callbacks(settings: Settings, epochs: int) -> list[Callback]:
-    callbacks: list[Callback] = []
-    if settings.early_stopping:
-        callbacks.append(EarlyStopping("val_macro_F1", mode="max", patience=settings.early_stopping))
-    if settings.average == "ema":
-        callbacks.append(WeightAveraging(avg_fn=_Ema(settings.ema_decay)))
-    elif settings.average == "swa":
-        callbacks.append(_Swa(int(SWA_FROM * epochs)))
-    return callbacks
-
-
-@dataclass(frozen=True)
-class _Ema:
-    """Torch's exponential moving average of weights as a picklable object, for trainings in several processes."""
-
-    decay: float
-
-    def __call__(self, average: torch.Tensor, now: torch.Tensor, count: torch.Tensor | int) -> torch.Tensor:
-        updated: torch.Tensor = get_ema_avg_fn(self.decay)(average, now, count)
-        return updated
-
-
-class _Swa(WeightAveraging):
-    """Equal average of weights and buffers at the ends of the last epochs (Izmailov et al., 2018).
-
-    The update comes before the validation, so that the metrics of an epoch are those of the averaged weights. Before
-    the first averaged epoch, the average is a copy of the weights.
-    """
-
-    def __init__(self, first: int) -> None:
-        super().__init__()
-        self._first = first
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Update the average after the last batch of an epoch."""
-        del outputs, batch, batch_idx
-        assert self._average_model is not None
-        if not trainer.is_last_batch:
-            return
-        if trainer.current_epoch <= self._first:
-            # The first update after this reset copies the weights.
-            self._average_model.n_averaged.zero_()
-        self._average_model.update_parameters(pl_module)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Replace the update of the base class, since the average is already updated."""
-
-
-class _Checkpoints(Checkpoint):
-    """Writes a checkpoint of each epoch atomically; with `best` also keeps the checkpoint of the best epoch."""
-
-    def __init__(self, folder: Path, best: bool) -> None:
-        self._folder, self._best = folder, best
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write a checkpoint. Lightning calls this callback last, when the states of all others are up to date."""
-        assert isinstance(pl_module, Training)
-        scratch = self._folder / f".{LAST}"
-        trainer.save_checkpoint(scratch)  # all processes must call this method, and the first process writes the file
-        if not trainer.is_global_zero:
-            return
-        metrics = [entry["val_macro_F1"] for entry in pl_module.history]
-        if self._best and metrics[-1] > max(metrics[:-1], default=-1.0):
-            copy = self._folder / f".{BEST}"
-            _link_or_copy(scratch, copy)
-            copy.replace(self._folder / BEST)
-        scratch.replace(self._folder / LAST)
-
-
-def _link_or_copy(file: Path, other: Path) -> None:
-    """Make a hard link, or a copy if the file system has no hard links."""
-    other.unlink(missing_ok=True)
-    try:
-        other.hardlink_to(file)
-    except OSError:
-        shutil.copyfile(file, other)
-
-
-class _Progress(Callback):
-    """Reports the number of the epoch, and passes on the validation probabilities."""
-
-    def __init__(self, stage: Callable[[str], None], on_epoch: OnEpoch | None, epochs: int) -> None:
-        self._stage, self._on_epoch, self._epochs = stage, on_epoch, epochs
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report the number of the epoch."""
-        del pl_module
-        self._stage(f"epoch {trainer.current_epoch + 1} of {self._epochs}")
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Pass on the validation probabilities, except those of the last epoch."""
-        assert isinstance(pl_module, Training)
-        if self._on_epoch is not None and trainer.current_epoch + 1 < self._epochs and not trainer.should_stop:
-            self._on_epoch(trainer.current_epoch + 1, pl_module.val_probabilities)
 
 
 def predict_all(

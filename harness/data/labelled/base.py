@@ -8,11 +8,13 @@ In data files and attributes, the condition is named `state`, and the attribute 
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.data.base import BaseOptions
 
@@ -21,6 +23,10 @@ SEPARATOR = "-"
 LabelSpec = tuple[str, str]
 # The fold of an image that is a training image in every fold.
 ALWAYS_TRAINED = -1
+# Subsets of the images beside the folds, see `LabelledSplit.distribution`.
+EVERY_FOLD, TEST = "trained in every fold", "test"
+# A pattern of groups, for messages.
+EXAMPLE = r"'(part\d+)_'"
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class LabelledSample:
         state: the condition, such as good.
         key: the key of the image in a submission; the name of the file without a column of keys.
         row: position in the table, from 0, with ignored rows included.
+        group: value of the column `data.group`; "" without such a column.
     """
 
     path: str
@@ -44,6 +51,7 @@ class LabelledSample:
     state: str = ""
     key: str = ""
     row: int = 0
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,9 @@ class LabelledSplit:
         synthetic: True for toy data.
         notes: see `LabelledSampleLists`.
         sample_submission: see `LabelledSampleLists`.
+        group: text of `data.group`; "" without groups.
+        groups: shape (train,), the group of each image; empty without groups.
+        excluded: number of images that `data.exclude` leaves out.
     """
 
     kind: str
@@ -99,15 +110,76 @@ class LabelledSplit:
     test_fingerprint: str = ""
     notes: tuple[str, ...] = ()
     sample_submission: Path | None = None
+    group: str = ""
+    groups: tuple[str, ...] = ()
+    excluded: int = 0
     category: str = field(default="", init=False)
 
-    def judged(self, fold: int) -> list[int]:
+    def val_indices(self, fold: int) -> list[int]:
         """Positions in `train` of the validation images of a fold."""
         return [index for index, fold_ in enumerate(self.folds) if fold_ == fold]
 
-    def learnt(self, fold: int) -> list[int]:
+    def train_indices(self, fold: int) -> list[int]:
         """Positions in `train` of the training images of a fold."""
         return [index for index, fold_ in enumerate(self.folds) if fold_ != fold]
+
+    def distribution(self) -> dict[str, list[int]]:
+        """Number of images of each label, in the order of `labels`.
+
+        Returns:
+            Subset -> numbers. The subsets are the validation images of each fold, the training images of every fold
+            (where there are any), and the test images with a known label.
+        """
+        names = {fold: f"fold {fold}" for fold in sorted(set(self.folds) - {ALWAYS_TRAINED})}
+        if ALWAYS_TRAINED in self.folds:
+            names[ALWAYS_TRAINED] = EVERY_FOLD
+        counts = Counter((names[fold], sample.label) for fold, sample in zip(self.folds, self.train, strict=True))
+        counts += Counter((TEST, sample.label) for sample in self.test)
+        return {name: [counts[name, label] for label in self.labels] for name in (*names.values(), TEST)}
+
+
+class Group(BaseModel):
+    """The group of an image, such as the part that it shows: a column, or a pattern.
+
+    Attributes:
+        column: column of the table with the group of each image.
+        pattern: regular expression with one group in parentheses, searched in the path of each image within `root`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    column: str | None = Field(default=None, min_length=1)
+    pattern: str | None = None
+
+    @property
+    def text(self) -> str:
+        """For records and messages."""
+        return f"pattern {self.pattern}" if self.column is None else f"column {self.column}"
+
+    @field_validator("pattern")
+    @classmethod
+    def _one_group(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            groups = re.compile(value).groups
+        except re.error as error:
+            raise ValueError(
+                f"{value!r} is no regular expression ({error}); expected one, such as {EXAMPLE}"
+            ) from error
+        if groups != 1:
+            raise ValueError(
+                f"{groups} groups in parentheses found in {value!r}; expected one, such as {EXAMPLE}. For other "
+                "parentheses write (?: )"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _column_or_pattern(self) -> Group:
+        if (self.column is None) == (self.pattern is None):
+            found = "neither" if self.column is None else "both"
+            raise ValueError(f"{found} of `column` and `pattern` found; expected one of them")
+        return self
 
 
 class LabelledOptions(BaseOptions):
@@ -115,12 +187,22 @@ class LabelledOptions(BaseOptions):
 
     Attributes:
         folds: the number of subsets, with equal shares of each label; or one share of each label that is held out
-            once; or an .npy file with the fold of each row of the table.
+            once; or an .npy file with the fold of each row of the table, or with pairs of training and validation
+            positions.
         run_folds: the folds that run; by default all.
+        group: images of one group stay in one fold; a column of the table, or a mapping with `pattern`.
     """
 
     folds: int | float | str = 5
     run_folds: list[int] | None = Field(default=None, min_length=1)
+    group: Group | None = None
+
+    @field_validator("group", mode="before")
+    @classmethod
+    def _a_column_by_its_name(cls, value: object) -> object:
+        if value is not None and not isinstance(value, str | dict | Group):
+            raise ValueError(f"expected the name of a column, or a mapping with `pattern`; found {value!r}")
+        return {"column": value} if isinstance(value, str) else value
 
     @field_validator("folds")
     @classmethod
@@ -150,14 +232,3 @@ def split_label(label: str) -> LabelSpec:
     """Class and condition of a label: the text before and after the first separator."""
     class_, _, condition = label.partition(SEPARATOR)
     return class_, condition
-
-
-def listed(names: list[str], limit: int = 3) -> str:
-    """Text with the first names and the number of other names.
-
-    Args:
-        names: all names.
-        limit: number of names in the text.
-    """
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

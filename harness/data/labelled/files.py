@@ -14,11 +14,11 @@ from typing import Literal
 
 from harness.common.errors import DataError, nearest
 from harness.common.paths import PathText
-from harness.data.base import GOOD, existing_dir
-from harness.data.images import EXTENSIONS, list_images
-from harness.data.labelled.base import LabelledOptions, LabelledSample, LabelledSampleLists, listed
+from harness.data.base import GOOD, existing_dir, listed
+from harness.data.labelled.base import LabelledOptions, LabelledSample, LabelledSampleLists
 from harness.data.labelled.tables import Columns, read_table
-from harness.data.labelled.trees import by_folders, folders_below, is_mvtec, mvtec, sample_of
+from harness.data.labelled.trees import by_folders, folders_below, is_mvtec, mvtec, unlabelled
+from harness.data.listing import list_images
 
 TRAIN_TABLE, TEST_TABLE, SAMPLE = "train_df.csv", "test_df.csv", "sample_submission.csv"
 # Keys of `data:` for layouts with a table only.
@@ -56,7 +56,7 @@ class LabelledData(LabelledOptions):
         lists = self._of_tree(root, layout) if layout in {"mvtec", "folders"} else self._of_tables(root, layout)
         sample_submission = None
         if self.sample_submission is not None:
-            sample_submission = _within(root, self.sample_submission, "data.sample_submission")
+            sample_submission = _table(root, self.sample_submission, "data.sample_submission")
         elif layout == "competition" and (root / SAMPLE).is_file():
             sample_submission = root / SAMPLE
         return replace(lists, sample_submission=sample_submission)
@@ -97,7 +97,7 @@ class LabelledData(LabelledOptions):
             raise DataError(
                 f"data.test_images: {test_dir} has labelled images ({listed(inside)}); expected unlabelled images."
             )
-        return replace(lists, test=_unlabelled(test_dir, root))
+        return replace(lists, test=unlabelled(test_dir, root))
 
     def _of_tables(self, root: Path, layout: str) -> LabelledSampleLists:
         is_competition = layout == "competition"
@@ -106,28 +106,24 @@ class LabelledData(LabelledOptions):
             raise DataError("data.csv: key missing; expected the name of the table for layout csv.")
         images = self.images or ("train" if is_competition else ".")
         folder = _folder(root, images, "data.images")
-        train_table = read_table(_within(root, csv, "data.csv"), folder, root, self.columns, True)
+        group = None if self.group is None else self.group.column
+        train_table = read_table(_table(root, csv, "data.csv"), folder, root, self.columns, True, group)
         test: tuple[LabelledSample, ...] = ()
         notes = list(train_table.notes)
         test_table = self.test_csv or (TEST_TABLE if is_competition and (root / TEST_TABLE).is_file() else None)
         if test_table is not None:
             folder = _folder(root, self.test_images or ("test" if is_competition else images), "data.test_images")
-            test_rows = read_table(_within(root, test_table, "data.test_csv"), folder, root, self.columns, False)
+            table = _table(root, test_table, "data.test_csv")
+            test_rows = read_table(table, folder, root, self.columns, False, group)
             test, notes = test_rows.samples, notes + list(test_rows.notes)
         elif self.test_images is not None:
-            test = _unlabelled(_folder(root, self.test_images, "data.test_images"), root)
+            test = unlabelled(_folder(root, self.test_images, "data.test_images"), root)
         return LabelledSampleLists(root, train_table.samples, test, tuple(notes), rows=train_table.rows)
 
 
-def _unlabelled(folder: Path, root: Path) -> tuple[LabelledSample, ...]:
-    return tuple(sample_of(path, root, "") for path in list_images(folder, EXTENSIONS))
-
-
-def _within(root: Path, name: str, key: str) -> Path:
+def _table(root: Path, name: str, key: str) -> Path:
     """The path of a table within the data's root."""
-    path = root / name
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise DataError(f"{key}: {name!r} found, which leads out of {root}; expected a path within data.root.")
+    path = _inside(root, name, key, "path")
     if not path.is_file():
         near = nearest(path.name, [p.name for p in path.parent.glob("*.csv")] if path.parent.is_dir() else [])
         hint = f" Did you mean {near[0]}?" if near else ""
@@ -136,7 +132,11 @@ def _within(root: Path, name: str, key: str) -> Path:
 
 
 def _folder(root: Path, name: str, key: str) -> Path:
+    return existing_dir(_inside(root, name, key, "folder"), key)
+
+
+def _inside(root: Path, name: str, key: str, kind: str) -> Path:
     path = root / name
     if not path.resolve().is_relative_to(root.resolve()):
-        raise DataError(f"{key}: {name!r} found, which leads out of {root}; expected a folder within data.root.")
-    return existing_dir(path, key)
+        raise DataError(f"{key}: {name!r} found, which leads out of {root}; expected a {kind} within data.root.")
+    return path

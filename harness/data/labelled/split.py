@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
 from harness.common.errors import DataError
+from harness.data.base import listed
+from harness.data.exclude import Exclusions, note_of
 from harness.data.index import FileIndex, Progress
 from harness.data.labelled.base import (
     ALWAYS_TRAINED,
@@ -19,9 +21,10 @@ from harness.data.labelled.base import (
     LabelledSampleLists,
     LabelledSplit,
     LabelSpec,
-    listed,
 )
-from harness.data.labelled.folds import Folds, assign_folds
+from harness.data.labelled.fold_files import Folds
+from harness.data.labelled.folds import assign_folds
+from harness.data.labelled.groups import group_notes, groups_of
 
 
 def load_labelled(
@@ -38,7 +41,7 @@ def load_labelled(
     Raises:
         DataError: all problems of the data.
     """
-    lists = options.load(work_dir)
+    lists, excluded = load_labelled_lists(options, work_dir)
     if not lists.train:
         raise DataError([*lists.notes, f"{lists.root}: no labelled images found; at least 2 labels are expected."])
     problems = index.update({s.path for s in (*lists.train, *lists.test)}, set(), progress, options.max_pixels)
@@ -50,7 +53,10 @@ def load_labelled(
     labels = tuple(sorted({sample.label for sample in train}))
     if len(labels) < 2:
         raise DataError(f"{lists.root}: one label found ({labels[0]}); at least 2 are expected.")
-    folds, notes = assign_folds(train, options.folds, options.split_seed, lists.rows)
+    groups = None if options.group is None else groups_of(options.group, train)
+    folds, notes = assign_folds(train, options.folds, options.split_seed, lists.rows, groups)
+    if options.group is not None and groups is not None:
+        notes = [*group_notes(options.group, groups, lists.test), *notes]
     unknown = sorted({s.label for s in lists.test if s.label} - set(labels))
     if unknown:
         notes.append(f"{len(unknown)} labels of test images have no training image ({listed(unknown)}): always missed.")
@@ -69,7 +75,28 @@ def load_labelled(
         test_fingerprint=_validation_fingerprint(train, folds, run_folds, index),
         notes=(*lists.notes, *unique.notes, *notes),
         sample_submission=lists.sample_submission,
+        group="" if options.group is None else options.group.text,
+        groups=groups or (),
+        excluded=excluded,
     )
+
+
+def load_labelled_lists(options: LabelledOptions, work_dir: Path) -> tuple[LabelledSampleLists, int]:
+    """The samples without those of `data.exclude`, and the number of these.
+
+    Args:
+        options: the `data:` block.
+        work_dir: the folder for data that the harness makes.
+
+    Raises:
+        DataError: files or labels have problems, or an entry of `data.exclude` matches no image.
+    """
+    lists, exclusions = options.load(work_dir), Exclusions.of(options.exclude)
+    train, test = exclusions.without(lists.train), exclusions.without(lists.test)
+    if problems := exclusions.unused(lists.root):
+        raise DataError(problems)
+    notes = (*lists.notes, *note_of(exclusions.excluded))
+    return replace(lists, train=train, test=test, notes=notes), len(exclusions.excluded)
 
 
 def _label_specs(train: Sequence[LabelledSample]) -> dict[str, LabelSpec]:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from harness.common.errors import DataError
-from harness.data.images import EXTENSIONS, list_images
-from harness.data.labelled.base import SEPARATOR, LabelledSample, listed, split_label
+from harness.common.errors import DataError, nearest
+from harness.data.base import listed
+from harness.data.labelled.base import SEPARATOR, LabelledSample, split_label
+from harness.data.listing import list_images
 
 
 class Columns(BaseModel):
@@ -56,7 +57,9 @@ class Table:
     rows: int
 
 
-def read_table(file: Path, folder: Path, root: Path, columns: Columns, labelled: bool) -> Table:
+def read_table(
+    file: Path, folder: Path, root: Path, columns: Columns, labelled: bool, group: str | None = None
+) -> Table:
     """Read the samples of a table.
 
     Args:
@@ -64,13 +67,14 @@ def read_table(file: Path, folder: Path, root: Path, columns: Columns, labelled:
         folder: the folder of its file names.
         root: the folder of sample names.
         columns: names of the columns.
-        labelled: whether each row must have a label.
+        labelled: whether each row must have a label, and a group if there is a column of groups.
+        group: column of the groups; None without groups.
 
     Raises:
-        DataError: a column or a label is missing, or an image has two labels.
+        DataError: a column, a label or a group is missing, or an image has two labels or groups.
     """
-    rows = _rows(file, columns, labelled)
-    images = {path.relative_to(folder).as_posix(): path for path in list_images(folder, EXTENSIONS)}
+    rows = _rows(file, columns, labelled, group)
+    images = {path.relative_to(folder).as_posix(): path for path in list_images(folder)}
     samples: dict[str, LabelledSample] = {}
     gaps: list[str] = []
     repeated: list[str] = []
@@ -86,14 +90,15 @@ def read_table(file: Path, folder: Path, root: Path, columns: Columns, labelled:
             continue
         path = images[name]
         key = row.get(columns.key, "").strip() or name
-        sample = LabelledSample(str(path), path.relative_to(root).as_posix(), label, part, state, key, number)
+        its_group = row.get(group, "").strip() if group else ""
+        if labelled and group and not its_group:
+            problems.append(f"{file}: line {line}: no group found in column {group}; expected one. Add it.")
+        sample = LabelledSample(
+            str(path), path.relative_to(root).as_posix(), label, part, state, key, number, its_group
+        )
         earlier = samples.setdefault(name, sample)
         if earlier is not sample:
-            if earlier.label != label:
-                problems.append(
-                    f"{file}: line {line}: {name} is labelled {label!r} here and {earlier.label!r} before; expected "
-                    "one label for each image."
-                )
+            problems += [f"{file}: line {line}: {problem}" for problem in _contradictions(name, sample, earlier)]
             repeated.append(name)
     if not labelled:
         # The keys of a submission come from this table.
@@ -113,6 +118,21 @@ def read_table(file: Path, folder: Path, root: Path, columns: Columns, labelled:
     return Table(tuple(samples.values()), tuple(notes), len(rows))
 
 
+def _contradictions(name: str, sample: LabelledSample, earlier: LabelledSample) -> list[str]:
+    """Problems of an image with two rows."""
+    problems = []
+    if earlier.label != sample.label:
+        problems.append(
+            f"{name} is labelled {sample.label!r} here and {earlier.label!r} before; expected one label for each image."
+        )
+    if earlier.group != sample.group:
+        problems.append(
+            f"{name} is in group {sample.group!r} here and {earlier.group!r} before; expected one group for each "
+            "image. Correct one of the rows."
+        )
+    return problems
+
+
 def _repeated_keys(file: Path, columns: Columns, samples: Iterable[LabelledSample]) -> list[str]:
     counts = Counter(sample.key for sample in samples)
     repeated = [key for key, count in counts.items() if count > 1]
@@ -124,7 +144,7 @@ def _repeated_keys(file: Path, columns: Columns, samples: Iterable[LabelledSampl
     ]
 
 
-def _rows(file: Path, columns: Columns, labelled: bool) -> list[tuple[int, dict[str, str]]]:
+def _rows(file: Path, columns: Columns, labelled: bool, group: str | None) -> list[tuple[int, dict[str, str]]]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
@@ -139,6 +159,12 @@ def _rows(file: Path, columns: Columns, labelled: bool) -> list[tuple[int, dict[
         raise DataError(
             f"{file}: columns {', '.join(header) or 'none'} found; expected {' and '.join(missing)}. "
             "data.columns gives them other names."
+        )
+    if labelled and group is not None and group not in header:
+        near = nearest(group, header)
+        raise DataError(
+            f"data.group: column {group!r} not found in {file}; expected one of {', '.join(header)}."
+            + (f" Did you mean {near[0]!r}?" if near else " Name one of them, or write {pattern: ...}.")
         )
     return rows
 

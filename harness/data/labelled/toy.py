@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
-from hashlib import sha256
 from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
 
-from harness.common.errors import DataError
 from harness.common.paths import PathText
 from harness.data.labelled.base import LabelledOptions, LabelledSampleLists
 from harness.data.labelled.files import LabelledData
 from harness.data.labelled.toy_images import write_labelled_toy
+from harness.data.toy import toy_name, toy_root, write_whole
 
 # In the folder's name, so that images of an older generator are not reused.
 VERSION = 1
@@ -43,9 +39,9 @@ class LabelledToy(LabelledOptions):
     def load(self, work_dir: Path) -> LabelledSampleLists:
         """List the samples, and write the images first if needed, see `LabelledOptions.load`."""
         folder = self._folder(work_dir)
-        if not folder.is_dir():
-            self._write_whole(folder)
-        return LabelledData(kind="labelled", root=str(folder.absolute()), layout="competition").load(work_dir)
+        write_whole(folder, lambda scratch: write_labelled_toy(scratch, **self._options()))
+        root = str(folder.absolute())
+        return LabelledData(kind="labelled", root=root, layout="competition", group=self.group).load(work_dir)
 
     def made_by_harness(self, work_dir: Path) -> list[Path]:
         """The folder of the data set, see `BaseOptions.made_by_harness`."""
@@ -55,26 +51,4 @@ class LabelledToy(LabelledOptions):
         return {"seed": self.seed, "size": self.size, "train": self.train, "test": self.test}
 
     def _folder(self, work_dir: Path) -> Path:
-        key = sha256(json.dumps({"version": VERSION, **self._options()}, sort_keys=True).encode()).hexdigest()[:8]
-        root = Path(self.root) if self.root else work_dir / "_toy"
-        return root / f"labelled-seed{self.seed}-{self.size}px-{key}"
-
-    def _write_whole(self, folder: Path) -> None:
-        """Write the data set to a temporary folder and rename it, so that other processes never find half of it."""
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
-        except OSError as error:
-            raise DataError(f"toy data: can't write to {folder.parent.absolute()} ({error.strerror}).") from error
-        try:
-            whole = scratch / "whole"
-            whole.mkdir()
-            write_labelled_toy(whole, **self._options())
-            try:
-                whole.replace(folder)
-            except OSError:
-                # Another sweep wrote the same images in the meantime.
-                if not folder.is_dir():
-                    raise
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        return toy_root(self.root, work_dir) / f"labelled-{toy_name(VERSION, self._options())}"

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.common.errors import DataError
-from harness.data.base import GOOD
-from harness.data.images import EXTENSIONS, list_images, subfolders
-from harness.data.labelled.base import SEPARATOR, LabelledSample, LabelledSampleLists, listed, split_label
+from harness.data.base import GOOD, listed
+from harness.data.labelled.base import SEPARATOR, LabelledSample, LabelledSampleLists, split_label
+from harness.data.listing import list_images, subfolders
 from harness.data.mvtec import find_categories, load_tree
 
 TRAIN, TEST = "train", "test"
@@ -75,7 +75,7 @@ def _train_and_test(root: Path, test_dir: Path | None) -> LabelledSampleLists:
             test, more = _labels(root, folders_below(folder), folder)
             notes = (*notes, *more)
         else:
-            test = tuple(sample_of(path, root, "") for path in list_images(folder, EXTENSIONS))
+            test = unlabelled(folder, root)
     others = [path.name for path in folders_below(root) if path not in {root / TRAIN, folder, test_dir}]
     if others:
         notes = (*notes, f"{root}: {listed(others)} lie beside {TRAIN}/ and {TEST}/: left out.")
@@ -86,7 +86,7 @@ def _labels(root: Path, folders: Sequence[Path], parent: Path) -> tuple[tuple[La
     samples: list[LabelledSample] = []
     empty, deeper = [], []
     for folder in folders:
-        images = list_images(folder, EXTENSIONS)
+        images = list_images(folder)
         deeper += [path.relative_to(root).as_posix() for path in images if path.parent != folder]
         class_, condition = split_label(folder.name)
         samples += [sample_of(path, root, folder.name, class_, condition) for path in images]
@@ -97,7 +97,7 @@ def _labels(root: Path, folders: Sequence[Path], parent: Path) -> tuple[tuple[La
             f"data.root: {len(deeper)} images of {root} lie deeper than a folder for each label ({listed(deeper)}); "
             f"expected <label>/*.png, or {TRAIN}/<label>/*.png."
         )
-    others = [path.name for path in list_images(parent, EXTENSIONS) if path.parent == parent]
+    others = [path.name for path in list_images(parent) if path.parent == parent]
     notes = [f"{len(empty)} folders have no images ({listed(empty)}): they give no label."] if empty else []
     if others:
         notes.append(f"{len(others)} images lie beside the folders ({listed(others)}): left out, without a label.")
@@ -116,3 +116,13 @@ def sample_of(path: Path, root: Path, label: str, class_: str = "", condition: s
     """
     name = path.relative_to(root).as_posix()
     return LabelledSample(str(path), name, label, class_, condition, name)
+
+
+def unlabelled(folder: Path, root: Path) -> tuple[LabelledSample, ...]:
+    """The samples of a folder of images to classify.
+
+    Args:
+        folder: below `root`.
+        root: the data's folder.
+    """
+    return tuple(sample_of(path, root, "") for path in list_images(folder))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from types import TracebackType
 from typing import Protocol, Self
 
 from harness.execution.jobs import Job
@@ -75,9 +74,7 @@ class Launcher(Protocol):
     def __enter__(self) -> Self:
         """Start the preparation; the sweep checks its runs meanwhile."""
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop all jobs."""
 
     def ready(self) -> None:

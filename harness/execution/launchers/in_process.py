@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Self
 
-from harness.execution.jobs import Job, make
+from harness.execution.jobs import Job, execute_job
 from harness.execution.launchers.base import Event, JobFinished, RunFinished
 from harness.execution.progress import SweepProgress
 from harness.results.store import ResultFolder
@@ -29,9 +28,7 @@ class InProcessLauncher:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Nothing to stop."""
 
     def stop(self) -> None:
@@ -55,6 +52,6 @@ class InProcessLauncher:
         assert self._job is not None
         number, job = self._job
         self._job = None
-        for record in make(job, self._folder, self._progress.stage):
+        for record in execute_job(job, self._folder, self._progress.stage):
             yield RunFinished(number, record)
         yield JobFinished(number)

@@ -6,7 +6,6 @@ import io
 import os
 import socket
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -14,8 +13,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from harness.common import threads
 from harness.common.errors import DataError
-from harness.execution.jobs import Job, Rungs, make
+from harness.execution.jobs import Job, Rungs, at_intervals, execute_job
 from harness.execution.launchers.shipping import laid_out, pack, unreadable
 from harness.execution.log_capture import capture_logs
 from harness.results.record import RunRecord
@@ -45,16 +45,25 @@ def run_job(
     """Run a job to its end.
 
     Args:
-        number, job, queue, home, directory, contents: see `making`.
+        number, job, queue, home, directory, contents: see `records_of_job`.
 
     Raises:
         DataError: images can't be read on this node.
     """
-    for _ in making(number, job, queue, home, directory, contents):
+    for _ in records_of_job(number, job, queue, home, directory, contents):
         pass
 
 
-def making(
+def take_share() -> None:
+    """Set the number of threads of this process: the CPUs of its Ray task, or `OMP_NUM_THREADS` if this is less."""
+    import ray
+
+    cpus = max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
+    # Torch may have the number of an earlier task of this process, so that only the variable counts here.
+    threads.start(min(threads.asked() or cpus, cpus))
+
+
+def records_of_job(
     number: int,
     job: Job,
     queue: Any,
@@ -68,11 +77,11 @@ def making(
     Args:
         number: number of the job in messages.
         job: the runs.
-        queue: takes ("said", number, text), ("made", number, record, packed files), ("log", number, text).
+        queue: takes ("progress", number, text), ("record", number, record, packed files), ("log", number, text).
         home: folder name of the sweep; with the same name, a killed training continues on the same node.
         directory: working directory of the sweep, for relative paths; used if it exists on the node.
         contents: contents of the images by path; None if the node reads the images at their paths.
-        rungs: see `harness.execution.jobs.make`.
+        rungs: see `harness.execution.jobs.execute_job`.
 
     Raises:
         DataError: images can't be read on this node.
@@ -91,20 +100,13 @@ def making(
             f"node {socket.gethostname()}: no file found at {missing}; expected the data at the same paths on every "
             "node. Copy the data, or use --ship-data."
         )
-    last_report = 0.0
-
-    def stage(text: str) -> None:
-        nonlocal last_report
-        if time.monotonic() - last_report > REPORT_INTERVAL:
-            last_report = time.monotonic()
-            queue.put(("said", number, text))
-
+    stage = at_intervals(REPORT_INTERVAL, lambda text: queue.put(("progress", number, text)))
     local_job = replace(job, runs=tuple(replace(run, split=split) for run in job.runs))
     log = io.StringIO()
     try:
         with capture_logs(log, show=False):
-            for record in map(_with_node, make(local_job, folder, stage, rungs)):
-                queue.put(("made", number, record, pack(folder.staged(record.run_id))))
+            for record in map(_with_node, execute_job(local_job, folder, stage, rungs)):
+                queue.put(("record", number, record, pack(folder.staged(record.run_id))))
                 yield record
     except SystemExit:
         # A trial that was stopped early never continues.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.common.errors import unknown_name
+from harness.common.errors import ConfigError, unknown_name
 from harness.execution.launchers.base import Launcher
 from harness.execution.progress import SweepProgress
 from harness.planning.prepare import PlannedRun, backend
@@ -43,10 +43,14 @@ class LaunchOptions:
     gpus: float | None = None
     memory: float | None = None
 
-    def problems(self) -> list[str]:
-        """Wrong combinations of options, one sentence each."""
+    def check(self) -> None:
+        """Check the combination of options.
+
+        Raises:
+            ConfigError: options do not fit together; one sentence for each.
+        """
         if self.launcher not in LAUNCHERS:
-            return [f"--launcher: {unknown_name('launcher', self.launcher, LAUNCHERS)}"]
+            raise ConfigError(f"--launcher: {unknown_name('launcher', self.launcher, LAUNCHERS)}")
         problems = []
         if self.launcher == "here" and self.jobs is not None:
             problems.append(f"--jobs: {self.jobs} found, but runs are made in this process; expected --launcher local.")
@@ -60,7 +64,8 @@ class LaunchOptions:
         if self.launcher != "ray":
             used = [name for name, on in cluster_options.items() if on]
             problems += [f"{name}: found without --launcher ray; add it, or remove {name}." for name in used]
-        return problems
+        if problems:
+            raise ConfigError(problems)
 
     def device(self, device: str) -> str:
         """The device that this machine must have; the nodes of a cluster check their own devices."""
@@ -69,7 +74,7 @@ class LaunchOptions:
     def make(
         self, folder: ResultFolder, progress: SweepProgress, config: SweepConfig, runs: Sequence[PlannedRun]
     ) -> Launcher:
-        """Build the launcher; only without `problems`.
+        """Build the launcher, after `check`.
 
         Args:
             folder: result folder of the sweep.
@@ -81,7 +86,7 @@ class LaunchOptions:
             from harness.execution.launchers.in_process import InProcessLauncher
 
             return InProcessLauncher(folder, progress)
-        modules = [backend(name).heavy for name in dict.fromkeys(run.spec.backend for run in runs)]
+        modules = heavy_modules(runs)
         if self.launcher == "ray":
             from harness.execution.launchers.ray import RayLauncher
 
@@ -116,6 +121,11 @@ class LaunchOptions:
 
 
 IN_PROCESS = LaunchOptions()
+
+
+def heavy_modules(runs: Sequence[PlannedRun]) -> list[str]:
+    """The modules with long imports, which workers import before their first job."""
+    return [backend(name).heavy for name in dict.fromkeys(run.spec.backend for run in runs)]
 
 
 def visible_gpus() -> list[str]:

@@ -16,17 +16,15 @@ from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from threading import Thread
-from types import TracebackType
 from typing import Any, Self
 
+from harness.common import threads
 from harness.common.errors import HarnessError
-from harness.execution.jobs import Job, make
+from harness.execution.jobs import Job, at_intervals, execute_job
 from harness.execution.launchers.base import Event, JobFinished, ProgressEvent, RunFinished, WorkerLost, warm
 from harness.execution.log_capture import capture_logs
 from harness.results.store import ResultFolder
 
-# Numerical libraries read their number of threads from these variables when they are imported.
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 REPORT_INTERVAL = 0.2  # seconds between two progress messages
 STOP_TIMEOUT = 5.0  # seconds until a worker that does not end is killed
@@ -66,9 +64,7 @@ class ProcessLauncher:
     def ready(self) -> None:
         """Nothing to wait for: jobs wait in the pipes of their workers."""
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop all workers."""
         self.stop()
 
@@ -133,9 +129,9 @@ class ProcessLauncher:
                 break
             number = worker.job
             assert number is not None
-            if kind == "said":
+            if kind == "progress":
                 yield ProgressEvent(number, *values)
-            elif kind == "made":
+            elif kind == "record":
                 yield RunFinished(number, *values)
             elif kind == "ended":
                 worker.job = None
@@ -160,17 +156,10 @@ def environment(place: int, jobs: int, gpus: list[str]) -> dict[str, str]:
         jobs: number of all workers.
         gpus: names of the GPUs.
     """
-    # The other libraries follow OMP_NUM_THREADS too, unless their own variable is set.
-    share = os.environ.get(THREADS[0], str(max(1, _cores() // jobs)))
-    variables = {name: os.environ.get(name, share) for name in THREADS}
+    variables = threads.shared(jobs)
     if gpus:
         variables[VISIBLE] = gpus[place % len(gpus)]
     return variables
-
-
-def _cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
@@ -214,6 +203,8 @@ def work(pipe: connection.Connection, root: Path, modules: Sequence[str]) -> Non
     Thread(target=_end_with_parent, daemon=True).start()
     buffer = io.StringIO()
     with capture_logs(buffer, show=False):
+        # The environment has the number. Torch must know it before its first parallel work.
+        threads.start(threads.count())
         warm(modules)
     folder = ResultFolder(root)
     while True:
@@ -237,17 +228,10 @@ def _end_with_parent() -> None:
 
 
 def _run(job: Job, folder: ResultFolder, pipe: connection.Connection) -> None:
-    last_report = 0.0
-
-    def stage(text: str) -> None:
-        nonlocal last_report
-        if time.monotonic() - last_report > REPORT_INTERVAL:
-            last_report = time.monotonic()
-            pipe.send(("said", text))
-
+    stage = at_intervals(REPORT_INTERVAL, lambda text: pipe.send(("progress", text)))
     try:
-        for record in make(job, folder, stage):
-            pipe.send(("made", record))
+        for record in execute_job(job, folder, stage):
+            pipe.send(("record", record))
         pipe.send(("ended",))
     except HarnessError as error:
         pipe.send(("refused", error))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any, Self
 
 from harness.common.errors import HarnessError
 from harness.execution.jobs import Job
 from harness.execution.launchers.base import Event, JobFinished, WorkerLost
-from harness.execution.launchers.node import run_job
+from harness.execution.launchers.node import run_job, take_share
 from harness.execution.launchers.ray_connection import RayConnection
 
 POLL_INTERVAL = 0.1  # seconds between two checks for messages
@@ -51,9 +50,7 @@ class RayLauncher:
         """
         self._connection.ready()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop all jobs and disconnect."""
         self.stop()
 
@@ -77,7 +74,7 @@ class RayLauncher:
 
         cluster = self._connection
         # A retry of Ray would repeat finished runs; the sweep repeats only the lost ones.
-        task = ray.remote(run_job).options(max_retries=0, **cluster.needs.of_task())
+        task = ray.remote(_task).options(max_retries=0, **cluster.needs.of_task())
         contents = cluster.contents(job.runs[0].split)
         self._tasks[number] = task.remote(number, job, cluster.queue, cluster.home, cluster.directory, contents)
 
@@ -126,3 +123,9 @@ class RayLauncher:
             )
         else:
             yield JobFinished(number)
+
+
+def _task(*arguments: Any) -> None:
+    """Run a job on a node with the threads of its task; the arguments are those of `run_job`."""
+    take_share()
+    run_job(*arguments)

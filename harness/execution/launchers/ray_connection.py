@@ -177,13 +177,13 @@ class RayConnection:
         """Convert a message to an event. Files of a run are written to its stage, log texts to the log.
 
         Args:
-            kind: kind of the message; see `harness.execution.launchers.node.making`.
+            kind: kind of the message; see `harness.execution.launchers.node.records_of_job`.
             number: number of the job.
             values: other values of the message.
         """
-        if kind == "said":
+        if kind == "progress":
             yield ProgressEvent(number, values[0])
-        elif kind == "made":
+        elif kind == "record":
             record, packed = values
             unpack(packed, self._folder.stage(record.run_id))
             yield RunFinished(number, record)

@@ -47,7 +47,7 @@ def files_of(split: AnySplit) -> list[str]:
     if isinstance(split, LabelledSplit):
         return list(dict.fromkeys(sample.path for sample in (*split.train, *split.test)))
     samples = (*split.train, *split.val, *split.test)
-    return list(dict.fromkeys(path for sample in samples for path in (sample.path, sample.mask) if path))
+    return list(dict.fromkeys(path for sample in samples for path in (sample.path, *sample.masks)))
 
 
 def unreadable(split: AnySplit) -> str | None:
@@ -101,6 +101,6 @@ def laid_out(split: AnySplit, contents: Mapping[str, bytes], folder: Path) -> An
     assert isinstance(split, Split)
 
     def relocated(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
-        return tuple(replace(s, path=local(s.path), mask=local(s.mask) if s.mask else None) for s in samples)
+        return tuple(replace(s, path=local(s.path), masks=tuple(map(local, s.masks))) for s in samples)
 
     return replace(split, train=relocated(split.train), val=relocated(split.val), test=relocated(split.test))

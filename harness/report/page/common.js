@@ -42,7 +42,7 @@ function isBetter(name, a, b) { return harness.data.falling.includes(name) ? a <
 function digits(name) {
   if (isCount(name)) return 0;
   if (/_seconds$|_MB$|per_second$|ms_per_image/.test(name)) return 1;
-  return /^(image|pixel|anomalib|p_vs)_/.test(name) ? 3 : null;
+  return /^(image|pixel|anomalib|synthetic|p_vs)_/.test(name) ? 3 : null;
 }
 
 function shown(name, value) {
@@ -50,6 +50,9 @@ function shown(name, value) {
   const places = digits(name);
   return typeof value === "number" && places != null ? value.toFixed(places) : String(value);
 }
+
+// A time of a single image that was taken on a busy machine.
+function busyMark(name, owner) { return owner.latency_busy && name.startsWith("ms_per_image") ? " (busy)" : ""; }
 
 function title(name) {
   return name.replaceAll("_", " ").replace("ms per image p50", "ms an image").replace("vs best", "against the best");

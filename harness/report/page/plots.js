@@ -37,7 +37,7 @@ function opens(target) {
 }
 
 function hover(configuration, values, names) {
-  const lines = names.filter((name) => values[name] != null).map((name) => `${title(name)}: <b>${shown(name, values[name])}</b>`);
+  const lines = names.filter((name) => values[name] != null).map((name) => `${title(name)}: <b>${shown(name, values[name])}</b>${busyMark(name, configuration)}`);
   return [...configuration.label.split("\n").map(escaped), ...lines].join("<br>");
 }
 
@@ -189,6 +189,11 @@ function startPlots() {
   on(["cost-y", "cost-x", "cost-category"], drawCost);
   on(["compare-y"], drawCompare);
   const drawn = [drawCost, drawCompare];
+  if (harness.data.ranks.length) {
+    drawn.push(drawRanks);
+    // Its names are wrapped to the width of the page.
+    addEventListener("resize", drawRanks);
+  }
   if (axes.length) {
     choices("effect-axis", axes, mostLines(axes), String); choices("effect-y", quality(), first);
     choices("effect-cost", costs, cost); choices("effect-category", places(), "", placeLabel);

@@ -32,6 +32,17 @@ async function openRun(id, moves = true) {
   else if (details.scores.length) drawScores(details);
 }
 
+function falseAlarms(run) {
+  const rate = (value) => `${(100 * value).toFixed(1)}%`;
+  const expected = run.false_alarms_expected == null ? "" : ` False alarms on normal images: at most ${rate(run.false_alarms_expected)} (${run.false_alarms_guarantee})`;
+  const found = run.false_alarms_on_test == null ? "" : `${expected ? ", and" : " False alarms on normal images:"} ${rate(run.false_alarms_on_test)} on the test images`;
+  return expected || found ? `${expected}${found}.` : "";
+}
+
+function changedThreshold(run) {
+  return run.changed_threshold == null ? "" : ` Changed after the test to ${run.changed_threshold.toPrecision(6)}, for new images only.`;
+}
+
 function metricsAndCosts(run, details) {
   const rows = harness.data.metrics.filter((name) => details.metrics[name] != null).map((name) => {
     const ends = details.intervals[name];
@@ -39,11 +50,11 @@ function metricsAndCosts(run, details) {
       el("td", { class: "number quiet" }, ends ? `${shown(name, ends[0])} to ${shown(name, ends[1])}` : ""));
   });
   const costs = harness.data.costs.filter((name) => run[name] != null).map((name) =>
-    el("tr", {}, el("th", { scope: "row" }, title(name)), el("td", { class: "number" }, shown(name, run[name])), el("td")));
+    el("tr", {}, el("th", { scope: "row" }, title(name)), el("td", { class: "number" }, shown(name, run[name])), el("td", {}, busyMark(name, run))));
   const head = el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "metric"), el("th", { scope: "col", class: "number" }, "value"), el("th", { scope: "col", class: "number" }, "95% interval")));
   return el("div", {},
     ...details.warnings.map((text) => el("p", { class: "notice" }, text)),
-    el("p", {}, `Threshold from: ${details.thresholds.fixed_by ?? "none"}.`, run.vs_best ? ` Against the best run: ${run.vs_best}${run.p_vs_best == null ? "" : ` (p = ${run.p_vs_best.toFixed(3)})`}.` : ""),
+    el("p", {}, `Threshold from: ${details.thresholds.fixed_by ?? "none"}.`, falseAlarms(run), changedThreshold(run), run.vs_best ? ` Against the best run: ${run.vs_best}${run.p_vs_best == null ? "" : ` (adjusted p = ${run.p_vs_best.toFixed(3)})`}.` : ""),
     el("details", { open: window.innerWidth > 620 }, el("summary", {}, "Metrics and costs"), el("div", { class: "plots" }, el("div", { class: "scroll" }, el("table", {}, head, el("tbody", {}, ...rows))), el("div", { class: "scroll" }, el("table", {}, el("tbody", {}, ...costs))))));
 }
 

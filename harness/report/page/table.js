@@ -8,7 +8,7 @@ function columnSets() {
   const main = [...headline, "pixel_AUPRO"].filter((name) => metrics.includes(name));
   return {
     main: [...first, "vs_best", ...main, ...["ms_per_image_p50", "fit_seconds"].filter((name) => costs.includes(name))],
-    "all metrics": [...first, "vs_best", "p_vs_best", "image_AUROC_low", "image_AUROC_high", ...metrics, "threshold_from"],
+    "all metrics": [...first, "vs_best", "p_vs_best", "may_be_lower_by", "image_AUROC_low", "image_AUROC_high", ...metrics, "threshold_from"],
     cost: [...first, "image_AUROC", ...costs, "test_seconds", "spent_seconds", "total_seconds", "device"],
     configuration: ["label", "category", ...harness.data.columns, ...harness.data.parameters, "seed", "weights_source", "train_images", "test_images"],
   };
@@ -65,6 +65,7 @@ function cell(run, name) {
     return el("td", {}, ...marks.flatMap((mark) => [el("span", { class: "tag " + mark }, mark), " "]));
   }
   const value = el("td", { class: isNumber(name) ? "number" : "" }, shown(name, run[name]));
+  if (run[name] != null && busyMark(name, run)) value.append(el("span", { class: "quiet" }, busyMark(name, run)));
   if (name === "image_AUROC" && run.image_AUROC_low != null) {
     value.append(el("span", { class: "quiet" }, ` ${run.image_AUROC_low.toFixed(2)}\u2013${run.image_AUROC_high.toFixed(2)}`));
   }

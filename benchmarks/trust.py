@@ -1,0 +1,34 @@
+"""How far the sentences of a report can be trusted: errors of its tests, intervals and promises, by simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.trust_comparison import comparison, equivalence
+from benchmarks.trust_costs import thread_costs
+from benchmarks.trust_coverage import coverage, promises
+from benchmarks.trust_false_alarms import false_alarms
+from benchmarks.trust_search import winners
+from benchmarks.trust_synthetic import synthetic, synthetic_subsets
+
+TABLES: dict[str, Callable[[bool], list[dict[str, Any]]]] = {
+    "comparison": comparison,
+    "equivalence": equivalence,
+    "coverage": coverage,
+    "promises": promises,
+    "false_alarms": false_alarms,
+    "winners": winners,
+    "synthetic": synthetic,
+    "synthetic_subsets": synthetic_subsets,
+    "thread_costs": thread_costs,
+}
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    """All tables.
+
+    Args:
+        quick: fewer repetitions.
+    """
+    return {name: table(quick) for name, table in TABLES.items()}

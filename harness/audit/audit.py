@@ -1,0 +1,117 @@
+"""The whole audit: read the images once, then look for copies, odd images, wrong masks and unusual scores."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.audit.copies import copy_findings
+from harness.audit.finding import KINDS, UNREADABLE, Finding
+from harness.audit.near import Thumbs
+from harness.audit.odd import mask_findings, odd_findings
+from harness.audit.pictures import TRAIN, Picture
+from harness.audit.scan import Scan, Unreadable, scan
+from harness.audit.unusual import Model, Scored, score
+from harness.data.images import MAX_PIXELS
+
+SHARE = 5  # percent of the training images, the first to look at
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The result of an audit.
+
+    Attributes:
+        name: of the data.
+        pictures: all images.
+        findings: in the order of `KINDS`; in a kind by falling value.
+        scored: scores by PatchCore; empty where the audit did not train.
+        notes: what the audit left out, one sentence each.
+        thumbs: grey thumbnail of each readable image, by path.
+    """
+
+    name: str
+    pictures: Sequence[Picture]
+    findings: Sequence[Finding]
+    scored: Scored
+    notes: Sequence[str]
+    thumbs: Mapping[str, Thumbs]
+
+    def of_kind(self, kind: str) -> list[Finding]:
+        """The findings of one kind."""
+        return [finding for finding in self.findings if finding.kind == kind]
+
+    def excluded(self) -> list[str]:
+        """Names of the images that the harness proposes to leave out, sorted."""
+        return sorted({finding.picture.name for finding in self.findings if finding.exclude})
+
+    def summary(self) -> list[str]:
+        """The findings in a few sentences."""
+        roles = Counter(picture.role for picture in self.pictures)
+        images = f"{len(self.pictures)} images ({roles[TRAIN]} for training)"
+        counts = [(kind, len(self.of_kind(kind))) for kind in KINDS]
+        found = ", ".join(f"{kind}: {count}" for kind, count in counts if count)
+        across = sum(
+            finding.other is not None and finding.other.role != finding.picture.role for finding in self.findings
+        )
+        sentences = [f"{images} looked at. {f'Found: {found}.' if found else 'Nothing unusual found.'}"]
+        if across:
+            sentences.append(
+                f"{across} copies are in training and test: a model knows these, and metrics are too good."
+            )
+        if names := self.excluded():
+            images = "1 image" if len(names) == 1 else f"{len(names)} images"
+            sentences.append(f"exclude.txt proposes to leave out {images}. The other findings need your judgement.")
+        return sentences
+
+
+def audit(
+    name: str,
+    pictures: Sequence[Picture],
+    model: Model | None,
+    max_pixels: int = MAX_PIXELS,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Audit:
+    """Audit images.
+
+    Args:
+        name: of the data.
+        pictures: the images.
+        model: the detector that scores training images; None to leave this part out.
+        max_pixels: largest allowed number of pixels of an image.
+        progress: called with a text about the progress.
+    """
+    scans, unreadable = scan(pictures, max_pixels, lambda done, total: progress(f"images {done} of {total}"))
+    progress("copies")
+    findings = [*map(_unreadable, unreadable), *copy_findings(scans), *odd_findings(scans)]
+    findings += mask_findings(scans, max_pixels)
+    scored = Scored(notes=["Training images are not scored, because --no-model asks for it."])
+    if model is not None:
+        scored = score([one.picture for one in scans], model, progress)
+    return Audit(name, pictures, _ordered([*findings, *scored.findings]), scored, scored.notes, _thumbs(scans))
+
+
+def _unreadable(one: Unreadable) -> Finding:
+    return Finding(UNREADABLE, one.picture, one.problem, exclude=True)
+
+
+def _ordered(findings: Sequence[Finding]) -> list[Finding]:
+    kinds = list(KINDS)
+    return sorted(findings, key=lambda one: (kinds.index(one.kind), -(one.value or 0.0), one.picture.name))
+
+
+def _thumbs(scans: Sequence[Scan]) -> dict[str, Thumbs]:
+    return {one.picture.path: np.asarray(one.thumb) for one in scans}
+
+
+def first_to_look_at(scored: Scored) -> list[tuple[Picture, float]]:
+    """The training images with the highest scores, 5% of them and at least one, the highest first.
+
+    Args:
+        scored: the scores of an audit.
+    """
+    ordered = sorted(scored.train, key=lambda pair: -pair[1])
+    return ordered[: -(-len(ordered) * SHARE // 100)]

@@ -1,0 +1,57 @@
+"""Exact and near copies as findings, and which one of two copies to leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.audit.finding import CONTRADICTION, COPY, NEAR, Finding
+from harness.audit.near import WHOLE, NearCopy, near_copies
+from harness.audit.pictures import TEST, Picture
+from harness.audit.scan import Scan
+
+
+def copy_findings(scans: Sequence[Scan]) -> list[Finding]:
+    """Exact copies first, then near copies among images that are no exact copies.
+
+    Args:
+        scans: of all readable images.
+    """
+    first: dict[str, Scan] = {}
+    findings = []
+    for one in sorted(scans, key=lambda one: _order(one.picture)):
+        original = first.setdefault(one.sha256, one)
+        if original is not one:
+            findings.append(_finding(COPY, original.picture, one.picture, "the same bytes", 1.0))
+    unique = list(first.values())
+    if not unique:
+        return findings
+    for pair in near_copies(np.stack([one.thumb for one in unique])):
+        images = [unique[pair.first].picture, unique[pair.second].picture]
+        kept, left_out = sorted(images, key=_order)
+        findings.append(_finding(NEAR, kept, left_out, _words(pair, unique), pair.similarity))
+    return findings
+
+
+def _order(picture: Picture) -> tuple[bool, str]:
+    """The first of several copies stays. A test image comes first, so that the test does not change."""
+    return picture.role != TEST, picture.name
+
+
+def _finding(kind: str, kept: Picture, left_out: Picture, words: str, value: float) -> Finding:
+    """A contradiction is for a person to decide, so it proposes nothing."""
+    roles = f"{kept.role} and {left_out.role}" if kept.role != left_out.role else f"both {kept.role}"
+    if kept.label and left_out.label and kept.label != left_out.label:
+        labels = f"labelled {left_out.label!r} and {kept.label!r}"
+        return Finding(CONTRADICTION, left_out, f"{kind}, {words}: {labels} ({roles})", kept, value)
+    return Finding(kind, left_out, f"{words} ({roles})", kept, value, exclude=True)
+
+
+def _words(pair: NearCopy, scans: Sequence[Scan]) -> str:
+    first, second = scans[pair.first], scans[pair.second]
+    sizes = [f"{one.width} x {one.height}" for one in (first, second)]
+    how = f"{sizes[0]} and {sizes[1]} pixels" if sizes[0] != sizes[1] else "encoded again"
+    if pair.box != WHOLE:
+        how = f"cropped by up to {max(pair.box):.0%}"
+    return f"{how}, correlation {pair.similarity:.3f}"

@@ -1,0 +1,136 @@
+"""The contract between the harness and trained models: scorers of images, and classifiers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.data.images import RGB
+from harness.data.labelled.base import LabelSpec
+from harness.predictions.detection import Floats
+
+if TYPE_CHECKING:
+    from harness.backends.formats import Format
+    from harness.predictions.decision import Thresholds
+
+
+class Scorer(Protocol):
+    """A trained model that gives raw scores and maps of images; a scorer has no thresholds."""
+
+    @property
+    def name(self) -> str:
+        """Readable name of the model."""
+
+    @property
+    def device(self) -> str:
+        """Readable description of the device."""
+
+    @property
+    def resized(self) -> tuple[int, int] | None:
+        """(height, width) of the resized images before the centre crop; None for a model without a crop."""
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """(height, width) of the network's input; None for a network that takes any size."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on the model's scores that a user must know, one sentence each."""
+
+    def prepare(self, pixels: RGB) -> Any:
+        """Convert an image to the input of `score`. Several threads may call this method at once."""
+
+    def score(self, prepared: Sequence[Any]) -> tuple[npt.NDArray[np.float64], Floats | None]:
+        """Score images. Only one thread at a time may call this method.
+
+        Returns:
+            Scores (n,), and maps (n, height, width) or None for a model without maps.
+        """
+
+    def export(self, thresholds: Thresholds, file_format: Format, file: Path) -> list[str]:
+        """Write the model with pre-processing, normalisation and thresholds to one file.
+
+        The exported model takes RGB images in [0, 1], (n, 3, any, any). Its outputs are the available fields of
+        `harness.backends.graph.Answers`.
+
+        Args:
+            thresholds: see `harness.predictions.decision.Thresholds`.
+            file_format: the file's format.
+            file: path with the format's suffix, in an existing folder.
+
+        Returns:
+            The names of the outputs.
+
+        Raises:
+            Exception: any error of the export libraries, for a model that they cannot export.
+        """
+
+
+class LabelScorer(Protocol):
+    """A trained classification that gives probabilities of labels."""
+
+    @property
+    def name(self) -> str:
+        """Readable name of the model."""
+
+    @property
+    def device(self) -> str:
+        """Readable description of the device."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on the model's predictions that a user must know, one sentence each."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels, in the order of the probabilities."""
+
+    @property
+    def label_specs(self) -> tuple[LabelSpec, ...]:
+        """Class and condition of each label."""
+
+    def prepare(self, pixels: RGB) -> Any:
+        """Convert an image to the input of `probabilities`. Several threads may call this method at once."""
+
+    def probabilities(self, prepared: Sequence[Any]) -> npt.NDArray[np.float64]:
+        """Return probabilities (n, labels). Only one thread at a time may call this method."""
+
+    def by_fold(self, prepared: Sequence[Any]) -> npt.NDArray[np.float64]:
+        """Return probabilities of each fold (folds, n, labels), in the order of the folds; see `probabilities`."""
+
+    @property
+    def map_note(self) -> str:
+        """Why there are no maps of Grad-CAM; empty where there are."""
+
+    def grad_cam(self, prepared: Sequence[Any], labels: Sequence[int], fold: int | None = None) -> Floats | None:
+        """Return the pixels that make the networks predict labels. Only one thread at a time may call this method.
+
+        Args:
+            prepared: n images.
+            labels: for each image the position of a label.
+            fold: number of the fold whose networks make the maps; None for the mean over all folds.
+
+        Returns:
+            (n, height, width) of the network's last feature map, from 0 to 1; None without maps, see `map_note`.
+        """
+
+    def export(self, file_format: Format, file: Path) -> list[str]:
+        """Write the classification with pre-processing to one file.
+
+        The exported model takes RGB images in [0, 1], (n, 3, any, any). Its outputs are `probabilities` (n, labels) and
+        `probabilities_by_fold` (n, folds, labels).
+
+        Args:
+            file_format: the file's format.
+            file: path with the format's suffix, in an existing folder.
+
+        Returns:
+            The names of the outputs.
+
+        Raises:
+            Exception: any error of the export libraries, for a model that they cannot export.
+        """

@@ -1,0 +1,83 @@
+"""The command `audit`. It returns the exit status."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.markup import escape
+
+from harness.common.errors import ConfigError, DataError
+from harness.common.paths import expanded, name_of_file
+from harness.common.terminal import terminal
+from harness.config.sweep import SweepConfig, load_config
+from harness.data.images import MAX_PIXELS
+from harness.execution.log_capture import capture_logs
+
+FOLDER = "audit"
+
+
+def audit(
+    data: Path, overrides: Sequence[str], output: Path | None, with_model: bool, options: Mapping[str, str | None]
+) -> int:
+    """Audit the images of a config or a folder, write the files, and print the findings in a few sentences.
+
+    Args:
+        data: a YAML file, or a folder in MVTec AD's layout.
+        overrides: KEY=VALUE pairs for the config.
+        output: parent of the result folder; None for the value of the config, or results.
+        with_model: whether a detector scores the training images.
+        options: backbone, layers, weights and device of the detector; None for the default.
+
+    Returns:
+        0, with or without findings.
+
+    Raises:
+        HarnessError: the config, the folder or the options have errors.
+    """
+    console = terminal()
+    config = _config(data, overrides)
+    with capture_logs(io.StringIO(), show=False):
+        from harness.audit.audit import audit as look
+        from harness.audit.pictures import of_folder, pictures_of
+        from harness.audit.unusual import model_of
+        from harness.audit.write import write_audit
+
+    name = config.name if config else name_of_file(data.resolve())
+    parent = Path(expanded(str(output))) if output else Path(config.output if config else "results")
+    defaults = {"weights": config.weights, "device": config.device} if config else {}
+    model = model_of({**defaults, **{key: value for key, value in options.items() if value is not None}})
+    pictures = pictures_of(config) if config else of_folder(data)
+    max_pixels = config.data.max_pixels if config else MAX_PIXELS
+    with console.status("images") as status, capture_logs(io.StringIO(), show=False):
+        result = look(
+            name, pictures, model if with_model else None, max_pixels, lambda text: status.update(escape(text))
+        )
+    files = write_audit(parent / name / FOLDER, result)
+    for sentence in result.notes:
+        console.print(f"[yellow]{escape(sentence)}[/]")
+    for sentence in result.summary():
+        console.print(f"[bold]{escape(sentence)}[/]")
+    for file in files:
+        console.print(escape(str(file)))
+    return 0
+
+
+def _config(data: Path, overrides: Sequence[str]) -> SweepConfig | None:
+    """The config of a YAML file; None for a folder.
+
+    Raises:
+        ConfigError: overrides for a folder.
+        DataError: the path does not exist.
+    """
+    if data.is_dir():
+        if overrides:
+            raise ConfigError(
+                f"{overrides[0]}: an override found for the folder {data}; expected a config with it. Write a config: "
+                "`python -m harness init`."
+            )
+        return None
+    if not data.exists():
+        raise DataError(f"{data}: nothing found; expected a config or a folder of images. Correct the path.")
+    return load_config(data, overrides)

@@ -1,0 +1,97 @@
+"""`kind: kolektor`: KolektorSDD (Tabernik et al., 2020) and KolektorSDD2 (Božič et al., 2021).
+
+    root/kos01/Part0.jpg, Part0_label.bmp                 KolektorSDD: parts, without a split
+    root/{train,test}/10000.png, 10000_GT.png             KolektorSDD2
+
+Each image has a mask. An image is anomalous if its mask has a pixel that is not 0.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from pydantic import Field, field_validator
+
+from harness.common.errors import DataError
+from harness.common.paths import PathText
+from harness.data.base import GOOD, DataOptions, Sample, SampleLists, existing_dir, listed
+from harness.data.listing import list_images, subfolders
+from harness.data.mask_images import read_mask
+from harness.data.masks import separate_masks
+from harness.data.test_share import take_test_images
+
+PART, DEFECT = "kos", "defect"
+SUFFIXES = ("_label", "_gt")
+
+
+class KolektorData(DataOptions):
+    """Options of `kind: kolektor`.
+
+    Attributes:
+        root: the folder with `kos01`, or with `train` and `test`.
+        test_split_ratio: of KolektorSDD, the share of the parts whose normal images are for the test.
+    """
+
+    root: PathText
+    test_split_ratio: float = Field(default=0.2, ge=0, lt=1)
+
+    @field_validator("category")
+    @classmethod
+    def _no_category(cls, value: object) -> None:
+        if value is not None:
+            raise ValueError("found a category, but Kolektor has none; remove the key")
+
+    @classmethod
+    def recognises(cls, root: Path) -> bool:
+        """Whether the folder has parts, or training and test images with masks beside them."""
+        return bool(_parts(root)) or any(file.is_file() for file in (root / "train").glob("*_GT.png"))
+
+    def load(self, category: str, work_dir: Path) -> SampleLists:
+        """List the samples.
+
+        Args:
+            category, work_dir: see `DataOptions.load`.
+
+        Raises:
+            DataError: a folder or a mask is missing, or a mask can't be read.
+        """
+        del category, work_dir
+        root = existing_dir(Path(self.root), "data.root")
+        if parts := _parts(root):
+            samples = [sample for part in parts for sample in _samples(root / part, root)]
+            normal = [sample for sample in samples if not sample.label]
+            train, test = take_test_images(
+                normal, self.test_split_ratio, self.split_seed, lambda sample: PurePosixPath(sample.name).parts[0]
+            )
+            return SampleLists(root, tuple(train), (*test, *(sample for sample in samples if sample.label)))
+        for name in ("train", "test"):
+            if not (root / name).is_dir():
+                raise DataError(
+                    f"data.root: {root} has neither folders {PART}01, {PART}02 ... nor the folder {name!r}; expected "
+                    "KolektorSDD or KolektorSDD2. Choose the folder with these folders."
+                )
+        train, test = _samples(root / "train", root), _samples(root / "test", root)
+        left_out = sum(sample.label for sample in train)
+        notes = [f"{root / 'train'}: {left_out} anomalous training images are not used."] * bool(left_out)
+        return SampleLists(root, tuple(s for s in train if not s.label), tuple(test), tuple(notes))
+
+
+def _parts(root: Path) -> list[str]:
+    return [name for name in subfolders(root) if name.startswith(PART) and name.removeprefix(PART).isdigit()]
+
+
+def _samples(folder: Path, root: Path) -> list[Sample]:
+    content = separate_masks(list_images(folder), SUFFIXES)
+    missing = [str(path) for path in content.images if path not in content.masks]
+    if missing:
+        raise DataError(
+            f"{folder}: no mask found for {listed(missing)}, and no image for a mask of this name; expected Part0.jpg "
+            "with Part0_label.bmp, or 10000.png with 10000_GT.png. Restore or remove the file."
+        )
+    samples = []
+    for path in content.images:
+        mask = content.masks[path]
+        label = int(read_mask(mask).any())
+        name = path.relative_to(root).as_posix()
+        samples.append(Sample(str(path), name, label, DEFECT if label else GOOD, (str(mask),) if label else ()))
+    return samples

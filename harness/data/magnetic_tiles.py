@@ -1,0 +1,90 @@
+"""`kind: magnetic_tiles`: magnetic tile defects (Huang et al., The Visual Computer, 2020).
+
+    root/MT_Free/Imgs/*.jpg                     normal; each image has an empty mask of the same name, *.png
+    root/MT_Blowhole/Imgs/*.jpg, *.png          images, and masks of the same name
+
+The data set has no split. The harness takes a share of the normal images for the test.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from harness.common.errors import DataError
+from harness.common.paths import PathText
+from harness.data.base import GOOD, DataOptions, Sample, SampleLists, existing_dir, listed
+from harness.data.listing import list_images, subfolders
+from harness.data.test_share import take_test_images
+
+PREFIX, FREE, IMAGES = "MT_", "MT_Free", "Imgs"
+
+
+class MagneticTilesData(DataOptions):
+    """Options of `kind: magnetic_tiles`.
+
+    Attributes:
+        root: the folder with `MT_Free` and the folders of defects.
+        test_split_ratio: the share of the normal images for the test.
+    """
+
+    root: PathText
+    test_split_ratio: float = Field(default=0.2, ge=0, lt=1)
+
+    @field_validator("category")
+    @classmethod
+    def _no_category(cls, value: object) -> None:
+        if value is not None:
+            raise ValueError("found a category, but the magnetic tiles have none; remove the key")
+
+    @classmethod
+    def recognises(cls, root: Path) -> bool:
+        """Whether the folder has normal tiles."""
+        return (root / FREE / IMAGES).is_dir()
+
+    def load(self, category: str, work_dir: Path) -> SampleLists:
+        """List the samples.
+
+        Args:
+            category, work_dir: see `DataOptions.load`.
+
+        Raises:
+            DataError: the normal tiles or a mask are missing, or a mask has no image.
+        """
+        del category, work_dir
+        root = existing_dir(Path(self.root), "data.root")
+        existing_dir(root / FREE / IMAGES, "normal images")
+        folders = [name for name in subfolders(root) if name.startswith(PREFIX) and (root / name / IMAGES).is_dir()]
+        problems: list[str] = []
+        samples: list[Sample] = []
+        for name in folders:
+            try:
+                samples += _samples(root / name / IMAGES, root, "" if name == FREE else name.removeprefix(PREFIX))
+            except DataError as error:
+                problems += error.problems
+        if problems:
+            raise DataError(problems)
+        normal = [sample for sample in samples if not sample.label]
+        train, test = take_test_images(normal, self.test_split_ratio, self.split_seed)
+        return SampleLists(root, tuple(train), (*test, *(sample for sample in samples if sample.label)))
+
+
+def _samples(folder: Path, root: Path, defect: str) -> list[Sample]:
+    images = list_images(folder, (".jpg",))
+    masks = {path.with_suffix(""): path for path in list_images(folder, (".png",))}
+    missing = [str(path) for path in images if defect and path.with_suffix("") not in masks]
+    unused = [str(masks[stem]) for stem in sorted(set(masks) - {path.with_suffix("") for path in images})]
+    if missing or unused:
+        found = f"no mask for {listed(missing)}" if missing else f"no image for the mask {listed(unused)}"
+        raise DataError(f"{folder}: {found} found; expected x.jpg with x.png. Restore or remove the file.")
+    return [
+        Sample(
+            str(path),
+            path.relative_to(root).as_posix(),
+            int(bool(defect)),
+            defect or GOOD,
+            (str(masks[path.with_suffix("")]),) if defect else (),
+        )
+        for path in images
+    ]

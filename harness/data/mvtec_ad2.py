@@ -1,0 +1,53 @@
+"""`kind: mvtec_ad2`: MVTec AD 2 (Heckler-Kram et al., arXiv:2503.21622).
+
+    root/[category/]{train,validation}/good/*.png
+    root/[category/]test_public/{good,bad}/*.png
+    root/[category/]test_public/ground_truth/bad/*_mask.png
+    root/[category/]test_private/*.png, test_private_mixed/*.png          (optional; without labels)
+
+The validation images fix the threshold. Runs predict the private images, and no metric counts them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from harness.data.base import Sample, SampleLists
+from harness.data.category_tree import CategoryTree
+from harness.data.listing import list_images
+from harness.data.mvtec import normal_images, read_tree
+
+PUBLIC, PRIVATE = "test_public", ("test_private", "test_private_mixed")
+
+
+class MVTecAD2Data(CategoryTree):
+    """Options of `kind: mvtec_ad2`.
+
+    Attributes:
+        root: the folder of a category, or of several categories.
+    """
+
+    validated: ClassVar[bool] = True
+    layout: ClassVar[str] = f"train/good, validation/good, {PUBLIC}/good, {PUBLIC}/bad and {PUBLIC}/ground_truth/bad"
+
+    @classmethod
+    def is_category(cls, folder: Path) -> bool:
+        """Whether a folder has training images and a public test."""
+        return (folder / "train").is_dir() and (folder / PUBLIC).is_dir()
+
+    def read(self, base: Path) -> SampleLists:
+        """List the samples of a category.
+
+        Raises:
+            DataError: see `CategoryTree.read`.
+        """
+        lists = read_tree(base, PUBLIC, f"{PUBLIC}/ground_truth")
+        unlabelled = [
+            Sample(str(path), path.relative_to(base).as_posix(), 0, "", unlabelled=True)
+            for part in PRIVATE
+            if (base / part).is_dir()
+            for path in list_images(base / part)
+        ]
+        return replace(lists, val=normal_images(base / "validation", base), unlabelled=tuple(unlabelled))

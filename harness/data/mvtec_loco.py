@@ -1,0 +1,51 @@
+"""`kind: mvtec_loco`: MVTec LOCO AD (Bergmann et al., IJCV 2022).
+
+    root/[category/]train/good/*.png
+    root/[category/]validation/good/*.png
+    root/[category/]test/{good,logical_anomalies,structural_anomalies}/*.png
+    root/[category/]ground_truth/<type>/<image>/000.png, 001.png ...     (one mask for each defect)
+    root/[category/]defects_config.json
+
+The validation images fix the threshold. A pixel is anomalous if it is anomalous in one of the masks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from harness.common.errors import DataError
+from harness.data.base import SampleLists
+from harness.data.category_tree import CategoryTree
+from harness.data.mvtec import normal_images, read_tree
+from harness.data.saturation import FILE
+
+TYPES = ("logical_anomalies", "structural_anomalies")
+
+
+class MVTecLocoData(CategoryTree):
+    """Options of `kind: mvtec_loco`.
+
+    Attributes:
+        root: the folder of a category, or of several categories.
+    """
+
+    validated: ClassVar[bool] = True
+    layout: ClassVar[str] = f"train/good, validation/good, test/good and test/{TYPES[0]} or test/{TYPES[1]}"
+
+    @classmethod
+    def is_category(cls, folder: Path) -> bool:
+        """Whether a folder has validation images and one of the two types of defects."""
+        return (folder / "validation").is_dir() and any((folder / "test" / name).is_dir() for name in TYPES)
+
+    def read(self, base: Path) -> SampleLists:
+        """List the samples of a category.
+
+        Raises:
+            DataError: see `CategoryTree.read`.
+        """
+        if not (base / FILE).is_file():
+            raise DataError(f"{base / FILE}: nothing found; expected the file of the data set. Restore it.")
+        lists = read_tree(base)
+        return replace(lists, val=normal_images(base / "validation", base))

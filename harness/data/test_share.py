@@ -1,0 +1,30 @@
+"""A share of the normal images for the test, for data without normal test images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from harness.data.base import Sample
+
+
+def take_test_images(
+    normal: Sequence[Sample], share: float, seed: int, unit: Callable[[Sample], str] = lambda sample: sample.path
+) -> tuple[list[Sample], list[Sample]]:
+    """Separate normal images into training and test images.
+
+    Args:
+        normal: the images.
+        share: of the test, between 0 and 1.
+        seed: of the selection.
+        unit: images with the same value stay together; by default each image is alone.
+
+    Returns:
+        The training images, and the test images.
+    """
+    units = list(dict.fromkeys(unit(sample) for sample in normal))
+    count = round(len(units) * share)
+    chosen = {units[index] for index in np.random.default_rng(seed).permutation(len(units))[:count].tolist()}
+    train = [sample for sample in normal if unit(sample) not in chosen]
+    return train, [sample for sample in normal if unit(sample) in chosen]

@@ -1,0 +1,101 @@
+"""The budget of a recommendation: which configurations keep its limits, and by how much others exceed them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.config.recommend import Limits
+from harness.report.configurations import Configuration
+from harness.report.facts import MB
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A kind of limit.
+
+    Attributes:
+        key: of the block `recommend`.
+        value: the value of a configuration; None where unknown.
+        text: a value with its unit.
+        least: whether the limit is the smallest allowed value instead of the largest.
+    """
+
+    key: str
+    value: Callable[[Configuration], float | None]
+    text: Callable[[float], str]
+    least: bool = False
+
+    def excess(self, value: float | None, limit: float) -> float:
+        """By which share a value is beyond the limit; 0 or less inside, infinite where the value is unknown.
+
+        Args:
+            value: of a configuration.
+            limit: of the budget.
+        """
+        if value is None:
+            return math.inf
+        if self.least:
+            return limit / value - 1 if value else math.inf
+        return value / limit - 1
+
+
+def _bytes(name: str) -> Callable[[Configuration], float | None]:
+    return lambda one: None if (value := one.cost(name)) is None else value * MB
+
+
+def _megabytes(value: float) -> str:
+    return f"{value / 1e6:.0f} MB"
+
+
+LIMITS = (
+    Limit("max_ms", lambda one: one.latency, "{:.1f} ms".format),
+    Limit("max_memory", _bytes("peak_memory_MB"), _megabytes),
+    Limit("max_model", _bytes("model_MB"), _megabytes),
+    Limit("max_fit", lambda one: one.cost("fit_seconds"), "{:.1f} s".format),
+    Limit("min_recall", lambda one: one.metric("image_Recall"), "{:.3f}".format, least=True),
+)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The limits that are set.
+
+    Attributes:
+        limits: each limit with its value.
+    """
+
+    limits: Mapping[Limit, float]
+
+    @classmethod
+    def of(cls, limits: Limits) -> Budget:
+        """The budget of the block `recommend`."""
+        values = {limit: getattr(limits, limit.key) for limit in LIMITS}
+        return cls({limit: value for limit, value in values.items() if value is not None})
+
+    def exceeded(self, configuration: Configuration) -> dict[Limit, float]:
+        """The limits that a configuration does not keep, with the excess as a share of the limit."""
+        excess = {limit: limit.excess(limit.value(configuration), value) for limit, value in self.limits.items()}
+        return {limit: share for limit, share in excess.items() if share > 0}
+
+    def nearest(self, configurations: Sequence[Configuration]) -> Configuration | None:
+        """The configuration whose largest excess is smallest; the first one of equal ones."""
+        return min(configurations, key=lambda one: max(self.exceeded(one).values(), default=0.0), default=None)
+
+    def changes(self, configuration: Configuration) -> str:
+        """The limits as they must be for a configuration, such as `max_ms from 30.0 ms to 41.3 ms`."""
+        parts = []
+        for limit in self.exceeded(configuration):
+            value = limit.value(configuration)
+            reached = "an unknown value" if value is None else limit.text(value)
+            parts.append(f"{limit.key} from {limit.text(self.limits[limit])} to {reached}")
+        return " and ".join(parts)
+
+    def text(self) -> str:
+        """The limits in words."""
+        return ", ".join(f"{limit.key} {limit.text(value)}" for limit, value in self.limits.items())
+
+    def options(self) -> str:
+        """The limits as overrides of a config, such as `recommend.max_ms=30.0`."""
+        return " ".join(f"recommend.{limit.key}={value:g}" for limit, value in self.limits.items())

@@ -1,0 +1,113 @@
+"""Notices above the tables of a report: what a reader needs to know before any number."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from harness.backends.base import TEST_IMAGES
+from harness.report.facts import busy, category
+from harness.report.false_alarms import threshold_notices
+from harness.report.results import Results
+from harness.report.tables import CHANGED
+from harness.results.record import RunRecord
+
+DAMAGED_SHOWN = 5  # files named in notices
+
+
+def notices(results: Results) -> list[str]:
+    """Warnings that a reader needs before any number, one sentence each."""
+    ok = results.ok()
+    sentences = [*random_weights_notice(ok), *unfinished_notice(results), *damaged_notice(results)]
+    sentences += data_notices(ok)
+    count = sum(record.data.get("validation") == TEST_IMAGES for record in ok)
+    if count:
+        sentences.append(
+            f"VALIDATED ON TEST IMAGES in {count} of {len(ok)} runs: with data.val 0 anomalib takes the test images "
+            "for validation. Its own metrics (anomalib_*), and choices of a model by validation, depend on them."
+        )
+    return [*sentences, *busy_notice(ok), *threshold_notices(ok), *_changed_notice(results), *left_out_notice(results)]
+
+
+def busy_notice(ok: Sequence[RunRecord]) -> list[str]:
+    """A sentence if single images were timed on a busy machine."""
+    number = sum(busy(record) is not None for record in ok)
+    if not number:
+        return []
+    return [
+        f"BUSY MACHINE in {number} of {len(ok)} runs: other programs ran while single images were timed. These times "
+        "are marked and too long. Use --fresh on a quiet machine for better ones."
+    ]
+
+
+def _changed_notice(results: Results) -> list[str]:
+    """A sentence if a user changed thresholds after their runs."""
+    count = sum(results.changed_threshold(record.run_id) is not None for record in results.ok())
+    if not count:
+        return []
+    runs = "1 run was" if count == 1 else f"{count} runs were"
+    return [
+        f"The threshold of {runs} changed after the test: predict, export and demo use the one in {CHANGED}. All "
+        "metrics here are those of the test's threshold."
+    ]
+
+
+def random_weights_notice(ok: Sequence[RunRecord]) -> list[str]:
+    """A sentence if runs have random weights."""
+    random = [record for record in ok if record.weights.get("source") == "random"]
+    if not random:
+        return []
+    fallback = any(record.weights.get("fallback") for record in random)
+    reason = "version 0.1 found no pretrained weights for toy data" if fallback else "as the config asks"
+    return [
+        f"RANDOM WEIGHTS in {len(random)} of {len(ok)} runs: {reason}. The numbers show that the harness works, not "
+        "which model to trust. Put weights in weights/ and run again."
+    ]
+
+
+def unfinished_notice(results: Results) -> list[str]:
+    """A sentence if runs were skipped, and one if runs failed."""
+    failed, skipped, total = len(results.failed()), results.skipped(), len(results.records)
+    sentences = [_skipped_notice(skipped, total)] if skipped else []
+    return [*sentences, f"{failed} of {total} runs failed: see Failures."] if failed else sentences
+
+
+def data_notices(ok: Sequence[RunRecord]) -> list[str]:
+    """Notes on problems in the data of the runs, each sentence once."""
+    several = len({record.spec["category"] for record in ok}) > 1
+    notes = [(record, note) for record in ok for note in record.data.get("notes") or []]
+    # A note on every run concerns the sweep, and not a category.
+    common = {note for note, count in Counter(note for _, note in notes).items() if count == len(ok)}
+    prefixed = (note if note in common or not several else f"{category(record)}: {note}" for record, note in notes)
+    return list(dict.fromkeys(prefixed))
+
+
+def damaged_notice(results: Results) -> list[str]:
+    """A sentence for each of the first damaged files, and one for the rest."""
+    sentences = [f"LEFT OUT: {sentence}" for sentence in results.damaged[:DAMAGED_SHOWN]]
+    more = len(results.damaged) - len(sentences)
+    return [*sentences, f"LEFT OUT: {more} more files that can't be used."] if more > 0 else sentences
+
+
+def _skipped_notice(skipped: Sequence[RunRecord], total: int) -> str:
+    backbones = list(dict.fromkeys(str(record.spec["backbone"]) for record in skipped))
+    reasons = dict.fromkeys((record.error or {}).get("reason", "") for record in skipped)
+    file = backbones[0] if len(backbones) == 1 else "<backbone>"
+    return (
+        f"SKIPPED {len(skipped)} of {total} runs: no weights for {', '.join(backbones)} "
+        f"({', '.join(filter(None, reasons))}). Put them at weights/{file}.safetensors and call the same command again."
+    )
+
+
+def left_out_notice(results: Results) -> list[str]:
+    """A sentence if runs can't be compared with the others."""
+    ok = results.ok()
+    left_out = len(ok) - sum(
+        len(configuration.records) for group in results.configurations.values() for configuration in group
+    )
+    if not left_out:
+        return []
+    return [
+        f"{left_out} of {len(ok)} runs are shown in Runs only: their test images were changed since, or the same "
+        "configuration (all axes but category and seed) was run again later, or with real weights."
+    ]

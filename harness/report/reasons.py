@@ -1,0 +1,251 @@
+"""The sentences of a recommendation: its quality, why it was chosen, its cost, and doubts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from harness.config.axes import NORMALIZATION
+from harness.registry import SYNTHETIC_AUROC
+from harness.report.budget import Budget
+from harness.report.configurations import Configuration, axis_values
+from harness.report.facts import INTERVAL
+from harness.report.false_alarms import rate_sentence
+from harness.report.results import Results
+from harness.report.selection import auroc_without_bias
+from harness.report.standings import AS_GOOD, SIMILAR, WORSE, Standing, difference_interval, interval
+from harness.results.exported import ExportedCost, exported_costs
+
+BUSY = ", timed on a busy machine: too long"
+GUESSING = 0.5  # AUROC of random scores
+FEW = 10  # images of a class; a test set with fewer is too small for a recommendation
+PIXELS = ("pixel_AUPRO", "pixel_AUROC")
+RIVALS = 40  # the best configurations; those behind them are hardly ever the best of a bootstrap sample
+
+
+def quality(results: Results, leader: Configuration) -> str:
+    """Metrics of the recommended configuration, and its errors at the threshold.
+
+    Args:
+        results: of the result folder.
+        leader: the recommended configuration.
+    """
+    ends = interval(results, leader)
+    parts = [f"image AUROC {leader.metric(INTERVAL):.3f}" + (f" (95%: {ends[0]:.3f} to {ends[1]:.3f})" if ends else "")]
+    for name in PIXELS:
+        value = leader.metric(name)
+        if value is not None:
+            parts.append(f"{name.replace('_', ' ')} {value:.3f}")
+    text = ", ".join(parts)
+    text = text[0].upper() + text[1:] + "."
+    missed, alarms = (
+        [record.metrics.get(name) for record in leader.records]
+        for name in ("image_FalseNegatives", "image_FalsePositives")
+    )
+    if all(value is not None for value in (*missed, *alarms)):
+        bad = sum(record.data["test_anomalous"] for record in leader.records)
+        good = sum(record.data["test"] for record in leader.records) - bad
+        text += (
+            f" At its threshold it misses {sum(v for v in missed if v is not None):.0f} of {bad} anomalous images, and "
+            f"calls {sum(v for v in alarms if v is not None):.0f} of {good} normal ones anomalous (threshold from "
+            f"{leader.first.thresholds.get('fixed_by')})"
+            + (", summed over seeds and categories." if len(leader.records) > 1 else ".")
+        )
+    return " ".join(filter(None, [text, rate_sentence(leader.records)]))
+
+
+def choice(results: Results, leader: Configuration, tested: Sequence[tuple[Configuration, Standing]]) -> str:
+    """Why this configuration, and how the others compare.
+
+    Args:
+        results: of the result folder.
+        leader: the recommended configuration.
+        tested: the configurations inside the limits with their standings, best first.
+    """
+    best, tried = tested[0][0], len(tested)
+    if tried == 1:
+        return "It is the only configuration."
+    if leader is best:
+        text = f"It has the highest mean image AUROC of {tried} configurations."
+    else:
+        standing = next(standing for one, standing in tested if one is leader)
+        difference = f"not significantly better (p = {standing.p:.2f})"
+        if standing.mark == AS_GOOD:
+            # Such a difference may be significant, and is still too small to count.
+            difference = f"better by less than the margin of {results.limits.margin:g}"
+        text = (
+            f"{best.name} ({best.metric(INTERVAL):.3f}) is {difference}, and this configuration takes "
+            f"{leader.latency:.1f} ms an image instead of {best.latency:.1f}."
+        )
+    return " ".join(filter(None, [text, _others(results, tested), _on_new_images(results, [one for one, _ in tested])]))
+
+
+def _others(results: Results, tested: Sequence[tuple[Configuration, Standing]]) -> str:
+    """How the others compare with the best, and how large a difference could have been missed."""
+    counts = Counter(standing.mark for _, standing in tested[1:])
+    parts = [
+        (WORSE, "significantly worse at 5%"),
+        ("", "not tested: too few images of a class, or no scores.csv"),
+        (AS_GOOD, f"as good as the best (image AUROC lower by less than {results.limits.margin:g})"),
+        (SIMILAR, "not significantly different from the best"),
+    ]
+    listed = [f"{counts[mark]} {words}" for mark, words in parts if counts[mark]]
+    text = f"The others: {'; '.join(listed)}."
+    bounds = [standing.upper for _, standing in tested if standing.mark == SIMILAR and standing.upper is not None]
+    if bounds:
+        text += f" The test images are too few to exclude that one of the last is worse by {max(bounds):.2f}."
+    return text
+
+
+def _on_new_images(results: Results, tested: Sequence[Configuration]) -> str:
+    """The estimate of the best one's AUROC without the bias of the choice."""
+    if tested[0].first.spec.get("holdout"):
+        return (
+            f"The best of {len(tested)} is chosen by these very images. The part on the search has the best trial's "
+            "metric on images that no trial saw."
+        )
+    text = f"The best of {len(tested)} is chosen by these very images: expect "
+    estimate = auroc_without_bias(results, [one.by_category for one in tested[:RIVALS]])
+    if estimate is None:
+        return f"{text}a somewhat lower image AUROC on new ones."
+    return f"{text}an image AUROC of about {estimate:.3f} on new ones (bootstrap bias corrected)."
+
+
+def none_inside(budget: Budget, configurations: Sequence[Configuration]) -> list[str]:
+    """Why no configuration is recommended, and which limits would have to change.
+
+    Args:
+        budget: the limits.
+        configurations: all that were considered, best first.
+    """
+    nearest = budget.nearest(configurations)
+    assert nearest is not None
+    return [
+        f"No configuration keeps all limits ({budget.text()}).",
+        f"The nearest is {nearest.name} ({_auroc(nearest)}): change {budget.changes(nearest)}.",
+    ]
+
+
+def _auroc(configuration: Configuration) -> str:
+    """Image AUROC, or synthetic AUROC where it is undefined."""
+    value = configuration.metric(INTERVAL)
+    if value is None:
+        return f"synthetic AUROC {configuration.metric(SYNTHETIC_AUROC):.3f}"
+    return f"image AUROC {value:.3f}"
+
+
+def cost_of_limits(
+    results: Results, budget: Budget, leader: Configuration, configurations: Sequence[Configuration]
+) -> str:
+    """What the limits cost in image AUROC, and the nearest better configuration outside.
+
+    Args:
+        results: of the result folder.
+        budget: the limits.
+        leader: the recommended configuration.
+        configurations: all that were considered, best first.
+    """
+    if not budget.limits:
+        return ""
+    best, value = configurations[0], leader.metric(INTERVAL)
+    text = f"It keeps all limits ({budget.text()})."
+    late = sum(one.busy for one in configurations)
+    if late and any(limit.key == "max_ms" for limit in budget.limits):
+        text += f" {late} times are from a busy machine and too long: run the sweep again with --fresh when it is idle."
+    better = [one for one in configurations if budget.exceeded(one) and (one.metric(INTERVAL) or 0) > (value or 0)]
+    if not better:
+        return f"{text} No configuration outside the limits has a higher image AUROC."
+    ends = difference_interval(results, best, leader)
+    lost = (best.metric(INTERVAL) or 0) - (value or 0)
+    text += f" They cost {lost:.3f} of image AUROC"
+    text += f" (95%: {ends[1]:.3f} to {ends[2]:.3f})" if ends else ""
+    text += f" against the best without limits, {best.name}."
+    nearest = budget.nearest(better)
+    assert nearest is not None
+    return (
+        f"{text} The nearest better one outside is {nearest.name} (image AUROC {nearest.metric(INTERVAL):.3f}): change "
+        f"{budget.changes(nearest)}."
+    )
+
+
+def left_out(group: Sequence[Configuration], complete: Sequence[Configuration], best: Configuration) -> str:
+    """Sentences on configurations and categories that the comparison leaves out.
+
+    Args:
+        group: all configurations of the data set.
+        complete: those with runs on all categories.
+        best: the best of them.
+    """
+    sentences = []
+    if len(complete) < len(group):
+        missing = len(group) - len(complete)
+        sentences.append(f"{missing} configurations lack runs on some categories and are left out.")
+    undefined = [name for name, runs in best.by_category.items() if all(r.metrics.get(INTERVAL) is None for r in runs)]
+    if undefined:
+        sentences.append(f"Image AUROC is undefined on {', '.join(undefined)} (one class only): left out of the mean.")
+    return " ".join(sentences)
+
+
+def cost(results: Results, leader: Configuration) -> str:
+    """Times, memory and size of the recommended configuration, and of its exported models.
+
+    Args:
+        results: of the result folder.
+        leader: the recommended configuration.
+    """
+    formats = (
+        ("fit_seconds", "fit {:.1f} s"),
+        ("ms_per_image_p50", "{:.1f} ms an image"),
+        ("ms_per_image_p95", "95% of single images within {:.1f} ms"),
+        ("images_per_second", "{:.0f} images a second in batches"),
+        ("peak_memory_MB", "peak memory of the process {:.0f} MB"),
+        ("model_MB", "model {:.1f} MB"),
+    )
+    parts = [text.format(value) for name, text in formats if (value := leader.cost(name)) is not None]
+    if not parts:
+        return ""
+    text = f"Cost: {', '.join(parts)} (on {leader.first.device}{BUSY if leader.busy else ''})."
+    return " ".join([text, *dict.fromkeys(_exported(one) for one in _exported_costs(results, leader))])
+
+
+def _exported_costs(results: Results, leader: Configuration) -> list[ExportedCost]:
+    folders = (results.folder.run_folder(record.run_id) for record in leader.records)
+    return [cost for folder in folders for cost in exported_costs(folder)]
+
+
+def _exported(one: ExportedCost) -> str:
+    return f"Exported as {one.format}: {one.ms:.1f} ms an image{BUSY if one.busy else ''}, {one.megabytes:.1f} MB."
+
+
+def in_full(leader: Configuration) -> str:
+    """All values of the configuration, also those that it shares with the others."""
+    spec = leader.first.spec
+    facts = axis_values(leader.first, [*sorted(spec["params"]), NORMALIZATION])
+    parts = [f"{name} {value}" for name, value in facts.items() if value is not None and name != "weights_source"]
+    return f"In full: {', '.join(parts)}."
+
+
+def doubts(results: Results, leader: Configuration) -> list[str]:
+    """Sentences against relying on the recommended configuration.
+
+    Args:
+        results: of the result folder.
+        leader: the recommended configuration.
+    """
+    sentences = []
+    ends = interval(results, leader)
+    if ends is not None and ends[0] <= GUESSING:
+        sentences.append(f"It is not significantly better than guessing: image AUROC may be only {ends[0]:.2f}.")
+    anomalous = sum(record.data["test_anomalous"] for record in leader.records)
+    misses = [record.metrics.get("image_FalseNegatives") for record in leader.records]
+    if anomalous and sum(value or 0 for value in misses) == anomalous:
+        sentences.append("At its threshold it detects no defect at all.")
+    counts = [(r.data["test_anomalous"], r.data["test"] - r.data["test_anomalous"]) for r in leader.records]
+    # Only one class in the test set: another sentence reports that AUROC is undefined.
+    fewest = min(min(both) or FEW for both in counts)
+    if fewest < FEW:
+        images = f"{fewest} test image{'s' if fewest > 1 else ''}"
+        sentences.append(f"A category has only {images} of a class: too few for a reliable choice.")
+    if any(record.weights.get("source") == "random" for record in leader.records):
+        sentences.append("Its weights are random.")
+    return sentences

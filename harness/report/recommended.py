@@ -1,0 +1,42 @@
+"""The recommended configurations: their runs, whose models are kept and used, and the answer in full."""
+
+from __future__ import annotations
+
+from harness.common.errors import ConfigError
+from harness.report.budget import Budget
+from harness.report.facts import short_names
+from harness.report.parts import task_report
+from harness.report.recommend import answers
+from harness.report.results import Results
+from harness.results.record import RunRecord
+
+
+def recommended_runs(results: Results) -> list[RunRecord]:
+    """The run of each recommended configuration on each category; of several seeds the best one."""
+    return [run for configuration in task_report(results).recommended(results) for run in configuration.best_runs]
+
+
+def answer_lines(results: Results) -> tuple[list[str], bool]:
+    """The answer of `harness recommend`, and whether every data set has a recommended configuration.
+
+    Args:
+        results: of a detection.
+
+    Raises:
+        ConfigError: the results are of another task.
+    """
+    if results.task != "detection":
+        raise ConfigError(f"recommend: results of task {results.task!r} found; expected a detection. See report.html.")
+    lines = []
+    items = answers(results)
+    for name, answer in zip(short_names([answer.dataset for answer in items]), items, strict=True):
+        if answer.configuration is None:
+            lines += [f"No recommendation on {name}.", *answer.reasons]
+            continue
+        lines += [f"{answer.word} on {name}: {answer.configuration.name}.", *answer.doubts, *answer.reasons]
+        files = [results.folder.model_file(run.run_id) for run in answer.configuration.best_runs]
+        lines += [f"Model: {file}" for file in files if file is not None]
+        if None in files:
+            options = " ".join(filter(None, [str(results.folder.config), Budget.of(results.limits).options()]))
+            lines.append(f"Not every model was kept. Make and keep them: python -m harness sweep {options}")
+    return lines, all(answer.configuration for answer in items)

@@ -1,0 +1,38 @@
+"""Image AUROC of the best configuration or trial, corrected for the choice on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from harness.metrics.selection import auroc_draws, corrected
+from harness.report.results import Results
+from harness.results.record import RunRecord
+
+
+def auroc_without_bias(results: Results, members: Sequence[Mapping[str, Sequence[RunRecord]]]) -> float | None:
+    """Mean image AUROC of the best member, corrected for the choice among all of them.
+
+    Args:
+        results: of the result folder.
+        members: of each configuration or trial the runs of each category, of all seeds.
+
+    Returns:
+        The estimate; None where it is undefined, or the members were not tested on the same images.
+    """
+    draws = []
+    for index, category in enumerate(members[0]):
+        runs = [member.get(category, []) for member in members]
+        scores = [test for seeds in runs for run in seeds if (test := results.scores(run.run_id)) is not None]
+        if not all(runs) or len(scores) < sum(map(len, runs)) or len({test.names for test in scores}) > 1:
+            return None
+        if not scores[0].both_classes:
+            continue
+        drawn = auroc_draws(scores[0].labels, [test.scores for test in scores], seed=index)
+        if drawn is None:
+            return None
+        # All seeds of a category share the bootstrap samples. This is their mean, for each member.
+        starts = np.cumsum([0, *map(len, runs)])[:-1]
+        draws.append([np.add.reduceat(values, starts, axis=1) / [len(seeds) for seeds in runs] for values in drawn])
+    return corrected(*np.mean(draws, axis=0)) if draws else None

@@ -1,0 +1,356 @@
+"""Every kind of data: the right images in the right roles, and a sentence for each mistake."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.common.errors import ConfigError, DataError
+from harness.config.sweep import SweepConfig, load_config
+from harness.data.base import Split
+from harness.data.detect import detect
+from harness.data.index import FileIndex
+from harness.data.mask_images import union
+from harness.data.split import load_splits
+from tests.conftest import Cli, write_config
+from tests.trees import SIZE, TREES, image, mask, write_tree
+
+# Training images, validation images, test images by type of defect, unlabelled images: of the first category.
+CONTENTS: dict[str, tuple[int, int, dict[str, int], int]] = {
+    "mvtec_ad": (4, 0, {"good": 2, "broken_large": 2}, 0),
+    "btad": (4, 0, {"good": 2, "ko": 2}, 0),
+    "autovi": (4, 0, {"good": 2, "obstruction": 2}, 0),
+    "mvtec_loco": (4, 3, {"good": 2, "logical_anomalies": 2, "structural_anomalies": 2}, 0),
+    "mvtec_ad2": (4, 3, {"good": 2, "bad": 2}, 4),
+    "visa": (4, 0, {"good": 2, "bad": 2}, 0),
+    "visa_prepared": (4, 0, {"good": 2, "bad": 2}, 0),
+    "real_iad": (4, 0, {"good": 2, "HS": 6}, 0),
+    "kolektor_sdd": (10, 0, {"good": 3, "defect": 2}, 0),
+    "kolektor_sdd2": (5, 0, {"good": 2, "defect": 2}, 0),
+    "dagm": (4, 0, {"good": 4, "defect": 2}, 0),
+    "magnetic_tiles": (4, 0, {"good": 1, "Blowhole": 2}, 0),
+    "folders": (4, 0, {"good": 1, "bent": 2}, 0),
+}
+
+
+def config_of(**data: object) -> SweepConfig:
+    text = yaml.safe_dump({"data": data, "grid": {"model": "padim", "backend": "native"}})
+    return load_config(write_config(Path("kinds.yaml"), text))
+
+
+def splits(**data: object) -> list[Split]:
+    return load_splits(config_of(**{"val": 0, **data}).detection_data, Path("work"), FileIndex(Path("index.json")))
+
+
+def test_every_kind_has_a_tree() -> None:
+    from harness import registry
+
+    assert {kind for kind, _ in TREES.values()} | {"toy"} == set(registry.DATASETS)
+    assert set(TREES) == set(CONTENTS)
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_the_folder_alone_gives_the_kind_and_all_roles(name: str) -> None:
+    root = write_tree(name, Path("root"))
+    kind = TREES[name][0]
+    split = splits(kind="auto", root=str(root))[0]
+    train, val, test, unlabelled = CONTENTS[name]
+    assert split.kind == kind
+    assert f"data.kind auto: kind {kind} found." in split.notes
+    assert (len(split.train), len(split.val), len(split.unlabelled)) == (train, val, unlabelled)
+    assert Counter(sample.defect for sample in split.real_test) == test
+    for sample in split.real_test:
+        assert sample.label == (sample.defect != "good")
+        assert bool(sample.masks) == bool(sample.label)
+        if sample.masks:
+            assert union(sample.masks).sum() in {16 * 16, 8 * 16}
+    named = detect(root)
+    assert splits(**named)[0].fingerprint == split.fingerprint
+    assert not any("auto" in note for note in splits(**named)[0].notes)
+
+
+def test_the_categories_of_a_kind_are_an_axis() -> None:
+    write_tree("dagm", Path("root"))
+    assert [split.category for split in splits(kind="dagm", root="root")] == ["Class1", "Class2"]
+    assert [split.category for split in splits(kind="dagm", root="root/Class2")] == [""]
+    with pytest.raises(DataError, match=r"unknown category .Clas2.\. Did you mean .Class2."):
+        splits(kind="dagm", root="root", category="Clas2")
+
+
+def test_several_masks_of_an_image_are_all_kept() -> None:
+    write_tree("mvtec_loco", Path("root"))
+    samples = [sample for sample in splits(kind="mvtec_loco", root="root")[0].test if sample.label]
+    assert [len(sample.masks) for sample in samples] == [1, 2, 1, 2]
+    assert [int(union(sample.masks).sum()) for sample in samples] == [128, 256, 128, 256]
+    assert {one.pixel_value for sample in samples for one in sample.saturation} == {254, 255}
+
+
+def test_validation_images_fix_the_threshold_without_training_images() -> None:
+    write_tree("mvtec_ad2", Path("root"))
+    config = config_of(kind="mvtec_ad2", root="root")
+    (split,) = load_splits(config.detection_data, Path("work"), FileIndex(Path("index.json")))
+    assert split.held_out == (0, 0)
+    assert {Path(sample.name).parts[0] for sample in split.val} == {"validation"}
+    with pytest.raises(ConfigError, match=r"data: val: 0\.2 found, but mvtec_ad2 has its own validation images"):
+        config_of(kind="mvtec_ad2", root="root", val=0.2)
+
+
+def test_labelled_images_alone_make_the_test_comparable() -> None:
+    write_tree("mvtec_ad2", Path("root"))
+    (before,) = splits(kind="mvtec_ad2", root="root", val=None)
+    image(Path("root/can/test_private/900_regular.png"), 900, grey=True)
+    (after,) = splits(kind="mvtec_ad2", root="root", val=None)
+    assert before.test_fingerprint == after.test_fingerprint
+    assert before.fingerprint != after.fingerprint
+
+
+def test_one_view_of_real_iad() -> None:
+    write_tree("real_iad", Path("root"))
+    (split,) = splits(kind="real_iad", root="root", views=["C1"])
+    assert (len(split.train), len(split.test)) == (2, 4)
+    with pytest.raises(ConfigError, match=r"data\.views: found \['C9'\]; expected some of C1"):
+        config_of(kind="real_iad", root="root", views=["C9"])
+
+
+def test_capital_letters_name_the_datamodules_of_anomalib() -> None:
+    assert config_of(kind="Visa", root="x").data.kind == "Visa"
+    assert config_of(kind="Kolektor", root="x").data.kind == "Kolektor"
+    assert config_of(kind="MVTec_AD2", root="x").data.kind == "mvtec_ad2"
+
+
+def replaced(path: str, old: str, new: str) -> Callable[[Path], None]:
+    return lambda root: (root / path).write_text((root / path).read_text().replace(old, new)) and None
+
+
+def removed(path: str) -> Callable[[Path], None]:
+    return lambda root: (root / path).unlink()
+
+
+def written(path: str, text: str) -> Callable[[Path], None]:
+    return lambda root: (root / path).write_text(text) and None
+
+
+JSON = "realiad_jsons/realiad_jsons/audiojack.json"
+CSV = "split_csv/1cls.csv"
+MISTAKES: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] = {
+    "mvtec: an image without mask": (
+        "autovi",
+        {},
+        removed("engine_wiring/ground_truth/obstruction/0001/0000.png"),
+        r"no mask found for .*0001\.png",
+    ),
+    "mvtec: a mask without image": (
+        "btad",
+        {},
+        lambda root: mask(root / "01/ground_truth/ko/0009.png"),
+        r"no image found for the mask .*0009\.png",
+    ),
+    "loco: no defects_config.json": (
+        "mvtec_loco",
+        {},
+        removed("pushpins/defects_config.json"),
+        "defects_config.json: nothing",
+    ),
+    "loco: a wrong defects_config.json": (
+        "mvtec_loco",
+        {},
+        written("pushpins/defects_config.json", '[{"pixel_value": 300}]'),
+        r"defects_config\.json: can't be used .*pixel_value",
+    ),
+    "loco: a mask of an unknown defect": (
+        "mvtec_loco",
+        {},
+        lambda root: mask(root / "pushpins/ground_truth/logical_anomalies/000/000.png", 7),
+        r"000\.png: pixel value 7 found; expected one of 254, 255",
+    ),
+    "loco: a folder of masks without image": (
+        "mvtec_loco",
+        {},
+        lambda root: mask(root / "pushpins/ground_truth/logical_anomalies/777/000.png", 255),
+        r"no image found for the mask .*777/000\.png",
+    ),
+    "ad2: no validation images": (
+        "mvtec_ad2",
+        {},
+        lambda root: (root / "can/validation").rename(root / "can/valid") and None,
+        "normal images: nothing found at .*can/validation/good",
+    ),
+    "ad2: an image without mask": (
+        "mvtec_ad2",
+        {},
+        removed("can/test_public/ground_truth/bad/001_overexposed_mask.png"),
+        "no mask found for .*001_",
+    ),
+    "visa: an unknown split": (
+        "visa",
+        {"split": "1clas"},
+        lambda root: None,
+        "data.split: unknown split '1clas'.*'1cls'",
+    ),
+    "visa: a path that leaves the root": (
+        "visa",
+        {},
+        replaced(CSV, "candle/Data/Images/Normal/0000.JPG", "../secret.JPG"),
+        r"1cls\.csv: '\.\./secret\.JPG' found, which leaves .*Line 2",
+    ),
+    "visa: a missing image": (
+        "visa",
+        {},
+        removed("candle/Data/Images/Normal/0003.JPG"),
+        r"1cls\.csv: .*0003\.JPG.* is no file",
+    ),
+    "visa: a missing mask": (
+        "visa",
+        {},
+        removed("candle/Data/Masks/Anomaly/001.png"),
+        r"1cls\.csv: .*001\.png.* is no file",
+    ),
+    "visa: a wrong label": ("visa", {}, replaced(CSV, ",anomaly,", ",broken,"), "label 'broken' found; expected"),
+    "visa: no column": ("visa", {}, replaced(CSV, "object,", "objects,"), r"1cls\.csv: no column object found"),
+    "visa: an unknown category": (
+        "visa",
+        {"category": "candel"},
+        lambda root: None,
+        "unknown category 'candel'.*'candle'",
+    ),
+    "real_iad: no JSON files": (
+        "real_iad",
+        {"split": "realiad_jsons_sv"},
+        lambda root: None,
+        "no JSON file found in .*_sv",
+    ),
+    "real_iad: a path that leaves the root": (
+        "real_iad",
+        {},
+        replaced(JSON, "OK/S0001/audiojack_0001_OK_C1", "../../OK/S0001/audiojack_0001_OK_C1"),
+        r"audiojack\.json: '\.\./\.\./OK.* leaves",
+    ),
+    "real_iad: a damaged JSON": ("real_iad", {}, written(JSON, '{"train": []}'), r"audiojack\.json: damaged .*test"),
+    "real_iad: an unknown category": ("real_iad", {"category": "usb"}, lambda root: None, "unknown category 'usb'"),
+    "real_iad: no folder of images": (
+        "real_iad",
+        {"images": "realiad_raw"},
+        lambda root: None,
+        "data.images: nothing found",
+    ),
+    "kolektor: an image without mask": (
+        "kolektor_sdd",
+        {},
+        removed("kos01/Part0_label.bmp"),
+        r"no mask found for .*Part0\.jpg",
+    ),
+    "kolektor: no test": (
+        "kolektor_sdd2",
+        {},
+        lambda root: (root / "test").rename(root / "tests") and None,
+        "nor the folder 'test'",
+    ),
+    "dagm: a mask without image": (
+        "dagm",
+        {},
+        removed("Class1/Test/0005.PNG"),
+        "no image found for the mask .*0005_label",
+    ),
+    "dagm: no masks": (
+        "dagm",
+        {},
+        lambda root: (root / "Class1/Test/Label").rename(root / "Class1/Test/Labels") and None,
+        "masks: nothing found at .*Test/Label",
+    ),
+    "magnetic_tiles: an image without mask": (
+        "magnetic_tiles",
+        {},
+        removed("MT_Blowhole/Imgs/exp2_num_1.png"),
+        r"no mask for .*exp2_num_1\.jpg",
+    ),
+    "magnetic_tiles: a mask without image": (
+        "magnetic_tiles",
+        {},
+        removed("MT_Blowhole/Imgs/exp2_num_1.jpg"),
+        "no image for the mask .*exp2_num_1",
+    ),
+    "magnetic_tiles: no normal tiles": (
+        "magnetic_tiles",
+        {},
+        lambda root: (root / "MT_Free").rename(root / "MT_free_") and None,
+        "normal images: nothing",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_has_a_sentence(mistake: str, cli: Cli) -> None:
+    name, data, spoil, message = MISTAKES[mistake]
+    root = write_tree(name, Path("root"))
+    spoil(root)
+    with pytest.raises(DataError, match=message):
+        splits(kind=TREES[name][0], root="root", **data)
+
+
+def test_a_mistake_ends_a_sweep_with_status_2(cli: Cli) -> None:
+    root = write_tree("real_iad", Path("root"))
+    replaced(JSON, "NG/HS/S0001", "../NG/HS/S0001")(root)
+    config = write_config(Path("c.yaml"), "data: {kind: real_iad, root: root}\ngrid: {model: padim, backend: native}")
+    result = cli("sweep", config, "weights=random")
+    assert result.exit_code == 2
+    assert "audiojack.json" in result.stderr
+
+
+def test_an_unknown_folder_gets_the_nearest_right_names() -> None:
+    Path("root/part/trian/godo").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"data\.root: no known kind of data .*part/trian \(did you mean train\?\)"):
+        config_of(kind="auto", root="root")
+    write_tree("dagm", Path("above/below"))
+    with pytest.raises(ConfigError, match="above/below is of kind dagm: use it"):
+        config_of(kind="auto", root="above")
+    with pytest.raises(ConfigError, match=r"data\.root: no folder found; expected one with kind auto"):
+        config_of(kind="auto")
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_the_command_prints_a_block_that_a_sweep_reads(name: str, cli: Cli) -> None:
+    write_tree(name, Path("root"))
+    result = cli("data", "root")
+    assert result.exit_code == 0, result.output
+    train, val, test, unlabelled = CONTENTS[name]
+    rows = [line.split() for line in result.stdout.splitlines()]
+    anomalous = sum(count for defect, count in test.items() if defect != "good")
+    first = [row for row in rows if {"train", "validation", "test", "unlabelled"} & set(row[:2])]
+    counts = Counter[str]()
+    for row in first:
+        part = next(word for word in row[:2] if word in {"train", "validation", "test", "unlabelled"})
+        numbers = [int(word) for word in row if word.isdigit() and word != row[0]]
+        counts[part] += numbers[0]
+    categories = 2 if name in {"mvtec_ad", "btad", "dagm"} else 1
+    assert counts["train"] == categories * train
+    assert counts["validation"] == val
+    assert counts["test"] == categories * sum(test.values())
+    assert counts["unlabelled"] == unlabelled
+    assert f"{categories * anomalous} anomalous test images with a mask, 0 without" in result.stdout
+    assert f"{SIZE} x {SIZE}" in result.stdout
+    block = yaml.safe_load(result.stdout[result.stdout.index("\ndata:") :].split("\n\n")[0])["data"]
+    assert splits(**block)[0].kind == TREES[name][0]
+
+
+def test_the_command_shows_what_is_wrong_after_the_content(cli: Cli) -> None:
+    root = write_tree("mvtec_ad", Path("root"))
+    removed("zipper/ground_truth/broken_large/000_mask.png")(root)
+    result = cli("data", "root")
+    assert result.exit_code == 2
+    assert "bottle" in result.stdout
+    assert "no mask found for" in result.stderr
+    assert cli("data", "nowhere").exit_code == 2
+
+
+def test_a_json_entry_needs_its_keys() -> None:
+    root = write_tree("real_iad", Path("root"))
+    content = json.loads((root / JSON).read_text())
+    del content["test"][0]["image_path"]
+    (root / JSON).write_text(json.dumps(content))
+    with pytest.raises(DataError, match="image_path"):
+        splits(kind="real_iad", root="root")

@@ -1,0 +1,109 @@
+"""The recommended configuration is the one whose models are kept, and which every command takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from openpyxl import load_workbook
+
+from harness.inference.find import find_run
+from harness.report.detection_page import _answers
+from harness.report.recommend import answers
+from harness.report.recommended import recommended_runs
+from harness.report.results import Results
+from harness.results.best_models import is_best
+from harness.results.record import RunRecord
+from harness.results.store import ResultFolder
+from tests.conftest import Cli, write_config
+
+# With more power the scores differ little and the time grows, so the best run is not the recommended one everywhere.
+CONFIG = """
+name: kept
+data: {kind: toy, category: [plate, fabric], size: 64, train: 6, good: 12, bad: 6}
+weights: random
+save_models: best
+grid: {backend: dummy, model: mean, power: [1.0, 1.5, 2.0, 2.5, 3.0]}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, dummy: type) -> Path:
+    del dummy
+    return write_config(tmp_path / "kept.yaml", CONFIG)
+
+
+def kept(folder: ResultFolder) -> set[str]:
+    return {record.run_id for record in folder.records() if folder.model_file(record.run_id)}
+
+
+def test_the_models_of_the_recommended_configuration_are_kept(cli: Cli, config: Path, dummy: type) -> None:
+    done = cli("sweep", config)
+    assert done.exit_code == 0, done.output
+    folder = ResultFolder(Path("results/kept"))
+    recommended = recommended_runs(Results.of(folder))
+    assert {record.spec["category"] for record in recommended} == {"plate", "fabric"}
+    assert len({record.spec["params"]["power"] for record in recommended}) == 1
+    assert kept(folder) == {record.run_id for record in recommended}
+    # The best run of some category was another one, so this sweep made a model again.
+    best = {name: max((r for r in folder.records() if r.spec["category"] == name), key=RunRecord.rank)
+            for name in ("plate", "fabric")}  # fmt: skip
+    assert {record.run_id for record in best.values()} != kept(folder)
+    assert "runs made again for it: 1" in " ".join(done.output.split())
+    assert all(record.model for record in folder.records() if record.run_id in kept(folder))
+    # A second call has nothing to do.
+    runs = len(dummy.runs)  # type: ignore[attr-defined]
+    assert cli("sweep", config).exit_code == 0
+    assert len(dummy.runs) == runs  # type: ignore[attr-defined]
+
+
+def test_another_budget_keeps_another_model_and_no_run_is_lost(cli: Cli, config: Path) -> None:
+    cli("sweep", config)
+    folder = ResultFolder(Path("results/kept"))
+    before, first = {record.run_id: record.metrics for record in folder.records()}, kept(folder)
+    slowest = max(record.cost["seconds_p50"] for record in folder.records() if record.run_id in first)
+    done = cli("sweep", config, f"recommend.max_ms={slowest * 1000 - 0.1}")
+    if slowest > 0.001:
+        assert done.exit_code == 0, done.output
+        assert kept(folder).isdisjoint(first)
+        assert "recommend:" in folder.read_config()
+    assert {record.run_id: record.metrics for record in folder.records()} == before
+
+
+def test_one_answer_everywhere(cli: Cli, config: Path) -> None:
+    done = cli("sweep", config)
+    folder = ResultFolder(Path("results/kept"))
+    results = Results.of(folder)
+    (answer,) = answers(results)
+    assert answer.configuration is not None
+    name = answer.configuration.name
+    runs = {record.run_id for record in recommended_runs(results)}
+    # The terminal, the command, the page and the sheet.
+    assert f": {name}. report.html says why." in done.output
+    assert f": {name}." in cli("recommend", folder.root).output
+    (on_page,) = _answers(results)
+    assert (on_page["chosen"], on_page["run"] in runs) == (name, True)
+    lines = list(load_workbook(folder.workbook)["Summary"].iter_rows(values_only=True))
+    top = next(index for index, line in enumerate(lines) if line[1] is not None)
+    rows = [dict(zip(lines[top], line, strict=True)) for line in lines[top + 1 :]]
+    (row,) = [row for row in rows if row["recommended"]]
+    assert row["best_run"] in runs
+    # The kept models, and what predict, export, demo and load_model take: all of them call find_run.
+    assert kept(folder) == runs
+    assert {find_run(folder.root, category).record.run_id for category in ("plate", "fabric")} == runs
+    assert "recommended configuration" in find_run(folder.root, "plate").note
+
+
+def test_where_its_model_is_not_kept_that_is_told(cli: Cli, config: Path) -> None:
+    cli("sweep", config, "save_models=all")
+    folder = ResultFolder(Path("results/kept"))
+    wanted = next(r for r in recommended_runs(Results.of(folder)) if r.spec["category"] == "plate")
+    file = folder.model_file(wanted.run_id)
+    assert file is not None
+    file.unlink()
+    run = find_run(folder.root, "plate")
+    assert run.record.run_id != wanted.run_id
+    assert f"configuration ({wanted.run_id}) was not: make it with" in run.note
+    rivals = {run.record.data["fingerprint"]: run.record}
+    assert not any(is_best(r, rivals) for r in folder.records()
+                   if r.spec["category"] == "plate" and r.run_id not in (run.record.run_id, wanted.run_id))  # fmt: skip

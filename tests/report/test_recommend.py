@@ -1,0 +1,184 @@
+"""The recommendation inside a budget: what fits, what it costs, what would have to change."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.common.errors import ConfigError
+from harness.config.recommend import Limits, limits_of, with_options
+from harness.report.recommend import Recommendation, answers
+from harness.report.results import Results
+from harness.results.store import ResultFolder
+from tests.conftest import Cli
+from tests.report.conftest import FAIR, GOOD, LABELS, POOR, Run, scores
+
+MIDDLE = scores(1.2)
+
+
+def answer(folder: ResultFolder, **limits: Any) -> Recommendation:
+    """The answer with these limits in the stored config."""
+    text = "".join(f"  {key}: {value}\n" for key, value in limits.items())
+    folder.config.write_text(f"recommend:\n{text}" if limits else "name: x\n")
+    (one,) = answers(Results.of(folder))
+    return one
+
+
+@pytest.fixture
+def three(folder: ResultFolder, run: Run) -> ResultFolder:
+    """A good and slow one, a middling one, and a poor and fast one."""
+    costs = ((0.080, 200e6, 900e6, 9), (0.040, 80e6, 700e6, 70), (0.010, 10e6, 600e6, 5))
+    for k, (values, (seconds, size, memory, fit)) in enumerate(zip((GOOD, MIDDLE, POOR), costs, strict=True), 1):
+        cost = {"seconds_p50": seconds, "model_size": size, "peak_memory": memory}
+        run(values, params={"k": k}, cost=cost, seconds={"fit": fit})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({}, "patchcore k 1"),
+        ({"max_ms": 100}, "patchcore k 1"),
+        ({"max_ms": 50}, "patchcore k 2"),
+        ({"max_ms": 39.9}, "patchcore k 3"),
+        ({"max_model": "100 MB"}, "patchcore k 2"),
+        ({"max_memory": "650 MB"}, "patchcore k 3"),
+        ({"max_ms": 50, "max_fit": "1 min"}, "patchcore k 3"),
+    ],
+)
+def test_the_best_inside_the_limits_is_recommended(three: ResultFolder, limits: dict[str, Any], expected: str) -> None:
+    configuration = answer(three, **limits).configuration
+    assert configuration is not None
+    assert configuration.name == expected
+
+
+def test_the_limits_have_a_price_with_an_interval_and_a_neighbour(three: ResultFolder) -> None:
+    one = answer(three, max_ms=20)
+    (price,) = [reason for reason in one.reasons if "keeps all limits" in reason]
+    assert one.configuration is not None
+    best = Results.of(three).configurations["mvtec /data"][0].metric("image_AUROC")
+    chosen = one.configuration.metric("image_AUROC")
+    assert f"They cost {(best or 0) - (chosen or 0):.3f} of image AUROC (95%: 0." in price
+    assert "against the best without limits, patchcore k 1" in price
+    assert "The nearest better one outside is patchcore k 2" in price
+    assert "change max_ms from 20.0 ms to 40.0 ms" in price
+
+
+def test_where_none_fits_the_smallest_change_is_named(three: ResultFolder) -> None:
+    one = answer(three, max_ms=9, max_model="9 MB")
+    assert one.configuration is None
+    assert one.reasons[0] == "No configuration keeps all limits (max_ms 9.0 ms, max_model 9 MB)."
+    assert "patchcore k 3" in one.reasons[1]
+    assert "change max_ms from 9.0 ms to 10.0 ms and max_model from 9 MB to 10 MB." in one.reasons[1]
+
+
+def test_an_unknown_cost_does_not_fit(folder: ResultFolder, run: Run) -> None:
+    run(GOOD)
+    one = answer(folder, max_model="1 GB")
+    assert one.configuration is None
+    assert "to an unknown value" in one.reasons[1]
+
+
+def test_recall_is_a_limit_from_below(folder: ResultFolder, run: Run) -> None:
+    run(GOOD, params={"k": 1}, metrics={"image_Recall": 0.90})
+    run(FAIR, params={"k": 2}, metrics={"image_Recall": 0.97})
+    configuration = answer(folder, min_recall=0.95).configuration
+    assert configuration is not None
+    assert configuration.name == "patchcore k 2"
+    assert "min_recall from 0.990 to 0.970" in answer(folder, min_recall=0.99).reasons[1]
+
+
+def test_a_wider_margin_makes_more_as_good(folder: ResultFolder, run: Run) -> None:
+    run(GOOD, params={"k": 1})
+    run(np.array(GOOD) * 1.0001 + np.array(LABELS) * 1e-3, params={"k": 2})
+    assert [standing.mark for _, standing in answer(folder).others] == ["no significant difference"]
+    assert [standing.mark for _, standing in answer(folder, margin=0.2).others] == ["as good"]
+
+
+def test_the_command_says_all_and_how_to_keep_the_model(three: ResultFolder, cli: Cli) -> None:
+    answer(three)
+    done = cli("recommend", three.root, "--max-ms", "50", "--max-memory", "800MB")
+    assert done.exit_code == 0, done.output
+    output = " ".join(done.output.split())
+    assert "Recommended on mvtec data: patchcore k 2." in output
+    assert f"python -m harness sweep {three.config} recommend.max_ms=50 recommend.max_memory=8e+08" in output
+    nothing = cli("recommend", three.root, "--max-ms", "1")
+    assert nothing.exit_code == 1
+    assert "No configuration keeps all limits" in nothing.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--max-ms", "fast"), "--max-ms: found 'fast', expected a valid number."),
+        (("--max-ms", "-1"), "--max-ms: found -1.0, expected greater than 0"),
+        (("--max-ms", "nan"), "--max-ms: found nan, expected a finite number"),
+        (("--max-memory", "12 parrots"), "--max-memory: expected bytes, as a number or a text such as 20 GB"),
+        (("--max-fit", "1 parrot"), "--max-fit: expected seconds, or a time such as 30 min"),
+        (("--min-recall", "2"), "--min-recall: found 2.0, expected less than or equal to 1"),
+        (("--margin", "1"), "--margin: found 1.0, expected less than 1"),
+    ],
+)
+def test_a_bad_limit_is_named_with_what_is_expected(
+    three: ResultFolder, cli: Cli, options: tuple[str, str], message: str
+) -> None:
+    answer(three)
+    done = cli("recommend", three.root, *options)
+    assert done.exit_code == 2, done.output
+    assert message in " ".join(done.output.split())
+
+
+def test_a_damaged_limit_in_the_stored_config_is_shown_and_harms_nothing(three: ResultFolder) -> None:
+    three.config.write_text("recommend: {max_ms: quick, parrots: 3}\n")
+    results = Results.of(three)
+    assert results.limits == Limits()
+    assert "recommend.max_ms" in " ".join(results.damaged)
+    assert "recommend.parrots" in " ".join(results.damaged)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "name: x", "a: 1\n---\nrecommend: {max_ms: 1}", "recommend:"])
+def test_a_config_without_limits_has_none(text: str) -> None:
+    assert limits_of(text) == Limits()
+
+
+@pytest.mark.parametrize("text", ["recommend: [", "recommend: 3", "[" * 3000])
+def test_what_is_no_block_of_limits_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        limits_of(text)
+
+
+def test_options_replace_what_the_config_says() -> None:
+    limits = with_options(Limits(max_ms=5, max_model=7), {"max_ms": "30", "max_fit": "2 min", "margin": None})
+    assert limits == Limits(max_ms=30, max_model=7, max_fit=120)
+
+
+def test_the_costs_of_an_exported_model_stand_beside(three: ResultFolder) -> None:
+    folder = three.run_folder("run-0") / "exported"
+    folder.mkdir()
+    cost = {"seconds_p50": 0.0123, "latency_busy": False, "file_size": 2 * 2**20}
+    (folder / "model.onnx.json").write_text(json.dumps({"format": "onnx", "cost": cost}))
+    # A file of an earlier version, and damaged ones, have no costs.
+    (folder / "model.pt.json").write_text(json.dumps({"format": "torchscript"}))
+    (folder / "model.xml.json").write_text(json.dumps({"format": "openvino", "cost": {**cost, "seconds_p50": -1}}))
+    (folder / "model.json").write_text("{")
+    (sentence,) = [reason for reason in answer(three).reasons if reason.startswith("Cost:")]
+    assert sentence.endswith("(on cpu). Exported as onnx: 12.3 ms an image, 2.0 MB.")
+
+
+def test_a_time_from_a_busy_machine_decides_nothing(folder: ResultFolder, run: Run) -> None:
+    run(GOOD, params={"k": 1}, cost={"seconds_p50": 0.010})
+    run(GOOD, params={"k": 2}, cost={"seconds_p50": 0.001, "latency_busy": True}, metrics={"image_AUROC": 0.99})
+    first = answer(folder).configuration
+    assert first is not None and first.name == "patchcore k 1"
+
+
+def test_a_faster_one_within_the_margin_is_not_called_insignificant(folder: ResultFolder, run: Run) -> None:
+    run(GOOD, params={"k": 1}, cost={"seconds_p50": 0.010}, metrics={"image_AUROC": 0.999})
+    run(GOOD, params={"k": 2}, cost={"seconds_p50": 0.001}, metrics={"image_AUROC": 0.998})
+    one = answer(folder, margin=0.2)
+    assert one.configuration is not None and one.configuration.name == "patchcore k 2"
+    assert "is better by less than the margin of 0.2, and this configuration takes 1.0 ms" in one.reasons[1]
+    assert "is not significantly better (p = 1.00)" in answer(folder).reasons[1]
