@@ -103,7 +103,7 @@ def cluster() -> Iterator[TwoNodes]:
 
 
 def wait_for(port: int, node: Node) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         assert node.process.poll() is None, "ray start ended"
         with suppress(OSError):
@@ -116,9 +116,9 @@ def wait_for(port: int, node: Node) -> None:
 def wait_for_nodes(address: str, count: int) -> None:
     text = f"import ray; ray.init({address!r}, log_to_driver=False); print('nodes', len(ray.nodes()))"
     command = [sys.executable, "-c", text]
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
-        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
         if f"nodes {count}" in done.stdout:
             return
     raise AssertionError("the nodes did not come up")

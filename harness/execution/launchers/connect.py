@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from harness.common.errors import ConfigError
 
 ANSWERS_WITHIN = 12.0  # seconds
-STARTS_WITHIN = 60.0  # seconds
+STARTS_WITHIN = 180.0  # seconds
+ATTEMPTS = 3  # of a Ray server to start its process for this client
 INSTALL = "pip install 'harness[ray]'"
 
 
@@ -62,9 +63,9 @@ class Connecting:
             self._errors.append(TimeoutError(f"no answer within {ANSWERS_WITHIN:.0f} s"))
         if not self._errors:
             return
-        lines = str(self._errors[0]).strip().splitlines() or [type(self._errors[0]).__name__]
         raise ConfigError(
-            f"--address: {self._address or 'a cluster of this machine'} could not be reached ({lines[0]}); expected "
+            f"--address: {self._address or 'a cluster of this machine'} could not be reached "
+            f"({_reason(self._errors[0])}); expected "
             "auto (a cluster that runs on this machine), host:port, or ray://host:port. Start the cluster with `ray "
             "start --head`. For a cluster with tokens, set RAY_AUTH_MODE=token and the token here and on all nodes."
         ) from self._errors[0]
@@ -72,17 +73,35 @@ class Connecting:
     def _connect(self) -> None:
         # Ray sends no usage statistics, unless the user enables them.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        import ray
-
         try:
-            # Without an address, Ray would search for the cluster of another program, or for its remains.
-            ray.init(
-                address=self._address or "local", log_to_driver=False, configure_logging=False, include_dashboard=False
-            )
+            _init(self._address)
             self._on_connected()
         # Ray raises many types of exceptions for an address.
         except BaseException as error:  # noqa: BLE001
             self._errors.append(error)
+
+
+def _init(address: str | None) -> None:
+    import ray
+
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            # Without an address, Ray would search for the cluster of another program, or for its remains.
+            ray.init(address=address or "local", log_to_driver=False, configure_logging=False, include_dashboard=False)
+        except ConnectionAbortedError:
+            # The server of Ray's client allows its new process 30 seconds. A busy machine can need more.
+            if attempt == ATTEMPTS:
+                raise
+        else:
+            return
+
+
+def _reason(error: BaseException) -> str:
+    """One line of an error of Ray. The last line of a traceback from a server says more than the first one."""
+    lines = str(error).strip().splitlines()
+    if not lines:
+        return type(error).__name__
+    return lines[-1] if isinstance(error, ConnectionAbortedError) else lines[0]
 
 
 def _is_ray_server(address: str) -> bool:
