@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from openpyxl import Workbook, load_workbook
 from typer.testing import CliRunner
 
 from harness import registry
@@ -15,7 +16,7 @@ from harness.cli.main import app
 from harness.data.toy_images import write_toy
 from harness.results.store import ResultFolder
 
-# Workers of pytest share the processors, and tiny images gain nothing from threads. Torch reads these when it is imported.
+# Workers of pytest share the processors, and tiny images gain nothing from threads. Torch reads both at its import.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -31,6 +32,12 @@ real_data = pytest.mark.skipif(
 )
 
 Cli = Callable[..., Result]
+
+
+def read_me(workbook: Workbook | Path) -> list[str]:
+    """The sentences of the sheet *Read me*."""
+    book = workbook if isinstance(workbook, Workbook) else load_workbook(workbook)
+    return [str(row[1]) for row in book["Read me"].iter_rows(min_row=2, values_only=True)]
 
 
 @pytest.fixture(autouse=True)

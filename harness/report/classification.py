@@ -25,7 +25,7 @@ from harness.report.classification_results import ClassificationResults
 from harness.report.configurations import Configuration
 from harness.report.parts import Answer, PagePart, SheetPart
 from harness.report.results import Results
-from harness.report.sheets import Sheet, run_links
+from harness.report.sheets import Sheet, chosen_rows, run_links
 from harness.report.standings import Standing
 from harness.report.tables import busy_cells
 from harness.report.terminal import text, varies
@@ -51,7 +51,16 @@ class ClassificationReport:
         metrics = [*tables.HEADLINE, *tables.MORE, tables.LOW, tables.HIGH]
         summary, runs = self.summary(results), self.runs(results)
         links, notices = run_links(summary, "best_run"), tables.notices(classification)
-        yield Sheet("Summary", summary, notices, scaled=metrics, links=links, marked=busy_cells(summary))
+        yield Sheet(
+            "Summary",
+            summary,
+            notices,
+            scaled=metrics,
+            links=links,
+            marked=busy_cells(summary),
+            folded=[str(name) for name in summary if name not in tables.IN_SUMMARY],
+            chosen=chosen_rows(summary),
+        )
         yield Sheet("Runs", runs, scaled=metrics, links=run_links(runs, "run"), marked=busy_cells(runs))
         for title, frame, frozen in (
             ("Labels", tables.labels_table(classification), 2),
@@ -113,7 +122,10 @@ def best_table(classification: ClassificationResults) -> Table:
     frame = tables.summary_table(classification).head(SHOWN)
     metrics = [*tables.HEADLINE, tables.LOW, tables.HIGH, *tables.MORE]
     comparison = ("vs_best", "p_vs_best", "may_be_lower_by")
-    rest = {*comparison, "seeds", "best_run", "fit_seconds", "ms_per_image_p50", BUSY, "model_MB", *metrics}
+    rest = {
+        *(*comparison, *metrics, "configuration", "recommended", tables.ENDS, BUSY, "seeds", "best_run"),
+        *("fit_seconds", "ms_per_image_p50", "model_MB"),
+    }
     axes = [str(c) for c in frame if c not in rest and (c == "model" or varies(frame[c]))]
     table = plain_table(("best configurations",))
     for column in ("macro_F1", "95%", "against_best", *tables.HEADLINE[1:], "fit_seconds"):

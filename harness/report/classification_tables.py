@@ -15,7 +15,7 @@ from harness.data.labelled.base import TEST
 from harness.metrics.classification import macro_f1
 from harness.metrics.macro_f1 import too_many_singles
 from harness.report.classification_results import ClassificationResults
-from harness.report.facts import axis_columns, busy, costs, parameter, weights_source
+from harness.report.facts import axis_columns, busy, costs, interval_text, parameter, weights_source
 from harness.report.notices import (
     busy_notice,
     damaged_notice,
@@ -29,6 +29,9 @@ from harness.results.record import RunRecord
 HEADLINE = ("macro_F1", "accuracy", "tail_F1", "class_F1", "state_F1")
 MORE = ("plain_macro_F1", "network_macro_F1", "test_macro_F1", "test_accuracy")
 LOW, HIGH = "macro_F1_low", "macro_F1_high"
+ENDS = "macro_F1 95% interval"
+# Columns of the sheet Summary that are not folded.
+IN_SUMMARY = ("configuration", "recommended", *HEADLINE, ENDS, "vs_best", "ms_per_image_p50")
 COLUMNS_SHOWN = 24  # configurations, a column each, of the sheet Labels
 PAIRS_OF = 8  # configurations whose confusions are listed
 
@@ -46,21 +49,23 @@ def summary_table(classification: ClassificationResults) -> pd.DataFrame:
     differs = [name for name in described[0] if len({values[name] for values in described}) > 1] if described else []
     rows = []
     for group in classification.results.configurations.values():
-        for configuration, standing in zip(group, classification.standings(group), strict=True):
+        for place, (configuration, standing) in enumerate(zip(group, classification.standings(group), strict=True)):
             ends = classification.interval(configuration)
             values = _axis_values(configuration.first, axes)
             rows.append({
-                # Differing axes first and shared ones last, so that the differences are seen without scrolling.
-                "model": values["model"],
-                **{name: values[name] for name in differs},
+                "configuration": configuration.name,
+                "recommended": None if place else "yes",
                 **{name: configuration.metric(name) for name in HEADLINE},
+                ENDS: interval_text(ends),
+                "vs_best": standing.mark or None,
+                **{name: configuration.cost(name) for name in ("ms_per_image_p50", "fit_seconds", "model_MB")},
                 LOW: ends[0] if ends else None,
                 HIGH: ends[1] if ends else None,
-                "vs_best": standing.mark or None,
                 "p_vs_best": standing.p,
                 "may_be_lower_by": standing.upper,
                 **{name: configuration.metric(name) for name in MORE},
-                **{name: configuration.cost(name) for name in ("fit_seconds", "ms_per_image_p50", "model_MB")},
+                "model": values["model"],
+                **{name: values[name] for name in differs},
                 BUSY: "yes" if configuration.busy else None,
                 **{name: value for name, value in values.items() if name not in differs},
                 "seeds": len(configuration.records),

@@ -16,6 +16,7 @@ from harness.metrics.delong import paired_test
 from harness.report.category_ranks import MEAN_RANK, mean_ranks
 from harness.report.configurations import Configuration, axis_values
 from harness.report.facts import (
+    ENDS,
     HEADLINE,
     HIGH,
     LOW,
@@ -24,6 +25,7 @@ from harness.report.facts import (
     category,
     cell,
     costs,
+    interval_text,
     metric_columns,
     short_names,
 )
@@ -67,6 +69,8 @@ def summary_table(results: Results) -> pd.DataFrame:
             row |= {"configurations_tried": counts[configuration.model], MEAN_RANK: ranks.get(id(configuration))}
             row |= {SYNTHETIC_RANK: synthetic.get(id(configuration))} if synthetic else {}
             rows.append(row)
+    # The recommended configurations come first.
+    rows.sort(key=lambda row: row["recommended"] is None)
     frame = pd.DataFrame(rows)
     for axis in axes if rows else ():
         frame[axis] = pd.Series([row[axis] for row in rows], dtype=object)
@@ -85,19 +89,22 @@ def _summary_row(
     ends = interval(results, best)
     values = axis_values(best.first, axes)
     return {
-        "model": values.pop("model"),
+        "configuration": best.name,
+        "recommended": None,
         **{metric: best.metric(metric) for metric in HEADLINE},
+        ENDS: interval_text(ends),
+        "vs_best": standing.mark or None,
+        SHOWN_COSTS[0]: best.cost(SHOWN_COSTS[0]),
+        MEAN_RANK: None,
         LOW: ends[0] if ends else None,
         HIGH: ends[1] if ends else None,
-        MEAN_RANK: None,
-        "vs_best": standing.mark or None,
         "p_vs_best": standing.p,
         "may_be_lower_by": standing.upper,
-        "recommended": None,
+        "model": values.pop("model"),
         **values,
         **{metric: best.metric(metric) for metric in metrics if metric not in HEADLINE},
         **false_alarms(best.records),
-        **{name: best.cost(name) for name in SHOWN_COSTS},
+        **{name: best.cost(name) for name in SHOWN_COSTS[1:]},
         BUSY: "yes" if best.busy else None,
         "categories": ", ".join(best.by_category),
         "runs": len(best.records),

@@ -18,13 +18,13 @@ from harness.report.category_ranks import MEAN_RANK, OF_CATEGORY, ranks_notes, r
 from harness.report.comparisons import AVERAGE, backends_table, pivot_table, seeds_table, summary_table
 from harness.report.configurations import Configuration
 from harness.report.detection_page import page_part, write_details
-from harness.report.facts import HEADLINE, HIGH, INTERVAL, LOW, axis_columns, metric_columns
+from harness.report.facts import ENDS, HEADLINE, HIGH, INTERVAL, LATENCIES, LOW, axis_columns, metric_columns
 from harness.report.misses import add_misses
 from harness.report.notices import notices
 from harness.report.parts import Answer, PagePart, SheetPart
 from harness.report.recommend import answers, recommendations
 from harness.report.results import Results
-from harness.report.sheets import DIFFERENCE, METRICS, Sheet, run_links
+from harness.report.sheets import DIFFERENCE, METRICS, Sheet, chosen_rows, run_links
 from harness.report.standings import Standing
 from harness.report.synthetic import agreement
 from harness.report.tables import busy_cells, defects_table, limit_note, runs_table
@@ -37,6 +37,8 @@ PIVOTS = {
 }
 
 
+# Columns of the sheet Summary that are not folded.
+IN_SUMMARY = ("configuration", "recommended", *HEADLINE, SYNTHETIC_AUROC, ENDS, "vs_best", LATENCIES[0], MEAN_RANK)
 SHOWN = 9  # runs in the terminal
 
 
@@ -62,6 +64,8 @@ class DetectionReport:
             scaled=metrics,
             links=run_links(summary, "best_run"),
             marked=busy_cells(summary),
+            folded=[str(name) for name in summary if name not in IN_SUMMARY],
+            chosen=chosen_rows(summary),
         )
         for title, names in PIVOTS.items():
             pivot = pivot_table(results, names)

@@ -12,10 +12,12 @@ from openpyxl import Workbook
 
 from harness.common.files import write_atomic
 from harness.report.parts import SheetPart, task_report
+from harness.report.read_me import read_me
 from harness.report.results import Results
 from harness.report.search import SearchReport
 from harness.report.sheets import Sheet, add_sheet, run_links
 from harness.report.tables import environment_table, failures_table
+from harness.report.terminal import in_few_words
 from harness.results.store import ResultFolder
 
 
@@ -62,6 +64,15 @@ def _without_collector() -> Iterator[None]:
 
 def _sheets(results: Results) -> Iterator[SheetPart]:
     """All sheets in their order, without those that would be empty."""
+    summary, *others = _all_sheets(results)
+    assert isinstance(summary, Sheet)
+    captions = [(sheet.title, sheet.notices) for sheet in others if isinstance(sheet, Sheet)]
+    yield summary
+    yield read_me(in_few_words(results).sentences, summary, captions)
+    yield from others
+
+
+def _all_sheets(results: Results) -> Iterator[SheetPart]:
     yield from task_report(results).sheets(results)
     search = SearchReport.of(results)
     if search is not None:

@@ -18,6 +18,7 @@ HEADLINE = ("image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_F1Score")
 # The metric whose interval is shown.
 INTERVAL = "image_AUROC"
 LOW, HIGH = f"{INTERVAL}_low", f"{INTERVAL}_high"
+ENDS = f"{INTERVAL} 95% interval"
 MB = 2**20
 # Times of single images; a column with the name BUSY says whether they were taken on a busy machine.
 LATENCIES = ("ms_per_image_p50", "ms_per_image_p95")
@@ -145,3 +146,8 @@ def join(values: Sequence[Any] | None, by: str = "+") -> str | None:
         by: the separator.
     """
     return None if values is None else by.join(str(value) for value in values)
+
+
+def interval_text(ends: Sequence[float] | None) -> str | None:
+    """The ends of an interval for a cell, such as 0.912 to 0.984; None without an interval."""
+    return None if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"

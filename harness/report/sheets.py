@@ -1,4 +1,4 @@
-"""One sheet of the workbook: notices, a frozen header with filters, rows, and the format of each column."""
+"""One sheet of the workbook: a frozen header with filters, rows, the format of each column, and notices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pandas as pd
 from openpyxl import Workbook
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE, Cell
 from openpyxl.comments import Comment
-from openpyxl.formatting.rule import ColorScaleRule
+from openpyxl.formatting.rule import ColorScaleRule, Rule
 from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.styles.cell_style import StyleArray
 from openpyxl.utils import get_column_letter
@@ -29,11 +29,15 @@ from harness.results.store import RUNS
 
 HEADER = PatternFill("solid", fgColor="1F3A5F")
 NOTICE = PatternFill("solid", fgColor="FFE699")
+CHOSEN = PatternFill("solid", fgColor="E2EFDA")
 # White to blue: colour-blind readers can tell the colours apart, and black digits stay readable.
 WORST, BEST = "FFFFFF", "7FB2DD"
 WIDEST = 100  # characters; longer text is wrapped
 LINE_HEIGHT = 15  # points
 TALLEST = 409  # points, by the format's definition
+PAGE = 185  # characters on the width of a landscape page that is still readable
+FULL_SCALE = 0.1  # a smaller difference of a share has no strong colours
+MOST_COLUMNS = 16_384  # by the format's definition
 LONGEST = 32_000  # characters a cell may hold, by the format's definition (32,767), with some to spare
 DIFFERENCE = " difference"
 PLAIN_NUMBERS = (
@@ -72,13 +76,15 @@ class Sheet:
     Attributes:
         title: name of the sheet.
         frame: the rows.
-        notices: sentences above the header.
+        notices: sentences that a reader needs. They stand on the sheet *Read me*, and as a comment on the first header.
         bold: (row, column) of bold cells.
         scaled: columns with a colour scale, which ends at the best value.
         falling: scaled columns where smaller values are better, in addition to metrics that declare it.
         links: by column, an address for each row, relative to the workbook.
         marked: (row, column) of cells with the colour of a warning.
         frozen: number of columns that stay in view.
+        folded: columns that a reader unfolds with the button above them. A printed page leaves them out.
+        chosen: rows with the colour of the recommended configuration.
         format: of numbers in columns whose name implies no format.
         empty: the text of a sheet without rows.
     """
@@ -92,6 +98,8 @@ class Sheet:
     links: Mapping[str, Sequence[str]] = field(default_factory=dict)
     marked: Collection[tuple[int, str]] = ()
     frozen: int = 1
+    folded: Collection[str] = ()
+    chosen: Collection[int] = ()
     format: str = ""
     empty: str = "no finished runs yet"
 
@@ -108,29 +116,61 @@ def add_sheet(book: Workbook, data: Sheet) -> Worksheet:
     """
     sheet = landscape_sheet(book, data.title)
     columns = [str(column) for column in data.frame.columns]
-    for row, text in enumerate(data.notices, 1):
-        for column in range(1, max(len(columns), 1) + 1):
-            sheet.cell(row, column).fill = NOTICE
-        write(sheet, row, 1, text).font = bold("7F0000")
-    top = len(data.notices) + 1
     if data.frame.empty:
-        write(sheet, top, 1, data.empty)
+        write(sheet, 1, 1, data.empty)
         sheet.column_dimensions["A"].width = 28
+        _add_notices(sheet, data.notices)
         return sheet
     styles = _Styles(book)
     for position, name in enumerate(columns, 1):
-        _column(sheet, data, top, position, name, styles)
+        _column(sheet, data, position, name, styles)
     lines = max(name.count("\n") for name in columns) + 1
     if lines > 1:
-        sheet.row_dimensions[top].height = lines * LINE_HEIGHT
-    sheet.freeze_panes = sheet.cell(top + 1, data.frozen + 1).coordinate
-    sheet.print_title_rows = f"{top}:{top}"
-    sheet.auto_filter.ref = f"A{top}:{get_column_letter(len(columns))}{top + len(data.frame)}"
+        sheet.row_dimensions[1].height = lines * LINE_HEIGHT
+    sheet.freeze_panes = sheet.cell(2, data.frozen + 1).coordinate
+    sheet.auto_filter.ref = f"A1:{get_column_letter(len(columns))}{1 + len(data.frame)}"
+    _fold(sheet, [position for position, name in enumerate(columns, 1) if name in data.folded])
+    _print_readably(sheet, data.frozen, [name in data.folded for name in columns])
+    _add_notices(sheet, data.notices)
     return sheet
 
 
+def _add_notices(sheet: Worksheet, notices: Sequence[str]) -> None:
+    """Put the notices into a comment on the first cell, which gets the colour of a warning, and on printed pages."""
+    if not notices:
+        return
+    cell = sheet["A1"]
+    before = [cell.comment.text] if cell.comment else []
+    comment = Comment("\n".join([*notices, *before])[:LONGEST], "harness")
+    comment.width, comment.height = 600, 60 * min(len(notices) + 1, 8)
+    cell.comment, cell.font, cell.fill = comment, bold("7F0000"), NOTICE
+    # The format allows 255 characters, and & starts a code.
+    footer = sheet.oddFooter
+    assert footer is not None
+    footer.left.text = notices[0][:200].replace("&", "&&")
+
+
+def _fold(sheet: Worksheet, positions: Sequence[int]) -> None:
+    for position in positions:
+        dimension = sheet.column_dimensions[get_column_letter(position)]
+        dimension.outline_level, dimension.hidden = 1, True
+    if positions and positions[-1] < MOST_COLUMNS:
+        # The button to unfold stands above the column after the folded ones.
+        sheet.column_dimensions[get_column_letter(positions[-1] + 1)].collapsed = True
+
+
+def _print_readably(sheet: Worksheet, frozen: int, folded: Sequence[bool]) -> None:
+    """Print a wide sheet on several pages side by side, each with the header and the frozen columns."""
+    sheet.print_title_rows = "1:1"
+    if frozen:
+        sheet.print_title_cols = f"A:{get_column_letter(frozen)}"
+    letters = [get_column_letter(position) for position, hidden in enumerate(folded, 1) if not hidden]
+    width = sum(sheet.column_dimensions[letter].width for letter in letters)
+    sheet.page_setup.fitToWidth = ceil(width / PAGE)
+
+
 def landscape_sheet(book: Workbook, title: str) -> Worksheet:
-    """Append an empty sheet that is as wide as the page when it is printed or saved as a PDF.
+    """Append an empty sheet that is one page wide when it is printed or saved as a PDF.
 
     Args:
         book: the workbook.
@@ -143,7 +183,7 @@ def landscape_sheet(book: Workbook, title: str) -> Worksheet:
     return sheet
 
 
-def _column(sheet: Worksheet, data: Sheet, top: int, position: int, name: str, styles: _Styles) -> None:
+def _column(sheet: Worksheet, data: Sheet, position: int, name: str, styles: _Styles) -> None:
     """Header and cells of one column."""
     values = data.frame.iloc[:, position - 1].tolist()
     style = number_format(name, values) or data.format
@@ -154,7 +194,7 @@ def _column(sheet: Worksheet, data: Sheet, top: int, position: int, name: str, s
     longest = max(len(line) for text in (*texts, "") for line in text.split("\n"))
     header = max(len(line) for line in name.split("\n"))
     sheet.column_dimensions[letter].width = min(WIDEST, max(header + 4, longest + 1)) + 2
-    head = write(sheet, top, position, name)
+    head = write(sheet, 1, position, name)
     head.font, head.fill = bold("FFFFFF"), HEADER
     head.alignment = alignment(is_text, "\n" in name)
     if name in EXPLAINED:
@@ -163,20 +203,34 @@ def _column(sheet: Worksheet, data: Sheet, top: int, position: int, name: str, s
     for row, (value, text) in enumerate(zip(values, texts, strict=True)):
         if not text:
             continue
-        cell = write(sheet, top + 1 + row, position, value)
+        cell = write(sheet, 2 + row, position, value)
         lines = sum(ceil(max(len(line), 1) / WIDEST) for line in text.split("\n"))
-        key = _Style(is_text, lines > 1, style, (row, name) in data.bold, (row, name) in data.marked, links is not None)
+        fill = "marked" if (row, name) in data.marked else "chosen" if row in data.chosen else ""
+        key = _Style(is_text, lines > 1, style, (row, name) in data.bold or row in data.chosen, fill, links is not None)
         cell._style = styles.of(key)  # type: ignore[attr-defined]
         if links is not None:
             cell.hyperlink = links[row]
         if lines > 1:
             # The height is set here, because some programs show the first lines only.
-            dimension = sheet.row_dimensions[top + 1 + row]
+            dimension = sheet.row_dimensions[2 + row]
             dimension.height = min(TALLEST, max(dimension.height or 0, lines * LINE_HEIGHT))
-    if name in data.scaled and any(isinstance(value, float) and not math.isnan(value) for value in values):
-        lowest, highest = (WORST, BEST) if metric(name).higher_is_better and name not in data.falling else (BEST, WORST)
-        rule = ColorScaleRule(start_type="min", start_color=lowest, end_type="max", end_color=highest)  # type: ignore[no-untyped-call]
-        sheet.conditional_formatting.add(f"{letter}{top + 1}:{letter}{top + len(values)}", rule)
+    if name in data.scaled:
+        numbers = [value for value in values if isinstance(value, float) and not math.isnan(value)]
+        if numbers:
+            rule = _scale(numbers, metric(name).higher_is_better and name not in data.falling)
+            sheet.conditional_formatting.add(f"{letter}2:{letter}{1 + len(values)}", rule)
+
+
+def _scale(numbers: Sequence[float], rising: bool) -> Rule:
+    """Colours from the worst to the best value. Shares that hardly differ get nearly the same colour."""
+    low, high = min(numbers), max(numbers)
+    if low >= 0 and high <= 1:
+        low, high = (min(low, high - FULL_SCALE), high) if rising else (low, max(high, low + FULL_SCALE))
+    first, last = (WORST, BEST) if rising else (BEST, WORST)
+    rule: Rule = ColorScaleRule(  # type: ignore[no-untyped-call]
+        start_type="num", start_value=low, start_color=first, end_type="num", end_value=high, end_color=last
+    )
+    return rule
 
 
 @dataclass(frozen=True)
@@ -187,7 +241,7 @@ class _Style:
     wrap: bool
     number_format: str
     bold: bool
-    marked: bool
+    fill: str
     link: bool
 
 
@@ -209,8 +263,8 @@ class _Styles:
                 cell.font = bold()
             if key.link:
                 cell.font = Font(name="Calibri", size=11, color="0563C1", underline="single")
-            if key.marked:
-                cell.fill = NOTICE
+            if key.fill:
+                cell.fill = NOTICE if key.fill == "marked" else CHOSEN
             if key.number_format:
                 cell.number_format = key.number_format
             self._styles[key] = copy(cell._style)
@@ -308,3 +362,12 @@ def run_links(frame: pd.DataFrame, column: str) -> dict[str, Sequence[str]]:
     if frame.empty:
         return {}
     return {column: [run_address(str(run)) for run in frame[column]]}
+
+
+def chosen_rows(summary: pd.DataFrame) -> list[int]:
+    """The rows of the recommended configurations.
+
+    Args:
+        summary: a table with the column `recommended`.
+    """
+    return [] if summary.empty else [int(row) for row in summary.index[summary["recommended"].notna()]]

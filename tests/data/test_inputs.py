@@ -28,7 +28,7 @@ from harness.data.masks import match_masks
 from harness.data.mvtec import MVTecData
 from harness.data.split import load_splits
 from harness.results.store import ResultFolder
-from tests.conftest import Cli, write_config
+from tests.conftest import Cli, read_me, write_config
 from tests.dummy import PARAMETERS
 
 SQUARE = np.zeros((40, 50), dtype=bool)
@@ -208,7 +208,7 @@ def test_copies_of_training_images_are_said_everywhere(toy_tree: Path, cli: Cli,
     counts = [int(note.split(" ")[0]) for note in copies if note.split(" ")[3] == "test"]
     assert sum(counts) == 3
     folder = ResultFolder(Path("results/c"))
-    sheet = [str(row[0].value) for row in load_workbook(folder.workbook)["Summary"].iter_rows(max_row=6)]
+    sheet = read_me(folder.workbook)
     for note in copies:
         assert done.output.count(note) == 2  # before the runs and after them
         assert note in sheet

@@ -84,8 +84,8 @@ def test_one_answer_everywhere(cli: Cli, config: Path) -> None:
     (on_page,) = _answers(results)
     assert (on_page["chosen"], on_page["run"] in runs) == (name, True)
     lines = list(load_workbook(folder.workbook)["Summary"].iter_rows(values_only=True))
-    top = next(index for index, line in enumerate(lines) if line[1] is not None)
-    rows = [dict(zip(lines[top], line, strict=True)) for line in lines[top + 1 :]]
+    rows = [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
+    assert rows[0]["recommended"]
     (row,) = [row for row in rows if row["recommended"]]
     assert row["best_run"] in runs
     # The kept models, and what predict, export, demo and load_model take: all of them call find_run.

@@ -185,9 +185,9 @@ def test_the_recommended_setting_is_in_the_summary(folder: ResultFolder, run: Ru
     run(GOOD, params={"k": 1}, metrics={"image_AUROC": 0.999})
     run(GOOD, params={"k": 2}, metrics={"image_AUROC": 0.998}, cost={"seconds_p50": 0.005})
     table = summary_table(Results.of(folder))
-    assert table["k"].tolist() == [1, 2]
-    assert table["vs_best"].tolist() == ["best", "no significant difference"]
-    assert table["recommended"].fillna("").tolist() == ["", "yes"]
+    assert table["k"].tolist() == [2, 1]
+    assert table["vs_best"].tolist() == ["no significant difference", "best"]
+    assert table["recommended"].fillna("").tolist() == ["yes", ""]
 
 
 def test_a_leader_that_nothing_speaks_for_is_not_recommended(folder: ResultFolder, run: Run) -> None:

@@ -20,7 +20,7 @@ from harness.report.results import Results
 from harness.report.synthetic import dataset_ranking, tau_and_regret
 from harness.results.scores import SYNTHETIC, TEST, read_scores
 from harness.results.store import ResultFolder
-from tests.conftest import Cli, write_config
+from tests.conftest import Cli, read_me, write_config
 from tests.report.conftest import FAIR, GOOD, POOR, Run
 
 CONFIG = """
@@ -87,11 +87,10 @@ def results(finished: tuple[Path, str]) -> Results:
 
 
 def rows(results: Results, sheet: str) -> tuple[list[dict[str, object]], str]:
-    """The rows of a sheet, and the sentences above them."""
-    lines = list(load_workbook(results.folder.workbook)[sheet].iter_rows(values_only=True))
-    top = next(index for index, line in enumerate(lines) if line[1] is not None)
-    notices = " ".join(str(line[0]) for line in lines[:top])
-    return [dict(zip(map(str, lines[top]), line, strict=True)) for line in lines[top + 1 :]], notices
+    """The rows of a sheet, and the sentences of the sheet *Read me*."""
+    book = load_workbook(results.folder.workbook)
+    header, *lines = book[sheet].iter_rows(values_only=True)
+    return [dict(zip(map(str, header), line, strict=True)) for line in lines], " ".join(read_me(book))
 
 
 def test_without_a_defective_image_synthetic_defects_give_one_answer(

@@ -6,6 +6,8 @@ import io
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pytest
 from openpyxl import load_workbook
 from openpyxl.workbook import Workbook
 
@@ -68,14 +70,15 @@ def workbook(records: list[RunRecord]) -> Workbook:
 
 def test_sheets_header_filters_and_format() -> None:
     book = workbook([record(1), record(2, **spec(params={"coreset_sampling_ratio": 0.2}))])
-    assert book.sheetnames == ["Summary", "Pivot image", "Runs", "Environment", "Config", "Failures"]
+    assert book.sheetnames == ["Summary", "Read me", "Pivot image", "Runs", "Environment", "Config", "Failures"]
     for name in ("Summary", "Runs"):
         sheet = book[name]
         assert sheet.freeze_panes is not None
         assert sheet.freeze_panes.endswith("2")
         assert sheet.auto_filter.ref.startswith("A1:")
     header = [cell.value for cell in book["Summary"][1]]
-    assert header[:5] == ["model", *HEADLINE]
+    assert header[:6] == ["configuration", "recommended", *HEADLINE]
+    assert header[6:9] == ["image_AUROC 95% interval", "vs_best", "ms_per_image_p50"]
     runs = {cell.value: index for index, cell in enumerate(book["Runs"][1], 1)}
     assert book["Runs"].cell(2, runs["image_AUROC"]).number_format == "0.000"
     assert book["Runs"].cell(2, runs["coreset_sampling_ratio"]).value == 0.2
@@ -143,11 +146,49 @@ def test_a_very_long_text_still_opens() -> None:
 def test_random_fallback_and_failures_are_said_at_the_head() -> None:
     fallen = record(1, weights={"source": "random", "fallback": True, "sha256": None})
     book = workbook([fallen, failure(2)])
-    assert str(book["Summary"]["A1"].value).startswith("RANDOM WEIGHTS in 1 of 1 runs")
-    assert "1 of 2 runs failed" in str(book["Summary"]["A2"].value)
-    assert book["Summary"]["A3"].value == "model"
+    notices = [row[1] for row in book["Read me"].iter_rows(values_only=True) if row[0] == "notice"]
+    assert notices[0].startswith("RANDOM WEIGHTS in 1 of 1 runs")
+    assert "1 of 2 runs failed" in notices[1]
+    first = book["Summary"]["A1"]
+    assert first.value == "configuration"
+    assert first.comment is not None
+    assert all(notice in first.comment.text for notice in notices)
+    assert first.fill.fgColor.rgb[-6:] == "FFE699"
     assert book["Runs"]["A1"].value == "category"
     assert "random (fallback)" in [cell.value for cell in book["Runs"][2]]
+
+
+def test_the_summary_begins_with_the_recommended_configuration_and_folds_the_rest() -> None:
+    book = workbook([record(1), record(2, metrics={"image_AUROC": 0.7}, **spec(params={"k": 3}))])
+    frame = pd.read_excel(io.BytesIO(build_workbook(results([record(1)]))))
+    assert frame["recommended"].iloc[0] == "not yet"
+    sheet = book["Summary"]
+    columns = {cell.value: cell.column_letter for cell in sheet[1]}
+    folded = {name for name, letter in columns.items() if sheet.column_dimensions[letter].hidden}
+    assert {"model", "best_run", "image_AP", "p_vs_best"} <= folded
+    assert not {"configuration", "recommended", *HEADLINE, "vs_best", "ms_per_image_p50"} & folded
+    assert sheet["A2"].font.b
+    assert sheet["A2"].fill.fgColor.rgb[-6:] == "E2EFDA"
+
+
+def test_a_printed_page_has_few_columns_and_repeats_the_header() -> None:
+    book = workbook([record(1), record(2)])
+    assert book["Summary"].page_setup.fitToWidth == 1
+    runs = book["Runs"]
+    shown = sum(runs.column_dimensions[cell.column_letter].width for cell in runs[1])
+    assert runs.page_setup.fitToWidth >= shown / 200 > 1
+    for sheet in (book["Summary"], runs):
+        assert sheet.page_setup.orientation == "landscape"
+        assert sheet.print_title_rows == "$1:$1"
+        assert sheet.print_title_cols == "$A:$A"
+
+
+def test_small_differences_have_nearly_the_same_colour() -> None:
+    sheet = workbook([record(1, metrics={"image_AUROC": 0.998}), record(2, metrics={"image_AUROC": 0.999})])["Runs"]
+    column = {cell.value: cell.column_letter for cell in sheet[1]}["image_AUROC"]
+    (scale,) = [area.rules[0].colorScale for area in sheet.conditional_formatting if str(area.sqref).startswith(column)]
+    low, high = (float(end.val) for end in scale.cfvo)
+    assert (low, high) == (pytest.approx(0.899), 0.999)
 
 
 def test_empty_results_make_a_valid_workbook() -> None:

@@ -1,0 +1,42 @@
+"""The sheet *Read me*: the answer, everything that a reader must know, and the meaning of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from harness.report.sheets import EXPLAINED, Sheet
+
+TITLE = "Read me"
+AVERAGES = (
+    "A metric is the mean over the categories and seeds of a configuration. A time, a size or a memory is the median "
+    "over its runs."
+)
+UNFOLD = "The buttons above the columns show the folded columns: axes, all metrics, costs, and the best run."
+
+
+def read_me(answer: Sequence[str], summary: Sheet, captions: Sequence[tuple[str, Sequence[str]]]) -> Sheet:
+    """Build the sheet.
+
+    Args:
+        answer: the sentences of the answer.
+        summary: the sheet *Summary*, whose notices hold for all sheets.
+        captions: title and notices of each other sheet.
+    """
+    rows = list(_rows(answer, summary, captions))
+    warnings = {(row, name) for row, (about, _) in enumerate(rows) if about == "notice" for name in ("about", "text")}
+    return Sheet(TITLE, pd.DataFrame(rows, columns=["about", "text"]), marked=warnings)
+
+
+def _rows(
+    answer: Sequence[str], summary: Sheet, captions: Sequence[tuple[str, Sequence[str]]]
+) -> Iterator[tuple[str, str]]:
+    yield from (("answer", sentence) for sentence in answer)
+    yield from (("notice", sentence) for sentence in summary.notices)
+    yield f"sheet {summary.title}", AVERAGES
+    yield f"sheet {summary.title}", UNFOLD
+    for title, sentences in captions:
+        yield from ((f"sheet {title}", sentence) for sentence in sentences)
+    names = [str(name) for name in summary.frame]
+    yield from ((f"column {name}", text) for name, text in EXPLAINED.items() if name in names)
