@@ -141,6 +141,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("F1Score", "pixel", f"{_PR}:f1_score", at_threshold=True),
     Metric("F1Max", "pixel", f"{_PR}:f1_max"),
     Metric("AUPRO", "pixel", "harness.metrics.aupro:aupro"),
+    # For data with `Sample.saturation`. The number is the upper limit of the false positive rate, in percent.
+    Metric("AUsPRO5", "pixel", "harness.metrics.spro:auspro5", optional=True),
+    Metric("AUsPRO30", "pixel", "harness.metrics.spro:auspro30", optional=True),
     Metric("FPR95", "pixel", "harness.metrics.fpr95:fpr95", higher_is_better=False),
 )
 CLASSIFICATION_METRICS: tuple[Metric, ...] = tuple(

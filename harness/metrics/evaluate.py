@@ -13,6 +13,7 @@ from harness.metrics import regions
 from harness.metrics.curves import curves
 from harness.metrics.intervals import intervals
 from harness.metrics.ranking import Ranking, measure
+from harness.metrics.spro import saturated_weights
 from harness.metrics.synthetic import synthetic_metrics, without_synthetic
 from harness.metrics.thresholds import fix_thresholds
 from harness.metrics.validation import validation_part
@@ -134,8 +135,8 @@ def rankings(test: Predictions, thresholds: Thresholds, fpr_limit: float = FPR_L
     """
     levels = {"image": Ranking.of(test.scores, test.labels, thresholds.image)}
     if test.maps is not None and test.masks is not None:
-        weights = regions.weights(test.masks)
-        levels["pixel"] = Ranking.of(test.maps, test.masks, thresholds.pixel, weights, fpr_limit)
+        weights, saturated = regions.weights(test.masks), saturated_weights(test)
+        levels["pixel"] = Ranking.of(test.maps, test.masks, thresholds.pixel, weights, fpr_limit, saturated)
     return levels
 
 

@@ -29,7 +29,7 @@ from harness import registry
 from harness.common.errors import DataError, PredictionsError
 from harness.data.base import Sample
 from harness.metrics import regions
-from harness.metrics.aupro import aupro, pro_curve
+from harness.metrics.aupro import aupro, overlap_curve
 from harness.metrics.curves import curves
 from harness.metrics.evaluate import evaluate, evaluate_predictions
 from harness.metrics.fpr95 import fpr95
@@ -289,7 +289,9 @@ def test_every_region_counts_the_same() -> None:
     maps[0, :2, :2] = 2.0
     weights = regions.weights(masks)
     assert weights.tolist() == pytest.approx([1 / 4, 1 / 4] + [1 / 18] * 9)
-    rate, overlap = pro_curve(ranked(maps, masks, 0.3))
+    ranking = ranked(maps, masks, 0.3)
+    assert ranking.overlap is not None
+    rate, overlap = overlap_curve(ranking, ranking.overlap)
     assert np.interp(0.5, rate, overlap) == pytest.approx(0.5)
     assert (rate[0], overlap[0], rate[-1], overlap[-1]) == (0, 0, 1, pytest.approx(1))
 
