@@ -1,4 +1,4 @@
-"""The only list of backends, detectors, kinds of data, tasks and metrics: name -> "module:attribute".
+"""The only list of backends, detectors, kinds of data, tasks, submissions and metrics: name -> "module:attribute".
 
 The harness imports an entry when it needs it. To add one, write a file and add a line here.
 """
@@ -59,6 +59,10 @@ TASKS: dict[str, str] = {
 TASK_REPORTS: dict[str, str] = {
     "detection": "harness.report.detection:DetectionReport",
     "classification": "harness.report.classification:ClassificationReport",
+}
+# Formats of `submit --format`; see harness/ensemble/map_submission.py.
+SUBMISSIONS: dict[str, str] = {
+    "mvtec_ad2": "harness.ensemble.mvtec_ad2:MVTecAD2Submission",
 }
 # The two metrics that runs of a task are ranked by, and that the terminal shows.
 HEADLINES: dict[str, tuple[str, str]] = {

@@ -151,6 +151,36 @@ def read_scores(folder: Path, role: str = TEST) -> TestScores | None:
     return TestScores(names, np.array(labels, dtype=np.bool_), np.array(scores, dtype=np.float64), defects)
 
 
+def read_names(folder: Path, role: str) -> tuple[str, ...]:
+    """Read the paths of a run's images of one role, relative to the data's root.
+
+    Args:
+        folder: of the run.
+        role: of the images.
+
+    Returns:
+        The paths in the order of scores.csv; empty without the file or without such images.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    file = folder / SCORES
+    names = []
+    try:
+        lines = read_rows(file, advice=AGAIN)
+        header = next(lines, [])
+        if "role" not in header:
+            return ()
+        path, role_column = _columns(file, header, ("path", "role"))
+        for number, row in enumerate(lines, 2):
+            with _damaged_row(file, number):
+                if row[role_column] == role:
+                    names.append(_inside(unguarded_path(row[path])))
+    except FileNotFoundError:
+        return ()
+    return tuple(names)
+
+
 def _rows(file: Path, lines: Iterator[list[str]], role: str) -> Iterator[tuple[str, bool, float, str]]:
     header = next(lines, [])
     path, label, score, defect = _columns(file, header, ("path", "label", "score", "defect_type"))
