@@ -33,7 +33,7 @@ data: {{kind: mvtec_ad2, root: {root}}}
 weights: random
 latency: false
 save_models: all
-grid: {{backend: native, model: padim, backbone: resnet18, layers: [layer1], n_features: 5, image_size: 32}}
+grid: {{backend: native, model: padim, backbone: test_resnet, layers: [layer1], n_features: 5, image_size: 32}}
 """
 CATEGORIES = ("can", "rice")
 
