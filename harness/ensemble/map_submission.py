@@ -23,7 +23,7 @@ from harness.inference.result import Result
 from harness.report.facts import category
 from harness.results.record import RunRecord
 from harness.results.run_folder import RECORD
-from harness.results.scores import UNLABELLED, read_names
+from harness.results.scores import UNLABELLED, read_scored_images
 from harness.results.store import ResultFolder
 from harness.results.thresholds import thresholds_of
 
@@ -126,7 +126,9 @@ def category_runs(paths: Sequence[Path], form: SubmissionFormat) -> list[Categor
     problems: list[str] = []
     for path in dict.fromkeys(paths):
         for saved in _saved_runs(path, form):
-            run = CategoryRun(category(saved.record), saved, read_names(saved.folder, UNLABELLED))
+            scored = read_scored_images(saved.folder) or []
+            images = tuple(image.name for image in scored if image.role == UNLABELLED)
+            run = CategoryRun(category(saved.record), saved, images)
             if run.category in runs:
                 raise StoreError(
                     f"{saved.folder}: a second run of category {run.category} found, beside "

@@ -8,7 +8,7 @@ import pytest
 from openpyxl import load_workbook
 
 from harness.report.facts import dataset
-from harness.results.scores import UNLABELLED, read_names
+from harness.results.scores import UNLABELLED, read_scored_images
 from harness.results.store import ResultFolder
 from tests.conftest import Cli, write_config
 from tests.trees import TREES, write_tree
@@ -50,7 +50,8 @@ def test_a_sweep_of_every_kind_has_its_metrics(name: str, cli: Cli) -> None:
         values = {key for key, value in record.metrics.items() if value is not None}
         assert values >= OF_ALL
         assert AUSPRO & set(record.metrics) == (AUSPRO if name in SATURATED else set())
-        unlabelled = read_names(folder.run_folder(record.run_id), UNLABELLED)
+        scored = read_scored_images(folder.run_folder(record.run_id)) or []
+        unlabelled = [image.name for image in scored if image.role == UNLABELLED]
         assert len(unlabelled) == record.data.get("unlabelled", 0) == UNLABELLED_IMAGES.get(name, 0)
 
 
