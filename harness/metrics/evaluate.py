@@ -151,17 +151,20 @@ def _values(levels: Mapping[str, Ranking]) -> dict[str, float | None]:
 
 
 def _defects(test: Predictions, thresholds: Thresholds) -> list[dict[str, Any]]:
-    """Metrics of each type of defect against all normal images: number of images, missed images, image AUROC and AP."""
+    """Number of images, missed images and metrics of each type of defect, against all normal images."""
     types = np.array([sample.defect for sample in test.samples])
+    names = [metric.key for metric in registry.METRICS if metric.by_defect]
+    # Only these data have a pixel metric of a type of defect, and a ranking of all pixels takes long.
+    saturated = any(sample.saturation for sample in test.samples)
     rows = []
     for defect in sorted(set(types[test.labels])):
         images = ~test.labels | (types == defect)
         ranking = Ranking.of(test.scores[images], test.labels[images], thresholds.image)
-        values = _values({"image": ranking})
+        values = _values(rankings(test.part(images), thresholds) if saturated else {"image": ranking})
         rows.append({
             "defect": str(defect),
             "images": ranking.positives,
             "missed": None if ranking.tp_at is None else int(ranking.positives - ranking.tp_at),
-            **{name: values[name] for name in ("image_AUROC", "image_AP")},
+            **{name: values[name] for name in names if name in values},
         })  # fmt: skip
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from PIL import Image
 from harness import registry
 from harness.common.errors import DataError
 from harness.data.base import Sample, Saturation
-from harness.metrics.evaluate import evaluate
+from harness.metrics.evaluate import evaluate, evaluate_predictions
 from harness.metrics.spro import defects, saturated_weights
 from harness.predictions.decision import Thresholds
 from harness.predictions.detection import Predictions, join
@@ -140,6 +141,21 @@ def test_other_data_have_no_such_metric() -> None:
         assert values["pixel_AUPRO"] is not None
     everywhere = [mask_file("all.png", np.ones((4, 4), bool))]
     assert not set(LIMITS) & set(evaluate(predictions([sample(0, everywhere)], maps[:1]), NO_THRESHOLDS))
+
+
+def test_each_type_of_defect_has_the_metric_with_all_normal_images() -> None:
+    rng = np.random.default_rng(0)
+    samples, maps = [], rng.standard_normal((5, 9, 11))
+    for number, defect in enumerate(["good", "logical", "structural", "good", "logical"]):
+        files = [] if defect == "good" else [mask_file(f"{number}.png", rng.random((9, 11)) < 0.3)]
+        samples.append(replace(sample(number, files), defect=defect))
+    test = predictions(samples, maps)
+    found = evaluate_predictions(test, None, {"method": "none"})
+    assert [one["defect"] for one in found.defects] == ["logical", "structural"]
+    for one, numbers in zip(found.defects, ([0, 1, 3, 4], [0, 2, 3]), strict=True):
+        alone = evaluate(test.part(np.isin(np.arange(5), numbers)), NO_THRESHOLDS)
+        assert {name: one[name] for name in LIMITS} == {name: alone[name] for name in LIMITS}
+        assert one["pixel_AUsPRO30"] != found.metrics["pixel_AUsPRO30"]
 
 
 def test_a_mask_that_changed_is_named() -> None:

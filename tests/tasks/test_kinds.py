@@ -50,6 +50,7 @@ def test_a_sweep_of_every_kind_has_its_metrics(name: str, cli: Cli) -> None:
         values = {key for key, value in record.metrics.items() if value is not None}
         assert values >= OF_ALL
         assert AUSPRO & set(record.metrics) == (AUSPRO if name in SATURATED else set())
+        assert all(AUSPRO & set(one) == AUSPRO & set(record.metrics) for one in record.defects)
         scored = read_scored_images(folder.run_folder(record.run_id)) or []
         unlabelled = [image.name for image in scored if image.role == UNLABELLED]
         assert len(unlabelled) == record.data.get("unlabelled", 0) == UNLABELLED_IMAGES.get(name, 0)
@@ -65,3 +66,6 @@ def test_two_kinds_share_a_folder_and_its_report(cli: Cli) -> None:
         ("can", True, False),
         ("engine_wiring", False, False),
     ]
+    header, *rows = load_workbook(folder.workbook)["Defects"].iter_rows(values_only=True)
+    assert header[2:8] == ("images", "missed", "image_AUROC", "image_AP", "pixel_AUsPRO5", "pixel_AUsPRO30")
+    assert [(row[0], row[6] is None) for row in rows] == [("can", True), ("engine_wiring", False)]
