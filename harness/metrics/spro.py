@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from harness.common.errors import DataError
 from harness.data.base import Sample, Saturation
-from harness.data.mask_images import Mask, mask_reading, resize_nearest
+from harness.data.mask_images import Mask, ResizedMask, resized_mask
 from harness.metrics.aupro import area_under
 from harness.metrics.ranking import Ranking
 from harness.predictions.detection import Predictions, centre
@@ -124,25 +124,24 @@ def defects(sample: Sample, size: tuple[int, int], resized: tuple[int, int] | No
     whole = resized or size
     top, left = centre(whole, size)
     for file in sample.masks:
-        reading = mask_reading(file, None)
-        entry = next((one for one in sample.saturation if one.pixel_value == reading.value), None)
+        mask = resized_mask(file, whole)
+        entry = next((one for one in sample.saturation if one.pixel_value == mask.value), None)
         if entry is None:
             raise DataError(f"{file}: a mask of an unknown defect found. The file changed: run the sweep again.")
-        pixels = resize_nearest(reading.pixels, whole)[top : top + size[0], left : left + size[1]]
+        pixels = mask.pixels[top : top + size[0], left : left + size[1]]
         if area := int(pixels.sum()):
-            scale = whole[0] * whole[1] / reading.pixels.size
-            yield Defect(pixels, _saturation(entry, int(reading.pixels.sum()), area, scale))
+            yield Defect(pixels, _saturation(entry, mask, area))
 
 
-def _saturation(entry: Saturation, whole_area: int, area: int, scale: float) -> float:
+def _saturation(entry: Saturation, mask: ResizedMask, area: int) -> float:
     """The saturation of a defect in pixels of the map.
 
     Args:
         entry: of the defect.
-        whole_area: of the defect, in pixels of the image.
+        mask: of the defect, at the size of the map before a centre crop.
         area: of the defect, in pixels of the map.
-        scale: pixels of the map for one pixel of the image.
     """
     if entry.relative:
-        return min(max(int(entry.threshold * whole_area), 1) / whole_area, 1.0) * area
+        return min(max(int(entry.threshold * mask.area), 1) / mask.area, 1.0) * area
+    scale = mask.size[0] * mask.size[1] / mask.pixels_of_file
     return min(entry.threshold * scale, float(area))
