@@ -1,4 +1,4 @@
-"""The only list of backends, detectors, kinds of data, tasks and metrics: name -> "module:attribute".
+"""The only list of backends, detectors, kinds of data, tasks, submissions and metrics: name -> "module:attribute".
 
 The harness imports an entry when it needs it. To add one, write a file and add a line here.
 """
@@ -60,6 +60,10 @@ TASK_REPORTS: dict[str, str] = {
     "detection": "harness.report.detection:DetectionReport",
     "classification": "harness.report.classification:ClassificationReport",
 }
+# Formats of `submit --format`; see harness/ensemble/map_submission.py.
+SUBMISSIONS: dict[str, str] = {
+    "mvtec_ad2": "harness.ensemble.mvtec_ad2:MVTecAD2Submission",
+}
 # The two metrics that runs of a task are ranked by, and that the terminal shows.
 HEADLINES: dict[str, tuple[str, str]] = {
     "detection": ("image_AUROC", "pixel_AUROC"),
@@ -85,6 +89,9 @@ class Metric:
         format: number format of the value in a spreadsheet.
         at_threshold: whether the value is undefined without a threshold.
         optimistic: whether the labels that the metric counts choose its threshold; its interval corrects this.
+        optional: whether only some data have the metric. Its column and its place on the page exist only where some
+            run has a value, and a record has the metric only with a value.
+        by_defect: whether each type of defect has the value too, from its images and all normal images.
     """
 
     name: str
@@ -96,6 +103,8 @@ class Metric:
     format: str = "0.000"
     at_threshold: bool = False
     optimistic: bool = False
+    optional: bool = False
+    by_defect: bool = False
 
     @property
     def key(self) -> str:
@@ -106,8 +115,8 @@ class Metric:
 _PR = "harness.metrics.precision_recall"
 # In the order of the sheet's columns. Every image metric gets a confidence interval.
 METRICS: tuple[Metric, ...] = (
-    Metric("AUROC", "image", "harness.metrics.auroc:auroc"),
-    Metric("AP", "image", f"{_PR}:average_precision"),
+    Metric("AUROC", "image", "harness.metrics.auroc:auroc", by_defect=True),
+    Metric("AP", "image", f"{_PR}:average_precision", by_defect=True),
     Metric("F1Score", "image", f"{_PR}:f1_score", at_threshold=True),
     Metric("F1Max", "image", f"{_PR}:f1_max", optimistic=True),
     Metric("Precision", "image", f"{_PR}:precision", at_threshold=True),
@@ -138,6 +147,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("F1Score", "pixel", f"{_PR}:f1_score", at_threshold=True),
     Metric("F1Max", "pixel", f"{_PR}:f1_max"),
     Metric("AUPRO", "pixel", "harness.metrics.aupro:aupro"),
+    # For data with `Sample.saturation`. The number is the upper limit of the false positive rate, in percent.
+    Metric("AUsPRO5", "pixel", "harness.metrics.spro:auspro5", optional=True, by_defect=True),
+    Metric("AUsPRO30", "pixel", "harness.metrics.spro:auspro30", optional=True, by_defect=True),
     Metric("FPR95", "pixel", "harness.metrics.fpr95:fpr95", higher_is_better=False),
 )
 CLASSIFICATION_METRICS: tuple[Metric, ...] = tuple(

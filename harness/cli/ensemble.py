@@ -9,23 +9,61 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from harness.common.errors import StoreError
-from harness.common.terminal import Terminal, plain_table
+from harness.common.errors import ConfigError, StoreError
+from harness.common.terminal import Terminal, plain_table, progress_bar
 from harness.execution.log_capture import capture_logs
 
 SHOWN = 5  # labels in the summary of a submission
 
 
-def submit(paths: Sequence[Path], out: Path) -> int:
-    """Write predicted labels as a submission, and print a summary.
+def submit(paths: Sequence[Path], out: Path | None, form: str | None, device: str, trust: bool) -> int:
+    """Write a submission, and print a summary: labels of classifications, or with a format the maps of detections.
 
     Args:
         paths: folders of runs, or of sweeps.
-        out: the CSV file.
+        out: the file; None for submission.csv, or for submission.tar.gz with a format.
+        form: name of the format; None for labels.
+        device: auto, cpu, cuda, cuda:N or mps.
+        trust: whether a checkpoint may execute code.
 
     Raises:
+        UnknownNameError: there is no such format.
         StoreError: the folder of `out` is missing, or a run can't be used.
     """
+    if form is None:
+        return _submit_labels(paths, out or Path("submission.csv"))
+    return _submit_maps(paths, out or Path("submission.tar.gz"), form, device, trust)
+
+
+def _submit_maps(paths: Sequence[Path], out: Path, name: str, device: str, trust: bool) -> int:
+    from harness.ensemble.map_submission import SUFFIX, category_runs, submission_format
+
+    form = submission_format(name)
+    if not out.name.endswith(SUFFIX):
+        raise ConfigError(f"--out: {out} found; expected a file with the suffix {SUFFIX}. Change the name.")
+    _check_folder(out)
+    console, errors = Terminal(sys.stdout), Terminal(sys.stderr)
+    with capture_logs(io.StringIO(), show=False):
+        from harness.ensemble.map_submission import submit_maps
+
+        runs = category_runs(paths, form)
+        for run in runs:
+            console.print(escape(f"{run.category}: {run.saved.record.run_id}, pixel threshold {run.threshold:g}"))
+        with progress_bar(errors) as bar:
+            task = bar.add_task("", total=sum(len(run.images) for run in runs))
+            submission = submit_maps(runs, form, out, device, trust, lambda: bar.advance(task))
+    for note in submission.notes:
+        console.print(f"[yellow]{escape(note)}[/]")
+    if submission.missing:
+        console.print(f"[yellow]Categories without a run: {escape(', '.join(submission.missing))}[/]")
+    counts = ", ".join(f"{images} of {category}" for category, images in submission.images.items())
+    total = sum(submission.images.values())
+    console.print(escape(f"{total} images: {counts}. The archive was read again and is complete."))
+    console.print(f"[bold]{escape(str(out))}[/]")
+    return 0
+
+
+def _submit_labels(paths: Sequence[Path], out: Path) -> int:
     from harness.ensemble.runs import class_run
     from harness.ensemble.submit import submit
 

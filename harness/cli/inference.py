@@ -10,13 +10,11 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
 
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from harness.common.errors import ConfigError, StoreError
 from harness.common.files import make_folder
-from harness.common.terminal import Terminal
+from harness.common.terminal import Terminal, progress_bar
 from harness.config.coverage import checked_coverage
 from harness.execution.log_capture import capture_logs
 from harness.inference.inputs import below, images_named
@@ -96,7 +94,7 @@ def predict(
         make_folder(out, "--out")
     for note in (*([model.run.note] if model.run and model.run.note else []), *model.notes):
         console.print(f"[dim]{escape(note)}[/]")
-    with _rows(csv) as stream, _bar(console) as bar:
+    with _rows(csv) as stream, progress_bar(console) as bar:
         task = bar.add_task("", total=len(paths))
 
         def tell(row: Row) -> None:
@@ -277,8 +275,3 @@ def _rows(csv: Path | None) -> Iterator[_Rows]:
         raise StoreError(f"--csv: {csv} can't be written ({error.strerror}).") from error
     with stream:
         yield _Rows(stream, str(csv))
-
-
-def _bar(console: Console) -> Progress:
-    columns = (MofNCompleteColumn(), BarColumn(bar_width=24), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -345,13 +345,24 @@ def submit(
         list[Path],
         typer.Argument(metavar="RUN...", help="Folders of runs, or of sweeps (their best).", show_default=False),
     ],
-    out: Annotated[Path, typer.Option("--out", help="The file.")] = Path("submission.csv"),
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The file. Default: submission.csv, or submission.tar.gz with --format."),
+    ] = None,
+    file_format: Annotated[
+        str | None, typer.Option("--format", help=f"Format for maps of detections: {', '.join(registry.SUBMISSIONS)}.")
+    ] = None,
+    device: Device = "auto",
+    trust: Trust = False,
     debug: Debug = False,
 ) -> None:
-    """Write averaged predictions of classifications for their test images, in the form of the sample submission."""
+    """Write averaged predictions of classifications for their test images, in the form of the sample submission.
+
+    With --format, write the maps of detections for the images without a label.
+    """
     from harness.cli import ensemble as commands
 
-    _guard(lambda: commands.submit(runs, out), debug)
+    _guard(lambda: commands.submit(runs, out, file_format, device, trust), debug)
 
 
 @app.command()

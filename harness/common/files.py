@@ -28,19 +28,36 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     Raises:
         StoreError: the file can't be written.
     """
-    data = content.encode() if isinstance(content, str) else content
+    with replacement(path) as scratch:
+        scratch.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacement(path: Path) -> Iterator[Path]:
+    """An empty file that replaces another file at the end. After an error the other file stays as it is.
+
+    Args:
+        path: of the file to replace; its folder exists.
+
+    Yields:
+        The path of the empty file.
+
+    Raises:
+        StoreError: the file can't be written.
+    """
     try:
-        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        scratch = Path(name)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(scratch).chmod(0o644)
-            Path(scratch).replace(path)
+            yield scratch
+            os.fsync(handle)
+            scratch.chmod(0o644)
+            scratch.replace(path)
         except BaseException:
-            Path(scratch).unlink(missing_ok=True)
+            scratch.unlink(missing_ok=True)
             raise
+        finally:
+            os.close(handle)
     except OSError as error:
         raise StoreError(f"{path}: can't be written ({error.strerror}).") from error
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.table import Table
 
@@ -54,6 +55,16 @@ def terminal(stderr: bool = False) -> Terminal:
     stream = sys.stderr if stderr else sys.stdout
     shown = Terminal(stream)
     return shown if shown.is_terminal else Terminal(stream, width=180)
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with counts and times that disappears at the end; a file or a pipe gets nothing.
+
+    Args:
+        console: the terminal.
+    """
+    columns = (MofNCompleteColumn(), BarColumn(bar_width=24), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def plain_table(columns: Sequence[str], fold: bool = False) -> Table:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from harness.common.errors import DataError, unknown_name
 from harness.common.paths import PathText
-from harness.data.base import DataOptions, SampleLists, existing_dir
+from harness.data.base import DataOptions, SampleLists, existing_dir, listed
 from harness.data.listing import subfolders
 
 
@@ -86,7 +86,15 @@ class CategoryTree(DataOptions):
                 unknown = unknown_name("category", category, self._found(self.folder))
                 raise DataError(f"data.category: {unknown} Root: {self.folder}.")
             raise DataError(f"{base}: no category of kind {self.kind} found; expected {self.layout}.")
-        return replace(self.read(base), folder=category)
+        lists = self.read(base)
+        return replace(lists, folder=category, notes=(*lists.notes, *self._left_out(category)))
+
+    def _left_out(self, category: str) -> list[str]:
+        """A sentence about the folders beside the categories, where the config names no category."""
+        others = sorted(set(subfolders(self.folder)) - set(self._found(self.folder)))
+        if not category or self.category is not None or not others:
+            return []
+        return [f"{self.folder}: {listed(others)} left out, because no category of kind {self.kind} is in it."]
 
 
 def confined(root: Path, name: str, source: Path) -> Path:
@@ -104,5 +112,5 @@ def confined(root: Path, name: str, source: Path) -> Path:
     if not name or "\x00" in name or not path.is_relative_to(os.path.normpath(root)):
         raise DataError(f"{source}: {name!r} found, which leaves {root}; expected a path inside. Correct the path.")
     if not path.is_file():
-        raise DataError(f"{source}: {name!r} found, but {path} is no file; expected an image. Restore the file.")
+        raise DataError(f"{source}: {name!r} found, but {path} is no file; expected one. Restore the file.")
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from harness.common.errors import DataError
 from harness.data.images import MAX_PIXELS, open_upright
 
 MANY = 8  # values; a mask with more was smoothed or compressed with loss, one with fewer has classes
+KEPT = 4096  # masks in memory: 32 MB at 256 x 256 pixels
 
 Mask = npt.NDArray[np.bool_]
 
@@ -35,6 +37,55 @@ class MaskReading:
     value: int = 0
 
 
+@dataclass(frozen=True)
+class ResizedMask:
+    """A mask at the size of a map, and properties of its file.
+
+    Attributes:
+        bits: the pixels in C order, 8 in a byte.
+        size: (height, width) of the mask.
+        value: see `MaskReading.value`.
+        area: number of anomalous pixels of the file.
+        pixels_of_file: number of all pixels of the file.
+    """
+
+    bits: npt.NDArray[np.uint8]
+    size: tuple[int, int]
+    value: int
+    area: int
+    pixels_of_file: int
+
+    @property
+    def pixels(self) -> Mask:
+        """Shape (height, width), True is anomalous."""
+        return np.unpackbits(self.bits, count=self.size[0] * self.size[1]).reshape(self.size).view(np.bool_)
+
+
+def resized_mask(path: Path | str, size: tuple[int, int]) -> ResizedMask:
+    """A mask resized by `resize_nearest`. All runs of a process read an unchanged file once.
+
+    Args:
+        path: of the file.
+        size: (height, width) of the result.
+
+    Raises:
+        DataError: see `mask_reading`.
+    """
+    try:
+        stat = Path(path).stat()
+    except OSError:
+        # Reading the file says what is wrong.
+        return _resized_mask.__wrapped__(str(path), 0, 0, size)
+    return _resized_mask(str(path), stat.st_size, stat.st_mtime_ns, size)
+
+
+@lru_cache(KEPT)
+def _resized_mask(path: str, _size: int, _changed: int, size: tuple[int, int]) -> ResizedMask:
+    reading = mask_reading(path, None)
+    bits = np.packbits(resize_nearest(reading.pixels, size))
+    return ResizedMask(bits, size, reading.value, int(reading.pixels.sum()), reading.pixels.size)
+
+
 def read_mask(path: Path | str, size: tuple[int, int] | None = None) -> Mask:
     """A mask as booleans; True is anomalous.
 
@@ -45,8 +96,7 @@ def read_mask(path: Path | str, size: tuple[int, int] | None = None) -> Mask:
     Raises:
         DataError: see `mask_reading`.
     """
-    mask = mask_reading(path, None).pixels
-    return mask if size is None else resize_nearest(mask, size)
+    return mask_reading(path, None).pixels if size is None else resized_mask(path, size).pixels
 
 
 def union(paths: Sequence[Path | str], size: tuple[int, int] | None = None) -> Mask:

@@ -14,12 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from harness.data.base import Sample, SampleLists
+from harness.data.base import Sample, SampleLists, existing_dir
 from harness.data.category_tree import CategoryTree
 from harness.data.listing import list_images
 from harness.data.mvtec import normal_images, read_tree
 
 PUBLIC, PRIVATE = "test_public", ("test_private", "test_private_mixed")
+MASKS = f"{PUBLIC}/ground_truth"
 
 
 class MVTecAD2Data(CategoryTree):
@@ -43,7 +44,8 @@ class MVTecAD2Data(CategoryTree):
         Raises:
             DataError: see `CategoryTree.read`.
         """
-        lists = read_tree(base, PUBLIC, f"{PUBLIC}/ground_truth")
+        existing_dir(base / MASKS, "masks")
+        lists = read_tree(base, PUBLIC, MASKS)
         unlabelled = [
             Sample(str(path), path.relative_to(base).as_posix(), 0, "", unlabelled=True)
             for part in PRIVATE

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from harness.common.errors import DataError
-from harness.data.base import SampleLists
+from harness.data.base import SampleLists, existing_dir
 from harness.data.category_tree import CategoryTree
 from harness.data.mvtec import normal_images, read_tree
 from harness.data.saturation import FILE
 
+MASKS = "ground_truth"
 TYPES = ("logical_anomalies", "structural_anomalies")
 
 
@@ -47,5 +48,6 @@ class MVTecLocoData(CategoryTree):
         """
         if not (base / FILE).is_file():
             raise DataError(f"{base / FILE}: nothing found; expected the file of the data set. Restore it.")
-        lists = read_tree(base)
+        existing_dir(base / MASKS, "masks")
+        lists = read_tree(base, truth=MASKS)
         return replace(lists, val=normal_images(base / "validation", base))

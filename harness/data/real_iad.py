@@ -145,9 +145,9 @@ class RealIADData(DataOptions):
                 return files
         names = {name for folder in (root, root / JSONS) if folder.is_dir() for name in subfolders(folder)}
         names = {name for name in names if name.startswith(JSONS)}
+        advice = "Restore it." if self.split in names else unknown_name("split", self.split, names)
         raise DataError(
-            f"data.split: no JSON file found in {folders[0]} or {folders[1]}; expected <category>.json. "
-            f"{unknown_name('split', self.split, names)}"
+            f"data.split: no JSON file found in {folders[0]} or {folders[1]}; expected <category>.json. {advice}"
         )
 
 

@@ -142,6 +142,8 @@ def _sample(root: Path, file: Path, row: dict[str, str]) -> Sample:
             f"{' or '.join(LABELS)}. Correct the row."
         )
     label = LABELS[row["label"]]
+    if label and not row["mask"]:
+        raise DataError(f"{file}: no mask of {row['image']!r} found; expected one for an anomaly. Correct the row.")
     image = confined(root, row["image"], file)
     masks = (str(confined(root, row["mask"], file)),) if label else ()
     return Sample(str(image), image.relative_to(root).as_posix(), label, BAD if label else GOOD, masks)

@@ -60,7 +60,10 @@ def class_run(path: Path) -> ClassRun:
     record = read_record(folder)
     if record is None or record.status != "ok" or record.task != "classification":
         kind = "nothing" if record is None else f"a {record.task} with status {record.status}"
-        raise StoreError(f"{folder}: {kind} found; expected a finished run of task classification.")
+        raise StoreError(
+            f"{folder}: {kind} found; expected a finished run of task classification. `submit --format` takes "
+            "detections."
+        )
     return ClassRun(folder, record)
 
 

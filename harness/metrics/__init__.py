@@ -6,6 +6,7 @@ auroc.py              area under the ROC curve
 precision_recall.py   AP, F1, precision, recall, false positives and false negatives
 fpr95.py              false positive rate at a true positive rate of 95%
 aupro.py              area under the per-region overlap curve
+spro.py               area under the saturated per-region overlap curve, for data with saturation
 regions.py            anomalous regions of masks
 curves.py             points of the curves for plots
 thresholds.py         thresholds of a run, computed without the test labels

@@ -13,6 +13,7 @@ from harness.metrics import regions
 from harness.metrics.curves import curves
 from harness.metrics.intervals import intervals
 from harness.metrics.ranking import Ranking, measure
+from harness.metrics.spro import saturated_weights
 from harness.metrics.synthetic import synthetic_metrics, without_synthetic
 from harness.metrics.thresholds import fix_thresholds
 from harness.metrics.validation import validation_part
@@ -32,7 +33,7 @@ class Evaluation:
         calibration: predictions for normal images that fixed the thresholds; None without such images.
         synthetic: predictions for synthetic defects; None without such images.
         thresholds: computed without the labels of `test`.
-        metrics: `<level>_<name>` -> value, None where undefined.
+        metrics: `<level>_<name>` -> value, None where undefined; without optional metrics that are undefined.
         intervals: 95% confidence intervals, by the name of the metric.
         defects: one entry for each type of defect.
         curves: points of each level's curves, for plots.
@@ -115,7 +116,8 @@ def evaluate(test: Predictions, thresholds: Thresholds, fpr_limit: float = FPR_L
         fpr_limit: upper limit of the false positive rate in AUPRO.
 
     Returns:
-        `image_<name>` and `pixel_<name>` of every metric; None, and never 0, where the metric is undefined.
+        `image_<name>` and `pixel_<name>` of every metric; None, and never 0, where the metric is undefined. An optional
+        metric that is undefined is missing.
     """
     return _values(rankings(test, thresholds, fpr_limit))
 
@@ -133,8 +135,8 @@ def rankings(test: Predictions, thresholds: Thresholds, fpr_limit: float = FPR_L
     """
     levels = {"image": Ranking.of(test.scores, test.labels, thresholds.image)}
     if test.maps is not None and test.masks is not None:
-        weights = regions.weights(test.masks)
-        levels["pixel"] = Ranking.of(test.maps, test.masks, thresholds.pixel, weights, fpr_limit)
+        weights, saturated = regions.weights(test.masks), saturated_weights(test)
+        levels["pixel"] = Ranking.of(test.maps, test.masks, thresholds.pixel, weights, fpr_limit, saturated)
     return levels
 
 
@@ -144,21 +146,25 @@ def _values(levels: Mapping[str, Ranking]) -> dict[str, float | None]:
         undefined = {metric.key: np.nan for metric in registry.METRICS if metric.level == level}
         of_level = measure(level, levels[level]) if level in levels else undefined
         values |= {name: None if np.isnan(value) else float(value) for name, value in of_level.items()}
-    return values
+    optional = {metric.key for metric in registry.METRICS if metric.optional}
+    return {name: value for name, value in values.items() if value is not None or name not in optional}
 
 
 def _defects(test: Predictions, thresholds: Thresholds) -> list[dict[str, Any]]:
-    """Metrics of each type of defect against all normal images: number of images, missed images, image AUROC and AP."""
+    """Number of images, missed images and metrics of each type of defect, against all normal images."""
     types = np.array([sample.defect for sample in test.samples])
+    names = [metric.key for metric in registry.METRICS if metric.by_defect]
+    # Only these data have a pixel metric of a type of defect, and a ranking of all pixels takes long.
+    saturated = any(sample.saturation for sample in test.samples)
     rows = []
     for defect in sorted(set(types[test.labels])):
         images = ~test.labels | (types == defect)
         ranking = Ranking.of(test.scores[images], test.labels[images], thresholds.image)
-        values = _values({"image": ranking})
+        values = _values(rankings(test.part(images), thresholds) if saturated else {"image": ranking})
         rows.append({
             "defect": str(defect),
             "images": ranking.positives,
             "missed": None if ranking.tp_at is None else int(ranking.positives - ranking.tp_at),
-            **{name: values[name] for name in ("image_AUROC", "image_AP")},
+            **{name: values[name] for name in names if name in values},
         })  # fmt: skip
     return rows

@@ -29,6 +29,7 @@ class Ranking:
         positives, negatives: number of positives and negatives.
         tp_at, fp_at: positives and negatives above the run's threshold, shape (...); None without a threshold.
         overlap: mean share of the anomalous regions at or above each threshold, shape (k,); None without regions.
+        saturated: the same of the saturated overlap, see spro.py; None for data without saturation.
         fpr_limit: upper limit of the false positive rate in AUPRO.
     """
 
@@ -41,6 +42,7 @@ class Ranking:
     fp_at: Counts | None = None
     overlap: npt.NDArray[np.float64] | None = None
     fpr_limit: float = 0.3
+    saturated: npt.NDArray[np.float64] | None = None
 
     @classmethod
     def of(
@@ -50,6 +52,7 @@ class Ranking:
         threshold: float | None = None,
         weights: npt.NDArray[np.float64] | None = None,
         fpr_limit: float = 0.3,
+        saturated: npt.NDArray[np.float64] | None = None,
     ) -> Ranking:
         """Count positives and negatives at each threshold.
 
@@ -59,14 +62,16 @@ class Ranking:
             threshold: a score above the threshold is predicted anomalous.
             weights: weight of each anomalous score in the mean share of regions, in C order; see `regions.weights`.
             fpr_limit: upper limit of the false positive rate in AUPRO.
+            saturated: weight of each anomalous score in the mean saturated overlap; see `spro.saturated_weights`.
         """
         positives, negatives = scores[truth], scores[~truth]
         negatives.sort()
-        if weights is None:
+        if weights is None and saturated is None:
             positives.sort()
         else:
             order = np.argsort(positives)
-            positives, weights = positives[order], weights[order]
+            positives = positives[order]
+            weights, saturated = (None if one is None else one[order] for one in (weights, saturated))
         first = _first_of_each(positives)
         distinct = positives[first][::-1]
         tp = (len(positives) - first)[::-1]
@@ -78,8 +83,9 @@ class Ranking:
             negatives=len(negatives),
             tp_at=_above(positives, threshold),
             fp_at=_above(negatives, threshold),
-            overlap=None if weights is None else np.cumsum(weights[::-1])[tp - 1],
+            overlap=_sums(weights, tp),
             fpr_limit=fpr_limit,
+            saturated=_sums(saturated, tp),
         )
 
     @property
@@ -91,6 +97,11 @@ class Ranking:
 def _first_of_each(ascending: npt.NDArray[np.floating]) -> Counts:
     """The first position of each distinct value."""
     return np.flatnonzero(np.concatenate([[True], ascending[1:] != ascending[:-1]])[: len(ascending)])
+
+
+def _sums(weights: npt.NDArray[np.float64] | None, tp: Counts) -> npt.NDArray[np.float64] | None:
+    """Sum of the weights of the positives at or above each threshold; the weights are in ascending order of scores."""
+    return None if weights is None else np.cumsum(weights[::-1])[tp - 1]
 
 
 def _above(ascending: npt.NDArray[np.floating], threshold: float | None) -> Counts | None:

@@ -86,7 +86,8 @@ class DetectionReport:
         yield partial(add_misses, results=results)
         defects = defects_table(results)
         if not defects.empty:
-            yield Sheet("Defects", defects, limit_note(results), scaled=["image_AUROC", "image_AP"], frozen=2)
+            scaled = [name for name in metrics if metric(name).by_defect]
+            yield Sheet("Defects", defects, limit_note(results), scaled=scaled, frozen=2)
         seeds = seeds_table(results)
         if not seeds.empty:
             means = {(row, str(name)) for row in seeds.index[seeds["seed"].isin(["mean", "sd"])] for name in seeds}

@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.backends.latency import BUSY
 from harness.config.axes import COLUMNS, columns
-from harness.registry import SYNTHETIC_AUROC
+from harness.registry import METRICS, SYNTHETIC_AUROC
 from harness.report.configurations import axis_values
 from harness.report.facts import (
     HEADLINE,
@@ -135,14 +135,19 @@ def defects_table(results: Results) -> pd.DataFrame:
         for run in configuration.records
     ]
     axes = axis_columns(records)
+    metrics = [
+        metric.key
+        for metric in METRICS
+        if metric.by_defect
+        and not (metric.optional and all(entry.get(metric.key) is None for one in records for entry in one.defects))
+    ]
     rows = [
         {
             "category": category(record),
             "defect_type": entry["defect"],
             "images": entry["images"],
             "missed": entry.get("missed"),
-            "image_AUROC": entry.get("image_AUROC"),
-            "image_AP": entry.get("image_AP"),
+            **{name: entry.get(name) for name in metrics},
             **{key: value for key, value in axis_values(record, axes).items() if key != "weights_source"},
             "seed": record.spec["seed"],
             "run": record.run_id,

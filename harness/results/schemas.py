@@ -154,6 +154,8 @@ class Defect(_Strict):
     missed: Count | None = None
     auroc: Number | None = Field(default=None, alias="image_AUROC")
     ap: Number | None = Field(default=None, alias="image_AP")
+    auspro5: Number | None = Field(default=None, alias="pixel_AUsPRO5")
+    auspro30: Number | None = Field(default=None, alias="pixel_AUsPRO30")
 
 
 class ThresholdsRecord(BaseModel):

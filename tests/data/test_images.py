@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ from PIL import Image
 
 from harness.common.errors import DataError
 from harness.data.images import from_array, from_pil, probe, read, read_image
-from harness.data.mask_images import read_mask, resize_nearest
+from harness.data.mask_images import read_mask, resize_nearest, resized_mask
 
 
 def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
@@ -129,3 +130,20 @@ def test_why_a_file_is_no_image(tmp_path: Path, content: bytes | None, reason: s
         (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(DataError, match=rf"a\.png: can't be read as an image \({reason}"):
         read(tmp_path / "a.png")
+
+
+def test_a_resized_mask_follows_its_file(tmp_path: Path) -> None:
+    values = np.arange(35, dtype=np.uint8).reshape(5, 7) % 3
+    Image.fromarray(values).save(tmp_path / "m.png")
+    for size in ((5, 7), (3, 4), (11, 9)):
+        assert np.array_equal(read_mask(tmp_path / "m.png", size), resize_nearest(values > 0, size))
+    assert resized_mask(tmp_path / "m.png", (3, 4)) is resized_mask(tmp_path / "m.png", (3, 4))
+    found = resized_mask(tmp_path / "m.png", (3, 4))
+    assert (found.area, found.pixels_of_file, found.value) == ((values > 0).sum(), 35, 0)
+    Image.fromarray((values > 1).astype(np.uint8) * np.uint8(9)).save(tmp_path / "m.png")
+    os.utime(tmp_path / "m.png", ns=(1, 1))
+    assert resized_mask(tmp_path / "m.png", (3, 4)).value == 9
+    assert np.array_equal(read_mask(tmp_path / "m.png", (3, 4)), resize_nearest(values > 1, (3, 4)))
+    (tmp_path / "m.png").unlink()
+    with pytest.raises(DataError, match=r"m\.png"):
+        read_mask(tmp_path / "m.png", (3, 4))

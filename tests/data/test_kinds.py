@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 import yaml
 
 from harness.common.errors import ConfigError, DataError
 from harness.config.sweep import SweepConfig, load_config
-from harness.data.base import Split
+from harness.data.base import Saturation, Split
 from harness.data.detect import detect
 from harness.data.index import FileIndex
 from harness.data.mask_images import union
@@ -135,6 +137,7 @@ def written(path: str, text: str) -> Callable[[Path], None]:
     return lambda root: (root / path).write_text(text) and None
 
 
+OK_IMAGE = "S0001/audiojack_0001_OK_C1_20230921103000"
 JSON = "realiad_jsons/realiad_jsons/audiojack.json"
 CSV = "split_csv/1cls.csv"
 MISTAKES: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] = {
@@ -149,6 +152,44 @@ MISTAKES: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] 
         {},
         lambda root: mask(root / "01/ground_truth/ko/0009.png"),
         r"no image found for the mask .*0009\.png",
+    ),
+    "mvtec: an unknown category": ("mvtec_ad", {"category": "botle"}, lambda root: None, "unknown category 'botle'"),
+    "mvtec: no test": (
+        "mvtec_ad",
+        {},
+        lambda root: (root / "zipper/test").rename(root / "zipper/tests") and None,
+        "test images: nothing found at .*zipper/test,",
+    ),
+    "mvtec: a damaged defects_config.json": (
+        "autovi",
+        {},
+        written("engine_wiring/defects_config.json", "{"),
+        r"engine_wiring/defects_config\.json: can't be used",
+    ),
+    "mvtec: a mask of an unknown defect": (
+        "autovi",
+        {},
+        lambda root: mask(root / "engine_wiring/ground_truth/obstruction/0000/0000.png", 9),
+        r"0000/0000\.png: pixel value 9 found; expected one of 254",
+    ),
+    "mvtec: a folder of masks without image": (
+        "autovi",
+        {},
+        lambda root: mask(root / "engine_wiring/ground_truth/obstruction/0777/0000.png", 254),
+        r"no image found for the mask .*0777/0000\.png",
+    ),
+    "loco: an unknown category": ("mvtec_loco", {"category": "pins"}, lambda root: None, "unknown category 'pins'"),
+    "loco: no masks": (
+        "mvtec_loco",
+        {},
+        lambda root: rmtree(root / "pushpins/ground_truth"),
+        "masks: nothing found at .*pushpins/ground_truth",
+    ),
+    "loco: an image without mask": (
+        "mvtec_loco",
+        {},
+        lambda root: rmtree(root / "pushpins/ground_truth/logical_anomalies/001"),
+        r"no mask found for .*logical_anomalies/001\.png",
     ),
     "loco: no defects_config.json": (
         "mvtec_loco",
@@ -185,6 +226,61 @@ MISTAKES: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] 
         {},
         removed("can/test_public/ground_truth/bad/001_overexposed_mask.png"),
         "no mask found for .*001_",
+    ),
+    "ad2: an unknown category": (
+        "mvtec_ad2",
+        {"category": "cann"},
+        lambda root: None,
+        "unknown category 'cann'.*'can'",
+    ),
+    "ad2: no masks": (
+        "mvtec_ad2",
+        {},
+        lambda root: rmtree(root / "can/test_public/ground_truth"),
+        "masks: nothing found at .*test_public/ground_truth",
+    ),
+    "ad2: a mask without image": (
+        "mvtec_ad2",
+        {},
+        removed("can/test_public/bad/001_overexposed.png"),
+        r"no image found for the mask .*001_overexposed_mask\.png",
+    ),
+    "ad2: no public test": (
+        "mvtec_ad2",
+        {},
+        lambda root: (root / "can/test_public").rename(root / "can/test") and None,
+        "is no category of kind mvtec_ad2 and has none; expected train/good",
+    ),
+    "visa: no split file": ("visa", {}, removed(CSV), r"unknown split '1cls'.* Expected .*split_csv/1cls\.csv"),
+    "visa: no split folder": (
+        "visa",
+        {},
+        lambda root: rmtree(root / "split_csv"),
+        r"root has no folder split_csv and no prepared category",
+    ),
+    "visa: an anomaly without mask": (
+        "visa",
+        {},
+        replaced(CSV, "Anomaly/000.JPG,candle/Data/Masks/Anomaly/000.png", "Anomaly/000.JPG,"),
+        r"1cls\.csv: no mask of 'candle/Data/Images/Anomaly/000\.JPG' found.*Line 8",
+    ),
+    "visa: a mask outside the root": (
+        "visa",
+        {},
+        replaced(CSV, "candle/Data/Masks/Anomaly/000.png", "/etc/hostname"),
+        r"1cls\.csv: '/etc/hostname' found, which leaves",
+    ),
+    "visa prepared: an image without mask": (
+        "visa_prepared",
+        {},
+        removed("visa_pytorch/candle/ground_truth/bad/000.png"),
+        r"no mask found for .*bad/000\.JPG",
+    ),
+    "visa prepared: a mask without image": (
+        "visa_prepared",
+        {},
+        lambda root: mask(root / "visa_pytorch/candle/ground_truth/bad/099.png"),
+        r"no image found for the mask .*bad/099\.png",
     ),
     "visa: an unknown split": (
         "visa",
@@ -230,6 +326,19 @@ MISTAKES: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] 
         replaced(JSON, "OK/S0001/audiojack_0001_OK_C1", "../../OK/S0001/audiojack_0001_OK_C1"),
         r"audiojack\.json: '\.\./\.\./OK.* leaves",
     ),
+    "real_iad: no JSON of the split": ("real_iad", {}, removed(JSON), "expected <category>.json. Restore it"),
+    "real_iad: a missing image": (
+        "real_iad",
+        {},
+        removed(f"realiad_256/audiojack/OK/{OK_IMAGE}.jpg"),
+        rf"audiojack\.json: 'OK/{OK_IMAGE}\.jpg' found, but",
+    ),
+    "real_iad: a mask that leaves the root": (
+        "real_iad",
+        {},
+        replaced(JSON, '"mask_path": "NG', '"mask_path": "../../NG'),
+        r"audiojack\.json: '\.\./\.\./NG/HS/.*\.png' found, which leaves",
+    ),
     "real_iad: a damaged JSON": ("real_iad", {}, written(JSON, '{"train": []}'), r"audiojack\.json: damaged .*test"),
     "real_iad: an unknown category": ("real_iad", {"category": "usb"}, lambda root: None, "unknown category 'usb'"),
     "real_iad: no folder of images": (
@@ -244,12 +353,19 @@ MISTAKES: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] 
         removed("kos01/Part0_label.bmp"),
         r"no mask found for .*Part0\.jpg",
     ),
+    "kolektor: a mask without image": (
+        "kolektor_sdd2",
+        {},
+        removed("test/20000.png"),
+        r"test/20000_GT\.png, and no image for a mask",
+    ),
     "kolektor: no test": (
         "kolektor_sdd2",
         {},
         lambda root: (root / "test").rename(root / "tests") and None,
         "nor the folder 'test'",
     ),
+    "dagm: an unknown category": ("dagm", {"category": "Class9"}, lambda root: None, "unknown category 'Class9'"),
     "dagm: a mask without image": (
         "dagm",
         {},
@@ -284,21 +400,50 @@ MISTAKES: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] 
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_has_a_sentence(mistake: str, cli: Cli) -> None:
+def test_a_mistake_has_a_sentence_and_ends_with_status_2(mistake: str, cli: Cli) -> None:
     name, data, spoil, message = MISTAKES[mistake]
     root = write_tree(name, Path("root"))
     spoil(root)
-    with pytest.raises(DataError, match=message):
-        splits(kind=TREES[name][0], root="root", **data)
-
-
-def test_a_mistake_ends_a_sweep_with_status_2(cli: Cli) -> None:
-    root = write_tree("real_iad", Path("root"))
-    replaced(JSON, "NG/HS/S0001", "../NG/HS/S0001")(root)
-    config = write_config(Path("c.yaml"), "data: {kind: real_iad, root: root}\ngrid: {model: padim, backend: native}")
-    result = cli("sweep", config, "weights=random")
+    block = {"kind": TREES[name][0], "root": "root", **data}
+    text = yaml.safe_dump({"data": block, "weights": "random", "grid": {"model": "padim", "backend": "native"}})
+    result = cli("sweep", write_config(Path("c.yaml"), text))
     assert result.exit_code == 2
-    assert "audiojack.json" in result.stderr
+    assert re.search(message, result.stderr)
+    assert not Path("results/c/runs").exists()
+
+
+@pytest.mark.parametrize("name", ["kolektor_sdd", "magnetic_tiles"])
+def test_a_category_of_a_kind_without_categories_is_refused(name: str, cli: Cli) -> None:
+    write_tree(name, Path("root"))
+    text = f"data: {{kind: {TREES[name][0]}, root: root, category: one}}\ngrid: {{model: padim, backend: native}}"
+    result = cli("sweep", write_config(Path("c.yaml"), text))
+    assert result.exit_code == 2
+    assert "data.category: found a category, but" in result.stderr
+
+
+def test_folders_that_are_no_category_are_named() -> None:
+    root = write_tree("dagm", Path("root"))
+    (root / "Class1/Train").rename(root / "Class1/Trian")
+    (split,) = splits(kind="dagm", root="root")
+    assert split.category == "Class2"
+    assert any("root: Class1 left out, because no category of kind dagm is in it." in note for note in split.notes)
+    assert not any("left out" in note for note in splits(kind="dagm", root="root", category="Class2")[0].notes)
+
+
+def test_masks_of_autovi_lie_in_a_folder_of_their_image() -> None:
+    root = write_tree("autovi", Path("root"))
+    mask(root / "engine_wiring/ground_truth/obstruction/0001/0001.png", 254, slice(0, 4))
+    (split,) = splits(kind="mvtec", root="root")
+    anomalous = [sample for sample in split.test if sample.label]
+    places = [[Path(file).relative_to(root.absolute()).as_posix() for file in sample.masks] for sample in anomalous]
+    folder = "engine_wiring/ground_truth/obstruction"
+    assert places == [[f"{folder}/0000/0000.png"], [f"{folder}/0001/0000.png", f"{folder}/0001/0001.png"]]
+    assert {sample.saturation for sample in anomalous} == {(Saturation(254, 0.5, True),)}
+    assert {sample.saturation for sample in split.test if not sample.label} == {()}
+    (root / "engine_wiring/defects_config.json").unlink()
+    (without,) = splits(kind="mvtec", root="root")
+    assert not any(sample.saturation for sample in without.test)
+    assert without.fingerprint != split.fingerprint
 
 
 def test_an_unknown_folder_gets_the_nearest_right_names() -> None:

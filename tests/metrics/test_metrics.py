@@ -29,7 +29,7 @@ from harness import registry
 from harness.common.errors import DataError, PredictionsError
 from harness.data.base import Sample
 from harness.metrics import regions
-from harness.metrics.aupro import aupro, pro_curve
+from harness.metrics.aupro import aupro, overlap_curve
 from harness.metrics.curves import curves
 from harness.metrics.evaluate import evaluate, evaluate_predictions
 from harness.metrics.fpr95 import fpr95
@@ -44,7 +44,7 @@ Scores = npt.NDArray[np.floating]
 Truth = npt.NDArray[np.bool_]
 NONE = {"method": "none"}
 F1_ON_VAL = {"method": "f1_on_val", "share": 0.3, "seed": 0}
-LEVELS_AND_NAMES = [one.key for one in registry.METRICS]
+LEVELS_AND_NAMES = [one.key for one in registry.METRICS if not one.optional]
 
 
 def scores_of(dtype: type[np.floating], least: int = 1) -> st.SearchStrategy[Scores]:
@@ -183,6 +183,15 @@ def test_blank_without_masks_maps_or_thresholds() -> None:
     assert defined(without) == set(LEVELS_AND_NAMES) - at_threshold - {"pixel_F1Score"}
 
 
+def test_an_optional_metric_is_missing_where_it_is_undefined(monkeypatch: pytest.MonkeyPatch) -> None:
+    optional = replace(registry.metric("image_Precision"), name="Optional", optional=True)
+    monkeypatch.setattr(registry, "METRICS", (*registry.METRICS, optional))
+    assert evaluate(predictions([0, 0, 1, 1]), Thresholds(7.0, 7.0, ""))["image_Optional"] == 1
+    without = evaluate(predictions([0, 0, 1, 1]), Thresholds(None, None, ""))
+    assert without["image_Precision"] is None
+    assert list(without) == LEVELS_AND_NAMES
+
+
 def test_blank_without_a_class() -> None:
     given_, nothing = Thresholds(1.0, 1.0, ""), Thresholds(None, None, "")
     assert defined(evaluate(predictions([0, 0]), given_)) == {"image_FalsePositives"}
@@ -280,7 +289,9 @@ def test_every_region_counts_the_same() -> None:
     maps[0, :2, :2] = 2.0
     weights = regions.weights(masks)
     assert weights.tolist() == pytest.approx([1 / 4, 1 / 4] + [1 / 18] * 9)
-    rate, overlap = pro_curve(ranked(maps, masks, 0.3))
+    ranking = ranked(maps, masks, 0.3)
+    assert ranking.overlap is not None
+    rate, overlap = overlap_curve(ranking, ranking.overlap)
     assert np.interp(0.5, rate, overlap) == pytest.approx(0.5)
     assert (rate[0], overlap[0], rate[-1], overlap[-1]) == (0, 0, 1, pytest.approx(1))
 

@@ -348,6 +348,11 @@ def test_verbs_of_detection_say_that_they_are(classified: ResultFolder, trained:
     result = cli("submit", trained.root)
     assert result.exit_code == 2
     assert "expected a finished run of task classification" in result.output
+    for path in (classified.root, classified.run_folder(classified.records()[0].run_id)):
+        result = cli("submit", path, "--format", "mvtec_ad2")
+        assert result.exit_code == 2
+        assert "--format: mvtec_ad2 found, but" in result.output
+        assert "is a classification; expected a detection. Remove --format" in result.output
     result = cli("report", classified.root, trained.root)
     assert result.exit_code == 2
     assert "runs of several tasks found" in result.output

@@ -90,9 +90,11 @@ function drawScores(details) {
 
 function defects(details) {
   if (!details.defects.length) return el("div");
-  const rows = details.defects.map((one) => el("tr", {}, el("td", {}, one.defect), el("td", { class: "number" }, String(one.images)), el("td", { class: "number" }, one.missed == null ? "" : String(one.missed)), el("td", { class: "number" }, shown("image_AUROC", one.image_AUROC))));
+  // Some data have metrics of pixels too.
+  const metrics = ["image_AUROC", ...harness.data.metrics.filter((name) => name.startsWith("pixel_") && details.defects.some((one) => one[name] != null))];
+  const rows = details.defects.map((one) => el("tr", {}, el("td", {}, one.defect), el("td", { class: "number" }, String(one.images)), el("td", { class: "number" }, one.missed == null ? "" : String(one.missed)), ...metrics.map((name) => el("td", { class: "number" }, shown(name, one[name])))));
   return el("div", {}, el("h3", {}, "Types of defect"), el("div", { class: "scroll" }, el("table", {},
-    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "type"), ...["images", "missed", "image AUROC"].map((name) => el("th", { scope: "col", class: "number" }, name)))), el("tbody", {}, ...rows))));
+    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "type"), ...["images", "missed", ...metrics.map(title)].map((name) => el("th", { scope: "col", class: "number" }, name)))), el("tbody", {}, ...rows))));
 }
 
 const PANELS = ["image", "anomaly map", "mask", "predicted outline"];
