@@ -166,11 +166,10 @@ class Classifier(Predictor[ClassResult, LabelScorer]):
         sets = self.promise.label_sets(by_fold, self.labels)
         raw = by_fold.mean(axis=0)
         calibrated = self.temperature.apply(raw)
+        read = [(path, (*reading.notes, *self._reading)) for path, reading in batch]
         return [
-            ClassResult(
-                self.labels, self.scorer.label_specs, row, raw_row, path, (*reading.notes, *self._reading), label_set
-            )
-            for row, raw_row, label_set, (path, reading) in zip(calibrated, raw, sets, batch, strict=True)
+            ClassResult(self.labels, self.scorer.label_specs, row, raw_row, path, notes, label_set)
+            for row, raw_row, label_set, (path, notes) in zip(calibrated, raw, sets, read, strict=True)
         ]
 
     def predict(self, images: Any, batch_size: int = BATCH) -> ClassResult | list[ClassResult]:
@@ -202,7 +201,7 @@ class Classifier(Predictor[ClassResult, LabelScorer]):
         """
         if isinstance(side, bool) or not isinstance(side, int) or side < SMALLEST_SIDE:
             raise ConfigError(
-                f"image_size: {side!r} found; expected a whole number from {SMALLEST_SIDE} up. Change it."
+                f"image_size: {side!r} found; expected a whole number of pixels, {SMALLEST_SIDE} or more."
             )
         scorer = self.scorer.at_image_size((side, side))
         if scorer is self.scorer:
@@ -275,8 +274,8 @@ def _resized(classifier: Classifier, image_size: int | None, coverage: float | N
     resized = classifier.at_image_size(image_size)
     if coverage is not None and resized is not classifier:
         raise ConfigError(
-            f"coverage: {coverage:g} found with image_size {image_size}, which is not the size of the run; expected one "
-            "of both, since the promise holds for the size of the run only. Remove one."
+            f"coverage: {coverage:g} found with image_size {image_size}, which is not the size of the run; expected "
+            "one of both, since the promise holds for the size of the run only. Remove one."
         )
     return resized
 
