@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from harness import load_classifier
@@ -19,16 +21,19 @@ from harness.backends.supervised.pictures import ImagesBySize
 from harness.backends.supervised.settings import Settings
 from harness.common.devices import pick
 from harness.common.errors import ConfigError
+from harness.config.sweep import load_config
 from harness.export.write import export, images_of_check
 from harness.inference.classifier import Classifier
 from harness.inference.exported import SUFFIX
 from harness.inference.promise import Promise
 from harness.metrics.conformal import Calibration
 from harness.metrics.temperature import Temperature
+from harness.planning.prepare import prepare
 from harness.predictions.classification import ClassPredictions
 from harness.report.facts import parameter
 from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
+from harness.search.points import Space
 from tests.conftest import Cli
 
 CONFIG = """
@@ -130,6 +135,23 @@ def test_the_size_of_the_training_is_no_run_of_its_own(cli: Cli) -> None:
     assert "sizes: 2 runs (4 points, 2 equal to another)" in result.output
     identity = next(word for word in cli("plan", "c.yaml", "--no-check").output.split() if "px-s0-" in word)
     assert identity in result.output
+
+
+def test_a_search_knows_the_runs_of_a_grid(cli: Cli) -> None:
+    space = {
+        "model": "baseline",
+        "backbone": "test_resnet",
+        "image_size": 32,
+        "eval_image_size": {"choice": [32, 48, [48, 64]]},
+        "tta": {"choice": ["none", "flips", {"flips": ["horizontal", "none"], "multiply": 1}]},
+    }
+    Path("c.yaml").write_text(CONFIG.split("grid:", maxsplit=1)[0] + yaml.safe_dump({"search": {"space": space}}))
+    prepared = prepare(load_config(Path("c.yaml")))
+    searched = Space(prepared.config, prepared.splits)
+    for size, tta in itertools.product(space["eval_image_size"]["choice"], space["tta"]["choice"]):  # type: ignore[index]
+        point = {"eval_image_size": size, "tta": tta}
+        (run,) = searched.runs(point)
+        assert searched.point_of_record(run.record("ok", data={})) == point
 
 
 @pytest.mark.slow
