@@ -137,5 +137,6 @@ def _timed_ours(backbone: str, settings: Settings, lesson: FoldData, epochs: int
     network = build(backbone, LABELS, settings, None, 0)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        train(network, settings, lesson, Path(folder), pick("cpu"), {"max_epochs": epochs}, None, lambda text: None)
+        trainer = {"max_epochs": epochs}
+        train(network, settings, lambda: lesson, Path(folder), pick("cpu"), trainer, None, lambda text: None)
         return time.perf_counter() - start

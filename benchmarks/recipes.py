@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from harness.backends.supervised.network import build
 from harness.backends.supervised.recipes import AUTO, RECIPES, chosen
 from harness.backends.supervised.settings import Settings
 from harness.backends.supervised.training import predict_all, train
+from harness.backends.supervised.tta import PLAIN
 from harness.common.devices import pick
 from harness.metrics.classification import macro_f1_of_fold
 
@@ -104,7 +106,8 @@ def _ours(task: Task, weights: Weights, epochs: int, seed: int) -> tuple[float, 
         network = build(BACKBONE, data.outputs, settings, weights, seed)
         with tempfile.TemporaryDirectory() as folder:
             trainer = {"max_epochs": epochs}
-            trained = train(network, settings, data, Path(folder), pick("cpu"), trainer, None, lambda text: None)
-        probabilities = predict_all(trained.network, task.pixels, list(test), (), EVAL_BATCH, pick("cpu"))
+            load = partial(replace, data)
+            trained = train(network, settings, load, Path(folder), pick("cpu"), trainer, None, lambda text: None)
+        probabilities = predict_all(trained.network, task.pixels, list(test), PLAIN, EVAL_BATCH, pick("cpu"))
         predicted.append(probabilities.argmax(axis=1))
     return _score(task, predicted), time.perf_counter() - start

@@ -18,7 +18,8 @@ from pydantic import BaseModel
 from harness import registry
 from harness.backends.supervised import recipes
 from harness.backends.supervised.probe import settings as probe
-from harness.backends.supervised.settings import CHOICES, LIMITS, NEEDS, VIEWS, Settings
+from harness.backends.supervised.settings import CHOICES, LIMITS, NEEDS, Settings
+from harness.backends.supervised.tta import KINDS
 from harness.config.search import Search
 from harness.config.sweep import SweepConfig
 from harness.config.threshold import KEYS as METHOD_KEYS
@@ -133,7 +134,9 @@ def rows_of_settings() -> Iterator[tuple[str, str, str, str]]:
         elif name == "with_detector":
             kind = "`none`, a name, or a mapping"
         elif name == "tta":
-            kind = f"`none`, or {', '.join(f'`{view}`' for view in VIEWS)} joined by `+`"
+            kind = f"`none`, or {', '.join(f'`{name}`' for name in KINDS)} joined by `+`, or a mapping"
+        elif name == "eval_image_size":
+            kind = "number of pixels, or [height, width]"
         else:
             kind = "true or false" if isinstance(field.default, bool) else "list of text"
         other, values = NEEDS.get(name, ("", ()))

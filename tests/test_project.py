@@ -110,7 +110,7 @@ def test_the_configs_of_public_solutions_name_their_sources_and_differences() ->
 
 # Labels and classes that the toy data has in place of those of MVTec AD.
 TOY_NAMES = {
-    "first_place_arcface": ["grid.arcface_labels=[gear-*, '!*-good']"],
+    "first_place_arcface": ["grid.arcface_labels=[gear-*, '!*-good']", "grid.eval_image_size=80"],
     "first_place_one_class": ["grid.only_classes=[gear]", "grid.repeats=2"],
     "third_place_one_class": ["grid.only_classes=[gear]", "grid.repeats=2"],
 }
@@ -132,7 +132,16 @@ def test_the_configs_of_public_solutions_train_two_steps(cli: Cli, tmp_path: Pat
     assert record.status == "ok"
     assert record.weights["source"] == "random"
     assert 16 < record.folds[0]["learnt"] <= 32  # two batches
-    replaced = {"model", "backbone", "image_size", "normalization", "arcface_labels", "only_classes", "repeats"}
+    replaced = {
+        "model",
+        "backbone",
+        "image_size",
+        "eval_image_size",
+        "normalization",
+        "arcface_labels",
+        "only_classes",
+        "repeats",
+    }
     (point,) = load_config(config).grid
     settings = {**DEFAULTS, **IMPLIED, **record.spec["params"]}
     for name, (value,) in point.items():

@@ -32,6 +32,11 @@ def _all_used(values: Mapping[str, Any]) -> Mapping[str, str]:
     return {}
 
 
+def _as_given(values: Mapping[str, Any], image_size: tuple[int, int] | None) -> Mapping[str, Any]:
+    del image_size
+    return values
+
+
 class Signature(NamedTuple):
     """The name and the parameters of a model.
 
@@ -47,6 +52,7 @@ class Signature(NamedTuple):
             that runs from before the parameter keep their identity.
         defaults: maps the values that a point of the grid sets to the defaults of this point, without the parameters
             that the training chooses; None for `parameters`.
+        canonical: maps the values of a point and its image size to the one form of all values with equal results.
     """
 
     name: str
@@ -57,6 +63,7 @@ class Signature(NamedTuple):
     folds: int | None = None
     implied: Mapping[str, Any] = MappingProxyType({})
     defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    canonical: Callable[[Mapping[str, Any], tuple[int, int] | None], Mapping[str, Any]] = _as_given
 
 
 class EpochDetections(NamedTuple):

@@ -102,6 +102,16 @@ class LabelScorer(Protocol):
     def by_fold(self, prepared: Sequence[Any]) -> npt.NDArray[np.float64]:
         """Return probabilities of each fold (folds, n, labels), in the order of the folds; see `probabilities`."""
 
+    def at_image_size(self, size: tuple[int, int]) -> LabelScorer:
+        """Return a scorer that reads images at another size; this scorer for its own size.
+
+        Args:
+            size: (height, width) of the read images.
+
+        Raises:
+            ConfigError: the model predicts at its own size only.
+        """
+
     @property
     def map_note(self) -> str:
         """Why there are no maps of Grad-CAM; empty where there are."""

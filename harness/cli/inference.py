@@ -42,6 +42,7 @@ def predict(
     trust: bool,
     max_pixels: int | None,
     coverage: float | None,
+    image_size: int | None,
 ) -> int:
     """Predict images with the model of a run: write rows and pictures, and print the counts.
 
@@ -58,6 +59,7 @@ def predict(
         trust: whether a checkpoint may execute code.
         max_pixels: limit of an image; None for the default.
         coverage: promised coverage of the prediction sets of a classification; None for that of the sweep.
+        image_size: height and width of the images that a classification reads; None for those of the run.
 
     Returns:
         0, or 1 if an image failed.
@@ -86,7 +88,7 @@ def predict(
         from harness.inference.pictures import check_map_format
         from harness.inference.predict import Row, predict_images
 
-        model = _load(run, category, device, trust, coverage)
+        model = _load(run, category, device, trust, coverage, image_size)
     map_format: Literal["png", "tiff"] = "png" if maps == "png" else "tiff"
     if out is not None:
         if not isinstance(model, Classifier):
@@ -110,11 +112,18 @@ def predict(
     return 1 if counts.failed else 0
 
 
-def _load(run: Path, category: str | None, device: str, trust: bool, coverage: float | None) -> Model | Classifier:
+def _load(
+    run: Path,
+    category: str | None,
+    device: str,
+    trust: bool,
+    coverage: float | None = None,
+    image_size: int | None = None,
+) -> Model | Classifier:
     """The model of a run: a detector or a classifier.
 
     Raises:
-        ConfigError: the coverage is no number between 0 and 1, or the run is of a detector, which has no coverage.
+        ConfigError: the coverage is no number between 0 and 1, or the run is of a detector, which has no such options.
     """
     if coverage is not None:
         checked_coverage(coverage, "--coverage")
@@ -125,13 +134,14 @@ def _load(run: Path, category: str | None, device: str, trust: bool, coverage: f
 
     source = None if run.is_file() else find_run(run, category)
     if source is not None and source.record.task == Classifier.task:
-        return classifier_of(source, device, coverage)
+        return classifier_of(source, device, coverage, image_size)
     if source is None and task_of(run) == Classifier.task:
-        return load_classifier(run, device=device, coverage=coverage, trust=trust)
-    if coverage is not None:
-        raise ConfigError(
-            f"--coverage: {coverage} found; expected a classification, since {run} is a detector. Remove it."
-        )
+        return load_classifier(run, device=device, coverage=coverage, trust=trust, image_size=image_size)
+    for name, value in (("--coverage", coverage), ("--image-size", image_size)):
+        if value is not None:
+            raise ConfigError(
+                f"{name}: {value} found; expected a classification, since {run} is a detector. Remove it."
+            )
     if source is None:
         return load_model(run, category=category, device=device, trust=trust)
     return model_of(source, device, trust)
@@ -161,7 +171,7 @@ def export(run: Path, kind: str, out: Path | None, check: Sequence[str], categor
         from harness.export.write import export, images_of_check
 
         check_installed(cast(Any, kind))
-        model = _load(run, category, "cpu", trust, None)
+        model = _load(run, category, "cpu", trust)
         if model.run is not None and not images:
             images = images_of_check(model)
         with console.status("exporting") if console.is_terminal else nullcontext():

@@ -304,6 +304,10 @@ def predict(
         float | None,
         typer.Option("--coverage", help="Of a classification: promised coverage. Default: that of the sweep."),
     ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option("--image-size", help="Of a classification: read images at N x N pixels. Default: as the run."),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Predict images with the model of a run: a CSV row for each image, and pictures with --out."""
@@ -311,7 +315,7 @@ def predict(
 
     _guard(
         lambda: commands.predict(
-            run, images, out, csv, batch, device, recursive, maps, category, trust, max_pixels, coverage
+            run, images, out, csv, batch, device, recursive, maps, category, trust, max_pixels, coverage, image_size
         ),
         debug,
     )

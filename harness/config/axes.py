@@ -26,6 +26,7 @@ class Axis:
         column: whether every table has a column of this name.
         bare: whether a label shows the value without the name.
         recorded: whether records list the axis, although no constructor has such a parameter.
+        default_axis: the axis whose value counts for a run without a value of its own; empty for none.
     """
 
     name: str
@@ -37,9 +38,12 @@ class Axis:
     column: bool = True
     bare: bool = False
     recorded: bool = False
+    default_axis: str = ""
 
     def shown(self, value: Any) -> Any:
         """Convert a value of a record to one cell, such as layer2+layer3 or 256x192."""
+        if self.sides and isinstance(value, int):
+            value = [value, value]
         if not isinstance(value, list | tuple):
             return value
         return ("x" if self.sides else "+").join(str(item) for item in value) or None
@@ -64,10 +68,14 @@ AXES: tuple[Axis, ...] = (
     Axis("arcface_labels", structural=False, set_valued=True, column=False),
     Axis("only_classes", structural=False, set_valued=True, column=False),
     Axis("with_detector", structural=False, mapped=True, column=False),
+    Axis("eval_image_size", structural=False, sides=True, column=False, default_axis="image_size"),
+    Axis("tta", structural=False, mapped=True, column=False),
 )
 NORMALIZATION = "normalization"
+SMALLEST_SIDE = 16  # pixels of an image
 COLUMNS = tuple(axis.name for axis in AXES if axis.column)
 SET_VALUED = frozenset(axis.name for axis in AXES if axis.set_valued)
+SIDES = tuple(axis.name for axis in AXES if axis.sides)
 MAPPED = frozenset(axis.name for axis in AXES if axis.mapped)
 STRUCTURAL = tuple(axis.name for axis in AXES if axis.structural)
 # Axes with names, sets or mappings as values, and never numbers in a range.
@@ -76,6 +84,20 @@ CHOICES = frozenset((*STRUCTURAL, *SET_VALUED, *MAPPED))
 LISTS = frozenset(axis.name for axis in AXES if axis.set_valued or axis.sides)
 RECORDED = frozenset(axis.name for axis in AXES if axis.recorded)
 NOT_PARAMETERS = tuple(axis.name for axis in AXES if not axis.parameter)
+
+
+def parameter(spec: Mapping[str, Any], name: str) -> Any:
+    """The value of a parameter in a spec, or that of the axis that stands for a missing one.
+
+    Args:
+        spec: plain values of a run's spec.
+        name: of the parameter.
+    """
+    value = spec["params"].get(name)
+    axis = next((axis for axis in AXES if axis.name == name), None)
+    if axis is None or not axis.sides:
+        return value
+    return axis.shown(spec[axis.default_axis] if value is None else value)
 
 
 def columns(spec: Mapping[str, Any]) -> dict[str, Any]:

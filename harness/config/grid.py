@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.backbones.normalization import OF_IMAGENET, effective
 from harness.common.errors import ConfigError
-from harness.config.axes import MAPPED, NORMALIZATION, SET_VALUED
+from harness.config.axes import MAPPED, NORMALIZATION, SET_VALUED, SIDES, SMALLEST_SIDE
 
 Axis = list[Any]
 
@@ -46,8 +46,9 @@ def _check_values(axes: Mapping[str, Axis]) -> None:
         for name in axes.get(key, []):
             if not isinstance(name, str):
                 raise ValueError(f"{key}: expected a name; found {name!r}")
-    for size in axes.get("image_size", []):
-        _check_size(size)
+    for name in SIDES:
+        for size in axes.get(name, []):
+            _check_size(name, size)
     for normalization in axes.get(NORMALIZATION, []):
         try:
             effective(normalization, OF_IMAGENET)
@@ -63,7 +64,7 @@ def _check_layers(layers: Any) -> None:
         raise ValueError(f"layers: expected names, or lists of names; found {layers!r}")
 
 
-def _check_size(size: Any) -> None:
+def _check_size(name: str, size: Any) -> None:
     sides = size if isinstance(size, list) else [size, size]
-    if len(sides) != 2 or not all(isinstance(s, int) and not isinstance(s, bool) and s >= 16 for s in sides):
-        raise ValueError(f"image_size: expected a number from 16 up, or [height, width]; found {size!r}")
+    if len(sides) != 2 or not all(isinstance(s, int) and not isinstance(s, bool) and s >= SMALLEST_SIDE for s in sides):
+        raise ValueError(f"{name}: expected a number from {SMALLEST_SIDE} up, or [height, width]; found {size!r}")

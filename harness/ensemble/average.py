@@ -13,6 +13,7 @@ from harness.backends.supervised.batch_norm import STATISTICS_IMAGES, layers, re
 from harness.backends.supervised.classifier import SupervisedScorer
 from harness.backends.supervised.fold_data import as_images
 from harness.backends.supervised.network import Member
+from harness.backends.supervised.pictures import to_size
 from harness.common.errors import StoreError
 from harness.data.images import read_image
 from harness.ensemble.runs import ClassRun, check_images
@@ -99,7 +100,7 @@ def _same_networks(run: ClassRun, first: SupervisedScorer, other: SupervisedScor
     def architecture(scorer: SupervisedScorer) -> object:
         settings = scorer.settings
         scale = settings.loss == "arcface" and settings.arcface_scale
-        head = (settings.image_size, settings.head, settings.head_activation, scale)
+        head = (settings.image_size, settings.eval_size, settings.head, settings.head_activation, scale)
         network = scorer.members[0].network
         normalization = network.mean.flatten().tolist(), network.std.flatten().tolist()
         places = [(member.fold, member.part, member.own, member.repeat) for member in scorer.members]
@@ -143,11 +144,12 @@ def _new_statistics(soup: SupervisedScorer, run: ClassRun, names: Sequence[str])
             f"least {LEAST}. The statistics are means of those of the networks. Run all folds for new statistics."
         ]
     chosen = np.random.default_rng(0).permutation(len(names))[:STATISTICS_IMAGES]
-    root = Path(run.record.data["root"])
-    images = [torch.from_numpy(soup.prepare(read_image(root / names[i]))) for i in chosen]
+    # As in a training, these are statistics of images of the training's size.
+    root, size = Path(run.record.data["root"]), soup.settings.image_size
+    images = [torch.from_numpy(to_size(read_image(root / names[i]), size)) for i in chosen]
     # All batches count equally, so all have the same size.
-    size = min(BATCH, len(images))
-    batches = [torch.stack(images[i : i + size]) for i in range(0, len(images) - size + 1, size)]
+    count = min(BATCH, len(images))
+    batches = [torch.stack(images[i : i + count]) for i in range(0, len(images) - count + 1, count)]
     device = soup.torch_device.torch
     for network in networks:
         network.to(device)

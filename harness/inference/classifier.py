@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.backends.scorers import LabelScorer
-from harness.common.errors import DataError, StoreError, unknown_name
+from harness.common.errors import ConfigError, DataError, StoreError, unknown_name
+from harness.config.axes import SMALLEST_SIDE
 from harness.config.coverage import checked_coverage
 from harness.data.images import Reading
 from harness.data.labelled.base import LabelSpec
@@ -116,6 +117,7 @@ class Classifier(Predictor[ClassResult, LabelScorer]):
         run: the run of the networks; None for an exported file.
         promise: makes the label sets, from raw probabilities.
         temperature: calibrates the probabilities.
+        reading: conversions of all images, for `ClassResult.reading`.
 
     Attributes:
         scorer: computes the probabilities.
@@ -127,9 +129,17 @@ class Classifier(Predictor[ClassResult, LabelScorer]):
     task = "classification"
     columns = CLASS_COLUMNS
 
-    def __init__(self, scorer: LabelScorer, run: SavedRun | None, promise: Promise, temperature: Temperature) -> None:
+    def __init__(
+        self,
+        scorer: LabelScorer,
+        run: SavedRun | None,
+        promise: Promise,
+        temperature: Temperature,
+        reading: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(scorer, run)
         self.promise, self.temperature = promise, temperature
+        self._reading = reading
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -156,9 +166,10 @@ class Classifier(Predictor[ClassResult, LabelScorer]):
         sets = self.promise.label_sets(by_fold, self.labels)
         raw = by_fold.mean(axis=0)
         calibrated = self.temperature.apply(raw)
+        read = [(path, (*reading.notes, *self._reading)) for path, reading in batch]
         return [
-            ClassResult(self.labels, self.scorer.label_specs, row, raw_row, path, reading.notes, label_set)
-            for row, raw_row, label_set, (path, reading) in zip(calibrated, raw, sets, batch, strict=True)
+            ClassResult(self.labels, self.scorer.label_specs, row, raw_row, path, notes, label_set)
+            for row, raw_row, label_set, (path, notes) in zip(calibrated, raw, sets, read, strict=True)
         ]
 
     def predict(self, images: Any, batch_size: int = BATCH) -> ClassResult | list[ClassResult]:
@@ -175,6 +186,30 @@ class Classifier(Predictor[ClassResult, LabelScorer]):
             DataError: an image can't be read, or a value is no image.
         """
         return self.predict_any(images, batch_size)
+
+    def at_image_size(self, side: int) -> Classifier:
+        """Return this classifier for images that are read at another size.
+
+        The label sets and the temperature of a run hold for its own size. So at another size there are no label sets,
+        and the probabilities are raw.
+
+        Args:
+            side: height and width of the read images, in pixels.
+
+        Raises:
+            ConfigError: the model predicts at its own size only, or the side is no whole number from 16 up.
+        """
+        if isinstance(side, bool) or not isinstance(side, int) or side < SMALLEST_SIDE:
+            raise ConfigError(
+                f"image_size: {side!r} found; expected a whole number of pixels, {SMALLEST_SIDE} or more."
+            )
+        scorer = self.scorer.at_image_size((side, side))
+        if scorer is self.scorer:
+            return self
+        size = f"{side} x {side} pixels"
+        why = f"images are read at {size}, which is not the size of the run"
+        promise = Promise(self.promise.coverage, None, f"there are no label sets and no answers: {why}")
+        return Classifier(scorer, self.run, promise, Temperature(note=why), (f"at {size}",))
 
     def grad_cam(self, image: Any, label: str | None = None) -> Floats | None:
         """Show which pixels make the networks predict a label: Grad-CAM, the mean over the folds' networks.
@@ -201,7 +236,12 @@ class Classifier(Predictor[ClassResult, LabelScorer]):
 
 
 def load_classifier(
-    path: str | Path, *, device: str = "auto", coverage: float | None = None, trust: bool = False
+    path: str | Path,
+    *,
+    device: str = "auto",
+    coverage: float | None = None,
+    trust: bool = False,
+    image_size: int | None = None,
 ) -> Classifier:
     """Load a trained classification.
 
@@ -210,6 +250,8 @@ def load_classifier(
         device: auto, cpu, cuda, cuda:N or mps.
         coverage: promised coverage of the label sets; None for that of the sweep.
         trust: whether a TorchScript file may be executed.
+        image_size: height and width of the read images, in pixels; None for those of the run. See
+            `Classifier.at_image_size`.
 
     Returns:
         The classifier, ready to predict.
@@ -217,12 +259,25 @@ def load_classifier(
     Raises:
         StoreError: there is no run or no saved model, the record is damaged, or the run has another task.
         WeightsError: the model's file is damaged or was changed.
-        ConfigError: this machine has no such device, or the coverage is no number between 0 and 1.
+        ConfigError: this machine has no such device, the coverage is no number between 0 and 1, or the model predicts
+            at its own size only.
     """
     path = Path(path)
     if path.is_file() and path.suffix in EXPORTED_FILES:
-        return _from_file(path, device, coverage, trust)
-    return classifier_of(find_run(path), device, coverage)
+        return _resized(_from_file(path, device, coverage, trust), image_size, coverage)
+    return classifier_of(find_run(path), device, coverage, image_size)
+
+
+def _resized(classifier: Classifier, image_size: int | None, coverage: float | None) -> Classifier:
+    if image_size is None:
+        return classifier
+    resized = classifier.at_image_size(image_size)
+    if coverage is not None and resized is not classifier:
+        raise ConfigError(
+            f"coverage: {coverage:g} found with image_size {image_size}, which is not the size of the run; expected "
+            "one of both, since the promise holds for the size of the run only. Remove one."
+        )
+    return resized
 
 
 def _from_file(path: Path, device: str, coverage: float | None, trust: bool) -> Classifier:
@@ -238,13 +293,16 @@ def _from_file(path: Path, device: str, coverage: float | None, trust: bool) -> 
     return Classifier(exported, None, promise, exported.temperature)
 
 
-def classifier_of(run: SavedRun, device: str, coverage: float | None = None) -> Classifier:
+def classifier_of(
+    run: SavedRun, device: str, coverage: float | None = None, image_size: int | None = None
+) -> Classifier:
     """Load the classification of a run that `find_run` returned.
 
     Args:
         run: a run of task classification.
         device: auto, cpu, cuda, cuda:N or mps.
         coverage: promised coverage of the label sets; None for that of the sweep.
+        image_size: see `load_classifier`.
 
     Returns:
         The classifier, ready to predict.
@@ -252,10 +310,12 @@ def classifier_of(run: SavedRun, device: str, coverage: float | None = None) -> 
     Raises:
         StoreError: the record is damaged, or the run has another task.
         WeightsError: the model's file is damaged or was changed.
-        ConfigError: this machine has no such device, or the coverage is no number between 0 and 1.
+        ConfigError: this machine has no such device, the coverage is no number between 0 and 1, or the model predicts
+            at its own size only.
     """
     scorer, _ = load_saved(run, Classifier.task, device, False, "Use load_model for this run.")
-    return Classifier(scorer, run, Promise.of(run, coverage), _temperature(run))
+    classifier = Classifier(scorer, run, Promise.of(run, coverage), _temperature(run))
+    return _resized(classifier, image_size, coverage)
 
 
 def _temperature(run: SavedRun) -> Temperature:

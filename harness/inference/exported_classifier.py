@@ -71,6 +71,20 @@ class ExportedClassifier(Exported):
         mean: npt.NDArray[np.float64] = self.by_fold(prepared).mean(axis=0)
         return mean
 
+    def at_image_size(self, size: tuple[int, int]) -> ExportedClassifier:
+        """Refuse: the image size is part of the file.
+
+        Args:
+            size: (height, width) of the read images.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            f"image_size: {size[0]} x {size[1]} found with an exported file, which resizes images to its own size; "
+            "expected no size. Remove it, or use the folder of the run."
+        )
+
     def grad_cam(self, prepared: Sequence[RGB], labels: Sequence[int], fold: int | None = None) -> Floats | None:
         """Return None: see `map_note`.
 

@@ -101,12 +101,14 @@ def spec_of(
             problems += error.problems
     if problems:
         raise ConfigError(problems)
+    image_size = _size(point.get("image_size"))
+    values = dict(signature.canonical(values, image_size))
     unused = signature.unused(values)
     idle.note({axis: values[axis] for axis in of_point}, unused, parameters)
     # Points that differ only in parameters without an effect are one run.
     values = {name: parameters[name] if name in unused else value for name, value in values.items()}
     for name, implied in signature.implied.items():
-        if name in unused or (name in of_model and values[name] == implied):
+        if name in unused or (name in of_model and values.get(name) == implied):
             values.pop(name, None)
     backbone = values.pop("backbone", None)
     normalization = None
@@ -128,7 +130,7 @@ def spec_of(
         model=signature.name,
         backbone=backbone,
         layers=tuple(layers) if layers is not None else None,
-        image_size=_size(point.get("image_size")),
+        image_size=image_size,
         params=freeze_items(values),
         seed=seed,
         data_kind=config.data.kind,

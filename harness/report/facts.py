@@ -11,6 +11,7 @@ from harness import registry
 from harness.backbones.normalization import BACKBONE, IMAGENET, Normalization
 from harness.backends.latency import BUSY
 from harness.config.axes import COLUMNS, NORMALIZATION
+from harness.config.axes import parameter as value_of
 from harness.results.record import RunRecord
 
 # These four come first in every table, because published comparisons use them.
@@ -90,7 +91,7 @@ def parameter(record: RunRecord, axis: str) -> Any:
         record: the run.
         axis: name of the parameter.
     """
-    return normalization(record) if axis == NORMALIZATION else cell(record.spec["params"].get(axis))
+    return normalization(record) if axis == NORMALIZATION else cell(value_of(record.spec, axis))
 
 
 def weights_source(record: RunRecord) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 from harness.backbones.normalization import input_of
 from harness.backends.base import AnySplit, Signature
 from harness.common.errors import ConfigError
-from harness.config.axes import NORMALIZATION, STRUCTURAL
+from harness.config.axes import MAPPED, NORMALIZATION, SIDES, STRUCTURAL
 from harness.config.search import Domain
 from harness.config.spec import RunSpec, freeze_items, thaw
 from harness.config.sweep import SweepConfig
@@ -24,6 +24,8 @@ from harness.results.record import RunRecord
 Point = Mapping[str, Any]
 WHERE = "search.space"
 MAX_COMBINATIONS = 512  # of structural axes, in the check of the space
+# Axes whose values may have several forms, such as 32 and [32, 32].
+WITH_FORMS = {*MAPPED, *SIDES} - {"image_size"}
 
 
 class Space:
@@ -138,6 +140,8 @@ class Space:
             value = values.get(name)
             if name == NORMALIZATION:
                 value = self._normalization(spec, domain)
+            elif name in WITH_FORMS and domain.kind == "choice":
+                value = self._choice(spec, name, value, domain)
             if name == "image_size" and spec.image_size is not None:
                 options = [size for size in domain.values if size in (spec.image_size[0], list(spec.image_size))]
                 value = options[0] if domain.kind == "choice" and options else spec.image_size[0]
@@ -154,6 +158,11 @@ class Space:
         return next(
             (v for v in domain.values if input_of(spec.backbone, spec.weights, v, default) == spec.normalization), None
         )
+
+    def _choice(self, spec: RunSpec, name: str, value: Any, domain: Domain) -> Any:
+        """The choice that means the value of the run, of which a spec has one form only; else the value itself."""
+        canonical = self._signatures(spec.backend, spec.model).canonical
+        return next((v for v in domain.values if canonical({name: v}, spec.image_size)[name] == value), value)
 
     def holds(self, point: Point) -> bool:
         """Whether a point is in the space."""

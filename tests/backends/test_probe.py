@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from harness import load_classifier
 from harness.backends.supervised.probe.heads import HEADS
 from harness.backends.supervised.probe.settings import ProbeSettings, unused
-from harness.common.errors import WeightsError
+from harness.common.errors import ConfigError, WeightsError
 from harness.data.images import read_image
 from harness.export.write import export, images_of_check
 from harness.predictions.classification import ClassPredictions
@@ -144,6 +144,9 @@ def test_the_saved_probe_predicts_as_its_run(probes: ResultFolder, tmp_path: Pat
         prepared = [classifier.scorer.prepare(read_image(path)) for path in images]
         assert np.abs(classifier.scorer.by_fold(prepared) - found.test_by_fold[:, rows]).max() < 1e-3
         assert all(one.label_set for one in classifier.predict(images))
+        assert classifier.at_image_size(32) is classifier
+        with pytest.raises(ConfigError, match=r"image_size: 48 x 48 found with a probe, .*; expected 32 x 32"):
+            load_classifier(folder, device="cpu", image_size=48)
         if record.spec["params"]["probe_head"] != "knn":
             _, check = export(classifier, "torchscript", tmp_path / f"{record.run_id}.pt", images_of_check(classifier))
             assert check.largest_difference < 5e-3
@@ -180,6 +183,7 @@ def test_submit_and_blend_take_a_probe(probes: ResultFolder, tmp_path: Path, cli
         ("probe_head: prototype, temperature: 0", "temperature: found 0.0, expected a number from 0.001 to 10."),
         ("probe_head: prototype, C: 3", "C: 3 found, which has no effect here; expected probe_head logistic."),
         ("tta: flips", "tta: probe has no such parameter."),
+        ("eval_image_size: 48", "eval_image_size: probe has no such parameter."),
         ("backbone: resnet", "resnet"),
     ],
 )

@@ -33,7 +33,7 @@ from harness.backends.supervised.pictures import decode, to_size
 from harness.backends.supervised.schedules import optimizer, schedule
 from harness.backends.supervised.settings import CHOICES, Settings
 from harness.backends.supervised.training import DONE, WEIGHTS, Trained, predict_all, train
-from harness.backends.supervised.views import probabilities, views
+from harness.backends.supervised.tta import PLAIN, Views, views_of
 from harness.common.devices import pick
 from harness.common.errors import ConfigError, TrainingError
 from harness.config.revisions import revisions
@@ -43,6 +43,7 @@ from tests.conftest import ROOT
 SIZE = (32, 32)
 BACKBONE = "test_resnet"
 CPU = pick("cpu")
+FLIPPED = Views(views_of("flips"))
 
 
 def settings(**given: Any) -> Settings:
@@ -77,7 +78,7 @@ def learn(
 ) -> Trained:
     made, chosen = settings(**given), what or lesson()
     network = build(BACKBONE, chosen.outputs, made, None, chosen.seed)
-    return train(network, made, chosen, folder, CPU, {"max_epochs": epochs, **(trainer or {})}, None, stage)
+    return train(network, made, lambda: chosen, folder, CPU, {"max_epochs": epochs, **(trainer or {})}, None, stage)
 
 
 # ---- by hand
@@ -216,20 +217,6 @@ def test_the_merge_of_class_networks_by_hand() -> None:
     assert found[0].tolist() == pytest.approx([0.7 / 0.9, 0.2 / 0.9, 0])
     assert found[1].tolist() == pytest.approx([0.5 / 1.7, 0.3 / 1.7, 0.9 / 1.7])
     assert found[2].tolist() == pytest.approx([0.1 / 0.8, 0.3 / 0.8, 0.4 / 0.8])
-
-
-def test_views_are_what_they_say() -> None:
-    images = torch.rand(2, 3, 4, 4)
-    seen = [view(images) for view in views(("flips", "rotations", "brightness"))]
-    assert len(seen) == 1 + 2 + 3 + 2
-    assert torch.equal(seen[0], images)
-    assert torch.equal(seen[1], images.flip(3))
-    assert torch.equal(seen[2], images.flip(2))
-    assert torch.equal(torch.rot90(seen[3], 3, (2, 3)), images)
-    assert float(seen[-1].max()) <= 1
-    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
-    expected = torch.stack([network(view).softmax(dim=1) for view in seen[:3]]).mean(dim=0)
-    assert torch.allclose(probabilities(network, images, views(("flips",))).float(), expected, atol=1e-6)
 
 
 # ---- what goes in
@@ -587,7 +574,7 @@ def test_each_variant_lowers_its_loss(tmp_path: Path, given: dict[str, Any]) -> 
     # A mixed batch has a high loss, so one epoch says little.
     assert np.median(losses[1:]) < losses[0], losses
     assert all(math.isfinite(value) for entry in found.history for value in entry.values())
-    named = predict_all(found.network, lesson().pixels, range(24), (), 8, CPU)
+    named = predict_all(found.network, lesson().pixels, range(24), PLAIN, 8, CPU)
     assert named.shape == (24, 3)
     assert named.sum(axis=1) == pytest.approx(np.ones(24))
 
@@ -617,7 +604,7 @@ def test_curves_go_to_tensorboard_too(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     network = build(BACKBONE, 3, settings(), None, 0)
-    found = train(network, settings(), lesson(), tmp_path / "t", CPU, {"max_epochs": 3}, tmp_path / "board", str)
+    found = train(network, settings(), lesson, tmp_path / "t", CPU, {"max_epochs": 3}, tmp_path / "board", str)
     events = EventAccumulator(str(tmp_path / "board")).Reload()
     for name in ("train_loss", "val_loss", "val_macro_F1"):
         assert [e.value for e in events.Scalars(name)] == pytest.approx([e[name] for e in found.history], rel=1e-6)
@@ -635,7 +622,7 @@ def test_early_stopping_and_the_best_epoch(tmp_path: Path) -> None:
     best = int(np.argmax(figures))
     assert len(figures) == min(12, best + 3)
     assert found.epoch == best + 1
-    named = predict_all(found.network, lesson().pixels, lesson().val_indices, (), 8, CPU)
+    named = predict_all(found.network, lesson().pixels, lesson().val_indices, PLAIN, 8, CPU)
     from harness.metrics.classification import macro_f1
 
     assert macro_f1(lesson().targets[18:], named.argmax(axis=1), 3) == pytest.approx(figures[best])
@@ -649,7 +636,7 @@ def test_early_stopping_and_the_best_epoch_by_the_loss(tmp_path: Path) -> None:
     best = int(np.argmin(losses))
     assert len(losses) == best + 3 < 12
     assert found.epoch == best + 1
-    named = predict_all(found.network, data.pixels, data.val_indices, (), 8, CPU)
+    named = predict_all(found.network, data.pixels, data.val_indices, PLAIN, 8, CPU)
     own = named[np.arange(6), data.targets[18:]]
     assert -np.log(own).mean() == pytest.approx(losses[best], rel=1e-4)
 
@@ -691,8 +678,8 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Pat
     # A third call trains nothing: the network is there.
     again = learn(tmp_path / "cut", 5, stage=pytest.fail, **given)
     for one in (whole, again):
-        named = predict_all(one.network, lesson().pixels, range(24), ("flips",), 8, CPU)
-        assert np.array_equal(named, predict_all(resumed.network, lesson().pixels, range(24), ("flips",), 8, CPU))
+        named = predict_all(one.network, lesson().pixels, range(24), FLIPPED, 8, CPU)
+        assert np.array_equal(named, predict_all(resumed.network, lesson().pixels, range(24), FLIPPED, 8, CPU))
     assert set(load_file(tmp_path / "cut" / WEIGHTS)) == set(again.network.state_dict())
 
 
@@ -730,7 +717,7 @@ def test_weights_are_averaged_at_the_end_and_judged_as_they_are_kept(tmp_path: P
     # Until the averaging begins, with epoch 7, all is as without it.
     for one, other in list(zip(found.history, plain.history, strict=False))[:6]:
         assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
-    named = predict_all(found.network, lesson().pixels, lesson().val_indices, (), 8, CPU)
+    named = predict_all(found.network, lesson().pixels, lesson().val_indices, PLAIN, 8, CPU)
     judged = macro_f1(lesson().targets[18:], named.argmax(axis=1), 3)
     assert judged == pytest.approx(found.history[found.epoch - 1]["val_macro_F1"])
     if not extra:
@@ -820,8 +807,7 @@ def test_a_batch_with_one_label_only_trains(tmp_path: Path) -> None:
 
 def test_what_does_not_go_together_is_refused() -> None:
     def problems(**given: Any) -> str:
-        made = settings(**given)
-        return " ".join([*made._choice_problems(), *made._range_problems(), *made._combination_problems()])
+        return " ".join(settings(**given).problems())
 
     assert not problems()
     assert "Did you mean arcface?" in problems(loss="arcfase")
@@ -837,7 +823,7 @@ def test_what_does_not_go_together_is_refused() -> None:
     )
     for momentum in (0, 2.0, "much", True):
         assert f"bn_momentum: found {momentum!r}, expected a number from 0.0001 to 1." in problems(bn_momentum=momentum)
-    assert "square images" in oblong._combination_problems()[0]
+    assert "square images" in oblong.problems()[0]
 
 
 def test_a_transformer_is_built_for_its_size() -> None:

@@ -250,6 +250,9 @@ def test_predict_uses_the_detectors_and_export_refuses_them(tmp_path: Path, cli:
     refused = cli("export", run_folder, "--format", "onnx")
     assert refused.exit_code == 2
     assert "export: a run with `with_detector` found" in refused.output
+    refused = cli("predict", run_folder, root / found.names[0], "--image-size", 96)
+    assert refused.exit_code == 2
+    assert "image_size: 96 x 96 found with a run with `with_detector`" in " ".join(refused.output.split())
 
 
 def test_the_docs_have_the_measured_figures() -> None:

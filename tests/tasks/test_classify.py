@@ -247,9 +247,10 @@ def test_a_wrong_coverage_is_refused(classified: ResultFolder, trained: ResultFo
     assert result.exit_code == 2
     assert "--coverage: 1.5 found; expected a number between 0 and 1" in " ".join(result.output.split())
     run = trained.run_folder(trained.records()[0].run_id)
-    result = cli("predict", run, "part.png", "--coverage", 0.8)
-    assert result.exit_code == 2
-    assert "--coverage: 0.8 found; expected a classification" in " ".join(result.output.split())
+    for option, value in (("--coverage", 0.8), ("--image-size", 48)):
+        result = cli("predict", run, "part.png", option, value)
+        assert result.exit_code == 2
+        assert f"{option}: {value} found; expected a classification" in " ".join(result.output.split())
 
 
 def test_the_report_shows_promised_and_realised_coverage(classified: ResultFolder, cli: Cli) -> None:

@@ -10,7 +10,8 @@ probe/         simple classifiers on the features of a frozen network
 run.py         one run: trains all folds and merges their probabilities
 training.py    trains one network on one fold: Lightning's Trainer, resuming after a kill; callbacks.py belongs to it
 fold_data.py   the images of one training, and their order
-module.py      the training steps; losses.py, augment.py, network.py, schedules.py and views.py belong to them
+module.py      the training steps; losses.py, augment.py, network.py and schedules.py belong to them
+tta.py         views of test-time augmentation in the configuration; views.py makes them
 batch_norm.py  momentum and statistics of batch normalisation
 margins.py     the labels with ArcFace's margin
 one_class.py   networks for each class, and the merging of their probabilities
@@ -36,13 +37,13 @@ from harness.backends.base import Failure, Outcome, RunContext, Signature
 from harness.backends.scorers import LabelScorer
 from harness.backends.supervised import recipes
 from harness.backends.supervised.probe import settings as probe_settings
-from harness.backends.supervised.settings import DEFAULTS, IMPLIED, MODELS
+from harness.backends.supervised.settings import DEFAULTS, IMPLIED, MODELS, canonical
 from harness.common.errors import ConfigError, unknown_name
 from harness.config.spec import RunSpec
 from harness.data.labelled.base import LabelledSplit
 
 # Settings without influence on the trained networks.
-NOT_TRAINED = ("tta", "tensorboard", "combine_repeats", "with_detector")
+NOT_TRAINED = ("tta", "tta_average", "eval_image_size", "tensorboard", "combine_repeats", "with_detector")
 
 
 class SupervisedBackend:
@@ -72,6 +73,7 @@ class SupervisedBackend:
             normalization=BACKBONE,
             implied={**IMPLIED, recipes.KEY: recipes.NONE},
             defaults=recipes.defaults,
+            canonical=canonical,
         )
 
     def check(self, specs: Sequence[RunSpec], splits: Mapping[str, LabelledSplit], device: str) -> list[str]:

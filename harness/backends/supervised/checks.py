@@ -14,10 +14,11 @@ from harness.backbones.networks import known_backbone
 from harness.backends.checks import check_weights, collected
 from harness.backends.supervised.class_detectors import detector_problems
 from harness.backends.supervised.margins import unmatched, with_margin
-from harness.backends.supervised.network import Classifier
+from harness.backends.supervised.network import Classifier, refusal
 from harness.backends.supervised.one_class import classes
 from harness.backends.supervised.recipes import EPOCHS, settings_of
 from harness.backends.supervised.settings import WITHOUT, Settings
+from harness.backends.supervised.tta import View
 from harness.common.devices import pick
 from harness.common.errors import ConfigError, nearest
 from harness.config.spec import RunSpec, thaw
@@ -46,6 +47,7 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, LabelledSplit], d
     """
     problems: dict[str, None] = {}
     checked: set[object] = set()
+    architectures: dict[tuple[str, tuple[int, int], str, float], list[Settings]] = {}
     with collected(problems):
         pick(device)
     for spec in specs:
@@ -60,22 +62,23 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, LabelledSplit], d
                 problems.update(dict.fromkeys(detector_problems(settings.with_detector, spec, split, device)))
             known_backbone(str(spec.backbone))
             check_weights(spec.weights, str(spec.backbone), checked)
-            architecture = (spec.backbone, settings.image_size, settings.head, settings.drop_path_rate)
-            if architecture not in checked:
-                checked.add(architecture)
-                problems.update(dict.fromkeys(network_problems(str(spec.backbone), settings)))
+            architecture = (str(spec.backbone), settings.image_size, settings.head, settings.drop_path_rate)
+            architectures.setdefault(architecture, []).append(settings)
+    for (backbone, *_), of_network in architectures.items():
+        problems.update(dict.fromkeys(network_problems(backbone, of_network)))
     return list(problems)
 
 
-def network_problems(backbone: str, settings: Settings) -> Iterator[str]:
-    """Build a network, and yield why it cannot be built.
+def network_problems(backbone: str, of_network: Sequence[Settings]) -> Iterator[str]:
+    """Build a network, and yield why it cannot be built, or cannot predict images of the wanted sizes.
 
     Args:
         backbone: timm's name.
-        settings: settings of the network.
+        of_network: settings of all runs with this network. They may differ in the images that it predicts.
     """
+    settings = of_network[0]
     try:
-        Classifier(backbone, 2, settings)
+        network = Classifier(backbone, 2, settings)
     except ConfigError as error:
         yield from error.problems
     # The type of the error depends on the network.
@@ -85,6 +88,32 @@ def network_problems(backbone: str, settings: Settings) -> Iterator[str]:
             f"image_size: {height}x{width} found, which backbone {backbone} does not take; choose another size "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'})."
         )
+    else:
+        yield from _size_problems(backbone, network.eval(), of_network)
+
+
+def _size_problems(backbone: str, network: Classifier, of_network: Sequence[Settings]) -> Iterator[str]:
+    """One sentence for all evaluation sizes that a network refuses, and one for all scales of its views."""
+    size, plain = of_network[0].image_size, View()
+    sizes = {settings.eval_size: _shown(settings.eval_size) for settings in of_network if settings.eval_size != size}
+    scales = {
+        view.sides(settings.eval_size): f"{view.scale:g}"
+        for settings in of_network
+        for view in settings.views.views
+        if view.scale != plain.scale
+    }
+    for key, texts in (("eval_image_size", sizes), ("tta.scales", scales)):
+        refused = {text: reason for sides, text in texts.items() if (reason := refusal(network, sides))}
+        if refused:
+            yield (
+                f"{key}: {', '.join(refused)} found, but backbone {backbone} takes only images of {_shown(size)} after "
+                f"a training with them ({next(iter(refused.values()))}). Remove the key, or choose a network that "
+                "takes any size, such as an EfficientNet."
+            )
+
+
+def _shown(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
 
 
 def _trainer_problems(spec: RunSpec) -> Iterator[str]:

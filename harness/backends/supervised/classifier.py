@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,13 @@ from safetensors.torch import save_file
 from harness.backends.cost import size
 from harness.backends.supervised.grad_cam import maps_of_labels, obstacle
 from harness.backends.supervised.model_file import opened
-from harness.backends.supervised.network import Member, build
+from harness.backends.supervised.network import Member, build, refusal
 from harness.backends.supervised.one_class import classes, merge
 from harness.backends.supervised.pictures import Pixels, to_size
 from harness.backends.supervised.settings import Settings
-from harness.backends.supervised.views import probabilities, views
+from harness.backends.supervised.views import probabilities
 from harness.common.devices import Device, pick
+from harness.common.errors import ConfigError
 from harness.data.images import RGB
 from harness.data.labelled.base import LabelSpec
 from harness.predictions.detection import Floats
@@ -72,7 +74,7 @@ class SupervisedScorer:
         self.model, self.labels, self.settings = model, tuple(labels), settings
         self.label_specs = tuple(label_specs)
         self.members, self.backbone, self.torch_device = tuple(members), backbone, device
-        self._views, self._positions = views(settings.views), classes(label_specs, settings.only_classes)
+        self._views, self._positions = settings.views, classes(label_specs, settings.only_classes)
 
     @property
     def name(self) -> str:
@@ -102,7 +104,7 @@ class SupervisedScorer:
 
     def prepare(self, pixels: RGB) -> Pixels:
         """Convert an image to the input of `probabilities`. Several threads may call this method at once."""
-        return to_size(pixels, self.settings.image_size)
+        return to_size(pixels, self.settings.eval_size)
 
     def probabilities(self, prepared: Sequence[Pixels]) -> npt.NDArray[np.float64]:
         """Return probabilities (n, labels), averaged over folds. Only one thread at a time may call this method."""
@@ -112,10 +114,11 @@ class SupervisedScorer:
     def by_fold(self, prepared: Sequence[Pixels]) -> npt.NDArray[np.float64]:
         """Return probabilities (folds, n, labels) of the folds' networks. Only one thread at a time may call this."""
         images, device, folds = self._images(prepared), self.torch_device.torch, []
+        size = self.settings.eval_size
         with torch.inference_mode():
             for members in self.members_of_folds():
                 outputs = [
-                    (member.part, probabilities(member.network.to(device), images, self._views).numpy())
+                    (member.part, probabilities(member.network.to(device), images, self._views, size).numpy())
                     for member in members
                 ]
                 merged, _ = merge(outputs, self._positions, len(self.labels), self.settings.combine_repeats)
@@ -125,7 +128,7 @@ class SupervisedScorer:
     @cached_property
     def map_note(self) -> str:
         """Why there are no maps of Grad-CAM; empty where there are."""
-        return obstacle(self.members[0].network.to(self.torch_device.torch), self.settings.image_size)
+        return obstacle(self.members[0].network.to(self.torch_device.torch), self.settings.eval_size)
 
     def grad_cam(self, prepared: Sequence[Pixels], labels: Sequence[int], fold: int | None = None) -> Floats | None:
         """Return the maps of labels; see `harness.backends.scorers.LabelScorer.grad_cam`."""
@@ -136,6 +139,23 @@ class SupervisedScorer:
             member.network.to(self.torch_device.torch)
         maps: Floats = maps_of_labels(folds, self._images(prepared), labels).numpy()
         return maps
+
+    def at_image_size(self, size: tuple[int, int]) -> SupervisedScorer:
+        """Return the same networks for images of another size; see `harness.backends.scorers.LabelScorer`."""
+        if size == self.settings.eval_size:
+            return self
+        settings = replace(self.settings, eval_image_size=size)
+        if problems := settings.problems():
+            raise ConfigError(problems)
+        own = " x ".join(map(str, self.settings.eval_size))
+        for height, width in dict.fromkeys(view.sides(size) for view in settings.views.views):
+            if reason := refusal(self.members[0].network, (height, width)):
+                raise ConfigError(
+                    f"image_size: {height} x {width} found, which backbone {self.backbone} does not take after its "
+                    f"training ({reason}); expected {own}, the size of the run."
+                )
+        arguments = self.members, self.backbone, self.torch_device
+        return SupervisedScorer(self.model, self.labels, self.label_specs, settings, *arguments)
 
     def _images(self, prepared: Sequence[Pixels]) -> torch.Tensor:
         return torch.from_numpy(np.stack(prepared)).to(self.torch_device.torch).float() / 255

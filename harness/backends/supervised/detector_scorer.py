@@ -88,6 +88,23 @@ class DetectorScorer:
             by_fold[place] = apply_rule(self.models.rules[fold], classes, by_fold[place], predicted, scores)
         return by_fold
 
+    def at_image_size(self, size: tuple[int, int]) -> DetectorScorer:
+        """Refuse every size but that of the run, since the rules learned from predictions at this size.
+
+        Args:
+            size: (height, width) of the read images.
+
+        Raises:
+            ConfigError: the size is another one.
+        """
+        own = self.networks.settings.eval_size
+        if size == own:
+            return self
+        raise ConfigError(
+            f"image_size: {size[0]} x {size[1]} found with a run with `{KEY}`, whose rules hold for the image size of "
+            f"the run; expected {own[0]} x {own[1]}. Use the run without `{KEY}`, or train one with `eval_image_size`."
+        )
+
     @property
     def map_note(self) -> str:
         """Why the networks have no Grad-CAM; empty if they have one."""

@@ -13,7 +13,7 @@ from harness.backends.graph import triangles
 from harness.backends.supervised.network import Member
 from harness.backends.supervised.one_class import classes, merge_tensors
 from harness.backends.supervised.settings import Settings
-from harness.backends.supervised.views import View, probabilities, views
+from harness.backends.supervised.views import probabilities
 from harness.data.labelled.base import LabelSpec
 
 OUTPUTS = ("probabilities", "probabilities_by_fold")
@@ -50,30 +50,28 @@ class Fold(nn.Module):
 
     Args:
         members: the networks.
-        image_views: views of test-time augmentation.
+        settings: settings of the run.
         positions: positions of the labels of each class.
         labels: number of all labels.
-        combination: how repeated networks of a class decide.
     """
 
     def __init__(
         self,
         members: Sequence[Member],
-        image_views: Sequence[View],
+        settings: Settings,
         positions: Mapping[str, Sequence[int]],
         labels: int,
-        combination: str,
     ) -> None:
         super().__init__()
         self.parts = [member.part for member in members]
         self.networks = nn.ModuleList(member.network for member in members)
-        self._views, self._positions = image_views, positions
-        self._labels, self._combination = labels, combination
+        self._views, self._size, self._combination = settings.views, settings.eval_size, settings.combine_repeats
+        self._positions, self._labels = positions, labels
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return probabilities (n, labels) of images (n, 3, height, width) in [0, 1]."""
         outputs = [
-            (part, probabilities(network, images, self._views))
+            (part, probabilities(network, images, self._views, self._size))
             for part, network in zip(self.parts, self.networks, strict=True)
         ]
         return merge_tensors(outputs, self._positions, self._labels, self._combination)[0]
@@ -90,11 +88,9 @@ class WholeClassifier(nn.Module):
 
     def __init__(self, settings: Settings, label_specs: Sequence[LabelSpec], folds: Sequence[Sequence[Member]]) -> None:
         super().__init__()
-        self.resize = EightBitResize(settings.image_size)
-        image_views, positions = views(settings.views), classes(label_specs, settings.only_classes)
-        self.folds = nn.ModuleList(
-            Fold(members, image_views, positions, len(label_specs), settings.combine_repeats) for members in folds
-        )
+        self.resize = EightBitResize(settings.eval_size)
+        positions = classes(label_specs, settings.only_classes)
+        self.folds = nn.ModuleList(Fold(members, settings, positions, len(label_specs)) for members in folds)
         self.eval().requires_grad_(False)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -161,6 +161,23 @@ def _width(features: nn.Module, size: tuple[int, int]) -> int:
     return width
 
 
+def refusal(network: nn.Module, size: tuple[int, int]) -> str:
+    """Return why a network takes no images of a size; empty where it takes them. A trial on a blank image decides.
+
+    Args:
+        network: in evaluation mode.
+        size: (height, width) of the images.
+    """
+    device = next(network.parameters()).device
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(1, 3, *size, device=device))
+    # The type of the error depends on the network; transformers mostly raise an AssertionError.
+    except Exception as error:  # noqa: BLE001
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
+    return ""
+
+
 def build(backbone: str, outputs: int, settings: Settings, weights: Weights | None, seed: int) -> Classifier:
     """Build a classifier with its first weights.
 

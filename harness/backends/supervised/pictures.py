@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,12 +12,13 @@ import numpy.typing as npt
 import psutil
 from PIL import Image
 
+from harness.backends.base import RunContext
 from harness.common.errors import MemoryLimitError
 from harness.common.threads import count
 from harness.data.images import RGB, read_image
 
 Pixels = npt.NDArray[np.uint8]
-FILE = "pictures.dat"
+FILE = "pictures-{}x{}.dat"
 
 
 def to_size(pixels: RGB, size: tuple[int, int]) -> Pixels:
@@ -64,6 +66,39 @@ def decode_once(data: str, paths: Sequence[str], size: tuple[int, int], scratch:
     return pixels
 
 
+class ImagesBySize:
+    """The decoded images of a run, at one size at a time.
+
+    Args:
+        data: fingerprint of the images.
+        paths: paths of the images.
+        context: resources and options of the run.
+
+    Attributes:
+        seconds: time of all decoding.
+    """
+
+    def __init__(self, data: str, paths: Sequence[str], context: RunContext) -> None:
+        self._data, self._paths, self._context = data, paths, context
+        self._current: tuple[tuple[int, int], Pixels] | None = None
+        self.seconds = 0.0
+
+    def at(self, size: tuple[int, int]) -> Pixels:
+        """Return the images at a size, (n, 3, *size), and drop those of the size before; see `decode_once`.
+
+        Args:
+            size: (height, width).
+        """
+        if self._current is None or self._current[0] != size:
+            self._context.stage("reading images")
+            start, scratch, limit = time.perf_counter(), self._context.scratch, self._context.memory_limit
+            # The old images must not take memory from the new ones.
+            self._current = None
+            self._current = size, decode_once(self._data, self._paths, size, scratch, limit)
+            self.seconds += time.perf_counter() - start
+        return self._current[1]
+
+
 def decode(paths: Sequence[str], size: tuple[int, int], scratch: Path, limit: int | None) -> Pixels:
     """Decode images to one array, (n, 3, *size).
 
@@ -90,7 +125,7 @@ def decode(paths: Sequence[str], size: tuple[int, int], scratch: Path, limit: in
                 f"memory and {free / 1e9:.1f} GB at {scratch} found, expected enough in one of them. Choose a smaller "
                 "image_size, or another --output."
             )
-        pixels = np.memmap(scratch / FILE, dtype=np.uint8, mode="w+", shape=shape)
+        pixels = np.memmap(scratch / FILE.format(*size), dtype=np.uint8, mode="w+", shape=shape)
 
     def decode_image(index: int) -> None:
         pixels[index] = to_size(read_image(paths[index]), size)

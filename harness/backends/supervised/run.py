@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -22,9 +23,10 @@ from harness.backends.supervised.fold_data import FoldData
 from harness.backends.supervised.margins import Mask, of_outputs, with_margin
 from harness.backends.supervised.network import Member, build
 from harness.backends.supervised.one_class import class_targets, classes, merge, notes
-from harness.backends.supervised.pictures import Pixels, decode_once
+from harness.backends.supervised.pictures import ImagesBySize, Pixels
 from harness.backends.supervised.recipes import EPOCHS, settings_of
 from harness.backends.supervised.training import Trained, predict_all, train
+from harness.backends.supervised.tta import PLAIN, Views
 from harness.backends.supervised.units import Unit, units
 from harness.common.devices import pick
 from harness.config.spec import RunSpec, slug, thaw
@@ -52,6 +54,15 @@ def run_spec(spec: RunSpec, split: LabelledSplit, context: RunContext) -> Classi
     return run.outcome()
 
 
+@dataclass(frozen=True)
+class _TrainedFold:
+    """The networks of a fold, with the time of their training in seconds, without the reading of images."""
+
+    fold: int
+    networks: Mapping[Unit, Trained]
+    seconds: float
+
+
 class _Run:
     """The state of one run."""
 
@@ -64,6 +75,8 @@ class _Run:
         self._positions = classes(split.label_specs, self._settings.only_classes)
         self._members: list[Member] = []
         self._trained: dict[str, Trained] = {}
+        paths = [sample.path for sample in (*split.train, *split.test)]
+        self._images = ImagesBySize(split.fingerprint, paths, context)
         assert context.unfinished is not None
         self._unfinished = context.unfinished
 
@@ -71,9 +84,10 @@ class _Run:
         """Train and predict all folds."""
         peak = PeakMemory(self._device)
         start = time.perf_counter()
-        pixels = self._decoded()
-        decode_seconds = time.perf_counter() - start
-        folds = [self._fold(fold, pixels) for fold in self._split.run_folds]
+        trained = [self._trained_fold(fold) for fold in self._split.run_folds]
+        # All trainings come first, so that images of only one size are in memory.
+        folds = [self._fold(one) for one in trained]
+        decode_seconds = self._images.seconds
         scorer, folds, notes = with_detectors(self._scorer(), folds, self._spec, self._split, self._context)
         predictions = merge_folds(folds, self._split, self._truth)
         fit, test = sum(fold.fit_seconds for fold in folds), sum(fold.test_seconds for fold in folds)
@@ -101,29 +115,28 @@ class _Run:
             recipe=self._recipe,
         )
 
-    def _decoded(self) -> Pixels:
-        self._context.stage("reading images")
-        paths = [sample.path for sample in (*self._split.train, *self._split.test)]
-        size, context = self._settings.image_size, self._context
-        return decode_once(self._split.fingerprint, paths, size, context.scratch, context.memory_limit)
-
-    def _fold(self, fold: int, pixels: Pixels) -> FoldResult:
-        val = self._split.val_indices(fold)
-        test = list(range(len(self._split.train), len(pixels)))
-        start = time.perf_counter()
+    def _trained_fold(self, fold: int) -> _TrainedFold:
+        start, decoding = time.perf_counter(), self._images.seconds
         planned = units(self._spec.model, self._settings, self._split.label_specs, fold)
-        networks = {unit: self._train(unit, pixels) for unit in planned}
-        fit_seconds = time.perf_counter() - start
-        self._context.stage(f"fold {fold}: predicting images")
-        start = time.perf_counter()
-        val_outputs = self._predict(networks, pixels, val, self._settings.views)
-        test_outputs = self._predict(networks, pixels, test, self._settings.views)
-        test_seconds = time.perf_counter() - start
-        plain_outputs = self._predict(networks, pixels, val, ()) if self._settings.views else val_outputs
-        probabilities, claims = self._merged(val_outputs)
+        networks = {unit: self._train(unit) for unit in planned}
         for unit, trained in networks.items():
             self._members.append(Member(fold, unit.class_name, unit.positions, trained.network, unit.repeat))
             self._trained[unit.name] = trained
+        return _TrainedFold(fold, networks, time.perf_counter() - start - (self._images.seconds - decoding))
+
+    def _fold(self, one: _TrainedFold) -> FoldResult:
+        fold, networks = one.fold, one.networks
+        pixels = self._images.at(self._settings.eval_size)
+        val = self._split.val_indices(fold)
+        test = list(range(len(self._split.train), len(pixels)))
+        self._context.stage(f"fold {fold}: predicting images")
+        start = time.perf_counter()
+        views = self._settings.views
+        val_outputs = self._predict(networks, pixels, val, views)
+        test_outputs = self._predict(networks, pixels, test, views)
+        test_seconds = time.perf_counter() - start
+        plain_outputs = val_outputs if views.views == PLAIN.views else self._predict(networks, pixels, val, PLAIN)
+        probabilities, claims = self._merged(val_outputs)
         truth, labels = self._truth[val], probabilities.argmax(axis=1)
         record = {
             "fold": fold,
@@ -137,29 +150,28 @@ class _Run:
             "seconds": sum(entry["seconds"] for trained in networks.values() for entry in trained.history),
         }
         # A run with other views, or an earlier attempt, may have trained the networks already.
-        fit_seconds = max(fit_seconds, record["seconds"])
+        fit_seconds = max(one.seconds, record["seconds"])
         plain, of_test = (self._merged(outputs)[0] for outputs in (plain_outputs, test_outputs))
         return FoldResult(fold, val, probabilities, plain, of_test, claims, record, fit_seconds, test_seconds)
 
-    def _train(self, unit: Unit, pixels: Pixels) -> Trained:
-        spec, settings = self._spec, self._settings
-        seed = unit.seed(spec.seed)
+    def _data(self, unit: Unit) -> FoldData:
         truth = truth_of([*self._split.train, *self._split.test], self._split.labels)
-        targets = class_targets(truth, unit.positions) if unit.class_name else truth
-        outputs = len(unit.positions) + bool(unit.class_name)
-        data = FoldData(
-            pixels=pixels,
-            targets=targets,
+        return FoldData(
+            pixels=self._images.at(self._settings.image_size),
+            targets=class_targets(truth, unit.positions) if unit.class_name else truth,
             train_indices=self._split.train_indices(unit.fold),
             val_indices=self._split.val_indices(unit.fold),
-            outputs=outputs,
+            outputs=unit.outputs,
             with_margin=of_outputs(self._margin, unit.positions) if unit.class_name else self._margin,
-            batch_size=spec.train_batch_size,
-            eval_batch_size=spec.eval_batch_size,
+            batch_size=self._spec.train_batch_size,
+            eval_batch_size=self._spec.eval_batch_size,
             num_workers=self._context.num_workers,
-            seed=seed,
+            seed=unit.seed(self._spec.seed),
         )
-        network = build(str(spec.backbone), outputs, settings, self._weights, seed)
+
+    def _train(self, unit: Unit) -> Trained:
+        spec, settings = self._spec, self._settings
+        network = build(str(spec.backbone), unit.outputs, settings, self._weights, unit.seed(spec.seed))
         trainer = {"max_epochs": EPOCHS, **{key: thaw(value) for key, value in spec.trainer}}
         log_to = self._unfinished.parents[1] / "tensorboard" / f"{slug(spec)}-{self._unfinished.name}" / unit.name
         position = f"fold {self._split.run_folds.index(unit.fold) + 1} of {len(self._split.run_folds)}"
@@ -167,7 +179,7 @@ class _Run:
         return train(
             network,
             settings,
-            data,
+            partial(self._data, unit),
             self._unfinished / unit.name,
             self._device,
             trainer,
@@ -196,11 +208,11 @@ class _Run:
         return with_margin(settings.arcface_classes, settings.arcface_labels, split.labels, split.label_specs)
 
     def _predict(
-        self, networks: Mapping[Unit, Trained], pixels: Pixels, indices: Sequence[int], kinds: Sequence[str]
+        self, networks: Mapping[Unit, Trained], pixels: Pixels, indices: Sequence[int], views: Views
     ) -> list[tuple[str, Floats]]:
         batch_size = self._spec.eval_batch_size
         return [
-            (unit.class_name, predict_all(trained.network, pixels, indices, kinds, batch_size, self._device))
+            (unit.class_name, predict_all(trained.network, pixels, indices, views, batch_size, self._device))
             for unit, trained in networks.items()
         ]
 

@@ -8,6 +8,8 @@ from math import degrees
 from typing import Any
 
 from harness.backbones.normalization import Normalization
+from harness.backends.supervised.tta import AVERAGES, NONE, Views, tta_problems, views_of
+from harness.backends.supervised.tta import canonical as canonical_tta
 from harness.common.errors import ConfigError, nearest
 from harness.config.spec import RunSpec
 
@@ -30,6 +32,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "bn_statistics": ("running", "recomputed"),
     "monitor": ("macro_F1", "loss"),
     "combine_repeats": ("mean", "vote"),
+    "tta_average": AVERAGES,
 }
 OPTIONAL = ("bn_momentum", "bn_statistics")  # their default is None
 # A setting has an effect only with these values of another setting. ArcFace's head always has Xavier's initialisation.
@@ -52,7 +55,7 @@ NEEDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "ema_decay": ("average", ("ema",)),
 }
 WITHOUT = "none"  # with_detector: no detector
-VIEWS = ("flips", "rotations", "brightness")
+DEFAULT_SIZE = (224, 224)  # pixels
 LIMITS: Mapping[str, tuple[float, float]] = {
     "dropout": (0, 0.95),
     "drop_path_rate": (0, 0.95),
@@ -128,7 +131,12 @@ class Settings:
         bn_statistics: statistics of batch normalisation for predictions: `running`, or `recomputed` from at most 1,024
             training images after each epoch. null is `recomputed` with an `average`, and `running` otherwise.
         keep: the epoch of the final weights: the `last`, or the `best` by `monitor`.
-        tta: views for test-time augmentation: none, or several of flips, rotations, brightness joined by +.
+        eval_image_size: size of the images that a trained network predicts, in pixels or [height, width]; the default
+            is that of the training. Runs that differ only in this size share their networks.
+        tta: views for test-time augmentation. `none`; or the image with several of flips, rotations, brightness joined
+            by +; or a mapping with `flips`, `rotations`, `scales`, `multiply`, whose values are combined with each
+            other.
+        tta_average: what is averaged over the views.
         tensorboard: whether the curves are also written for TensorBoard.
         with_detector: a native detector whose score changes good against not good inside each class: its name, or a
             mapping with `model` and parameters of the detector. Backbone, weights and image size are those of the
@@ -176,7 +184,9 @@ class Settings:
     average: str = "none"
     ema_decay: float = 0.99
     keep: str = "last"
-    tta: str = "none"
+    eval_image_size: int | tuple[int, int] | None = None
+    tta: str | Mapping[str, Any] = NONE
+    tta_average: str = AVERAGES[0]
     tensorboard: bool = False
     bn_momentum: float | None = None
     bn_statistics: str | None = None
@@ -193,10 +203,9 @@ class Settings:
         Raises:
             ConfigError: lists all values that are invalid or exclude each other.
         """
-        values = {"image_size": spec.image_size or (224, 224), **spec.parameters}
+        values = {"image_size": spec.image_size or DEFAULT_SIZE, **spec.parameters}
         settings = replace(cls.from_dict(values), normalization=spec.normalization)
-        problems = [*settings._choice_problems(), *settings._range_problems(), *settings._combination_problems()]
-        if problems:
+        if problems := settings.problems():
             raise ConfigError(problems)
         return settings
 
@@ -219,9 +228,17 @@ class Settings:
         return {**plain, "normalization": self.normalization.as_dict() if self.normalization else None}
 
     @property
-    def views(self) -> tuple[str, ...]:
-        """Kinds of the averaged views."""
-        return () if self.tta == "none" else tuple(self.tta.split("+"))
+    def eval_size(self) -> tuple[int, int]:
+        """(height, width) of the images that a trained network predicts."""
+        size = self.eval_image_size
+        if size is None:
+            return self.image_size
+        return (size, size) if isinstance(size, int) else size
+
+    @property
+    def views(self) -> Views:
+        """The views of a prediction."""
+        return Views(views_of(self.tta), self.tta_average)
 
     @property
     def margin_degrees(self) -> float:
@@ -233,6 +250,10 @@ class Settings:
         """Whether the statistics of batch normalisation are computed anew after each epoch."""
         return (self.bn_statistics or ("running" if self.average == "none" else "recomputed")) == "recomputed"
 
+    def problems(self) -> list[str]:
+        """Return one sentence for each value that is invalid, or that another value excludes."""
+        return [*self._choice_problems(), *self._range_problems(), *self._combination_problems()]
+
     def _choice_problems(self) -> list[str]:
         problems = []
         for name, choices in CHOICES.items():
@@ -241,9 +262,6 @@ class Settings:
                 near = nearest(str(value), choices)
                 hint = f" Did you mean {near[0]}?" if near else ""
                 problems.append(f"{name}: found {value!r}, expected one of {', '.join(choices)}.{hint}")
-        unknown = [view for view in self.views if view not in VIEWS]
-        if unknown or len(set(self.views)) < len(self.views):
-            problems.append(f"tta: found {self.tta!r}, expected none, or some of {', '.join(VIEWS)} joined by +.")
         return problems
 
     def _range_problems(self) -> list[str]:
@@ -261,10 +279,7 @@ class Settings:
             problems.append(f"arcface_margin: found {self.arcface_margin} radians; expected at most 1.57.")
         if self.eta_min > self.lr:
             problems.append(f"eta_min: found {self.eta_min}, above lr {self.lr}; expected a smaller learning rate.")
-        if "rotations" in self.views and self.image_size[0] != self.image_size[1]:
-            height, width = self.image_size
-            problems.append(f"tta: found rotations with images of {height} x {width}; expected square images.")
-        return problems
+        return [*problems, *tta_problems(self.tta, self.eval_size)]
 
 
 def _is_between(value: object, low: float, high: float) -> bool:
@@ -296,7 +311,27 @@ IMPLIED: Mapping[str, Any] = {
     "repeats": 1,
     "combine_repeats": "mean",
     "with_detector": WITHOUT,
+    "eval_image_size": None,
+    "tta_average": AVERAGES[0],
 }
+
+
+def canonical(values: Mapping[str, Any], image_size: tuple[int, int] | None) -> Mapping[str, Any]:
+    """Return the values of a point in one form, so that points with equal results are one run.
+
+    Args:
+        values: the settings.
+        image_size: (height, width) in the training; None for the default.
+    """
+    changed = dict(values)
+    if "tta" in values:
+        changed["tta"] = canonical_tta(values["tta"])
+    size = values.get("eval_image_size")
+    if size is not None:
+        height, width = (size, size) if isinstance(size, int) else size
+        same = (height, width) == (image_size or DEFAULT_SIZE)
+        changed["eval_image_size"] = None if same else height if height == width else [height, width]
+    return changed
 
 
 def unused(values: Mapping[str, Any], model: str) -> dict[str, str]:
@@ -316,6 +351,8 @@ def unused(values: Mapping[str, Any], model: str) -> dict[str, str]:
         without_effect["weight_decay_on"] = "weight_decay above 0"
     if complete["keep"] != "best" and not complete["early_stopping"]:
         without_effect["monitor"] = "keep best, or early_stopping above 0"
+    if complete["tta"] == NONE:
+        without_effect["tta_average"] = "tta with several views"
     if complete["repeats"] == 1:
         without_effect["combine_repeats"] = "repeats above 1"
     if model != "one_class":

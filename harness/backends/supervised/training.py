@@ -23,7 +23,8 @@ from harness.backends.supervised.module import Training
 from harness.backends.supervised.network import Classifier
 from harness.backends.supervised.pictures import Pixels
 from harness.backends.supervised.settings import Settings
-from harness.backends.supervised.views import probabilities, views
+from harness.backends.supervised.tta import Views
+from harness.backends.supervised.views import probabilities
 from harness.common.devices import Device
 from harness.common.errors import TrainingError
 from harness.common.files import write_atomic
@@ -51,7 +52,7 @@ class Trained:
 def train(
     network: Classifier,
     settings: Settings,
-    data: FoldData,
+    load_data: Callable[[], FoldData],
     folder: Path,
     device: Device,
     trainer: Mapping[str, Any],
@@ -64,7 +65,7 @@ def train(
     Args:
         network: the network with its first weights.
         settings: settings of the run.
-        data: training and validation data.
+        load_data: returns training and validation data; not called where an earlier attempt finished.
         folder: folder of the checkpoints, which may contain those of an earlier attempt.
         device: the device of the training.
         trainer: arguments of Lightning's Trainer, with `max_epochs`.
@@ -80,7 +81,7 @@ def train(
     if finished is not None:
         return finished
     epochs = int(trainer["max_epochs"])
-    module = Training(network, settings, data, epochs)
+    module = Training(network, settings, load_data(), epochs)
     checkpoint = _checkpoint(folder / LAST)
     resumed = 0 if checkpoint is None else len(checkpoint["history"])
     if checkpoint is not None and (checkpoint["stopped"] or resumed >= epochs):
@@ -189,7 +190,7 @@ def predict_all(
     network: Classifier,
     pixels: Pixels,
     indices: Sequence[int],
-    kinds: Sequence[str],
+    views: Views,
     batch_size: int,
     device: Device,
 ) -> npt.NDArray[np.float64]:
@@ -199,7 +200,7 @@ def predict_all(
         network: the trained network; afterwards in evaluation mode on the cpu.
         pixels: all images, (n, 3, height, width).
         indices: positions of the images to predict.
-        kinds: kinds of views; see `views`.
+        views: the views of an image.
         batch_size: images in a batch.
         device: the device of the prediction.
 
@@ -207,10 +208,10 @@ def predict_all(
         Probabilities (len(indices), outputs).
     """
     network.to(device.torch).eval()
-    image_views, batches = views(kinds), []
+    size, batches = (pixels.shape[2], pixels.shape[3]), []
     with torch.inference_mode():
         for start in range(0, len(indices), batch_size):
             batch = torch.from_numpy(np.stack([pixels[i] for i in indices[start : start + batch_size]]))
-            batches.append(probabilities(network, as_images(batch.to(device.torch)), image_views).numpy())
+            batches.append(probabilities(network, as_images(batch.to(device.torch)), views, size).numpy())
     network.cpu()
     return np.concatenate(batches) if batches else np.zeros((0, network.head.out_features))

@@ -36,6 +36,11 @@ class Unit:
         return f"{name}-repeat{self.repeat}" if self.repeat else name
 
     @property
+    def outputs(self) -> int:
+        """Number of outputs; a one-class network has one more, for null."""
+        return len(self.positions) + bool(self.class_name)
+
+    @property
     def text(self) -> str:
         """Name for messages; "" for a network of all labels."""
         return f"{self.class_name}, repeat {self.repeat + 1}" if self.repeat else self.class_name

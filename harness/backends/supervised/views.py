@@ -1,50 +1,57 @@
-"""Test-time augmentation: the mean probabilities of several views of an image."""
+"""Test-time augmentation: the views of images, and the mean prediction over them; see tta.py for their settings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-
 import torch
 
-View = Callable[[torch.Tensor], torch.Tensor]
-FACTORS = (0.9, 1.1)
+from harness.backends.graph import triangles
+from harness.backends.supervised.tta import View, Views
+
+Size = tuple[int, int]
+DIMENSIONS = {"horizontal": (3,), "vertical": (2,), "both": (2, 3)}
 
 
-def views(kinds: Sequence[str]) -> list[View]:
-    """Return the views of images (n, 3, height, width) in [0, 1]: the images themselves, then the views of each kind.
+def transformed(view: View, images: torch.Tensor, size: Size) -> torch.Tensor:
+    """Return a view of images.
 
     Args:
-        kinds: some of `flips` (left-right, up-down), `rotations` (90, 180, 270 degrees), `brightness` (0.9, 1.1 times).
+        view: the view.
+        images: (n, 3, height, width) in [0, 1].
+        size: (height, width) of the images. A traced module needs these numbers as constants.
+
+    Returns:
+        (n, 3, *view.sides(size)) in [0, 1].
     """
-    transforms: list[View] = [_same]
-    if "flips" in kinds:
-        transforms += [partial(torch.flip, dims=(3,)), partial(torch.flip, dims=(2,))]
-    if "rotations" in kinds:
-        transforms += [partial(torch.rot90, k=k, dims=(2, 3)) for k in (1, 2, 3)]
-    if "brightness" in kinds:
-        transforms += [partial(_brighter, factor=factor) for factor in FACTORS]
-    return transforms
+    if view.flip in DIMENSIONS:
+        images = torch.flip(images, dims=DIMENSIONS[view.flip])
+    if view.rotation:
+        images = torch.rot90(images, k=view.rotation // 90, dims=(2, 3))
+    if view.scale != 1:
+        images = _resized(images, size, view.sides(size))
+    return images if view.factor == 1 else (images * view.factor).clamp(0, 1)
 
 
-def _same(images: torch.Tensor) -> torch.Tensor:
-    return images
+def _resized(images: torch.Tensor, size: Size, target: Size) -> torch.Tensor:
+    """Resize images, bilinear with antialiasing. Unlike Torch's function, exported files can hold these products."""
+    down, across = (triangles(old, new, images.device) for old, new in zip(size, target, strict=True))
+    return down @ (images @ across.T)
 
 
-def _brighter(images: torch.Tensor, factor: float) -> torch.Tensor:
-    return (images * factor).clamp(0, 1)
-
-
-def probabilities(network: torch.nn.Module, images: torch.Tensor, image_views: Sequence[View]) -> torch.Tensor:
+def probabilities(network: torch.nn.Module, images: torch.Tensor, views: Views, size: Size) -> torch.Tensor:
     """Return the mean probabilities over views, in double precision on the cpu.
+
+    The mean of logits z is softmax(mean(z)), which is the normalised geometric mean of the probabilities.
 
     Args:
         network: classifier with logits (n, outputs).
         images: (n, 3, height, width) in [0, 1].
-        image_views: the views.
+        views: the views, and what is averaged.
+        size: (height, width) of the images.
 
     Returns:
         (n, outputs).
     """
-    mean = torch.stack([network(view(images)).double().softmax(dim=1) for view in image_views]).mean(dim=0)
-    return mean.cpu()
+    logits = torch.stack([network(transformed(view, images, size)).double() for view in views.views])
+    if views.average == "logits":
+        return logits.mean(dim=0).softmax(dim=1).cpu()
+    return logits.softmax(dim=2).mean(dim=0).cpu()

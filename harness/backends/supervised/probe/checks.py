@@ -35,7 +35,7 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, LabelledSplit], d
             architecture = (backbone, settings.image_size)
             if architecture not in checked:
                 checked.add(architecture)
-                problems.update(dict.fromkeys(network_problems(backbone, settings.of_network)))
+                problems.update(dict.fromkeys(network_problems(backbone, [settings.of_network])))
     return list(problems)
 
 

@@ -21,6 +21,7 @@ from harness.backends.supervised.probe.features import embed
 from harness.backends.supervised.probe.heads import HEADS, ProbeHead
 from harness.backends.supervised.probe.settings import MODEL, ProbeSettings
 from harness.common.devices import Device, pick
+from harness.common.errors import ConfigError
 from harness.data.images import RGB
 from harness.data.labelled.base import LabelSpec
 from harness.predictions.detection import Floats
@@ -105,6 +106,23 @@ class ProbeScorer:
                 torch.stack([head(features) for head in self._heads]).double().cpu().numpy()
             )
         return found
+
+    def at_image_size(self, size: tuple[int, int]) -> ProbeScorer:
+        """Refuse every size but that of the run, since the heads learned from features at this size.
+
+        Args:
+            size: (height, width) of the read images.
+
+        Raises:
+            ConfigError: the size is another one.
+        """
+        own = self.settings.image_size
+        if size == own:
+            return self
+        raise ConfigError(
+            f"image_size: {size[0]} x {size[1]} found with a probe, which learned from features of images of its own "
+            f"size; expected {own[0]} x {own[1]}. Make a run of the probe with this image_size."
+        )
 
     @property
     def map_note(self) -> str:
