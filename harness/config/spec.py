@@ -15,7 +15,7 @@ from harness.config.revisions import revisions
 
 Layers = tuple[str | int, ...]
 # Fields with another type in JSON than in the spec.
-CONVERTED = {"layers", "image_size", "params", "trainer", "threshold", "normalization", "holdout", "axes"}
+CONVERTED = {"layers", "image_size", "params", "trainer", "threshold", "normalization", "holdout", "protocol", "axes"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class RunSpec:
             weights for classification.
         holdout: `share` and `seed` of the test images that a search holds out; () without such images.
         rank: `synthetic` for a run that also scores synthetic defects; None for others, as in earlier versions.
+        protocol: options of the pixel metrics that differ from the default, see `harness.config.protocol`; () for the
+            default, as in earlier versions.
         axes: names of the axes in the grid, which tables show first. The axes are no part of the identity.
     """
 
@@ -61,6 +63,7 @@ class RunSpec:
     normalization: Normalization | None = None
     holdout: tuple[tuple[str, Any], ...] = ()
     rank: str | None = None
+    protocol: tuple[tuple[str, Any], ...] = ()
     axes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -71,7 +74,7 @@ class RunSpec:
     def as_dict(self) -> dict[str, Any]:
         """Convert to plain values for JSON."""
         # In the order of the fields, as in every earlier record.
-        optional = {"normalization", "holdout", "rank", "axes"}
+        optional = {"normalization", "holdout", "rank", "protocol", "axes"}
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in optional}
         values |= {
             "layers": list(self.layers) if self.layers is not None else None,
@@ -82,6 +85,7 @@ class RunSpec:
         }
         values |= {"normalization": self.normalization.as_dict()} if self.normalization else {}
         values |= {"holdout": dict(self.holdout)} if self.holdout else {}
+        values |= {"protocol": dict(self.protocol)} if self.protocol else {}
         return values | ({"rank": self.rank} if self.rank else {})
 
     @classmethod
@@ -102,6 +106,7 @@ class RunSpec:
             threshold=freeze_items(values["threshold"]),
             normalization=None if normalization is None else Normalization.from_dict(normalization),
             holdout=freeze_items(values.get("holdout") or {}),
+            protocol=freeze_items(values.get("protocol") or {}),
         )
 
     def label(self, differing: Collection[str] | None = None) -> str:

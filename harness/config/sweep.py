@@ -31,6 +31,7 @@ from harness.common.schema_errors import sentence
 from harness.common.secrets import references, remember
 from harness.config.coverage import COVERAGE, Coverage
 from harness.config.grid import Axis, normalise
+from harness.config.protocol import ProtocolOptions
 from harness.config.recommend import Limits
 from harness.config.search import Search
 from harness.config.threshold import CROSS_CONFORMAL, Threshold
@@ -57,6 +58,7 @@ class SweepConfig(BaseModel):
         rank: `labels` compares configurations by labelled test images. `synthetic` also ranks them by synthetic defects
             on held-out normal images (`data.val`); this ranking is the answer where no test image has a defect.
         aupro_limit: the largest false positive rate that counts for AUPRO.
+        protocol: how anomaly maps and masks meet in the pixel metrics; `original` is short for `{size: original}`.
         coverage: the promised probability that a prediction set of a classification contains the true label.
         latency: whether the harness times single images.
         recommend: the margin of equal quality, and limits of the recommended configuration.
@@ -65,7 +67,7 @@ class SweepConfig(BaseModel):
         cache: a folder where native runs keep features and coresets for the next sweep; by default nowhere.
         cache_limit: bytes of `cache`, such as `20 GB`; the least recently used files go first.
         memory_limit: bytes that features of native runs may take, such as `8 GB`; features beyond it go to
-            memory-mapped files. By default half of what is free.
+            memory-mapped files. Also the limit of `protocol: original`. By default half of what is free.
         trainer: arguments of Lightning's Trainer. `max_epochs` is also for the native CFlow.
         grid: one mapping of axes, or a list of mappings; equal points run once.
         search: a search in place of the grid, or beside it.
@@ -83,6 +85,7 @@ class SweepConfig(BaseModel):
     threshold: Threshold = Threshold()
     rank: Literal["labels", "synthetic"] = "labels"
     aupro_limit: float = Field(default=0.3, gt=0, le=1)
+    protocol: ProtocolOptions = ProtocolOptions()
     coverage: Coverage = COVERAGE
     latency: bool = True
     recommend: Limits = Limits()

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from harness import registry
-from harness.metrics import regions
 from harness.metrics.curves import curves
 from harness.metrics.intervals import intervals
+from harness.metrics.pixel_ranking import pixel_ranking
 from harness.metrics.ranking import Ranking, measure
 from harness.metrics.synthetic import synthetic_metrics, without_synthetic
 from harness.metrics.thresholds import fix_thresholds
 from harness.metrics.validation import validation_part
 from harness.predictions.decision import Thresholds
 from harness.predictions.detection import Predictions
+from harness.predictions.pairs import measurable
 
 FPR_LIMIT = 0.3
 
@@ -132,9 +133,8 @@ def rankings(test: Predictions, thresholds: Thresholds, fpr_limit: float = FPR_L
         One ranking for each level: image, and pixel where the predictions have maps and masks.
     """
     levels = {"image": Ranking.of(test.scores, test.labels, thresholds.image)}
-    if test.maps is not None and test.masks is not None:
-        weights = regions.weights(test.masks)
-        levels["pixel"] = Ranking.of(test.maps, test.masks, thresholds.pixel, weights, fpr_limit)
+    if measurable(test):
+        levels["pixel"] = pixel_ranking(test, thresholds.pixel, fpr_limit)
     return levels
 
 

@@ -60,7 +60,24 @@ class Ranking:
             weights: weight of each anomalous score in the mean share of regions, in C order; see `regions.weights`.
             fpr_limit: upper limit of the false positive rate in AUPRO.
         """
-        positives, negatives = scores[truth], scores[~truth]
+        return cls.of_classes(scores[truth], scores[~truth], threshold, weights, fpr_limit)
+
+    @classmethod
+    def of_classes(
+        cls,
+        positives: npt.NDArray[np.floating],
+        negatives: npt.NDArray[np.floating],
+        threshold: float | None = None,
+        weights: npt.NDArray[np.float64] | None = None,
+        fpr_limit: float = 0.3,
+    ) -> Ranking:
+        """Count positives and negatives at each threshold, where both classes are separate already.
+
+        Args:
+            positives: scores, shape (p,); sorted in place without `weights`.
+            negatives: scores, shape (n,); sorted in place, so that there is no second array of this size.
+            threshold, weights, fpr_limit: see `of`.
+        """
         negatives.sort()
         if weights is None:
             positives.sort()

@@ -187,9 +187,9 @@ def _key(record: RunRecord) -> str:
 def _facts(record: RunRecord) -> dict[str, str]:
     """All values that define a configuration: the spec without category and seed, the split, the weights."""
     rest = {key: value for key, value in record.spec.items() if key not in NOT_OF_A_CONFIGURATION}
-    for block in ("params", "trainer", "threshold"):
-        # Earlier records have keys there whose value is None.
-        rest |= {f"{block}.{key}": value for key, value in rest.pop(block).items() if value is not None}
+    for block in ("params", "trainer", "threshold", "protocol"):
+        # Earlier records have keys there whose value is None, or lack a block.
+        rest |= {f"{block}.{key}": value for key, value in rest.pop(block, {}).items() if value is not None}
     rest |= columns(record.spec)
     if NORMALIZATION in rest or NORMALIZATION in record.axes:
         values = record.spec.get(NORMALIZATION) or {}

@@ -85,6 +85,11 @@ def parameter(record: RunRecord, axis: str) -> Any:
     return normalization(record) if axis == NORMALIZATION else cell(record.spec["params"].get(axis))
 
 
+def protocol(record: RunRecord) -> str | None:
+    """The protocol of a run's pixel metrics in words; None for the default."""
+    return ", ".join(f"{key} {value}" for key, value in (record.spec.get("protocol") or {}).items()) or None
+
+
 def weights_source(record: RunRecord) -> str | None:
     """Source of the backbone's weights."""
     source = record.weights.get("source")

@@ -84,6 +84,14 @@ class Holdout(_Strict):
     seed: Whole
 
 
+class ProtocolRecord(_Strict):
+    """The `protocol:` block, see `harness.config.protocol.ProtocolOptions`; only values that are not the default."""
+
+    size: str = "input"
+    mask: str = "above_0"
+    min_area: Annotated[int, Field(ge=1, le=WHOLE)] = 1
+
+
 class Spec(_Strict):
     """The spec of a run, see `harness.config.spec.RunSpec`."""
 
@@ -105,6 +113,7 @@ class Spec(_Strict):
     normalization: Input | None = None
     holdout: Holdout | None = None
     rank: Literal["synthetic"] | None = None
+    protocol: ProtocolRecord = ProtocolRecord()
 
 
 class Data(_Strict):

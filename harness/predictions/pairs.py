@@ -1,0 +1,74 @@
+"""Pairs of an anomaly map and its mask, at the size that the protocol asks for. All pixel metrics count these pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from harness.data.images import upright_size
+from harness.data.mask_images import Mask, union
+from harness.predictions.detection import Floats, Predictions
+from harness.predictions.drawing import seen_part
+
+
+def measurable(predictions: Predictions) -> bool:
+    """Whether the predictions have maps and masks, so that pixel metrics are defined."""
+    return predictions.maps is not None and predictions.masks is not None
+
+
+def pairs(predictions: Predictions) -> Iterator[tuple[Floats, Mask]]:
+    """The map and the mask of each sample, in the order of the samples, one pair in memory at a time.
+
+    Under the protocol `input` these are the arrays of the predictions. Under `original` each map is resized bilinearly
+    to its mask, with pixel centres as in Torch's `interpolate(align_corners=False)`. A normal image has the size of its
+    file. Where the model's input is a centre crop, only the part of the image that the model sees counts.
+
+    Args:
+        predictions: `measurable` ones.
+    """
+    assert predictions.maps is not None
+    assert predictions.masks is not None
+    if not predictions.protocol.original:
+        yield from zip(predictions.maps, predictions.masks, strict=True)
+        return
+    for index, anomaly_map in enumerate(predictions.maps):
+        mask = _mask_of(predictions, index)
+        height, width = mask.shape
+        yield np.asarray(cv2.resize(anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR), np.float32), mask
+
+
+def sizes(predictions: Predictions) -> list[tuple[int, int]]:
+    """(height, width) of each pair.
+
+    Args:
+        predictions: `measurable` ones.
+    """
+    assert predictions.maps is not None
+    if not predictions.protocol.original:
+        return [(one.shape[0], one.shape[1]) for one in predictions.maps]
+    parts = (_part(predictions, upright_size(sample.path)) for sample in predictions.samples)
+    return [(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in parts]
+
+
+def vanished(predictions: Predictions) -> list[str]:
+    """Names of anomalous images whose mask has no anomalous pixel under the protocol."""
+    if not measurable(predictions):
+        return []
+    samples = zip(predictions.samples, pairs(predictions), strict=True)
+    return [sample.name for sample, (_, mask) in samples if sample.masks and not mask.any()]
+
+
+def _mask_of(predictions: Predictions, index: int) -> Mask:
+    sample = predictions.samples[index]
+    if sample.masks:
+        whole = union(sample.masks, None, predictions.protocol.mask)
+        return np.ascontiguousarray(whole[_part(predictions, (whole.shape[0], whole.shape[1]))])
+    rows, columns = _part(predictions, upright_size(sample.path))
+    return np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.bool_)
+
+
+def _part(predictions: Predictions, image: tuple[int, int]) -> tuple[slice, slice]:
+    assert predictions.maps is not None
+    return seen_part(image, predictions.resized, (predictions.maps.shape[1], predictions.maps.shape[2]))
