@@ -209,7 +209,8 @@ def metrics_table(level: str) -> str:
         if metric.level == level:
             text = inspect.getdoc(registry.load(metric.function)) or ""
             meaning = re.sub(r"\s+", " ", text.split("\n\n")[0])
-            lines.append(f"| `{metric.key}` | {'larger' if metric.higher_is_better else 'smaller'} | {meaning} |")
+            better = "larger" if metric.higher_is_better else "smaller"
+            lines.append(f"| `{metric.key}`{' (optional)' if metric.optional else ''} | {better} | {meaning} |")
     return "\n".join(lines)
 
 

@@ -85,6 +85,8 @@ class Metric:
         format: number format of the value in a spreadsheet.
         at_threshold: whether the value is undefined without a threshold.
         optimistic: whether the labels that the metric counts choose its threshold; its interval corrects this.
+        optional: whether only some data have the metric. Its column and its place on the page exist only where some
+            run has a value, and a record has the metric only with a value.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Metric:
     format: str = "0.000"
     at_threshold: bool = False
     optimistic: bool = False
+    optional: bool = False
 
     @property
     def key(self) -> str:

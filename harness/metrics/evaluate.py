@@ -33,7 +33,7 @@ class Evaluation:
         calibration: predictions for normal images that fixed the thresholds; None without such images.
         synthetic: predictions for synthetic defects; None without such images.
         thresholds: computed without the labels of `test`.
-        metrics: `<level>_<name>` -> value, None where undefined.
+        metrics: `<level>_<name>` -> value, None where undefined; without optional metrics that are undefined.
         intervals: 95% confidence intervals, by the name of the metric.
         defects: one entry for each type of defect.
         curves: points of each level's curves, for plots.
@@ -116,7 +116,8 @@ def evaluate(test: Predictions, thresholds: Thresholds, fpr_limit: float = FPR_L
         fpr_limit: upper limit of the false positive rate in AUPRO.
 
     Returns:
-        `image_<name>` and `pixel_<name>` of every metric; None, and never 0, where the metric is undefined.
+        `image_<name>` and `pixel_<name>` of every metric; None, and never 0, where the metric is undefined. An optional
+        metric that is undefined is missing.
     """
     return _values(rankings(test, thresholds, fpr_limit))
 
@@ -144,7 +145,8 @@ def _values(levels: Mapping[str, Ranking]) -> dict[str, float | None]:
         undefined = {metric.key: np.nan for metric in registry.METRICS if metric.level == level}
         of_level = measure(level, levels[level]) if level in levels else undefined
         values |= {name: None if np.isnan(value) else float(value) for name, value in of_level.items()}
-    return values
+    optional = {metric.key for metric in registry.METRICS if metric.optional}
+    return {name: value for name, value in values.items() if value is not None or name not in optional}
 
 
 def _defects(test: Predictions, thresholds: Thresholds) -> list[dict[str, Any]]:

@@ -24,11 +24,18 @@ LATENCIES = ("ms_per_image_p50", "ms_per_image_p95")
 
 
 def metric_columns(records: Sequence[RunRecord]) -> list[str]:
-    """Names of metrics: the headline, the other registered ones, then those that only a backend has."""
-    registered = [metric.key for metric in registry.METRICS]
-    shared = [*HEADLINE, *(name for name in registered if name not in HEADLINE)]
+    """Names of metrics: the headline, the other registered ones, then those that only a backend has.
+
+    An optional metric has a column only where some record has a value.
+    """
+    shared = [*HEADLINE, *(metric.key for metric in registry.METRICS if metric.key not in HEADLINE)]
     others = sorted({name for record in records for name in record.metrics} - set(shared))
-    return [*shared, *others]
+    absent = {
+        metric.key
+        for metric in registry.METRICS
+        if metric.optional and all(record.metrics.get(metric.key) is None for record in records)
+    }
+    return [name for name in (*shared, *others) if name not in absent]
 
 
 def axis_columns(records: Sequence[RunRecord]) -> list[str]:

@@ -23,7 +23,8 @@ class RunRecord:
         data: kind, category, root, fingerprint, numbers of images by role, and the backend's own validation set.
         weights: see `harness.backbones.resolve.Weights`. In records of version 0.1 `fallback` means random weights in
             place of missing weights; later versions have no fallback.
-        metrics: `<level>_<name>` -> value, None where undefined; also the backend's own metrics, with a prefix.
+        metrics: `<level>_<name>` -> value, None where undefined; also the backend's own metrics, with a prefix. An
+            optional metric that is undefined is missing.
         intervals: 95% confidence intervals of the image metrics, [low, high].
         defects: metrics of each type of defect.
         thresholds: image and pixel (raw scores), fixed_by, image_scale and pixel_scale; see

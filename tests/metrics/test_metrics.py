@@ -45,7 +45,7 @@ Scores = npt.NDArray[np.floating]
 Truth = npt.NDArray[np.bool_]
 NONE = {"method": "none"}
 F1_ON_VAL = {"method": "f1_on_val", "share": 0.3, "seed": 0}
-LEVELS_AND_NAMES = [one.key for one in registry.METRICS]
+LEVELS_AND_NAMES = [one.key for one in registry.METRICS if not one.optional]
 
 
 def scores_of(dtype: type[np.floating], least: int = 1) -> st.SearchStrategy[Scores]:
@@ -182,6 +182,15 @@ def test_blank_without_masks_maps_or_thresholds() -> None:
     assert defined(evaluate(replace(predictions([0, 0, 1, 1]), maps=None, masks=None), given_)) == image
     without = evaluate(predictions([0, 0, 1, 1]), Thresholds(None, None, ""))
     assert defined(without) == set(LEVELS_AND_NAMES) - at_threshold - {"pixel_F1Score"}
+
+
+def test_an_optional_metric_is_missing_where_it_is_undefined(monkeypatch: pytest.MonkeyPatch) -> None:
+    optional = replace(registry.metric("image_Precision"), name="Optional", optional=True)
+    monkeypatch.setattr(registry, "METRICS", (*registry.METRICS, optional))
+    assert evaluate(predictions([0, 0, 1, 1]), Thresholds(7.0, 7.0, ""))["image_Optional"] == 1
+    without = evaluate(predictions([0, 0, 1, 1]), Thresholds(None, None, ""))
+    assert without["image_Precision"] is None
+    assert list(without) == LEVELS_AND_NAMES
 
 
 def test_blank_without_a_class() -> None:

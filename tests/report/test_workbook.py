@@ -6,16 +6,25 @@ import io
 from pathlib import Path
 from typing import Any
 
+import pytest
 from openpyxl import load_workbook
 from openpyxl.workbook import Workbook
 
+from harness import registry
 from harness.report.comparisons import summary_table
+from harness.report.detection_page import _data
 from harness.report.excel import build_workbook
 from harness.report.facts import HEADLINE
 from harness.report.results import Results
 from harness.report.tables import runs_table
 from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
+from tests.report.conftest import FAIR, GOOD, Run
+
+
+def cells(content: bytes) -> dict[str, list[tuple[object, ...]]]:
+    """The values of all cells of a workbook's file, by sheet."""
+    return {sheet.title: list(sheet.iter_rows(values_only=True)) for sheet in load_workbook(io.BytesIO(content))}
 
 
 def record(number: int, **changes: Any) -> RunRecord:
@@ -216,3 +225,23 @@ def test_whole_numbers_stay_whole_beside_runs_without_the_parameter() -> None:
     column = {cell.value: index for index, cell in enumerate(sheet[1], 1)}
     values = [sheet.cell(row, column["num_neighbors"]).value for row in (2, 3)]
     assert sorted(map(str, values)) == ["9", "None"]
+
+
+def test_an_optional_metric_has_a_column_only_where_some_run_has_a_value(
+    folder: ResultFolder, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(GOOD)
+    before = [list(table(Results.of(folder))) for table in (runs_table, summary_table)]
+    sheets = cells(build_workbook(Results.of(folder)))
+    optional = registry.Metric("Optional", "pixel", higher_is_better=False, optional=True)
+    monkeypatch.setattr(registry, "METRICS", (*registry.METRICS, optional))
+    assert [list(table(Results.of(folder))) for table in (runs_table, summary_table)] == before
+    assert cells(build_workbook(Results.of(folder))) == sheets
+    assert "pixel_Optional" not in _data(Results.of(folder))["metrics"]
+    run(FAIR, spec={"seed": 1}, metrics={"pixel_Optional": 0.25})
+    results = Results.of(folder)
+    assert runs_table(results)["pixel_Optional"].dropna().tolist() == [0.25]
+    assert "pixel_Optional" in summary_table(results)
+    data = _data(results)
+    assert "pixel_Optional" in data["metrics"]
+    assert "pixel_Optional" in data["falling"]
