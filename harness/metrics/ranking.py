@@ -121,7 +121,7 @@ def _above(ascending: npt.NDArray[np.floating], threshold: float | None) -> Coun
 
 
 def measure(level: str, ranking: Ranking) -> dict[str, npt.NDArray[np.float64]]:
-    """Compute all registered metrics of one level.
+    """Compute all registered metrics of one level, without those of `extra_metrics`.
 
     Args:
         level: image or pixel.
@@ -130,7 +130,8 @@ def measure(level: str, ranking: Ranking) -> dict[str, npt.NDArray[np.float64]]:
     Returns:
         `<level>_<name>` -> values, NaN where undefined.
     """
-    return {metric.key: registry.load(metric.function)(ranking) for metric in registry.METRICS if metric.level == level}
+    metrics = [metric for metric in registry.METRICS if metric.level == level and not metric.on_request]
+    return {metric.key: registry.load(metric.function)(ranking) for metric in metrics}
 
 
 def ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -35,8 +35,24 @@ def pairs(predictions: Predictions) -> Iterator[tuple[Floats, Mask]]:
         return
     for index, anomaly_map in enumerate(predictions.maps):
         mask = _mask_of(predictions, index)
-        height, width = mask.shape
-        yield np.asarray(cv2.resize(anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR), np.float32), mask
+        yield _resized(anomaly_map, (mask.shape[0], mask.shape[1])), mask
+
+
+def resized_maps(predictions: Predictions) -> Iterator[Floats]:
+    """The map of each sample at the size of the protocol, without the masks.
+
+    Args:
+        predictions: with maps.
+    """
+    assert predictions.maps is not None
+    for anomaly_map, size in zip(predictions.maps, sizes(predictions), strict=True):
+        yield _resized(anomaly_map, size)
+
+
+def _resized(anomaly_map: Floats, size: tuple[int, int]) -> Floats:
+    if anomaly_map.shape == size:
+        return anomaly_map
+    return np.asarray(cv2.resize(anomaly_map, size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def sizes(predictions: Predictions) -> list[tuple[int, int]]:

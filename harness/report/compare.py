@@ -23,8 +23,7 @@ from harness.results.run_folder import RECORD
 from harness.results.scores import TestScores, read_scores
 from harness.results.store import ResultFolder
 
-
-DEFAULT = "default"
+DEFAULT = "default"  # protocol
 
 
 def load_run(path: Path) -> tuple[Results, RunRecord]:

@@ -48,7 +48,7 @@ PLAIN_NUMBERS = (
     "best_so_far",
 )
 # Names of columns with metrics begin so; a backend's name or "mean" may follow.
-METRICS = ("image_", "pixel_", "anomalib_", SYNTHETIC_AUROC)
+METRICS = ("image_", "pixel_", "region_", "anomalib_", SYNTHETIC_AUROC)
 # Names of columns with metrics of a classification end so.
 SHARES = ("_F1", "accuracy", "_F1_low", "_F1_high", "folds_mean", "folds_sd")
 

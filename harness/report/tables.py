@@ -59,7 +59,8 @@ def runs_table(results: Results, failed: bool = False) -> pd.DataFrame:
     for axis in axes:
         # pandas makes whole numbers floating where some runs lack the parameter; dtype object keeps them.
         frame[axis] = pd.Series([row[axis] for row in rows], dtype=object)
-    frame = frame.drop(columns=[name for name in (*costs(records[0]), BUSY, CHANGED, PROTOCOL) if frame[name].isna().all()])
+    sometimes = (*costs(records[0]), BUSY, CHANGED, PROTOCOL)
+    frame = frame.drop(columns=[name for name in sometimes if frame[name].isna().all()])
     frame = frame.assign(place=frame["status"].map(STATUS_ORDER.index))
     synthetic = [SYNTHETIC_AUROC] if SYNTHETIC_AUROC in frame else []
     order = ["place", "category", "image_AUROC", "pixel_AUROC", *synthetic, "run"]

@@ -114,6 +114,7 @@ class Spec(_Strict):
     holdout: Holdout | None = None
     rank: Literal["synthetic"] | None = None
     protocol: ProtocolRecord = ProtocolRecord()
+    extra_metrics: list[str] = []
 
 
 class Data(_Strict):
@@ -320,6 +321,15 @@ class HoldoutMetrics(_Strict):
     intervals: dict[str, TwoNumbers] = {}
 
 
+class AreaGroup(_Strict):
+    """The defects of similar area, see `harness.metrics.region_recall.recall_by_area`."""
+
+    smallest: Count
+    largest: Count
+    defects: Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
+    found: Count
+
+
 class DetailsFile(_Strict):
     """details.json: curves and pictures of a detection, tables and curves of a classification."""
 
@@ -334,6 +344,7 @@ class DetailsFile(_Strict):
     cam_note: str = ""
     epochs: dict[str, list[dict[str, Number | None]]] = {}
     distribution: dict[str, list[Count]] = {}
+    recall_by_area: list[AreaGroup] = []
 
     @model_validator(mode="after")
     def _square(self) -> DetailsFile:

@@ -40,7 +40,7 @@ class Detection:
 
     name = "detection"
     backend = "anomalib"
-    config_keys = frozenset({"threshold", "aupro_limit", "protocol", "rank"})
+    config_keys = frozenset({"threshold", "aupro_limit", "protocol", "extra_metrics", "rank"})
 
     def spec_fields(self, config: SweepConfig, signature: Signature) -> dict[str, Any]:
         """Return the method of the thresholds, the limit of AUPRO, and what differs from a default of other metrics.
@@ -55,7 +55,7 @@ class Detection:
         rank = None if config.rank == "labels" else config.rank
         protocol = freeze_items(config.protocol.changes())
         fields = {"threshold": freeze_items(policy), "aupro_limit": config.aupro_limit}
-        return {**fields, "rank": rank, "protocol": protocol}
+        return {**fields, "rank": rank, "protocol": protocol, "extra_metrics": tuple(config.extra_metrics)}
 
     def options(self, kind: str) -> type[BaseOptions]:
         """Return the class of the options of a kind. An unregistered name is the name of an anomalib datamodule."""
@@ -120,7 +120,7 @@ class Detection:
         assert isinstance(epoch_predictions, EpochDetections)
         assert spec.aupro_limit is not None
         test, _ = without_holdout(spec, epoch_predictions.test.under(protocol_of(spec)))
-        return metrics_of(test, epoch_predictions.val, dict(spec.threshold), spec.aupro_limit)
+        return metrics_of(test, epoch_predictions.val, dict(spec.threshold), spec.aupro_limit, spec.extra_metrics)
 
     def data_summary(self, split: AnySplit) -> dict[str, Any]:
         """Return the description of a split for the record."""
@@ -160,8 +160,10 @@ class Detection:
         assert spec.aupro_limit is not None
         labelled, unlabelled = outcome.test.under(protocol_of(spec)).without_unlabelled()
         test, holdout = without_holdout(spec, labelled)
-        evaluation = evaluate_predictions(test, outcome.calibration, dict(spec.threshold), spec.aupro_limit)
-        write_artifacts(stage, evaluation, holdout, unlabelled, spec.aupro_limit)
+        evaluation = evaluate_predictions(
+            test, outcome.calibration, dict(spec.threshold), spec.aupro_limit, spec.extra_metrics
+        )
+        write_artifacts(stage, evaluation, holdout, unlabelled, spec)
         counts = image_counts(evaluation, holdout)
         return {
             "data": {**self.data_summary(split), **counts, "validation": outcome.validation},
@@ -243,7 +245,7 @@ def write_artifacts(
     evaluation: Evaluation,
     holdout: Predictions | None,
     unlabelled: Predictions | None,
-    fpr_limit: float,
+    spec: RunSpec,
 ) -> None:
     """Write the scores, the calibration scores, the gallery and the curves for the report.
 
@@ -253,17 +255,21 @@ def write_artifacts(
         holdout: predictions for the held-out images of a search. Their metrics are no part of the record, so that no
             trial is compared by them.
         unlabelled: predictions for images without a label.
-        fpr_limit: upper limit of the false positive rate in AUPRO.
+        spec: of the run.
     """
+    assert spec.aupro_limit is not None
     write_atomic(folder / SCORES, scores_csv(evaluation, holdout, unlabelled))
     if evaluation.calibration is not None:
         write_atomic(folder / CALIBRATION, calibration_csv(evaluation.calibration))
     gallery = draw_gallery(folder, evaluation.test, evaluation.thresholds)
     details: dict[str, Any] = {"curves": evaluation.curves, "gallery": gallery}
+    if evaluation.recall_by_area:
+        details["recall_by_area"] = evaluation.recall_by_area
     if holdout is not None:
+        thresholds, calibration = evaluation.thresholds, evaluation.calibration
         details["holdout"] = {
             "images": len(holdout.samples),
-            "metrics": evaluate(holdout, evaluation.thresholds, fpr_limit),
+            "metrics": evaluate(holdout, thresholds, spec.aupro_limit, spec.extra_metrics, calibration),
             "intervals": intervals(holdout.scores, holdout.labels, evaluation.thresholds.image),
         }
     write_atomic(folder / DETAILS, json.dumps(details, allow_nan=False))

@@ -65,6 +65,6 @@ def _without_pixels(split: Split, rule: str) -> Iterator[str]:
     if names:
         yield (
             f"protocol.mask: {rule} found, but {len(names)} of {len(samples)} masks have no value above half of "
-            f"their range: {listed(names)}; expected such a value in each. Set protocol.mask to above_0, or correct the "
-            "masks."
+            f"their range: {listed(names)}; expected such a value in each. Correct the masks, or set protocol.mask to "
+            "above_0."
         )
