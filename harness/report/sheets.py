@@ -46,6 +46,7 @@ PLAIN_NUMBERS = (
     "may_be_lower_by",
     "image_AUROC p",
     "best_so_far",
+    "recall",
 )
 # Names of columns with metrics begin so; a backend's name or "mean" may follow.
 METRICS = ("image_", "pixel_", "region_", "anomalib_", SYNTHETIC_AUROC)

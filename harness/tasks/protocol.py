@@ -42,9 +42,9 @@ def _too_large(split: Split, limit: int) -> Iterator[str]:
     pixels = sum(pixels_of(Path(sample.path)) for sample in split.real_test)
     if pixels * BYTES > limit:
         yield (
-            f"protocol.size: original found, which needs {pixels * BYTES / 1e9:.1f} GB of memory for the "
-            f"{pixels / 1e6:,.0f} million pixels of {len(split.real_test)} test images in {split.root}; expected at "
-            f"most {limit / 1e9:.1f} GB. Set a larger memory_limit, or protocol.size to input."
+            f"protocol.size: original found, which needs {pixels * BYTES / 1e9:.3g} GB of memory for the "
+            f"{pixels / 1e6:.4g} million pixels of {len(split.real_test)} test images in {split.root}; expected at "
+            f"most {limit / 1e9:.3g} GB. Set a larger memory_limit, or protocol.size to input."
         )
 
 
