@@ -13,7 +13,7 @@ from harness.predictions.pairs import pairs, sizes
 def pixel_ranking(test: Predictions, threshold: float | None, fpr_limit: float) -> Ranking:
     """Count anomalous and normal pixels at each threshold.
 
-    The memory is 4 bytes for each pixel, and some 60 bytes more for each anomalous pixel.
+    The memory is 4 bytes for each pixel, and some 110 bytes for each anomalous pixel.
 
     Args:
         test: predictions with maps and masks.

@@ -14,9 +14,9 @@ from harness.data.mask_images import ABOVE_0, union
 from harness.detectors.memory import default_limit
 from harness.predictions.detection import Protocol
 
-# Bytes for each pixel of the test images at their own size: 4 for its score, and the rest for anomalous pixels, as long
-# as these are at most a tenth of all.
-BYTES = 10
+# Bytes for each pixel of the test images at their own size: 4 for its score, and the rest for anomalous pixels, which
+# need some 110. This is enough as long as at most a tenth of all pixels is anomalous.
+BYTES = 16
 
 
 def protocol_problems(protocol: Protocol, splits: Sequence[Split], memory_limit: int | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from harness.metrics.pixel_ranking import pixel_ranking
 from harness.metrics.ranking import Ranking, measure
 from harness.predictions.detection import ORIGINAL, Predictions, Protocol, join
 from harness.predictions.pairs import pairs, resized_maps, sizes, vanished
+from harness.tasks.protocol import BYTES
 
 AT_ORIGINAL = Protocol(size=ORIGINAL)
 
@@ -83,6 +85,23 @@ def test_the_ranking_at_original_size_is_that_of_all_pixels(mixed: Predictions) 
         assert np.array_equal(getattr(fast, name), getattr(slow, name)), name
     at_input = measure("pixel", pixel_ranking(mixed, 0.5, 0.3))
     assert float(measure("pixel", fast)["pixel_AUROC"]) != float(at_input["pixel_AUROC"])
+
+
+def test_the_memory_of_the_original_size_is_that_of_the_check(tmp_path: Path) -> None:
+    """All images at once need at most the bytes that the check before a sweep counts, with a tenth of all anomalous."""
+    mask = np.zeros((256, 256), np.uint8)
+    mask[100:150, 10:140] = 255
+    samples = [sample(tmp_path, str(number), mask, (256, 256)) for number in range(16)]
+    rng = np.random.default_rng(0)
+    predictions = join(samples, {s.path: (0.0, rng.random((32, 32)).astype(np.float32)) for s in samples})
+    tracemalloc.start()
+    try:
+        ranking = pixel_ranking(predictions.under(AT_ORIGINAL), 0.5, 0.3)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert ranking.positives == 16 * 50 * 130
+    assert peak < BYTES * 16 * 256 * 256
 
 
 def test_a_centre_crop_counts_the_part_that_the_model_sees(tmp_path: Path) -> None:

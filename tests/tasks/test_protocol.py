@@ -151,11 +151,11 @@ def test_sheet_page_and_compare_tell_the_protocol(cli: Cli, dummy: type) -> None
 
 
 def test_original_needs_memory(cli: Cli, dummy: type) -> None:
-    """9 images of 64 x 64 pixels need 10 bytes for each pixel."""
+    """9 images of 64 x 64 pixels need 16 bytes for each pixel."""
     done = cli("sweep", write_config(Path("c.yaml"), f"{TOY}protocol: original\nmemory_limit: 100 kB\n{GRID}"))
     assert done.exit_code == 2
     said = " ".join(done.output.split())
-    assert "protocol.size: original found, which needs 0.000369 GB of memory for the 0.03686 million pixels" in said
+    assert "protocol.size: original found, which needs 0.00059 GB of memory for the 0.03686 million pixels" in said
     assert "Set a larger memory_limit, or protocol.size to input." in said
     assert not Path("results/c/runs").exists()
 
