@@ -67,8 +67,6 @@ HEADLINES: dict[str, tuple[str, str]] = {
 }
 # The metric of `rank: synthetic`. It ranks runs whose headline metrics are undefined or equal.
 SYNTHETIC_AUROC = "synthetic_AUROC"
-# The metric of `extra_metrics` that comes with a table of the recall by the area of the defect.
-REGION_RECALL = "region_Recall"
 
 
 @dataclass(frozen=True)
@@ -168,6 +166,11 @@ METRICS: tuple[Metric, ...] = (
     _extra("region", "Precision", "region_recall:region_precision", at_threshold=True),
     _extra("region", "Recall", "region_recall:region_recall", at_threshold=True),
 )
+# Tables of details.json that belong to metrics of `extra_metrics`: metric -> (name, "module:attribute").
+METRIC_TABLES: dict[str, tuple[str, str]] = {
+    "pixel_AUPIMO": ("aupimo_by_image", "harness.metrics.pimo:aupimo_by_image"),
+    "region_Recall": ("recall_by_area", "harness.metrics.region_recall:recall_by_area"),
+}
 CLASSIFICATION_METRICS: tuple[Metric, ...] = tuple(
     Metric(name)
     for name in (

@@ -10,11 +10,10 @@ import numpy as np
 
 from harness import registry
 from harness.metrics.curves import curves
-from harness.metrics.extra import PixelCase, extra_values
+from harness.metrics.extra import PixelCase, extra_tables, extra_values
 from harness.metrics.intervals import intervals
 from harness.metrics.pixel_ranking import pixel_ranking
 from harness.metrics.ranking import Ranking, measure
-from harness.metrics.region_recall import recall_by_area
 from harness.metrics.synthetic import synthetic_metrics, without_synthetic
 from harness.metrics.thresholds import fix_thresholds
 from harness.metrics.validation import validation_part
@@ -39,8 +38,7 @@ class Evaluation:
         intervals: 95% confidence intervals, by the name of the metric.
         defects: one entry for each type of defect.
         curves: points of each level's curves, for plots.
-        recall_by_area: see `harness.metrics.region_recall.recall_by_area`; empty unless the config asks for the recall
-            of regions.
+        tables: tables of the metrics of `extra_metrics` for the page of the run, by name.
     """
 
     test: Predictions
@@ -52,7 +50,7 @@ class Evaluation:
     intervals: dict[str, tuple[float, float]]
     defects: list[dict[str, Any]]
     curves: dict[str, dict[str, list[float]]]
-    recall_by_area: list[dict[str, Any]]
+    tables: dict[str, list[dict[str, Any]]]
 
 
 def evaluate_predictions(
@@ -86,7 +84,7 @@ def evaluate_predictions(
         intervals=intervals(test.scores, test.labels, thresholds.image),
         defects=_defects(test, thresholds),
         curves={level: curves(ranking) for level, ranking in levels.items()},
-        recall_by_area=recall_by_area(case) if case is not None and registry.REGION_RECALL in extra else [],
+        tables={} if case is None else extra_tables(extra, case),
     )
 
 

@@ -61,6 +61,24 @@ class PixelCase:
         return resized_maps(self.calibration.under(self.test.protocol))
 
 
+def extra_tables(names: Sequence[str], case: PixelCase) -> dict[str, list[dict[str, Any]]]:
+    """Compute the tables that belong to metrics of `extra_metrics`.
+
+    Args:
+        names: keys of registered metrics.
+        case: of the run.
+
+    Returns:
+        Name -> rows, without empty tables.
+    """
+    tables = {
+        table: registry.load(target)(case)
+        for metric, (table, target) in registry.METRIC_TABLES.items()
+        if metric in names
+    }
+    return {name: rows for name, rows in tables.items() if rows}
+
+
 def extra_values(names: Sequence[str], case: PixelCase) -> dict[str, float | None]:
     """Compute metrics of `extra_metrics`.
 

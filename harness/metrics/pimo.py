@@ -7,7 +7,7 @@ Tolerance, BMVC 2024.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -56,11 +56,26 @@ def aupimo_of_images(case: PixelCase) -> Values:
     Args:
         case: of the run.
     """
+    return case.once("aupimo", lambda: _of_images(case))
+
+
+def _of_images(case: PixelCase) -> Values:
     rate = shared_rate(case.normal_maps(), int((~case.test.labels).sum()))
     if rate is None:
         return np.full(len(case.test.samples), np.nan)
     areas = [area(anomaly_map[mask], rate) if mask.any() else np.nan for anomaly_map, mask in case.pairs()]
     return np.array(areas, dtype=np.float64)
+
+
+def aupimo_by_image(case: PixelCase) -> list[dict[str, Any]]:
+    """Name and AUPIMO of each image with anomalous pixels, the lowest first.
+
+    Args:
+        case: of the run.
+    """
+    values = aupimo_of_images(case)
+    order = [int(index) for index in np.argsort(values, kind="stable") if not np.isnan(values[index])]
+    return [{"name": case.test.samples[index].name, "value": float(values[index])} for index in order]
 
 
 def shared_rate(maps: Iterable[Floats], count: int, upper: float = UPPER, lower: float = LOWER) -> SharedRate | None:

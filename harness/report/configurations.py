@@ -28,8 +28,8 @@ from harness.report.facts import (
 from harness.results.record import RunRecord
 
 # `rank` adds scores of synthetic defects, and `extra_metrics` adds metrics. Both change neither the model nor the other
-# metrics.
-NOT_OF_A_CONFIGURATION = {"category", "seed", "data_kind", "rank", "extra_metrics"}
+# metrics. The name of the data set has the protocol.
+NOT_OF_A_CONFIGURATION = {"category", "seed", "data_kind", "rank", "extra_metrics", "protocol"}
 OF_WEIGHTS = ("weights_source", "weights_sha256", "normalization_values")
 
 
@@ -188,9 +188,9 @@ def _key(record: RunRecord) -> str:
 def _facts(record: RunRecord) -> dict[str, str]:
     """All values that define a configuration: the spec without category and seed, the split, the weights."""
     rest = {key: value for key, value in record.spec.items() if key not in NOT_OF_A_CONFIGURATION}
-    for block in ("params", "trainer", "threshold", "protocol"):
-        # Earlier records have keys there whose value is None, or lack a block.
-        rest |= {f"{block}.{key}": value for key, value in rest.pop(block, {}).items() if value is not None}
+    for block in ("params", "trainer", "threshold"):
+        # Earlier records have keys there whose value is None.
+        rest |= {f"{block}.{key}": value for key, value in rest.pop(block).items() if value is not None}
     rest |= columns(record.spec)
     if NORMALIZATION in rest or NORMALIZATION in record.axes:
         values = record.spec.get(NORMALIZATION) or {}

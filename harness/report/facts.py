@@ -52,7 +52,8 @@ def category(record: RunRecord) -> str:
 def dataset(record: RunRecord) -> str:
     """The name of a run's data set: all categories of one root, without the images that do not count in the metrics.
 
-    The same images with groups in the folds are another data set, because their metrics are of another question.
+    The same images with groups in the folds are another data set, because their metrics are of another question. So are
+    the same images with another protocol of the pixel metrics.
     """
     root = PurePath(record.data["root"])
     name = f"{record.data['kind']} {root.parent if root.name == record.spec['category'] else root}"
@@ -63,6 +64,8 @@ def dataset(record: RunRecord) -> str:
         name += f", without the {policy['share']:.0%} that fixed the threshold (seed {policy['seed']})"
     if holdout := record.spec.get("holdout"):
         name += f", without the {holdout['share']:.0%} that the search held out (seed {holdout['seed']})"
+    if words := protocol(record):
+        name += f", protocol {words}"
     return name
 
 

@@ -330,6 +330,13 @@ class AreaGroup(_Strict):
     found: Count
 
 
+class ImageValue(_Strict):
+    """A metric of one image."""
+
+    name: str
+    value: Number
+
+
 class DetailsFile(_Strict):
     """details.json: curves and pictures of a detection, tables and curves of a classification."""
 
@@ -345,6 +352,7 @@ class DetailsFile(_Strict):
     epochs: dict[str, list[dict[str, Number | None]]] = {}
     distribution: dict[str, list[Count]] = {}
     recall_by_area: list[AreaGroup] = []
+    aupimo_by_image: list[ImageValue] = []
 
     @model_validator(mode="after")
     def _square(self) -> DetailsFile:

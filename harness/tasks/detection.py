@@ -262,9 +262,7 @@ def write_artifacts(
     if evaluation.calibration is not None:
         write_atomic(folder / CALIBRATION, calibration_csv(evaluation.calibration))
     gallery = draw_gallery(folder, evaluation.test, evaluation.thresholds)
-    details: dict[str, Any] = {"curves": evaluation.curves, "gallery": gallery}
-    if evaluation.recall_by_area:
-        details["recall_by_area"] = evaluation.recall_by_area
+    details: dict[str, Any] = {"curves": evaluation.curves, "gallery": gallery, **evaluation.tables}
     if holdout is not None:
         thresholds, calibration = evaluation.thresholds, evaluation.calibration
         details["holdout"] = {

@@ -20,7 +20,7 @@ from harness.metrics.aupro import aupro05
 from harness.metrics.evaluate import evaluate, evaluate_predictions
 from harness.metrics.extra import PixelCase, extra_values
 from harness.metrics.false_area import false_area95, recall_threshold
-from harness.metrics.pimo import LOWER, UPPER, area, aupimo, aupimo_of_images, shared_rate
+from harness.metrics.pimo import LOWER, UPPER, area, aupimo, aupimo_by_image, aupimo_of_images, shared_rate
 from harness.metrics.pixel_ranking import pixel_ranking
 from harness.metrics.region_recall import recall_by_area, region_counts, region_precision, region_recall
 from harness.metrics.seg_f1 import calibration_threshold, seg_f1, seg_f1_oracle
@@ -131,6 +131,7 @@ def test_aupimo_by_hand() -> None:
     maps[0, 0, :4], maps[1, 0, :2] = [2, 2, 2, 0], [0, 0]
     assert aupimo_of_images(case_of(maps, masks)).tolist() == pytest.approx([0.75, 0, math.nan, math.nan], nan_ok=True)
     assert aupimo(case_of(maps, masks)) == pytest.approx(0.375)
+    assert aupimo_by_image(case_of(maps, masks)) == [{"name": "1", "value": 0.0}, {"name": "0", "value": 0.75}]
     # Found from the fifth normal pixel on: from a rate of 4 in 200,000 to 20 in 200,000.
     highest = np.sort(maps[2:].astype(np.float32), axis=None)[::-1]
     maps[1, 0, :2] = (highest[4] + highest[3]) / 2
@@ -264,12 +265,14 @@ def test_only_requested_metrics_are_computed() -> None:
     policy = {"method": "fixed", "image": 1.0, "pixel": 1.0}
     plain = evaluate_predictions(test, None, policy)
     assert not set(plain.metrics) & set(NAMES)
-    assert plain.recall_by_area == []
+    assert plain.tables == {}
     some = evaluate_predictions(test, None, policy, extra=["region_Recall", "pixel_SegF1", "pixel_SegF1_oracle"])
     # No calibration maps: SegF1 is undefined, so it is missing.
     assert set(some.metrics) - set(plain.metrics) == {"region_Recall", "pixel_SegF1_oracle"}
     assert {name: some.metrics[name] for name in plain.metrics} == plain.metrics
-    assert sum(group["defects"] for group in some.recall_by_area) > 0
+    # A table belongs to a metric.
+    assert list(some.tables) == ["recall_by_area"]
+    assert sum(group["defects"] for group in some.tables["recall_by_area"]) > 0
     without_masks = replace(test, masks=None)
     assert not set(evaluate_predictions(without_masks, None, policy, extra=NAMES).metrics) & set(NAMES)
 

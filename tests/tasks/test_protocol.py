@@ -122,6 +122,8 @@ def test_sheet_page_and_compare_tell_the_protocol(cli: Cli, dummy: type) -> None
     words = "mask above_half, min_area 2, size original"
     assert f"PROTOCOL of the pixel metrics in 1 of 2 runs: {words}." in notices(results)
     assert "Compare pixel metrics between runs of one protocol only." in notices(results)
+    # Runs of two protocols are never ranked together.
+    assert {name.partition(", protocol ")[2] for name in results.configurations} == {"", words}
     book = load_workbook(io.BytesIO(build_workbook(results)))
     header, *rows = book["Runs"].iter_rows(values_only=True)
     place = header.index("protocol")

@@ -26,7 +26,7 @@ async function openRun(id, moves = true) {
     body.replaceChildren(el("p", { class: "notice" }, `report/runs/${id}.js is missing: send the whole folder along with report.html.`));
     return;
   }
-  body.replaceChildren(metricsAndCosts(run, details), curvesAndScores(details), defects(details), areas(details), gallery(run, details));
+  body.replaceChildren(metricsAndCosts(run, details), curvesAndScores(details), defects(details), areas(details), overlaps(details), gallery(run, details));
   body.append(el("p", { class: "quiet" }, "Files: ", el("a", { href: run.folder }, run.folder)));
   if (details.curves) drawCurves(details);
   else if (details.scores.length) drawScores(details);
@@ -107,6 +107,18 @@ function areas(details) {
   });
   return el("div", {}, el("h3", {}, "Recall by the area of the defect"), el("div", { class: "scroll" }, el("table", {},
     el("thead", {}, el("tr", {}, ...["area in pixels", "defects", "found", "recall"].map((name) => el("th", { scope: "col", class: "number" }, name)), el("th", { scope: "col" }, ""))), el("tbody", {}, ...rows))));
+}
+
+const LOWEST = 10; // images of the table
+
+// AUPIMO of the images where the map finds least of the defect.
+function overlaps(details) {
+  const images = details.aupimo_by_image ?? [];
+  if (!images.length) return el("div");
+  const rows = images.slice(0, LOWEST).map((one) => el("tr", {}, el("td", {}, one.name), el("td", { class: "number" }, shown("pixel_AUPIMO", one.value)),
+    el("td", {}, el("meter", { value: one.value, "aria-label": `AUPIMO ${one.value.toFixed(3)}` }))));
+  return el("div", {}, el("h3", {}, `AUPIMO of single images, the ${rows.length} lowest of ${images.length}`), el("div", { class: "scroll" }, el("table", {},
+    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "image"), el("th", { scope: "col", class: "number" }, "AUPIMO"), el("th", { scope: "col" }, ""))), el("tbody", {}, ...rows))));
 }
 
 const PANELS = ["image", "anomaly map", "mask", "predicted outline"];
