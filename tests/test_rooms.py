@@ -17,6 +17,7 @@ ROOMS = (
     "demo",
     "ensemble",
     "export",
+    "analysis",
     "inference",
     "search",
     "audit",

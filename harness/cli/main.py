@@ -227,6 +227,23 @@ def recommend(
 
 
 @app.command()
+def table(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Result folder of a sweep.", show_default=False)],
+    metric: Annotated[str, typer.Option(help="The metric, such as pixel_AUPRO. Default: the first of the task.")] = "",
+    rows: Annotated[str, typer.Option(help="Axes of the rows, with commas: category, backbone ...")] = "category",
+    columns: Annotated[str, typer.Option(help="Axes of the columns: model, layers, configuration ...")] = "model",
+    table_format: Annotated[str, typer.Option("--format", help="markdown, latex, csv or html.")] = "markdown",
+    digits: Annotated[int, typer.Option(min=0, max=8, help="Digits after the decimal point.")] = 3,
+    out: Annotated[Path | None, typer.Option("--out", help="The file. Default: the terminal.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Print a table of one metric for a paper, with mean and standard deviation over seeds."""
+    from harness.cli import reports as commands
+
+    _guard(lambda: commands.table(folder, metric, rows, columns, table_format, digits, out), debug)
+
+
+@app.command()
 def compare(
     first: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)],
     second: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of another run.", show_default=False)],

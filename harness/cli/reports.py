@@ -1,8 +1,9 @@
-"""The commands `report` and `compare`. Each returns the exit status."""
+"""The commands `report`, `recommend`, `table` and `compare`. Each returns the exit status."""
 
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from harness.common.errors import ConfigError, UnknownNameError, unknown_name
+from harness.common.files import make_folder, write_atomic
 from harness.common.terminal import terminal
 from harness.results.store import REPORT_FILES, ResultFolder
 
@@ -49,6 +52,7 @@ def remake(target: ResultFolder, console: Console) -> int:
     Returns:
         0, or 1 if a file is damaged.
     """
+    from harness.report.csv_files import write_csv_files
     from harness.report.excel import write_workbook
     from harness.report.html import write_report
     from harness.report.results import Results
@@ -58,6 +62,7 @@ def remake(target: ResultFolder, console: Console) -> int:
     shutil.rmtree(target.root / REPORT_FILES, ignore_errors=True)
     results = Results.of(target)
     write_workbook(target, results)
+    write_csv_files(results)
     write_report(target, results)
     for sentence in results.damaged:
         console.print(f"[yellow]left out: {escape(sentence)}[/]")
@@ -92,6 +97,56 @@ def recommend(folder: Path, options: Mapping[str, str | None]) -> int:
     for line in lines:
         console.print(escape(line))
     return 0 if complete else 1
+
+
+def table(folder: Path, metric: str, rows: str, columns: str, table_format: str, digits: int, out: Path | None) -> int:
+    """Print or write a table of one metric.
+
+    Args:
+        folder: a result folder.
+        metric: its name; empty for the first metric of the task.
+        rows: names of axes, separated by commas.
+        columns: names of axes, separated by commas.
+        table_format: a key of `harness.analysis.formats.FORMATS`.
+        digits: digits after the decimal point.
+        out: the file; None for standard output.
+
+    Raises:
+        ConfigError: two options do not fit together.
+        StoreError: the folder holds no finished runs, or the file can't be written.
+        UnknownNameError: there is no such metric, axis or format.
+    """
+    from harness.analysis.formats import FORMATS
+    from harness.analysis.results import load_results
+    from harness.analysis.table import metric_table
+    from harness.registry import HEADLINES
+    from harness.report.terminal import in_few_words
+
+    if table_format not in FORMATS:
+        raise UnknownNameError(unknown_name("--format", table_format, FORMATS))
+    loaded = load_results(folder)
+    name = metric or HEADLINES[loaded.task][0]
+    content = metric_table(loaded.results, name, _names("--rows", rows), _names("--columns", columns), digits)
+    text = FORMATS[table_format](content)
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        make_folder(out.absolute().parent, "--out")
+        write_atomic(out, text)
+    # Standard output may go into a file, so the notices go to the other stream.
+    console = terminal(stderr=True)
+    for sentence in (*in_few_words(loaded.results).notices, *loaded.damaged):
+        console.print(f"[yellow]{escape(sentence)}[/]")
+    if out is not None:
+        console.print(f"[bold]{escape(str(out))}[/]")
+    return int(bool(loaded.damaged))
+
+
+def _names(option: str, text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise ConfigError(f"{option}: {text!r} found; expected names of axes, separated by commas.")
+    return names
 
 
 def compare(first: Path, second: Path) -> int:

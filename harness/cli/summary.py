@@ -50,6 +50,7 @@ def finish(prepared: Prepared, console: Console, summary: SweepSummary | None) -
     Returns:
         The exit status: 0 for success, 1 for a failed run or a damaged record, 130 for an interrupt.
     """
+    from harness.report.csv_files import write_csv_files
     from harness.report.excel import write_workbook
     from harness.report.html import write_report
     from harness.report.results import Results
@@ -60,6 +61,8 @@ def finish(prepared: Prepared, console: Console, summary: SweepSummary | None) -
     # A killed call leaves old reports. This call writes them, also without any new run.
     if folder.is_stale(folder.workbook):
         write_workbook(folder, results)
+    if folder.is_stale(folder.results_csv) or folder.is_stale(folder.summary_csv):
+        write_csv_files(results)
     if folder.is_stale(folder.report):
         write_report(folder, results)
     records = results.records

@@ -45,10 +45,15 @@ class Terminal(Console):
             yield Segment(printable(segment.text), segment.style) if has_control else segment
 
 
-def terminal() -> Terminal:
-    """The terminal of standard output. A file or a pipe has no width: tables get as wide as they need, up to 180."""
-    shown = Terminal(sys.stdout)
-    return shown if shown.is_terminal else Terminal(sys.stdout, width=180)
+def terminal(stderr: bool = False) -> Terminal:
+    """The terminal of an output. A file or a pipe has no width: tables get as wide as they need, up to 180.
+
+    Args:
+        stderr: whether to take the standard error instead of the standard output.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    shown = Terminal(stream)
+    return shown if shown.is_terminal else Terminal(stream, width=180)
 
 
 def plain_table(columns: Sequence[str], fold: bool = False) -> Table:

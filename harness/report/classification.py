@@ -37,11 +37,19 @@ BARE = {"model", "backbone"}  # columns whose values are clear without their nam
 class ClassificationReport:
     """The report of a classification, as `harness.report.parts.TaskReport` declares it."""
 
+    def runs(self, results: Results) -> pd.DataFrame:
+        """A row for each run, the best first; failed and skipped runs are at the end."""
+        return tables.runs_table(ClassificationResults(results), failed=True)
+
+    def summary(self, results: Results) -> pd.DataFrame:
+        """A row for each configuration, best first."""
+        return tables.summary_table(ClassificationResults(results))
+
     def sheets(self, results: Results) -> Iterator[SheetPart]:
         """The sheets: summary, runs, labels, classes and conditions, confusions, folds, images of each label."""
         classification = ClassificationResults(results)
         metrics = [*tables.HEADLINE, *tables.MORE, tables.LOW, tables.HIGH]
-        summary, runs = tables.summary_table(classification), tables.runs_table(classification, failed=True)
+        summary, runs = self.summary(results), self.runs(results)
         links, notices = run_links(summary, "best_run"), tables.notices(classification)
         yield Sheet("Summary", summary, notices, scaled=metrics, links=links, marked=busy_cells(summary))
         yield Sheet("Runs", runs, scaled=metrics, links=run_links(runs, "run"), marked=busy_cells(runs))

@@ -44,10 +44,18 @@ SHOWN = 9  # runs in the terminal
 class DetectionReport:
     """The report of a detection, as `harness.report.parts.TaskReport` declares it."""
 
+    def runs(self, results: Results) -> pd.DataFrame:
+        """A row for each run, the best of each category first; failed and skipped runs are at the end."""
+        return runs_table(results, failed=True)
+
+    def summary(self, results: Results) -> pd.DataFrame:
+        """The best configuration of each model on each data set, and the recommended one."""
+        return summary_table(results)
+
     def sheets(self, results: Results) -> Iterator[SheetPart]:
         """The sheets: summary, pivots, ranks, runs, misses, defects, seeds and backends."""
         metrics = [name for name in metric_columns(results.ok()) if not metric(name).count]
-        summary, runs = summary_table(results), runs_table(results, failed=True)
+        summary, runs = self.summary(results), self.runs(results)
         yield Sheet(
             "Summary",
             summary,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import pandas as pd
 from openpyxl import Workbook
 from rich.table import Table
 
@@ -53,6 +54,12 @@ class Answer:
 
 class TaskReport(Protocol):
     """The report of a task; `registry.TASK_REPORTS` has one for each task."""
+
+    def runs(self, results: Results) -> pd.DataFrame:
+        """A row for each run, the best first; failed and skipped runs are at the end."""
+
+    def summary(self, results: Results) -> pd.DataFrame:
+        """A row for each compared configuration, best first."""
 
     def sheets(self, results: Results) -> Iterator[SheetPart]:
         """The task's sheets, in their order."""

@@ -129,8 +129,43 @@ def read_calibration(folder: Path) -> CalibrationScores | None:
     return CalibrationScores(tuple(names), np.array(scores, dtype=np.float64))
 
 
+@dataclass(frozen=True)
+class ScoredImage:
+    """One row of scores.csv.
+
+    Attributes:
+        name: path of the image, relative to the data's root.
+        label: True is anomalous; None for an image without a label.
+        score: the raw score.
+        defect: type of defect; empty for an image without a label.
+        role: what the image was for, such as `TEST`.
+    """
+
+    name: str
+    label: bool | None
+    score: float
+    defect: str
+    role: str
+
+
+def read_scored_images(folder: Path) -> list[ScoredImage] | None:
+    """Read all rows of scores.csv from a run's folder.
+
+    Returns:
+        The rows; None without scores.csv.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    file = folder / SCORES
+    try:
+        return list(_rows(file, read_rows(file, advice=AGAIN)))
+    except FileNotFoundError:
+        return None
+
+
 def read_scores(folder: Path, role: str = TEST) -> TestScores | None:
-    """Read the scores of the test images from a run's folder.
+    """Read the scores of labelled images from a run's folder.
 
     Args:
         folder: of the run.
@@ -142,25 +177,29 @@ def read_scores(folder: Path, role: str = TEST) -> TestScores | None:
     Raises:
         StoreError: the file is damaged.
     """
-    file = folder / SCORES
-    try:
-        rows = list(_rows(file, read_rows(file, advice=AGAIN), role))
-    except FileNotFoundError:
+    images = read_scored_images(folder)
+    if images is None:
         return None
-    names, labels, scores, defects = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return TestScores(names, np.array(labels, dtype=np.bool_), np.array(scores, dtype=np.float64), defects)
+    images = [image for image in images if image.role == role]
+    return TestScores(
+        names=tuple(image.name for image in images),
+        labels=np.array([image.label for image in images], dtype=np.bool_),
+        scores=np.array([image.score for image in images], dtype=np.float64),
+        defects=tuple(image.defect for image in images),
+    )
 
 
-def _rows(file: Path, lines: Iterator[list[str]], role: str) -> Iterator[tuple[str, bool, float, str]]:
+def _rows(file: Path, lines: Iterator[list[str]]) -> Iterator[ScoredImage]:
     header = next(lines, [])
     path, label, score, defect = _columns(file, header, ("path", "label", "score", "defect_type"))
     # Files of older versions have test images only, and no column of roles.
     role_column = header.index("role") if "role" in header else None
     for number, row in enumerate(lines, 2):
         with _damaged_row(file, number):
-            if role == (TEST if role_column is None else row[role_column]):
-                truth = {"0": False, "1": True}[row[label]]
-                yield _inside(unguarded_path(row[path])), truth, _number(row[score]), unguarded(row[defect])
+            role = TEST if role_column is None else row[role_column]
+            truth = None if role == UNLABELLED else {"0": False, "1": True}[row[label]]
+            name, value = _inside(unguarded_path(row[path])), _number(row[score])
+            yield ScoredImage(name, truth, value, unguarded(row[defect]), role)
 
 
 def _columns(file: Path, header: Sequence[str], required: Sequence[str]) -> list[int]:

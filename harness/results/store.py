@@ -2,6 +2,7 @@
 
 <output>/<name>/
     models_comparing.xlsx      workbook with all runs
+    results.csv, summary.csv   the rows of its sheets Runs and Summary
     sweep.log                  log of anomalib and Lightning, and Python's warnings
     config.yaml                config of the last call
     search.json                trials of a search
@@ -49,6 +50,8 @@ class ResultFolder:
         self.runs = root / RUNS
         self.workbook = root / "models_comparing.xlsx"
         self.report = root / "report.html"
+        self.results_csv = root / "results.csv"
+        self.summary_csv = root / "summary.csv"
         self.config = root / "config.yaml"
         self.search = root / "search.json"
         self.log = root / "sweep.log"
@@ -281,8 +284,8 @@ class ResultFolder:
         """Lock the reports during the scan of the records and the writing, so that the last report has all records."""
         with FileLock(self._locks / "workbook.lock"):
             # A process with the lock was killed during the writing.
-            for name in (self.workbook.name, self.report.name):
-                for partial in self.root.glob(f".{name}.*.tmp"):
+            for file in (self.workbook, self.report, self.results_csv, self.summary_csv):
+                for partial in self.root.glob(f".{file.name}.*.tmp"):
                     partial.unlink(missing_ok=True)
             yield
 
