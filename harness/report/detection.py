@@ -86,7 +86,7 @@ class DetectionReport:
             yield Sheet("Defects", defects, limit_note(results), scaled=["image_AUROC", "image_AP"], frozen=2)
         areas = defect_areas_table(results)
         if not areas.empty:
-            yield Sheet("Defect areas", areas, limit_note(results), scaled=[RECALL], frozen=2, format="0")
+            yield Sheet("Defect areas", areas, limit_note(results), scaled=[RECALL], frozen=2)
         seeds = seeds_table(results)
         if not seeds.empty:
             means = {(row, str(name)) for row in seeds.index[seeds["seed"].isin(["mean", "sd"])] for name in seeds}

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
+
 from harness.common import threads
 from harness.common.errors import DataError
 from harness.data.base import Split, listed
 from harness.data.images import pixels_of
 from harness.data.mask_images import ABOVE_0, union
-from harness.detectors.memory import default_limit
 from harness.predictions.detection import Protocol
 
 # Bytes for each pixel of the test images at their own size: 4 for its score, and the rest for anomalous pixels, which
@@ -30,7 +31,7 @@ def protocol_problems(protocol: Protocol, splits: Sequence[Split], memory_limit:
     masked = [split for split in splits if split.has_masks]
     problems: list[str] = []
     if protocol.original:
-        limit = default_limit() if memory_limit is None else memory_limit
+        limit = psutil.virtual_memory().available // 2 if memory_limit is None else memory_limit
         problems += (problem for split in masked for problem in _too_large(split, limit))
     if protocol.mask != ABOVE_0:
         problems += (problem for split in masked for problem in _without_pixels(split, protocol.mask))
