@@ -15,8 +15,9 @@ from harness.cli.main import app
 from harness.data.toy_images import write_toy
 from harness.results.store import ResultFolder
 
-# Two workers share the processors: threads that wait for work must not hold them. Torch reads this when it is imported.
+# Workers of pytest share the processors, and tiny images gain nothing from threads. Torch reads these when it is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 # Real images and weights, where somebody put them beside the checkout; tests that need them skip otherwise.
