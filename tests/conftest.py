@@ -15,7 +15,8 @@ from harness.cli.main import app
 from harness.data.toy_images import write_toy
 from harness.results.store import ResultFolder
 
-# Workers of pytest share the processors, and tiny images gain nothing from threads. Torch reads these when it is imported.
+# Workers of pytest share the processors, and tiny images gain nothing from threads. Torch reads these when it is
+# imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
