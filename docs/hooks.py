@@ -20,6 +20,7 @@ from harness.backends.supervised import recipes
 from harness.backends.supervised.probe import settings as probe
 from harness.backends.supervised.settings import CHOICES, LIMITS, NEEDS, Settings
 from harness.backends.supervised.tta import KINDS
+from harness.config.protocol import ProtocolOptions
 from harness.config.search import Search
 from harness.config.sweep import SweepConfig
 from harness.config.threshold import KEYS as METHOD_KEYS
@@ -177,6 +178,7 @@ def tables() -> dict[str, Callable[[], Iterator[tuple[str, str, str, str]]]]:
     found: dict[str, Callable[[], Iterator[tuple[str, str, str, str]]]] = {
         "sweep": lambda: rows_of_model(SweepConfig),
         "threshold": lambda: rows_of_model(Threshold),
+        "protocol": lambda: rows_of_model(ProtocolOptions),
         "search": lambda: rows_of_model(Search),
         "data": lambda: rows_of_model(BaseOptions),
         "data.detection": lambda: rows_of_model(DataOptions, BaseOptions),
@@ -205,15 +207,20 @@ def table(name: str) -> str:
     return "\n".join([*HEAD, *rows])
 
 
-def metrics_table(level: str) -> str:
-    """The metrics of the registry, each with the first sentence of its function."""
+def metrics_table(group: str) -> str:
+    """The metrics of the registry, each with the first sentence of its function.
+
+    Args:
+        group: a level, or `on_request` for the metrics of `extra_metrics` of all levels.
+    """
     lines = ["| metric | better | meaning |", "| --- | --- | --- |"]
     for metric in registry.METRICS:
-        if metric.level == level:
+        if metric.on_request if group == "on_request" else metric.level == group and not metric.on_request:
             text = inspect.getdoc(registry.load(metric.function)) or ""
             meaning = re.sub(r"\s+", " ", text.split("\n\n")[0])
             better = "larger" if metric.higher_is_better else "smaller"
-            lines.append(f"| `{metric.key}`{' (optional)' if metric.optional else ''} | {better} | {meaning} |")
+            name = f"`{metric.key}`{' (optional)' if metric.optional and not metric.on_request else ''}"
+            lines.append(f"| {name} | {better} | {meaning} |")
     return "\n".join(lines)
 
 

@@ -89,6 +89,8 @@ class Metric:
         format: number format of the value in a spreadsheet.
         at_threshold: whether the value is undefined without a threshold.
         optimistic: whether the labels that the metric counts choose its threshold; its interval corrects this.
+        on_request: whether the metric is computed only where `extra_metrics` of the config names it. Such a metric is a
+            function of a `harness.metrics.extra.PixelCase`, and optional.
         optional: whether only some data have the metric. Its column and its place on the page exist only where some
             run has a value, and a record has the metric only with a value.
         by_defect: whether each type of defect has the value too, from its images and all normal images.
@@ -105,11 +107,25 @@ class Metric:
     optimistic: bool = False
     optional: bool = False
     by_defect: bool = False
+    on_request: bool = False
 
     @property
     def key(self) -> str:
         """Name of the column, such as image_AUROC."""
         return f"{self.level}_{self.name}" if self.level else self.name
+
+
+def _extra(level: str, name: str, function: str, higher_is_better: bool = True, at_threshold: bool = False) -> Metric:
+    """A metric of `extra_metrics`."""
+    return Metric(
+        name,
+        level,
+        f"harness.metrics.{function}",
+        higher_is_better,
+        at_threshold=at_threshold,
+        optional=True,
+        on_request=True,
+    )
 
 
 _PR = "harness.metrics.precision_recall"
@@ -151,7 +167,19 @@ METRICS: tuple[Metric, ...] = (
     Metric("AUsPRO5", "pixel", "harness.metrics.spro:auspro5", optional=True, by_defect=True),
     Metric("AUsPRO30", "pixel", "harness.metrics.spro:auspro30", optional=True, by_defect=True),
     Metric("FPR95", "pixel", "harness.metrics.fpr95:fpr95", higher_is_better=False),
+    _extra("pixel", "AUPRO05", "aupro:aupro05"),
+    _extra("pixel", "AUPIMO", "pimo:aupimo"),
+    _extra("pixel", "SegF1", "seg_f1:seg_f1"),
+    _extra("pixel", "SegF1_oracle", "seg_f1:seg_f1_oracle"),
+    _extra("pixel", "FPArea95", "false_area:false_area95", higher_is_better=False),
+    _extra("region", "Precision", "region_recall:region_precision", at_threshold=True),
+    _extra("region", "Recall", "region_recall:region_recall", at_threshold=True),
 )
+# Tables of details.json that belong to metrics of `extra_metrics`: metric -> (name, "module:attribute").
+METRIC_TABLES: dict[str, tuple[str, str]] = {
+    "pixel_AUPIMO": ("aupimo_by_image", "harness.metrics.pimo:aupimo_by_image"),
+    "region_Recall": ("recall_by_area", "harness.metrics.region_recall:recall_by_area"),
+}
 CLASSIFICATION_METRICS: tuple[Metric, ...] = tuple(
     Metric(name)
     for name in (

@@ -317,6 +317,7 @@ def test_the_reference_has_every_table() -> None:
     metrics = made.expand((ROOT / "docs" / "metrics.md").read_text())
     assert "| `image_AUROC` | " in metrics
     assert "| `pixel_AUPRO` | " in metrics
+    assert metrics.count("| `pixel_AUPIMO` | larger | ") == 1
 
 
 def test_the_architecture_has_every_room() -> None:

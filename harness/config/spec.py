@@ -15,7 +15,18 @@ from harness.config.revisions import revisions
 
 Layers = tuple[str | int, ...]
 # Fields with another type in JSON than in the spec.
-CONVERTED = {"layers", "image_size", "params", "trainer", "threshold", "normalization", "holdout", "axes"}
+CONVERTED = {
+    "layers",
+    "image_size",
+    "params",
+    "trainer",
+    "threshold",
+    "normalization",
+    "holdout",
+    "protocol",
+    "extra_metrics",
+    "axes",
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,9 @@ class RunSpec:
             weights for classification.
         holdout: `share` and `seed` of the test images that a search holds out; () without such images.
         rank: `synthetic` for a run that also scores synthetic defects; None for others, as in earlier versions.
+        protocol: options of the pixel metrics that differ from the default, see `harness.config.protocol`; () for the
+            default, as in earlier versions.
+        extra_metrics: names of the metrics beside those of every run.
         axes: names of the axes in the grid, which tables show first. The axes are no part of the identity.
     """
 
@@ -61,6 +75,8 @@ class RunSpec:
     normalization: Normalization | None = None
     holdout: tuple[tuple[str, Any], ...] = ()
     rank: str | None = None
+    protocol: tuple[tuple[str, Any], ...] = ()
+    extra_metrics: tuple[str, ...] = ()
     axes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -71,7 +87,7 @@ class RunSpec:
     def as_dict(self) -> dict[str, Any]:
         """Convert to plain values for JSON."""
         # In the order of the fields, as in every earlier record.
-        optional = {"normalization", "holdout", "rank", "axes"}
+        optional = {"normalization", "holdout", "rank", "protocol", "extra_metrics", "axes"}
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in optional}
         values |= {
             "layers": list(self.layers) if self.layers is not None else None,
@@ -82,6 +98,8 @@ class RunSpec:
         }
         values |= {"normalization": self.normalization.as_dict()} if self.normalization else {}
         values |= {"holdout": dict(self.holdout)} if self.holdout else {}
+        values |= {"protocol": dict(self.protocol)} if self.protocol else {}
+        values |= {"extra_metrics": list(self.extra_metrics)} if self.extra_metrics else {}
         return values | ({"rank": self.rank} if self.rank else {})
 
     @classmethod
@@ -102,6 +120,8 @@ class RunSpec:
             threshold=freeze_items(values["threshold"]),
             normalization=None if normalization is None else Normalization.from_dict(normalization),
             holdout=freeze_items(values.get("holdout") or {}),
+            protocol=freeze_items(values.get("protocol") or {}),
+            extra_metrics=tuple(values.get("extra_metrics") or ()),
         )
 
     def label(self, differing: Collection[str] | None = None) -> str:

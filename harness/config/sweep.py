@@ -25,12 +25,13 @@ from pydantic import (
 
 from harness import registry
 from harness.common.devices import DEVICE
-from harness.common.errors import ConfigError, DataError, first_line
+from harness.common.errors import ConfigError, DataError, first_line, unknown_name
 from harness.common.paths import FolderName, PathText, expanded, name_of_file
 from harness.common.schema_errors import sentence
 from harness.common.secrets import references, remember
 from harness.config.coverage import COVERAGE, Coverage
 from harness.config.grid import Axis, normalise
+from harness.config.protocol import ProtocolOptions
 from harness.config.recommend import Limits
 from harness.config.search import Search
 from harness.config.threshold import CROSS_CONFORMAL, Threshold
@@ -57,6 +58,8 @@ class SweepConfig(BaseModel):
         rank: `labels` compares configurations by labelled test images. `synthetic` also ranks them by synthetic defects
             on held-out normal images (`data.val`); this ranking is the answer where no test image has a defect.
         aupro_limit: the largest false positive rate that counts for AUPRO.
+        protocol: how anomaly maps and masks meet in the pixel metrics; `original` is short for `{size: original}`.
+        extra_metrics: metrics beside those of every run, such as `pixel_AUPIMO`.
         coverage: the promised probability that a prediction set of a classification contains the true label.
         latency: whether the harness times single images.
         recommend: the margin of equal quality, and limits of the recommended configuration.
@@ -65,7 +68,7 @@ class SweepConfig(BaseModel):
         cache: a folder where native runs keep features and coresets for the next sweep; by default nowhere.
         cache_limit: bytes of `cache`, such as `20 GB`; the least recently used files go first.
         memory_limit: bytes that features of native runs may take, such as `8 GB`; features beyond it go to
-            memory-mapped files. By default half of what is free.
+            memory-mapped files. Also the limit of `protocol: original`. By default half of what is free.
         trainer: arguments of Lightning's Trainer. `max_epochs` is also for the native CFlow.
         grid: one mapping of axes, or a list of mappings; equal points run once.
         search: a search in place of the grid, or beside it.
@@ -83,6 +86,8 @@ class SweepConfig(BaseModel):
     threshold: Threshold = Threshold()
     rank: Literal["labels", "synthetic"] = "labels"
     aupro_limit: float = Field(default=0.3, gt=0, le=1)
+    protocol: ProtocolOptions = ProtocolOptions()
+    extra_metrics: list[str] = Field(default_factory=list)
     coverage: Coverage = COVERAGE
     latency: bool = True
     recommend: Limits = Limits()
@@ -168,6 +173,32 @@ class SweepConfig(BaseModel):
                 "such as 0.2, with another threshold.method than cross_conformal and without threshold.folds"
             )
         return self
+
+    @model_validator(mode="after")
+    def _metrics_of_their_options(self) -> SweepConfig:
+        if self.protocol.min_area > 1 and not any(
+            registry.metric(name).level == "region" for name in self.extra_metrics
+        ):
+            raise ValueError(
+                "protocol.min_area: found without a metric of regions, so it has no effect; expected one in "
+                "extra_metrics. Add region_Recall or region_Precision, or remove the key"
+            )
+        wanted = self.search.metric if self.search is not None else None
+        if wanted is not None and registry.metric(wanted).on_request and wanted not in self.extra_metrics:
+            raise ValueError(
+                f"search.metric: {wanted} found, which is computed on request only; expected it in extra_metrics too"
+            )
+        return self
+
+    @field_validator("extra_metrics")
+    @classmethod
+    def _registered(cls, value: list[str]) -> list[str]:
+        known = [metric.key for metric in registry.METRICS if metric.on_request]
+        for name in value:
+            if name not in known:
+                raise ValueError(unknown_name("metric", name, known).rstrip("."))
+        # One order, so that equal metrics are equal runs.
+        return [name for name in known if name in value]
 
     @model_validator(mode="after")
     def _something_to_run(self) -> SweepConfig:

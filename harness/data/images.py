@@ -113,6 +113,18 @@ def pixels_of(path: Path) -> int:
         return 0
 
 
+def upright_size(path: Path | str) -> tuple[int, int]:
+    """(height, width) of an image after it is turned upright, from its header alone.
+
+    Raises:
+        DataError: the header can't be read.
+    """
+    width, height, _ = header(Path(path))
+    with Image.open(path, formats=FORMATS) as image:
+        # The last four orientations exchange height and width.
+        return (width, height) if image.getexif().get(ORIENTATION) in range(5, 9) else (height, width)
+
+
 def header(path: Path) -> tuple[int, int, str]:
     """(width, height, mode) of an image, from its header alone.
 

@@ -166,7 +166,7 @@ class FileIndex:
         if grey := [mask for mask, facts in masks.items() if facts.grey]:
             warnings.append(
                 f"{len(grey)} of {len(masks)} masks have grey values, such as {grey[0]}: JPEG, or smoothed edges. "
-                "Every pixel that is not 0 counts as anomalous."
+                "By default every pixel that is not 0 is anomalous (protocol.mask)."
             )
         if large := [mask for mask, facts in masks.items() if facts.share > MAX_SHARE]:
             warnings.append(

@@ -7,6 +7,12 @@ precision_recall.py   AP, F1, precision, recall, false positives and false negat
 fpr95.py              false positive rate at a true positive rate of 95%
 aupro.py              area under the per-region overlap curve
 spro.py               area under the saturated per-region overlap curve, for data with saturation
+pixel_ranking.py      ranking of all pixels of a test set, at the size of the protocol
+extra.py              metrics of `extra_metrics`, and their input
+pimo.py               area under the per-image overlap curve
+seg_f1.py             F1 of pixels as in MVTec AD 2
+false_area.py         false positive area of normal images
+region_recall.py      precision and recall of regions, recall by the area of the defect
 regions.py            anomalous regions of masks
 curves.py             points of the curves for plots
 thresholds.py         thresholds of a run, computed without the test labels

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
+from harness.metrics.extra import PixelCase
 from harness.metrics.ranking import Ranking
 
 Overlap = npt.NDArray[np.float64]
+STRICT_LIMIT = 0.05
 
 
 def aupro(ranking: Ranking) -> npt.NDArray[np.float64]:
@@ -48,6 +52,18 @@ def area_under(ranking: Ranking, overlap: Overlap | None, limit: float) -> npt.N
         x, y = np.append(x[:last], limit), np.append(y[:last], at_limit)
     area = (np.diff(x) * (y[1:] + y[:-1]) / 2).sum()
     return np.asarray(area / limit)
+
+
+def aupro05(case: PixelCase) -> float:
+    """AUPRO up to a false positive rate of 0.05, the limit of MVTec AD 2 (Heckler-Kram et al., 2025).
+
+    Args:
+        case: of the run.
+
+    Returns:
+        A number between 0 and 1; NaN where AUPRO is undefined.
+    """
+    return float(aupro(replace(case.ranking, fpr_limit=STRICT_LIMIT)))
 
 
 def overlap_curve(ranking: Ranking, overlap: Overlap) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

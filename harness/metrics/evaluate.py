@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from harness import registry
-from harness.metrics import regions
 from harness.metrics.curves import curves
+from harness.metrics.extra import PixelCase, extra_tables, extra_values
 from harness.metrics.intervals import intervals
+from harness.metrics.pixel_ranking import pixel_ranking
 from harness.metrics.ranking import Ranking, measure
-from harness.metrics.spro import saturated_weights
 from harness.metrics.synthetic import synthetic_metrics, without_synthetic
 from harness.metrics.thresholds import fix_thresholds
 from harness.metrics.validation import validation_part
 from harness.predictions.decision import Thresholds
 from harness.predictions.detection import Predictions
+from harness.predictions.pairs import measurable
 
 FPR_LIMIT = 0.3
 
@@ -37,6 +38,7 @@ class Evaluation:
         intervals: 95% confidence intervals, by the name of the metric.
         defects: one entry for each type of defect.
         curves: points of each level's curves, for plots.
+        tables: tables of the metrics of `extra_metrics` for the page of the run, by name.
     """
 
     test: Predictions
@@ -48,10 +50,15 @@ class Evaluation:
     intervals: dict[str, tuple[float, float]]
     defects: list[dict[str, Any]]
     curves: dict[str, dict[str, list[float]]]
+    tables: dict[str, list[dict[str, Any]]]
 
 
 def evaluate_predictions(
-    test: Predictions, calibration: Predictions | None, policy: Mapping[str, Any], fpr_limit: float = FPR_LIMIT
+    test: Predictions,
+    calibration: Predictions | None,
+    policy: Mapping[str, Any],
+    fpr_limit: float = FPR_LIMIT,
+    extra: Sequence[str] = (),
 ) -> Evaluation:
     """Fix the thresholds, then compute metrics, intervals and curves.
 
@@ -61,25 +68,32 @@ def evaluate_predictions(
         calibration: predictions for normal images; see `harness.metrics.thresholds.fix_thresholds`.
         policy: the fields of `harness.config.threshold.Threshold`.
         fpr_limit: upper limit of the false positive rate in AUPRO.
+        extra: names of the metrics of `extra_metrics`.
     """
     test, synthetic = without_synthetic(test)
     test, validation, thresholds = _with_thresholds(test, calibration, policy)
     levels = rankings(test, thresholds, fpr_limit)
+    case = _case(test, levels, thresholds, calibration)
     return Evaluation(
         test=test,
         validation=validation,
         calibration=calibration,
         synthetic=synthetic,
         thresholds=thresholds,
-        metrics=_values(levels) | synthetic_metrics(synthetic, calibration),
+        metrics=_values(levels) | _extra(extra, case) | synthetic_metrics(synthetic, calibration),
         intervals=intervals(test.scores, test.labels, thresholds.image),
         defects=_defects(test, thresholds),
         curves={level: curves(ranking) for level, ranking in levels.items()},
+        tables={} if case is None else extra_tables(extra, case),
     )
 
 
 def metrics_of(
-    test: Predictions, calibration: Predictions | None, policy: Mapping[str, Any], fpr_limit: float = FPR_LIMIT
+    test: Predictions,
+    calibration: Predictions | None,
+    policy: Mapping[str, Any],
+    fpr_limit: float = FPR_LIMIT,
+    extra: Sequence[str] = (),
 ) -> dict[str, float | None]:
     """Fix the thresholds, then compute the metrics only, without intervals and curves.
 
@@ -88,12 +102,13 @@ def metrics_of(
         calibration: predictions for normal images; see `harness.metrics.thresholds.fix_thresholds`.
         policy: the fields of `harness.config.threshold.Threshold`.
         fpr_limit: upper limit of the false positive rate in AUPRO.
+        extra: names of the metrics of `extra_metrics`.
 
     Returns:
         The metrics of `evaluate_predictions`.
     """
     test, _, thresholds = _with_thresholds(test, calibration, policy)
-    return evaluate(test, thresholds, fpr_limit)
+    return evaluate(test, thresholds, fpr_limit, extra, calibration)
 
 
 def _with_thresholds(
@@ -107,19 +122,28 @@ def _with_thresholds(
     return test, validation, fix_thresholds(policy, calibration, validation)
 
 
-def evaluate(test: Predictions, thresholds: Thresholds, fpr_limit: float = FPR_LIMIT) -> dict[str, float | None]:
+def evaluate(
+    test: Predictions,
+    thresholds: Thresholds,
+    fpr_limit: float = FPR_LIMIT,
+    extra: Sequence[str] = (),
+    calibration: Predictions | None = None,
+) -> dict[str, float | None]:
     """Compute all metrics at fixed thresholds.
 
     Args:
         test: predictions for the test images.
         thresholds: thresholds of F1, precision, recall and the counts.
         fpr_limit: upper limit of the false positive rate in AUPRO.
+        extra: names of the metrics of `extra_metrics`.
+        calibration: predictions for normal images, for the metrics of `extra_metrics` with an own threshold.
 
     Returns:
         `image_<name>` and `pixel_<name>` of every metric; None, and never 0, where the metric is undefined. An optional
         metric that is undefined is missing.
     """
-    return _values(rankings(test, thresholds, fpr_limit))
+    levels = rankings(test, thresholds, fpr_limit)
+    return _values(levels) | _extra(extra, _case(test, levels, thresholds, calibration))
 
 
 def rankings(test: Predictions, thresholds: Thresholds, fpr_limit: float = FPR_LIMIT) -> dict[str, Ranking]:
@@ -134,16 +158,29 @@ def rankings(test: Predictions, thresholds: Thresholds, fpr_limit: float = FPR_L
         One ranking for each level: image, and pixel where the predictions have maps and masks.
     """
     levels = {"image": Ranking.of(test.scores, test.labels, thresholds.image)}
-    if test.maps is not None and test.masks is not None:
-        weights, saturated = regions.weights(test.masks), saturated_weights(test)
-        levels["pixel"] = Ranking.of(test.maps, test.masks, thresholds.pixel, weights, fpr_limit, saturated)
+    if measurable(test):
+        levels["pixel"] = pixel_ranking(test, thresholds.pixel, fpr_limit)
     return levels
+
+
+def _case(
+    test: Predictions, levels: Mapping[str, Ranking], thresholds: Thresholds, calibration: Predictions | None
+) -> PixelCase | None:
+    """The input of the metrics of `extra_metrics`; None without maps or masks."""
+    return PixelCase(test, levels["pixel"], thresholds.pixel, calibration) if "pixel" in levels else None
+
+
+def _extra(names: Sequence[str], case: PixelCase | None) -> dict[str, float | None]:
+    """The defined metrics of `extra_metrics`."""
+    values = {} if case is None else extra_values(names, case)
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _values(levels: Mapping[str, Ranking]) -> dict[str, float | None]:
     values: dict[str, float | None] = {}
-    for level in dict.fromkeys(metric.level for metric in registry.METRICS):
-        undefined = {metric.key: np.nan for metric in registry.METRICS if metric.level == level}
+    metrics = [metric for metric in registry.METRICS if not metric.on_request]
+    for level in dict.fromkeys(metric.level for metric in metrics):
+        undefined = {metric.key: np.nan for metric in metrics if metric.level == level}
         of_level = measure(level, levels[level]) if level in levels else undefined
         values |= {name: None if np.isnan(value) else float(value) for name, value in of_level.items()}
     optional = {metric.key for metric in registry.METRICS if metric.optional}

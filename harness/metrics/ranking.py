@@ -64,7 +64,25 @@ class Ranking:
             fpr_limit: upper limit of the false positive rate in AUPRO.
             saturated: weight of each anomalous score in the mean saturated overlap; see `spro.saturated_weights`.
         """
-        positives, negatives = scores[truth], scores[~truth]
+        return cls.of_classes(scores[truth], scores[~truth], threshold, weights, fpr_limit, saturated)
+
+    @classmethod
+    def of_classes(
+        cls,
+        positives: npt.NDArray[np.floating],
+        negatives: npt.NDArray[np.floating],
+        threshold: float | None = None,
+        weights: npt.NDArray[np.float64] | None = None,
+        fpr_limit: float = 0.3,
+        saturated: npt.NDArray[np.float64] | None = None,
+    ) -> Ranking:
+        """Count positives and negatives at each threshold, where both classes are separate already.
+
+        Args:
+            positives: scores, shape (p,); sorted in place without `weights` and `saturated`.
+            negatives: scores, shape (n,); sorted in place, so that there is no second array of this size.
+            threshold, weights, fpr_limit, saturated: see `of`.
+        """
         negatives.sort()
         if weights is None and saturated is None:
             positives.sort()
@@ -115,7 +133,7 @@ def _above(ascending: npt.NDArray[np.floating], threshold: float | None) -> Coun
 
 
 def measure(level: str, ranking: Ranking) -> dict[str, npt.NDArray[np.float64]]:
-    """Compute all registered metrics of one level.
+    """Compute all registered metrics of one level, without those of `extra_metrics`.
 
     Args:
         level: image or pixel.
@@ -124,7 +142,8 @@ def measure(level: str, ranking: Ranking) -> dict[str, npt.NDArray[np.float64]]:
     Returns:
         `<level>_<name>` -> values, NaN where undefined.
     """
-    return {metric.key: registry.load(metric.function)(ranking) for metric in registry.METRICS if metric.level == level}
+    metrics = [metric for metric in registry.METRICS if metric.level == level and not metric.on_request]
+    return {metric.key: registry.load(metric.function)(ranking) for metric in metrics}
 
 
 def ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -13,7 +13,8 @@ evaluation that belongs to the data set:
   in pixels of the image, at most the defect's area.
 - A false positive is a pixel outside all masks. The rate counts the pixels of all images.
 
-The harness measures at the size of the map. There an absolute saturation shrinks as the area of the image does.
+Under the protocol `input` the harness measures at the size of the map. There an absolute saturation shrinks as the area
+of the image does. Under `original` it measures at the size of the mask, as the evaluation of the data set does.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from harness.data.base import Sample, Saturation
 from harness.data.mask_images import Mask, ResizedMask, resized_mask
 from harness.metrics.aupro import area_under
 from harness.metrics.ranking import Ranking
-from harness.predictions.detection import Predictions, centre
+from harness.predictions.detection import Predictions
+from harness.predictions.pairs import counted_part, mask_size, pairs
 
 Floats = npt.NDArray[np.float64]
 
@@ -60,11 +62,11 @@ def auspro30(ranking: Ranking) -> Floats:
 
 @dataclass(frozen=True)
 class Defect:
-    """One defect at the size of the map.
+    """One defect at the size of the protocol.
 
     Attributes:
         pixels: shape (height, width), True is anomalous.
-        saturation: the area that a detector must find, in pixels of the map; more than 0, at most the defect's area.
+        saturation: the area that a detector must find, in pixels; more than 0, at most the defect's area.
     """
 
     pixels: Mask
@@ -82,7 +84,7 @@ def saturated_weights(test: Predictions) -> Floats | None:
         test: predictions with maps and masks.
 
     Returns:
-        One weight for each True of `test.masks`, in C order; the sum is 1. None where an anomalous image has no
+        One weight for each True of the masks of `pairs`, in C order; the sum is 1. None where an anomalous image has no
         saturation, or no image has masks.
 
     Raises:
@@ -91,11 +93,10 @@ def saturated_weights(test: Predictions) -> Floats | None:
     masked = [sample for sample in test.samples if sample.masks]
     if test.maps is None or test.masks is None or not masked or not all(sample.saturation for sample in masked):
         return None
-    size = (test.maps.shape[1], test.maps.shape[2])
     weights, count = [], 0
-    for sample, map_, mask in zip(test.samples, test.maps, test.masks, strict=True):
-        gains = np.zeros(size)
-        for defect in defects(sample, size, test.resized):
+    for sample, (map_, mask) in zip(test.samples, pairs(test), strict=True):
+        gains = np.zeros(mask.shape)
+        for defect in defects(sample, test):
             gains[defect.pixels] += _gains(map_[defect.pixels], defect.saturation)
             count += 1
         weights.append(gains[mask])
@@ -110,36 +111,34 @@ def _gains(scores: npt.NDArray[np.float32], saturation: float) -> Floats:
     return gains
 
 
-def defects(sample: Sample, size: tuple[int, int], resized: tuple[int, int] | None = None) -> Iterator[Defect]:
-    """The defects of an image; those without a pixel at the size of the map are left out.
+def defects(sample: Sample, test: Predictions) -> Iterator[Defect]:
+    """The defects of an image; those without a pixel at the size of the protocol are left out.
 
     Args:
         sample: an image; a normal image has no defects.
-        size: (height, width) of the map.
-        resized: (height, width) of the image before the centre crop to the size of the map; None without a crop.
+        test: predictions with maps, whose size and protocol count.
 
     Raises:
         DataError: a mask has another value than the data set describes.
     """
-    whole = resized or size
-    top, left = centre(whole, size)
+    whole = mask_size(test)
     for file in sample.masks:
-        mask = resized_mask(file, whole)
+        mask = resized_mask(file, whole, test.protocol.mask)
         entry = next((one for one in sample.saturation if one.pixel_value == mask.value), None)
         if entry is None:
             raise DataError(f"{file}: a mask of an unknown defect found. The file changed: run the sweep again.")
-        pixels = mask.pixels[top : top + size[0], left : left + size[1]]
+        pixels = mask.pixels[counted_part(test, mask.size)]
         if area := int(pixels.sum()):
             yield Defect(pixels, _saturation(entry, mask, area))
 
 
 def _saturation(entry: Saturation, mask: ResizedMask, area: int) -> float:
-    """The saturation of a defect in pixels of the map.
+    """The saturation of a defect in pixels of the resized mask.
 
     Args:
         entry: of the defect.
-        mask: of the defect, at the size of the map before a centre crop.
-        area: of the defect, in pixels of the map.
+        mask: of the defect, before a centre crop.
+        area: of the defect, in pixels after a centre crop.
     """
     if entry.relative:
         return min(max(int(entry.threshold * mask.area), 1) / mask.area, 1.0) * area

@@ -1,28 +1,50 @@
 """Predictions: the scores and maps that a backend returns, checked once, in the same way for all backends.
 
 - Scores and maps are raw: neither normalised nor clamped.
-- The folder of an image gives its label. A pixel is anomalous where the mask is not 0. A normal image has no anomalous
-  pixels.
-- Maps have the size of the model's input and are never resized. Masks are resized to it by nearest neighbour, and cut
-  to the centre where the model's input is a centre crop.
+- The folder of an image gives its label. A normal image has no anomalous pixels.
+- Maps have the size of the model's input and are stored so. A `Protocol` says how maps and masks meet: which values of
+  a mask are anomalous, and which of the two is resized. See `pairs.py`.
 - An image or pixel with a score above its threshold is anomalous.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.common.errors import PredictionsError
 from harness.data.base import Sample
-from harness.data.mask_images import union
+from harness.data.mask_images import ABOVE_0, union
 
 Floats = npt.NDArray[np.float32]
 # path -> (raw score, anomaly map (height, width) or None)
 Raw = Mapping[str, tuple[float, Floats | None]]
+INPUT, ORIGINAL = "input", "original"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How anomaly maps and masks meet in the pixel metrics.
+
+    Attributes:
+        size: `INPUT`: a mask is resized to its map by nearest neighbour, and cut to the centre where the model's input
+            is a centre crop. `ORIGINAL`: a map is resized bilinearly to its mask, as in the evaluation code of MVTec
+            AD (Bergmann et al., IJCV 2021).
+        mask: rule for the anomalous pixels of a mask: `ABOVE_0` or `ABOVE_HALF` of `harness.data.mask_images`.
+        min_area: smallest region that the metrics of regions count, in pixels at this size.
+    """
+
+    size: str = INPUT
+    mask: str = ABOVE_0
+    min_area: int = 1
+
+    @property
+    def original(self) -> bool:
+        """Whether maps are resized, and not masks."""
+        return self.size == ORIGINAL
 
 
 @dataclass(frozen=True)
@@ -35,6 +57,7 @@ class Predictions:
         maps: shape (n, height, width), or None for a model without maps.
         masks: shape (n, height, width), True is anomalous; None where there is no ground truth.
         resized: (height, width) of the images before the centre crop to the size of the maps; None without a crop.
+        protocol: of the pixel metrics. `masks` follows its rule, and has the size of the maps under every protocol.
     """
 
     samples: tuple[Sample, ...]
@@ -42,6 +65,7 @@ class Predictions:
     maps: Floats | None
     masks: npt.NDArray[np.bool_] | None
     resized: tuple[int, int] | None = None
+    protocol: Protocol = Protocol()
 
     @property
     def labels(self) -> npt.NDArray[np.bool_]:
@@ -57,19 +81,23 @@ class Predictions:
         samples = tuple(sample for sample, included in zip(self.samples, selection, strict=True) if included)
         maps = None if self.maps is None else self.maps[selection]
         masks = None if self.masks is None else self.masks[selection]
-        return Predictions(samples, self.scores[selection], maps, masks, self.resized)
+        return replace(self, samples=samples, scores=self.scores[selection], maps=maps, masks=masks)
+
+    def under(self, protocol: Protocol) -> Predictions:
+        """The same predictions under a protocol; masks are read again where its rule is another one.
+
+        Args:
+            protocol: of the pixel metrics.
+        """
+        masks = self.masks
+        if protocol.mask != self.protocol.mask:
+            masks = _masks(self.samples, self.maps, self.resized, protocol.mask)
+        return replace(self, masks=masks, protocol=protocol)
 
     def without_unlabelled(self) -> tuple[Predictions, Predictions | None]:
         """The predictions for the other samples, and for those without a label; None without such samples."""
         selection = np.array([sample.unlabelled for sample in self.samples], dtype=np.bool_)
         return (self.part(~selection), self.part(selection)) if selection.any() else (self, None)
-
-    @property
-    def vanished(self) -> list[str]:
-        """Names of anomalous images whose resized mask has no anomalous pixel."""
-        if self.masks is None:
-            return []
-        return [s.name for s, mask in zip(self.samples, self.masks, strict=True) if s.masks and not mask.any()]
 
 
 def join(samples: Sequence[Sample], raw: Raw, resized: tuple[int, int] | None = None) -> Predictions:
@@ -118,7 +146,7 @@ def _stack(maps_by_sample: list[Floats | None], samples: Sequence[Sample]) -> Fl
 
 
 def _masks(
-    samples: Sequence[Sample], maps: Floats | None, resized: tuple[int, int] | None
+    samples: Sequence[Sample], maps: Floats | None, resized: tuple[int, int] | None, rule: str = ABOVE_0
 ) -> npt.NDArray[np.bool_] | None:
     if maps is None or not any(sample.masks for sample in samples):
         return None
@@ -128,7 +156,7 @@ def _masks(
     top, left = centre(whole, size)
     for index, sample in enumerate(samples):
         if sample.masks:
-            masks[index] = union(sample.masks, whole)[top : top + size[0], left : left + size[1]]
+            masks[index] = union(sample.masks, whole, rule)[top : top + size[0], left : left + size[1]]
     return masks
 
 

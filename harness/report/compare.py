@@ -15,13 +15,15 @@ from harness.metrics.best import LEVEL
 from harness.metrics.delong import difference, paired_test
 from harness.metrics.intervals import Z
 from harness.report.configurations import axis_values, tested_on
-from harness.report.facts import LATENCIES, axis_columns, busy, category, costs, metric_columns
+from harness.report.facts import LATENCIES, axis_columns, busy, category, costs, metric_columns, protocol
 from harness.report.results import Results, without_secrets
 from harness.report.sheets import number_format
 from harness.results.record import RunRecord
 from harness.results.run_folder import RECORD
 from harness.results.scores import TestScores, read_scores
 from harness.results.store import ResultFolder
+
+DEFAULT = "default"  # protocol
 
 
 def load_run(path: Path) -> tuple[Results, RunRecord]:
@@ -63,6 +65,8 @@ def side_by_side(first: Path, second: Path) -> tuple[Table, str]:
     """
     (results, one), (others, two) = load_run(first), load_run(second)
     sentence = _test(_scores(results, one), _scores(others, two), results, others, one, two)
+    if protocol(one) != protocol(two):
+        sentence += " The runs have different protocols, so their pixel metrics can't be compared."
     table = plain_table(("",))
     for heading in ("first", "second"):
         table.add_column(heading, justify="right")
@@ -113,6 +117,8 @@ def _rows(one: RunRecord, two: RunRecord) -> Iterator[tuple[str, str, str]]:
         left, right = one.metrics.get(name), two.metrics.get(name)
         if left is not None or right is not None:
             yield name, _text(name, left, one.intervals.get(name)), _text(name, right, two.intervals.get(name))
+    if protocol(one) or protocol(two):
+        yield "protocol", protocol(one) or DEFAULT, protocol(two) or DEFAULT
     yield "threshold from", str(one.thresholds.get("fixed_by")), str(two.thresholds.get("fixed_by"))
     for name, left in costs(one).items():
         right = costs(two)[name]

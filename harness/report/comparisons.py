@@ -210,7 +210,8 @@ def _key_without_backend(record: RunRecord) -> str:
     keys = (*(name for name in COLUMNS if name != "backend"), "seed", "data_kind", "category", "threshold")
     values = record.spec.get("normalization") or {}
     same = [record.data["fingerprint"], record.weights.get("sha256"), values.get("mean"), values.get("std")]
-    return repr([*same, *(record.spec[key] for key in keys)])
+    # Records with the default protocol have none.
+    return repr([*same, *(record.spec[key] for key in keys), record.spec.get("protocol")])
 
 
 def _pairs(records: Sequence[RunRecord]) -> Iterator[tuple[RunRecord, RunRecord]]:

@@ -27,8 +27,9 @@ from harness.report.facts import (
 )
 from harness.results.record import RunRecord
 
-# `rank` adds scores of synthetic defects, and changes neither the model nor the other metrics.
-NOT_OF_A_CONFIGURATION = {"category", "seed", "data_kind", "rank"}
+# `rank` adds scores of synthetic defects, and `extra_metrics` adds metrics. Both change neither the model nor the other
+# metrics. The name of the data set has the protocol.
+NOT_OF_A_CONFIGURATION = {"category", "seed", "data_kind", "rank", "extra_metrics", "protocol"}
 OF_WEIGHTS = ("weights_source", "weights_sha256", "normalization_values")
 
 

@@ -17,6 +17,7 @@ from harness.registry import SYNTHETIC_AUROC, metric
 from harness.report.category_ranks import MEAN_RANK, OF_CATEGORY, ranks_notes, ranks_table
 from harness.report.comparisons import AVERAGE, backends_table, pivot_table, seeds_table, summary_table
 from harness.report.configurations import Configuration
+from harness.report.defect_areas import RECALL, defect_areas_table
 from harness.report.detection_page import page_part, write_details
 from harness.report.facts import ENDS, HEADLINE, HIGH, INTERVAL, LATENCIES, LOW, axis_columns, metric_columns
 from harness.report.misses import add_misses
@@ -88,6 +89,9 @@ class DetectionReport:
         if not defects.empty:
             scaled = [name for name in metrics if metric(name).by_defect]
             yield Sheet("Defects", defects, limit_note(results), scaled=scaled, frozen=2)
+        areas = defect_areas_table(results)
+        if not areas.empty:
+            yield Sheet("Defect areas", areas, limit_note(results), scaled=[RECALL], frozen=2)
         seeds = seeds_table(results)
         if not seeds.empty:
             means = {(row, str(name)) for row in seeds.index[seeds["seed"].isin(["mean", "sd"])] for name in seeds}

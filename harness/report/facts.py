@@ -54,7 +54,8 @@ def category(record: RunRecord) -> str:
 def dataset(record: RunRecord) -> str:
     """The name of a run's data set: all categories of one root, without the images that do not count in the metrics.
 
-    The same images with groups in the folds are another data set, because their metrics are of another question.
+    The same images with groups in the folds are another data set, because their metrics are of another question. So are
+    the same images with another protocol of the pixel metrics.
     """
     root = PurePath(record.data["root"])
     name = f"{record.data['kind']} {root.parent if root.name == record.spec['category'] else root}"
@@ -65,6 +66,8 @@ def dataset(record: RunRecord) -> str:
         name += f", without the {policy['share']:.0%} that fixed the threshold (seed {policy['seed']})"
     if holdout := record.spec.get("holdout"):
         name += f", without the {holdout['share']:.0%} that the search held out (seed {holdout['seed']})"
+    if words := protocol(record):
+        name += f", protocol {words}"
     return name
 
 
@@ -92,6 +95,11 @@ def parameter(record: RunRecord, axis: str) -> Any:
         axis: name of the parameter.
     """
     return normalization(record) if axis == NORMALIZATION else cell(value_of(record.spec, axis))
+
+
+def protocol(record: RunRecord) -> str | None:
+    """The protocol of a run's pixel metrics in words; None for the default."""
+    return ", ".join(f"{key} {value}" for key, value in (record.spec.get("protocol") or {}).items()) or None
 
 
 def weights_source(record: RunRecord) -> str | None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from harness.backends.base import TEST_IMAGES
-from harness.report.facts import busy, category
+from harness.report.facts import busy, category, protocol
 from harness.report.false_alarms import threshold_notices
 from harness.report.results import Results
 from harness.report.tables import CHANGED
@@ -19,7 +19,7 @@ def notices(results: Results) -> list[str]:
     """Warnings that a reader needs before any number, one sentence each."""
     ok = results.ok()
     sentences = [*random_weights_notice(ok), *unfinished_notice(results), *damaged_notice(results)]
-    sentences += data_notices(ok)
+    sentences += [*data_notices(ok), *protocol_notices(ok)]
     count = sum(record.data.get("validation") == TEST_IMAGES for record in ok)
     if count:
         sentences.append(
@@ -38,6 +38,19 @@ def busy_notice(ok: Sequence[RunRecord]) -> list[str]:
         f"BUSY MACHINE in {number} of {len(ok)} runs: other programs ran while single images were timed. These times "
         "are marked and too long. Use --fresh on a quiet machine for better ones."
     ]
+
+
+def protocol_notices(ok: Sequence[RunRecord]) -> list[str]:
+    """A sentence for each protocol of the pixel metrics that is not the default, and one if there are several."""
+    counts = Counter(protocol(record) for record in ok)
+    sentences = [
+        f"PROTOCOL of the pixel metrics in {count} of {len(ok)} runs: {name}."
+        for name, count in counts.items()
+        if name is not None
+    ]
+    if len(counts) > 1:
+        sentences.append("Compare pixel metrics between runs of one protocol only.")
+    return sentences
 
 
 def _changed_notice(results: Results) -> list[str]:

@@ -50,9 +50,10 @@ PLAIN_NUMBERS = (
     "may_be_lower_by",
     "image_AUROC p",
     "best_so_far",
+    "recall",
 )
 # Names of columns with metrics begin so; a backend's name or "mean" may follow.
-METRICS = ("image_", "pixel_", "anomalib_", SYNTHETIC_AUROC)
+METRICS = ("image_", "pixel_", "region_", "anomalib_", SYNTHETIC_AUROC)
 # Names of columns with metrics of a classification end so.
 SHARES = ("_F1", "accuracy", "_F1_low", "_F1_high", "folds_mean", "folds_sd")
 

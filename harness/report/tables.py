@@ -23,6 +23,7 @@ from harness.report.facts import (
     costs,
     metric_columns,
     normalization,
+    protocol,
     weights_source,
 )
 from harness.report.false_alarms import false_alarms
@@ -34,6 +35,7 @@ TRACEBACK_LINES = 16  # in the sheet Failures
 # Pivots and the sheet Defects show so many configurations, the best ones: a wider table is unreadable.
 WIDEST = 200
 CHANGED = "changed_threshold"
+PROTOCOL = "protocol"
 STATUS_ORDER = ("ok", "skipped", "failed")
 
 
@@ -57,7 +59,8 @@ def runs_table(results: Results, failed: bool = False) -> pd.DataFrame:
     for axis in axes:
         # pandas makes whole numbers floating where some runs lack the parameter; dtype object keeps them.
         frame[axis] = pd.Series([row[axis] for row in rows], dtype=object)
-    frame = frame.drop(columns=[name for name in (*costs(records[0]), BUSY, CHANGED) if frame[name].isna().all()])
+    sometimes = (*costs(records[0]), BUSY, CHANGED, PROTOCOL)
+    frame = frame.drop(columns=[name for name in sometimes if frame[name].isna().all()])
     frame = frame.assign(place=frame["status"].map(STATUS_ORDER.index))
     synthetic = [SYNTHETIC_AUROC] if SYNTHETIC_AUROC in frame else []
     order = ["place", "category", "image_AUROC", "pixel_AUROC", *synthetic, "run"]
@@ -85,6 +88,7 @@ def _row(
         **{metric: record.metrics.get(metric) for metric in metrics if metric not in HEADLINE},
         **costs(record),
         BUSY: busy(record),
+        PROTOCOL: protocol(record),
         "image_threshold": record.thresholds.get("image"),
         "pixel_threshold": record.thresholds.get("pixel"),
         "threshold_from": record.thresholds.get("fixed_by"),

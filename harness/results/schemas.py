@@ -84,6 +84,14 @@ class Holdout(_Strict):
     seed: Whole
 
 
+class ProtocolRecord(_Strict):
+    """The `protocol:` block, see `harness.config.protocol.ProtocolOptions`; only values that are not the default."""
+
+    size: str = "input"
+    mask: str = "above_0"
+    min_area: Annotated[int, Field(ge=1, le=WHOLE)] = 1
+
+
 class Spec(_Strict):
     """The spec of a run, see `harness.config.spec.RunSpec`."""
 
@@ -105,6 +113,8 @@ class Spec(_Strict):
     normalization: Input | None = None
     holdout: Holdout | None = None
     rank: Literal["synthetic"] | None = None
+    protocol: ProtocolRecord = ProtocolRecord()
+    extra_metrics: list[str] = []
 
 
 class Data(_Strict):
@@ -313,6 +323,22 @@ class HoldoutMetrics(_Strict):
     intervals: dict[str, TwoNumbers] = {}
 
 
+class AreaGroup(_Strict):
+    """The defects of similar area, see `harness.metrics.region_recall.recall_by_area`."""
+
+    smallest: Count
+    largest: Count
+    defects: Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
+    found: Count
+
+
+class ImageValue(_Strict):
+    """A metric of one image."""
+
+    name: str
+    value: Number
+
+
 class DetailsFile(_Strict):
     """details.json: curves and pictures of a detection, tables and curves of a classification."""
 
@@ -327,6 +353,8 @@ class DetailsFile(_Strict):
     cam_note: str = ""
     epochs: dict[str, list[dict[str, Number | None]]] = {}
     distribution: dict[str, list[Count]] = {}
+    recall_by_area: list[AreaGroup] = []
+    aupimo_by_image: list[ImageValue] = []
 
     @model_validator(mode="after")
     def _square(self) -> DetailsFile:

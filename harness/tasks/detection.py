@@ -24,10 +24,12 @@ from harness.data.synthetic import with_synthetic
 from harness.metrics.evaluate import Evaluation, evaluate, evaluate_predictions, metrics_of
 from harness.metrics.intervals import intervals
 from harness.metrics.validation import holdout_part, validation_part
-from harness.predictions.detection import Predictions
+from harness.predictions.detection import Predictions, Protocol
+from harness.predictions.pairs import vanished
 from harness.results.gallery import draw_gallery
 from harness.results.run_folder import DETAILS
 from harness.results.scores import CALIBRATION, SCORES, calibration_csv, scores_csv
+from harness.tasks.protocol import protocol_problems
 
 if TYPE_CHECKING:
     from harness.config.sweep import SweepConfig
@@ -38,10 +40,10 @@ class Detection:
 
     name = "detection"
     backend = "anomalib"
-    config_keys = frozenset({"threshold", "aupro_limit", "rank"})
+    config_keys = frozenset({"threshold", "aupro_limit", "protocol", "extra_metrics", "rank"})
 
     def spec_fields(self, config: SweepConfig, signature: Signature) -> dict[str, Any]:
-        """Return the method of the thresholds, the limit of AUPRO, and the ranking where it is not by labels only.
+        """Return the method of the thresholds, the limit of AUPRO, and what differs from a default of other metrics.
 
         Args:
             config: of the sweep.
@@ -51,7 +53,9 @@ class Detection:
         if policy["method"] == CROSS_CONFORMAL and policy["folds"] is None:
             policy["folds"] = signature.folds
         rank = None if config.rank == "labels" else config.rank
-        return {"threshold": freeze_items(policy), "aupro_limit": config.aupro_limit, "rank": rank}
+        protocol = freeze_items(config.protocol.changes())
+        fields = {"threshold": freeze_items(policy), "aupro_limit": config.aupro_limit}
+        return {**fields, "rank": rank, "protocol": protocol, "extra_metrics": tuple(config.extra_metrics)}
 
     def options(self, kind: str) -> type[BaseOptions]:
         """Return the class of the options of a kind. An unregistered name is the name of an anomalib datamodule."""
@@ -83,7 +87,7 @@ class Detection:
         return [*splits]
 
     def problems(self, config: SweepConfig, splits: Sequence[AnySplit]) -> list[str]:
-        """Return one sentence for each test set that is too small for the validation set of `threshold: f1_on_val`.
+        """Return one sentence for each test set that does not fit `threshold: f1_on_val` or the protocol.
 
         Args:
             config: of the sweep.
@@ -96,7 +100,8 @@ class Detection:
                 validation_part(split.real_test, config.threshold.share, config.threshold.seed)
             except DataError as error:
                 problems += [f"{split.root}: {problem}" for problem in error.problems]
-        return problems
+        of_detection = [split for split in splits if isinstance(split, Split)]
+        return problems + protocol_problems(config.protocol.protocol, of_detection, config.memory_limit)
 
     def metrics(self) -> Sequence[registry.Metric]:
         """Return the registered metrics of images and pixels. Image AUROC is the default of `search.metric`."""
@@ -114,8 +119,8 @@ class Detection:
         """
         assert isinstance(epoch_predictions, EpochDetections)
         assert spec.aupro_limit is not None
-        test, _ = without_holdout(spec, epoch_predictions.test)
-        return metrics_of(test, epoch_predictions.val, dict(spec.threshold), spec.aupro_limit)
+        test, _ = without_holdout(spec, epoch_predictions.test.under(protocol_of(spec)))
+        return metrics_of(test, epoch_predictions.val, dict(spec.threshold), spec.aupro_limit, spec.extra_metrics)
 
     def data_summary(self, split: AnySplit) -> dict[str, Any]:
         """Return the description of a split for the record."""
@@ -153,10 +158,12 @@ class Detection:
         """
         assert isinstance(outcome, Detected)
         assert spec.aupro_limit is not None
-        labelled, unlabelled = outcome.test.without_unlabelled()
+        labelled, unlabelled = outcome.test.under(protocol_of(spec)).without_unlabelled()
         test, holdout = without_holdout(spec, labelled)
-        evaluation = evaluate_predictions(test, outcome.calibration, dict(spec.threshold), spec.aupro_limit)
-        write_artifacts(stage, evaluation, holdout, unlabelled, spec.aupro_limit)
+        evaluation = evaluate_predictions(
+            test, outcome.calibration, dict(spec.threshold), spec.aupro_limit, spec.extra_metrics
+        )
+        write_artifacts(stage, evaluation, holdout, unlabelled, spec)
         counts = image_counts(evaluation, holdout)
         return {
             "data": {**self.data_summary(split), **counts, "validation": outcome.validation},
@@ -166,6 +173,11 @@ class Detection:
             "thresholds": asdict(evaluation.thresholds),
             "warnings": vanished_masks(evaluation),
         }
+
+
+def protocol_of(spec: RunSpec) -> Protocol:
+    """The protocol of a run's pixel metrics."""
+    return Protocol(**dict(spec.protocol))
 
 
 def data_summary(split: Split) -> dict[str, Any]:
@@ -218,13 +230,14 @@ def image_counts(evaluation: Evaluation, holdout: Predictions | None) -> dict[st
 
 
 def vanished_masks(evaluation: Evaluation) -> list[str]:
-    """One sentence about the defects that have no pixel at the size of the anomaly maps; empty without such defects."""
-    names = evaluation.test.vanished
+    """One sentence about the defects that have no pixel under the protocol; empty without such defects."""
+    names = vanished(evaluation.test)
     if not names or evaluation.test.maps is None:
         return []
     height, width = evaluation.test.maps.shape[1:]
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return [f"the mask of {names[0]}{more} has no pixel at {height} x {width}: pixel metrics ignore this defect"]
+    size = "its own size" if evaluation.test.protocol.original else f"{height} x {width}"
+    return [f"the mask of {names[0]}{more} has no pixel at {size}: pixel metrics ignore this defect"]
 
 
 def write_artifacts(
@@ -232,7 +245,7 @@ def write_artifacts(
     evaluation: Evaluation,
     holdout: Predictions | None,
     unlabelled: Predictions | None,
-    fpr_limit: float,
+    spec: RunSpec,
 ) -> None:
     """Write the scores, the calibration scores, the gallery and the curves for the report.
 
@@ -242,17 +255,19 @@ def write_artifacts(
         holdout: predictions for the held-out images of a search. Their metrics are no part of the record, so that no
             trial is compared by them.
         unlabelled: predictions for images without a label.
-        fpr_limit: upper limit of the false positive rate in AUPRO.
+        spec: of the run.
     """
+    assert spec.aupro_limit is not None
     write_atomic(folder / SCORES, scores_csv(evaluation, holdout, unlabelled))
     if evaluation.calibration is not None:
         write_atomic(folder / CALIBRATION, calibration_csv(evaluation.calibration))
     gallery = draw_gallery(folder, evaluation.test, evaluation.thresholds)
-    details: dict[str, Any] = {"curves": evaluation.curves, "gallery": gallery}
+    details: dict[str, Any] = {"curves": evaluation.curves, "gallery": gallery, **evaluation.tables}
     if holdout is not None:
+        thresholds, calibration = evaluation.thresholds, evaluation.calibration
         details["holdout"] = {
             "images": len(holdout.samples),
-            "metrics": evaluate(holdout, evaluation.thresholds, fpr_limit),
+            "metrics": evaluate(holdout, thresholds, spec.aupro_limit, spec.extra_metrics, calibration),
             "intervals": intervals(holdout.scores, holdout.labels, evaluation.thresholds.image),
         }
     write_atomic(folder / DETAILS, json.dumps(details, allow_nan=False))

@@ -39,6 +39,7 @@ from harness.metrics.thresholds import best_f1_threshold, fix_thresholds
 from harness.metrics.validation import validation_part
 from harness.predictions.decision import Thresholds
 from harness.predictions.detection import Predictions, join
+from harness.predictions.pairs import vanished
 
 Scores = npt.NDArray[np.floating]
 Truth = npt.NDArray[np.bool_]
@@ -560,11 +561,11 @@ def test_masks_that_vanished() -> None:
     with_files = replace(
         everything, samples=tuple(replace(one, masks=("/mask.png",) if one.label else ()) for one in everything.samples)
     )
-    assert with_files.vanished == []
+    assert vanished(with_files) == []
     everything.masks[2] = False
-    assert with_files.vanished == ["2"]
-    assert everything.vanished == []
-    assert replace(with_files, masks=None).vanished == []
+    assert vanished(with_files) == ["2"]
+    assert vanished(everything) == []
+    assert vanished(replace(with_files, masks=None)) == []
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -15,9 +15,10 @@ from harness import registry
 from harness.common.errors import DataError
 from harness.data.base import Sample, Saturation
 from harness.metrics.evaluate import evaluate, evaluate_predictions
-from harness.metrics.spro import defects, saturated_weights
+from harness.metrics.spro import Defect, defects, saturated_weights
 from harness.predictions.decision import Thresholds
-from harness.predictions.detection import Predictions, join
+from harness.predictions.detection import Predictions, Protocol, join
+from harness.predictions.pairs import pairs
 
 NO_THRESHOLDS = Thresholds(None, None, "")
 LIMITS = {"pixel_AUsPRO5": 0.05, "pixel_AUsPRO30": 0.3}
@@ -39,6 +40,10 @@ def sample(number: int, masks: list[str], saturation: tuple[Saturation, ...] = E
 def predictions(samples: list[Sample], maps: Floats, resized: tuple[int, int] | None = None) -> Predictions:
     raw = {one.path: (float(map_.max()), map_.astype(np.float32)) for one, map_ in zip(samples, maps, strict=True)}
     return join(samples, raw, resized)
+
+
+def defects_at(one: Sample, size: tuple[int, int], resized: tuple[int, int] | None = None) -> list[Defect]:
+    return list(defects(one, predictions([one], np.zeros((1, *size)), resized)))
 
 
 def area(defect: Bools, value: int) -> float:
@@ -86,6 +91,26 @@ def test_random_maps_with_overlapping_masks_agree_with_a_slow_reference(seed: in
         assert registry.metric(name).optional
 
 
+def test_at_the_original_size_maps_are_resized_and_saturations_are_those_of_the_data_set() -> None:
+    rng = np.random.default_rng(0)
+    samples, found, shape = [], [], (18, 22)
+    for number in range(3):
+        image = Path(f"{number}.png").absolute()
+        Image.new("L", shape[::-1]).save(image)
+        files = []
+        for place, value in enumerate((255, 253) if number else ()):
+            defect = rng.random(shape) < 0.2
+            files.append(mask_file(f"{number}_{place}.png", defect, value))
+            found.append((number, defect, area(defect, value)))
+        samples.append(replace(sample(number, files), path=str(image)))
+    test = predictions(samples, rng.standard_normal((3, 9, 11))).under(Protocol("original"))
+    values = evaluate(test, NO_THRESHOLDS)
+    resized = np.stack([one for one, _ in pairs(test)])
+    assert resized.shape == (3, *shape)
+    for name, limit in LIMITS.items():
+        assert values[name] == pytest.approx(slow_auspro(resized, found, limit), abs=1e-6), name
+
+
 def test_the_saturated_part_of_a_defect_is_enough() -> None:
     """9 of 20 pixels, alone above all others, are a perfect detection; AUPRO wants all of them."""
     defect = np.zeros((10, 10), bool)
@@ -104,7 +129,7 @@ def test_the_saturated_part_of_a_defect_is_enough() -> None:
 
 def test_each_file_is_one_defect_with_all_its_parts() -> None:
     two = np.eye(4, dtype=bool) & (np.arange(4) % 3 == 0)
-    (one,) = defects(sample(0, [mask_file("m.png", two, 254)]), (4, 4))
+    (one,) = defects_at(sample(0, [mask_file("m.png", two, 254)]), (4, 4))
     assert (one.pixels.sum(), one.saturation) == (2, 2)
 
 
@@ -113,7 +138,7 @@ def test_a_smaller_map_scales_the_saturation(value: int, saturation: float) -> N
     """64 pixels of the mask are 16 of the map. An absolute saturation becomes a quarter; 0.4 of 64 is 25 pixels."""
     defect = np.zeros((20, 20), bool)
     defect[4:12, 4:12] = True
-    (one,) = defects(sample(0, [mask_file("m.png", defect, value)]), (10, 10))
+    (one,) = defects_at(sample(0, [mask_file("m.png", defect, value)]), (10, 10))
     assert one.pixels.sum() == 16
     assert one.saturation == pytest.approx(saturation)
 
@@ -124,7 +149,7 @@ def test_a_centre_crop_cuts_the_defects() -> None:
     outside = np.zeros((20, 20), bool)
     outside[0, 0] = True
     files = [mask_file("m.png", defect, 254), mask_file("outside.png", outside)]
-    (one,) = defects(sample(0, files), (10, 10), (20, 20))
+    (one,) = defects_at(sample(0, files), (10, 10), (20, 20))
     assert (one.pixels.sum(), one.saturation) == (50, 50)
     test = predictions([sample(0, files)], np.zeros((1, 10, 10)), (20, 20))
     weights = saturated_weights(test)

@@ -14,6 +14,7 @@ import pytest
 
 from harness.metrics.friedman import critical_difference
 from harness.report.html import write_report
+from harness.results.run_folder import DETAILS
 from harness.results.store import ResultFolder
 from tests.fake_results import fake_run
 
@@ -192,6 +193,33 @@ def test_a_run_opens_by_keyboard_with_curves_histogram_and_gallery(made: ResultF
     assert size == [1024, 256]
     page.keyboard.press("Escape")
     assert not page.evaluate("document.getElementById('run').open")
+
+
+def test_a_run_shows_its_protocol_and_the_tables_of_metrics_on_request(tmp_path: Path, open_report: Open) -> None:
+    folder = ResultFolder(tmp_path / "extra")
+    folder.create()
+    metrics = {"region_Recall": 0.75, "pixel_AUPIMO": 0.25}
+    fake_run(folder, "one", [0.1, 0.9], [0, 1], spec={"protocol": {"size": "original"}}, metrics=metrics)
+    groups = [{"smallest": 4, "largest": 9, "defects": 4, "found": 2}, {"smallest": 30, "largest": 30, "defects": 4,
+              "found": 4}]  # fmt: skip
+    images = [{"name": f"bad/{number}.png", "value": number / 20} for number in range(12)]
+    details = folder.run_folder("one") / DETAILS
+    tables = {"recall_by_area": groups, "aupimo_by_image": images}
+    details.write_text(json.dumps({**(json.loads(details.read_text()) if details.exists() else {}), **tables}))
+    write_report(folder)
+    page = open_report(folder)
+    assert "PROTOCOL of the pixel metrics in 1 of 1 runs: size original." in page.inner_text("body")
+    page.click("#runs button[data-run=one]")
+    page.wait_for_selector("text=Recall by the area of the defect")
+    text = page.inner_text("#run-body")
+    assert "Protocol of the pixel metrics: size original." in text
+    rows = [row.split("\t")[:4] for row in page.locator("#run-body table tbody tr").all_inner_texts()]
+    assert ["4 to 9", "4", "2", "0.500"] in rows
+    assert ["30", "4", "4", "1.000"] in rows
+    assert "AUPIMO of single images, the 10 lowest of 12" in text
+    assert "bad/9.png" in text
+    assert "bad/10.png" not in text
+    assert "0.750" in text
 
 
 def test_back_closes_a_run_and_forward_opens_it_again(made: ResultFolder, open_report: Open) -> None:

@@ -42,7 +42,7 @@ function isBetter(name, a, b) { return harness.data.falling.includes(name) ? a <
 function digits(name) {
   if (isCount(name)) return 0;
   if (/_seconds$|_MB$|per_second$|ms_per_image/.test(name)) return 1;
-  return /^(image|pixel|anomalib|synthetic|p_vs)_/.test(name) ? 3 : null;
+  return /^(image|pixel|region|anomalib|synthetic|p_vs)_/.test(name) ? 3 : null;
 }
 
 function shown(name, value) {

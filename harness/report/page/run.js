@@ -26,7 +26,7 @@ async function openRun(id, moves = true) {
     body.replaceChildren(el("p", { class: "notice" }, `report/runs/${id}.js is missing: send the whole folder along with report.html.`));
     return;
   }
-  body.replaceChildren(metricsAndCosts(run, details), curvesAndScores(details), defects(details), gallery(run, details));
+  body.replaceChildren(metricsAndCosts(run, details), curvesAndScores(details), defects(details), areas(details), overlaps(details), gallery(run, details));
   body.append(el("p", { class: "quiet" }, "Files: ", el("a", { href: run.folder }, run.folder)));
   if (details.curves) drawCurves(details);
   else if (details.scores.length) drawScores(details);
@@ -54,7 +54,7 @@ function metricsAndCosts(run, details) {
   const head = el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "metric"), el("th", { scope: "col", class: "number" }, "value"), el("th", { scope: "col", class: "number" }, "95% interval")));
   return el("div", {},
     ...details.warnings.map((text) => el("p", { class: "notice" }, text)),
-    el("p", {}, `Threshold from: ${details.thresholds.fixed_by ?? "none"}.`, falseAlarms(run), changedThreshold(run), run.vs_best ? ` Against the best run: ${run.vs_best}${run.p_vs_best == null ? "" : ` (adjusted p = ${run.p_vs_best.toFixed(3)})`}.` : ""),
+    el("p", {}, `Threshold from: ${details.thresholds.fixed_by ?? "none"}.`, falseAlarms(run), changedThreshold(run), run.protocol ? ` Protocol of the pixel metrics: ${run.protocol}.` : "", run.vs_best ? ` Against the best run: ${run.vs_best}${run.p_vs_best == null ? "" : ` (adjusted p = ${run.p_vs_best.toFixed(3)})`}.` : ""),
     el("details", { open: window.innerWidth > 620 }, el("summary", {}, "Metrics and costs"), el("div", { class: "plots" }, el("div", { class: "scroll" }, el("table", {}, head, el("tbody", {}, ...rows))), el("div", { class: "scroll" }, el("table", {}, el("tbody", {}, ...costs))))));
 }
 
@@ -95,6 +95,32 @@ function defects(details) {
   const rows = details.defects.map((one) => el("tr", {}, el("td", {}, one.defect), el("td", { class: "number" }, String(one.images)), el("td", { class: "number" }, one.missed == null ? "" : String(one.missed)), ...metrics.map((name) => el("td", { class: "number" }, shown(name, one[name])))));
   return el("div", {}, el("h3", {}, "Types of defect"), el("div", { class: "scroll" }, el("table", {},
     el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "type"), ...["images", "missed", ...metrics.map(title)].map((name) => el("th", { scope: "col", class: "number" }, name)))), el("tbody", {}, ...rows))));
+}
+
+// Are small defects found? A bar for each decile of the area.
+function areas(details) {
+  const groups = details.recall_by_area ?? [];
+  if (!groups.length) return el("div");
+  const rows = groups.map((one) => {
+    const share = one.found / one.defects;
+    const range = one.smallest === one.largest ? one.smallest : `${one.smallest} to ${one.largest}`;
+    return el("tr", {}, el("td", { class: "number" }, String(range)), el("td", { class: "number" }, String(one.defects)), el("td", { class: "number" }, String(one.found)),
+      el("td", { class: "number" }, share.toFixed(3)), el("td", {}, el("meter", { value: share, "aria-label": `recall ${share.toFixed(3)}` })));
+  });
+  return el("div", {}, el("h3", {}, "Recall by the area of the defect"), el("div", { class: "scroll" }, el("table", {},
+    el("thead", {}, el("tr", {}, ...["area in pixels", "defects", "found", "recall"].map((name) => el("th", { scope: "col", class: "number" }, name)), el("th", { scope: "col" }, ""))), el("tbody", {}, ...rows))));
+}
+
+const LOWEST = 10; // images of the table
+
+// AUPIMO of the images where the map finds least of the defect.
+function overlaps(details) {
+  const images = details.aupimo_by_image ?? [];
+  if (!images.length) return el("div");
+  const rows = images.slice(0, LOWEST).map((one) => el("tr", {}, el("td", {}, one.name), el("td", { class: "number" }, shown("pixel_AUPIMO", one.value)),
+    el("td", {}, el("meter", { value: one.value, "aria-label": `AUPIMO ${one.value.toFixed(3)}` }))));
+  return el("div", {}, el("h3", {}, `AUPIMO of single images, the ${rows.length} lowest of ${images.length}`), el("div", { class: "scroll" }, el("table", {},
+    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "image"), el("th", { scope: "col", class: "number" }, "AUPIMO"), el("th", { scope: "col" }, ""))), el("tbody", {}, ...rows))));
 }
 
 const PANELS = ["image", "anomaly map", "mask", "predicted outline"];
