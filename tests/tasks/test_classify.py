@@ -81,8 +81,8 @@ def test_every_image_is_judged_by_networks_that_never_saw_it(classified: ResultF
 
 def test_the_workbook_shows_settings_runs_labels_and_confusions(classified: ResultFolder) -> None:
     book = load_workbook(classified.workbook)
-    assert book.sheetnames == ["Summary", "Read me", "Runs", "Labels", "Classes and conditions", "Confusion", "Coverage",
-                               "Risk", "Calibration", "Confused", "Folds", "Distribution",
+    assert book.sheetnames == ["Summary", "Read me", "Runs", "Labels", "Classes and conditions", "Confusion",
+                               "Coverage", "Risk", "Calibration", "Confused", "Folds", "Distribution",
                                "Environment", "Config", "Failures"]  # fmt: skip
     summary = rows(classified, "Summary")
     assert len(summary) == 3
