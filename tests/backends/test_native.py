@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,9 @@ def test_seeds_share_features_unless_weights_are_random(
     assert first.test.scores.tolist() != second.test.scores.tolist()
 
 
-def test_seconds_alone_and_spent(tmp_path: Path, toy_tree: Path) -> None:
+def test_seconds_alone_and_spent(tmp_path: Path, toy_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each look at this clock is a second later, so the times depend on the work and not on the machine.
+    monkeypatch.setattr("time.perf_counter", map(float, count()).__next__)
     specs, split = planned(tmp_path, toy_tree)
     found = outcomes(specs, split, tmp_path)
     spent, standalone_seconds = (sum(one.seconds[key] for one in found) for key in ("spent", "alone"))

@@ -389,14 +389,13 @@ def test_the_sheet_and_the_page_tell_of_a_search(searched: tuple[Prepared, Space
     history.save()
     folder = prepared.folder
     write_workbook(folder)
-    rows = list(load_workbook(folder.workbook)["Search"].iter_rows(values_only=True))
-    header = next(i for i, row in enumerate(rows) if row[1] is not None)
-    told = " ".join(str(row[0]) for row in rows[:header])
+    header, *rows = load_workbook(folder.workbook)["Search"].iter_rows(values_only=True)
+    told = " ".join(read_me(folder.workbook))
     assert "A search for the largest image_AUROC: 4 of 6 trials (3 completed, 1 stopped early)." in told
     assert "(functional ANOVA): power 100%" in told
     assert "The best of 4 trials was chosen by the same images" in told
     assert "(bootstrap bias correction, a lower bound)" in told
-    table = [dict(zip(rows[header], row, strict=True)) for row in rows[header + 1 :]]
+    table = [dict(zip(header, row, strict=True)) for row in rows]
     assert [row["trial"] for row in table] == [1, 2, 3, 4]
     best = [row["best_so_far"] for row in table]
     values = [row["image_AUROC"] for row in table[:3]]

@@ -53,8 +53,8 @@ def read_dicts(file: Path | str) -> list[dict[str, str]]:
 
 
 def rows(folder: ResultFolder, title: str) -> list[dict[str, Any]]:
-    lines = [row for row in load_workbook(folder.workbook)[title].iter_rows(values_only=True) if row[1] is not None]
-    return [dict(zip(lines[0], row, strict=True)) for row in lines[1:]]
+    header, *lines = load_workbook(folder.workbook)[title].iter_rows(values_only=True)
+    return [dict(zip(header, row, strict=True)) for row in lines]
 
 
 def test_every_image_is_judged_by_networks_that_never_saw_it(classified: ResultFolder) -> None:
