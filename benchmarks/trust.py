@@ -12,6 +12,7 @@ from benchmarks.trust_false_alarms import false_alarms
 from benchmarks.trust_search import winners
 from benchmarks.trust_synthetic import synthetic, synthetic_subsets
 
+# `python -m benchmarks trust --only NAME ...` makes some of them.
 TABLES: dict[str, Callable[[bool], list[dict[str, Any]]]] = {
     "comparison": comparison,
     "equivalence": equivalence,
@@ -23,12 +24,3 @@ TABLES: dict[str, Callable[[bool], list[dict[str, Any]]]] = {
     "synthetic_subsets": synthetic_subsets,
     "thread_costs": thread_costs,
 }
-
-
-def measure(quick: bool) -> dict[str, Any]:
-    """All tables.
-
-    Args:
-        quick: fewer repetitions.
-    """
-    return {name: table(quick) for name, table in TABLES.items()}

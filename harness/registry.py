@@ -167,7 +167,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("AUsPRO5", "pixel", "harness.metrics.spro:auspro5", optional=True, by_defect=True),
     Metric("AUsPRO30", "pixel", "harness.metrics.spro:auspro30", optional=True, by_defect=True),
     Metric("FPR95", "pixel", "harness.metrics.fpr95:fpr95", higher_is_better=False),
-    _extra("pixel", "AUPRO05", "aupro:aupro05"),
+    _extra("pixel", "AUPRO5", "aupro:aupro5"),
     _extra("pixel", "AUPIMO", "pimo:aupimo"),
     _extra("pixel", "SegF1", "seg_f1:seg_f1"),
     _extra("pixel", "SegF1_oracle", "seg_f1:seg_f1_oracle"),

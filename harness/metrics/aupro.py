@@ -54,7 +54,7 @@ def area_under(ranking: Ranking, overlap: Overlap | None, limit: float) -> npt.N
     return np.asarray(area / limit)
 
 
-def aupro05(case: PixelCase) -> float:
+def aupro5(case: PixelCase) -> float:
     """AUPRO up to a false positive rate of 0.05, the limit of MVTec AD 2 (Heckler-Kram et al., 2025).
 
     Args:

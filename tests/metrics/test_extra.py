@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score
 
 from harness import registry
 from harness.data.base import Sample
-from harness.metrics.aupro import aupro05
+from harness.metrics.aupro import aupro5
 from harness.metrics.evaluate import evaluate, evaluate_predictions
 from harness.metrics.extra import PixelCase, extra_values
 from harness.metrics.false_area import false_area95, recall_threshold
@@ -29,7 +29,7 @@ from harness.predictions.detection import Predictions, Protocol
 
 Floats = np.ndarray
 NAMES = [metric.key for metric in registry.METRICS if metric.on_request]
-EXPECTED = ["pixel_AUPRO05", "pixel_AUPIMO", "pixel_SegF1", "pixel_SegF1_oracle", "pixel_FPArea95",
+EXPECTED = ["pixel_AUPRO5", "pixel_AUPIMO", "pixel_SegF1", "pixel_SegF1_oracle", "pixel_FPArea95",
             "region_Precision", "region_Recall"]  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def test_aupro_up_to_005_agrees_with_anomalib() -> None:
     maps, masks = smooth(6, 64)
     theirs = _AUPRO(fpr_limit=0.05)
     theirs.update(torch.from_numpy(maps.astype(np.float32)), torch.from_numpy(masks).int())
-    found = aupro05(case_of(maps, masks))
+    found = aupro5(case_of(maps, masks))
     assert found == pytest.approx(float(theirs.compute()), abs=2e-3)
     assert found == pytest.approx(evaluate(predictions_of(maps, masks), Thresholds(), 0.05)["pixel_AUPRO"], abs=1e-12)
 
