@@ -20,6 +20,7 @@ from harness.audit.finding import KINDS, Finding
 from harness.audit.pictures import Picture
 from harness.common.files import make_folder, write_atomic
 from harness.common.tables import csv_text
+from harness.report.read_me import NOTICE, sheet_of
 from harness.report.sheets import Sheet, add_sheet
 
 PAGE, BOOK, TABLE, EXCLUDE = "audit.html", "audit.xlsx", "audit.csv", "exclude.txt"
@@ -93,6 +94,7 @@ def book_of(result: Audit) -> bytes:
     notices = [*result.notes, *result.summary()]
     findings = pd.DataFrame(rows_of(result), columns=list(COLUMNS))
     add_sheet(book, Sheet("Audit", findings, notices, frozen=2, empty="nothing unusual found"))
+    add_sheet(book, sheet_of([(NOTICE, sentence) for sentence in notices]))
     scored = [(picture, value) for pairs in (result.scored.train, result.scored.test) for picture, value in pairs]
     rows = [(picture.name, picture.role, picture.label, value) for picture, value in scored]
     frame = pd.DataFrame(rows, columns=["image", "role", "label", "score"]).sort_values(

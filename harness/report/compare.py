@@ -14,10 +14,10 @@ from harness.common.terminal import plain_table
 from harness.metrics.best import LEVEL
 from harness.metrics.delong import difference, paired_test
 from harness.metrics.intervals import Z
+from harness.report.cells import number_format
 from harness.report.configurations import axis_values, tested_on
 from harness.report.facts import LATENCIES, axis_columns, busy, category, costs, metric_columns, protocol
 from harness.report.results import Results, without_secrets
-from harness.report.sheets import number_format
 from harness.results.record import RunRecord
 from harness.results.run_folder import RECORD
 from harness.results.scores import TestScores, read_scores

@@ -15,6 +15,7 @@ from harness.common.terminal import plain_table
 from harness.config.axes import COLUMNS
 from harness.registry import SYNTHETIC_AUROC, metric
 from harness.report.category_ranks import MEAN_RANK, OF_CATEGORY, ranks_notes, ranks_table
+from harness.report.cells import DIFFERENCE, METRICS
 from harness.report.comparisons import AVERAGE, backends_table, pivot_table, seeds_table, summary_table
 from harness.report.configurations import Configuration
 from harness.report.defect_areas import RECALL, defect_areas_table
@@ -25,7 +26,7 @@ from harness.report.notices import notices
 from harness.report.parts import Answer, PagePart, SheetPart
 from harness.report.recommend import answers, recommendations
 from harness.report.results import Results
-from harness.report.sheets import DIFFERENCE, METRICS, Sheet, chosen_rows, run_links
+from harness.report.sheets import Sheet, chosen_rows, run_links
 from harness.report.standings import Standing
 from harness.report.synthetic import agreement
 from harness.report.tables import busy_cells, defects_table, limit_note, runs_table

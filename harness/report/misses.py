@@ -15,9 +15,10 @@ from PIL import Image
 
 from harness.common.errors import HarnessError
 from harness.data.images import read
+from harness.report.cells import HEADER, bold, write
 from harness.report.facts import category
 from harness.report.results import Results
-from harness.report.sheets import HEADER, LINE_HEIGHT, bold, landscape_sheet, write
+from harness.report.sheets import LINE_HEIGHT, landscape_sheet
 from harness.results.record import RunRecord
 
 RUNS = 24  # rows at most

@@ -9,6 +9,8 @@ import pandas as pd
 from harness.report.sheets import EXPLAINED, Sheet
 
 TITLE = "Read me"
+NOTICE = "notice"
+COLUMNS = ("about", "text")
 AVERAGES = (
     "A metric is the mean over the categories and seeds of a configuration. A time, a size or a memory is the median "
     "over its runs."
@@ -24,16 +26,24 @@ def read_me(answer: Sequence[str], summary: Sheet, captions: Sequence[tuple[str,
         summary: the sheet *Summary*, whose notices hold for all sheets.
         captions: title and notices of each other sheet.
     """
-    rows = list(_rows(answer, summary, captions))
-    warnings = {(row, name) for row, (about, _) in enumerate(rows) if about == "notice" for name in ("about", "text")}
-    return Sheet(TITLE, pd.DataFrame(rows, columns=["about", "text"]), marked=warnings)
+    return sheet_of(list(_rows(answer, summary, captions)))
+
+
+def sheet_of(rows: Sequence[tuple[str, str]]) -> Sheet:
+    """The sheet with given rows.
+
+    Args:
+        rows: what a sentence is about, and the sentence. `NOTICE` gives a row the colour of a warning.
+    """
+    warnings = {(row, name) for row, (about, _) in enumerate(rows) if about == NOTICE for name in COLUMNS}
+    return Sheet(TITLE, pd.DataFrame(list(rows), columns=list(COLUMNS)), marked=warnings)
 
 
 def _rows(
     answer: Sequence[str], summary: Sheet, captions: Sequence[tuple[str, Sequence[str]]]
 ) -> Iterator[tuple[str, str]]:
     yield from (("answer", sentence) for sentence in answer)
-    yield from (("notice", sentence) for sentence in summary.notices)
+    yield from ((NOTICE, sentence) for sentence in summary.notices)
     yield f"sheet {summary.title}", AVERAGES
     yield f"sheet {summary.title}", UNFOLD
     for title, sentences in captions:

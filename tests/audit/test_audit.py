@@ -110,7 +110,7 @@ def test_files_and_the_exclusion_of_what_they_propose(tree: Path, tmp_path: Path
         (UNREADABLE, "train/good/000.png", "yes"),
         (COPY, "train/good/900.png", "yes"),
     ]
-    assert load_workbook(book).sheetnames == ["Audit", "Scores"]
+    assert load_workbook(book).sheetnames == ["Audit", "Read me", "Scores"]
     text = page.read_text()
     assert text.count("<article") == 2
     assert text.count("data:image/jpeg") == 2
