@@ -202,6 +202,19 @@ def report(
 
 
 @app.command()
+def pack(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Result folder of a sweep.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", help="The file. Default: DIR's name and .zip or .html.")] = None,
+    single: Annotated[bool, typer.Option("--single", help="One HTML file with all plots, without pictures.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write page, workbook and pictures of a sweep as one file to send, without models."""
+    from harness.cli import reports as commands
+
+    _guard(lambda: commands.pack(folder, out, single), debug)
+
+
+@app.command()
 def recommend(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Result folder of a sweep.", show_default=False)],
     max_ms: Annotated[str | None, typer.Option(help="Largest median time of a single image, in ms.")] = None,

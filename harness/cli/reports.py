@@ -1,4 +1,4 @@
-"""The commands `report`, `recommend`, `table` and `compare`. Each returns the exit status."""
+"""The commands `report`, `pack`, `recommend`, `table` and `compare`. Each returns the exit status."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,6 +16,9 @@ from harness.common.errors import ConfigError, UnknownNameError, unknown_name
 from harness.common.files import make_folder, write_atomic
 from harness.common.terminal import terminal
 from harness.results.store import REPORT_FILES, ResultFolder
+
+if TYPE_CHECKING:
+    from harness.report.results import Results
 
 
 def report(folders: Sequence[Path], output: Path | None) -> int:
@@ -52,6 +56,14 @@ def remake(target: ResultFolder, console: Console) -> int:
     Returns:
         0, or 1 if a file is damaged.
     """
+    _, status = _remade(target, console)
+    for file in (target.workbook, target.report):
+        console.print(f"[bold]{escape(str(file))}[/]")
+    return status
+
+
+def _remade(target: ResultFolder, console: Console) -> tuple[Results, int]:
+    """Rebuild the reports; returns the results, and the exit status."""
     from harness.report.csv_files import write_csv_files
     from harness.report.excel import write_workbook
     from harness.report.html import write_report
@@ -66,9 +78,39 @@ def remake(target: ResultFolder, console: Console) -> int:
     write_report(target, results)
     for sentence in results.damaged:
         console.print(f"[yellow]left out: {escape(sentence)}[/]")
-    for file in (target.workbook, target.report):
-        console.print(f"[bold]{escape(str(file))}[/]")
-    return int(bool(results.damaged))
+    return results, int(bool(results.damaged))
+
+
+def pack(folder: Path, out: Path | None, single: bool) -> int:
+    """Write a result folder as one file to send.
+
+    Args:
+        folder: a result folder.
+        out: the file; None for the name of the folder, here.
+        single: whether to write one HTML file instead of a zip file.
+
+    Returns:
+        0, or 1 if a file of the folder is damaged.
+
+    Raises:
+        StoreError: the folder holds no finished runs, or a file can't be written.
+    """
+    from harness.report.combine import result_folder
+    from harness.report.html import write_single
+    from harness.report.pack import write_pack
+
+    console = terminal()
+    source = result_folder(folder)
+    file = out or Path(source.root.resolve().name + (".html" if single else ".zip"))
+    make_folder(file.absolute().parent, "--out")
+    results, status = _remade(source, console)
+    if single:
+        write_single(results, file)
+        sentences = ["All plots, no pictures."]
+    else:
+        sentences = write_pack(results, file)
+    console.print(f"[bold]{escape(str(file))}[/]: {file.stat().st_size / 1e6:.1f} MB. {' '.join(sentences)}")
+    return status
 
 
 def recommend(folder: Path, options: Mapping[str, str | None]) -> int:

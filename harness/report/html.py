@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jinja2
@@ -41,11 +42,29 @@ def write_report(folder: ResultFolder, results: Results | None = None) -> None:
         write_atomic(folder.report, build_page(results))
 
 
-def build_page(results: Results) -> str:
-    """The HTML of the page, including data, styles and scripts."""
+def write_single(results: Results, file: Path) -> None:
+    """Write the page as one file with all plots, which needs neither other files nor a network. It has no pictures.
+
+    Args:
+        results: of the result folder.
+        file: the new file; its folder exists.
+
+    Raises:
+        StoreError: the file can't be written.
+    """
+    write_atomic(file, build_page(results, single=True))
+
+
+def build_page(results: Results, single: bool = False) -> str:
+    """The HTML of the page, including data, styles and scripts.
+
+    Args:
+        results: of the result folder.
+        single: whether the page also holds Plotly and the details of all runs.
+    """
     page = files("harness.report") / "page"
     part = task_report(results).page(results)
-    data = part.data
+    data = {**part.data, "single": single}
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     search_report = SearchReport.of(results)
     search = ""
@@ -66,7 +85,10 @@ def build_page(results: Results) -> str:
         style=(page / "style.css").read_text(encoding="utf-8"),
         script="\n".join((page / name).read_text(encoding="utf-8") for name in part.scripts),
         data=as_script(data),
+        single=single,
         plotly=f"{REPORT_FILES}/plotly.min.js",
+        plotly_source=_plotly().decode() if single else "",
+        run_details=_details(results) if single else [],
         workbook=results.folder.workbook.name,
         **part.context,
     )
@@ -81,7 +103,18 @@ def _copy_plotly(target: Path) -> None:
     """Copy Plotly's script from the installed package, unless it is there."""
     script = target / "plotly.min.js"
     if not script.is_file():
-        replace_file(script, (files("plotly") / "package_data" / "plotly.min.js").read_bytes())
+        replace_file(script, _plotly())
+
+
+def _plotly() -> bytes:
+    return (files("plotly") / "package_data" / "plotly.min.js").read_bytes()
+
+
+def _details(results: Results) -> list[str]:
+    """The scripts that a page loads when a reader opens a run."""
+    with TemporaryDirectory() as name:
+        task_report(results).write_details(results, Path(name))
+        return [file.read_text(encoding="utf-8") for file in sorted(Path(name).glob("*.js"))]
 
 
 def replace_file(file: Path, content: bytes) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from harness.metrics.friedman import critical_difference
-from harness.report.html import write_report
+from harness.report.html import write_report, write_single
+from harness.report.results import Results
 from harness.results.run_folder import DETAILS
 from harness.results.store import ResultFolder
 from tests.fake_results import fake_run
@@ -287,6 +288,22 @@ def test_markup_in_names_is_only_text(made: ResultFolder, open_report: Open, tmp
     page.wait_for_selector("dialog[open] #gallery figure")
     assert evil in page.inner_text("#run-body")
     assert page.evaluate("window.hacked") is None
+
+
+def test_a_single_file_shows_plots_and_runs(made: ResultFolder, browser: Any, tmp_path: Path) -> None:
+    write_single(Results.of(made), tmp_path / "alone.html")
+    page = browser.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((tmp_path / "alone.html").as_uri())
+    page.wait_for_selector(READY)
+    assert page.evaluate("document.getElementById('plot-cost').data.length") > 0
+    page.focus("#runs tbody tr button")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#plot-scores .main-svg")
+    assert "Pictures are in the result folder" in page.locator("#run-body").inner_text()
+    assert len(asked) == 1
+    page.close()
 
 
 def test_a_page_without_its_folder_says_what_is_missing(made: ResultFolder, browser: Any, tmp_path: Path) -> None:

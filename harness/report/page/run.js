@@ -27,7 +27,7 @@ async function openRun(id, moves = true) {
     return;
   }
   body.replaceChildren(metricsAndCosts(run, details), curvesAndScores(details), defects(details), areas(details), overlaps(details), gallery(run, details));
-  body.append(el("p", { class: "quiet" }, "Files: ", el("a", { href: run.folder }, run.folder)));
+  if (!harness.data.single) body.append(el("p", { class: "quiet" }, "Files: ", el("a", { href: run.folder }, run.folder)));
   if (details.curves) drawCurves(details);
   else if (details.scores.length) drawScores(details);
 }
@@ -129,6 +129,7 @@ const LEGEND = "Maps go from violet (normal) to yellow (anomalous), with one sca
 function gallery(run, details) {
   const pictures = details.gallery ?? [];
   if (!details.curves) return el("p", { class: "quiet" }, "No curves and pictures: an earlier version made this run, or its details.json is missing.");
+  if (harness.data.single && pictures.length) return el("p", { class: "quiet" }, "Pictures are in the result folder, and not in this file.");
   if (!pictures.length) return el("p", { class: "quiet" }, "No pictures.");
   return el("div", {}, el("h3", {}, "Test images, the worst first"), el("p", { class: "quiet" }, LEGEND), el("div", { class: "strip quiet" }, ...PANELS.map((name) => el("span", {}, name))),
     el("div", { class: "gallery", id: "gallery" }, ...pictures.map((one) => picture(run, details, one))));
