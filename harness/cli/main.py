@@ -445,6 +445,18 @@ def init(
     _guard(lambda: commands.init(folder), debug)
 
 
+@app.command("import")
+def import_config(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A YAML file of anomalib.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", help="The new file. Default: the terminal.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Convert a configuration of `anomalib train` or `anomalib benchmark`, and say what was left out."""
+    from harness.cli import start as commands
+
+    _guard(lambda: commands.import_config(file, out), debug)
+
+
 @app.command()
 def models(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, without this machine's files.")] = False,

@@ -1,12 +1,13 @@
-"""The commands `init` and `make-data`, for a first config and first data. Each returns the exit status."""
+"""The commands `init`, `import` and `make-data`, for a first config and first data. Each returns the exit status."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from rich.markup import escape
 
-from harness.common.errors import DataError
+from harness.common.errors import ConfigError, DataError
 from harness.common.terminal import terminal
 
 LEAST_LABELLED = 40  # least number of training images of labelled toy data
@@ -25,6 +26,37 @@ def init(folder: Path | None) -> int:
     file = write_config(folder)
     console.print(f"[bold]{escape(str(file))}[/] written for the images in {escape(str(folder))}")
     console.print(escape(f"Next: python -m harness sweep {file}"))
+    return 0
+
+
+def import_config(file: Path, out: Path | None) -> int:
+    """Convert a configuration of anomalib.
+
+    Args:
+        file: a YAML file of `anomalib train` or `anomalib benchmark`.
+        out: the new file; None to print it.
+
+    Raises:
+        ConfigError: the file is no configuration of anomalib, or `out` exists.
+        StoreError: the new file can't be written.
+    """
+    from harness.common.files import make_folder, write_atomic
+    from harness.planning.from_anomalib import from_anomalib
+
+    imported = from_anomalib(file)
+    console = terminal(stderr=True)
+    if out is None:
+        sys.stdout.write(imported.text)
+    elif out.exists():
+        raise ConfigError(f"--out: {out} exists; expected a new file. Remove it, or choose another name.")
+    else:
+        make_folder(out.absolute().parent, "--out")
+        write_atomic(out, imported.text)
+    for sentence in imported.left_out:
+        console.print(f"[yellow]left out: {escape(sentence)}[/]")
+    if out is not None:
+        console.print(f"[bold]{escape(str(out))}[/]")
+        console.print(escape(f"Next: python -m harness plan {out}"))
     return 0
 
 

@@ -36,7 +36,7 @@ from harness.config.recommend import Limits
 from harness.config.search import Search
 from harness.config.threshold import CROSS_CONFORMAL, Threshold
 from harness.config.units import byte_size
-from harness.config.yaml_file import override, read_yaml
+from harness.config.yaml_file import is_of_anomalib, override, read_yaml
 from harness.data.base import BaseOptions, DataKinds, DataOptions
 from harness.data.detect import AUTO, detect
 
@@ -264,6 +264,11 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
         problems.append(f"{path}: {getattr(error, 'full_key', '') or 'interpolation'}: {first_line(error)}")
         raise ConfigError(problems) from error
     assert isinstance(tree, dict)
+    if is_of_anomalib(tree):
+        raise ConfigError(
+            f"{path}: a configuration of anomalib found; expected one of the harness. "
+            f"Convert it: python -m harness import {path}"
+        )
     values: dict[str, Any] = {str(key): value for key, value in tree.items()}
     remember(environment)
     has_name = "name" in values

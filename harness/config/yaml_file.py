@@ -42,6 +42,19 @@ def read_yaml(path: Path) -> DictConfig:
     return loaded
 
 
+def is_of_anomalib(tree: Any) -> bool:
+    """Whether values are a configuration of `anomalib train` or `anomalib benchmark`.
+
+    Args:
+        tree: plain values of a YAML file.
+    """
+    if not isinstance(tree, dict) or "grid" in tree:
+        return False
+    inner = tree.get("benchmark", tree)
+    model = inner.get("model") if isinstance(inner, dict) else None
+    return isinstance(inner, dict) and "data" in inner and (isinstance(model, str) or "class_path" in (model or {}))
+
+
 def override(config: DictConfig, overrides: Sequence[str]) -> list[str]:
     """Apply overrides to a config in place.
 

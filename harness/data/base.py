@@ -222,6 +222,8 @@ class DataOptions(BaseOptions):
 
     # Whether the data set has validation images, which fix the threshold without a share of the training images.
     validated: ClassVar[bool] = False
+    # Classes of anomalib that read the same data, for `import`.
+    datamodules: ClassVar[tuple[str, ...]] = ()
 
     category: str | list[str] | None = None
     val: float | None = Field(default=None, ge=0, lt=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -36,6 +36,7 @@ class FolderData(DataOptions):
         extensions: of image files; by default all that the harness reads.
     """
 
+    datamodules: ClassVar[tuple[str, ...]] = ("Folder",)
     name: str | None = None
     root: PathText = "."
     normal_dir: str | list[str]

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 from harness.common.errors import DataError, unknown_name
 from harness.common.paths import PathText
@@ -34,6 +35,7 @@ class MVTecData(DataOptions):
         root: the folder with `train`, `test` and `ground_truth`, or with categories that have those.
     """
 
+    datamodules: ClassVar[tuple[str, ...]] = ("MVTecAD", "MVTec")
     root: PathText
 
     @classmethod

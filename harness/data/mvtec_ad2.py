@@ -31,6 +31,7 @@ class MVTecAD2Data(CategoryTree):
     """
 
     validated: ClassVar[bool] = True
+    datamodules: ClassVar[tuple[str, ...]] = ("MVTecAD2",)
     layout: ClassVar[str] = f"train/good, validation/good, {PUBLIC}/good, {PUBLIC}/bad and {PUBLIC}/ground_truth/bad"
 
     @classmethod

@@ -33,6 +33,7 @@ class MVTecLocoData(CategoryTree):
     """
 
     validated: ClassVar[bool] = True
+    datamodules: ClassVar[tuple[str, ...]] = ("MVTecLOCO",)
     layout: ClassVar[str] = f"train/good, validation/good, test/good and test/{TYPES[0]} or test/{TYPES[1]}"
 
     @classmethod

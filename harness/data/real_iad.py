@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
@@ -52,6 +53,7 @@ class RealIADData(DataOptions):
         views: the views to use, such as `[C1]`; by default all.
     """
 
+    datamodules: ClassVar[tuple[str, ...]] = ("RealIAD",)
     root: PathText
     images: str | None = None
     split: str = JSONS

@@ -38,6 +38,7 @@ class VisAData(DataOptions):
         split: the name of a file in `split_csv`; by default `1cls`, the split for anomaly detection.
     """
 
+    datamodules: ClassVar[tuple[str, ...]] = ("Visa",)
     default_split: ClassVar[str] = "1cls"
 
     root: PathText

@@ -16,6 +16,10 @@ from typing import Any
 from harness.common.errors import ConfigError, unknown_name
 from harness.common.signatures import init_parameters
 
+# Arguments of Lightning's Trainer that the harness sets.
+RESERVED = {"self", "callbacks", "logger", "default_root_dir", "accelerator", "devices", "strategy", "num_nodes",
+            "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "barebones"}  # fmt: skip
+
 
 def canonical(name: str) -> str:
     """Return the canonical name of a model: PatchCore, patch_core and Patchcore are all "patchcore"."""

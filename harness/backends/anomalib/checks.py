@@ -16,7 +16,7 @@ from harness.backbones.layers import Layer, chosen_layers, own_size
 from harness.backbones.networks import known_backbone, whole_network
 from harness.backbones.resolve import why_unreachable
 from harness.backends.anomalib.assets import networks_of
-from harness.backends.anomalib.catalog import signature
+from harness.backends.anomalib.catalog import RESERVED, signature
 from harness.backends.anomalib.needs import least_images, needs_of
 from harness.backends.checks import check_weights, collected, coreset_problems
 from harness.common.devices import pick
@@ -25,8 +25,6 @@ from harness.config.spec import RunSpec, thaw
 from harness.data.base import Split
 
 # Arguments of Lightning's Trainer that the harness sets.
-RESERVED = {"self", "callbacks", "logger", "default_root_dir", "accelerator", "devices", "strategy", "num_nodes",
-            "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "barebones"}  # fmt: skip
 DEFAULT_SIZE = (256, 256)
 
 
