@@ -1,10 +1,11 @@
-"""The sheet Misses: small pictures of the test images that the best runs predict worst."""
+"""The sheet Misses: small pictures of missed defects and of false alarms of the best runs."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
 from itertools import islice
+from math import ceil
 from typing import Any
 
 from openpyxl import Workbook
@@ -24,15 +25,16 @@ from harness.results.record import RunRecord
 RUNS = 24  # rows at most
 IMAGES = 3  # of each run
 PIXELS = 4_000_000  # limit of a picture file; the harness writes far smaller ones
-WIDEST = 8 * 72  # pixels
-HEIGHT = 72  # pixels of a picture
+HEIGHT = 128  # pixels of a picture
+WIDEST = 8 * HEIGHT  # pixels
+WIDTH = 4 * HEIGHT // 7 + 2  # characters of a column of pictures: four squares
 POINTS = 0.75  # of one pixel
-CAPTION = 18  # points under a picture
-WORST = ("missed", "false-alarm", "lowest-anomalous", "highest-normal")
+CAPTION = 18  # points of a line under a picture
+WRONG = ("missed", "false-alarm")
 
 
 def add_misses(book: Workbook, results: Results) -> None:
-    """Append the sheet, unless no run has pictures.
+    """Append the sheet, unless no run has pictures of wrong predictions.
 
     Args:
         book: the workbook.
@@ -47,18 +49,17 @@ def add_misses(book: Workbook, results: Results) -> None:
     for position, title in enumerate(titles, 1):
         cell = write(sheet, 1, position, title)
         cell.font, cell.fill = bold("FFFFFF"), HEADER
-        sheet.column_dimensions[get_column_letter(position)].width = 4 * HEIGHT / 7 + 2 if position > 2 else 26
+        sheet.column_dimensions[get_column_letter(position)].width = WIDTH if position > 2 else 26
     sheet.freeze_panes = "C2"
     for number, (name, run, entries) in enumerate(rows, 2):
         lines = name.count("\n") + 1
-        sheet.row_dimensions[number].height = max(HEIGHT * POINTS + CAPTION, lines * LINE_HEIGHT)
+        captions = [_caption(run, entry) for entry in entries]
+        below = max(ceil(len(caption) / WIDTH) for caption in captions) * CAPTION
+        sheet.row_dimensions[number].height = max(HEIGHT * POINTS + below, lines * LINE_HEIGHT)
         write(sheet, number, 1, category(run)).alignment = Alignment(vertical="top")
         write(sheet, number, 2, name).alignment = Alignment(vertical="top", wrap_text=True)
-        for position, entry in enumerate(entries, 3):
-            threshold = run.thresholds.get("image")
-            limit = "" if threshold is None else f" (threshold {threshold:.3g})"
-            caption = f"{entry['role']}: {entry['name']}, {entry['score']:.3g}{limit}"
-            write(sheet, number, position, caption).alignment = Alignment(vertical="bottom")
+        for position, (entry, caption) in enumerate(zip(entries, captions, strict=True), 3):
+            write(sheet, number, position, caption).alignment = Alignment(vertical="bottom", wrap_text=True)
             picture = _thumbnail(results, run, entry)
             if picture is not None:
                 sheet.add_image(picture, f"{get_column_letter(position)}{number}")
@@ -81,7 +82,13 @@ def _best_runs(results: Results) -> list[tuple[str, RunRecord]]:
 
 
 def _worst(results: Results, run: RunRecord) -> Sequence[dict[str, Any]]:
-    return [entry for entry in results.details(run.run_id).get("gallery", []) if entry["role"] in WORST][:IMAGES]
+    return [entry for entry in results.details(run.run_id).get("gallery", []) if entry["role"] in WRONG][:IMAGES]
+
+
+def _caption(run: RunRecord, entry: dict[str, Any]) -> str:
+    threshold = run.thresholds.get("image")
+    limit = "" if threshold is None else f" (threshold {threshold:.3g})"
+    return f"{entry['role']}: {entry['name']}, {entry['score']:.3g}{limit}"
 
 
 def _thumbnail(results: Results, run: RunRecord, entry: dict[str, Any]) -> SheetImage | None:
