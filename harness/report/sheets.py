@@ -37,7 +37,7 @@ WORST, BEST = "FFFFFF", "7FB2DD"
 WIDEST = 100  # characters; longer text is wrapped
 LINE_HEIGHT = 15  # points
 TALLEST = 409  # points, by the format's definition
-PAGE = 185  # characters on the width of a landscape page that is still readable
+PAGE = 205  # characters on the width of a landscape page that is still readable
 FULL_SCALE = 0.1  # a smaller difference of a share has no strong colours
 MOST_COLUMNS = 16_384  # by the format's definition
 

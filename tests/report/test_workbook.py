@@ -184,7 +184,7 @@ def test_a_printed_page_has_few_columns_and_repeats_the_header() -> None:
     assert book["Summary"].page_setup.fitToWidth == 1
     runs = book["Runs"]
     shown = sum(runs.column_dimensions[cell.column_letter].width for cell in runs[1])
-    assert runs.page_setup.fitToWidth >= shown / 200 > 1
+    assert runs.page_setup.fitToWidth >= shown / 210 > 1
     for sheet in (book["Summary"], runs):
         assert sheet.page_setup.orientation == "landscape"
         assert sheet.print_title_rows == "$1:$1"
