@@ -146,10 +146,15 @@ def _ranks_sheet(results: Results) -> Iterator[Sheet]:
 
 
 def best_table(results: Results) -> Table:
-    """The table of the best runs, for the terminal; each category has its share of the rows."""
+    """The table of the best runs, for the terminal: the best of every model, then others up to `SHOWN`."""
     frame = runs_table(results)
-    rank = frame.groupby("category").cumcount()
-    rows = frame.assign(place=rank).sort_values(["place", "category"], kind="stable").head(SHOWN)
+    frame = frame.assign(
+        place=frame.groupby("category").cumcount(),
+        of_model=frame.groupby(["category", "backend", "model"]).cumcount(),
+    )
+    leaders = frame[frame["of_model"] == 0]
+    rest = frame.drop(leaders.index).sort_values(["place", "category"], kind="stable")
+    rows = pd.concat([leaders, rest.head(max(0, SHOWN - len(leaders)))])
     rows = rows.sort_values(["category", "place"], kind="stable")
     # Axes with one value take room without telling runs apart; the model is always shown.
     axes = ["model", *(c for c in (*COLUMNS, "seed") if c != "model" and varies(frame[c]))]

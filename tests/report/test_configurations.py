@@ -307,6 +307,18 @@ def test_tables_mark_the_times_of_a_busy_machine(folder: ResultFolder, run: Run,
     assert colours[500] != colours[10]
 
 
+def test_the_terminal_shows_the_best_run_of_every_model(folder: ResultFolder, run: Run) -> None:
+    for k in range(12):
+        run(GOOD, params={"k": k}, metrics={"image_AUROC": 0.99 - k / 1000})
+    run(POOR, spec={"model": "padim"})
+    run(POOR, spec={"backend": "native", "model": "padim"})
+    console = Console(width=200, record=True)
+    console.print(best_table(Results.of(folder)))
+    lines = console.export_text().splitlines()
+    assert sum("patchcore" in line for line in lines) == 7
+    assert sum("padim" in line for line in lines) == 2
+
+
 def test_without_busy_times_no_table_has_a_column_for_them(folder: ResultFolder, run: Run) -> None:
     run(GOOD)
     results = Results.of(folder)
