@@ -16,8 +16,8 @@ for number in 1 $(for page in 2 3 4; do if starts_pivot $page; then echo $page; 
     pdftoppm -r 700 -png -f "$number" -l "$number" "$work/models_comparing.pdf" "$work/page"
 done
 for page in "$work"/page-*.png; do
-    # The left part of each sheet, and of a long one the top: what one sees on opening it.
-    convert "$page" -trim +repage -gravity NorthWest -crop 40%x100%+0+0 +repage -resize 1500x -gravity NorthWest \
+    # Of a long sheet the top: what one sees on opening it.
+    convert "$page" -trim +repage -resize 1500x -gravity NorthWest \
         -extent 1500x330 -trim +repage -bordercolor white -border 8 "$page"
 done
 convert "$work"/page-*.png -append -colors 64 "$here/models_comparing.png"
