@@ -29,7 +29,7 @@ from harness.results.record import RunRecord
 HEADLINE = ("macro_F1", "accuracy", "tail_F1", "class_F1", "state_F1")
 MORE = ("plain_macro_F1", "network_macro_F1", "test_macro_F1", "test_accuracy")
 LOW, HIGH = "macro_F1_low", "macro_F1_high"
-ENDS = "macro_F1 95% interval"
+ENDS = "macro_F1 95%"
 # Columns of the sheet Summary that are not folded.
 IN_SUMMARY = ("configuration", "recommended", *HEADLINE, ENDS, "vs_best", "ms_per_image_p50")
 COLUMNS_SHOWN = 24  # configurations, a column each, of the sheet Labels

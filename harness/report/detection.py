@@ -40,7 +40,7 @@ PIVOTS = {
 
 
 # Columns of the sheet Summary that are not folded.
-IN_SUMMARY = ("configuration", "recommended", *HEADLINE, SYNTHETIC_AUROC, ENDS, "vs_best", LATENCIES[0], MEAN_RANK)
+IN_SUMMARY = ("configuration", "recommended", *HEADLINE, SYNTHETIC_AUROC, ENDS, "vs_best", LATENCIES[0])
 SHOWN = 9  # runs in the terminal
 
 

@@ -19,7 +19,7 @@ HEADLINE = ("image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_F1Score")
 # The metric whose interval is shown.
 INTERVAL = "image_AUROC"
 LOW, HIGH = f"{INTERVAL}_low", f"{INTERVAL}_high"
-ENDS = f"{INTERVAL} 95% interval"
+ENDS = f"{INTERVAL} 95%"
 MB = 2**20
 # Times of single images; a column with the name BUSY says whether they were taken on a busy machine.
 LATENCIES = ("ms_per_image_p50", "ms_per_image_p95")

@@ -35,6 +35,7 @@ from harness.results.store import RUNS
 # White to blue: colour-blind readers can tell the colours apart, and black digits stay readable.
 WORST, BEST = "FFFFFF", "7FB2DD"
 WIDEST = 100  # characters; longer text is wrapped
+NARROW = {"configuration": 40}  # the same for columns of names, so that a printed page has room for the numbers
 LINE_HEIGHT = 15  # points
 TALLEST = 409  # points, by the format's definition
 PAGE = 205  # characters on the width of a landscape page that is still readable
@@ -178,7 +179,8 @@ def _column(sheet: Worksheet, data: Sheet, position: int, name: str, styles: Sty
     # The header needs room for the filter button.
     longest = max(len(line) for text in (*texts, "") for line in text.split("\n"))
     header = max(len(line) for line in name.split("\n"))
-    sheet.column_dimensions[letter].width = min(WIDEST, max(header + 4, longest + 1)) + 2
+    widest = NARROW.get(name, WIDEST)
+    sheet.column_dimensions[letter].width = min(widest, max(header + 4, longest + 1)) + 2
     head = write(sheet, 1, position, name)
     head.font, head.fill = bold("FFFFFF"), HEADER
     head.alignment = alignment(is_text, "\n" in name)
@@ -189,7 +191,7 @@ def _column(sheet: Worksheet, data: Sheet, position: int, name: str, styles: Sty
         if not text:
             continue
         cell = write(sheet, 2 + row, position, value)
-        lines = sum(ceil(max(len(line), 1) / WIDEST) for line in text.split("\n"))
+        lines = sum(ceil(max(len(line), 1) / widest) for line in text.split("\n"))
         fill = "marked" if (row, name) in data.marked else "chosen" if row in data.chosen else ""
         key = Style(is_text, lines > 1, style, (row, name) in data.bold or row in data.chosen, fill, links is not None)
         cell._style = styles.of(key)  # type: ignore[attr-defined]

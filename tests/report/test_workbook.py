@@ -86,7 +86,7 @@ def test_sheets_header_filters_and_format() -> None:
         assert sheet.auto_filter.ref.startswith("A1:")
     header = [cell.value for cell in book["Summary"][1]]
     assert header[:6] == ["configuration", "recommended", *HEADLINE]
-    assert header[6:9] == ["image_AUROC 95% interval", "vs_best", "ms_per_image_p50"]
+    assert header[6:9] == ["image_AUROC 95%", "vs_best", "ms_per_image_p50"]
     runs = {cell.value: index for index, cell in enumerate(book["Runs"][1], 1)}
     assert book["Runs"].cell(2, runs["image_AUROC"]).number_format == "0.000"
     assert book["Runs"].cell(2, runs["coreset_sampling_ratio"]).value == 0.2
@@ -182,6 +182,13 @@ def test_the_summary_begins_with_the_recommended_configuration_and_folds_the_res
 def test_a_printed_page_has_few_columns_and_repeats_the_header() -> None:
     book = workbook([record(1), record(2)])
     assert book["Summary"].page_setup.fitToWidth == 1
+    # The name of a real configuration is long: it takes two lines, and not the width of the page.
+    long = {"model": "patchcore", "backbone": "tf_efficientnet_lite2", "layers": ["blocks.1", "blocks.2", "blocks.4"]}
+    named = workbook([record(1), record(2, **spec(**long)), record(3, **spec(**{**long, "params": {"k": 1}}))])[
+        "Summary"
+    ]
+    assert named.page_setup.fitToWidth == 1
+    assert named.column_dimensions["A"].width <= 42
     runs = book["Runs"]
     shown = sum(runs.column_dimensions[cell.column_letter].width for cell in runs[1])
     assert runs.page_setup.fitToWidth >= shown / 210 > 1
