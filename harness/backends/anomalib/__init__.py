@@ -57,15 +57,16 @@ class AnomalibBackend:
         return check_specs(specs, splits, device)
 
     def remarks(self, specs: Sequence[RunSpec], device: str) -> list[str]:
-        """Return a note for each model whose network is too large for a CPU.
+        """Return notes on networks too large for a CPU, and on weights whose licence has conditions.
 
         Args:
             specs: the runs.
             device: auto, cpu, cuda, cuda:N or mps.
         """
+        from harness.backbones.networks import licence_notes
         from harness.backends.anomalib.checks import slow_models
 
-        return slow_models(specs, device)
+        return [*slow_models(specs, device), *licence_notes(str(spec.backbone) for spec in specs)]
 
     def share_key(self, spec: RunSpec) -> Hashable:
         """Return the spec itself, so that each run is its own group."""

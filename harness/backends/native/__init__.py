@@ -61,14 +61,16 @@ class NativeBackend:
         return check_specs(specs, splits, device)
 
     def remarks(self, specs: Sequence[RunSpec], device: str) -> list[str]:
-        """Return no notes.
+        """Return a note for each backbone whose weights have a licence with conditions.
 
         Args:
             specs: the runs.
             device: auto, cpu, cuda, cuda:N or mps.
         """
-        del specs, device
-        return []
+        from harness.backbones.networks import licence_notes
+
+        del device
+        return licence_notes(str(spec.backbone) for spec in specs)
 
     def share_key(self, spec: RunSpec) -> Hashable:
         """Return a key of image size, crop, backbone, weights and normalisation.
