@@ -132,10 +132,10 @@ def test_a_file_with_other_probabilities_is_refused(
 
     def wrong(module: Any, file: Path) -> None:
         with torch.no_grad():
-            module.folds[1].networks[0].head.bias[3] += 1
+            module.by_fold.folds[1].networks[0].head.bias[3] += 1
         right(module, file)
         with torch.no_grad():
-            module.folds[1].networks[0].head.bias[3] -= 1
+            module.by_fold.folds[1].networks[0].head.bias[3] -= 1
 
     monkeypatch.setattr(formats, "write_torchscript", wrong)
     with pytest.raises(ExportError, match=r"probabilities in the exported file differ .* the file was removed"):

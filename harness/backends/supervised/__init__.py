@@ -20,8 +20,8 @@ fold.py        the result of a fold, and the merging of folds
 pictures.py    the decoded images
 with_detector.py    detectors and rules beside the networks; class_detectors.py and good_rule.py belong to it
 detector_scorer.py  saving, loading and prediction of networks with detectors
-classifier.py  saving, loading and prediction of a trained model
-model_file.py  reading the file of a saved model
+classifier.py  saving, loading and prediction of trained networks
+label_scorer.py  saving, prediction and export of every trained model; export.py and model_file.py belong to it
 """
 
 from __future__ import annotations
