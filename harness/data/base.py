@@ -104,6 +104,21 @@ class SampleLists:
     val: tuple[Sample, ...] = ()
     unlabelled: tuple[Sample, ...] = ()
 
+    @classmethod
+    def without_training_defects(cls, root: Path, train: Sequence[Sample], test: Sequence[Sample], where: Path) -> Self:
+        """The samples of data whose training images may be anomalous; a note says how many the harness leaves out.
+
+        Args:
+            root: sample names are relative to this folder.
+            train: all training images.
+            test: images for testing.
+            where: the folder of the training images, for the note.
+        """
+        normal = tuple(sample for sample in train if not sample.label)
+        left_out = len(train) - len(normal)
+        notes = (f"{where}: {left_out} anomalous training images are not used.",) * bool(left_out)
+        return cls(root, normal, tuple(test), notes)
+
     @property
     def all_samples(self) -> tuple[Sample, ...]:
         """The samples of all roles."""
@@ -224,6 +239,8 @@ class DataOptions(BaseOptions):
     validated: ClassVar[bool] = False
     # Classes of anomalib that read the same data, for `import`.
     datamodules: ClassVar[tuple[str, ...]] = ()
+    # Why the data has no category, and what to do; empty for data with categories.
+    no_category: ClassVar[str] = ""
 
     category: str | list[str] | None = None
     val: float | None = Field(default=None, ge=0, lt=1)
@@ -286,6 +303,8 @@ class DataOptions(BaseOptions):
             raise ValueError(f"found {value}; expected each category once")
         if value == []:
             raise ValueError("found an empty list; remove the key to use all categories")
+        if value is not None and cls.no_category:
+            raise ValueError(f"found a category, but {cls.no_category}")
         return value
 
     def categories(self, work_dir: Path) -> list[str]:

@@ -40,9 +40,7 @@ class DAGMData(CategoryTree):
             DataError: see `CategoryTree.read`.
         """
         train, test = _samples(base / TRAIN, base), _samples(existing_dir(base / TEST, "test images"), base)
-        left_out = sum(sample.label for sample in train)
-        notes = [f"{base / TRAIN}: {left_out} anomalous training images are not used."] * bool(left_out)
-        return SampleLists(base, tuple(s for s in train if not s.label), tuple(test), tuple(notes))
+        return SampleLists.without_training_defects(base, train, test, base / TRAIN)
 
 
 def _samples(folder: Path, base: Path) -> list[Sample]:

@@ -37,6 +37,8 @@ class FolderData(DataOptions):
     """
 
     datamodules: ClassVar[tuple[str, ...]] = ("Folder",)
+    no_category: ClassVar[str] = "folders have none; use `name`, or `kind: mvtec`"
+
     name: str | None = None
     root: PathText = "."
     normal_dir: str | list[str]
@@ -45,12 +47,6 @@ class FolderData(DataOptions):
     mask_dir: Dirs = None
     test_split_ratio: float = Field(default=0.2, ge=0, lt=1)
     extensions: list[str] | None = None
-
-    @field_validator("category")
-    @classmethod
-    def _no_category(cls, value: object) -> None:
-        if value is not None:
-            raise ValueError("found a category, but folders have none; use `name`, or `kind: mvtec`")
 
     @field_validator("extensions")
     @classmethod
