@@ -2,7 +2,7 @@
 
 Lightning trains the networks. A probe fits a simple classifier on a frozen network.
 
-settings.py    options of a run, their defaults, and combinations that exclude each other
+settings.py    options of a run, their defaults, and combinations that exclude each other; values.py checks each value
 recipes.py     values that fit the number of images and epochs
 checks.py      problems of specs that need no training
 methods.py     selects the trained networks or the probe
