@@ -8,16 +8,21 @@ import torch
 from torch import nn
 
 from harness.backends.formats import Format, write_module
-from harness.backends.graph import triangles
+from harness.backends.graph import whole_triangles
 
 OUTPUTS = ("probabilities", "probabilities_by_fold")
+STEP = 2**11  # the value of the last upper bit of a weight
 
 
 class EightBitResize(nn.Module):
-    """Bilinear resizing with antialiasing, with the rounding of Pillow, which resizes the images of a training.
+    """Bilinear resizing with antialiasing as in Pillow, which resizes the images of a training.
 
-    Pillow resizes the columns first. It rounds to 8 bits after each of the two directions. Some versions take the other
-    order for tall images. A value may therefore differ by one step of 8 bits.
+    Pillow resizes the columns first and rounds to 8 bits after each of the two directions. Its weights are whole
+    numbers of 22 bits. This module computes with the upper and the lower 11 bits of a weight separately. All sums are
+    then whole numbers below 2 ** 24, which 32 bits hold exactly in any order of the additions.
+
+    Some versions of Pillow take the other order of directions for images twice as high as wide. Then a value may differ
+    by one step of 8 bits.
 
     Args:
         size: (height, width) of the output.
@@ -29,14 +34,26 @@ class EightBitResize(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Resize (n, channels, any, any) in [0, 1] to (n, channels, height, width) in [0, 1]."""
-        across = triangles(images.shape[3], self.size[1], images.device)
-        down = triangles(images.shape[2], self.size[0], images.device)
-        return _rounded(down @ _rounded(images @ across.T))
+        across = _resized_rows((images * 255).round(), images.shape[3], self.size[1])
+        down = _resized_rows(across.transpose(2, 3), images.shape[2], self.size[0])
+        return down.transpose(2, 3) / 255
 
 
-def _rounded(images: torch.Tensor) -> torch.Tensor:
-    # Pillow rounds halves up. In floating point a half may be a little too small.
-    return (images * 255 + (0.5 + 1e-3)).floor().clamp(0, 255) / 255
+def _resized_rows(images: torch.Tensor, length: int, size: int) -> torch.Tensor:
+    """Resize the last direction of images from one number of pixels to another, in values from 0 to 255."""
+    upper, lower = _split_weights(length, size, images.device)
+    carry = ((images @ lower.T) / STEP).floor()
+    # Half of the last bit that stays, so that halves are rounded up.
+    return ((images @ upper.T + STEP / 2 + carry) / STEP).floor().clamp(0, 255)
+
+
+def _split_weights(length: int, size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The upper and the lower 11 bits of Pillow's weights, each (size, length)."""
+    weights = whole_triangles(length, size, device)
+    total = weights.sum(dim=1, keepdim=True)
+    upper = (weights * STEP / total).floor()
+    rest = weights * STEP - upper.to(weights.dtype) * total
+    return upper, (rest / total * STEP + 0.5).floor()
 
 
 class WholeClassifier(nn.Module):
