@@ -14,8 +14,8 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from harness.config.spec import RunSpec
-from harness.data.base import Split
 from harness.data.labelled.base import LabelledSplit
+from harness.data.samples import Split
 from harness.predictions.classification import ClassPredictions
 from harness.predictions.detection import Predictions
 

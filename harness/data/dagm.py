@@ -11,10 +11,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from harness.data.base import GOOD, Sample, SampleLists, existing_dir
+from harness.data.base import existing_dir
 from harness.data.category_tree import CategoryTree
 from harness.data.listing import list_images
 from harness.data.masks import match_masks
+from harness.data.samples import GOOD, Sample, SampleLists
 
 TRAIN, TEST, MASKS, DEFECT = "Train", "Test", "Label", "defect"
 

@@ -10,10 +10,11 @@ from pydantic import Field, field_validator
 
 from harness.common.errors import DataError
 from harness.common.paths import PathText, expanded
-from harness.data.base import GOOD, DataOptions, Sample, SampleLists, existing_dir, is_normal
+from harness.data.base import DataOptions, existing_dir
 from harness.data.folder_layout import find_folders
 from harness.data.listing import EXTENSIONS, list_images
 from harness.data.masks import SUFFIXES, ImagesAndMasks, match_masks, separate_masks
+from harness.data.samples import GOOD, Sample, SampleLists, is_normal
 from harness.data.test_share import take_test_images
 
 Dirs = str | list[str] | None

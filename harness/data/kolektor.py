@@ -15,10 +15,11 @@ from pydantic import Field
 
 from harness.common.errors import DataError
 from harness.common.paths import PathText
-from harness.data.base import GOOD, DataOptions, Sample, SampleLists, existing_dir, listed
+from harness.data.base import DataOptions, existing_dir, listed
 from harness.data.listing import list_images, subfolders
 from harness.data.mask_images import read_mask
 from harness.data.masks import separate_masks
+from harness.data.samples import GOOD, Sample, SampleLists
 from harness.data.test_share import without_split
 
 PART, DEFECT = "kos", "defect"

@@ -15,8 +15,9 @@ from pydantic import Field
 
 from harness.common.errors import DataError
 from harness.common.paths import PathText
-from harness.data.base import GOOD, DataOptions, Sample, SampleLists, existing_dir, listed
+from harness.data.base import DataOptions, existing_dir, listed
 from harness.data.listing import list_images, subfolders
+from harness.data.samples import GOOD, Sample, SampleLists
 from harness.data.test_share import without_split
 
 PREFIX, FREE, IMAGES = "MT_", "MT_Free", "Imgs"

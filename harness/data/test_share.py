@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.base import Sample, SampleLists
+from harness.data.samples import Sample, SampleLists
 
 
 def _alone(sample: Sample) -> str:

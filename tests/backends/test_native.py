@@ -24,7 +24,7 @@ from harness.backends.native import group as native_group
 from harness.common.errors import ConfigError, MemoryLimitError, StoreError
 from harness.config.spec import RunSpec
 from harness.config.sweep import load_config, one_run
-from harness.data.base import Split
+from harness.data.samples import Split
 from harness.detectors import load, neighbours
 from harness.detectors.cache import StageCache
 from harness.detectors.features import Extractor

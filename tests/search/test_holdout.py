@@ -20,7 +20,7 @@ from harness.common.errors import ConfigError, DataError
 from harness.config.spec import RunSpec, run_id
 from harness.config.stored import as_yaml
 from harness.config.sweep import load_config
-from harness.data.base import Sample
+from harness.data.samples import Sample
 from harness.execution.jobs import Job, execute_job
 from harness.execution.progress import SweepProgress
 from harness.execution.session import RunSession

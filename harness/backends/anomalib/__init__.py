@@ -22,7 +22,7 @@ from harness.backends.anomalib import catalog
 from harness.backends.base import Failure, Outcome, RunContext, Signature
 from harness.backends.scorers import Scorer
 from harness.config.spec import RunSpec
-from harness.data.base import Split
+from harness.data.samples import Split
 
 # Added to anomalib's parameters: the coreset selection of PatchCore, by anomalib or by harness/detectors/coreset.py.
 CORESET = {"patchcore": {"coreset": "anomalib"}}

@@ -24,7 +24,7 @@ from harness.common.errors import ConfigError, unknown_name
 from harness.common.signatures import class_constant, init_parameters
 from harness.config.spec import RunSpec
 from harness.config.threshold import FOLDS
-from harness.data.base import Split
+from harness.data.samples import Split
 
 # Parameters of all detectors; see harness.detectors.base.Options.
 COMMON = {"precision": "fp32", "center_crop": None}
