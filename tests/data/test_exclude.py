@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.common.errors import ConfigError, DataError
-from harness.config.sweep import load_config
+from harness.config.load import load_config
 from harness.data.folder import FolderData
 from harness.data.index import FileIndex
 from harness.data.labelled.files import LabelledData

@@ -16,8 +16,8 @@ from PIL import Image
 
 from harness.common.errors import ConfigError, DataError, ImageTooLargeError
 from harness.common.paths import expanded, name_of_file, problem_of_name
+from harness.config.load import load_config
 from harness.config.stored import as_yaml
-from harness.config.sweep import load_config
 from harness.data.datamodule import DatamoduleData
 from harness.data.folder import FolderData
 from harness.data.images import FORMATS, read

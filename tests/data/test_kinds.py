@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from harness.common.errors import ConfigError, DataError
-from harness.config.sweep import SweepConfig, load_config
+from harness.config.load import load_config
+from harness.config.sweep import SweepConfig
 from harness.data.detect import detect
 from harness.data.index import FileIndex
 from harness.data.mask_images import union
