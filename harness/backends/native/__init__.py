@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from harness import registry
 from harness.backbones.normalization import IMAGENET
-from harness.backends.base import Failure, Outcome, RunContext, Signature
+from harness.backends.base import Backend, Failure, Outcome, RunContext, Signature
 from harness.backends.scorers import Scorer
 from harness.common.errors import ConfigError, unknown_name
 from harness.common.signatures import class_constant, init_parameters
@@ -30,7 +30,7 @@ from harness.data.samples import Split
 COMMON = {"precision": "fp32", "center_crop": None}
 
 
-class NativeBackend:
+class NativeBackend(Backend):
     """Runs the harness's detectors. A group has all runs with the same images, preprocessing and backbone."""
 
     task: ClassVar[str] = "detection"
@@ -59,16 +59,6 @@ class NativeBackend:
         from harness.backends.native.checks import check_specs
 
         return check_specs(specs, splits, device)
-
-    def remarks(self, specs: Sequence[RunSpec], device: str) -> list[str]:
-        """Return no notes.
-
-        Args:
-            specs: the runs.
-            device: auto, cpu, cuda, cuda:N or mps.
-        """
-        del specs, device
-        return []
 
     def share_key(self, spec: RunSpec) -> Hashable:
         """Return a key of image size, crop, backbone, weights and normalisation.

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from harness.backbones.normalization import BACKBONE
-from harness.backends.base import Failure, Outcome, RunContext, Signature
+from harness.backends.base import Backend, Failure, Outcome, RunContext, Signature
 from harness.backends.scorers import LabelScorer
 from harness.backends.supervised import recipes
 from harness.backends.supervised.probe import settings as probe_settings
@@ -46,7 +46,7 @@ from harness.data.labelled.base import LabelledSplit
 NOT_TRAINED = ("tta", "tta_average", "eval_image_size", "tensorboard", "combine_repeats", "with_detector")
 
 
-class SupervisedBackend:
+class SupervisedBackend(Backend):
     """Trains classifiers. A run has all folds of one configuration; the runs of a group share the trained networks."""
 
     task: ClassVar[str] = "classification"
@@ -88,16 +88,6 @@ class SupervisedBackend:
 
         return check_specs(specs, splits, device)
 
-    def remarks(self, specs: Sequence[RunSpec], device: str) -> list[str]:
-        """Return no notes.
-
-        Args:
-            specs: the runs.
-            device: auto, cpu, cuda, cuda:N or mps.
-        """
-        del specs, device
-        return []
-
     def share_key(self, spec: RunSpec) -> Hashable:
         """Return a key of the shared work.
 
@@ -109,11 +99,6 @@ class SupervisedBackend:
             return json.dumps(values | {"params": {}}, sort_keys=True)
         trained = {key: value for key, value in spec.parameters.items() if key not in NOT_TRAINED}
         return json.dumps(values | {"params": trained}, sort_keys=True)
-
-    def share_levels(self, spec: RunSpec) -> tuple[Hashable, ...]:
-        """Return no levels, since the runs of a group share all their networks or features."""
-        del spec
-        return ()
 
     def run(self, specs: Sequence[RunSpec], split: LabelledSplit, context: RunContext) -> Iterator[Outcome | Failure]:
         """Train and test each spec in turn.
