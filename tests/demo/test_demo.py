@@ -381,12 +381,10 @@ CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
 
 @in_browser
 @pytest.mark.slow
-def test_pictures_of_a_camera_are_images_too(server: int) -> None:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *CAMERA])
-        page = browser.new_page(viewport={"width": 1280, "height": 1400})
+def test_pictures_of_a_camera_are_images_too(browser: Any, server: int) -> None:
+    with_camera = browser.browser_type.launch(executable_path=CHROMIUM, args=["--no-sandbox", *CAMERA])
+    with closing(with_camera):
+        page = with_camera.new_page(viewport={"width": 1280, "height": 1400})
         page.set_default_timeout(100_000)
         page.goto(f"http://localhost:{server}")
         choose(page, "Run", "trained: plate, padim native")
@@ -405,7 +403,6 @@ def test_pictures_of_a_camera_are_images_too(server: int) -> None:
         settle(page)
         assert page.get_by_text("picture-1.jpg").count() == 0
         assert page.get_by_role("button", name="Results as CSV").count() == 0
-        browser.close()
 
 
 @in_browser
