@@ -379,6 +379,14 @@ def test_test_images_worst_first(page: Any, results: Path) -> None:
 CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
 
+def take_picture(page: Any) -> None:
+    """Press the button as soon as the camera has a picture."""
+    settle(page)
+    page.locator("video").wait_for()
+    page.wait_for_function("(video => video.videoWidth > 0 && video.currentTime > 0)(document.querySelector('video'))")
+    page.get_by_role("button", name="Take Photo").click()
+
+
 @in_browser
 @pytest.mark.slow
 def test_pictures_of_a_camera_are_images_too(browser: Any, server: int) -> None:
@@ -390,11 +398,10 @@ def test_pictures_of_a_camera_are_images_too(browser: Any, server: int) -> None:
         choose(page, "Run", "trained: plate, padim native")
         assert page.get_by_role("button", name="Results as CSV").count() == 0
         page.get_by_text("Take pictures with a camera").click()
-        page.get_by_role("button", name="Take Photo").click()
+        take_picture(page)
         page.get_by_text("Pictures: picture-1.jpg", exact=True).wait_for()
         page.get_by_role("button", name="Clear photo").click()
-        settle(page)
-        page.get_by_role("button", name="Take Photo").click()
+        take_picture(page)
         page.get_by_text("Pictures: picture-1.jpg, picture-2.jpg", exact=True).wait_for()
         rows = saved_rows(page)
         assert [row["path"] for row in rows] == ["picture-1.jpg", "picture-2.jpg"]
