@@ -30,17 +30,19 @@ def show_classifier(model: Classifier, key: str) -> None:
     opacity = 0.5 if no_maps else choose_opacity("labels")
     with cached("explained") as map_of:
         for upload, result in sorted(images, key=lambda image: image[1].probability):
-            pixels_behind = map_of(f"{key} {upload.digest}", partial(_pixels_behind, model, upload, result.label))
-            _show(upload, result, pixels_behind, opacity)
+            found = map_of(f"{key} {upload.digest}", partial(_pixels_behind, model, upload, result.label))
+            if isinstance(found, str):
+                problems([f"{upload.name}: no Grad-CAM. {found}"])
+            _show(upload, result, None if isinstance(found, str) else found, opacity)
 
 
-def _pixels_behind(model: Classifier, upload: Upload, label: str) -> Floats | None:
+def _pixels_behind(model: Classifier, upload: Upload, label: str) -> Floats | str | None:
+    """The map of Grad-CAM, None for a model without maps, or the message of an error."""
     try:
         return model.grad_cam(upload.reading.pixels, label)
     # Torch may run out of memory, for example. The page shows the message, and the prediction without a map.
     except Exception as failure:  # noqa: BLE001
-        problems([f"{upload.name}: no Grad-CAM. {type(failure).__name__}: {failure}"])
-        return None
+        return f"{type(failure).__name__}: {failure}"
 
 
 def _show(upload: Upload, result: ClassResult, pixels_behind: Floats | None, opacity: float) -> None:
