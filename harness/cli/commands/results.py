@@ -80,6 +80,19 @@ def table(
     guard(lambda: commands.table(folder, metric, rows, columns, table_format, digits, out), debug)
 
 
+def figures(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Result folder of a sweep.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the figures.")] = Path("figures"),
+    file_format: Annotated[str, typer.Option("--format", help="svg, pdf or png.")] = "svg",
+    metric: Annotated[str, typer.Option(help="The quality to show. Default: the one that the page shows first.")] = "",
+    debug: Debug = False,
+) -> None:
+    """Draw all figures of report.html as files, for a paper or a presentation."""
+    from harness.cli import reports as commands
+
+    guard(lambda: commands.figures(folder, out, file_format, metric), debug)
+
+
 def compare(
     first: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)],
     second: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of another run.", show_default=False)],
@@ -96,5 +109,6 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "pack": pack,
     "recommend": recommend,
     "table": table,
+    "figures": figures,
     "compare": compare,
 }
