@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar, Protocol
-from urllib.parse import urlsplit
 
 # Name of a store inside the result folder, in `Tracker.store`.
 LOCAL = "local"
@@ -85,11 +85,10 @@ class Tracker(Protocol):
         ...
 
 
-def without_password(address: str) -> str:
-    """An address without user name and password.
+def without_password(text: str) -> str:
+    """A text whose addresses have no user name and password.
 
     Args:
-        address: such as `https://user:password@host:5000`.
+        text: an address such as `https://user:password@host:5000`, or a message with addresses.
     """
-    host = urlsplit(address).netloc
-    return address.replace(host, host.rpartition("@")[2], 1) if "@" in host else address
+    return re.sub(r"://[^/\s@]*@", "://", text)

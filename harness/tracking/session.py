@@ -12,7 +12,7 @@ from harness.common.errors import first_line
 from harness.common.secrets import concealed
 from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
-from harness.tracking.base import Tracker
+from harness.tracking.base import Tracker, without_password
 from harness.tracking.content import tracked_run
 from harness.tracking.logged import Content, Logged, read_logged, write_logged
 
@@ -118,7 +118,7 @@ class TrackingSession:
         if name in self._failed:
             return
         self._failed.add(name)
-        reason = concealed(f"{type(error).__name__}: {first_line(error)}")
+        reason = concealed(without_password(f"{type(error).__name__}: {first_line(error)}"))
         text = f"{name}: runs can't be logged ({reason}). The sweep goes on without {name}. "
         text += "Start the same command again later: it logs the missing runs."
         log.warning(text)
