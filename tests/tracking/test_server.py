@@ -11,27 +11,50 @@ import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
 import pytest
 
 from harness.results.store import ResultFolder
 from harness.tracking.mlflow import ADDRESS, SETTINGS
-from tests.conftest import write_config
+from tests.conftest import ROOT, Cli, write_config
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
 
 pytestmark = [
     pytest.mark.slow,
+    # A server, and two processes that import large libraries.
+    pytest.mark.timeout(600),
     # The server comes with the whole of MLflow, and the extra has its client only.
     pytest.mark.skipif(find_spec("flask") is None or find_spec("mlflow") is None, reason="needs the server of MLflow"),
 ]
 TEXT = """
 name: parts
 data: {{kind: mvtec, root: {root}}}
-weights: random
-device: cpu
 latency: false
 tracking: [mlflow]
-grid: {{model: padim, backend: native, backbone: resnet18, layers: [layer1], n_features: [10, 20, 30], image_size: 64}}
+grid: {{backend: dummy, model: mean, power: [1.0, 2.0, 3.0]}}
+"""
+# A sweep that stands still after its second run is logged, and before the note in the folder of the run.
+STILL = """
+import sys, time
+from harness import registry
+from harness.cli.main import app
+from harness.tracking import session
+
+note = session.write_logged
+notes = []
+
+def stand_still(*arguments):
+    notes.append(arguments)
+    time.sleep(600) if len(notes) == 2 else note(*arguments)
+
+session.write_logged = stand_still
+registry.BACKENDS["dummy"] = "tests.dummy:DummyBackend"
+app(["sweep", sys.argv[1]])
 """
 
 
@@ -44,14 +67,9 @@ def server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}"]
     command += ["--artifacts-destination", str(tmp_path / "artifacts")]
+    environment = {**os.environ, **SETTINGS, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (tmp_path / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
-        )
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment)
     try:
         while not _is_up(f"http://127.0.0.1:{port}/health"):
             assert process.poll() is None, (tmp_path / "server.log").read_text()
@@ -76,59 +94,61 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def start(config: Path, address: str, *overrides: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "harness", "sweep", str(config), *overrides],
-        env={**os.environ, ADDRESS: address},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def logged_runs(client: MlflowClient) -> list[Run]:
+    experiment = client.get_experiment_by_name("parts")
+    return [] if experiment is None else list(client.search_runs([experiment.experiment_id]))
 
 
 def test_a_killed_and_resumed_sweep_logs_each_run_once(
     server: tuple[subprocess.Popen[bytes], str],
+    cli: Cli,
+    dummy: type,
     tmp_path: Path,
     toy_tree: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, value in SETTINGS.items():
+    del dummy
+    process, address = server
+    for name, value in {ADDRESS: address, **SETTINGS}.items():
         monkeypatch.setenv(name, value)
     from mlflow.tracking import MlflowClient
 
-    process, address = server
-    config = write_config(tmp_path / "parts.yaml", TEXT.format(root=toy_tree))
     client = MlflowClient(tracking_uri=address)
-    sweep = start(config, address)
-    # The first run is in MLflow, and is perhaps not complete.
-    while (experiment := client.get_experiment_by_name("parts")) is None or not client.search_runs(
-        [experiment.experiment_id]
-    ):
-        assert sweep.poll() is None, "the sweep ended before it could be killed"
-    sweep.send_signal(signal.SIGKILL)
-    sweep.communicate()
+    config = write_config(tmp_path / "parts.yaml", TEXT.format(root=toy_tree))
     folder = ResultFolder(Path("results/parts"))
-    assert 1 <= len(folder.records()) < 3
-    sweep = start(config, address)
-    output, _ = sweep.communicate()
-    assert sweep.returncode == 0, output
+    with (tmp_path / "killed.log").open("wb") as log:
+        path = os.pathsep.join([str(ROOT), *sys.path])
+        killed = subprocess.Popen(
+            [sys.executable, "-c", STILL, str(config)], stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": path}
+        )
+    while [run.info.status for run in logged_runs(client)] != ["FINISHED", "FINISHED"]:
+        assert killed.poll() is None, (tmp_path / "killed.log").read_text()
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert len(folder.records()) == 2
+    assert len(list(folder.runs.glob("*/tracking.json"))) == 1
+
+    result = cli("sweep", config)
+    assert result.exit_code == 0, result.output
+    assert "1 to run now" in result.output
     records = {record.run_id: record for record in folder.records()}
-    logged = client.search_runs([experiment.experiment_id])
+    logged = logged_runs(client)
     assert sorted(run.data.tags["harness.run_id"] for run in logged) == sorted(records)
+    assert len(records) == 3
     for run in logged:
         record = records[run.data.tags["harness.run_id"]]
         assert run.info.status == "FINISHED"
         assert run.data.metrics["image_AUROC"] == record.metrics["image_AUROC"]
-        assert run.data.params["params.n_features"] == str(record.spec["params"]["n_features"])
+        assert run.data.params["params.power"] == str(record.spec["params"]["power"])
         files = {file.path for file in client.list_artifacts(run.info.run_id)}
         kept = folder.model_file(record.run_id)
-        assert files == {"record.json", "heatmaps", *([kept.name] if kept else [])}
+        assert {"record.json", "heatmaps", *([kept.name] if kept else [])} == files
     assert sum(folder.model_file(run_id) is not None for run_id in records) == 1
 
     # The server goes away, and the sweep goes on.
     _stop(process)
-    sweep = start(config, address, "grid[0].n_features=[10,20,30,40]")
-    output, _ = sweep.communicate()
-    assert sweep.returncode == 0, output
-    assert output.count("mlflow: runs can't be logged (") == 1
+    result = cli("sweep", config, "grid[0].power=[1.0,2.0,3.0,4.0]")
+    assert result.exit_code == 0, result.output
+    assert result.output.count("mlflow: runs can't be logged (") == 1
     assert len(folder.records()) == 4
