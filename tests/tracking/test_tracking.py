@@ -18,7 +18,7 @@ from harness.results.store import ResultFolder
 from harness.tracking import session
 from harness.tracking.base import LOCAL, TrackedRun, without_password
 from harness.tracking.content import tracked_run
-from tests.conftest import Cli, write_config
+from tests.conftest import ROOT, Cli, write_config
 
 TEXT = """
 name: tracked
@@ -230,3 +230,13 @@ def test_an_address_loses_its_password() -> None:
         without_password("no answer of (http://me:pass@host/api), http://b@c/")
         == "no answer of (http://host/api), http://c/"
     )
+
+
+@pytest.mark.parametrize("name", ["named", "stored"])
+def test_runs_of_earlier_versions_and_of_both_tasks_can_be_logged(name: str) -> None:
+    folder = ResultFolder(ROOT / "tests" / "stored" / "results" / name)
+    for record in folder.records():
+        run = tracked_run(record, folder.run_folder(record.run_id))
+        assert {metric for metric, value in record.metrics.items() if value is not None} <= set(run.metrics)
+        assert run.tags["harness.task"] == record.task
+        assert run.parameters["model"] == record.spec["model"]
