@@ -22,7 +22,7 @@ from harness.backends.supervised.checks import _trainer_problems
 from harness.backends.supervised.probe.settings import ProbeSettings
 from harness.backends.supervised.recipes import with_recipe
 from harness.backends.supervised.settings import DEFAULTS, IMPLIED, Settings
-from harness.config.sweep import load_config
+from harness.config.load import load_config
 from harness.data.toy_images import write_toy
 from harness.ensemble.recipe import Rule, load_recipe
 from harness.planning.plan import make_plan

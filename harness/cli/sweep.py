@@ -15,9 +15,10 @@ from harness.common.errors import ConfigError, HarnessError
 from harness.common.files import make_folder, write_atomic
 from harness.common.paths import expanded
 from harness.common.terminal import plain_table, terminal
+from harness.config.load import load_config, one_run
 from harness.config.recommend import limits_of
 from harness.config.stored import as_yaml
-from harness.config.sweep import SweepConfig, load_config, one_run
+from harness.config.sweep import SweepConfig
 from harness.execution.launchers.options import IN_PROCESS, LaunchOptions
 from harness.execution.log_capture import capture_logs
 from harness.planning.prepare import PlannedRun, Prepared, check, prepare, remarks

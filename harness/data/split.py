@@ -12,9 +12,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from harness.common.errors import DataError
-from harness.data.base import DataOptions, Sample, SampleLists, Split
+from harness.data.base import DataOptions
 from harness.data.exclude import Exclusions, note_of
 from harness.data.index import FileIndex, Progress
+from harness.data.samples import Sample, SampleLists, Split
 
 MASK_READER = "any channel"
 

@@ -16,7 +16,7 @@ from harness import registry
 from harness.backbones.local import file_name, weight_files
 from harness.backbones.packages import packaged_networks
 from harness.common.errors import ConfigError, HarnessError, StoreError, WeightsError
-from harness.config.sweep import one_run
+from harness.config.load import one_run
 from harness.demo.show import ShownImage, choose_colours, error, notes, problems, show, success, threshold_note
 from harness.demo.uploads import LARGEST_FILE, TYPES, Upload, decode
 from harness.execution.progress import SweepProgress

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from harness.data.base import GOOD
 from harness.data.images import RGB
+from harness.data.samples import GOOD
 from harness.inference.pictures import value_range
 from harness.inference.result import Result
 from harness.predictions.decision import Thresholds

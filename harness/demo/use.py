@@ -10,8 +10,8 @@ from pathlib import Path
 import streamlit as st
 
 from harness.common.errors import HarnessError
-from harness.data.base import GOOD
 from harness.data.images import Reading, read
+from harness.data.samples import GOOD
 from harness.demo.dropped import attempt, cached, dropped_images
 from harness.demo.labels import show_classifier
 from harness.demo.show import ShownImage, choose_colours, error, notes, problems, show, threshold_note

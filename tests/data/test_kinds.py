@@ -13,11 +13,12 @@ import pytest
 import yaml
 
 from harness.common.errors import ConfigError, DataError
-from harness.config.sweep import SweepConfig, load_config
-from harness.data.base import Saturation, Split
+from harness.config.load import load_config
+from harness.config.sweep import SweepConfig
 from harness.data.detect import detect
 from harness.data.index import FileIndex
 from harness.data.mask_images import union
+from harness.data.samples import Saturation, Split
 from harness.data.split import load_splits
 from tests.conftest import Cli, write_config
 from tests.trees import SIZE, TREES, image, mask, write_tree
