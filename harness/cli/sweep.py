@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from harness.cli.summary import finish, headline, image_progress, print_notes
+from harness.cli.summary import finish, headline, image_progress, log_runs, print_notes
 from harness.common.errors import ConfigError, HarnessError
 from harness.common.files import make_folder, write_atomic
 from harness.common.paths import expanded
@@ -192,6 +192,8 @@ def _sweep(
         write_atomic(folder.config, as_yaml(config))
     start = runs[:limit] or (folder.runs.is_dir() and without_model(prepared, prepared.runs))
     summary = _run(prepared, runs, limit, console, verbose, launch) if start else None
+    if not start:
+        log_runs(prepared, verbose)
     return finish(prepared, console, summary)
 
 

@@ -57,6 +57,7 @@ class SweepConfig(BaseModel):
         recommend: the margin of equal quality, and limits of the recommended configuration.
         output: the folder for all results.
         save_models: which models stay: `best` is one for each category.
+        tracking: experiment trackers that get each finished run: `mlflow`, `wandb`, `tensorboard`.
         cache: a folder where native runs keep features and coresets for the next sweep; by default nowhere.
         cache_limit: bytes of `cache`, such as `20 GB`; the least recently used files go first.
         memory_limit: bytes that features of native runs may take, such as `8 GB`; features beyond it go to
@@ -85,6 +86,7 @@ class SweepConfig(BaseModel):
     recommend: Limits = Limits()
     output: PathText = "results"
     save_models: Literal["best", "all", "none"] = "best"
+    tracking: list[str] = Field(default_factory=list)
     cache: PathText | None = None
     cache_limit: int = Field(default=20 * 10**9, ge=0)
     memory_limit: int | None = Field(default=None, ge=0)
@@ -191,6 +193,14 @@ class SweepConfig(BaseModel):
                 raise ValueError(unknown_name("metric", name, known).rstrip("."))
         # One order, so that equal metrics are equal runs.
         return [name for name in known if name in value]
+
+    @field_validator("tracking")
+    @classmethod
+    def _trackers(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if name not in registry.TRACKERS:
+                raise ValueError(unknown_name("tracker", name, registry.TRACKERS).rstrip("."))
+        return list(dict.fromkeys(value))
 
     @model_validator(mode="after")
     def _something_to_run(self) -> SweepConfig:
