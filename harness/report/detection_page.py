@@ -12,31 +12,30 @@ import pandas as pd
 from harness.backends.latency import BUSY
 from harness.config.axes import AXES, COLUMNS, Axis
 from harness.registry import SYNTHETIC_AUROC, metric
+from harness.report.answer_card import answer_cards, answer_pictures
 from harness.report.category_ranks import rank_figures
 from harness.report.configurations import Configuration, axis_values, key_without
 from harness.report.facts import HEADLINE, axis_columns, category, costs, dataset, metric_columns, short_names
 from harness.report.html import as_script, replace_file
 from harness.report.notices import notices
 from harness.report.parts import PagePart
-from harness.report.recommend import Recommendation, answers
+from harness.report.recommend import answers
 from harness.report.results import Results
 from harness.report.sheets import run_address
-from harness.report.synthetic import dataset_ranking
 from harness.report.tables import runs_table
 from harness.results.record import RunRecord
 from harness.results.run_folder import RECORD
 
-SCRIPTS = ("common.js", "table.js", "plots.js", "ranks.js", "search.js", "run.js", "main.js")
+SCRIPTS = ("common.js", "pictures.js", "table.js", "plots.js", "ranks.js", "search.js", "run.js", "main.js")
 COSTS = ("ms_per_image_p50", "ms_per_image_p95", "images_per_second", "fit_seconds", "alone_seconds", "peak_memory_MB",
          "model_MB")  # fmt: skip
-OTHERS_SHOWN = 12
 # Columns of the sheet Runs that the page does not show.
 LEFT_OUT = {"status", "warnings", "weights", "weights_sha256", "data"}
 
 
 def page_part(results: Results) -> PagePart:
     """The template of the page, its scripts and their data."""
-    context = {"notices": notices(results), "answers": _answers(results), "margin": results.limits.margin}
+    context = {"notices": notices(results), "answers": answer_cards(results), "margin": results.limits.margin}
     return PagePart("report.html", SCRIPTS, _data(results), context)
 
 
@@ -92,6 +91,7 @@ def _data(results: Results) -> dict[str, Any]:
         "leaders": _leaders(points),
         "runs": _runs(results, points),
         "ranks": rank_figures(results),
+        "pictures": answer_pictures(results),
     }
 
 
@@ -167,36 +167,3 @@ def _numeric_axes(points: Sequence[Configuration], axes: Sequence[str]) -> list[
     numbers = [_numbers(configuration, axes) for configuration in points]
     names = dict.fromkeys([*axes, *(name for values in numbers for name in values)])
     return [axis for axis in names if len({values[axis] for values in numbers if axis in values}) > 1]
-
-
-def _answers(results: Results) -> list[dict[str, Any]]:
-    recommendations = answers(results)
-    names = short_names([answer.dataset for answer in recommendations])
-    return [_answer(results, answer, name) for answer, name in zip(recommendations, names, strict=True)]
-
-
-def _answer(results: Results, answer: Recommendation, name: str) -> dict[str, Any]:
-    configuration = answer.configuration
-    ranking = dataset_ranking(results, answer.dataset)
-    return {
-        "dataset": name,
-        "doubts": answer.doubts,
-        "word": answer.word,
-        "ranked": ranking.rows() if ranking else [],
-        "chosen": configuration.name if configuration else None,
-        "run": configuration.best_run if configuration else None,
-        "reasons": answer.reasons,
-        "others": [
-            {
-                "name": configuration.name,
-                "run": configuration.best_run,
-                "auroc": configuration.metric("image_AUROC"),
-                "mark": standing.mark,
-                "upper": standing.upper,
-                "ms": configuration.latency,
-                "busy": configuration.busy,
-            }
-            for configuration, standing in answer.others[:OTHERS_SHOWN]
-        ],
-        "more": max(0, len(answer.others) - OTHERS_SHOWN),
-    }

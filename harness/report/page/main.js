@@ -17,6 +17,7 @@ function start() {
     else if (dialog.open) dialog.close();
   });
   if (!harness.data.runs.length) { document.body.dataset.ready = "true"; return; }
+  drawCases();
   startTable();
   const drawn = [...searchPlots(), ...startPlots()];
   const plots = async () => {
