@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from harness.backends.latency import BUSY
-from harness.config.axes import AXES, COLUMNS, Axis
+from harness.config.axes import COLUMNS
 from harness.registry import SYNTHETIC_AUROC, metric
 from harness.report.answer_card import answer_cards, answer_pictures
 from harness.report.category_ranks import rank_figures
-from harness.report.configurations import Configuration, axis_values, key_without
+from harness.report.configurations import Configuration, axis_values
+from harness.report.effects import effects, varying_axes
 from harness.report.facts import HEADLINE, axis_columns, category, costs, dataset, metric_columns, short_names
 from harness.report.html import as_script, replace_file
 from harness.report.notices import notices
@@ -26,7 +27,17 @@ from harness.report.tables import runs_table
 from harness.results.record import RunRecord
 from harness.results.run_folder import RECORD
 
-SCRIPTS = ("common.js", "pictures.js", "table.js", "plots.js", "ranks.js", "search.js", "run.js", "main.js")
+SCRIPTS = (
+    "common.js",
+    "pictures.js",
+    "table.js",
+    "plots.js",
+    "effects.js",
+    "ranks.js",
+    "search.js",
+    "run.js",
+    "main.js",
+)
 COSTS = ("ms_per_image_p50", "ms_per_image_p95", "images_per_second", "fit_seconds", "alone_seconds", "peak_memory_MB",
          "model_MB")  # fmt: skip
 # Columns of the sheet Runs that the page does not show.
@@ -74,7 +85,7 @@ def _data(results: Results) -> dict[str, Any]:
     ok = results.ok()
     axes = axis_columns(ok)
     points = [configuration for of_dataset in results.configurations.values() for configuration in of_dataset]
-    datasets = list(results.configurations)
+    datasets, varying = list(results.configurations), varying_axes(points, axes)
     metrics = [name for name in metric_columns(ok) if any(record.metrics.get(name) is not None for record in ok)]
     return {
         "metrics": metrics,
@@ -82,12 +93,15 @@ def _data(results: Results) -> dict[str, Any]:
         "falling": [name for name in metrics if not metric(name).higher_is_better],
         "headline": [name for name in (*HEADLINE, SYNTHETIC_AUROC) if name in metrics],
         "costs": [name for name in COSTS if any(costs(record)[name] is not None for record in ok)],
-        "axes": (numeric := _numeric_axes(points, axes)),
+        "axes": varying,
         "datasets": short_names(datasets),
         "columns": list(COLUMNS),
         "parameters": axes,
         "categories": sorted({category(record) for record in ok}),
-        "settings": [_configuration(configuration, datasets, axes, numeric, metrics) for configuration in points],
+        "settings": [
+            _configuration(configuration, datasets, axes, effect, metrics)
+            for configuration, effect in zip(points, effects(points, varying, axes), strict=True)
+        ],
         "leaders": _leaders(points),
         "runs": _runs(results, points),
         "ranks": rank_figures(results),
@@ -131,7 +145,7 @@ def _configuration(
     configuration: Configuration,
     datasets: Sequence[str],
     axes: Sequence[str],
-    numeric: Sequence[str],
+    effect: Mapping[str, Any],
     metrics: Sequence[str],
 ) -> dict[str, Any]:
     """A configuration for the page: means over seeds of each category, and over all categories."""
@@ -140,8 +154,7 @@ def _configuration(
         "label": configuration.label,
         "name": configuration.name,
         "facts": axis_values(configuration.first, axes),
-        "numbers": _numbers(configuration, axes),
-        "apart": {axis: key_without(configuration.first, axis) for axis in numeric},
+        "effects": effect,
         "dataset": datasets.index(dataset(configuration.first)),
         "values": {
             place or "": {name: _plain(configuration.metric(name, place)) for name in metrics}
@@ -152,18 +165,3 @@ def _configuration(
         BUSY: "yes" if configuration.busy else None,
         "complete": len(configuration.by_category),
     }
-
-
-def _numbers(configuration: Configuration, axes: Sequence[str]) -> dict[str, float]:
-    """The axes of a configuration whose values are numbers."""
-    spec = configuration.first.spec
-    pairs = [(Axis(name), spec["params"].get(name)) for name in axes]
-    pairs += [(axis, spec[axis.name]) for axis in AXES if axis.column]
-    return {axis.name: number for axis, value in pairs if (number := axis.number(value)) is not None}
-
-
-def _numeric_axes(points: Sequence[Configuration], axes: Sequence[str]) -> list[str]:
-    """Axes with several different numbers."""
-    numbers = [_numbers(configuration, axes) for configuration in points]
-    names = dict.fromkeys([*axes, *(name for values in numbers for name in values)])
-    return [axis for axis in names if len({values[axis] for values in numbers if axis in values}) > 1]
