@@ -16,13 +16,24 @@ from harness.report.answer_card import answer_cards, answer_pictures
 from harness.report.category_ranks import rank_figures
 from harness.report.configurations import Configuration, axis_values
 from harness.report.effects import effects, varying_axes
-from harness.report.facts import HEADLINE, axis_columns, category, costs, dataset, metric_columns, short_names
+from harness.report.facts import (
+    HEADLINE,
+    HIGH,
+    LOW,
+    axis_columns,
+    category,
+    costs,
+    dataset,
+    metric_columns,
+    short_names,
+)
 from harness.report.html import as_script, replace_file
 from harness.report.notices import notices
 from harness.report.parts import PagePart
 from harness.report.recommend import answers
 from harness.report.results import Results
 from harness.report.sheets import run_address
+from harness.report.standings import interval
 from harness.report.tables import runs_table
 from harness.results.record import RunRecord
 from harness.results.run_folder import RECORD
@@ -36,10 +47,12 @@ SCRIPTS = (
     "ranks.js",
     "search.js",
     "run.js",
+    "side.js",
     "main.js",
 )
 COSTS = ("ms_per_image_p50", "ms_per_image_p95", "images_per_second", "fit_seconds", "alone_seconds", "peak_memory_MB",
          "model_MB")  # fmt: skip
+LEADING, RECOMMENDED = "leading", "recommended"
 # Columns of the sheet Runs that the page does not show.
 LEFT_OUT = {"status", "warnings", "weights", "weights_sha256", "data"}
 
@@ -102,6 +115,8 @@ def _data(results: Results) -> dict[str, Any]:
             _configuration(configuration, datasets, axes, effect, metrics)
             for configuration, effect in zip(points, effects(points, varying, axes), strict=True)
         ],
+        "pairs": [name for name, group in results.configurations.items() if len(group) > 1],
+        "averages": _averages(results, points),
         "leaders": _leaders(points),
         "runs": _runs(results, points),
         "ranks": rank_figures(results),
@@ -117,11 +132,39 @@ def _leaders(points: Sequence[Configuration]) -> list[str]:
     return [configuration.best_run for configuration in first.values()]
 
 
+def _averages(results: Results, points: Sequence[Configuration]) -> list[dict[str, Any]]:
+    """The rows of the answers' averages, for each recommended configuration with several runs."""
+    rows = []
+    for answer in answers(results):
+        configuration = answer.configuration
+        if configuration is None or len(configuration.records) < 2:
+            continue
+        position = next(index for index, one in enumerate(points) if one is configuration)
+        ends = interval(results, configuration)
+        names = metric_columns(configuration.records)
+        rows.append(
+            {
+                **axis_values(configuration.first, axis_columns(results.ok())),
+                **{name: _plain(configuration.metric(name)) for name in names if not metric(name).count},
+                **{name: _plain(configuration.cost(name)) for name in COSTS},
+                LOW: ends[0] if ends else None,
+                HIGH: ends[1] if ends else None,
+                BUSY: "yes" if configuration.busy else None,
+                "category": f"average of {len(configuration.records)} runs",
+                "recommended": LEADING if answer.doubts else RECOMMENDED,
+                "label": configuration.name,
+                "run": configuration.best_run,
+                "setting": position,
+            }
+        )
+    return rows
+
+
 def _runs(results: Results, points: Sequence[Configuration]) -> list[dict[str, Any]]:
     frame = runs_table(results)
     if frame.empty:
         return []
-    marks = {id(answer.configuration): "leading" if answer.doubts else "recommended" for answer in answers(results)}
+    marks = {id(answer.configuration): LEADING if answer.doubts else RECOMMENDED for answer in answers(results)}
     positions = {record.run_id: index for index, configuration in enumerate(points) for record in configuration.records}
     rows = []
     for row in frame.to_dict("records"):

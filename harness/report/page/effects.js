@@ -27,12 +27,12 @@ function seriesName(points) {
   return first.filter((line) => others.every((lines) => lines.includes(line))).join(" ") || "all configurations";
 }
 
-// The axis with the most lines; an axis with points only is never first.
+// The axis with the most configurations on lines; an axis with points only is never first.
 function longestSeries(axes) {
   const lines = (axis) => {
     const sizes = new Map();
     for (const { effects, dataset } of harness.data.settings) if (effects[axis]) sizes.set(`${dataset} ${effects[axis].series}`, (sizes.get(`${dataset} ${effects[axis].series}`) ?? 0) + 1);
-    return [...sizes.values()].filter((size) => size > 1).length;
+    return [...sizes.values()].filter((size) => size > 1).reduce((sum, size) => sum + size, 0);
   };
   return [...axes].sort((a, b) => lines(b) - lines(a))[0];
 }

@@ -18,6 +18,7 @@ function start() {
   drawCases();
   startTable();
   const drawn = [...searchPlots(), ...startPlots()];
+  if (harness.data.pairs.length) startSide();
   const plots = async () => {
     for (const one of drawn) await one();
     document.body.dataset.ready = "true";

@@ -18,7 +18,7 @@ function picture(folder, at, one) {
 
 // A found and a missed defect of each recommended configuration.
 function drawCases() {
-  for (const target of document.querySelectorAll(".cases")) {
+  for (const target of document.querySelectorAll("[data-answer]")) {
     const { pictures, note } = harness.data.pictures[target.dataset.answer];
     const shown = harness.data.single ? [] : pictures;
     const figures = shown.map((one) => picture(one.folder, one.threshold, { ...one, name: harness.data.categories.length > 1 ? `${one.category} ${one.name}` : one.name }));
