@@ -27,6 +27,7 @@ from harness.planning.threshold import with_method, with_notes
 from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
 from harness.tasks.base import Task
+from harness.tracking.session import missing_trackers
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
     folder = ResultFolder(config.folder)
     results = folder.read_records()
     records = results.by_id
-    problems = [*_other_task(config, records.values()), *_other_config(config)]
+    problems = [*_other_task(config, records.values()), *_other_config(config), *missing_trackers(config.tracking)]
     plan, index = None, FileIndex(folder.index)
     splits: list[AnySplit] = []
     config_task = task(config.task)
