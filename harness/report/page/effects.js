@@ -27,14 +27,17 @@ function seriesName(points) {
   return first.filter((line) => others.every((lines) => lines.includes(line))).join(" ") || "all configurations";
 }
 
-// The axis with the most configurations on lines; an axis with points only is never first.
+// The axis with the most points on lines; an axis with single points only is never first.
 function longestSeries(axes) {
-  const lines = (axis) => {
-    const sizes = new Map();
-    for (const { effects, dataset } of harness.data.settings) if (effects[axis]) sizes.set(`${dataset} ${effects[axis].series}`, (sizes.get(`${dataset} ${effects[axis].series}`) ?? 0) + 1);
-    return [...sizes.values()].filter((size) => size > 1).reduce((sum, size) => sum + size, 0);
+  const points = (axis) => {
+    const values = new Map();
+    for (const { effects, dataset } of harness.data.settings) if (effects[axis]) {
+      const key = `${dataset} ${effects[axis].series}`;
+      values.set(key, (values.get(key) ?? new Set()).add(effects[axis].value));
+    }
+    return [...values.values()].filter((set) => set.size > 1).reduce((sum, set) => sum + set.size, 0);
   };
-  return [...axes].sort((a, b) => lines(b) - lines(a))[0];
+  return [...axes].sort((a, b) => points(b) - points(a))[0];
 }
 
 function alongAxis(axis, series) {
