@@ -26,6 +26,8 @@ class Axis:
         column: whether every table has a column of this name.
         bare: whether a label shows the value without the name.
         recorded: whether records list the axis, although no constructor has such a parameter.
+        implies: beginnings of the names of facts that follow from the value. Each model has its own parameters, for
+            example, so a comparison of models can't keep them equal.
         default_axis: the axis whose value counts for a run without a value of its own; empty for none.
     """
 
@@ -38,6 +40,7 @@ class Axis:
     column: bool = True
     bare: bool = False
     recorded: bool = False
+    implies: tuple[str, ...] = ()
     default_axis: str = ""
 
     def shown(self, value: Any) -> Any:
@@ -57,9 +60,9 @@ class Axis:
 
 # In the order of the sheet's columns.
 AXES: tuple[Axis, ...] = (
-    Axis("model", parameter=False),
+    Axis("model", parameter=False, implies=("params.", "trainer.", "layers")),
     Axis("backend", parameter=False, bare=True),
-    Axis("backbone", bare=True),
+    Axis("backbone", bare=True, implies=("weights_", "normalization")),
     Axis("layers", set_valued=True, bare=True),
     Axis("image_size", parameter=False, sides=True, recorded=True),
     # The tables show mean and standard deviation instead; see `harness.report.facts.normalization`.

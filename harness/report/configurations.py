@@ -245,10 +245,16 @@ def _label(fact: Mapping[str, str], names: Sequence[str]) -> str:
 
 
 def key_without(record: RunRecord, axis: str) -> str:
-    """The same text for all configurations that differ in one axis only.
+    """The same text for all configurations that differ in one axis only, and in values that follow from it.
 
     Args:
         record: a run of the configuration.
         axis: the axis that the text leaves out.
     """
-    return repr(sorted((key, value) for key, value in _facts(record).items() if key not in {axis, f"params.{axis}"}))
+    implied = next((one.implies for one in AXES if one.name == axis), ())
+    facts = _facts(record).items()
+    return repr(
+        sorted(
+            (key, value) for key, value in facts if key not in {axis, f"params.{axis}"} and not key.startswith(implied)
+        )
+    )

@@ -3,40 +3,63 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from harness.backends.latency import BUSY
-from harness.config.axes import AXES, COLUMNS, Axis
+from harness.config.axes import COLUMNS
 from harness.registry import SYNTHETIC_AUROC, metric
+from harness.report.answer_card import answer_cards, answer_pictures
 from harness.report.category_ranks import rank_figures
-from harness.report.configurations import Configuration, axis_values, key_without
-from harness.report.facts import HEADLINE, axis_columns, category, costs, dataset, metric_columns, short_names
+from harness.report.configurations import Configuration, axis_values
+from harness.report.effects import effects, varying_axes
+from harness.report.facts import (
+    HEADLINE,
+    HIGH,
+    LOW,
+    axis_columns,
+    category,
+    costs,
+    dataset,
+    metric_columns,
+    short_names,
+)
 from harness.report.html import as_script, replace_file
 from harness.report.notices import notices
 from harness.report.parts import PagePart
-from harness.report.recommend import Recommendation, answers
+from harness.report.recommend import answers
 from harness.report.results import Results
 from harness.report.sheets import run_address
-from harness.report.synthetic import dataset_ranking
+from harness.report.standings import interval
 from harness.report.tables import runs_table
 from harness.results.record import RunRecord
 from harness.results.run_folder import RECORD
 
-SCRIPTS = ("common.js", "table.js", "plots.js", "ranks.js", "search.js", "run.js", "main.js")
+SCRIPTS = (
+    "common.js",
+    "pictures.js",
+    "table.js",
+    "plots.js",
+    "effects.js",
+    "ranks.js",
+    "search.js",
+    "run.js",
+    "side.js",
+    "main.js",
+)
 COSTS = ("ms_per_image_p50", "ms_per_image_p95", "images_per_second", "fit_seconds", "alone_seconds", "peak_memory_MB",
          "model_MB")  # fmt: skip
-OTHERS_SHOWN = 12
+LEADING, RECOMMENDED = "leading", "recommended"
 # Columns of the sheet Runs that the page does not show.
 LEFT_OUT = {"status", "warnings", "weights", "weights_sha256", "data"}
 
 
 def page_part(results: Results) -> PagePart:
     """The template of the page, its scripts and their data."""
-    context = {"notices": notices(results), "answers": _answers(results), "margin": results.limits.margin}
+    context = {"notices": notices(results), "answers": answer_cards(results), "margin": results.limits.margin}
     return PagePart("report.html", SCRIPTS, _data(results), context)
 
 
@@ -75,7 +98,7 @@ def _data(results: Results) -> dict[str, Any]:
     ok = results.ok()
     axes = axis_columns(ok)
     points = [configuration for of_dataset in results.configurations.values() for configuration in of_dataset]
-    datasets = list(results.configurations)
+    datasets, varying = list(results.configurations), varying_axes(points, axes)
     metrics = [name for name in metric_columns(ok) if any(record.metrics.get(name) is not None for record in ok)]
     return {
         "metrics": metrics,
@@ -83,15 +106,21 @@ def _data(results: Results) -> dict[str, Any]:
         "falling": [name for name in metrics if not metric(name).higher_is_better],
         "headline": [name for name in (*HEADLINE, SYNTHETIC_AUROC) if name in metrics],
         "costs": [name for name in COSTS if any(costs(record)[name] is not None for record in ok)],
-        "axes": (numeric := _numeric_axes(points, axes)),
+        "axes": varying,
         "datasets": short_names(datasets),
         "columns": list(COLUMNS),
         "parameters": axes,
         "categories": sorted({category(record) for record in ok}),
-        "settings": [_configuration(configuration, datasets, axes, numeric, metrics) for configuration in points],
+        "settings": [
+            _configuration(configuration, datasets, axes, effect, metrics)
+            for configuration, effect in zip(points, effects(points, varying, axes), strict=True)
+        ],
+        "pairs": [name for name, group in results.configurations.items() if len(group) > 1],
+        "averages": _averages(results, points),
         "leaders": _leaders(points),
         "runs": _runs(results, points),
         "ranks": rank_figures(results),
+        "pictures": answer_pictures(results),
     }
 
 
@@ -103,11 +132,39 @@ def _leaders(points: Sequence[Configuration]) -> list[str]:
     return [configuration.best_run for configuration in first.values()]
 
 
+def _averages(results: Results, points: Sequence[Configuration]) -> list[dict[str, Any]]:
+    """The rows of the answers' averages, for each recommended configuration with several runs."""
+    rows = []
+    for answer in answers(results):
+        configuration = answer.configuration
+        if configuration is None or len(configuration.records) < 2:
+            continue
+        position = next(index for index, one in enumerate(points) if one is configuration)
+        ends = interval(results, configuration)
+        names = metric_columns(configuration.records)
+        rows.append(
+            {
+                **axis_values(configuration.first, axis_columns(results.ok())),
+                **{name: _plain(configuration.metric(name)) for name in names if not metric(name).count},
+                **{name: _plain(configuration.cost(name)) for name in COSTS},
+                LOW: ends[0] if ends else None,
+                HIGH: ends[1] if ends else None,
+                BUSY: "yes" if configuration.busy else None,
+                "category": f"average of {len(configuration.records)} runs",
+                "recommended": LEADING if answer.doubts else RECOMMENDED,
+                "label": configuration.name,
+                "run": configuration.best_run,
+                "setting": position,
+            }
+        )
+    return rows
+
+
 def _runs(results: Results, points: Sequence[Configuration]) -> list[dict[str, Any]]:
     frame = runs_table(results)
     if frame.empty:
         return []
-    marks = {id(answer.configuration): "leading" if answer.doubts else "recommended" for answer in answers(results)}
+    marks = {id(answer.configuration): LEADING if answer.doubts else RECOMMENDED for answer in answers(results)}
     positions = {record.run_id: index for index, configuration in enumerate(points) for record in configuration.records}
     records = {record.run_id: record for record in results.records}
     rows = []
@@ -132,7 +189,7 @@ def _configuration(
     configuration: Configuration,
     datasets: Sequence[str],
     axes: Sequence[str],
-    numeric: Sequence[str],
+    effect: Mapping[str, Any],
     metrics: Sequence[str],
 ) -> dict[str, Any]:
     """A configuration for the page: means over seeds of each category, and over all categories."""
@@ -141,8 +198,7 @@ def _configuration(
         "label": configuration.label,
         "name": configuration.name,
         "facts": axis_values(configuration.first, axes),
-        "numbers": _numbers(configuration, axes),
-        "apart": {axis: key_without(configuration.first, axis) for axis in numeric},
+        "effects": effect,
         "dataset": datasets.index(dataset(configuration.first)),
         "values": {
             place or "": {name: _plain(configuration.metric(name, place)) for name in metrics}
@@ -152,52 +208,4 @@ def _configuration(
         "run": configuration.best_run,
         BUSY: "yes" if configuration.busy else None,
         "complete": len(configuration.by_category),
-    }
-
-
-def _numbers(configuration: Configuration, axes: Sequence[str]) -> dict[str, float]:
-    """The axes of a configuration whose values are numbers."""
-    spec = configuration.first.spec
-    pairs = [(Axis(name), spec["params"].get(name)) for name in axes]
-    pairs += [(axis, spec[axis.name]) for axis in AXES if axis.column]
-    return {axis.name: number for axis, value in pairs if (number := axis.number(value)) is not None}
-
-
-def _numeric_axes(points: Sequence[Configuration], axes: Sequence[str]) -> list[str]:
-    """Axes with several different numbers."""
-    numbers = [_numbers(configuration, axes) for configuration in points]
-    names = dict.fromkeys([*axes, *(name for values in numbers for name in values)])
-    return [axis for axis in names if len({values[axis] for values in numbers if axis in values}) > 1]
-
-
-def _answers(results: Results) -> list[dict[str, Any]]:
-    recommendations = answers(results)
-    names = short_names([answer.dataset for answer in recommendations])
-    return [_answer(results, answer, name) for answer, name in zip(recommendations, names, strict=True)]
-
-
-def _answer(results: Results, answer: Recommendation, name: str) -> dict[str, Any]:
-    configuration = answer.configuration
-    ranking = dataset_ranking(results, answer.dataset)
-    return {
-        "dataset": name,
-        "doubts": answer.doubts,
-        "word": answer.word,
-        "ranked": ranking.rows() if ranking else [],
-        "chosen": configuration.name if configuration else None,
-        "run": configuration.best_run if configuration else None,
-        "reasons": answer.reasons,
-        "others": [
-            {
-                "name": configuration.name,
-                "run": configuration.best_run,
-                "auroc": configuration.metric("image_AUROC"),
-                "mark": standing.mark,
-                "upper": standing.upper,
-                "ms": configuration.latency,
-                "busy": configuration.busy,
-            }
-            for configuration, standing in answer.others[:OTHERS_SHOWN]
-        ],
-        "more": max(0, len(answer.others) - OTHERS_SHOWN),
     }

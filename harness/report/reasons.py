@@ -84,10 +84,10 @@ def _others(results: Results, tested: Sequence[tuple[Configuration, Standing]]) 
     """How the others compare with the best, and how large a difference could have been missed."""
     counts = Counter(standing.mark for _, standing in tested[1:])
     parts = [
-        (WORSE, "significantly worse at 5%"),
+        (WORSE, "worse (significantly, at 5%)"),
         ("", "not tested: too few images of a class, or no scores.csv"),
         (AS_GOOD, f"as good as the best (image AUROC lower by less than {results.limits.margin:g})"),
-        (SIMILAR, "not significantly different from the best"),
+        (SIMILAR, "with no significant difference from the best"),
     ]
     listed = [f"{counts[mark]} {words}" for mark, words in parts if counts[mark]]
     text = f"The others: {'; '.join(listed)}."

@@ -82,7 +82,7 @@ def open_report(browser: Any) -> Iterator[Open]:
 
 def column(page: Any, name: str) -> list[str]:
     heads = page.locator("#runs thead th").evaluate_all("cells => cells.map(cell => cell.dataset.name)")
-    cells = page.locator(f"#runs tbody tr td:nth-child({heads.index(name) + 1})").all_inner_texts()
+    cells = page.locator(f"#single-runs tr td:nth-child({heads.index(name) + 1})").all_inner_texts()
     return [text.split()[0] if text else "" for text in cells]
 
 
@@ -138,6 +138,66 @@ def test_a_plot_shows_the_setting_under_the_pointer_and_opens_its_run(made: Resu
     assert "ms an image" in label.text_content()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.wait_for_selector("dialog[open] #gallery")
+
+
+def test_the_answer_has_pictures_and_its_average_is_in_the_table(made: ResultFolder, open_report: Open) -> None:
+    page = open_report(made, width=390)
+    assert page.locator(".cases[data-answer] .tag").all_inner_texts() == ["found", "missed"]
+    assert page.evaluate("document.querySelector('.figures').getBoundingClientRect().bottom") < 900
+    assert page.locator("#averages tr").count() == 1
+    shown = page.inner_text("#averages")
+    assert "average of 4 runs" in shown
+    average = page.evaluate("harness.data.averages[0]")
+    runs = page.evaluate("id => harness.data.runs.filter((run) => run.setting === id)", average["setting"])
+    mean = sum(run["image_AUROC"] for run in runs) / len(runs)
+    assert average["image_AUROC"] == pytest.approx(mean, abs=1e-5)
+    assert f"{average['image_AUROC']:.3f}" in shown
+    # A filter that leaves the answer out leaves its average out too.
+    page.select_option("#category", "fabric")
+    assert page.locator("#averages tr").count() == 0
+
+
+def test_columns_can_be_chosen_one_by_one(made: ResultFolder, open_report: Open) -> None:
+    page = open_report(made)
+    page.click("text=Choose columns")
+    page.uncheck("#boxes input[value=vs_best]")
+    page.check("#boxes input[value=model_MB]")
+    heads = page.locator("#runs thead th").evaluate_all("cells => cells.map(cell => cell.dataset.name)")
+    assert "model_MB" in heads
+    assert "vs_best" not in heads
+    assert page.input_value("#columns") == "my columns"
+
+
+def test_two_configurations_show_the_same_image(made: ResultFolder, open_report: Open) -> None:
+    page = open_report(made)
+    page.locator("#side").scroll_into_view_if_needed()
+    page.wait_for_selector("#side-pictures h3")
+    counts = page.inner_text("#side-counts")
+    numbers = [int(word.strip(",.")) for word in counts.split() if word.strip(",.").isdigit()]
+    assert numbers[0] == sum(numbers[1:]) == 6
+    name = page.locator("#side-image option").last.get_attribute("value")
+    page.select_option("#side-image", name)
+    page.wait_for_function("name => [...document.querySelectorAll('#side-pictures > div')].filter("
+                           "(side) => side.innerText.includes(name)).length === 2", arg=name)  # fmt: skip
+    assert page.locator("#side-pictures h3").count() == 2
+
+
+def test_the_effect_of_an_axis_with_names_has_a_series_for_each_rest(tmp_path: Path, open_report: Open) -> None:
+    folder = ResultFolder(tmp_path / "named")
+    folder.create()
+    for number, (layers, k) in enumerate(itertools.product((["layer1"], ["layer2"], ["layer2", "layer3"]), (1, 9))):
+        spec = {"layers": layers}
+        fake_run(folder, f"run-{number}", [0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], spec=spec, params={"k": k})
+    write_report(folder)
+    page = open_report(folder)
+    assert page.locator("#effect-axis option").all_inner_texts() == ["layers", "k"]
+    page.select_option("#effect-axis", "layers")
+    names = page.locator("#effect-series li").all_inner_texts()
+    assert sorted(names) == ["patchcore k 1", "patchcore k 9"]
+    lines = "document.getElementById('plot-effect').data.map((trace) => [trace.x, trace.line.color])"
+    traces = page.evaluate(lines)
+    assert all(values == ["layer1", "layer2", "layer2+layer3"] for values, _ in traces)
+    assert len({ink for _, ink in traces}) == 2
 
 
 def test_the_front_has_nothing_better_and_cheaper(made: ResultFolder, open_report: Open) -> None:

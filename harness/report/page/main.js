@@ -1,7 +1,5 @@
 // The table first, then the plots one after the other, so that the page reacts at once.
 function start() {
-  // The effect of an axis is visible only between configurations that differ in this axis alone.
-  harness.data.axes = harness.data.axes.filter((axis) => lineCount(axis));
   for (const element of document.querySelectorAll("[data-needs]")) element.hidden = !harness.data[element.dataset.needs].length;
   document.addEventListener("click", (event) => { const run = event.target.closest?.("[data-run]")?.dataset.run; if (run) openRun(run); });
   const dialog = document.getElementById("run");
@@ -17,8 +15,10 @@ function start() {
     else if (dialog.open) dialog.close();
   });
   if (!harness.data.runs.length) { document.body.dataset.ready = "true"; return; }
+  drawCases();
   startTable();
   const drawn = [...searchPlots(), ...startPlots()];
+  if (harness.data.pairs.length) startSide();
   const plots = async () => {
     for (const one of drawn) await one();
     document.body.dataset.ready = "true";

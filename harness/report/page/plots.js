@@ -99,55 +99,6 @@ function valuesAt(configuration, place) {
   return configuration.values[place];
 }
 
-// The number of lines for an axis; each joins configurations that differ in this axis only.
-function lineCount(axis) {
-  const counts = new Map();
-  for (const configuration of harness.data.settings) {
-    const key = configuration.dataset + configuration.apart[axis];
-    if (configuration.numbers[axis] != null) counts.set(key, (counts.get(key) ?? 0) + 1);
-  }
-  return [...counts.values()].filter((count) => count > 1).length;
-}
-
-function mostLines(axes) { return [...axes].sort((a, b) => lineCount(b) - lineCount(a))[0]; }
-
-function drawEffect() {
-  const [axis, y, cost, place] = ["effect-axis", "effect-y", "effect-cost", "effect-category"].map((id) => document.getElementById(id).value);
-  const traces = [];
-  for (const family of families()) {
-    const lines = new Map();
-    for (const configuration of family.configurations) {
-      const values = valuesAt(configuration, place);
-      if (configuration.numbers[axis] == null || !values) continue;
-      const rest = configuration.apart[axis];
-      if (!lines.has(rest)) lines.set(rest, []);
-      lines.get(rest).push({ x: configuration.numbers[axis], configuration, values });
-    }
-    let first = true;
-    for (const points of lines.values()) {
-      points.sort((a, b) => a.x - b.x);
-      for (const [name, number] of [[y, ""], [cost, "2"]]) {
-        traces.push({
-          type: "scatter", mode: "lines+markers", name: family.name, legendgroup: family.name, showlegend: first && number === "",
-          x: points.map((p) => p.x), y: points.map((p) => p.values[name]), xaxis: "x" + number, yaxis: "y" + number,
-          customdata: points.map((p) => p.configuration.run), text: points.map((p) => hover(p.configuration, p.values, [y, cost])),
-          hovertemplate: "%{text}<extra></extra>", line: { color: family.colour, width: 1.5 }, opacity: lines.size > 3 ? 0.7 : 1,
-          marker: { symbol: family.symbol, size: 7 },
-        });
-      }
-      first = false;
-    }
-  }
-  const numbers = here().map((configuration) => configuration.numbers[axis]).filter((value) => value != null);
-  const wide = Math.min(...numbers) > 0 && Math.max(...numbers) / Math.min(...numbers) >= 8;
-  const along = { type: wide ? "log" : "linear", tickvals: [...new Set(numbers)].slice(0, 12) };
-  along.ticktext = along.tickvals.map(String);
-  return draw("plot-effect", traces, {
-    xaxis: { ...along, anchor: "y" }, xaxis2: { ...along, anchor: "y2", title: { text: title(axis) } },
-    yaxis: { title: { text: title(y) }, domain: [0.55, 1], ...WITHIN }, yaxis2: { title: { text: title(cost) }, domain: [0, 0.45], rangemode: "tozero" },
-  }).then(opens);
-}
-
 function drawCompare() {
   const y = document.getElementById("compare-y").value;
   const { settings, leaders, runs } = harness.data;
@@ -195,7 +146,7 @@ function startPlots() {
     addEventListener("resize", drawRanks);
   }
   if (axes.length) {
-    choices("effect-axis", axes, mostLines(axes), String); choices("effect-y", quality(), first);
+    choices("effect-axis", axes, longestSeries(axes), String); choices("effect-y", quality(), first);
     choices("effect-cost", costs, cost); choices("effect-category", places(), "", placeLabel);
     on(["effect-axis", "effect-y", "effect-cost", "effect-category"], drawEffect);
     document.getElementById("effect-axis").parentElement.hidden = false;

@@ -123,7 +123,6 @@ function overlaps(details) {
     el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "image"), el("th", { scope: "col", class: "number" }, "AUPIMO"), el("th", { scope: "col" }, ""))), el("tbody", {}, ...rows))));
 }
 
-const PANELS = ["image", "anomaly map", "mask", "predicted outline"];
 const LEGEND = "Maps go from violet (normal) to yellow (anomalous), with one scale for all pictures. Masks are white on defects.";
 
 function gallery(run, details) {
@@ -132,22 +131,7 @@ function gallery(run, details) {
   if (harness.data.single && pictures.length) return el("p", { class: "quiet" }, "Pictures are in the result folder, and not in this file.");
   if (!pictures.length) return el("p", { class: "quiet" }, "No pictures.");
   return el("div", {}, el("h3", {}, "Test images, the worst first"), el("p", { class: "quiet" }, LEGEND), el("div", { class: "strip quiet" }, ...PANELS.map((name) => el("span", {}, name))),
-    el("div", { class: "gallery", id: "gallery" }, ...pictures.map((one) => picture(run, details, one))));
-}
-
-function picture(run, details, one) {
-  const file = run.folder + one.file.split("/").map(encodeURIComponent).join("/");
-  const at = details.thresholds.image;
-  const panels = PANELS.map((name, i) => {
-    const panel = el("div", { role: "img", "aria-label": `${name} of ${one.name}`, title: name });
-    panel.style.backgroundImage = `url("${file}")`;
-    panel.style.backgroundPosition = `${(100 * i) / 3}% 0`;
-    panel.style.aspectRatio = `${one.width / 4} / ${one.height}`;
-    return panel;
-  });
-  return el("figure", {}, el("figcaption", {}, el("span", { class: "tag " + one.role }, one.role.replaceAll("-", " ")),
-    ` ${one.name} (${one.defect}), score ${one.score.toPrecision(4)}${at == null ? "" : `, threshold ${at.toPrecision(4)}`}`),
-    el("div", { class: "strip" }, ...panels));
+    el("div", { class: "gallery", id: "gallery" }, ...pictures.map((one) => picture(run.folder, details.thresholds.image, one))));
 }
 
 function closeRun() {

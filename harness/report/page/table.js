@@ -1,6 +1,7 @@
 // The table of runs: sorted by any column, filtered by words and category, a few hundred rows at a time.
 const ROWS = 300;
-const table = { sort: "image_AUROC", down: true, all: false };
+const table = { sort: "image_AUROC", down: true, all: false, own: [] };
+const OWN = "my columns";
 
 function columnSets() {
   const { metrics, costs, headline } = harness.data;
@@ -17,17 +18,35 @@ function columnSets() {
 // Smaller costs and error rates are better, so their first sort is ascending.
 function fallsFirst(name) { return isNumber(name) && !harness.data.falling.includes(name) && (name === "images_per_second" || !harness.data.costs.includes(name) && !/_seconds$|^p_vs/.test(name)); }
 
-function columns() { return [...new Set(columnSets()[document.getElementById("columns").value])]; }
+function columns() {
+  const set = document.getElementById("columns").value;
+  return set === OWN ? table.own : [...new Set(columnSets()[set])];
+}
+
+// A box for every column; the first change makes a set of the reader's own.
+function drawColumnBoxes() {
+  const shownNow = columns();
+  const every = [...new Set(Object.values(columnSets()).flat())];
+  const box = (name) => el("label", {}, el("input", { type: "checkbox", value: name, checked: shownNow.includes(name), onchange: chooseColumns }), name === "label" ? "configuration" : title(name));
+  document.getElementById("boxes").replaceChildren(...every.map(box));
+}
+
+function chooseColumns() {
+  table.own = [...document.querySelectorAll("#boxes input:checked")].map((input) => input.value);
+  const select = document.getElementById("columns");
+  if (select.value !== OWN) { if (![...select.options].some((option) => option.value === OWN)) select.append(el("option", { value: OWN }, OWN)); select.value = OWN; }
+  drawTable();
+}
 
 // The filter searches these columns: words must begin as the filter's words do. "3" finds power 3.0, not 0.3.
 const DESCRIBES = ["label", "category", ...harness.data.columns, "vs_best", "weights_source", "threshold_from", "device", "run"];
 
-function visible() {
+function visible(rows = harness.data.runs) {
   const words = document.getElementById("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   const place = document.getElementById("category").value;
-  return harness.data.runs.filter((run) => {
+  return rows.filter((run) => {
     if (place && run.category !== place) return false;
-    run.words ??= [...DESCRIBES.map((name) => run[name] ?? ""), `seed ${run.seed}`].join(" ").toLowerCase().split(/[\s+]+/);
+    run.words ??= [...DESCRIBES.map((name) => run[name] ?? ""), run.seed == null ? "" : `seed ${run.seed}`].join(" ").toLowerCase().split(/[\s+]+/);
     return words.every((word) => run.words.some((text) => text.startsWith(word)));
   });
 }
@@ -77,9 +96,11 @@ function drawTable() {
   const rows = sorted(visible());
   const few = table.all ? rows : rows.slice(0, ROWS);
   document.querySelector("#runs thead").replaceChildren(el("tr", {}, ...names.map(headCell)));
-  document.querySelector("#runs tbody").replaceChildren(...few.map((run) =>
-    el("tr", { class: run.vs_best === "best" ? "best" : "" }, ...names.map((name) => cell(run, name)))));
-  if (!rows.length) document.querySelector("#runs tbody").append(el("tr", {}, el("td", { colspan: names.length, class: "quiet" }, "No run has all of these words.")));
+  const row = (run, kind) => el("tr", { class: kind }, ...names.map((name) => cell(run, name)));
+  document.getElementById("averages").replaceChildren(...visible(harness.data.averages).map((run) => row(run, "best")));
+  const body = document.getElementById("single-runs");
+  body.replaceChildren(...few.map((run) => row(run, run.vs_best === "best" ? "best" : "")));
+  if (!rows.length) body.append(el("tr", {}, el("td", { colspan: names.length, class: "quiet" }, "No run has all of these words.")));
   document.getElementById("shown").textContent = `${rows.length} of ${harness.data.runs.length} runs`;
   const more = document.getElementById("more");
   more.hidden = few.length === rows.length;
@@ -87,11 +108,12 @@ function drawTable() {
 }
 
 function startTable() {
-  for (const run of harness.data.runs) run.dataset = run.setting == null ? null : harness.data.datasets[harness.data.settings[run.setting].dataset];
+  for (const run of [...harness.data.runs, ...harness.data.averages]) run.dataset = run.setting == null ? null : harness.data.datasets[harness.data.settings[run.setting].dataset];
   choices("category", ["", ...harness.data.categories], "", (name) => name || "all").addEventListener("change", drawTable);
   document.getElementById("category").parentElement.hidden = harness.data.categories.length < 2;
-  choices("columns", Object.keys(columnSets()), "main", String).addEventListener("change", drawTable);
+  choices("columns", Object.keys(columnSets()), "main", String).addEventListener("change", () => { drawTable(); drawColumnBoxes(); });
   document.getElementById("filter").addEventListener("input", drawTable);
   document.getElementById("more").addEventListener("click", () => { table.all = true; drawTable(); });
   drawTable();
+  drawColumnBoxes();
 }
