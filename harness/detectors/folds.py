@@ -81,7 +81,7 @@ class FoldFeatures(Features):
     def subset(self) -> dict[str, Any]:
         """The fold and the side, for the key of a cached result."""
         fold = self.fold
-        return {"fold": [fold.number, fold.folds, fold.seed], "inside": self.inside}
+        return {**self.source.subset(), "fold": [fold.number, fold.folds, fold.seed], "inside": self.inside}
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,22 @@ def on_images(stage: AnyStage, learnt: Sequence[int], scored: Sequence[int]) -> 
         return SubsetFeatures(**vars(source), source=source, positions=positions)
 
     return with_features(stage, of_images)
+
+
+def on_positions(stage: AnyStage, positions: Mapping[str, Sequence[int]]) -> AnyStage:
+    """The same stage for chosen images of some roles, also a stage of a fold: the fold is then of these images.
+
+    Args:
+        stage: a stage that uses features.
+        positions: positions of the chosen images, by role; other roles keep all images.
+    """
+
+    def of_role(features: Features) -> Features:
+        if features.role not in positions:
+            return features
+        return SubsetFeatures(**vars(features), source=features, positions=tuple(positions[features.role]))
+
+    return with_features(stage, of_role)
 
 
 def with_features(stage: AnyStage, substitute: Callable[[Features], Features]) -> AnyStage:

@@ -136,9 +136,9 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def configurations(records: Sequence[RunRecord]) -> dict[str, list[Configuration]]:
-    """The configurations of each data set, best first, of the runs that `current` returns."""
+    """The configurations of each data set, best first, of the runs that are `current`, and `rivals` there."""
     groups: dict[tuple[str, str], list[RunRecord]] = {}
-    for record in current(records):
+    for record in rivals(current(records)):
         groups.setdefault((dataset(record), _key(record)), []).append(record)
     labels = _labels([group[0] for group in groups.values()])
     by_dataset: dict[str, list[Configuration]] = {}
@@ -162,6 +162,17 @@ def current(records: Sequence[RunRecord]) -> list[RunRecord]:
         if newest[_place(record)] == tested_on(record) and not superseded:
             latest[_place(record), _key(record), record.spec["seed"]] = record
     return list(latest.values())
+
+
+def rivals(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Runs with the largest `n_train` of their data set.
+
+    Only these runs are compared, ranked and recommended: fewer images say nothing about a configuration on all images.
+    """
+    most: dict[str, float] = {}
+    for record in records:
+        most[dataset(record)] = max(record.n_train, most.get(dataset(record), 0.0))
+    return [record for record in records if record.n_train == most[dataset(record)]]
 
 
 def tested_on(record: RunRecord) -> str:

@@ -80,7 +80,7 @@ class DetectionReport:
         yield Sheet(
             "Runs",
             runs,
-            bold=_best_of_columns(runs, metrics),
+            bold=_best_of_columns(_compared(results, runs), metrics),
             scaled=metrics,
             links=run_links(runs, "run"),
             marked=_on_test_images(runs) | busy_cells(runs),
@@ -147,7 +147,7 @@ def _ranks_sheet(results: Results) -> Iterator[Sheet]:
 
 def best_table(results: Results) -> Table:
     """The table of the best runs, for the terminal: the best of every model, then others up to `SHOWN`."""
-    frame = runs_table(results)
+    frame = _compared(results, runs_table(results))
     frame = frame.assign(
         place=frame.groupby("category").cumcount(),
         of_model=frame.groupby(["category", "backend", "model"]).cumcount(),
@@ -174,6 +174,11 @@ def best_table(results: Results) -> Table:
         cells = [first, ends, text(against), *others, *costs]
         table.add_row(escape(str(row["category"])), escape(" ".join(parts)), *cells)
     return table
+
+
+def _compared(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the runs that are compared with each other, with their positions in the whole table."""
+    return runs[runs["run"].isin({record.run_id for record in results.rivals()})] if not runs.empty else runs
 
 
 def _on_test_images(runs: pd.DataFrame) -> set[tuple[int, str]]:

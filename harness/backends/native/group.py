@@ -19,8 +19,10 @@ from harness.backends.native.costs import Costs, network_key
 from harness.backends.native.scorer import NativeScorer
 from harness.config.spec import RunSpec
 from harness.data.base import Sample, Split
+from harness.data.subset import Subset
 from harness.detectors.base import Detector, State
 from harness.detectors.context import StageContext
+from harness.detectors.folds import on_positions
 from harness.detectors.maps import Scores, concatenate
 from harness.detectors.stages import Stage, Stages
 from harness.predictions.detection import Predictions, join
@@ -79,12 +81,16 @@ def run_group(specs: Sequence[RunSpec], split: Split, context: RunContext) -> It
     paths = {role: [sample.path for sample in samples] for role, samples in roles.items() if samples}
     costs = Costs(group[0].device, len(split.test))
     stage_context = group[0].stage_context(paths, context.stage, split.fingerprint, context.scratch)
-    plans = {spec: _Plan.of(spec, detector, group, split) for spec, detector in detectors.items()}
+    subsets = {spec: Subset.of(split, spec.n_train, spec.seed) for spec in detectors}
+    splits = {spec: split if spec.n_train is None else subset.part(split) for spec, subset in subsets.items()}
+    plans = {spec: _Plan.of(spec, detector, group, splits[spec], subsets[spec]) for spec, detector in detectors.items()}
     stages = Stages((stage for plan in plans.values() for stage in plan.pending), stage_context)
     for spec, detector in detectors.items():
-        stage_context.watch = None if context.watch is None else partial(_look, context.watch, spec, detector, split)
+        stage_context.watch = (
+            None if context.watch is None else partial(_look, context.watch, spec, detector, splits[spec])
+        )
         try:
-            yield _outcome(spec, detector, split, plans[spec], stages, stage_context, costs)
+            yield _outcome(spec, detector, splits[spec], plans[spec], stages, stage_context, costs)
         # Any error of Torch becomes a failure. A failed stage fails only the runs that need this stage.
         except Exception as error:  # noqa: BLE001
             yield Failure(spec, error)
@@ -110,9 +116,13 @@ class _Plan:
     pending: list[Stage]
 
     @classmethod
-    def of(cls, spec: RunSpec, detector: Detector, group: Sequence[Detector], split: Split) -> _Plan:
+    def of(cls, spec: RunSpec, detector: Detector, group: Sequence[Detector], split: Split, subset: Subset) -> _Plan:
         fit, test = detector.fit_stage(group), detector.score_stage("test", group)
         calibration = calibration_stages(spec, detector, group, split)
+        if spec.n_train is not None:
+            # The group computes the features of all images once, also for runs that use some of them.
+            positions = {"train": subset.train, "val": subset.val}
+            fit, test, *calibration = (on_positions(stage, positions) for stage in (fit, test, *calibration))
         return cls(fit, test, tuple(calibration), [*calibration, fit, test])
 
 
@@ -134,9 +144,9 @@ def _outcome(
     def checked(samples: Sequence[Sample], scores: Scores) -> Predictions:
         return _predictions(samples, scores, detector)
 
-    calibration = None
+    calibration, folds = None, folds_of(spec, len(split.train), detector.least_images)
     if plan.calibration:
-        calibration = calibrate(spec, split, plan.pending, stages, stage_context.memory, checked)
+        calibration = calibrate(folds, split, plan.pending, stages, stage_context.memory, checked)
     fit_seconds = stages.standalone_seconds(plan.fit)
     test_seconds = {s: t for s, t in stages.standalone_seconds(plan.test).items() if s not in fit_seconds}
     all_seconds = {**fit_seconds, **test_seconds}
@@ -156,21 +166,25 @@ def _outcome(
         device=detector.device.description,
         save_model=_saver(detector, state, costs),
         cost=costs.of(detector, state, sum(test_seconds.values())),
-        validation=HELD_OUT if split.val and not folds_of(spec, len(split.train)) else "",
+        validation=HELD_OUT if split.val and not folds else "",
         weights={"backbone": detector.backbone, **weights.as_dict()},
-        warnings=[*_warnings(spec, split, plan, stages), *([weights.note] if weights.note else [])],
+        warnings=[
+            *_warnings(plan, stages),
+            *fold_warnings(spec, len(split.train), detector.least_images),
+            *([weights.note] if weights.note else []),
+        ],
         scorer=partial(_scorer, detector, state, costs),
-        timing_key=(network_key(detector), detector.view, detector.timing_key()),
+        timing_key=(network_key(detector), detector.view, detector.timing_key(), spec.n_train),
     )
 
 
-def _warnings(spec: RunSpec, split: Split, plan: _Plan, stages: Stages) -> list[str]:
+def _warnings(plan: _Plan, stages: Stages) -> list[str]:
     """The warnings of the stages, each once; those of the folds say so."""
     whole = [text for stage in (plan.fit, plan.test) for text in stages.warnings(stage)]
     of_calibration = [text for stage in plan.calibration for text in stages.warnings(stage)]
     folds = len(plan.calibration) > 1
     parts = [f"in a fold: {text}" if folds else text for text in of_calibration if text not in whole]
-    return list(dict.fromkeys([*whole, *parts, *fold_warnings(spec, len(split.train))]))
+    return list(dict.fromkeys([*whole, *parts]))
 
 
 def _look(
