@@ -140,9 +140,9 @@ def configurations(records: Sequence[RunRecord]) -> dict[str, list[Configuration
     groups: dict[tuple[str, str], list[RunRecord]] = {}
     for record in rivals(current(records)):
         groups.setdefault((dataset(record), _key(record)), []).append(record)
-    labels = _labels([group[0] for group in groups.values()])
+    names = labels([group[0] for group in groups.values()])
     by_dataset: dict[str, list[Configuration]] = {}
-    for ((name, _), group), label in zip(groups.items(), labels, strict=True):
+    for ((name, _), group), label in zip(groups.items(), names, strict=True):
         by_dataset.setdefault(name, []).append(Configuration(label, tuple(group)))
     return {name: sorted(group, key=Configuration.rank, reverse=True) for name, group in by_dataset.items()}
 
@@ -229,7 +229,7 @@ def axis_values(record: RunRecord, axes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _labels(records: Sequence[RunRecord]) -> list[str]:
+def labels(records: Sequence[RunRecord]) -> list[str]:
     """A label for each configuration, given by one run of it: the model, and the axes that vary."""
     facts = [_facts(record) for record in records]
     axes = [f"params.{axis}" for axis in axis_columns(records)]

@@ -16,6 +16,8 @@ from harness.report.category_ranks import rank_figures
 from harness.report.configurations import Configuration, axis_values, key_without
 from harness.report.facts import HEADLINE, axis_columns, category, costs, dataset, metric_columns, short_names
 from harness.report.html import as_script, replace_file
+from harness.report.learning_curve import curve_figures
+from harness.report.more_images import more_images
 from harness.report.notices import notices
 from harness.report.parts import PagePart
 from harness.report.recommend import Recommendation, answers
@@ -26,7 +28,7 @@ from harness.report.tables import runs_table
 from harness.results.record import RunRecord
 from harness.results.run_folder import RECORD
 
-SCRIPTS = ("common.js", "table.js", "plots.js", "ranks.js", "search.js", "run.js", "main.js")
+SCRIPTS = ("common.js", "table.js", "plots.js", "ranks.js", "curve.js", "search.js", "run.js", "main.js")
 COSTS = ("ms_per_image_p50", "ms_per_image_p95", "images_per_second", "fit_seconds", "alone_seconds", "peak_memory_MB",
          "model_MB")  # fmt: skip
 OTHERS_SHOWN = 12
@@ -92,6 +94,7 @@ def _data(results: Results) -> dict[str, Any]:
         "leaders": _leaders(points),
         "runs": _runs(results, points),
         "ranks": rank_figures(results),
+        "curves": curve_figures(results, more_images(results)),
     }
 
 
