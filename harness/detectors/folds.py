@@ -8,7 +8,7 @@ Vovk, Cross-conformal predictors, Annals of Mathematics and Artificial Intellige
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar, cast
 
@@ -95,6 +95,11 @@ class SubsetFeatures(Features):
 
     source: Features
     positions: tuple[int, ...]
+
+    def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
+        """The features of as many images as are chosen, whose time is a share of that of all images."""
+        del key
+        return [(self.source, len(self.positions))]
 
     def compute(self, context: StageContext, *inputs: Any) -> FeatureMaps:
         """Select images. Each access to a layer copies its features of these images.

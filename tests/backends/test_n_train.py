@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def same(one: Detected, other: Detected) -> None:
             np.testing.assert_allclose(left.maps, right.maps, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("val", [0, 0.3])
 def test_a_run_on_a_subset_is_the_same_alone_and_on_a_folder_of_its_images(
     tmp_path: Path, toy_tree: Path, val: float
@@ -116,3 +118,36 @@ def test_the_same_images_in_any_order_of_the_folder(tmp_path: Path, toy_tree: Pa
     assert names[:2] == names[2:]
     assert names[0] != names[1]
     assert [run.run_id for run in first] == [run.run_id for run in second]
+
+
+def test_a_group_without_all_images_reads_whole_batches_only(
+    tmp_path: Path, toy_tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = planned(tmp_path, toy_tree, PATCHCORE, "[2, 3]", 0.4, "[1]")
+    specs = [RunSpec.from_dict({**run.spec.as_dict(), "eval_batch_size": 2}) for run in runs]
+    whole = runs[0].split
+    assert isinstance(whole, Split)
+    read: set[str] = set()
+    original = ImageSource.__getitem__
+    monkeypatch.setattr(
+        ImageSource, "__getitem__", lambda self, i: (read.add(str(self.pictures[i])), original(self, i))[1]
+    )
+    few = outcomes(specs, whole, tmp_path)
+    batches = [[sample.path for sample in whole.train[i : i + 2]] for i in range(0, len(whole.train), 2)]
+    seen = [bool(read & set(batch)) for batch in batches]
+    assert 0 < sum(seen) < len(batches)
+    assert all(read >= set(batch) for batch, touched in zip(batches, seen, strict=True) if touched)
+    together = outcomes([*specs, _on_all(specs[0])], whole, tmp_path)
+    assert [one.test.scores.tolist() for one in few] == [one.test.scores.tolist() for one in together[:2]]
+
+
+def test_the_time_alone_has_the_share_of_the_features_that_a_run_uses(
+    tmp_path: Path, toy_tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each look at this clock is a second later, so all stages but the features take both runs the same time.
+    monkeypatch.setattr("time.perf_counter", map(float, count()).__next__)
+    grid = f"{{{COMMON}, model: spade, layers: [layer2], num_neighbors: 1}}"
+    runs = planned(tmp_path, toy_tree, grid, "[2, all]", 0.3, "[0]")
+    few, whole = outcomes([run.spec for run in runs], runs[0].split, tmp_path)
+    assert few.seconds["fit"] < whole.seconds["fit"]
+    assert few.seconds["alone"] < whole.seconds["alone"]

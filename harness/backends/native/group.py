@@ -16,13 +16,12 @@ from harness.backbones.normalization import IMAGENET
 from harness.backends.base import HELD_OUT, Detected, EpochDetections, EpochObserver, Failure, Outcome, RunContext
 from harness.backends.native.calibration import calibrate, calibration_stages, fold_warnings, folds_of
 from harness.backends.native.costs import Costs, network_key
+from harness.backends.native.images import GroupImages
 from harness.backends.native.scorer import NativeScorer
 from harness.config.spec import RunSpec
 from harness.data.base import Sample, Split
-from harness.data.subset import Subset
 from harness.detectors.base import Detector, State
 from harness.detectors.context import StageContext
-from harness.detectors.folds import on_positions
 from harness.detectors.maps import Scores, concatenate
 from harness.detectors.stages import Stage, Stages
 from harness.predictions.detection import Predictions, join
@@ -77,20 +76,17 @@ def run_group(specs: Sequence[RunSpec], split: Split, context: RunContext) -> It
     if not detectors:
         return
     group = list(detectors.values())
-    roles = {"train": split.train, "val": split.val, "test": split.test}
-    paths = {role: [sample.path for sample in samples] for role, samples in roles.items() if samples}
+    images = GroupImages(detectors, split, specs[0].eval_batch_size, cached=context.cache is not None)
+    paths = {role: [sample.path for sample in samples] for role, samples in images.roles.items()}
     costs = Costs(group[0].device, len(split.test))
     stage_context = group[0].stage_context(paths, context.stage, split.fingerprint, context.scratch)
-    subsets = {spec: Subset.of(split, spec.n_train, spec.seed) for spec in detectors}
-    splits = {spec: split if spec.n_train is None else subset.part(split) for spec, subset in subsets.items()}
-    plans = {spec: _Plan.of(spec, detector, group, splits[spec], subsets[spec]) for spec, detector in detectors.items()}
+    plans = {spec: _Plan.of(spec, detector, group, images) for spec, detector in detectors.items()}
     stages = Stages((stage for plan in plans.values() for stage in plan.pending), stage_context)
     for spec, detector in detectors.items():
-        stage_context.watch = (
-            None if context.watch is None else partial(_look, context.watch, spec, detector, splits[spec])
-        )
+        own = images.split(spec)
+        stage_context.watch = None if context.watch is None else partial(_look, context.watch, spec, detector, own)
         try:
-            yield _outcome(spec, detector, splits[spec], plans[spec], stages, stage_context, costs)
+            yield _outcome(spec, detector, own, plans[spec], stages, stage_context, costs)
         # Any error of Torch becomes a failure. A failed stage fails only the runs that need this stage.
         except Exception as error:  # noqa: BLE001
             yield Failure(spec, error)
@@ -116,13 +112,10 @@ class _Plan:
     pending: list[Stage]
 
     @classmethod
-    def of(cls, spec: RunSpec, detector: Detector, group: Sequence[Detector], split: Split, subset: Subset) -> _Plan:
-        fit, test = detector.fit_stage(group), detector.score_stage("test", group)
-        calibration = calibration_stages(spec, detector, group, split)
-        if spec.n_train is not None:
-            # The group computes the features of all images once, also for runs that use some of them.
-            positions = {"train": subset.train, "val": subset.val}
-            fit, test, *calibration = (on_positions(stage, positions) for stage in (fit, test, *calibration))
+    def of(cls, spec: RunSpec, detector: Detector, group: Sequence[Detector], images: GroupImages) -> _Plan:
+        calibration = calibration_stages(spec, detector, group, images.split(spec))
+        stages = [detector.fit_stage(group), detector.score_stage("test", group), *calibration]
+        fit, test, *calibration = images.stages(spec, stages)
         return cls(fit, test, tuple(calibration), [*calibration, fit, test])
 
 
