@@ -31,7 +31,7 @@ SPLITS, SPLITS_OF_TRAININGS, QUICK_SPLITS = 1000, 50, 5
 # Small values of parameters, for each detector that has such a parameter.
 SMALL = {
     "n_features": 20, "num_neighbors": 3, "coreset_sampling_ratio": 0.1,
-    "max_epochs": 30, "coupling_blocks": 2, "condition_vector": 16,
+    "max_epochs": 30, "coupling_blocks": 2, "condition_vector": 16, "memory_bank_size": 40,
 }  # fmt: skip
 
 
@@ -84,7 +84,8 @@ class Pool:
     def __init__(self, name: str) -> None:
         cls = registry.lookup(registry.DETECTORS, "detector", name)
         own = {key: value for key, value in SMALL.items() if key in inspect.signature(cls.__init__).parameters}
-        self.detector: Detector = cls(backbone="test_resnet", layers=["layer2"], weights="random", image_size=SIZE,
+        backbone, layers = ("test_vit", ["blocks.2"]) if cls.only_transformers else ("test_resnet", ["layer2"])
+        self.detector: Detector = cls(backbone=backbone, layers=layers, weights="random", image_size=SIZE,
                                       progress=False, device="cpu", **own)  # fmt: skip
         pictures = random_images(np.random.default_rng(0))
         self._context = self.detector.stage_context(dict.fromkeys(("train", "val", "test"), pictures), _ignore, None)

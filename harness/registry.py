@@ -23,6 +23,10 @@ DETECTORS: dict[str, str] = {
     "padim": "harness.detectors.padim:PaDiM",
     "spade": "harness.detectors.spade:SPADE",
     "cflow": "harness.detectors.cflow:CFlow",
+    "subspacead": "harness.detectors.subspacead:SubspaceAD",
+    "anomalydino": "harness.detectors.anomalydino:AnomalyDINO",
+    "mhpatchcore": "harness.detectors.mhpatchcore:MHPatchCore",
+    "rad": "harness.detectors.rad:RAD",
 }
 
 # Each class has the options of one kind of data, and a method `load()`; see harness/data/base.py.

@@ -12,6 +12,7 @@ from harness import registry
 from harness.cli.main import app
 from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
+from tests.networks import in_yaml, network
 
 CONFIG = """
 name: trained
@@ -35,9 +36,9 @@ grid:
 
 # A registered detector without a line above is in the sweep too.
 UNNAMED = [name for name in registry.DETECTORS if f"model: {name}," not in CONFIG]
+AXES = {name: in_yaml(network(name, layers=["layer1", "layer2"])) for name in UNNAMED}
 CONFIG += "".join(
-    f"  - {{{{backend: native, model: {name}, backbone: resnet18, layers: [layer1, layer2], image_size: 64}}}}\n"
-    for name in UNNAMED
+    f"  - {{{{backend: native, model: {name}, {axes}, image_size: 64}}}}\n" for name, axes in AXES.items()
 )
 
 

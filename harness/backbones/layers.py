@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,7 @@ from harness.common.errors import ConfigError, UnknownNameError, nearest
 
 # A ResNet's stages and their strides.
 STAGES = {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}
+DEPTH = re.compile(r"(100|\d{1,2})%")
 
 
 @dataclass(frozen=True)
@@ -71,27 +73,34 @@ def default_layers(backbone: str, names: Sequence[str]) -> tuple[str, ...]:
 
     Args:
         backbone: timm's name.
-        names: the default layers, by the names of a ResNet's stages.
+        names: the default layers, by the names of a ResNet's stages, or by their depth: the layer "58%" is the first
+            one that ends at 58% of all layers or later.
 
     Returns:
-        `names` where the network has these layers, or where they are no stages of a ResNet. Otherwise one layer for
-        each stage: the deepest layer with the nearest stride. In a vision transformer all blocks have one stride, so
-        the block at the same relative depth is taken.
+        `names` where the network has these layers, or where they are neither stages of a ResNet nor depths. Otherwise
+        one layer for each stage: the deepest layer with the nearest stride. In a vision transformer all blocks have one
+        stride, so the block at the same relative depth is taken.
 
     Raises:
         UnknownNameError: timm has no such network, or gives no feature maps of it.
     """
     known_backbone(backbone)
     layers = feature_layers(backbone)
-    if all(name in layers for name in names) or not all(name in STAGES for name in names):
+    if all(name in layers for name in names):
+        return tuple(names)
+    if all(DEPTH.fullmatch(name) for name in names):
+        return _at_depths(list(layers), [int(name.removesuffix("%")) for name in names])
+    if not all(name in STAGES for name in names):
         return tuple(names)
     if is_transformer(backbone):
-        blocks = list(layers)
-        positions = [-(-len(blocks) * (list(STAGES).index(name) + 1) // len(STAGES)) - 1 for name in names]
-        return tuple(dict.fromkeys(blocks[position] for position in positions))
+        return _at_depths(list(layers), [100 * (list(STAGES).index(name) + 1) // len(STAGES) for name in names])
     by_stride = {layer.stride: name for name, layer in layers.items()}
     nearest_stride = [min(by_stride, key=lambda stride: (abs(stride - STAGES[name]), stride)) for name in names]
     return tuple(dict.fromkeys(by_stride[stride] for stride in nearest_stride))
+
+
+def _at_depths(layers: Sequence[str], percent: Sequence[int]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(layers[max(-(-len(layers) * share // 100) - 1, 0)] for share in percent))
 
 
 @cache

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from harness.backbones.layers import chosen_layers, construction, is_transformer
+from harness.backbones.layers import chosen_layers, construction, default_layers, is_transformer
 from harness.backbones.networks import known_backbone
 from harness.backbones.normalization import BACKBONE, effective
 from harness.backbones.resolve import Weights, resolve
@@ -93,7 +93,7 @@ class Detector(ABC):
 
     Args:
         backbone: timm's name.
-        layers: names of the feature layers.
+        layers: names of the feature layers, or depths in percent; see `harness.backbones.layers.default_layers`.
         options: see `Options`.
 
     Attributes:
@@ -102,6 +102,8 @@ class Detector(ABC):
         uses_seed: whether the result depends on the seed, apart from random weights.
         trains_in_epochs: whether the training takes several passes over the images.
         least_images: smallest number of normal training images.
+        only_transformers: whether the backbone must be a plain vision transformer.
+        rotations: number of rotations of each training image.
         default_folds: default of `threshold.folds`. None for a method whose models have scores of different scales, so
             that out-of-fold scores say nothing about the final model; `benchmarks/trust_false_alarms.py` measures it.
         state: tensors of the fitted detector; None before `fit`.
@@ -114,6 +116,8 @@ class Detector(ABC):
     uses_seed: ClassVar[bool] = False
     trains_in_epochs: ClassVar[bool] = False
     least_images: ClassVar[int] = 1
+    only_transformers: ClassVar[bool] = False
+    rotations: int = 1
     default_folds: ClassVar[int | None] = FOLDS
 
     def __init__(self, backbone: str, layers: Sequence[str], **options: Unpack[Options]) -> None:
@@ -121,7 +125,6 @@ class Detector(ABC):
         if unknown:
             raise TypeError(f"{type(self).__name__}: unknown argument {', '.join(sorted(unknown))}")
         self.backbone = backbone
-        self.layers = (layers,) if isinstance(layers, str) else tuple(layers)
         self.precision = options.get("precision", "fp32")
         self.seed = options.get("seed", 0)
         self.state: State | None = None
@@ -134,6 +137,14 @@ class Detector(ABC):
         if crop is not None and (crop[0] > size[0] or crop[1] > size[1]):
             raise ConfigError(f"center_crop: found {crop}, expected at most the image size, {size}.")
         known_backbone(backbone)
+        if self.only_transformers and not is_transformer(backbone):
+            raise ConfigError(
+                f"backbone: found {backbone}; {self.name} expects a plain vision transformer, such as "
+                "vit_small_patch14_dinov2."
+            )
+        named = (layers,) if isinstance(layers, str) else tuple(layers)
+        # Depths become names here.
+        self.layers = default_layers(backbone, named) if any(str(name).endswith("%") for name in named) else named
         chosen_layers(backbone, self.layers)
         self.weights: Weights = resolve(options.get("weights", "auto"), backbone)
         normalization = effective(options.get("normalization", BACKBONE), self.weights.normalization)
@@ -251,10 +262,15 @@ class Detector(ABC):
             role: train, val or test.
             group: see `fit_stage`.
         """
-        network = (self.precision, self.weights_seed)
-        alike = [other for other in group if (other.precision, other.weights_seed) == network]
-        layers = {layer for other in alike for layer in other.needed_layers()}
-        return Features(role, tuple(sorted(layers)), self.precision, self.weights_seed)
+        rotations = self.rotations if role == "train" else 1
+        same = (self.precision, self.weights_seed, rotations)
+        layers = {
+            layer
+            for other in group
+            if (other.precision, other.weights_seed, other.rotations if role == "train" else 1) == same
+            for layer in other.needed_layers()
+        }
+        return Features(role, tuple(sorted(layers)), self.precision, self.weights_seed, rotations=rotations)
 
     # ---- functions for users
 

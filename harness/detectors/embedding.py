@@ -71,6 +71,17 @@ class Embedding(Stage):
 
     title: ClassVar[str] = "embedding"
 
+    def embed(self, maps: FeatureMaps) -> torch.Tensor:
+        """The vectors of a batch as maps; a subclass makes other vectors.
+
+        Args:
+            maps: features by layer, (n, channels, h, w) each.
+
+        Returns:
+            (n, channels, height, width).
+        """
+        return embed(maps, self.layers)
+
     def compute(self, context: StageContext, *inputs: Any) -> Patches:
         """Embed the images batch by batch, in one array.
 
@@ -79,12 +90,15 @@ class Embedding(Stage):
             inputs: features by layer.
         """
         maps: FeatureMaps = {layer: inputs[0][layer] for layer in self.layers}
-        images, _, height, width = maps[self.layers[0]].shape
-        channels = sum(maps[layer].shape[1] for layer in self.layers)
-        vectors = context.memory.tensor(images * height * width, channels)
+        images = len(maps[self.layers[0]])
+        vectors, grid, end = torch.empty(0), (0, 0), 0
         for first in range(0, images, IMAGES):
             batch = {layer: values[first : first + IMAGES].to(context.device.torch) for layer, values in maps.items()}
-            patches = rows(embed(batch, self.layers))
-            vectors[first * height * width : first * height * width + len(patches)] = patches
+            embedded = self.embed(batch)
+            if not first:
+                grid = (embedded.shape[2], embedded.shape[3])
+                vectors = context.memory.tensor(images * grid[0] * grid[1], embedded.shape[1])
+            begin, end = end, end + len(embedded) * grid[0] * grid[1]
+            vectors[begin:end] = rows(embedded)
             context.report(first + IMAGES, images + IMAGES)
-        return Patches(vectors, (height, width))
+        return Patches(vectors, grid)

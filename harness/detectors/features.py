@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ import torch
 from timm.layers import Format, resample_abs_pos_embed
 from timm.models import vision_transformer
 from torch import nn
+from torch.nn import functional
 
 from harness.backbones.inject import answered_by, replaced, seeded
 from harness.backbones.layers import construction, feature_layers, is_transformer
@@ -25,6 +27,8 @@ from harness.detectors.stages import Stage
 # looks each layer up once, before the loop.
 FeatureMaps = Mapping[str, torch.Tensor]
 CPU_IMAGES = 8  # batch size on the cpu: larger batches exceed its caches and are up to twice as slow
+# After the name of a block: the class token after the block, as a map of one position.
+CLASS_TOKEN = ".class_token"
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -33,7 +37,8 @@ class Extractor(nn.Module):
 
     Args:
         backbone: timm's name.
-        layers: layer names of `harness.backbones.layers.feature_layers`.
+        layers: layer names of `harness.backbones.layers.feature_layers`, and class tokens of vision transformers as
+            the name of a block with `CLASS_TOKEN`.
         size: (height, width) of the images; some networks have a fixed input size.
         precision: fp32, bf16 or fp16, for the network; the features are always float32.
         pretrained: request pretrained weights from timm; `harness.backbones.inject` answers the request.
@@ -49,8 +54,10 @@ class Extractor(nn.Module):
     ) -> None:
         super().__init__()
         names = list(feature_layers(backbone))
-        self._indices = sorted({names.index(layer) for layer in layers})
+        self._indices = sorted({names.index(layer.removesuffix(CLASS_TOKEN)) for layer in layers})
         self._names = [names[index] for index in self._indices]
+        self._layers = layers
+        self._class_tokens = any(layer.endswith(CLASS_TOKEN) for layer in layers)
         self._dtype = PRECISIONS[precision]
         self._transformer = is_transformer(backbone)
         options: dict[str, Any] = dict(construction(backbone, size))
@@ -68,31 +75,39 @@ class Extractor(nn.Module):
             images: (n, 3, height, width), normalised.
 
         Returns:
-            By layer: (n, channels, height / stride, width / stride).
+            By layer: (n, channels, height / stride, width / stride); a class token is (n, channels, 1, 1).
         """
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.no_grad(), torch.autocast(images.device.type, self._dtype, enabled=self._dtype is not None):
-            maps = self._blocks(images) if self._transformer else self.network(images)
+            if self._transformer:
+                return {name: layer.float() for name, layer in self._blocks(images).items() if name in self._layers}
+            maps = self.network(images)
         if self._channels_last:
             maps = [layer.permute(0, 3, 1, 2).contiguous() for layer in maps]
         return {name: layer.float() for name, layer in zip(self._names, maps, strict=True)}
 
-    def _blocks(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """The blocks of a vision transformer as maps, after the final norm, as in anomalib.
+    def _blocks(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The blocks of a vision transformer as maps, after the final norm, as in anomalib, with their class tokens.
 
         anomalib resizes position embeddings without antialiasing; its import changes timm for the whole process. This
         method makes the same change and reverts it, so the features do not depend on earlier imports.
         """
         with replaced(vision_transformer, "resample_abs_pos_embed", partial(resample_abs_pos_embed, antialias=False)):
-            maps: list[torch.Tensor] = self.network.forward_intermediates(
+            maps = self.network.forward_intermediates(
                 images,
                 indices=self._indices,
                 norm=True,
                 stop_early=True,
                 output_fmt="NCHW",
                 intermediates_only=True,
+                return_prefix_tokens=self._class_tokens,
             )
-        return maps
+        if not self._class_tokens:
+            return dict(zip(self._names, maps, strict=True))
+        blocks = {name: patches for name, (patches, _) in zip(self._names, maps, strict=True)}
+        tokens = {name + CLASS_TOKEN: prefix[:, 0, :, None, None]
+                  for name, (_, prefix) in zip(self._names, maps, strict=True)}  # fmt: skip
+        return blocks | tokens
 
 
 def build_extractor(
@@ -119,12 +134,14 @@ class Features(Stage):
         layers: layer names of all runs of the group.
         precision: precision of the network.
         seed: seed of random weights; 0 for weights from a file.
+        rotations: number of rotations of each image, by equal angles; the features of one image follow each other.
     """
 
     role: str
     layers: tuple[str, ...]
     precision: str
     seed: int
+    rotations: int = field(default=1, kw_only=True)
 
     title: ClassVar[str] = "features"
 
@@ -155,14 +172,26 @@ class Features(Stage):
         context.mark_images(len(context.images[self.role]))
         return {layer: maps[layer] for layer in self.layers}
 
+    def of_images(self, images: torch.Tensor) -> torch.Tensor:
+        """Indices of the features of some images.
+
+        Args:
+            images: (n,) indices of images.
+
+        Returns:
+            (n * rotations,) indices.
+        """
+        return (images[:, None] * self.rotations + torch.arange(self.rotations)).flatten()
+
     def subset(self) -> dict[str, Any]:
         """The part of the role's images, for the key of a cached result; empty for all images."""
         return {}
 
     def _key(self, context: StageContext, layer: str) -> dict[str, Any]:
         # The features of a layer do not depend on the other layers of the pass, so the key has one layer.
-        return {"stage": "features", "role": self.role, "layer": layer, "precision": self.precision,
-                "seed": self.seed, **context.images[self.role].key(), **cache_key(context.backbone)}  # fmt: skip
+        rotations = {"rotations": self.rotations} if self.rotations > 1 else {}
+        return {"stage": "features", "role": self.role, "layer": layer, "precision": self.precision, "seed": self.seed,
+                **rotations, **context.images[self.role].key(), **cache_key(context.backbone)}  # fmt: skip
 
     def _extract(self, context: StageContext, layers: tuple[str, ...]) -> dict[str, torch.Tensor]:
         images = context.images[self.role]
@@ -175,10 +204,33 @@ class Features(Stage):
         device = context.device.torch
         for images_batch in images.batches():
             for batch in torch.split(images_batch, CPU_IMAGES) if device.type == "cpu" else [images_batch]:
-                for layer, values in extractor(batch.to(device)).items():
-                    if layer not in maps:
-                        maps[layer] = context.memory.tensor(len(images), *values.shape[1:])
-                    maps[layer][done : done + len(values)] = values
+                for number in range(self.rotations):
+                    rotated = rotate(batch, 360 * number / self.rotations)
+                    for layer, values in extractor(rotated.to(device)).items():
+                        if layer not in maps:
+                            maps[layer] = context.memory.tensor(len(images) * self.rotations, *values.shape[1:])
+                        end = (done + len(values)) * self.rotations
+                        maps[layer][done * self.rotations + number : end : self.rotations] = values
                 done += len(batch)
                 context.report(done, len(images))
         return maps
+
+
+def rotate(images: torch.Tensor, degrees: float) -> torch.Tensor:
+    """Rotate images around their centre; the border's pixels continue beyond the border.
+
+    Args:
+        images: (n, channels, height, width).
+        degrees: angle, counter-clockwise.
+
+    Returns:
+        Images of the same shape, interpolated bilinearly.
+    """
+    if degrees % 360 == 0:
+        return images
+    height, width = images.shape[-2:]
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    # The coordinates of `affine_grid` go from -1 to 1 along both sides, whatever their lengths.
+    matrix = torch.tensor([[cosine, -sine * height / width, 0.0], [sine * width / height, cosine, 0.0]])
+    grid = functional.affine_grid(matrix.expand(len(images), 2, 3), list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)

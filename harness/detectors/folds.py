@@ -75,8 +75,8 @@ class FoldFeatures(Features):
             inputs: features of all training images, by layer.
         """
         maps: FeatureMaps = inputs[0]
-        images = self.fold.images(len(next(iter(maps.values())))) == self.inside
-        return _Selection(maps, torch.from_numpy(np.flatnonzero(images)), context)
+        images = self.fold.images(len(next(iter(maps.values()))) // self.rotations) == self.inside
+        return _Selection(maps, self.of_images(torch.from_numpy(np.flatnonzero(images))), context)
 
     def subset(self) -> dict[str, Any]:
         """The fold and the side, for the key of a cached result."""
@@ -108,7 +108,7 @@ class SubsetFeatures(Features):
             context: memory for the copies.
             inputs: features of all images of the role, by layer.
         """
-        return _Selection(inputs[0], torch.tensor(self.positions, dtype=torch.long), context)
+        return _Selection(inputs[0], self.of_images(torch.tensor(self.positions, dtype=torch.long)), context)
 
     def subset(self) -> dict[str, Any]:
         """The positions, for the key of a cached result."""

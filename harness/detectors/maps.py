@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 SIGMA = 4.0  # pixels; SPADE, PaDiM and PatchCore use the same value
+LARGEST_SHARE = 0.01  # share of the values that make an image score (Damm et al., 2025, section 3.1)
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,31 @@ def upsample(
     return F.interpolate(patches[:, None].float(), size=size, mode=mode, align_corners=aligned)[:, 0]
 
 
-def blur(maps: torch.Tensor, sigma: float = SIGMA) -> torch.Tensor:
+def mean_of_largest(values: torch.Tensor, share: float = LARGEST_SHARE) -> torch.Tensor:
+    """The mean of the largest values of each image: the tail value at risk at the quantile 1 - share.
+
+    Args:
+        values: (n, m) patch scores or pixels of n images.
+        share: share of the m values; at least one value counts.
+
+    Returns:
+        (n,) image scores.
+    """
+    return values.topk(max(int(values.shape[1] * share), 1), dim=1).values.mean(dim=1)
+
+
+def blur(maps: torch.Tensor, sigma: float = SIGMA, radius: int | None = None) -> torch.Tensor:
     """Smooth maps with a Gaussian kernel; the borders are reflected.
 
     Args:
         maps: (n, height, width).
-        sigma: standard deviation in pixels; the kernel has a radius of 4 sigma, but never exceeds the map.
+        sigma: standard deviation in pixels.
+        radius: of the kernel in pixels, by default 4 sigma; the kernel never exceeds the map.
 
     Returns:
         (n, height, width).
     """
-    full_radius = int(4 * sigma + 0.5)
+    full_radius = int(4 * sigma + 0.5) if radius is None else radius
     for dimension in (1, 2):
         radius = min(full_radius, maps.shape[dimension] - 1)
         offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=torch.float32)

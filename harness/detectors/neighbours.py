@@ -119,3 +119,40 @@ def k_nearest(queries: torch.Tensor, bank: torch.Tensor, k: int, first: torch.Te
     if first is not None:
         products[torch.arange(len(queries), device=bank.device), first] = -torch.inf
     return products.topk(min(k, len(bank)), dim=1, largest=False, sorted=True).indices
+
+
+def largest_products_in_prefixes(
+    queries: torch.Tensor, bank: torch.Tensor, sizes: Sequence[int], k: int
+) -> list[torch.Tensor]:
+    """Find the k largest inner products with the rows of `bank[:size]`, for each size.
+
+    The result of a size does not depend on the other sizes, because all blocks have the same shape.
+
+    Args:
+        queries: (n, d).
+        bank: (m, d).
+        sizes: lengths of the prefixes, ascending, up to m.
+        k: number of products; a result has at most `size`.
+
+    Returns:
+        (n, min(k, size)) products for each size, largest first.
+    """
+    n = len(queries)
+    found = torch.full((n, k), -torch.inf, device=bank.device)
+    results = []
+    begin = 0
+    for size in sizes:
+        while begin < size:
+            left = begin // BANK * BANK
+            end = min(left + BANK, size)
+            columns, _ = _block(bank, left)
+            for top in range(0, n, QUERIES):
+                products = (queries[top : top + QUERIES].to(bank.device) @ columns)[:, begin - left : end - left]
+                best = found[top : top + QUERIES]
+                if k == 1:
+                    torch.maximum(best[:, 0], products.amax(dim=1), out=best[:, 0])
+                else:
+                    best.copy_(torch.cat([best, products], dim=1).topk(k, dim=1).values)
+            begin = end
+        results.append(found[:, : min(k, size)].clone())
+    return results

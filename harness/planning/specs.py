@@ -119,7 +119,8 @@ def spec_of(
     if isinstance(layers, str | int):
         layers = [layers]
     names = [layer for layer in parameters.get("layers") or [] if isinstance(layer, str)]
-    if "layers" not in of_point and isinstance(backbone, str) and backbone != parameters.get("backbone"):
+    of_another = "layers" not in of_point and backbone != parameters.get("backbone")
+    if isinstance(backbone, str) and (of_another or any(str(layer).endswith("%") for layer in layers or [])):
         layers = _default_layers(backbone, layers)
     if layers is not None and names and not all(isinstance(layer, str) for layer in layers):
         raise ConfigError(f"layers: found {list(layers)}, expected names such as {', '.join(names)}.")

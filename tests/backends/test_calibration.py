@@ -11,6 +11,7 @@ from harness.backends.native import NativeBackend
 from harness.results.scores import read_calibration
 from harness.results.store import ResultFolder
 from tests.conftest import Cli
+from tests.networks import in_yaml, network
 
 SMALL = {"n_features": 10, "num_neighbors": 1}
 OUT_OF_FOLD = [name for name in registry.DETECTORS if NativeBackend().parameters(name).folds is not None]
@@ -24,7 +25,7 @@ def test_out_of_fold_scores_fix_the_threshold(name: str, cli: Cli, tmp_path: Pat
     axes = "".join(f", {key}: {value}" for key, value in SMALL.items() if key in parameters)
     config.write_text(
         "data: {kind: toy, category: plate, size: 64, train: 4, good: 2, bad: 1}\nweights: random\nlatency: false\n"
-        f"grid: {{backend: native, model: {name}, backbone: resnet18, layers: [layer2], image_size: 32{axes}}}\n"
+        f"grid: {{backend: native, model: {name}, {in_yaml(network(name, layers=['layer2']))}, image_size: 32{axes}}}\n"
     )
     done = cli("sweep", config)
     assert done.exit_code == 0, done.output

@@ -17,6 +17,7 @@ import pytest
 import torch
 from openpyxl import load_workbook
 
+from harness import registry
 from harness.backbones.inject import backbone_weights
 from harness.backends.base import Failure, Outcome, RunContext
 from harness.backends.native import NativeBackend
@@ -37,6 +38,7 @@ from harness.report.results import Results
 from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
 from tests.conftest import HAZELNUT, MOBILENET, ROOT, Cli, real_data, write_config
+from tests.networks import only_transformers
 from tests.trained import UNNAMED
 
 COMMON = "backend: native, backbone: resnet18, image_size: 64"
@@ -46,7 +48,21 @@ GRID = f"""
   - {{{COMMON}, model: spade, layers: [layer2, layer3], num_neighbors: [2, 5, 50]}}
   - {{{COMMON}, model: cflow, layers: [layer3], coupling_blocks: [1, 2], max_epochs: 1, condition_vector: 8}}
 """  # noqa: E501
-GRID += "".join(f"  - {{{COMMON}, model: {name}, layers: [layer2, layer3]}}\n" for name in UNNAMED)
+GRID += "".join(
+    f"  - {{{COMMON}, model: {name}, layers: [layer2, layer3]}}\n" for name in UNNAMED if not only_transformers(name)
+)
+# Parameters that share work, of detectors on the features of one vision transformer.
+SHARED = {
+    "anomalydino": "layers: [blocks.5], num_neighbors: [1, 3], masking: [none, test, both], foreground_threshold: 0.5",
+    "rad": "layers: [[blocks.1, blocks.5]], k_image: [2, 150], pos_radius: [0, 1]",
+    "subspacead": "layers: [[blocks.3, blocks.4]], explained_variance: [0.9, 0.99], rotations: [1, 2]",
+    "mhpatchcore": "layers: [blocks.3], memory_bank_size: [10, 30, 40], local_coreset_size: 30, num_neighbors: [1, 3], "
+                   "bank: [merge_reduce, exact], pca_variance_ratio: [0.9, 0.99]",
+}  # fmt: skip
+IN_TRANSFORMER = "\n" + "".join(
+    f"  - {{backend: native, backbone: test_vit, image_size: 64, model: {name}, {axes}}}\n"
+    for name, axes in SHARED.items()
+)
 
 
 def config_file(tmp_path: Path, tree: Path, grid: str = GRID, more: str = "") -> Path:
@@ -83,16 +99,21 @@ def same(left: Outcome, right: Outcome) -> None:
         assert np.array_equal(ours.maps, theirs.maps), left.spec
 
 
+def test_every_detector_is_in_a_grid() -> None:
+    assert all(f"model: {name}," in GRID + IN_TRANSFORMER for name in registry.DETECTORS)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("grid", [GRID, IN_TRANSFORMER])
 @pytest.mark.parametrize("blocks", [None, (10, 16)])
 def test_a_grid_says_what_each_run_says_alone(
-    tmp_path: Path, toy_tree: Path, monkeypatch: pytest.MonkeyPatch, blocks: tuple[int, int] | None
+    tmp_path: Path, toy_tree: Path, monkeypatch: pytest.MonkeyPatch, blocks: tuple[int, int] | None, grid: str
 ) -> None:
     if blocks is not None:
         # So small that the toy banks have many, and end anywhere in them.
         monkeypatch.setattr(neighbours, "QUERIES", blocks[0])
         monkeypatch.setattr(neighbours, "BANK", blocks[1])
-    specs, split = planned(tmp_path, toy_tree)
+    specs, split = planned(tmp_path, toy_tree, grid)
     assert len({NativeBackend().share_key(spec) for spec in specs}) == 1
     together = outcomes(specs, split, tmp_path)
     assert [one.spec for one in together] == specs

@@ -28,21 +28,24 @@ from harness.detectors.features import build_extractor
 from harness.detectors.maps import Scores, blur, upsample
 from harness.detectors.sources import Preprocessing
 from tests.conftest import HAZELNUT, MOBILENET, real_data
+from tests.networks import network, only_transformers
 
 SMALL: dict[str, dict[str, Any]] = {
     "patchcore": {"coreset_sampling_ratio": 0.2, "num_neighbors": 3},
     "padim": {"n_features": 20},
     "spade": {"num_neighbors": 3},
     "cflow": {"max_epochs": 1, "coupling_blocks": 2, "condition_vector": 16},
+    "mhpatchcore": {"memory_bank_size": 40, "local_coreset_size": 30},
 }
+IN_A_TRANSFORMER = {"spade": {"pooled_layer": "blocks.5"}, "anomalydino": {"layers": ["blocks.5"]}}
 NAMES = list(registry.DETECTORS)
 AT_ONCE = [name for name in NAMES if not registry.load(registry.DETECTORS[name]).trains_in_epochs]
 
 
 def make(name: str, **changes: Any) -> Detector:
     cls = registry.lookup(registry.DETECTORS, "detector", name)
-    arguments = {"backbone": "resnet18", "layers": ["layer2", "layer3"], "weights": "random", "image_size": 64,
-                 "progress": False, "device": "cpu", **SMALL.get(name, {}), **changes}  # fmt: skip
+    arguments = {"weights": "random", "image_size": 64, "progress": False, "device": "cpu", **network(name),
+                 **SMALL.get(name, {}), **changes}  # fmt: skip
     detector: Detector = cls(**arguments)
     return detector
 
@@ -78,10 +81,11 @@ def test_same_seed_same_scores_bit_for_bit(name: str, train: Path, unseen: list[
 @pytest.mark.parametrize("name", NAMES)
 def test_another_seed_is_another_model(name: str, train: Path, unseen: list[Path], tmp_path: Path) -> None:
     """With weights from a file, which no seed changes: only a detector that says so depends on the seed."""
-    file = tmp_path / "resnet18.safetensors"
+    backbone = network(name)["backbone"]
+    file = tmp_path / f"{backbone}.safetensors"
     # With some networks, two seeds begin with the same patch.
     torch.manual_seed(0)
-    save_file(timm.create_model("resnet18").state_dict(), file)
+    save_file(timm.create_model(backbone).state_dict(), file)
     scores = [
         evaluate_predictions(make(name, seed=seed, weights=str(file)).fit(train), unseen)[0].tolist() for seed in (0, 1)
     ]
@@ -130,7 +134,7 @@ def test_the_order_of_training_images_does_not_matter(name: str, train: Path, un
 def test_saved_and_loaded_scores_the_same(
     name: str, train: Path, unseen: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fitted = make(name, image_size=[64, 80], center_crop=[48, 64]).fit(train)
+    fitted = make(name, image_size=[80, 96], center_crop=[48, 64]).fit(train)
     before = evaluate_predictions(fitted, unseen)
     path = fitted.save(tmp_path / "models" / "plate.safetensors")
     # Nothing but the file: no weights, no hub.
@@ -144,14 +148,18 @@ def test_saved_and_loaded_scores_the_same(
     assert before[1].shape[1:] == (48, 64)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("backbone", ["vit_tiny_patch16_224", "convnext_atto"])
+@pytest.mark.parametrize(
+    ("name", "backbone"),
+    [(name, "vit_tiny_patch16_224") for name in NAMES]
+    + [(name, "convnext_atto") for name in NAMES if not only_transformers(name)],
+)
 def test_other_backbones_and_images_that_are_not_square(
     name: str, backbone: str, train: Path, unseen: list[Path]
 ) -> None:
     layers = ["blocks.2", "blocks.5"] if "vit" in backbone else ["stages.1", "stages.2"]
-    more = {"pooled_layer": "blocks.5"} if (name, backbone) == ("spade", "vit_tiny_patch16_224") else {}
-    detector = make(name, backbone=backbone, layers=layers, image_size=[96, 64], **more).fit(train)
+    more = IN_A_TRANSFORMER.get(name, {}) if "vit" in backbone else {}
+    axes = {"backbone": backbone, "layers": layers, **more}
+    detector = make(name, image_size=[96, 64], **axes).fit(train)
     scores, maps = evaluate_predictions(detector, unseen[:2])
     assert maps.shape == (2, 96, 64)
     assert np.isfinite(scores).all()

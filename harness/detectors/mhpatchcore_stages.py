@@ -1,0 +1,279 @@
+"""The stages of MH-PatchCore: pooled patches, whitened components, bank, neighbourhoods and scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from harness.detectors.base import State
+from harness.detectors.context import StageContext
+from harness.detectors.coreset import KCenter
+from harness.detectors.embedding import Embedding, Patches
+from harness.detectors.features import FeatureMaps
+from harness.detectors.maps import Scores, blur, upsample
+from harness.detectors.merge_reduce import MergeReduce
+from harness.detectors.moments import Components, Moments
+from harness.detectors.neighbours import nearest_in_prefixes
+from harness.detectors.patchcore_stages import Neighbourhood, find_neighbourhood, image_scores
+from harness.detectors.stages import Stage
+
+WIDTH = 1024  # channels of a patch
+FLOOR = 1e-8  # smallest variance after shrinkage, relative to the mean variance
+IMAGES_PER_BLOCK = 32  # of merge-and-reduce; the batch size of anomalib's training
+
+
+def squared_scores(neighbourhood: Neighbourhood, k: int, size: tuple[int, int]) -> Scores:
+    """The scores of a batch from squared distances.
+
+    Args:
+        neighbourhood: distances of the images to the bank.
+        k: number of neighbours in the weight of an image score.
+        size: (height, width) of the maps.
+    """
+    maps = blur(upsample(neighbourhood.distances.square(), size))
+    return Scores(image_scores(neighbourhood.support.square(), k), maps)
+
+
+def pooled_patches(maps: FeatureMaps, layers: tuple[str, ...]) -> torch.Tensor:
+    """Vectors of 1,024 averages over the 3 x 3 neighbourhoods of several layers.
+
+    The channels and positions of a neighbourhood are one sequence. Averages of equal parts of the sequence make 1,024
+    values for each layer. Averages of equal parts of the layers' values make the vector. All steps are linear, so one
+    convolution does them for each layer.
+
+    Args:
+        maps: features by layer, (n, channels, h, w) each.
+        layers: layers in the order of the sequence; the maps of the others are interpolated bilinearly to the grid of
+            the first.
+
+    Returns:
+        (n, 1024, height, width of the first layer).
+    """
+    grid = maps[layers[0]].shape[-2:]
+    parts = []
+    for number, layer in enumerate(layers):
+        kernel, first = _averages(maps[layer].shape[1], number, len(layers))
+        part = F.conv2d(maps[layer], kernel.to(maps[layer]), padding=1)
+        if part.shape[-2:] != grid:
+            part = F.interpolate(part, size=grid, mode="bilinear", align_corners=False)
+        parts.append(F.pad(part, (0, 0, 0, 0, first, WIDTH - first - len(kernel))))
+    return torch.stack(parts).sum(dim=0)
+
+
+@cache
+def _averages(channels: int, number: int, layers: int) -> tuple[torch.Tensor, int]:
+    """The kernel (values, channels, 3, 3) of one layer, and the place of its first value in the vector."""
+    length = 9 * int(channels)
+    of_layer = F.adaptive_avg_pool1d(torch.eye(length), WIDTH).T
+    placed = torch.zeros(layers * WIDTH, length)
+    placed[number * WIDTH : (number + 1) * WIDTH] = of_layer
+    kernel = F.adaptive_avg_pool1d(placed.T, WIDTH).T
+    used = torch.nonzero(kernel.any(dim=1))[:, 0]
+    first, last = int(used[0]), int(used[-1])
+    return kernel[first : last + 1].reshape(-1, int(channels), 3, 3), first
+
+
+@dataclass(frozen=True)
+class PooledPatches(Embedding):
+    """Vectors of `pooled_patches` of all patches of a role."""
+
+    def embed(self, maps: FeatureMaps) -> torch.Tensor:
+        """Pool the layers of a batch; see `pooled_patches`.
+
+        Args:
+            maps: features by layer.
+        """
+        return pooled_patches(maps, self.layers)
+
+
+def whitening(components: Components, ratio: float, shrinkage: float) -> torch.Tensor:
+    """The matrix from centred vectors to whitened components.
+
+    Args:
+        components: of the training images.
+        ratio: share of the variance that the components explain.
+        shrinkage: weight of the mean variance in each variance.
+
+    Returns:
+        (d, k), double precision.
+    """
+    number = components.number(ratio)
+    variances = components.variances[:number]
+    mean = variances.mean()
+    shrunk = ((1 - shrinkage) * variances + shrinkage * mean).clamp_min(FLOOR * float(mean))
+    return components.axes[:, :number] / shrunk.sqrt()
+
+
+@dataclass(frozen=True)
+class WhitenedPatches(Stage):
+    """Whitened principal components of all patches of a role.
+
+    Attributes:
+        moments: components of the training images.
+        embedding: patches of the role.
+        ratio: share of the variance that the components explain.
+        shrinkage: weight of the mean variance in each variance.
+    """
+
+    moments: Moments
+    embedding: PooledPatches
+    ratio: float
+    shrinkage: float
+
+    title: ClassVar[str] = "whitening"
+
+    def compute(self, context: StageContext, *inputs: Any) -> tuple[Patches, State]:
+        """Project the patches image by image.
+
+        Args:
+            context: device, memory and progress.
+            inputs: all components, and patches of the role.
+
+        Returns:
+            The projected patches; and `mean` (1024,) and `whitening` (1024, k).
+        """
+        components: Components = inputs[0]
+        patches: Patches = inputs[1]
+        matrix = whitening(components, self.ratio, self.shrinkage).float()
+        state = {"mean": components.mean.float(), "whitening": matrix.contiguous()}
+        device = context.device.torch
+        mean, projection = state["mean"].to(device), state["whitening"].to(device)
+        projected = context.memory.tensor(len(patches.vectors), matrix.shape[1])
+        for first in range(0, len(projected), patches.per_image):
+            image = slice(first, first + patches.per_image)
+            projected[image] = (patches.vectors[image].to(device) - mean) @ projection
+            context.report(first, len(projected))
+        return Patches(projected, patches.grid), state
+
+
+@dataclass(frozen=True)
+class WhitenedBank(Stage):
+    """The largest bank; the first rows are the smaller banks. The keys of its subsets are sizes.
+
+    Attributes:
+        whitened: whitened patches of the training images.
+        local: number of patches that a block leaves; 0 for a selection from all patches at once.
+        sizes: numbers of patches of the banks, ascending.
+    """
+
+    whitened: WhitenedPatches
+    local: int
+    sizes: tuple[int, ...]
+
+    title: ClassVar[str] = "bank"
+
+    def compute(self, context: StageContext, *inputs: Any) -> State:
+        """Select the patches.
+
+        Args:
+            context: memory, device and progress.
+            inputs: whitened patches with the projection.
+
+        Returns:
+            `mean` and `whitening` of the projection, and `bank` (m, k).
+        """
+        patches, state = inputs[0]
+        vectors = patches.vectors
+        if not self.local:
+            center = vectors.double().mean(dim=0).float()
+            start = int(torch.linalg.vector_norm(vectors - center, dim=1).argmax())
+            order = KCenter(vectors, start, allocate=context.memory.tensor).extend(self.sizes[-1])
+            return {**state, "bank": context.to_device(vectors[torch.from_numpy(order.rows.astype(np.int64))])}
+        stream, rows = MergeReduce(self.local), IMAGES_PER_BLOCK * patches.per_image
+        for first in range(0, len(vectors), rows):
+            stream.add(vectors[first : first + rows])
+            context.report(first + rows, len(vectors) + rows)
+        return {**state, "bank": context.to_device(stream.coreset(self.sizes[-1]))}
+
+
+@dataclass(frozen=True)
+class WhitenedState(Stage):
+    """The state of one MH-PatchCore.
+
+    Attributes:
+        bank: the largest bank.
+        size: largest number of patches in the bank of this detector.
+    """
+
+    bank: WhitenedBank
+    size: int
+
+    title: ClassVar[str] = "bank"
+
+    def compute(self, context: StageContext, *inputs: Any) -> State:
+        """Select the bank of one size.
+
+        Args:
+            context: context of the stage.
+            inputs: the largest bank with the projection.
+        """
+        del context
+        state: State = inputs[0]
+        return {**state, "bank": state["bank"][: self.size]}
+
+
+@dataclass(frozen=True)
+class WhitenedNeighbourhoods(Stage):
+    """Nearest neighbours in the banks of all sizes, in one pass. The keys of the subsets are sizes.
+
+    Attributes:
+        bank: the largest bank.
+        whitened: whitened patches of the scored images.
+        k: largest number of neighbours of the detectors.
+    """
+
+    bank: WhitenedBank
+    whitened: WhitenedPatches
+    k: int
+
+    title: ClassVar[str] = "neighbours"
+
+    def compute(self, context: StageContext, *inputs: Any) -> dict[int, Neighbourhood]:
+        """Find the neighbourhood of each image, by the size of the bank.
+
+        Args:
+            context: timings.
+            inputs: the largest bank, and whitened patches of the scored images.
+        """
+        bank, (patches, _) = inputs[0]["bank"], inputs[1]
+        # A bank with fewer distinct patches than asked for serves several sizes.
+        lengths = {size: min(size, len(bank)) for size in self.bank.sizes}
+        found: dict[int, Neighbourhood] = {}
+        distinct = sorted(set(lengths.values()))
+        for length, nearest in zip(distinct, nearest_in_prefixes(patches.vectors, bank, distinct), strict=True):
+            neighbourhood = find_neighbourhood(patches, bank[:length], nearest, self.k)
+            cpu = Neighbourhood(neighbourhood.distances.cpu(), neighbourhood.support.cpu())
+            found |= {size: cpu for size, own in lengths.items() if own == length}
+        return found
+
+
+@dataclass(frozen=True)
+class WhitenedScores(Stage):
+    """The scores of one MH-PatchCore.
+
+    Attributes:
+        neighbourhoods: neighbourhoods for several sizes of the bank.
+        size: largest number of patches in the bank of this detector.
+        num_neighbors: number of neighbours of this detector.
+    """
+
+    neighbourhoods: WhitenedNeighbourhoods
+    size: int
+    num_neighbors: int
+
+    title: ClassVar[str] = "scores"
+
+    def compute(self, context: StageContext, *inputs: Any) -> Scores:
+        """Compute maps and image scores.
+
+        Args:
+            context: size of the maps.
+            inputs: neighbourhoods by size of the bank.
+        """
+        role = self.neighbourhoods.whitened.embedding.features.role
+        return squared_scores(inputs[0][self.size], self.num_neighbors, context.images[role].view.input_size)
