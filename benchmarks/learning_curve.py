@@ -18,8 +18,8 @@ from harness.cli import sweep as commands
 
 SEEDS = [0, 1, 2, 3, 4]
 NUMBERS = {"patchcore": [1, 2, 4, 8, 16, 32, 64], "padim": [2, 4, 8, 16, 32, 48, 64]}
-MODELS: dict[str, dict[str, Any]] = {"patchcore": {"coreset_sampling_ratio": 0.1}, "padim": {"n_features": 100}}
-LAYERS = ["blocks.1", "blocks.2"]
+MODELS: dict[str, dict[str, Any]] = {"patchcore": {"coreset_sampling_ratio": 0.1}, "padim": {"n_features": 30}}
+LAYERS = ["blocks.2"]
 
 
 def measure(quick: bool) -> dict[str, Any]:
@@ -49,8 +49,8 @@ def _of_model(root: Path, model: str, quick: bool) -> dict[str, Any]:
 def _sweep(root: Path, name: str, model: str, numbers: list[int | str], seeds: list[int]) -> float:
     config = root / f"{name}.yaml"
     grid = {"backend": "native", "model": model, "backbone": "tf_efficientnet_lite0", "layers": LAYERS,
-            "image_size": 224, **MODELS[model]}  # fmt: skip
-    data = {"kind": "toy", "category": "plate", "size": 256, "train": 128}
+            "image_size": 128, **MODELS[model]}  # fmt: skip
+    data = {"kind": "toy", "category": "plate", "size": 128, "train": 128}
     # The times of single images are no part of a curve.
     config.write_text(json.dumps({"data": data, "seeds": seeds, "n_train": numbers, "device": "cpu", "latency": False,
                                   "save_models": "none", "grid": grid}))  # fmt: skip

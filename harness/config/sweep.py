@@ -83,7 +83,7 @@ class SweepConfig(BaseModel):
     task: Literal["detection", "classification"] = "detection"
     seed: int | None = Field(default=None, ge=0, lt=2**32)
     seeds: list[int] = Field(default=[0], min_length=1)
-    n_train: list[Any] = Field(default=[ALL_IMAGES], min_length=1)
+    n_train: list[int | str] = Field(default=[ALL_IMAGES], min_length=1)
     data: SerializeAsAny[BaseOptions]
     weights: PathText = "auto"
     device: str = "auto"
