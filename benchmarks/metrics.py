@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.base import Sample
+from harness.data.samples import Sample
 from harness.metrics.evaluate import rankings
 from harness.metrics.intervals import intervals
 from harness.metrics.ranking import measure as measure_level

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from harness.config.load import load_config
 from harness.config.spec import RunSpec
-from harness.config.sweep import load_config
 from harness.data.toy_images import write_toy
 from harness.planning.prepare import prepare
 

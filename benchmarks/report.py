@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from harness.data.base import Sample
+from harness.data.samples import Sample
 from harness.metrics.evaluate import Evaluation, evaluate_predictions
 from harness.predictions.detection import Predictions
 from harness.report.excel import write_workbook

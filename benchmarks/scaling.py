@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from harness.config.sweep import load_config
+from harness.config.load import load_config
 from harness.execution.jobs import Job, grouped
 from harness.execution.launchers.node import home_of, records_of_job, work_folder
 from harness.execution.launchers.shipping import unpack

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import optuna
 
 from harness.config.search import Search
-from harness.data.base import Sample
+from harness.data.samples import Sample
 from harness.metrics.selection import auroc_draws, corrected
 from harness.metrics.validation import holdout_part
 from harness.search.history import VALUE, Trial

@@ -19,7 +19,7 @@ def main(results: str, image: str, target: str) -> None:
                 pass
             with sync_playwright() as driver:
                 browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-                page = browser.new_page(viewport={"width": 1280, "height": 1000})
+                page = browser.new_page(viewport={"width": 1280, "height": 1180})
                 page.goto(f"http://localhost:{PORT}")
                 page.get_by_role("tab", name="Test images of the run").wait_for()
                 page.locator("input[type=file]").first.set_input_files(image)

@@ -1,4 +1,4 @@
-"""The only list of backends, detectors, kinds of data, tasks, submissions and metrics: name -> "module:attribute".
+"""The only list of backends, detectors, kinds of data, tasks, trackers, metrics ...: name -> "module:attribute".
 
 The harness imports an entry when it needs it. To add one, write a file and add a line here.
 """
@@ -67,6 +67,12 @@ TASK_REPORTS: dict[str, str] = {
 # Formats of `submit --format`; see harness/ensemble/map_submission.py.
 SUBMISSIONS: dict[str, str] = {
     "mvtec_ad2": "harness.ensemble.mvtec_ad2:MVTecAD2Submission",
+}
+# Names of `tracking:`; each is also the name of an extra. See harness/tracking/base.py.
+TRACKERS: dict[str, str] = {
+    "mlflow": "harness.tracking.mlflow:MLflowTracker",
+    "wandb": "harness.tracking.wandb:WandbTracker",
+    "tensorboard": "harness.tracking.tensorboard:TensorBoardTracker",
 }
 # The two metrics that runs of a task are ranked by, and that the terminal shows.
 HEADLINES: dict[str, tuple[str, str]] = {

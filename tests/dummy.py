@@ -11,8 +11,8 @@ import numpy as np
 from harness.backends.base import HELD_OUT, TEST_IMAGES, Detected, Failure, Outcome, RunContext, Signature
 from harness.common.errors import ConfigError
 from harness.config.spec import RunSpec
-from harness.data.base import Sample, Split
 from harness.data.images import read_image
+from harness.data.samples import Sample, Split
 from harness.predictions.detection import Predictions, join
 
 PARAMETERS: dict[str, dict[str, Any]] = {

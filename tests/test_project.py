@@ -22,7 +22,7 @@ from harness.backends.supervised.checks import _trainer_problems
 from harness.backends.supervised.probe.settings import ProbeSettings
 from harness.backends.supervised.recipes import with_recipe
 from harness.backends.supervised.settings import DEFAULTS, IMPLIED, Settings
-from harness.config.sweep import load_config
+from harness.config.load import load_config
 from harness.data.toy_images import write_toy
 from harness.ensemble.recipe import Rule, load_recipe
 from harness.planning.plan import make_plan
@@ -59,7 +59,7 @@ def test_every_dependency_has_bounds_on_both_sides() -> None:
     optional = project["optional-dependencies"]
     assert isinstance(optional, dict)
     own = [r for extra in optional.values() for r in extra if r.startswith("harness[")]
-    assert own == ["harness[demo,export,ray,tensorboard]"]  # the tests need what they test
+    assert own == ["harness[demo,export,mlflow,ray,tensorboard]"]  # the tests need what they test
     for requirement in {*project["dependencies"], *(r for extra in optional.values() for r in extra)} - {*own}:  # type: ignore[misc]
         assert re.search(r">=[\d.]+", requirement), requirement
         assert re.search(r",<[\d.]+", requirement), requirement

@@ -24,6 +24,7 @@ ROOMS = (
     "execution",
     "report",
     "planning",
+    "tracking",
     "tasks",
     "backends",
     "results",

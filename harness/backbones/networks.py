@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 import timm
@@ -39,6 +39,20 @@ def whole_network(backbone: str) -> nn.Module:
     with torch.device("meta"):
         network: nn.Module = timm.create_model(backbone, pretrained=False)
     return network
+
+
+def licence_notes(backbones: Iterable[str]) -> list[str]:
+    """A sentence for each backbone whose usual weights have a licence with conditions of its own.
+
+    Args:
+        backbones: timm's names.
+    """
+    return [
+        f"backbone {name}: weights of DINOv3 have a licence of their own, not an open-source one. Read it before you "
+        "use them. Weights of DINOv2 are under Apache-2.0."
+        for name in dict.fromkeys(backbones)
+        if "dinov3" in name
+    ]
 
 
 def variant_note(backbone: str, names: Mapping[str, object], file: str) -> str:

@@ -14,8 +14,8 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from harness.config.spec import RunSpec
-from harness.data.base import Split
 from harness.data.labelled.base import LabelledSplit
+from harness.data.samples import Split
 from harness.predictions.classification import ClassPredictions
 from harness.predictions.detection import Predictions
 
@@ -242,12 +242,19 @@ class Backend(Protocol):
             specs: the runs.
             device: auto, cpu, cuda, cuda:N or mps.
         """
+        del specs, device
+        return []
 
     def share_key(self, spec: RunSpec) -> Hashable:
         """Return the group key of a spec. Specs with equal keys run as one group, because they can share work."""
 
     def share_levels(self, spec: RunSpec) -> tuple[Hashable, ...]:
-        """Return keys of the work that specs of one group share, coarse to fine; a split of the group follows them."""
+        """Return keys of the work that specs of one group share, coarse to fine; a split of the group follows them.
+
+        Without such keys, a group shares all its work or none.
+        """
+        del spec
+        return ()
 
     def run(self, specs: Sequence[RunSpec], split: Any, context: RunContext) -> Iterator[Outcome | Failure]:
         """Train and test specs, and yield one result for each spec as soon as the result is complete.

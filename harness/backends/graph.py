@@ -83,6 +83,21 @@ class Resize(nn.Module):
 def triangles(length: int, size: int, device: torch.device) -> torch.Tensor:
     """Weights of bilinear resizing with antialiasing, in one direction.
 
+    Args:
+        length: number of input pixels.
+        size: number of output pixels.
+        device: of the weights.
+
+    Returns:
+        (size, length); rows sum to 1.
+    """
+    weights = whole_triangles(length, size, device).float()
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def whole_triangles(length: int, size: int, device: torch.device) -> torch.Tensor:
+    """The weights of `triangles` as whole numbers, before the division by their sum.
+
     The weights of an output pixel are a triangle around its centre, scaled by the resizing factor. The distances are
     whole numbers, because runtimes with 16-bit arithmetic represent them exactly.
 
@@ -92,13 +107,12 @@ def triangles(length: int, size: int, device: torch.device) -> torch.Tensor:
         device: of the weights.
 
     Returns:
-        (size, length); rows sum to 1.
+        (size, length).
     """
     inputs, outputs = torch.arange(length, device=device), torch.arange(size, device=device)
     reach = 2 * (inputs[-1:] + 1).clamp(min=size)
     distance = ((2 * inputs[None] + 1) * size - (2 * outputs[:, None] + 1) * (inputs[-1:] + 1)).abs()
-    weights = (reach - distance).clamp(min=0).float()
-    return weights / weights.sum(dim=1, keepdim=True)
+    return (reach - distance).clamp(min=0)
 
 
 class Prepare(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from harness.common.errors import ConfigError
 from harness.data.images import RGB
 from harness.data.labelled.base import LabelSpec
 from harness.predictions.detection import Floats
@@ -70,38 +72,45 @@ class Scorer(Protocol):
         """
 
 
-class LabelScorer(Protocol):
-    """A trained classification that gives probabilities of labels."""
+class LabelScorer(ABC):
+    """A trained classification that gives probabilities of labels.
 
-    @property
-    def name(self) -> str:
-        """Readable name of the model."""
+    Attributes:
+        name: readable name of the model.
+        device: readable description of the device.
+        notes: notes on the model's predictions that a user must know, one sentence each.
+        labels: all labels, in the order of the probabilities.
+        label_specs: class and condition of each label.
+    """
 
-    @property
-    def device(self) -> str:
-        """Readable description of the device."""
+    name: str
+    device: str
+    notes: tuple[str, ...] = ()
+    labels: tuple[str, ...]
+    label_specs: tuple[LabelSpec, ...]
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Notes on the model's predictions that a user must know, one sentence each."""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """All labels, in the order of the probabilities."""
-
-    @property
-    def label_specs(self) -> tuple[LabelSpec, ...]:
-        """Class and condition of each label."""
-
+    @abstractmethod
     def prepare(self, pixels: RGB) -> Any:
-        """Convert an image to the input of `probabilities`. Several threads may call this method at once."""
+        """Convert an image to the input of `by_fold`. Several threads may call this method at once."""
+
+    @abstractmethod
+    def by_fold(self, prepared: Sequence[Any]) -> npt.NDArray[np.float64]:
+        """Return probabilities of each fold (folds, n, labels). Only one thread at a time may call this method.
+
+        Args:
+            prepared: n images.
+        """
 
     def probabilities(self, prepared: Sequence[Any]) -> npt.NDArray[np.float64]:
-        """Return probabilities (n, labels). Only one thread at a time may call this method."""
+        """Return probabilities (n, labels), averaged over folds; see `by_fold`.
 
-    def by_fold(self, prepared: Sequence[Any]) -> npt.NDArray[np.float64]:
-        """Return probabilities of each fold (folds, n, labels), in the order of the folds; see `probabilities`."""
+        Args:
+            prepared: n images.
+        """
+        mean: npt.NDArray[np.float64] = self.by_fold(prepared).mean(axis=0)
+        return mean
 
+    @abstractmethod
     def at_image_size(self, size: tuple[int, int]) -> LabelScorer:
         """Return a scorer that reads images at another size; this scorer for its own size.
 
@@ -113,6 +122,7 @@ class LabelScorer(Protocol):
         """
 
     @property
+    @abstractmethod
     def map_note(self) -> str:
         """Why there are no maps of Grad-CAM; empty where there are."""
 
@@ -127,7 +137,10 @@ class LabelScorer(Protocol):
         Returns:
             (n, height, width) of the network's last feature map, from 0 to 1; None without maps, see `map_note`.
         """
+        del prepared, labels, fold
+        return None
 
+    @abstractmethod
     def export(self, file_format: Format, file: Path) -> list[str]:
         """Write the classification with pre-processing to one file.
 
@@ -144,3 +157,15 @@ class LabelScorer(Protocol):
         Raises:
             Exception: any error of the export libraries, for a model that they cannot export.
         """
+
+
+def size_refused(size: tuple[int, int], reason: str, expected: str, advice: str) -> ConfigError:
+    """Return the error of a scorer that reads images at its own size only.
+
+    Args:
+        size: (height, width) that the user asks for.
+        reason: the kind of model, and why it has no other size.
+        expected: the possible size, in words.
+        advice: what to do.
+    """
+    return ConfigError(f"image_size: {size[0]} x {size[1]} found with {reason}; expected {expected}. {advice}")

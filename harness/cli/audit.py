@@ -11,7 +11,8 @@ from rich.markup import escape
 from harness.common.errors import ConfigError, DataError
 from harness.common.paths import expanded, name_of_file
 from harness.common.terminal import terminal
-from harness.config.sweep import SweepConfig, load_config
+from harness.config.load import load_config
+from harness.config.sweep import SweepConfig
 from harness.data.images import MAX_PIXELS
 from harness.execution.log_capture import capture_logs
 

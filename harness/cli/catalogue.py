@@ -31,7 +31,10 @@ def _native() -> Iterator[Row]:
     for name in registry.DETECTORS:
         cls = registry.load(registry.DETECTORS[name])
         training = EPOCHS if cls.trains_in_epochs else ONE_PASS
-        yield (name, "native", training, "yes", "any", str(cls.least_images), "any", "a backbone of your choice")
+        size, backbone = "any", "a backbone of your choice"
+        if cls.only_transformers:
+            size, backbone = "multiples of the patch", "a plain vision transformer of your choice"
+        yield (name, "native", training, "yes", size, str(cls.least_images), "any", backbone)
 
 
 def _row(name: str, marked: bool) -> Row:

@@ -1,10 +1,11 @@
-"""The commands `report`, `pack`, `recommend`, `table` and `compare`. Each returns the exit status."""
+"""The commands `report`, `pack`, `recommend`, `table`, `figures` and `compare`. Each returns the exit status."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -182,6 +183,40 @@ def table(folder: Path, metric: str, rows: str, columns: str, table_format: str,
     if out is not None:
         console.print(f"[bold]{escape(str(out))}[/]")
     return int(bool(loaded.damaged))
+
+
+def figures(folder: Path, out: Path, file_format: str, metric: str) -> int:
+    """Draw all figures of the page as files, and print where they are.
+
+    Args:
+        folder: a result folder.
+        out: folder for the files.
+        file_format: svg, pdf or png.
+        metric: the quality in the figures of a sweep; empty for the one that the page shows first.
+
+    Returns:
+        0, or 1 if a file of the folder is damaged.
+
+    Raises:
+        ConfigError: the figures of this task show no such metric.
+        StoreError: the folder holds no finished runs, or a file can't be written.
+        UnknownNameError: there is no such format or metric.
+    """
+    from harness.report.combine import result_folder
+    from harness.report.figures.write import FORMATS, write_figures
+    from harness.report.results import Results
+
+    if file_format not in FORMATS:
+        raise UnknownNameError(unknown_name("--format", file_format, FORMATS))
+    results = Results.of(result_folder(folder))
+    make_folder(out, "--out")
+    console = terminal()
+    with console.status("drawing") if console.is_terminal else nullcontext():
+        files, problems = write_figures(results, out, file_format, metric)
+    for sentence in (*results.damaged, *problems):
+        console.print(f"[yellow]{escape(sentence)}[/]")
+    console.print(f"[bold]{escape(str(out))}[/]: {len(files)} figures.")
+    return int(bool(results.damaged))
 
 
 def _names(option: str, text: str) -> list[str]:

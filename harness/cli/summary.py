@@ -86,6 +86,22 @@ def finish(prepared: Prepared, console: Console, summary: SweepSummary | None) -
     return int(failed or bool(planned & set(folder.read_records().damaged)))
 
 
+def log_runs(prepared: Prepared, verbose: bool) -> None:
+    """Log the runs that a tracker does not have, in a call without any new run.
+
+    Args:
+        prepared: the sweep.
+        verbose: whether the terminal shows the output of the trackers too.
+    """
+    if not prepared.config.tracking:
+        return
+    from harness.execution.progress import SweepProgress
+    from harness.execution.writer import log_rest
+
+    with SweepProgress(0, live=False) as progress:
+        log_rest(prepared, progress, verbose)
+
+
 def image_progress(console: Console) -> Progress:
     """A callback that shows the progress of the image check for 1000 images or more."""
 

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from harness.cli.summary import finish, headline, image_progress, print_notes
+from harness.cli.summary import finish, headline, image_progress, log_runs, print_notes
 from harness.common.errors import ConfigError, HarnessError
 from harness.common.files import make_folder, write_atomic
 from harness.common.paths import expanded
 from harness.common.terminal import plain_table, terminal
+from harness.config.load import load_config, one_run
 from harness.config.recommend import limits_of
 from harness.config.stored import as_yaml
-from harness.config.sweep import SweepConfig, load_config, one_run
+from harness.config.sweep import SweepConfig
 from harness.execution.launchers.options import IN_PROCESS, LaunchOptions
 from harness.execution.log_capture import capture_logs
 from harness.planning.prepare import PlannedRun, Prepared, check, prepare, remarks
@@ -191,6 +192,8 @@ def _sweep(
         write_atomic(folder.config, as_yaml(config))
     start = runs[:limit] or (folder.runs.is_dir() and without_model(prepared, prepared.runs))
     summary = _run(prepared, runs, limit, console, verbose, launch) if start else None
+    if not start:
+        log_runs(prepared, verbose)
     return finish(prepared, console, summary)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
+from harness.cli.summary import log_runs
 from harness.common.errors import ConfigError, HarnessError
 from harness.common.files import write_atomic
 from harness.common.terminal import plain_table
@@ -68,6 +69,7 @@ def search(
 
             # Another metric or another space may give another importance.
             save_importance(history, new_sampler(prepared, space, history, None, None, None))
+            log_runs(prepared, verbose)
             return None, 0
         with SweepProgress(remaining, live=console.is_terminal and not verbose) as progress:
             progress.start("checking models, backbones and weights", stage="")

@@ -1,34 +1,28 @@
-"""SweepConfig: a YAML file, read and validated. An error lists all problems with key, value and expected value.
+"""SweepConfig: the schema of a YAML file, which load.py reads.
 
-OmegaConf reads the file, merges overrides and resolves interpolations. The schema validates the values. This module
-does not import Torch, so later checks compare the names of models and layers with the installed libraries.
+This module does not import Torch, so later checks compare the names of models and layers with the installed libraries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     PrivateAttr,
     SerializeAsAny,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
 from harness import registry
 from harness.common.devices import DEVICE
-from harness.common.errors import ConfigError, DataError, first_line, unknown_name
-from harness.common.paths import FolderName, PathText, expanded, name_of_file
-from harness.common.schema_errors import sentence
-from harness.common.secrets import references, remember
+from harness.common.errors import unknown_name
+from harness.common.paths import FolderName, PathText
 from harness.config.axes import ALL_IMAGES, N_TRAIN
 from harness.config.coverage import COVERAGE, Coverage
 from harness.config.grid import Axis, check_numbers_of_images, normalise
@@ -37,9 +31,7 @@ from harness.config.recommend import Limits
 from harness.config.search import Search
 from harness.config.threshold import CROSS_CONFORMAL, Threshold
 from harness.config.units import byte_size
-from harness.config.yaml_file import is_of_anomalib, override, read_yaml
-from harness.data.base import BaseOptions, DataKinds, DataOptions
-from harness.data.detect import AUTO, detect
+from harness.data.base import BaseOptions, DataOptions
 
 SEPARATOR = "; also: "
 
@@ -68,6 +60,7 @@ class SweepConfig(BaseModel):
         recommend: the margin of equal quality, and limits of the recommended configuration.
         output: the folder for all results.
         save_models: which models stay: `best` is one for each category.
+        tracking: experiment trackers that get each finished run: `mlflow`, `wandb`, `tensorboard`.
         cache: a folder where native runs keep features and coresets for the next sweep; by default nowhere.
         cache_limit: bytes of `cache`, such as `20 GB`; the least recently used files go first.
         memory_limit: bytes that features of native runs may take, such as `8 GB`; features beyond it go to
@@ -97,6 +90,7 @@ class SweepConfig(BaseModel):
     recommend: Limits = Limits()
     output: PathText = "results"
     save_models: Literal["best", "all", "none"] = "best"
+    tracking: list[str] = Field(default_factory=list)
     cache: PathText | None = None
     cache_limit: int = Field(default=20 * 10**9, ge=0)
     memory_limit: int | None = Field(default=None, ge=0)
@@ -235,6 +229,14 @@ class SweepConfig(BaseModel):
         # One order, so that equal metrics are equal runs.
         return [name for name in known if name in value]
 
+    @field_validator("tracking")
+    @classmethod
+    def _trackers(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if name not in registry.TRACKERS:
+                raise ValueError(unknown_name("tracker", name, registry.TRACKERS).rstrip("."))
+        return list(dict.fromkeys(value))
+
     @model_validator(mode="after")
     def _something_to_run(self) -> SweepConfig:
         if not self.grid and self.search is None:
@@ -285,119 +287,3 @@ def keys_of_others(task: str) -> set[str]:
         name: registry.load(target)().config_keys for name, target in registry.TASKS.items()
     }
     return {key for name, names in keys.items() if name != task for key in names} - keys[task]
-
-
-def load_config(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
-    """Read a YAML file, apply the overrides, and validate.
-
-    Args:
-        path: the YAML file.
-        overrides: `key=value`; keys have dots and indexes (`data.val=0`, `grid[0].model=padim`), values are YAML.
-
-    Raises:
-        ConfigError: the config has errors; one sentence for each.
-    """
-    raw = read_yaml(path)
-    problems = override(raw, overrides)
-    try:
-        with references() as environment:
-            tree = OmegaConf.to_container(raw, resolve=True)
-    except OmegaConfBaseException as error:
-        problems.append(f"{path}: {getattr(error, 'full_key', '') or 'interpolation'}: {first_line(error)}")
-        raise ConfigError(problems) from error
-    assert isinstance(tree, dict)
-    if is_of_anomalib(tree):
-        raise ConfigError(
-            f"{path}: a configuration of anomalib found; expected one of the harness. "
-            f"Convert it: python -m harness import {path}"
-        )
-    values: dict[str, Any] = {str(key): value for key, value in tree.items()}
-    remember(environment)
-    has_name = "name" in values
-    values.setdefault("name", name_of_file(path))
-    config = _validate(values, f"{path}: ", problems)
-    config._named_by, config._references = None if has_name else path.resolve(), environment
-    return config
-
-
-def one_run(
-    method: str, backend: str, data: Path, values: Mapping[str, str | None], parameters: Sequence[str]
-) -> SweepConfig:
-    """The config of one run, without a file.
-
-    Args:
-        method: name of the model.
-        backend: name of its backend.
-        data: a folder in MVTec layout.
-        values: top-level keys and axes with their values; a key with None is ignored.
-        parameters: texts `key=value` with a key of the config (`seed=1`, `data.val=0`), or else of the model.
-
-    Raises:
-        ConfigError: the values have errors; one sentence for each.
-    """
-    raw = OmegaConf.create(
-        {"name": "run", "data": {"kind": "mvtec", "root": str(data)}, "grid": [{"backend": backend, "model": method}]}
-    )
-    for key, value in values.items():
-        if value is not None:
-            # Without `override`, since a path is no YAML.
-            OmegaConf.update(raw, key if _is_top_level(key) else f"grid[0].{key}", value, force_add=True)
-    problems = override(raw, [text if _is_top_level(text) else f"grid[0].{text}" for text in parameters])
-    tree: Any = OmegaConf.to_container(raw)
-    return _validate(tree, "", problems)
-
-
-def _is_top_level(text: str) -> bool:
-    return text.partition("=")[0].partition(".")[0] in SweepConfig.model_fields
-
-
-def _validate(values: dict[str, Any], prefix: str, problems: list[str]) -> SweepConfig:
-    """Validate all values. The error lists earlier problems and the problems of the schema."""
-    values["data"], data_problems = _validate_data(values.get("data"), values.get("task", "detection"))
-    problems = [*problems, *data_problems]
-    try:
-        config = SweepConfig.model_validate(values)
-    except ValidationError as error:
-        problems += [sentence(e, SweepConfig) for e in error.errors() if e["loc"][:1] != ("data",)]
-    if problems:
-        raise ConfigError([f"{prefix}{problem}" for problem in dict.fromkeys(problems)])
-    return config
-
-
-def _validate_data(block: Any, task: Any) -> tuple[Any, list[str]]:
-    """The options object of the `data:` block by its kind, and the problems of the block."""
-    if not isinstance(task, str) or task not in registry.TASKS:
-        # The schema reports an unknown task.
-        return None, []
-    data_kinds: DataKinds = registry.load(registry.TASKS[task])()
-    *kinds, last = data_kinds.kinds()
-    if not isinstance(block, dict) or not isinstance(block.get("kind"), str):
-        content = "no `data:`" if block is None else f"{block!r}"
-        return None, [f"data.kind: {content} found; expected one of {', '.join(kinds)}, or {last}."]
-    own = (*registry.DATASETS, *registry.LABELLED_DATASETS, AUTO)
-    if block["kind"].lower() in own and block["kind"] not in registry.DATAMODULES:
-        # anomalib's names have capital letters, such as Folder.
-        block = {**block, "kind": block["kind"].lower()}
-    found = block["kind"] == AUTO and AUTO in kinds
-    try:
-        block = _with_kind(block) if found else block
-        options = data_kinds.options(block["kind"])
-    except (ConfigError, DataError) as error:
-        return None, list(error.problems)
-    try:
-        data = options.model_validate(block)
-        return data.as_detected() if found and isinstance(data, DataOptions) else data, []
-    except ValidationError as error:
-        return None, [sentence(e, options, prefix=("data",)) for e in error.errors()]
-
-
-def _with_kind(block: dict[str, Any]) -> dict[str, Any]:
-    """The `data:` block with the kind of the folder in `root`. Keys of the block come before those of the folder."""
-    if not isinstance(block.get("root"), str):
-        raise ConfigError("data.root: no folder found; expected one with kind auto. Add root, or name the kind.")
-    try:
-        root = Path(expanded(block["root"]))
-    except ValueError as error:
-        raise ConfigError(f"data.root: {error}.") from error
-    keys = detect(root)
-    return {**keys, **block, "kind": keys["kind"]}

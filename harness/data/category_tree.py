@@ -10,8 +10,9 @@ from typing import ClassVar
 
 from harness.common.errors import DataError, unknown_name
 from harness.common.paths import PathText
-from harness.data.base import DataOptions, SampleLists, existing_dir, listed
+from harness.data.base import DataOptions, existing_dir, listed
 from harness.data.listing import subfolders
+from harness.data.samples import SampleLists
 
 
 class CategoryTree(DataOptions):

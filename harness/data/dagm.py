@@ -11,10 +11,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from harness.data.base import GOOD, Sample, SampleLists, existing_dir
+from harness.data.base import existing_dir
 from harness.data.category_tree import CategoryTree
 from harness.data.listing import list_images
 from harness.data.masks import match_masks
+from harness.data.samples import GOOD, Sample, SampleLists
 
 TRAIN, TEST, MASKS, DEFECT = "Train", "Test", "Label", "defect"
 
@@ -40,9 +41,7 @@ class DAGMData(CategoryTree):
             DataError: see `CategoryTree.read`.
         """
         train, test = _samples(base / TRAIN, base), _samples(existing_dir(base / TEST, "test images"), base)
-        left_out = sum(sample.label for sample in train)
-        notes = [f"{base / TRAIN}: {left_out} anomalous training images are not used."] * bool(left_out)
-        return SampleLists(base, tuple(s for s in train if not s.label), tuple(test), tuple(notes))
+        return SampleLists.without_training_defects(base, train, test, base / TRAIN)
 
 
 def _samples(folder: Path, base: Path) -> list[Sample]:

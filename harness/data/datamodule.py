@@ -17,7 +17,8 @@ from pydantic import ConfigDict, model_validator
 from harness import registry
 from harness.common.errors import DataError, nearest, unknown_name
 from harness.common.paths import expanded
-from harness.data.base import GOOD, DataOptions, Sample, SampleLists
+from harness.data.base import DataOptions
+from harness.data.samples import GOOD, Sample, SampleLists
 
 # The harness sets these arguments.
 RESERVED = {"val_split_mode", "val_split_ratio", "seed", "train_augmentations", "val_augmentations",

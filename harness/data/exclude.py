@@ -18,7 +18,7 @@ SHOWN = 5  # entries without an image that an error names
 
 
 class Named(Protocol):
-    """An image of any task: `harness.data.base.Sample` or a labelled sample."""
+    """An image of any task: `harness.data.samples.Sample` or a labelled sample."""
 
     @property
     def path(self) -> str:

@@ -10,10 +10,11 @@ from pydantic import Field, field_validator
 
 from harness.common.errors import DataError
 from harness.common.paths import PathText, expanded
-from harness.data.base import GOOD, DataOptions, Sample, SampleLists, existing_dir, is_normal
+from harness.data.base import DataOptions, existing_dir
 from harness.data.folder_layout import find_folders
 from harness.data.listing import EXTENSIONS, list_images
 from harness.data.masks import SUFFIXES, ImagesAndMasks, match_masks, separate_masks
+from harness.data.samples import GOOD, Sample, SampleLists, is_normal
 from harness.data.test_share import take_test_images
 
 Dirs = str | list[str] | None
@@ -37,6 +38,8 @@ class FolderData(DataOptions):
     """
 
     datamodules: ClassVar[tuple[str, ...]] = ("Folder",)
+    no_category: ClassVar[str] = "folders have none; use `name`, or `kind: mvtec`"
+
     name: str | None = None
     root: PathText = "."
     normal_dir: str | list[str]
@@ -45,12 +48,6 @@ class FolderData(DataOptions):
     mask_dir: Dirs = None
     test_split_ratio: float = Field(default=0.2, ge=0, lt=1)
     extensions: list[str] | None = None
-
-    @field_validator("category")
-    @classmethod
-    def _no_category(cls, value: object) -> None:
-        if value is not None:
-            raise ValueError("found a category, but folders have none; use `name`, or `kind: mvtec`")
 
     @field_validator("extensions")
     @classmethod

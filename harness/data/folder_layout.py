@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.data.base import GOOD
 from harness.data.listing import list_images, subfolders
+from harness.data.samples import GOOD
 
 # Names of folders with normal images, the most common name first.
 NORMAL = (GOOD, "normal", "ok", "free", "train")

@@ -22,9 +22,9 @@ from harness.common import threads
 from harness.common.errors import DataError, ImageTooLargeError, StoreError
 from harness.common.files import write_atomic
 from harness.common.reading import MB, read_json
-from harness.data.base import Sample
 from harness.data.images import MAX_PIXELS, pixels_of, read
 from harness.data.mask_images import mask_reading
+from harness.data.samples import Sample
 
 Progress = Callable[[int, int], None]
 LARGE = 20_000_000  # pixels; larger files are read one at a time, so that memory does not grow with the processors

@@ -9,16 +9,18 @@ Each image has a mask. An image is anomalous if its mask has a pixel that is not
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from harness.common.errors import DataError
 from harness.common.paths import PathText
-from harness.data.base import GOOD, DataOptions, Sample, SampleLists, existing_dir, listed
+from harness.data.base import DataOptions, existing_dir, listed
 from harness.data.listing import list_images, subfolders
 from harness.data.mask_images import read_mask
 from harness.data.masks import separate_masks
-from harness.data.test_share import take_test_images
+from harness.data.samples import GOOD, Sample, SampleLists
+from harness.data.test_share import without_split
 
 PART, DEFECT = "kos", "defect"
 SUFFIXES = ("_label", "_gt")
@@ -32,14 +34,10 @@ class KolektorData(DataOptions):
         test_split_ratio: of KolektorSDD, the share of the parts whose normal images are for the test.
     """
 
+    no_category: ClassVar[str] = "Kolektor has none; remove the key"
+
     root: PathText
     test_split_ratio: float = Field(default=0.2, ge=0, lt=1)
-
-    @field_validator("category")
-    @classmethod
-    def _no_category(cls, value: object) -> None:
-        if value is not None:
-            raise ValueError("found a category, but Kolektor has none; remove the key")
 
     @classmethod
     def recognises(cls, root: Path) -> bool:
@@ -59,11 +57,7 @@ class KolektorData(DataOptions):
         root = existing_dir(Path(self.root), "data.root")
         if parts := _parts(root):
             samples = [sample for part in parts for sample in _samples(root / part, root)]
-            normal = [sample for sample in samples if not sample.label]
-            train, test = take_test_images(
-                normal, self.test_split_ratio, self.split_seed, lambda sample: PurePosixPath(sample.name).parts[0]
-            )
-            return SampleLists(root, tuple(train), (*test, *(sample for sample in samples if sample.label)))
+            return without_split(root, samples, self.test_split_ratio, self.split_seed, _part)
         for name in ("train", "test"):
             if not (root / name).is_dir():
                 raise DataError(
@@ -71,13 +65,15 @@ class KolektorData(DataOptions):
                     "KolektorSDD or KolektorSDD2. Choose the folder with these folders."
                 )
         train, test = _samples(root / "train", root), _samples(root / "test", root)
-        left_out = sum(sample.label for sample in train)
-        notes = [f"{root / 'train'}: {left_out} anomalous training images are not used."] * bool(left_out)
-        return SampleLists(root, tuple(s for s in train if not s.label), tuple(test), tuple(notes))
+        return SampleLists.without_training_defects(root, train, test, root / "train")
 
 
 def _parts(root: Path) -> list[str]:
     return [name for name in subfolders(root) if name.startswith(PART) and name.removeprefix(PART).isdigit()]
+
+
+def _part(sample: Sample) -> str:
+    return PurePosixPath(sample.name).parts[0]
 
 
 def _samples(folder: Path, root: Path) -> list[Sample]:

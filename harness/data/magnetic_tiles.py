@@ -9,14 +9,16 @@ The data set has no split. The harness takes a share of the normal images for th
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from harness.common.errors import DataError
 from harness.common.paths import PathText
-from harness.data.base import GOOD, DataOptions, Sample, SampleLists, existing_dir, listed
+from harness.data.base import DataOptions, existing_dir, listed
 from harness.data.listing import list_images, subfolders
-from harness.data.test_share import take_test_images
+from harness.data.samples import GOOD, Sample, SampleLists
+from harness.data.test_share import without_split
 
 PREFIX, FREE, IMAGES = "MT_", "MT_Free", "Imgs"
 
@@ -29,14 +31,10 @@ class MagneticTilesData(DataOptions):
         test_split_ratio: the share of the normal images for the test.
     """
 
+    no_category: ClassVar[str] = "the magnetic tiles have none; remove the key"
+
     root: PathText
     test_split_ratio: float = Field(default=0.2, ge=0, lt=1)
-
-    @field_validator("category")
-    @classmethod
-    def _no_category(cls, value: object) -> None:
-        if value is not None:
-            raise ValueError("found a category, but the magnetic tiles have none; remove the key")
 
     @classmethod
     def recognises(cls, root: Path) -> bool:
@@ -65,9 +63,7 @@ class MagneticTilesData(DataOptions):
                 problems += error.problems
         if problems:
             raise DataError(problems)
-        normal = [sample for sample in samples if not sample.label]
-        train, test = take_test_images(normal, self.test_split_ratio, self.split_seed)
-        return SampleLists(root, tuple(train), (*test, *(sample for sample in samples if sample.label)))
+        return without_split(root, samples, self.test_split_ratio, self.split_seed)
 
 
 def _samples(folder: Path, root: Path, defect: str) -> list[Sample]:

@@ -19,9 +19,10 @@ from typing import ClassVar
 
 from harness.common.errors import DataError, unknown_name
 from harness.common.paths import PathText
-from harness.data.base import GOOD, DataOptions, Sample, SampleLists, existing_dir, is_normal
+from harness.data.base import DataOptions, existing_dir
 from harness.data.listing import list_images, subfolders
 from harness.data.masks import ImagesAndMasks, match_masks, separate_masks
+from harness.data.samples import GOOD, Sample, SampleLists, is_normal
 from harness.data.saturation import read_saturation
 
 

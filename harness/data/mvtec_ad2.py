@@ -14,10 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from harness.data.base import Sample, SampleLists, existing_dir
+from harness.data.base import existing_dir
 from harness.data.category_tree import CategoryTree
 from harness.data.listing import list_images
 from harness.data.mvtec import normal_images, read_tree
+from harness.data.samples import Sample, SampleLists
 
 PUBLIC, PRIVATE = "test_public", ("test_private", "test_private_mixed")
 MASKS = f"{PUBLIC}/ground_truth"

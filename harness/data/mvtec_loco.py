@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from harness.common.errors import DataError
-from harness.data.base import SampleLists, existing_dir
+from harness.data.base import existing_dir
 from harness.data.category_tree import CategoryTree
 from harness.data.mvtec import normal_images, read_tree
+from harness.data.samples import SampleLists
 from harness.data.saturation import FILE
 
 MASKS = "ground_truth"

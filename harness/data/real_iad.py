@@ -18,9 +18,10 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from harness.common.errors import DataError, StoreError, unknown_name
 from harness.common.paths import PathText
 from harness.common.reading import read_json
-from harness.data.base import GOOD, DataOptions, Sample, SampleLists, existing_dir
+from harness.data.base import DataOptions, existing_dir
 from harness.data.category_tree import confined
 from harness.data.listing import subfolders
+from harness.data.samples import GOOD, Sample, SampleLists
 
 IMAGES, JSONS, NORMAL = "realiad_", "realiad_jsons", "OK"
 VIEWS = ("C1", "C2", "C3", "C4", "C5")

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
 from harness.common.errors import DataError, StoreError
 from harness.common.reading import read_json
-from harness.data.base import Saturation
+from harness.data.samples import Saturation
 
 FILE = "defects_config.json"
 

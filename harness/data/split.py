@@ -12,9 +12,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from harness.common.errors import DataError
-from harness.data.base import DataOptions, Sample, SampleLists, Split
+from harness.data.base import DataOptions, listed
 from harness.data.exclude import Exclusions, note_of
 from harness.data.index import FileIndex, Progress
+from harness.data.samples import Sample, SampleLists, Split
 
 MASK_READER = "any channel"
 
@@ -110,10 +111,13 @@ def _missing(category: str, lists: SampleLists, options: DataOptions) -> list[st
         )
     if not lists.test:
         problems.append(f"{place}: no test images found; at least 1 expected, normal or anomalous.")
-    masked = sum(bool(s.masks) for s in lists.test if s.label)
-    anomalous = sum(s.label for s in lists.test)
-    if 0 < masked < anomalous:
-        problems.append(f"{place}: masks found for {masked} of {anomalous} anomalous images; expected for all or none.")
+    anomalous = [s for s in lists.test if s.label]
+    unmasked = [str(PurePosixPath(lists.folder, s.name)) for s in anomalous if not s.masks]
+    if 0 < len(unmasked) < len(anomalous):
+        problems.append(
+            f"{place}: masks found for {len(anomalous) - len(unmasked)} of {len(anomalous)} anomalous images; expected "
+            f"for all or none. No mask: {listed(unmasked)}. Add masks, or leave these images out with data.exclude."
+        )
     roles = Counter(s.path for s in lists.all_samples)
     repeated = sorted(path for path, times in roles.items() if times > 1)
     if repeated:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.data.base import Sample, Split
+from harness.data.samples import Sample, Split
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.common.errors import DataError
-from harness.data.base import DataOptions, Sample
+from harness.data.base import DataOptions
 from harness.data.images import header
+from harness.data.samples import Sample
 
 MOST = 500  # images of a category whose headers are read
 

@@ -26,9 +26,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from harness.common.errors import DataError
-from harness.data.base import Sample, Split
 from harness.data.images import RGB, read_image
 from harness.data.index import FileIndex
+from harness.data.samples import Sample, Split
 from harness.data.toy import write_whole
 
 VERSION = 1  # of the images; another version needs a line in `harness.config.revisions`

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from harness.data.base import Sample
+from harness.data.samples import Sample, SampleLists
+
+
+def _alone(sample: Sample) -> str:
+    return sample.path
 
 
 def take_test_images(
-    normal: Sequence[Sample], share: float, seed: int, unit: Callable[[Sample], str] = lambda sample: sample.path
+    normal: Sequence[Sample], share: float, seed: int, unit: Callable[[Sample], str] = _alone
 ) -> tuple[list[Sample], list[Sample]]:
     """Separate normal images into training and test images.
 
@@ -28,3 +33,17 @@ def take_test_images(
     chosen = {units[index] for index in np.random.default_rng(seed).permutation(len(units))[:count].tolist()}
     train = [sample for sample in normal if unit(sample) not in chosen]
     return train, [sample for sample in normal if unit(sample) in chosen]
+
+
+def without_split(
+    root: Path, samples: Sequence[Sample], share: float, seed: int, unit: Callable[[Sample], str] = _alone
+) -> SampleLists:
+    """The samples of data without a split: all anomalous images, and a share of the normal images, are for the test.
+
+    Args:
+        root: sample names are relative to this folder.
+        samples: all images.
+        share, seed, unit: see `take_test_images`.
+    """
+    train, test = take_test_images([sample for sample in samples if not sample.label], share, seed, unit)
+    return SampleLists(root, tuple(train), (*test, *(sample for sample in samples if sample.label)))

@@ -17,8 +17,9 @@ from pydantic import Field
 
 from harness.common.errors import DataError, unknown_name
 from harness.common.paths import PathText
-from harness.data.base import DataOptions, SampleLists
+from harness.data.base import DataOptions
 from harness.data.mvtec import load_tree
+from harness.data.samples import SampleLists
 from harness.data.toy_images import CATEGORIES, write_toy
 
 # In the folder's name, so that images of an older generator are not reused.

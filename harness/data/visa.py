@@ -18,10 +18,11 @@ from typing import ClassVar
 from harness.common.errors import DataError, StoreError, unknown_name
 from harness.common.paths import PathText
 from harness.common.reading import read_rows
-from harness.data.base import GOOD, DataOptions, Sample, SampleLists, existing_dir
+from harness.data.base import DataOptions, existing_dir
 from harness.data.category_tree import confined
 from harness.data.listing import subfolders
 from harness.data.mvtec import find_categories, load_tree
+from harness.data.samples import GOOD, Sample, SampleLists
 
 SPLITS = "split_csv"
 PREPARED = ("visa_pytorch/1cls", "visa_pytorch", "1cls")

@@ -5,6 +5,8 @@ server.py    the server: accepts only requests for this machine
 app.py       the navigation between the two pages
 use.py       first page: a finished run predicts your images, or shows its test images
 fit.py       second page: a new run from uploaded images
+dropped.py   images of the user on the page of a run: their predictions, and the rows as CSV
+fields.py    the field for images: files, and pictures from a camera
 uploads.py   uploaded files -> images, or one sentence for each problem
 show.py      the prediction for one image on the page
 """

@@ -1,59 +1,83 @@
-"""Images that a user drops on the page, and their predictions, each computed once."""
+"""Images of a user on the page of a run: their predictions, each computed once, and the same rows as a CSV file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
-from harness.data.images import Reading
+from harness.demo.fields import image_field
 from harness.demo.show import problems
-from harness.demo.uploads import LARGEST_FILE, TYPES, Upload, decode
+from harness.demo.uploads import Upload
+from harness.inference.classifier import Classifier
+from harness.inference.model import Model
+from harness.inference.predict import Row, predict_reading, rows_csv
 
-R = TypeVar("R")
+FILE = "predictions.csv"
 
 
-def dropped_images(predict: Callable[[Reading], R], key: str) -> list[tuple[Upload, R]]:
-    """Show the field for images, and predict the images in it. An image with an error becomes a message.
+def dropped_images(model: Model | Classifier, key: str) -> list[tuple[Upload, Row]]:
+    """Show the field for images, predict the images in it, and offer their rows as CSV.
 
     Args:
-        predict: predicts an image.
+        model: predicts the images.
         key: of the run; another key predicts anew.
+
+    Returns:
+        The images with a prediction. An image with an error becomes a message.
     """
-    files = st.file_uploader(
-        f"Drop images (up to {LARGEST_FILE} MB each; they stay on this machine)",
-        type=TYPES,
-        accept_multiple_files=True,
-        key="images",
-    )
-    uploads, refusals = decode(files or [], st.session_state.setdefault("decoded", {}))
-    problems(refusals)
-    images = []
-    with cached("predicted") as result_of:
-        for upload in uploads:
-            result = result_of(f"{key} {upload.digest}", partial(attempt, predict, upload.reading))
-            if isinstance(result, str):
-                problems([f"{upload.name}: {result}"])
-            else:
-                images.append((upload, result))
-    return images
+    uploads = image_field("Drop images", "images")
+    with cached("predicted") as row_of:
+        rows = [row_of(f"{key} {upload.digest}", partial(predicted, model, upload)) for upload in uploads]
+    offer_csv(model, rows, "images")
+    return with_result(uploads, rows)
 
 
-def attempt(predict: Callable[[Reading], R], reading: Reading) -> R | str:
-    """The prediction, or the message of its error.
+def predicted(model: Model | Classifier, upload: Upload) -> Row:
+    """The row of an uploaded image.
 
     Args:
-        predict: predicts an image.
-        reading: the image as read.
+        model: predicts the image.
+        upload: the image.
     """
-    try:
-        return predict(reading)
-    # Torch may run out of memory, or an image may be too small. The page shows the message and goes on.
-    except Exception as failure:  # noqa: BLE001
-        return str(failure)
+    return predict_reading(model, Path(upload.name), upload.reading)
+
+
+def with_result(uploads: Sequence[Upload], rows: Sequence[Row]) -> list[tuple[Upload, Row]]:
+    """The images with a prediction. An image with an error becomes a message.
+
+    Args:
+        uploads: the images.
+        rows: the row of each image.
+    """
+    problems([f"{row.path}: {row.error}" for row in rows if row.error])
+    return [(upload, row) for upload, row in zip(uploads, rows, strict=True) if row.result is not None]
+
+
+def offer_csv(model: Model | Classifier, rows: Sequence[Row], key: str) -> None:
+    """Show a button that saves rows as a CSV file, if there are any.
+
+    Args:
+        model: the model of the rows.
+        rows: a row for each image.
+        key: of the button, different for each one on a page.
+    """
+    if not rows:
+        return
+    st.download_button(
+        "Results as CSV",
+        rows_csv(model, rows),
+        FILE,
+        "text/csv",
+        key=f"csv-{key}",
+        help="A row for each image, with the columns of the command `predict`.",
+        # A click must not run the page again.
+        on_click="ignore",
+    )
 
 
 @contextmanager

@@ -16,9 +16,20 @@ from harness import registry
 from harness.backbones.local import file_name, weight_files
 from harness.backbones.packages import packaged_networks
 from harness.common.errors import ConfigError, HarnessError, StoreError, WeightsError
-from harness.config.sweep import one_run
-from harness.demo.show import ShownImage, choose_colours, error, notes, problems, show, success, threshold_note
-from harness.demo.uploads import LARGEST_FILE, TYPES, Upload, decode
+from harness.config.load import one_run
+from harness.demo.dropped import offer_csv, predicted, with_result
+from harness.demo.fields import image_field
+from harness.demo.show import (
+    choose_colours,
+    error,
+    notes,
+    problems,
+    show,
+    shown_images,
+    success,
+    threshold_note,
+)
+from harness.demo.uploads import Upload
 from harness.execution.progress import SweepProgress
 from harness.execution.sweep import execute
 from harness.inference.model import load_model
@@ -28,6 +39,9 @@ from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
 
 MIN_GOOD = 3  # images
+LONGEST_NAME = 61  # characters
+NAME = rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}"
+NAME_RULE = "letters, digits, '.', '_' and '-', such as my-part; the first character is a letter or a digit"
 BACKBONES = ("resnet18", "wide_resnet50_2", "mobilenetv2_100", "efficientnet_b0")
 WEIGHTS = Path("weights")
 SIZES = (128, 224, 256, 320, 384, 512)
@@ -97,7 +111,8 @@ def page(results: Path) -> None:
     if fitted is None:
         st.caption("The good images also fix the threshold; the result says how.")
         return
-    images = _images(fitted)
+    offer_csv(fitted["model"], fitted["rows"], "fit")
+    images = shown_images(with_result(fitted["test"], fitted["rows"]))
     colours = choose_colours(images, "fit")
     if fitted["inputs"] != _inputs(good, test, settings):
         st.info("Images or settings have changed since the last fit. Press *Fit* to update the results below.")
@@ -108,14 +123,7 @@ def page(results: Path) -> None:
 
 
 def _uploader(label: str, key: str) -> list[Upload]:
-    files = st.file_uploader(
-        f"{label} (up to {LARGEST_FILE} MB each; they stay on this machine)",
-        type=TYPES,
-        accept_multiple_files=True,
-        key=key,
-    )
-    uploads, refusals = decode(files or [], st.session_state.setdefault(f"decoded-{key}", {}))
-    problems(refusals)
+    uploads = image_field(label, key)
     if uploads:
         st.caption(f"{len(uploads)} image{'' if len(uploads) == 1 else 's'}")
     return uploads
@@ -161,7 +169,7 @@ def _fit(good: Sequence[Upload], test: Sequence[Upload], settings: dict[str, Any
         root = Path(folder.name)
         _write(root / "images", good, {upload.name: "unknown" for upload in test}, test)
         model = load_model(_make(root / "images", root / "results", "fit", settings))
-        results = model.predict([upload.reading.pixels for upload in test])
+        rows = [predicted(model, upload) for upload in test]
     except HarnessError as failure:
         error([*failure.problems, *([WEIGHTS_HINT] if isinstance(failure, WeightsError) else [])])
     # Torch may run out of memory, for example. The page shows the message and goes on.
@@ -175,7 +183,8 @@ def _fit(good: Sequence[Upload], test: Sequence[Upload], settings: dict[str, Any
             "good": list(good),
             "test": list(test),
             "settings": settings,
-            "results": results,
+            "model": model,
+            "rows": rows,
             "notes": [*threshold_note(model.thresholds), *model.notes, *model.run.record.warnings],
         }
     st.session_state["fitting"] = False
@@ -216,19 +225,14 @@ def _make(images: Path, output: Path, name: str, settings: dict[str, Any]) -> Pa
     return prepared.folder.run_folder(prepared.runs[0].run_id)
 
 
-def _images(fitted: dict[str, Any]) -> list[ShownImage]:
-    pairs = zip(fitted["test"], fitted["results"], strict=True)
-    images = [ShownImage(upload.name, upload.reading.pixels, result) for upload, result in pairs]
-    return sorted(images, key=lambda image: image.result.score, reverse=True)
-
-
 def _save(fitted: dict[str, Any], results: Path) -> None:
     st.subheader("Save it as a run")
     st.caption(
         f"The run goes to {results}, with its images and model, for the page *Use a run*, `predict` and `export`. "
         "The metrics of the run need the ground truth: mark the defective test images."
     )
-    name = st.text_input("Name", "my-part", key="name", help="Name of a folder: letters, digits, '.', '_' and '-'.")
+    notes([f"A name has {NAME_RULE}."])
+    name = st.text_input("Name", "my-part", max_chars=LONGEST_NAME, key="name")
     names = [upload.name for upload in fitted["test"]]
     question = "Which of the test images are defective? (the others count as good)"
     defective = st.pills(question, names, selection_mode="multi", key="bad")
@@ -244,8 +248,8 @@ def _save(fitted: dict[str, Any], results: Path) -> None:
 
 
 def _saved(fitted: dict[str, Any], results: Path, name: str, defective: Sequence[str]) -> Path:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}", name):
-        raise ConfigError(f"Name: {name!r} found; expected letters, digits, '.', '_' and '-', such as my-part.")
+    if not re.fullmatch(NAME, name):
+        raise ConfigError(f"Name: {name!r} found; expected {NAME_RULE}. Type another name.")
     target = results / name
     try:
         target.mkdir()

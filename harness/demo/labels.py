@@ -7,17 +7,14 @@ from functools import partial
 import numpy as np
 import streamlit as st
 
-from harness.data.images import Reading
-from harness.demo.dropped import dropped_images
-from harness.demo.show import choose_opacity, notes, plain
+from harness.demo.dropped import cached, dropped_images
+from harness.demo.show import choose_opacity, notes, plain, problems
 from harness.demo.uploads import Upload
 from harness.inference.classifier import DONT_KNOW, Classifier, ClassResult
 from harness.predictions.detection import Floats
 from harness.predictions.drawing import heat, overlay
 
 SPAN = (0.0, 1.0)  # of a map
-# A prediction, and its map of Grad-CAM or None.
-Explained = tuple[ClassResult, Floats | None]
 
 
 def show_classifier(model: Classifier, key: str) -> None:
@@ -29,15 +26,23 @@ def show_classifier(model: Classifier, key: str) -> None:
     """
     no_maps = [f"there is no Grad-CAM: {model.scorer.map_note}"] if model.scorer.map_note else []
     notes([*model.notes, *no_maps])
-    images = dropped_images(partial(_explained, model), key)
+    images = [(upload, row.result) for upload, row in dropped_images(model, key) if isinstance(row.result, ClassResult)]
     opacity = 0.5 if no_maps else choose_opacity("labels")
-    for upload, (result, pixels_behind) in sorted(images, key=lambda image: image[1][0].probability):
-        _show(upload, result, pixels_behind, opacity)
+    with cached("explained") as map_of:
+        for upload, result in sorted(images, key=lambda image: image[1].probability):
+            found = map_of(f"{key} {upload.digest}", partial(_pixels_behind, model, upload, result.label))
+            if isinstance(found, str):
+                problems([f"{upload.name}: no Grad-CAM. {found}"])
+            _show(upload, result, None if isinstance(found, str) else found, opacity)
 
 
-def _explained(model: Classifier, reading: Reading) -> Explained:
-    (result,) = model.results([(None, reading)], [model.prepare(reading)])
-    return result, model.grad_cam(reading.pixels, result.label)
+def _pixels_behind(model: Classifier, upload: Upload, label: str) -> Floats | str | None:
+    """The map of Grad-CAM, None for a model without maps, or the message of an error."""
+    try:
+        return model.grad_cam(upload.reading.pixels, label)
+    # Torch may run out of memory, for example. The page shows the message, and the prediction without a map.
+    except Exception as failure:  # noqa: BLE001
+        return f"{type(failure).__name__}: {failure}"
 
 
 def _show(upload: Upload, result: ClassResult, pixels_behind: Floats | None, opacity: float) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
 
-from harness.data.base import GOOD
 from harness.data.images import RGB
+from harness.data.samples import GOOD
+from harness.demo.uploads import Upload
 from harness.inference.pictures import value_range
+from harness.inference.predict import Row
 from harness.inference.result import Result
 from harness.predictions.decision import Thresholds
 from harness.predictions.detection import Floats
@@ -47,6 +49,20 @@ class Colours:
 
     span: Span | None
     opacity: float
+
+
+def shown_images(predicted: Iterable[tuple[Upload, Row]]) -> list[ShownImage]:
+    """Images of a user with the predictions of a detector, the highest score first.
+
+    Args:
+        predicted: the images, and their rows.
+    """
+    images = [
+        ShownImage(upload.name, upload.reading.pixels, row.result)
+        for upload, row in predicted
+        if isinstance(row.result, Result)
+    ]
+    return sorted(images, key=lambda image: image.result.score, reverse=True)
 
 
 def choose_colours(images: Sequence[ShownImage], key: str) -> Colours:

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import streamlit as st
 
 from harness.common.errors import HarnessError
-from harness.data.base import GOOD
 from harness.data.images import Reading, read
-from harness.demo.dropped import attempt, cached, dropped_images
+from harness.data.samples import GOOD
+from harness.demo.dropped import cached, dropped_images
 from harness.demo.labels import show_classifier
-from harness.demo.show import ShownImage, choose_colours, error, notes, problems, show, threshold_note
+from harness.demo.show import (
+    ShownImage,
+    choose_colours,
+    error,
+    notes,
+    problems,
+    show,
+    shown_images,
+    threshold_note,
+)
 from harness.inference.classifier import Classifier, classifier_of
 from harness.inference.find import find_run
 from harness.inference.model import Model, model_of
+from harness.inference.predict import Row, predict_reading
 from harness.inference.result import Result
 from harness.registry import HEADLINES
+from harness.report.facts import category
 from harness.report.recommended import recommended_runs
 from harness.report.results import Results
 from harness.results.record import RunRecord
@@ -38,22 +50,12 @@ class Choice:
     Attributes:
         folder: the run's folder.
         record: the run's record.
-        sweep: the name of the run's sweep.
-        recommended: whether the run is of the recommended configuration.
+        title: the run's entry in the list of runs.
     """
 
     folder: Path
     record: RunRecord
-    sweep: str
-    recommended: bool = False
-
-    def title(self) -> str:
-        """The run's entry in the list of runs."""
-        metric = HEADLINES[self.record.task][0]
-        value = self.record.metrics.get(metric)
-        suffix = "" if value is None else f", {metric.replace('_', ' ')} {value:.3f}"
-        # Titles must differ, because Streamlit identifies an entry by its title. The id makes them differ.
-        return f"{self.sweep}: {self.record.run_id}{suffix}{' (recommended)' if self.recommended else ''}"
+    title: str
 
 
 def choices(results: Path) -> tuple[list[Choice], list[str]]:
@@ -66,7 +68,7 @@ def choices(results: Path) -> tuple[list[Choice], list[str]]:
     runs: list[Choice] = []
     unreadable: list[str] = []
     for folder in map(ResultFolder, folders):
-        runs_of_sweep = []
+        runs_of_sweep: list[RunRecord] = []
         for file in sorted(folder.runs.glob(f"*/{RECORD}")):
             try:
                 record = folder.read_record(file.parent.name)
@@ -74,11 +76,41 @@ def choices(results: Path) -> tuple[list[Choice], list[str]]:
                 unreadable += damaged.problems
                 continue
             if record is not None and record.status == "ok" and model_in(file.parent) is not None:
-                runs_of_sweep.append(Choice(file.parent, record, folder.root.name))
-        recommended = {record.run_id for record in recommended_runs(Results.of(folder))} if runs_of_sweep else set()
-        named = [replace(run, recommended=run.record.run_id in recommended) for run in runs_of_sweep]
-        runs += sorted(named, key=lambda run: (run.recommended, *run.record.rank()), reverse=True)
+                runs_of_sweep.append(record)
+        if runs_of_sweep:
+            runs += _named(Results.of(folder), runs_of_sweep)
     return runs, unreadable
+
+
+def _named(results: Results, records: Sequence[RunRecord]) -> list[Choice]:
+    """The runs of a sweep with their titles, the recommended ones first."""
+    recommended = {record.run_id for record in recommended_runs(results)}
+    ordered = sorted(records, key=lambda record: (record.run_id in recommended, *record.rank()), reverse=True)
+    titles = [_title(results, record, record.run_id in recommended) for record in ordered]
+    # Titles must differ, because Streamlit identifies an entry by its title.
+    repeated = {title for title, count in Counter(titles).items() if count > 1}
+    return [
+        Choice(
+            results.folder.run_folder(record.run_id),
+            record,
+            f"{results.folder.root.name}: {title}{f' ({record.run_id})' if title in repeated else ''}",
+        )
+        for record, title in zip(ordered, titles, strict=True)
+    ]
+
+
+def _title(results: Results, record: RunRecord, recommended: bool) -> str:
+    """The category, the configuration, the seed where runs differ in it, and the first metric."""
+    seeds = {one.spec["seed"] for one in results.ok()}
+    metric = HEADLINES[record.task][0]
+    value = record.metrics.get(metric)
+    words = [
+        category(record),
+        results.configuration_name(record),
+        f"seed {record.spec['seed']}" if len(seeds) > 1 else "",
+        "" if value is None else f"{metric.replace('_', ' ')} {value:.3f}",
+    ]
+    return f"{', '.join(filter(None, words))}{' (recommended)' if recommended else ''}"
 
 
 @st.cache_resource(max_entries=2, show_spinner="loading the model")
@@ -105,7 +137,9 @@ def page(results: Path) -> None:
             "run on the page Fit a new run."
         ])  # fmt: skip
         return
-    run = st.selectbox("Run", runs, format_func=Choice.title, key="run")
+    run = st.selectbox("Run", runs, format_func=lambda choice: choice.title, key="run")
+    # A narrow screen cuts the title in the list.
+    notes([f"{run.title}; run {run.record.run_id}"])
     file = model_in(run.folder)
     assert file is not None
     try:
@@ -130,14 +164,7 @@ def page(results: Path) -> None:
 
 
 def _uploaded_images(model: Model, key: str) -> list[ShownImage]:
-    images = dropped_images(partial(_predicted, model, None), key)
-    shown = [ShownImage(upload.name, upload.reading.pixels, result) for upload, result in images]
-    return sorted(shown, key=lambda image: image.result.score, reverse=True)
-
-
-def _predicted(model: Model, path: str | None, reading: Reading) -> Result:
-    (result,) = model.results([(path, reading)], [model.scorer.prepare(reading.pixels)])
-    return result
+    return shown_images(dropped_images(model, key))
 
 
 @dataclass(frozen=True)
@@ -181,19 +208,21 @@ def _test_images(model: Model, run: Choice, rows: Sequence[_Row], key: str) -> l
             prediction = prediction_of(f"{key} {row.path}", partial(_read_and_predicted, model, root, row.path))
             if prediction is None:
                 missing.append(row.path)
-            elif isinstance(prediction[1], str):
-                problems([f"{row.path}: {prediction[1]}"])
-            else:
+                continue
+            reading, outcome = prediction
+            if isinstance(outcome.result, Result):
                 truth = row.defect if row.label else GOOD
-                images.append(ShownImage(row.path, prediction[0].pixels, prediction[1], truth))
+                images.append(ShownImage(row.path, reading.pixels, outcome.result, truth))
+            else:
+                problems([f"{row.path}: {outcome.error}"])
     if missing:
         problems([f"{len(missing)} of these images can't be read below {root}, such as {missing[0]}."])
     return images
 
 
-def _read_and_predicted(model: Model, root: Path, name: str) -> tuple[Reading, Result | str] | None:
+def _read_and_predicted(model: Model, root: Path, name: str) -> tuple[Reading, Row] | None:
     try:
         reading = read(root / name)
     except HarnessError:
         return None
-    return reading, attempt(partial(_predicted, model, name), reading)
+    return reading, predict_reading(model, Path(name), reading)

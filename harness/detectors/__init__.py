@@ -1,4 +1,4 @@
-"""PatchCore, PaDiM, SPADE and CFlow in plain Torch, each a file that follows its paper.
+"""Detectors in plain Torch, each a file that follows its paper.
 
     from harness.detectors import SPADE
     model = SPADE(backbone="resnet18", num_neighbors=5).fit("datasets/bottle/train/good")
@@ -6,13 +6,16 @@
     model.predict("part.png").score
     model.save("bottle.safetensors")
 
-patchcore.py, padim.py, spade.py, cflow.py     the methods; patchcore_stages.py belongs to the first
+patchcore.py, padim.py, spade.py, cflow.py,    the methods; a file NAME_stages.py has the stages of the method NAME
+anomalydino.py, subspacead.py, mhpatchcore.py,
+rad.py
 base.py, default.py, arguments.py, saving.py   the class of all detectors, and the parts that they share
 stages.py, context.py, reporter.py             computes the common work of several runs once
 folds.py                                       the stages of a detector for a part of the training images
 features.py, embedding.py, sources.py          images -> feature maps -> patch vectors
 coreset.py, coreset_cpu.py, bank.py            greedy k-center selection and the memory bank of PatchCore
-gaussian.py, flows.py, neighbours.py, maps.py  building blocks of the methods
+gaussian.py, flows.py, neighbours.py, maps.py, building blocks of the methods
+moments.py, foreground.py, merge_reduce.py
 memory.py, cache.py                            arrays within a memory budget, and results kept on disk
 """
 
@@ -22,14 +25,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.detectors.anomalydino import AnomalyDINO
     from harness.detectors.base import Detector, Prediction
     from harness.detectors.cflow import CFlow
+    from harness.detectors.mhpatchcore import MHPatchCore
     from harness.detectors.padim import PaDiM
     from harness.detectors.patchcore import PatchCore
+    from harness.detectors.rad import RAD
     from harness.detectors.saving import load
     from harness.detectors.spade import SPADE
+    from harness.detectors.subspacead import SubspaceAD
 
-__all__ = ["SPADE", "CFlow", "Detector", "PaDiM", "PatchCore", "Prediction", "load"]
+__all__ = [
+    "RAD", "SPADE", "AnomalyDINO", "CFlow", "Detector", "MHPatchCore", "PaDiM", "PatchCore", "Prediction", "SubspaceAD",
+    "load",
+]  # fmt: skip
 
 MODULES = {"Prediction": "base", "Detector": "base", "load": "saving"}
 

@@ -20,7 +20,8 @@ from harness.backbones.resolve import Weights, resolve
 from harness.common.devices import Device, pick
 from harness.common.errors import ConfigError, NotFittedError
 from harness.config.threshold import FOLDS
-from harness.data.base import Sample, Split, existing_dir
+from harness.data.base import existing_dir
+from harness.data.samples import Sample, Split
 from harness.detectors.arguments import check_pixels
 from harness.detectors.cache import StageCache
 from harness.detectors.context import StageContext

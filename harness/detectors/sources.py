@@ -17,9 +17,9 @@ from torchvision.transforms.v2 import functional as transforms
 
 from harness.backbones.normalization import OF_IMAGENET, Normalization
 from harness.common.errors import DataError
-from harness.data.base import Split
 from harness.data.images import RGB, from_array, from_pil, read_image
 from harness.data.listing import list_images
+from harness.data.samples import Split
 
 # A path, an array of 8 or 16 bits, RGB (height, width, 3) or grey (height, width), a PIL image, or a float tensor
 # (3, height, width) in [0, 1].

@@ -18,7 +18,7 @@ from harness.common.errors import StoreError
 from harness.common.threads import same_number
 from harness.config.spec import RunSpec
 from harness.config.sweep import SweepConfig
-from harness.data.base import Split
+from harness.data.samples import Split
 from harness.planning.prepare import PlannedRun, backend, task
 from harness.results.best_models import data_of, is_best
 from harness.results.provenance import provenance

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 from harness.common.errors import StoreError, WorkerLostError
@@ -57,11 +57,13 @@ def execute(
             # The recommendation may depend on the new times.
             retime(prepared, sweep.writer, progress)
             keep_recommended(sweep, prepared, prepared.runs)
+            sweep.writer.tracking.log_rest()
     except (KeyboardInterrupt, SystemExit):
         # Lightning turns Ctrl-C into SystemExit.
         sweep.writer.summary.interrupted = True
     finally:
-        sweep.writer.write_workbook(force=True)
+        with closing(sweep.writer.tracking):
+            sweep.writer.write_workbook(force=True)
     return sweep.writer.summary
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from harness.common.errors import StoreError
+from harness.execution.log_capture import capture_logs
 from harness.execution.progress import SweepProgress
 from harness.planning.prepare import Prepared
 from harness.report.excel import write_workbook
 from harness.results.best_models import BestModels
 from harness.results.record import RunRecord
+from harness.tracking.session import TrackingSession
 
 WORKBOOK_EVERY = 5.0  # seconds between two versions of the workbook during the runs
 
@@ -30,6 +33,26 @@ class SweepSummary:
     interrupted: bool = False
 
 
+def log_rest(prepared: Prepared, progress: SweepProgress, verbose: bool) -> None:
+    """Log the runs of earlier calls that a tracker does not have, in a call without any run.
+
+    Args:
+        prepared: the sweep.
+        progress: shows notes to the user.
+        verbose: whether the terminal shows the output of the trackers too.
+
+    Raises:
+        StoreError: the result folder is not writable.
+    """
+    config, folder = prepared.config, prepared.folder
+    with closing(TrackingSession(config.tracking, folder, config.name, progress.note)) as tracking:
+        if not tracking.has_rest():
+            return
+        folder.create()
+        with folder.open_log() as log, capture_logs(log, verbose):
+            tracking.log_rest()
+
+
 class ResultWriter:
     """Commits runs, one after the other.
 
@@ -40,18 +63,23 @@ class ResultWriter:
     Attributes:
         summary: the runs of this call so far.
         models: the saved models of the result folder.
+        tracking: the trackers of the sweep.
     """
 
     def __init__(self, prepared: Prepared, progress: SweepProgress) -> None:
         self.summary = SweepSummary()
         self.models = BestModels(prepared.folder, prepared.records.values())
+        config = prepared.config
+        self.tracking = TrackingSession(config.tracking, prepared.folder, config.name, progress.note)
         self._references = prepared.config.references
-        self._keeps_best = prepared.config.save_models == "best"
+        self._keeps_best, self._keeps_all = (prepared.config.save_models == kept for kept in ("best", "all"))
         self._folder, self._progress = prepared.folder, progress
         self._next_write = 0.0
 
     def commit(self, record: RunRecord) -> RunRecord:
-        """Commit a run in one step, and return its record as written.
+        """Commit a run in one step, log it to the trackers, and return its record as written.
+
+        The caller claims the run.
 
         Raises:
             StoreError: the result folder is not writable.
@@ -64,13 +92,12 @@ class ResultWriter:
             self._folder.drop_staged_model(record.run_id)
             best, record = False, replace(record, model={})
         self._folder.commit(record)
-        if record.status != "ok":
-            self.summary.failed.append(record)
-            return record
+        (self.summary.done if record.status == "ok" else self.summary.failed).append(record)
         if best:
             # The better model is committed first, so a kill at this point leaves two models, and never none.
             self.models.replace(record)
-        self.summary.done.append(record)
+        # The sweep may still replace the model of the best run so far.
+        self.tracking.log(record, with_model=self._keeps_all)
         return record
 
     def update(self, record: RunRecord) -> None:

@@ -17,7 +17,7 @@ from harness.inference.exported_classifier import BY_FOLD, OUTPUTS, ExportedClas
 from harness.inference.find import SavedRun
 from harness.predictions.classification import ClassPredictions
 
-TOLERANCE = 5e-3  # of a probability; the file resizes with other rounding than Pillow in some pixels
+TOLERANCE = 5e-3  # of a probability; Pillow may resize a tall image with other rounding
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from harness.backends.scorers import LabelScorer, size_refused
 from harness.common.errors import ConfigError
 from harness.data.images import RGB
 from harness.data.labelled.base import LabelSpec
 from harness.inference.exported import Exported
 from harness.metrics.conformal import Calibration
 from harness.metrics.temperature import Temperature
-from harness.predictions.detection import Floats
 
 BY_FOLD = "probabilities_by_fold"
 OUTPUTS = {"probabilities": "(batch, labels) averaged over folds", BY_FOLD: "(batch, folds, labels)"}
 
 
-class ExportedClassifier(Exported):
-    """An exported classification; a `harness.backends.scorers.LabelScorer`. See `Exported` for its arguments.
+class ExportedClassifier(Exported, LabelScorer):
+    """An exported classification. See `Exported` for its arguments.
 
     Attributes:
         labels: all labels, in the order of the probabilities.
@@ -62,15 +62,6 @@ class ExportedClassifier(Exported):
         rows = [outputs[BY_FOLD] for outputs in self.batches(prepared)]
         return np.concatenate(rows).transpose(1, 0, 2).astype(np.float64)
 
-    def probabilities(self, prepared: Sequence[RGB]) -> npt.NDArray[np.float64]:
-        """Return probabilities (n, labels), averaged over folds.
-
-        Args:
-            prepared: n images, uint8 RGB of shape (height, width, 3).
-        """
-        mean: npt.NDArray[np.float64] = self.by_fold(prepared).mean(axis=0)
-        return mean
-
     def at_image_size(self, size: tuple[int, int]) -> ExportedClassifier:
         """Refuse: the image size is part of the file.
 
@@ -80,21 +71,8 @@ class ExportedClassifier(Exported):
         Raises:
             ConfigError: always.
         """
-        raise ConfigError(
-            f"image_size: {size[0]} x {size[1]} found with an exported file, which resizes images to its own size; "
-            "expected no size. Remove it, or use the folder of the run."
-        )
-
-    def grad_cam(self, prepared: Sequence[RGB], labels: Sequence[int], fold: int | None = None) -> Floats | None:
-        """Return None: see `map_note`.
-
-        Args:
-            prepared: unused.
-            labels: unused.
-            fold: unused.
-        """
-        del prepared, labels, fold
-        return None
+        reason = "an exported file, which resizes images to its own size"
+        raise size_refused(size, reason, "no size", "Remove it, or use the folder of the run.")
 
     def export(self, file_format: str, file: Path) -> list[str]:
         """Refuse the export: an exported file holds no trainable model.

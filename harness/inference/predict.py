@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from harness.common.errors import HarnessError, StoreError
 from harness.common.tables import Rows as CsvRows
-from harness.common.tables import guarded_path
+from harness.common.tables import csv_text, guarded_path
 from harness.common.threads import count
 from harness.data.images import MAX_PIXELS, Reading, read
 from harness.inference.classifier import Classifier, ClassResult
@@ -156,6 +156,28 @@ def predict_images(
     return counts
 
 
+def predict_reading(model: Model | Classifier, path: Path, reading: Reading) -> Row:
+    """Predict an image in memory. An image that fails has a row with its error.
+
+    Args:
+        model: a detector or a classifier.
+        path: names the image in its row.
+        reading: the image as read.
+    """
+    ((row, _),) = _predicted(model, [_prepared(model, path, lambda: reading)])
+    return row
+
+
+def rows_csv(model: Model | Classifier, rows: Sequence[Row]) -> str:
+    """Rows as the text of the file that `predict_images` writes.
+
+    Args:
+        model: the model of the rows.
+        rows: in the order of the text.
+    """
+    return csv_text([model.columns, *(row.cells(model.columns) for row in rows)])
+
+
 def _with_pictures(
     out: Path, names: Mapping[Path, str], map_format: MapFormat, predicted: tuple[Row, Reading | None]
 ) -> tuple[Row, Reading | None]:
@@ -185,9 +207,13 @@ def _read_ahead(
 
 
 def _prepare(model: Model | Classifier, max_pixels: int | None, path: Path) -> _Prepared:
+    return _prepared(model, path, partial(read, path, max_pixels or MAX_PIXELS))
+
+
+def _prepared(model: Model | Classifier, path: Path, read_image: Callable[[], Reading]) -> _Prepared:
     start = time.perf_counter()
     try:
-        reading = read(path, max_pixels or MAX_PIXELS)
+        reading = read_image()
         tensor = model.prepare(reading)
     except Exception as error:  # noqa: BLE001
         # Only this image fails, for example because one pixel of height is too small for the model.

@@ -26,8 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.common.errors import DataError
-from harness.data.base import Sample, Saturation
 from harness.data.mask_images import Mask, ResizedMask, resized_mask
+from harness.data.samples import Sample, Saturation
 from harness.metrics.aupro import area_under
 from harness.metrics.ranking import Ranking
 from harness.predictions.detection import Predictions

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.common.errors import DataError
-from harness.data.base import Sample
+from harness.data.samples import Sample
 
 LEAST_HELD_OUT = 2  # images of each class; a single one says nothing about a metric
 

@@ -21,14 +21,15 @@ from harness.common.errors import ConfigError, HarnessError, UnknownNameError
 from harness.config.spec import RunSpec, run_id
 from harness.config.stored import other_file_of
 from harness.config.sweep import SweepConfig
-from harness.data.base import Split
 from harness.data.index import FileIndex, Progress
+from harness.data.samples import Split
 from harness.data.subset import part_of
 from harness.planning.plan import Plan, make_plan
 from harness.planning.threshold import with_method, with_notes
 from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
 from harness.tasks.base import Task
+from harness.tracking.session import missing_trackers
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
     folder = ResultFolder(config.folder)
     results = folder.read_records()
     records = results.by_id
-    problems = [*_other_task(config, records.values()), *_other_config(config)]
+    problems = [*_other_task(config, records.values()), *_other_config(config), *missing_trackers(config.tracking)]
     plan, index = None, FileIndex(folder.index)
     splits: list[AnySplit] = []
     config_task = task(config.task)

@@ -12,7 +12,8 @@ from harness.backends.base import AnySplit, Signature
 from harness.common.errors import ConfigError
 from harness.config.sweep import SweepConfig
 from harness.config.threshold import CROSS_CONFORMAL, HELD_OUT, Threshold
-from harness.data.base import DataOptions, Split
+from harness.data.base import DataOptions
+from harness.data.samples import Split
 from harness.planning.plan import Signatures
 from harness.registry import metric
 

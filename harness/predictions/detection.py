@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.common.errors import PredictionsError
-from harness.data.base import Sample
 from harness.data.mask_images import ABOVE_0, union
+from harness.data.samples import Sample
 
 Floats = npt.NDArray[np.float32]
 # path -> (raw score, anomaly map (height, width) or None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.markup import escape
@@ -29,6 +30,9 @@ from harness.report.sheets import Sheet, chosen_rows, run_links
 from harness.report.standings import Standing
 from harness.report.tables import busy_cells
 from harness.report.terminal import text, varies
+
+if TYPE_CHECKING:
+    from harness.report.figures.canvas import NamedFigure
 
 SHOWN = 9  # configurations in the terminal
 BARE = {"model", "backbone"}  # columns whose values are clear without their name
@@ -104,6 +108,20 @@ class ClassificationReport:
             results: of the result folder.
             folder: for the files; stays empty.
         """
+
+    def figures(self, results: Results, metric: str) -> Iterator[NamedFigure]:
+        """The figures of each configuration on the page.
+
+        Args:
+            results: of the result folder.
+            metric: has to be empty.
+
+        Raises:
+            ConfigError: there is a metric.
+        """
+        from harness.report.figures.classification import classification_figures
+
+        return classification_figures(results, metric)
 
     def recommended(self, results: Results) -> list[Configuration]:
         """The best configuration of each data set."""

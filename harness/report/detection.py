@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.markup import escape
@@ -33,6 +34,9 @@ from harness.report.standings import Standing
 from harness.report.synthetic import agreement
 from harness.report.tables import busy_cells, defects_table, limit_note, runs_table
 from harness.report.terminal import text, varies
+
+if TYPE_CHECKING:
+    from harness.report.figures.canvas import NamedFigure
 
 # The metrics of each pivot sheet, as in published tables.
 PIVOTS = {
@@ -129,6 +133,20 @@ class DetectionReport:
         """
         for record in results.ok():
             write_details(results, record, folder)
+
+    def figures(self, results: Results, metric: str) -> Iterator[NamedFigure]:
+        """The figures of each data set, then those of each run.
+
+        Args:
+            results: of the result folder.
+            metric: the quality to show; empty for the one that the page shows first.
+
+        Raises:
+            ConfigError: no run has the metric.
+        """
+        from harness.report.figures.detection import detection_figures
+
+        return detection_figures(results, metric)
 
     def recommended(self, results: Results) -> list[Configuration]:
         """The recommended configuration of each data set that has one."""

@@ -112,12 +112,13 @@ def _runs(results: Results, points: Sequence[Configuration]) -> list[dict[str, A
         return []
     marks = {id(answer.configuration): "leading" if answer.doubts else "recommended" for answer in answers(results)}
     positions = {record.run_id: index for index, configuration in enumerate(points) for record in configuration.records}
+    records = {record.run_id: record for record in results.records}
     rows = []
     for row in frame.to_dict("records"):
         values = {str(key): _plain(value) for key, value in row.items() if key not in LEFT_OUT}
         configuration = positions.get(row["run"])
         # A notice explains why a run has no configuration here.
-        label = f"{row['model']} (left out of the comparison)" if configuration is None else points[configuration].name
+        label = results.configuration_name(records[row["run"]])
         values["recommended"] = None if configuration is None else marks.get(id(points[configuration]))
         rows.append({**values, "setting": configuration, "label": label, "folder": run_address(row["run"])})
     return rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 from openpyxl import Workbook
@@ -15,6 +15,9 @@ from harness import registry
 from harness.report.configurations import Configuration
 from harness.report.results import Results
 from harness.report.sheets import Sheet
+
+if TYPE_CHECKING:
+    from harness.report.figures.canvas import NamedFigure
 
 # A sheet of rows, or a function that appends a sheet of another kind.
 SheetPart = Sheet | Callable[[Workbook], None]
@@ -73,6 +76,17 @@ class TaskReport(Protocol):
         Args:
             results: of the result folder.
             folder: for the files, one for each run.
+        """
+
+    def figures(self, results: Results, metric: str) -> Iterator[NamedFigure]:
+        """The figures of the page, without those of a search.
+
+        Args:
+            results: of the result folder.
+            metric: the quality to show; empty for the one that the page shows first.
+
+        Raises:
+            ConfigError: the figures show no such metric.
         """
 
     def recommended(self, results: Results) -> list[Configuration]:

@@ -101,6 +101,15 @@ class Results:
         """The configurations of each data set, best first, as `harness.report.configurations` groups them."""
         return configurations(self.records)
 
+    def configuration_name(self, record: RunRecord) -> str:
+        """The configuration of a run in words, in one line; a run outside the comparison has the name of its model."""
+        return self._names.get(record.run_id, f"{record.spec['model']} (left out of the comparison)")
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        groups = self.configurations.values()
+        return {record.run_id: one.name for group in groups for one in group for record in one.records}
+
     def once(self, key: object, compute: Callable[[], T]) -> T:
         """Return a value that several parts of a report need, and compute it at the first call only.
 

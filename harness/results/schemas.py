@@ -367,6 +367,22 @@ class DetailsFile(_Strict):
         return self
 
 
+class TrackingEntry(_Strict):
+    """What a tracker has of a run, see `harness.tracking.logged.Logged`."""
+
+    store: str
+    run: str
+    record: str
+    model: str
+
+
+class TrackingFile(_Strict):
+    """tracking.json of a run."""
+
+    format: Annotated[int, Field(ge=1, alias="schema")] = 1
+    trackers: dict[str, TrackingEntry] = {}
+
+
 class TrialFile(_Strict):
     """One trial, see `harness.search.history.Trial`."""
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from harness.common.errors import ConfigError, DataError
 from harness.config.search import Search
 from harness.config.sweep import SweepConfig
-from harness.data.base import Split
+from harness.data.samples import Split
 from harness.metrics.validation import holdout_part, validation_part
 from harness.planning.prepare import Prepared
 from harness.results.store import ResultFolder

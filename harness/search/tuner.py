@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from shutil import rmtree
 from typing import Any, TypeVar
 
@@ -92,13 +92,15 @@ class Tuning:
                 self._fit()
                 if not self._interrupt.requested:
                     self._keep_model()
+                    self._session.writer.tracking.log_rest()
         except (KeyboardInterrupt, SystemExit):
             summary.interrupted = True
         finally:
-            self._session.close()
-            self._history.save()
-            save_importance(self._history, self._sampler)
-            self._session.writer.write_workbook(force=True)
+            with closing(self._session.writer.tracking):
+                self._session.close()
+                self._history.save()
+                save_importance(self._history, self._sampler)
+                self._session.writer.write_workbook(force=True)
         summary.interrupted = summary.interrupted or self._interrupt.requested
         return summary, self._session.failed
 

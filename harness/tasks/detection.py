@@ -15,10 +15,11 @@ from harness.common.errors import DataError
 from harness.common.files import write_atomic
 from harness.config.spec import RunSpec, freeze_items
 from harness.config.threshold import CROSS_CONFORMAL
-from harness.data.base import BaseOptions, Split
+from harness.data.base import BaseOptions
 from harness.data.detect import AUTO
 from harness.data.images import RGB
 from harness.data.index import FileIndex, Progress
+from harness.data.samples import Split
 from harness.data.split import load_splits
 from harness.data.subset import problems_of
 from harness.data.synthetic import with_synthetic

@@ -10,9 +10,10 @@ import psutil
 
 from harness.common import threads
 from harness.common.errors import DataError
-from harness.data.base import Split, listed
+from harness.data.base import listed
 from harness.data.images import pixels_of
 from harness.data.mask_images import ABOVE_0, union
+from harness.data.samples import Split
 from harness.predictions.detection import Protocol
 
 # Bytes for each pixel of the test images at their own size: 4 for its score, and the rest for anomalous pixels, which

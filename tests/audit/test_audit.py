@@ -16,7 +16,7 @@ from harness.audit.finding import CONTRADICTION, COPY, MASK, NEAR, ODD, UNREADAB
 from harness.audit.pictures import of_folder, pictures_of
 from harness.audit.unusual import Model
 from harness.audit.write import write_audit
-from harness.config.sweep import load_config
+from harness.config.load import load_config
 from harness.data.index import FileIndex
 from harness.data.mvtec import MVTecData
 from harness.data.split import load_splits

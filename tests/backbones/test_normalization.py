@@ -17,8 +17,8 @@ from harness.backbones.local import LocalWeights
 from harness.backbones.normalization import OF_IMAGENET, Normalization, effective, input_of, trained_with
 from harness.backbones.resolve import resolve
 from harness.common.errors import ConfigError, StoreError, WeightsError
+from harness.config.load import load_config
 from harness.config.spec import RunSpec, run_id
-from harness.config.sweep import load_config
 from harness.detectors import load
 from harness.detectors.spade import SPADE
 from harness.inference.model import load_model

@@ -26,11 +26,11 @@ from harness.backends.anomalib.checks import check_specs
 from harness.backends.anomalib.data import SplitDataModule
 from harness.backends.base import Outcome, RunContext
 from harness.common.errors import ConfigError
+from harness.config.load import load_config
 from harness.config.spec import RunSpec
-from harness.config.sweep import load_config
-from harness.data.base import Split
 from harness.data.images import MAX_PIXELS
 from harness.data.index import FileIndex
+from harness.data.samples import Split
 from harness.data.split import load_splits
 from harness.data.synthetic import with_synthetic
 from harness.planning.plan import make_plan

@@ -16,7 +16,7 @@ from harness.backends.native import NativeBackend
 from harness.common.errors import ConfigError
 from harness.config.spec import RunSpec
 from harness.config.sweep import load_config
-from harness.data.base import Split
+from harness.data.samples import Split
 from harness.detectors.sources import ImageSource
 from harness.planning.prepare import PlannedRun, check, prepare
 from tests.conftest import write_config

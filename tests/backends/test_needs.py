@@ -15,8 +15,8 @@ from harness.backends.anomalib import catalog
 from harness.backends.anomalib.assets import networks_of
 from harness.backends.anomalib.checks import check_specs
 from harness.backends.anomalib.needs import NEEDS, Sizes, needs_of
+from harness.config.load import load_config
 from harness.config.spec import RunSpec
-from harness.config.sweep import load_config
 from harness.inference.model import load_model
 from harness.planning.prepare import prepare
 from harness.results.store import ResultFolder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,14 +148,27 @@ def test_the_saved_probe_predicts_as_its_run(probes: ResultFolder, tmp_path: Pat
         assert classifier.at_image_size(32) is classifier
         with pytest.raises(ConfigError, match=r"image_size: 48 x 48 found with a probe, .*; expected 32 x 32"):
             load_classifier(folder, device="cpu", image_size=48)
-        if record.spec["params"]["probe_head"] != "knn":
-            _, check = export(classifier, "torchscript", tmp_path / f"{record.run_id}.pt", images_of_check(classifier))
-            assert check.largest_difference < 5e-3
+        _, check = export(classifier, "torchscript", tmp_path / f"{record.run_id}.pt", images[:2])
+        assert check.images == 2
     (tmp_path / "model.safetensors").write_bytes(b"no tensors")
     from harness.backends.supervised.probe.scorer import ProbeScorer
 
     with pytest.raises(WeightsError, match="not a saved probe"):
         ProbeScorer.from_file(tmp_path / "model.safetensors", "cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("file_format", "suffix"), [("onnx", ".onnx"), ("openvino", ".xml")])
+def test_neighbours_are_exported_to_every_format(
+    probes: ResultFolder, tmp_path: Path, file_format: Any, suffix: str
+) -> None:
+    (record,) = (one for one in probes.records() if one.spec["params"]["probe_head"] == "knn")
+    classifier = load_classifier(probes.run_folder(record.run_id), device="cpu")
+    images = images_of_check(classifier)[:5]
+    file, check = export(classifier, file_format, tmp_path / f"knn{suffix}", images)
+    assert check.images == 5
+    found, expected = load_classifier(file).predict(images), classifier.predict(images)
+    assert [one.labels for one in found] == [one.labels for one in expected]
 
 
 def test_submit_and_blend_take_a_probe(probes: ResultFolder, tmp_path: Path, cli: Cli) -> None:

@@ -20,7 +20,7 @@ from harness.backends.supervised.fold import FoldResult, merge_folds
 from harness.backends.supervised.good_rule import Classes, Rule, apply_rule, fit_rule
 from harness.backends.supervised.with_detector import Models, add_detectors
 from harness.common.errors import ConfigError, StoreError
-from harness.config.sweep import load_config
+from harness.config.load import load_config
 from harness.data.labelled.base import LabelledSplit, LabelSpec
 from harness.ensemble.average import predict_soup
 from harness.ensemble.runs import class_run

@@ -24,7 +24,7 @@ from harness.common.errors import ConfigError, DataError, HarnessError, StoreErr
 from harness.common.reading import MB, read_bytes, read_json, read_rows, read_text
 from harness.common.tables import csv_text, guarded, guarded_path, unguarded, unguarded_path
 from harness.common.terminal import Terminal, printable
-from harness.config.sweep import load_config
+from harness.config.load import load_config
 from harness.data.index import FileIndex
 from harness.data.labelled.fold_files import read_folds
 from harness.data.labelled.tables import Columns, read_table

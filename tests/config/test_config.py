@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.common.errors import ConfigError
+from harness.config.load import load_config
 from harness.config.spec import RunSpec, run_id
 from harness.config.stored import as_yaml
-from harness.config.sweep import load_config
 from tests.conftest import write_config
 
 GOOD = """

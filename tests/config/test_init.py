@@ -9,7 +9,7 @@ import pytest
 
 from harness.common.errors import ConfigError
 from harness.config.first import samples, write_config
-from harness.config.sweep import load_config
+from harness.config.load import load_config
 from harness.data.folder import FolderData
 from harness.planning.prepare import prepare
 from harness.results.store import ResultFolder

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from harness.common.errors import DataError
-from harness.data.base import DataOptions, Split
+from harness.data.base import DataOptions
 from harness.data.folder import FolderData
 from harness.data.index import FileIndex
 from harness.data.mvtec import MVTecData
+from harness.data.samples import Split
 from harness.data.split import load_splits
 from harness.data.toy import ToyData
 from harness.data.toy_images import CATEGORIES, write_toy

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from harness.common.errors import ConfigError, DataError
-from harness.config.sweep import load_config
-from harness.data.base import Split
+from harness.config.load import load_config
 from harness.data.folder import FolderData
 from harness.data.index import FileIndex
 from harness.data.labelled.files import LabelledData
 from harness.data.labelled.split import load_labelled
 from harness.data.mvtec import MVTecData
+from harness.data.samples import Split
 from harness.data.split import load_splits
 from harness.data.toy import ToyData
 from harness.tasks.detection import data_summary

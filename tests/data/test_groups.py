@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from harness.common.errors import DataError
-from harness.config.sweep import load_config
+from harness.config.load import load_config
 from harness.data.labelled.base import ALWAYS_TRAINED
 from harness.data.labelled.files import LabelledData
 from harness.data.labelled.folds import assign_folds

@@ -16,9 +16,8 @@ from PIL import Image
 
 from harness.common.errors import ConfigError, DataError, ImageTooLargeError
 from harness.common.paths import expanded, name_of_file, problem_of_name
+from harness.config.load import load_config
 from harness.config.stored import as_yaml
-from harness.config.sweep import load_config
-from harness.data.base import Split
 from harness.data.datamodule import DatamoduleData
 from harness.data.folder import FolderData
 from harness.data.images import FORMATS, read
@@ -26,6 +25,7 @@ from harness.data.index import FileIndex
 from harness.data.mask_images import mask_reading, read_mask
 from harness.data.masks import match_masks
 from harness.data.mvtec import MVTecData
+from harness.data.samples import Split
 from harness.data.split import load_splits
 from harness.results.store import ResultFolder
 from tests.conftest import Cli, read_me, write_config

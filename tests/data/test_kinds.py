@@ -13,11 +13,12 @@ import pytest
 import yaml
 
 from harness.common.errors import ConfigError, DataError
-from harness.config.sweep import SweepConfig, load_config
-from harness.data.base import Saturation, Split
+from harness.config.load import load_config
+from harness.config.sweep import SweepConfig
 from harness.data.detect import detect
 from harness.data.index import FileIndex
 from harness.data.mask_images import union
+from harness.data.samples import Saturation, Split
 from harness.data.split import load_splits
 from tests.conftest import Cli, write_config
 from tests.trees import SIZE, TREES, image, mask, write_tree
@@ -499,3 +500,22 @@ def test_a_json_entry_needs_its_keys() -> None:
     (root / JSON).write_text(json.dumps(content))
     with pytest.raises(DataError, match="image_path"):
         splits(kind="real_iad", root="root")
+
+
+def test_a_defect_without_a_mask_is_named_and_can_be_left_out() -> None:
+    root = write_tree("real_iad", Path("root"))
+    content = json.loads((root / JSON).read_text())
+    entry = next(one for one in content["test"] if one["mask_path"])
+    entry["mask_path"] = None
+    (root / JSON).write_text(json.dumps(content))
+    with pytest.raises(
+        DataError, match=r"masks found for 5 of 6 anomalous images.*No mask: .*C1.*data\.exclude"
+    ) as error:
+        splits(kind="real_iad", root="root")
+    name = f"audiojack/{entry['image_path']}"
+    (named,) = re.findall(r"No mask: (\S+)\. ", str(error.value))
+    assert named.endswith(name)
+    (split,) = splits(kind="real_iad", root="root", exclude=[named])
+    assert len(split.test) == 7
+    assert all(sample.masks for sample in split.test if sample.label)
+    assert any("1 image" in note for note in split.notes)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from harness.backends.supervised.one_class import classes
 from harness.common.errors import ConfigError, DataError
-from harness.config.sweep import load_config
+from harness.config.load import load_config
 from harness.data.index import FileIndex
 from harness.data.labelled.base import ALWAYS_TRAINED, LabelledSample, LabelledSplit
 from harness.data.labelled.files import LabelledData

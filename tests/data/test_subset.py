@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.base import Sample, Split
+from harness.data.samples import Sample, Split
 from harness.data.subset import Subset, part_of, problems_of
 
 

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from harness.common.errors import DataError
-from harness.data.base import Sample, Split
 from harness.data.images import MAX_PIXELS, read_image
 from harness.data.index import FileIndex
 from harness.data.mvtec import MVTecData
+from harness.data.samples import Sample, Split
 from harness.data.split import load_splits
 from harness.data.synthetic import BACKGROUNDS, ENOUGH, HASHES, KINDS, LEAST, VISIBLE, background, with_synthetic
 from harness.execution.jobs import timed_images

@@ -9,6 +9,7 @@ import sys
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import closing
+from csv import DictReader
 from http.client import HTTPConnection
 from io import BytesIO
 from pathlib import Path
@@ -24,11 +25,15 @@ from harness.cli.main import app
 from harness.data.images import read_image
 from harness.demo import launch
 from harness.demo.uploads import LARGEST_IMAGE, decode
+from harness.demo.use import choices
+from harness.inference.rows import CLASS_COLUMNS
 from harness.predictions.classification import ClassPredictions
 from harness.predictions.drawing import heat, overlay
+from harness.results.run_folder import MODELS
 from harness.results.store import ResultFolder
 from tests.classified import CONFIG
 from tests.conftest import Cli
+from tests.fake_results import fake_run
 from tests.report.test_browser import CHROMIUM
 from tests.trained import run_of, scores_of
 
@@ -223,12 +228,30 @@ def picture(page: Any, panel: Any, caption: str) -> Any:
     return np.asarray(Image.open(BytesIO(b64decode(image.evaluate(DRAWN)))).convert("RGB"))
 
 
+def saved_rows(page: Any) -> list[dict[str, str]]:
+    """The rows of the file that the page saves."""
+    settle(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Results as CSV").click()
+    assert download.value.suggested_filename == "predictions.csv"
+    with Path(download.value.path()).open(encoding="utf-8", newline="") as stream:
+        return list(DictReader(stream))
+
+
+def predicted_rows(cli: Cli, run: Path, images: list[Path]) -> list[dict[str, str]]:
+    """The rows of the command."""
+    done = cli("predict", run, *images)
+    assert done.exit_code == 0, done.output
+    return list(DictReader(done.stdout.splitlines()))
+
+
 @in_browser
 @pytest.mark.slow
-def test_a_run_judges_dropped_images(page: Any, results: Path, toy_tree: Path, tmp_path: Path) -> None:
+def test_a_run_judges_dropped_images(page: Any, results: Path, toy_tree: Path, tmp_path: Path, cli: Cli) -> None:
     trained = ResultFolder(results / "trained")
     record = run_of(trained, "native", "padim")
-    choose(page, "Run", "native-padim")
+    choose(page, "Run", "trained: plate, padim native")
+    assert page.get_by_text(f"; run {record.run_id}").is_visible()
     path = toy_tree / "plate" / "test" / "dent" / "000.png"
     hostile = tmp_path / "**b** [x](http:evil) $a$ <i>.png"
     shutil.copy(path, hostile)
@@ -248,6 +271,15 @@ def test_a_run_judges_dropped_images(page: Any, results: Path, toy_tree: Path, t
     # A file's name is text, whatever is in it.
     assert page.locator("i, a[href*=evil]").count() == 0
     assert page.locator("strong").filter(has_text="b").count() == 0
+
+    rows = saved_rows(page)
+    (predicted,) = predicted_rows(cli, trained.run_folder(record.run_id), [path])
+    assert list(rows[0]) == list(predicted)
+    changing = {"path", "seconds"}
+    assert [rows[0][name] for name in rows[0] if name not in changing] == [
+        predicted[name] for name in predicted if name not in changing
+    ]
+    assert [row["path"] for row in rows] == [page.locator("[data-testid=stText]").first.inner_text()]
 
     image = picture(page, panel, "image with outlines")
     assert np.abs(image.astype(int) - read_image(path)).mean() < 40
@@ -279,7 +311,7 @@ def test_a_run_judges_dropped_images(page: Any, results: Path, toy_tree: Path, t
 def test_a_classification_labels_dropped_images(page: Any, results: Path) -> None:
     folder = ResultFolder(results / "with-maps")
     (record,) = folder.records()
-    choose(page, "Run", "with-maps: supervised-baseline")
+    choose(page, "Run", "with-maps: ")
     model = load_classifier(folder.root, device="cpu")
     names = ClassPredictions.load(folder.run_folder(record.run_id)).test_names[:2]
     paths = [Path(str(record.data["root"])) / name for name in names]
@@ -296,6 +328,12 @@ def test_a_classification_labels_dropped_images(page: Any, results: Path) -> Non
     assert page.get_by_text("probabilities are calibrated: temperature").count() == 1
     assert page.get_by_text("promised coverage of 0.9").count() == 1
 
+    rows = saved_rows(page)
+    assert list(rows[0]) == list(CLASS_COLUMNS)
+    assert [(row["path"], row["answer"]) for row in rows] == [
+        (path.name, one.answer) for path, one in zip(paths, found, strict=True)
+    ]
+
     # The least sure one comes first.
     least, path = min(zip(found, paths, strict=True), key=lambda pair: pair[0].probability)
     facts = page.get_by_text("second label").all_inner_texts()
@@ -310,7 +348,7 @@ def test_a_classification_labels_dropped_images(page: Any, results: Path) -> Non
     assert np.abs(picture(page, card, "overlay").astype(int) - overlay(read_image(path), seen, (0, 1))).mean() < 8
 
     # A run without maps says so, and labels the same images.
-    choose(page, "Run", "without-maps: supervised-one_class")
+    choose(page, "Run", "one_class")
     page.get_by_text("there is no Grad-CAM: its last feature map has one cell").wait_for()
     page.get_by_text("second label").first.wait_for()
     assert page.get_by_text("second label").count() == 2
@@ -321,7 +359,7 @@ def test_a_classification_labels_dropped_images(page: Any, results: Path) -> Non
 def test_test_images_worst_first(page: Any, results: Path) -> None:
     trained = ResultFolder(results / "trained")
     record = run_of(trained, "native", "padim")
-    choose(page, "Run", "native-padim")
+    choose(page, "Run", "trained: plate, padim native")
     page.get_by_role("tab", name="Test images of the run").click()
     panel = page.get_by_role("tabpanel").last
     panel.get_by_text("ground truth").first.wait_for()
@@ -336,6 +374,53 @@ def test_test_images_worst_first(page: Any, results: Path) -> None:
     assert mistakes == min(len(wrong), 5)
     panel.get_by_role("button", name="Increment").or_(panel.get_by_test_id("stNumberInputStepUp")).first.click()
     page.wait_for_function("text => !document.body.innerText.includes(text)", arg=said[0])
+
+
+CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+
+
+def take_picture(page: Any) -> None:
+    """Press the button as soon as the camera has a picture."""
+    settle(page)
+    page.locator("video").wait_for()
+    page.wait_for_function("(video => video.videoWidth > 0 && video.currentTime > 0)(document.querySelector('video'))")
+    page.get_by_role("button", name="Take Photo").click()
+
+
+@in_browser
+@pytest.mark.slow
+def test_pictures_of_a_camera_are_images_too(browser: Any, server: int) -> None:
+    with_camera = browser.browser_type.launch(executable_path=CHROMIUM, args=["--no-sandbox", *CAMERA])
+    with closing(with_camera):
+        page = with_camera.new_page(viewport={"width": 1280, "height": 1400})
+        page.set_default_timeout(100_000)
+        page.goto(f"http://localhost:{server}")
+        choose(page, "Run", "trained: plate, padim native")
+        assert page.get_by_role("button", name="Results as CSV").count() == 0
+        page.get_by_text("Take pictures with a camera").click()
+        take_picture(page)
+        page.get_by_text("Pictures: picture-1.jpg", exact=True).wait_for()
+        page.get_by_role("button", name="Clear photo").click()
+        take_picture(page)
+        page.get_by_text("Pictures: picture-1.jpg, picture-2.jpg", exact=True).wait_for()
+        rows = saved_rows(page)
+        assert [row["path"] for row in rows] == ["picture-1.jpg", "picture-2.jpg"]
+        assert page.get_by_text(f"score {float(rows[0]['score']):.4g}").count() >= 1
+        page.get_by_role("button", name="Remove the pictures").click()
+        settle(page)
+        assert page.get_by_text("picture-1.jpg").count() == 0
+        assert page.get_by_role("button", name="Results as CSV").count() == 0
+
+
+@in_browser
+@pytest.mark.slow
+def test_a_browser_without_a_camera_goes_on(page: Any, toy_tree: Path) -> None:
+    page.get_by_text("Take pictures with a camera").click()
+    page.get_by_text("permission to access your camera").or_(
+        page.get_by_role("button", name="Take Photo")
+    ).first.wait_for()
+    page.locator("input[type=file]").first.set_input_files(toy_tree / "plate" / "test" / "dent" / "000.png")
+    page.get_by_role("tabpanel").first.get_by_text("score ").first.wait_for()
 
 
 @in_browser
@@ -387,10 +472,11 @@ def test_a_few_good_images_make_a_run(page: Any, results: Path, toy_tree: Path, 
     assert page.get_by_text("Images or settings have changed since").count() == 0
     page.locator("[data-testid=stButtonGroup]").get_by_text("000.png", exact=True).click()
     settle(page)
+    assert page.get_by_text("A name has letters, digits, '.', '_' and '-', such as my-part;").is_visible()
     page.get_by_role("textbox", name="Name").fill("../evil")
     page.get_by_role("textbox", name="Name").press("Enter")
     page.get_by_role("button", name="Save").click()
-    page.get_by_text("expected letters, digits").wait_for()
+    page.get_by_text("'../evil' found; expected letters, digits").wait_for()
     page.get_by_role("textbox", name="Name").fill("bracket")
     page.get_by_role("textbox", name="Name").press("Enter")
     page.get_by_role("button", name="Save").click()
@@ -410,7 +496,35 @@ def test_a_few_good_images_make_a_run(page: Any, results: Path, toy_tree: Path, 
     page.get_by_text("exists already; choose another name").wait_for()
     page.get_by_role("link", name="Use a run").click()
     page.get_by_role("combobox", name="Run").click()
-    assert page.get_by_role("option").filter(has_text="bracket: native-padim").count() == 1
+    assert page.get_by_role("option").filter(has_text="bracket: ").count() == 1
+
+
+def test_a_run_is_named_in_words(tmp_path: Path) -> None:
+    folder = ResultFolder(tmp_path / "lids")
+    began = {"began": "2025-01-01T00:00:00"}
+    for name, neighbours, seed, changes in (
+        ("a", 5, 0, {}),
+        ("b", 5, 1, {}),
+        ("c", 9, 0, {}),
+        ("d", 9, 0, {"provenance": began}),
+        ("e", 5, 0, {"provenance": began}),
+    ):
+        spec = {"category": "lid", "seed": seed}
+        params = {"num_neighbors": neighbours}
+        fake_run(folder, name, [0.1, 0.4, 0.3, 0.2 * neighbours], [0, 0, 1, 1], spec=spec, params=params, **changes)
+        (folder.run_folder(name) / MODELS[0]).write_text("a model")
+    fake_run(folder, "without-a-model", [0.1, 0.9], [0, 1])
+    runs, unreadable = choices(tmp_path)
+    assert unreadable == []
+    end = "image AUROC 0.750"
+    assert {run.record.run_id: run.title.removesuffix(" (recommended)") for run in runs} == {
+        "a": f"lids: lid, patchcore num_neighbors 5, seed 0, {end}",
+        "b": f"lids: lid, patchcore num_neighbors 5, seed 1, {end}",
+        "c": f"lids: lid, patchcore num_neighbors 9, seed 0, {end}",
+        # Earlier runs of the same configurations. A title that is not the only one has the id.
+        "d": f"lids: lid, patchcore (left out of the comparison), seed 0, {end} (d)",
+        "e": f"lids: lid, patchcore (left out of the comparison), seed 0, {end} (e)",
+    }
 
 
 @in_browser

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from harness.backbones.inject import backbone_weights
+from harness.backbones.networks import licence_notes
 from harness.common.errors import ConfigError, DataError
 from harness.data.listing import list_images
 from harness.detectors.base import Detector
@@ -302,6 +303,11 @@ def test_a_mean_of_the_largest_has_one_value_at_least() -> None:
     values = torch.arange(400.0)[None]
     assert float(mean_of_largest(values)) == pytest.approx(397.5)
     assert float(mean_of_largest(values[:, :50])) == 49
+
+
+def test_the_licence_of_dinov3_is_said() -> None:
+    (note,) = licence_notes(["vit_small_patch16_dinov3", "vit_small_patch14_dinov2", "vit_small_patch16_dinov3"])
+    assert "vit_small_patch16_dinov3: weights of DINOv3 have a licence of their own" in note
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import pytest
 from openpyxl import load_workbook
 
 from harness.common.errors import DataError, StoreError
-from harness.config.sweep import load_config
+from harness.config.load import load_config
 from harness.execution.jobs import Job
 from harness.execution.launchers.node import home_of, run_job, work_folder
 from harness.execution.launchers.shipping import files_of, pack, read_files, unpack

@@ -8,7 +8,7 @@ import pytest
 
 from harness.backends import latency
 from harness.backends.latency import BUSY, THREADS
-from harness.config.sweep import load_config
+from harness.config.load import load_config
 from harness.execution.progress import SweepProgress
 from harness.execution.retime import retime
 from harness.execution.writer import ResultWriter

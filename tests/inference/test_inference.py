@@ -295,7 +295,7 @@ def test_no_model_to_be_had(copied: ResultFolder, made: ResultFolder, tmp_path: 
     for record in copied.records():
         for file in copied.run_folder(record.run_id).glob("model.*"):
             file.unlink()
-    with pytest.raises(StoreError, match=r"the models of its 8 runs were not kept"):
+    with pytest.raises(StoreError, match=f"the models of its {len(copied.records())} runs were not kept"):
         load_model(copied.root)
     (copied.run_folder(best.run_id) / "record.json").write_text("{")
     with pytest.raises(StoreError, match="damaged"):

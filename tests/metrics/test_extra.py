@@ -15,7 +15,7 @@ from scipy import ndimage
 from sklearn.metrics import f1_score
 
 from harness import registry
-from harness.data.base import Sample
+from harness.data.samples import Sample
 from harness.metrics.aupro import aupro5
 from harness.metrics.evaluate import evaluate, evaluate_predictions
 from harness.metrics.extra import PixelCase, extra_values

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.data.base import Sample
+from harness.data.samples import Sample
 from harness.metrics.false_alarms import conformal_threshold, images_for
 from harness.metrics.order import quantile_of_maps
 from harness.metrics.thresholds import fix_thresholds

@@ -27,7 +27,7 @@ from sklearn.metrics import f1_score as sklearn_f1
 
 from harness import registry
 from harness.common.errors import DataError, PredictionsError
-from harness.data.base import Sample
+from harness.data.samples import Sample
 from harness.metrics import regions
 from harness.metrics.aupro import aupro, overlap_curve
 from harness.metrics.curves import curves

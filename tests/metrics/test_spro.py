@@ -13,7 +13,7 @@ from PIL import Image
 
 from harness import registry
 from harness.common.errors import DataError
-from harness.data.base import Sample, Saturation
+from harness.data.samples import Sample, Saturation
 from harness.metrics.evaluate import evaluate, evaluate_predictions
 from harness.metrics.spro import Defect, defects, saturated_weights
 from harness.predictions.decision import Thresholds

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from harness.data.base import Sample
+from harness.data.samples import Sample
 from harness.metrics.evaluate import evaluate_predictions
 from harness.metrics.synthetic import Wins, bootstrap, share_of_equals
 from harness.predictions.detection import Predictions

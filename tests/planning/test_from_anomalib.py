@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.config.sweep import load_config
+from harness.config.load import load_config
 from harness.planning.from_anomalib import from_anomalib
 from tests.conftest import Cli
 

@@ -12,8 +12,8 @@ import pytest
 from harness.backends.anomalib import AnomalibBackend
 from harness.backends.base import Signature
 from harness.common.errors import ConfigError
+from harness.config.load import load_config
 from harness.config.spec import differing, run_id
-from harness.config.sweep import load_config
 from harness.demo.fit import BACKBONES
 from harness.planning.plan import Plan, make_plan
 from harness.planning.prepare import prepare

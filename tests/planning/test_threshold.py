@@ -9,8 +9,8 @@ import pytest
 
 from harness import registry
 from harness.common.errors import ConfigError
+from harness.config.load import load_config
 from harness.config.stored import as_yaml
-from harness.config.sweep import load_config
 from harness.data.base import DataOptions
 from harness.planning.plan import make_plan
 from harness.planning.prepare import signature, task

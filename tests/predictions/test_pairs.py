@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.data.base import Sample
 from harness.data.images import ORIENTATION, upright_size
 from harness.data.mask_images import ABOVE_0, ABOVE_HALF, read_mask
+from harness.data.samples import Sample
 from harness.metrics.pixel_ranking import pixel_ranking
 from harness.metrics.ranking import Ranking, measure
 from harness.predictions.detection import ORIGINAL, Predictions, Protocol, join

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.common.errors import StoreError
-from harness.data.base import Sample
+from harness.data.samples import Sample
 from harness.predictions.detection import Predictions
 from harness.results.scores import CALIBRATION, calibration_csv, read_calibration
 

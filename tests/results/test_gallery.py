@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.data.base import Sample
+from harness.data.samples import Sample
 from harness.predictions.decision import Thresholds
 from harness.predictions.detection import Predictions, join
 from harness.predictions.drawing import OUTLINE

@@ -17,10 +17,10 @@ import pytest
 from harness import registry
 from harness.backends.base import EpochDetections
 from harness.common.errors import ConfigError, DataError
+from harness.config.load import load_config
 from harness.config.spec import RunSpec, run_id
 from harness.config.stored import as_yaml
-from harness.config.sweep import load_config
-from harness.data.base import Sample
+from harness.data.samples import Sample
 from harness.execution.jobs import Job, execute_job
 from harness.execution.progress import SweepProgress
 from harness.execution.session import RunSession

@@ -17,9 +17,9 @@ from openpyxl import load_workbook
 
 from harness import registry
 from harness.common.errors import ConfigError, StoreError
+from harness.config.load import load_config
 from harness.config.search import Domain
 from harness.config.stored import as_yaml
-from harness.config.sweep import load_config
 from harness.execution.jobs import Job, Rungs, execute_job
 from harness.metrics.selection import auroc_draws, corrected, macro_f1_draws
 from harness.planning.prepare import Prepared, check, prepare

@@ -10,8 +10,9 @@ import pytest
 
 from harness import registry
 from harness.backends.base import Signature
+from harness.config.load import load_config
 from harness.config.spec import RunSpec
-from harness.config.sweep import SweepConfig, load_config
+from harness.config.sweep import SweepConfig
 from harness.report.parts import task_report
 from harness.report.results import Results
 from harness.report.sheets import Sheet

@@ -21,7 +21,7 @@ from harness.backends.supervised.pictures import ImagesBySize
 from harness.backends.supervised.settings import Settings
 from harness.common.devices import pick
 from harness.common.errors import ConfigError
-from harness.config.sweep import load_config
+from harness.config.load import load_config
 from harness.export.write import export, images_of_check
 from harness.inference.classifier import Classifier
 from harness.inference.exported import SUFFIX

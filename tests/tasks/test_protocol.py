@@ -13,8 +13,9 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from harness.common.errors import ConfigError
+from harness.config.load import load_config
 from harness.config.spec import RunSpec
-from harness.config.sweep import SweepConfig, load_config
+from harness.config.sweep import SweepConfig
 from harness.data.mask_images import read_mask
 from harness.inference import load_model
 from harness.planning.prepare import PlannedRun, prepare

@@ -19,16 +19,16 @@ from typing import ClassVar
 
 from harness.backbones.normalization import IMAGENET
 from harness.backends.anomalib import catalog
-from harness.backends.base import Failure, Outcome, RunContext, Signature
+from harness.backends.base import Backend, Failure, Outcome, RunContext, Signature
 from harness.backends.scorers import Scorer
 from harness.config.spec import RunSpec
-from harness.data.base import Split
+from harness.data.samples import Split
 
 # Added to anomalib's parameters: the coreset selection of PatchCore, by anomalib or by harness/detectors/coreset.py.
 CORESET = {"patchcore": {"coreset": "anomalib"}}
 
 
-class AnomalibBackend:
+class AnomalibBackend(Backend):
     """Runs anomalib's models. A group is one run, because anomalib shares no work between runs."""
 
     task: ClassVar[str] = "detection"
@@ -57,24 +57,20 @@ class AnomalibBackend:
         return check_specs(specs, splits, device)
 
     def remarks(self, specs: Sequence[RunSpec], device: str) -> list[str]:
-        """Return a note for each model whose network is too large for a CPU.
+        """Return notes on networks too large for a CPU, and on weights whose licence has conditions.
 
         Args:
             specs: the runs.
             device: auto, cpu, cuda, cuda:N or mps.
         """
+        from harness.backbones.networks import licence_notes
         from harness.backends.anomalib.checks import slow_models
 
-        return slow_models(specs, device)
+        return [*slow_models(specs, device), *licence_notes(str(spec.backbone) for spec in specs)]
 
     def share_key(self, spec: RunSpec) -> Hashable:
         """Return the spec itself, so that each run is its own group."""
         return spec
-
-    def share_levels(self, spec: RunSpec) -> tuple[Hashable, ...]:
-        """Return no levels, since runs share nothing."""
-        del spec
-        return ()
 
     def run(self, specs: Sequence[RunSpec], split: Split, context: RunContext) -> Iterator[Outcome | Failure]:
         """Train and test each spec in turn; release the memory after each run.

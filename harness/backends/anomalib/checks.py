@@ -22,7 +22,7 @@ from harness.backends.checks import check_weights, collected, coreset_problems, 
 from harness.common.devices import pick
 from harness.common.errors import HarnessError, nearest
 from harness.config.spec import RunSpec, thaw
-from harness.data.base import Split
+from harness.data.samples import Split
 from harness.data.subset import part_of
 
 # Arguments of Lightning's Trainer that the harness sets.

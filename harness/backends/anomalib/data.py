@@ -9,9 +9,9 @@ import torch
 from anomalib.data import AnomalibDataModule, AnomalibDataset, ImageItem
 from torchvision.tv_tensors import Image, Mask
 
-from harness.data.base import Sample, Split
 from harness.data.images import read_image
 from harness.data.mask_images import union
+from harness.data.samples import Sample, Split
 
 
 class SplitDataset(AnomalibDataset):

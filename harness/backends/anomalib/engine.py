@@ -30,7 +30,7 @@ from harness.backends.base import HELD_OUT, TEST_IMAGES, Detected, RunContext
 from harness.backends.cost import PeakMemory, size
 from harness.common.devices import pick
 from harness.config.spec import RunSpec, thaw
-from harness.data.base import Split
+from harness.data.samples import Split
 from harness.data.subset import part_of
 from harness.predictions.detection import Floats, join
 

@@ -15,7 +15,7 @@ from harness.backends.anomalib.data import SplitDataset
 from harness.backends.anomalib.places import before_crop
 from harness.backends.base import EpochDetections, EpochObserver
 from harness.config.spec import RunSpec
-from harness.data.base import Sample, Split
+from harness.data.samples import Sample, Split
 from harness.predictions.detection import Floats, Predictions, join
 
 

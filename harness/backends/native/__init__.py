@@ -18,19 +18,19 @@ from typing import ClassVar
 
 from harness import registry
 from harness.backbones.normalization import IMAGENET
-from harness.backends.base import Failure, Outcome, RunContext, Signature
+from harness.backends.base import Backend, Failure, Outcome, RunContext, Signature
 from harness.backends.scorers import Scorer
 from harness.common.errors import ConfigError, unknown_name
 from harness.common.signatures import class_constant, init_parameters
 from harness.config.spec import RunSpec
 from harness.config.threshold import FOLDS
-from harness.data.base import Split
+from harness.data.samples import Split
 
 # Parameters of all detectors; see harness.detectors.base.Options.
 COMMON = {"precision": "fp32", "center_crop": None}
 
 
-class NativeBackend:
+class NativeBackend(Backend):
     """Runs the harness's detectors. A group has all runs with the same images, preprocessing and backbone."""
 
     task: ClassVar[str] = "detection"
@@ -61,14 +61,16 @@ class NativeBackend:
         return check_specs(specs, splits, device)
 
     def remarks(self, specs: Sequence[RunSpec], device: str) -> list[str]:
-        """Return no notes.
+        """Return a note for each backbone whose weights have a licence with conditions.
 
         Args:
             specs: the runs.
             device: auto, cpu, cuda, cuda:N or mps.
         """
-        del specs, device
-        return []
+        from harness.backbones.networks import licence_notes
+
+        del device
+        return licence_notes(str(spec.backbone) for spec in specs)
 
     def share_key(self, spec: RunSpec) -> Hashable:
         """Return a key of image size, crop, backbone, weights and normalisation.

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.config.spec import RunSpec
 from harness.config.threshold import CROSS_CONFORMAL
-from harness.data.base import Sample, Split
+from harness.data.samples import Sample, Split
 from harness.detectors.base import Detector
 from harness.detectors.folds import Fold, in_fold
 from harness.detectors.maps import Scores

@@ -10,7 +10,7 @@ from harness.backends.checks import check_weights, collected, coreset_problems, 
 from harness.backends.native.calibration import fold_problems, images_of_smallest_training
 from harness.backends.native.group import build
 from harness.config.spec import RunSpec
-from harness.data.base import Split
+from harness.data.samples import Split
 from harness.data.subset import part_of
 from harness.detectors.base import Detector
 

@@ -19,7 +19,7 @@ from harness.backends.native.costs import Costs, network_key
 from harness.backends.native.images import GroupImages
 from harness.backends.native.scorer import NativeScorer
 from harness.config.spec import RunSpec
-from harness.data.base import Sample, Split
+from harness.data.samples import Sample, Split
 from harness.detectors.base import Detector, State
 from harness.detectors.context import StageContext
 from harness.detectors.maps import Scores, concatenate

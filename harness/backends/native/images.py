@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from harness.config.spec import RunSpec
-from harness.data.base import Sample, Split
+from harness.data.samples import Sample, Split
 from harness.data.subset import Subset
 from harness.detectors.folds import on_positions
 from harness.detectors.stages import Stage

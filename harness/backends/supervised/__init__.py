@@ -2,7 +2,7 @@
 
 Lightning trains the networks. A probe fits a simple classifier on a frozen network.
 
-settings.py    options of a run, their defaults, and combinations that exclude each other
+settings.py    options of a run, their defaults, and combinations that exclude each other; values.py checks each value
 recipes.py     values that fit the number of images and epochs
 checks.py      problems of specs that need no training
 methods.py     selects the trained networks or the probe
@@ -20,8 +20,8 @@ fold.py        the result of a fold, and the merging of folds
 pictures.py    the decoded images
 with_detector.py    detectors and rules beside the networks; class_detectors.py and good_rule.py belong to it
 detector_scorer.py  saving, loading and prediction of networks with detectors
-classifier.py  saving, loading and prediction of a trained model
-model_file.py  reading the file of a saved model
+classifier.py  saving, loading and prediction of trained networks
+label_scorer.py  saving, prediction and export of every trained model; export.py and model_file.py belong to it
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from harness.backbones.normalization import BACKBONE
-from harness.backends.base import Failure, Outcome, RunContext, Signature
+from harness.backends.base import Backend, Failure, Outcome, RunContext, Signature
 from harness.backends.scorers import LabelScorer
 from harness.backends.supervised import recipes
 from harness.backends.supervised.probe import settings as probe_settings
@@ -46,7 +46,7 @@ from harness.data.labelled.base import LabelledSplit
 NOT_TRAINED = ("tta", "tta_average", "eval_image_size", "tensorboard", "combine_repeats", "with_detector")
 
 
-class SupervisedBackend:
+class SupervisedBackend(Backend):
     """Trains classifiers. A run has all folds of one configuration; the runs of a group share the trained networks."""
 
     task: ClassVar[str] = "classification"
@@ -88,16 +88,6 @@ class SupervisedBackend:
 
         return check_specs(specs, splits, device)
 
-    def remarks(self, specs: Sequence[RunSpec], device: str) -> list[str]:
-        """Return no notes.
-
-        Args:
-            specs: the runs.
-            device: auto, cpu, cuda, cuda:N or mps.
-        """
-        del specs, device
-        return []
-
     def share_key(self, spec: RunSpec) -> Hashable:
         """Return a key of the shared work.
 
@@ -109,11 +99,6 @@ class SupervisedBackend:
             return json.dumps(values | {"params": {}}, sort_keys=True)
         trained = {key: value for key, value in spec.parameters.items() if key not in NOT_TRAINED}
         return json.dumps(values | {"params": trained}, sort_keys=True)
-
-    def share_levels(self, spec: RunSpec) -> tuple[Hashable, ...]:
-        """Return no levels, since the runs of a group share all their networks or features."""
-        del spec
-        return ()
 
     def run(self, specs: Sequence[RunSpec], split: LabelledSplit, context: RunContext) -> Iterator[Outcome | Failure]:
         """Train and test each spec in turn.

@@ -17,8 +17,8 @@ from harness.backends.checks import check_weights, coreset_problems
 from harness.backends.native import NativeBackend
 from harness.common.errors import ConfigError, nearest
 from harness.config.spec import RunSpec, freeze_items
-from harness.data.base import NORMAL_NAMES, is_normal
 from harness.data.labelled.base import LabelledSplit, LabelSpec
+from harness.data.samples import NORMAL_NAMES, is_normal
 from harness.detectors.base import Detector, State
 from harness.detectors.folds import on_images
 from harness.detectors.stages import Stage, Stages

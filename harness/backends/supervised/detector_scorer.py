@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import save_file
 
 from harness.backends.base import RunContext
 from harness.backends.cost import size
+from harness.backends.scorers import size_refused
 from harness.backends.supervised.class_detectors import KEY, build_detector
-from harness.backends.supervised.classifier import DETECTORS, FORMAT, KIND, METADATA, MODEL, SupervisedScorer
+from harness.backends.supervised.classifier import DETECTORS, FORMAT, KIND, METADATA, SupervisedScorer
 from harness.backends.supervised.fold import FoldResult
 from harness.backends.supervised.good_rule import Classes, Rule, apply_rule
+from harness.backends.supervised.label_scorer import TrainedScorer
 from harness.backends.supervised.model_file import opened
 from harness.backends.supervised.pictures import Pixels
 from harness.backends.supervised.settings import WITHOUT
@@ -38,22 +38,20 @@ if TYPE_CHECKING:
 Prepared = tuple[Pixels, torch.Tensor]
 
 
-class DetectorScorer:
-    """Predicts labels with networks, detectors and rules; see `harness.backends.scorers.LabelScorer`.
+class DetectorScorer(TrainedScorer):
+    """Predicts labels with networks, detectors and rules.
 
     Args:
         networks: the networks of all folds.
         models: the detectors and rules.
     """
 
+    metadata = METADATA
+
     def __init__(self, networks: SupervisedScorer, models: Models) -> None:
         self.networks, self.models = networks, models
         self.labels, self.label_specs, self.device = networks.labels, networks.label_specs, networks.device
-
-    @property
-    def name(self) -> str:
-        """Readable name of the model."""
-        return f"{self.networks.name}, with {self.models.detector.name}"
+        self.name = f"{networks.name}, with {models.detector.name}"
 
     @property
     def size(self) -> float:
@@ -61,19 +59,9 @@ class DetectorScorer:
         states = [tensor for state in self.models.states.values() for tensor in state.values()]
         return self.networks.size + size([*states, *network_tensors(self.models.detector).values()])
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Notes on the predictions: none."""
-        return ()
-
     def prepare(self, pixels: RGB) -> Prepared:
         """Convert an image to the inputs of networks and detectors. Several threads may call this method at once."""
         return self.networks.prepare(pixels), self.models.detector.view(as_tensor(pixels))
-
-    def probabilities(self, prepared: Sequence[Prepared]) -> npt.NDArray[np.float64]:
-        """Return probabilities (n, labels), averaged over folds. Only one thread at a time may call this method."""
-        mean: npt.NDArray[np.float64] = self.by_fold(prepared).mean(axis=0)
-        return mean
 
     def by_fold(self, prepared: Sequence[Prepared]) -> npt.NDArray[np.float64]:
         """Return probabilities (folds, n, labels), after the rules. Only one thread at a time may call this."""
@@ -97,13 +85,12 @@ class DetectorScorer:
         Raises:
             ConfigError: the size is another one.
         """
-        own = self.networks.settings.eval_size
+        own = self.networks.image_size
         if size == own:
             return self
-        raise ConfigError(
-            f"image_size: {size[0]} x {size[1]} found with a run with `{KEY}`, whose rules hold for the image size of "
-            f"the run; expected {own[0]} x {own[1]}. Use the run without `{KEY}`, or train one with `eval_image_size`."
-        )
+        reason = f"a run with `{KEY}`, whose rules hold for the image size of the run"
+        advice = f"Use the run without `{KEY}`, or train one with `eval_image_size`."
+        raise size_refused(size, reason, f"{own[0]} x {own[1]}", advice)
 
     @property
     def map_note(self) -> str:
@@ -148,21 +135,21 @@ class DetectorScorer:
         self.networks.to_cpu()
         self.models.detector.extractor().cpu()
 
-    def save(self, folder: Path) -> None:
-        """Write networks, detectors and rules to `model.safetensors` in a folder; see `load_scorer`."""
+    def contents(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Return the tensors of networks and detectors by name, and the header with the rules; see `load_scorer`."""
         tensors, header = self.networks.contents()
         detector, states = self.models.detector, self.models.states
         tensors |= {f"{DETECTORS}{name}": tensor for name, tensor in network_tensors(detector).items()}
         places = list(states)
         for number, place in enumerate(places):
-            tensors |= {f"{DETECTORS}{number}.{name}": tensor.contiguous() for name, tensor in states[place].items()}
+            tensors |= {f"{DETECTORS}{number}.{name}": tensor for name, tensor in states[place].items()}
         beside = {
             "detector": description(detector),
             "good": self.models.classes.good.tolist(),
             "places": [list(place) for place in places],
             "rules": [[fold, rule and rule.as_dict()] for fold, rule in self.models.rules.items()],
         }
-        save_file(tensors, folder / MODEL, {METADATA: json.dumps(header | {"format": FORMAT, KEY: beside})})
+        return tensors, header | {"format": FORMAT, KEY: beside}
 
 
 def with_detectors(

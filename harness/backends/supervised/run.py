@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +16,7 @@ from harness.backends.cost import PeakMemory
 from harness.backends.supervised.batch_norm import MOST_INITIAL, initial_share
 from harness.backends.supervised.callbacks import OnEpoch
 from harness.backends.supervised.classifier import SupervisedScorer
-from harness.backends.supervised.detector_scorer import DetectorScorer, with_detectors
+from harness.backends.supervised.detector_scorer import with_detectors
 from harness.backends.supervised.fold import FoldResult, fold_predictions, merge_folds
 from harness.backends.supervised.fold_data import FoldData
 from harness.backends.supervised.margins import Mask, of_outputs, with_margin
@@ -35,7 +34,6 @@ from harness.metrics.classification import accuracy, macro_f1_of_fold
 from harness.predictions.classification import truth_of
 
 Floats = npt.NDArray[np.float64]
-AnyScorer = SupervisedScorer | DetectorScorer
 
 
 def run_spec(spec: RunSpec, split: LabelledSplit, context: RunContext) -> Classified:
@@ -109,7 +107,7 @@ class _Run:
             cost=cost,
             weights={"backbone": self._spec.backbone, **self._weights.as_dict()},
             warnings=[*self._warnings(folds), *notes],
-            scorer=partial(_on_device, scorer),
+            scorer=scorer.on_device,
             folds=[fold.record for fold in folds],
             curves={name: trained.history for name, trained in self._trained.items()},
             recipe=self._recipe,
@@ -270,11 +268,3 @@ class _Run:
             f"batch normalisation: a training of {least} batches left {share:.0%} of the initial statistics, expected "
             f"at most {MOST_INITIAL:.0%}; set `bn_statistics: recomputed`, or a larger `bn_momentum`"
         )
-
-
-@contextmanager
-def _on_device(scorer: AnyScorer) -> Iterator[AnyScorer]:
-    try:
-        yield scorer
-    finally:
-        scorer.to_cpu()

@@ -10,7 +10,8 @@ from typing import Any
 from harness.backbones.normalization import Normalization
 from harness.backends.supervised.tta import AVERAGES, NONE, Views, tta_problems, views_of
 from harness.backends.supervised.tta import canonical as canonical_tta
-from harness.common.errors import ConfigError, nearest
+from harness.backends.supervised.values import Values, without_effect
+from harness.common.errors import ConfigError
 from harness.config.spec import RunSpec
 
 # `baseline`: one network for all labels. `one_class`: one network for the conditions of each class.
@@ -81,7 +82,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Values):
     """Settings of one run.
 
     Attributes:
@@ -149,6 +150,10 @@ class Settings:
             which each network has one vote, and null wins a tie.
     """
 
+    choices = CHOICES
+    limits = LIMITS
+    optional = OPTIONAL
+
     image_size: tuple[int, int]
     dropout: float = 0.0
     drop_path_rate: float = 0.0
@@ -213,19 +218,10 @@ class Settings:
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
         """Return the settings of the plain values in a file, without a check."""
         complete = {**IMPLIED, **values}
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in complete.items()}
         # A single name is a list of one name.
         names = [f.name for f in fields(cls) if isinstance(f.default, tuple)]
-        plain |= {name: (plain[name],) for name in names if isinstance(plain.get(name), str)}
-        if plain.get("normalization") is not None:
-            plain["normalization"] = Normalization.from_dict(plain["normalization"])
-        return cls(**plain)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for a file; the inverse of `from_dict`."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        return {**plain, "normalization": self.normalization.as_dict() if self.normalization else None}
+        complete |= {name: (complete[name],) for name in names if isinstance(complete.get(name), str)}
+        return super().from_dict(complete)
 
     @property
     def eval_size(self) -> tuple[int, int]:
@@ -252,24 +248,7 @@ class Settings:
 
     def problems(self) -> list[str]:
         """Return one sentence for each value that is invalid, or that another value excludes."""
-        return [*self._choice_problems(), *self._range_problems(), *self._combination_problems()]
-
-    def _choice_problems(self) -> list[str]:
-        problems = []
-        for name, choices in CHOICES.items():
-            value = getattr(self, name)
-            if value not in choices and not (value is None and name in OPTIONAL):
-                near = nearest(str(value), choices)
-                hint = f" Did you mean {near[0]}?" if near else ""
-                problems.append(f"{name}: found {value!r}, expected one of {', '.join(choices)}.{hint}")
-        return problems
-
-    def _range_problems(self) -> list[str]:
-        return [
-            f"{name}: found {value!r}, expected a number from {low:g} to {high:g}."
-            for name, (low, high) in LIMITS.items()
-            if not _is_between(value := getattr(self, name), low, high) and not (value is None and name in OPTIONAL)
-        ]
+        return [*super().problems(), *self._combination_problems()]
 
     def _combination_problems(self) -> list[str]:
         problems = []
@@ -282,17 +261,9 @@ class Settings:
         return [*problems, *tta_problems(self.tta, self.eval_size)]
 
 
-def _is_between(value: object, low: float, high: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-
-
 DEFAULTS: Mapping[str, Any] = {
     "backbone": "tf_efficientnet_b0",
-    **{
-        f.name: list(f.default) if isinstance(f.default, tuple) else f.default
-        for f in fields(Settings)
-        if f.name not in {"image_size", "normalization"}
-    },
+    **Settings.defaults(),
 }
 
 # What a record without the setting means: the behaviour before the setting existed. A new setting has a line here.
@@ -341,20 +312,16 @@ def unused(values: Mapping[str, Any], model: str) -> dict[str, str]:
         values: the settings.
         model: baseline or one_class.
     """
-    without_effect = {
-        name: f"{other} {' or '.join(required)}"
-        for name, (other, required) in NEEDS.items()
-        if values.get(other, DEFAULTS[other]) not in required
-    }
+    useless = without_effect(NEEDS, values, DEFAULTS)
     complete = {**DEFAULTS, **values}
     if not complete["weight_decay"]:
-        without_effect["weight_decay_on"] = "weight_decay above 0"
+        useless["weight_decay_on"] = "weight_decay above 0"
     if complete["keep"] != "best" and not complete["early_stopping"]:
-        without_effect["monitor"] = "keep best, or early_stopping above 0"
+        useless["monitor"] = "keep best, or early_stopping above 0"
     if complete["tta"] == NONE:
-        without_effect["tta_average"] = "tta with several views"
+        useless["tta_average"] = "tta with several views"
     if complete["repeats"] == 1:
-        without_effect["combine_repeats"] = "repeats above 1"
+        useless["combine_repeats"] = "repeats above 1"
     if model != "one_class":
-        without_effect |= dict.fromkeys(("only_classes", "repeats", "combine_repeats"), "model one_class")
-    return without_effect
+        useless |= dict.fromkeys(("only_classes", "repeats", "combine_repeats"), "model one_class")
+    return useless

@@ -80,7 +80,7 @@ class LabelledSplit:
     """The same images in the same folds for every run on the same data.
 
     Attributes:
-        kind, category, root: as in `harness.data.base.Split`; the category is always "".
+        kind, category, root: as in `harness.data.samples.Split`; the category is always "".
         labels: all labels, sorted; probabilities have this order.
         label_specs: class and condition of each label.
         train: labelled images.

@@ -14,11 +14,12 @@ from typing import Literal
 
 from harness.common.errors import DataError, nearest
 from harness.common.paths import PathText
-from harness.data.base import GOOD, existing_dir, listed
+from harness.data.base import existing_dir, listed
 from harness.data.labelled.base import LabelledOptions, LabelledSample, LabelledSampleLists
 from harness.data.labelled.tables import Columns, read_table
 from harness.data.labelled.trees import by_folders, folders_below, is_mvtec, mvtec, unlabelled
 from harness.data.listing import list_images
+from harness.data.samples import GOOD
 
 TRAIN_TABLE, TEST_TABLE, SAMPLE = "train_df.csv", "test_df.csv", "sample_submission.csv"
 # Keys of `data:` for layouts with a table only.

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.common.errors import DataError
-from harness.data.base import GOOD, listed
+from harness.data.base import listed
 from harness.data.labelled.base import SEPARATOR, LabelledSample, LabelledSampleLists, split_label
 from harness.data.listing import list_images, subfolders
 from harness.data.mvtec import find_categories, load_tree
+from harness.data.samples import GOOD
 
 TRAIN, TEST = "train", "test"
 

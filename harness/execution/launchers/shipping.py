@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from harness.backends.base import AnySplit
 from harness.common.errors import DataError, StoreError
-from harness.data.base import Sample, Split
 from harness.data.labelled.base import LabelledSplit
+from harness.data.samples import Sample, Split
 
 # Files of a run, by their path in its folder.
 Packed = dict[str, bytes]

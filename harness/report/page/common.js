@@ -20,9 +20,8 @@ function el(name, attributes = {}, ...children) {
 
 function colour(name) { return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim(); }
 
-// Okabe and Ito's colours, which colour-blind people can tell apart; yellow is too pale for lines on white.
 // A dark background needs lighter colours of the same hue.
-const LIGHT = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7a7a7a"];
+const LIGHT = harness.data.palette;
 const DARK = ["#56B4E9", "#F08A4B", "#2BC79B", "#E3A3C8", "#E69F00", "#8FB8FF", "#B5B5B5"];
 const SYMBOLS = ["circle", "diamond", "square", "triangle-up", "x", "star"];
 

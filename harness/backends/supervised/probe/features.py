@@ -119,19 +119,8 @@ def embed_all(network: Classifier, pixels: Pixels, indices: Sequence[int], batch
     network.to(device.torch).eval()
     batches = [np.zeros((0, network.width), dtype=np.float32)]
     for start in range(0, len(indices), batch_size):
-        batch = np.stack([pixels[i] for i in indices[start : start + batch_size]])
-        batches.append(embed(network, batch, device).cpu().numpy())
+        batch = torch.from_numpy(np.stack([pixels[i] for i in indices[start : start + batch_size]]))
+        with torch.inference_mode():
+            batches.append(network.embed(as_images(batch.to(device.torch))).cpu().numpy())
     network.cpu()
     return np.concatenate(batches)
-
-
-def embed(network: Classifier, pixels: Pixels, device: Device) -> torch.Tensor:
-    """Return features (n, width), on the device, of images (n, 3, height, width).
-
-    Args:
-        network: the frozen network, on the device.
-        pixels: the images.
-        device: the device of the network.
-    """
-    with torch.inference_mode():
-        return network.embed(as_images(torch.from_numpy(pixels).to(device.torch)))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,7 +66,7 @@ def run_probe(spec: RunSpec, split: LabelledSplit, context: RunContext) -> Class
         cost=cost,
         weights={"backbone": spec.backbone, **weights.as_dict()},
         warnings=[text for text in (weights.note, *(one.warning for one in fitted)) if text],
-        scorer=partial(_on_device, scorer),
+        scorer=scorer.on_device,
         timing_key=(settings.probe_head, settings.num_neighbors),
         folds=[fold.record for fold in folds],
     )
@@ -113,11 +110,3 @@ def _fold(fold: int, frozen: FrozenFeatures, settings: ProbeSettings, split: Lab
 def _predict(head: ProbeHead, features: Features) -> npt.NDArray[np.float64]:
     with torch.inference_mode():
         return head(torch.from_numpy(features)).double().numpy()
-
-
-@contextmanager
-def _on_device(scorer: ProbeScorer) -> Iterator[ProbeScorer]:
-    try:
-        yield scorer
-    finally:
-        scorer.to_cpu()

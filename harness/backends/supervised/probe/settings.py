@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from harness.backbones.normalization import Normalization
+from harness.backends.supervised.settings import DEFAULT_SIZE, Settings
 from harness.backends.supervised.settings import DEFAULTS as OF_TRAINING
-from harness.backends.supervised.settings import Settings
-from harness.common.errors import ConfigError, nearest
+from harness.backends.supervised.values import Values, without_effect
+from harness.common.errors import ConfigError
 from harness.config.spec import RunSpec
 
 MODEL = "probe"
@@ -32,7 +33,7 @@ NEEDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True)
-class ProbeSettings:
+class ProbeSettings(Values):
     """Settings of one probe.
 
     Attributes:
@@ -49,6 +50,9 @@ class ProbeSettings:
         normalization: input normalisation; None for that of timm's default weights.
     """
 
+    choices = CHOICES
+    limits = LIMITS
+
     image_size: tuple[int, int]
     probe_head: str = "logistic"
     C: float = 0.1
@@ -64,62 +68,28 @@ class ProbeSettings:
         Raises:
             ConfigError: lists all invalid values.
         """
-        size = spec.image_size or (224, 224)
+        size = spec.image_size or DEFAULT_SIZE
         settings = cls(image_size=size, normalization=spec.normalization, **spec.parameters)
-        if problems := [*settings._choice_problems(), *settings._range_problems()]:
+        if problems := settings.problems():
             raise ConfigError(problems)
         return settings
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ProbeSettings:
-        """Return the settings of the plain values in a file; the inverse of `as_dict`."""
-        height, width = values["image_size"]
-        nested = values.get("normalization")
-        normalization = None if nested is None else Normalization.from_dict(nested)
-        return cls(**{**values, "image_size": (height, width), "normalization": normalization})
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for a file."""
-        normalization = self.normalization.as_dict() if self.normalization else None
-        return {**asdict(self), "image_size": list(self.image_size), "normalization": normalization}
 
     @property
     def of_network(self) -> Settings:
         """Settings of the frozen network."""
         return Settings(image_size=self.image_size, normalization=self.normalization)
 
-    def _choice_problems(self) -> list[str]:
-        problems = []
-        for name, choices in CHOICES.items():
-            value = getattr(self, name)
-            if value not in choices:
-                near = nearest(str(value), choices)
-                hint = f" Did you mean {near[0]}?" if near else ""
-                problems.append(f"{name}: found {value!r}, expected one of {', '.join(choices)}.{hint}")
-        return problems
-
-    def _range_problems(self) -> list[str]:
-        return [
-            f"{name}: found {getattr(self, name)!r}, expected a number from {low:g} to {high:g}."
-            for name, (low, high) in LIMITS.items()
-            if not low <= getattr(self, name) <= high
-        ]
-
 
 DEFAULTS: Mapping[str, Any] = {
     "backbone": OF_TRAINING["backbone"],
-    **{f.name: f.default for f in fields(ProbeSettings) if f.name not in {"image_size", "normalization"}},
+    **ProbeSettings.defaults(),
 }
 
 
 def unused(values: Mapping[str, Any]) -> dict[str, str]:
     """Return the settings without effect, each with the values of another setting that would give it an effect."""
     complete = {**DEFAULTS, **values}
-    without_effect = {
-        name: f"{other} {' or '.join(required)}"
-        for name, (other, required) in NEEDS.items()
-        if complete[other] not in required
-    }
+    useless = without_effect(NEEDS, values, DEFAULTS)
     if complete["probe_head"] == "knn" and complete["neighbor_weights"] == "equal":
-        without_effect["temperature"] = "neighbor_weights balanced or similarity"
-    return without_effect
+        useless["temperature"] = "neighbor_weights balanced or similarity"
+    return useless

@@ -1,0 +1,263 @@
+"""The figures of the page as files: all of them, with their text as text, and the values of the page."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pytest
+from PIL import Image
+
+from harness.report.figures.canvas import STYLE
+from harness.report.figures.ranks import ranks_figure
+from harness.report.figures.search import search_figures
+from harness.report.figures.sweep import Place, sweep_figures
+from harness.report.figures.write import write_figures
+from harness.report.parts import task_report
+from harness.report.results import Results
+from harness.results.run_folder import DETAILS
+from harness.results.scores import SCORES
+from harness.results.store import ResultFolder
+from tests.conftest import ROOT, Cli
+from tests.fake_results import fake_run
+from tests.report.conftest import FAIR, GOOD, LABELS, POOR
+
+STORED = ROOT / "tests" / "stored" / "results"
+# The titles of the axes of each figure.
+AXES = {
+    "cost": ("ms an image", "image AUROC"),
+    "effect": ("coreset sampling ratio", "ms an image", "image AUROC"),
+    "compare": ("image AUROC",),
+    "ranks": ("mean rank",),
+    "roc": ("false positive rate", "true positive rate"),
+    "pr": ("recall", "precision"),
+    "scores": ("raw score", "images"),
+    "convergence": ("trial", "image AUROC"),
+    "parallel": ("neighbors",),
+    "importance": ("share of the importance",),
+    "confusion": ("predicted label", "true label"),
+    "reliability": ("probability of the predicted label", "share of right labels"),
+    "labels": ("F1",),
+    "images": ("images",),
+    "epochs": ("epoch", "loss", "macro F1"),
+    "risk": ("share of images with an answer, out of fold", "wrong answers"),
+}
+
+
+def of_page(results: Results, left_out: Sequence[str] = ()) -> set[str]:
+    """The figures that the scripts of a page draw."""
+    folder = files("harness.report") / "page"
+    scripts = [name for name in task_report(results).page(results).scripts if name not in left_out]
+    return {name for script in scripts for name in re.findall(r'draw\("plot-(\w+)"', (folder / script).read_text())}
+
+
+def texts(file: Path) -> str:
+    """The text of an SVG file, which has to be valid."""
+    return "\n".join(node.text or "" for node in ET.parse(file).iter("{http://www.w3.org/2000/svg}text"))
+
+
+def check(written: dict[str, Path]) -> None:
+    for name, file in written.items():
+        for title in AXES[name]:
+            assert title in texts(file), (name, title)
+
+
+def without_figures(folder: ResultFolder, run: str) -> None:
+    """Remove what the figures of a run show."""
+    for name in (DETAILS, SCORES):
+        (folder.run_folder(run) / name).unlink()
+
+
+@pytest.fixture
+def parts(folder: ResultFolder) -> ResultFolder:
+    """Three configurations on two categories; the first run has figures of its own."""
+    for category in ("lid", "box"):
+        for name, values, spec, params in (
+            ("good", GOOD, {}, {"coreset_sampling_ratio": 0.1}),
+            ("fair", FAIR, {}, {"coreset_sampling_ratio": 0.5}),
+            ("poor", POOR, {"model": "padim"}, {}),
+        ):
+            fake_run(folder, f"{category}-{name}", values, LABELS, spec={**spec, "category": category}, params=params)
+            if (category, name) != ("lid", "good"):
+                without_figures(folder, f"{category}-{name}")
+    return folder
+
+
+def searched() -> dict[str, Any]:
+    """The data of a search with a trial that was stopped."""
+    trials: list[dict[str, Any]] = [
+        {"number": 1, "state": "done", "value": 0.6, "looks": [], "point": {"neighbors": 3, "layers": "a"}, "run": "x"},
+        {"number": 2, "state": "done", "value": 0.9, "looks": [], "point": {"neighbors": 9, "layers": "b"}, "run": "y"},
+        {"number": 3, "state": "stopped", "value": None, "looks": [[1, 0.4]], "point": {"neighbors": 1, "layers": "a"},
+         "run": None},
+        {"number": 4, "state": "done", "value": 0.7, "looks": [], "point": {"neighbors": 5, "layers": "a"}, "run": "z"},
+    ]  # fmt: skip
+    axes = [{"name": "neighbors", "log": True}, {"name": "layers", "log": False}]
+    importance = {"neighbors": 0.75, "layers": 0.25}
+    return {"metric": "image_AUROC", "sign": 1, "axes": axes, "importance": importance, "trials": trials}
+
+
+def test_every_figure_of_a_detection_is_a_file(parts: ResultFolder, tmp_path: Path) -> None:
+    results = Results.of(parts)
+    drawn, problems = write_figures(results, tmp_path / "out", "svg")
+    assert problems == []
+    with mpl.rc_context(STYLE):
+        for one in search_figures(searched()):
+            one.figure.savefig(file := tmp_path / f"{one.name}.svg")
+            drawn.append(file)
+    written = {file.stem: file for file in drawn}
+    assert set(written) == of_page(results)
+    assert written["roc"].relative_to(tmp_path) == Path("out/runs/lid-good/roc.svg")
+    check(written)
+    assert "lid, patchcore coreset_sampling_ratio 0.1, seed 0" in texts(written["roc"])
+
+
+def test_every_figure_of_a_classification_is_a_file(cli: Cli, tmp_path: Path) -> None:
+    folder = ResultFolder(tmp_path / "named")
+    shutil.copytree(STORED / "named", folder.root)
+    first, second = sorted(folder.runs.iterdir())
+    shutil.rmtree(second)
+    details = json.loads((first / DETAILS).read_text())
+    # The version that wrote this run did not count the images of each label.
+    details["distribution"] = {name: list(range(len(details["labels"]))) for name in ("fold 0", "fold 1", "test")}
+    (first / DETAILS).write_text(json.dumps(details))
+    done = cli("figures", folder.root, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    drawn = list((tmp_path / "out").rglob("*.svg"))
+    assert f"{len(drawn)} figures." in done.stdout
+    assert {file.parent.name for file in drawn} == {first.name}
+    written = {file.stem: file for file in drawn}
+    # This folder is not of a search, and the page takes the layout alone from the other script.
+    assert set(written) == of_page(Results.of(folder), left_out=("plots.js", "search.js"))
+    check(written)
+
+
+def data_of(**changes: Any) -> dict[str, Any]:
+    """The data of a page with four configurations of two models on one category."""
+    points = [("padim", 90.0, 0.7), ("padim", 70.0, 0.8), ("patchcore", 60.0, 0.75), ("patchcore", 50.0, 0.9)]
+    settings = [
+        {
+            "facts": {"model": model, "backend": "native"},
+            "values": {place: {"images_per_second": speed, "image_AUROC": value} for place in ("", "lid")},
+            "numbers": {"size": speed},
+            "apart": {"size": model},
+            "dataset": 0,
+            "complete": 1,
+            "run": f"{model} {speed}",
+        }
+        for model, speed, value in points
+    ]
+    runs = [{"setting": 1, "category": "lid", "image_AUROC_low": 0.6, "image_AUROC_high": 0.95}]
+    base = {"settings": settings, "runs": runs, "leaders": ["padim 70.0"], "datasets": ["parts"], "axes": ["size"]}
+    return {**base, "costs": ["images_per_second"], "falling": [], **changes}
+
+
+def drawn_of(data: dict[str, Any]) -> dict[str, Any]:
+    return {one.name: one.figure.axes for one in sweep_figures(Place(data, 0, "image_AUROC"))}
+
+
+def test_the_figures_have_the_values_of_the_page() -> None:
+    drawn = drawn_of(data_of())
+    (cost,) = drawn["cost"]
+    assert [points.get_offsets().tolist() for points in cost.collections] == [
+        [[90, 0.7], [70, 0.8]],
+        [[60, 0.75], [50, 0.9]],
+    ]
+    # More images in a second are cheaper: the front begins there, and leaves out what is slower and worse.
+    assert cost.lines[0].get_xydata().tolist() == [[90, 0.7], [70, 0.8], [50, 0.9]]
+    quality, speed = drawn["effect"]
+    assert [line.get_xydata().tolist() for line in quality.lines] == [[[70, 0.8], [90, 0.7]], [[50, 0.9], [60, 0.75]]]
+    assert [line.get_ydata().tolist() for line in speed.lines] == [[70, 90], [50, 60]]
+    (bar,) = drawn["compare"][0].containers
+    (ends,) = bar.lines[2][0].get_segments()
+    assert ends[:, 0].tolist() == pytest.approx([0.6, 0.95])
+
+
+def test_what_has_no_value_is_left_out() -> None:
+    data = data_of(costs=[], axes=[])
+    assert set(drawn_of(data)) == {"compare"}
+    for one in data["settings"]:
+        one["complete"] = 0
+    assert "cost" not in drawn_of({**data, "costs": ["images_per_second"]})
+    # Several seeds have no common interval.
+    (bar,) = drawn_of({**data, "runs": data["runs"] * 2})["compare"][0].containers
+    assert not bar.has_xerr
+
+
+def test_a_smaller_error_rate_is_better() -> None:
+    cost = drawn_of(data_of(falling=["image_AUROC"]))["cost"][0]
+    assert cost.lines[0].get_xydata().tolist() == [[90, 0.7]]
+
+
+def test_bars_outside_of_the_critical_difference_are_marked() -> None:
+    rows = [{"label": f"model\n{rank}", "rank": rank} for rank in (1.0, 1.5, 3.0)]
+    ranked = {"rows": rows, "critical": 1.2, "significant": True, "configurations": 3}
+    axes = ranks_figure(ranked, "parts").axes[0]
+    assert [(bar.get_label(), bar.lines[0].get_xdata().tolist()) for bar in axes.containers] == [
+        ("no significant difference from the first", [1.0, 1.5]),
+        ("significantly worse than the first", [3.0]),
+    ]
+    axes = ranks_figure({**ranked, "significant": False}, "parts").axes[0]
+    assert [bar.get_label() for bar in axes.containers] == ["no significant difference"]
+
+
+def test_the_best_value_of_a_search_never_gets_worse() -> None:
+    axes = {one.name: one.figure.axes[0] for one in search_figures(searched())}
+    assert axes["convergence"].lines[0].get_xydata().tolist() == [[1, 0.6], [2, 0.9], [3, 0.9], [4, 0.9]]
+    stopped = axes["convergence"].collections[1]
+    assert stopped.get_offsets().tolist() == [[3, 0.4]]
+    # The best trial is drawn last; its values are at the ends of their axes.
+    assert axes["parallel"].lines[-1].get_ydata()[[0, 2]].tolist() == [1, 1]
+    falling = {one.name: one.figure.axes[0] for one in search_figures({**searched(), "sign": -1})}
+    assert falling["convergence"].lines[0].get_ydata().tolist() == [0.6] * 4
+
+
+def test_labels_are_text_whatever_is_in_them(folder: ResultFolder, tmp_path: Path) -> None:
+    name = "<b>$a_b$ 部品"
+    fake_run(folder, "one", GOOD, LABELS, spec={"category": name})
+    without_figures(folder, "one")
+    drawn, problems = write_figures(Results.of(folder), tmp_path, "svg")
+    assert problems == []
+    before = {file.name: file.read_bytes() for file in drawn}
+    assert set(before) == {"cost.svg", "compare.svg"}
+    assert name in texts(tmp_path / "compare.svg")
+    write_figures(Results.of(folder), tmp_path, "svg")
+    assert {file.name: file.read_bytes() for file in drawn} == before
+    pictures, problems = write_figures(Results.of(folder), tmp_path, "png")
+    assert problems == ["The font of the figures lacks 2 characters of the labels. Use --format svg: it keeps them."]
+    with Image.open(pictures[0]) as picture:
+        assert picture.width > 1000
+
+
+def test_pdf_files_of_another_metric(cli: Cli, folder: ResultFolder, tmp_path: Path) -> None:
+    fake_run(folder, "one", GOOD, LABELS, metrics={"pixel_AUPRO": 0.5})
+    without_figures(folder, "one")
+    done = cli("figures", folder.root, "--out", tmp_path, "--format", "pdf", "--metric", "pixel_AUPRO")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "cost.pdf").read_bytes().startswith(b"%PDF")
+    done = cli("figures", folder.root, "--out", tmp_path, "--metric", "pixel_AUPR")
+    assert done.exit_code == 2
+    assert "unknown --metric 'pixel_AUPR'. Did you mean 'pixel_AUPRO'" in done.stderr
+
+
+def test_what_is_wrong_is_said(cli: Cli, folder: ResultFolder, tmp_path: Path) -> None:
+    fake_run(folder, "one", GOOD, LABELS)
+    (tmp_path / "file").write_text("mine")
+    for arguments, sentence in (
+        ((folder.root, "--format", "gif"), "unknown --format 'gif'"),
+        ((tmp_path / "nowhere",), "nowhere"),
+        ((folder.root, "--out", tmp_path / "file"), "--out: can't write to"),
+        ((STORED / "named", "--metric", "image_AUROC"), "--metric: 'image_AUROC' found; expected none"),
+    ):
+        done = cli("figures", "--out", tmp_path / "out", *arguments)
+        assert (done.exit_code, done.stdout) == (2, ""), arguments
+        assert sentence in done.stderr
+    assert not list((tmp_path / "out").glob("*.svg"))
+    assert (tmp_path / "file").read_text() == "mine"

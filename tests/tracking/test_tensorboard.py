@@ -1,0 +1,33 @@
+"""TensorBoard's own reader finds the values of a run in the folder of the run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.results.store import ResultFolder
+from harness.tracking.content import tracked_run
+from harness.tracking.tensorboard import TensorBoardTracker
+
+pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+
+def test_the_folder_of_a_run_is_written_as_a_whole(made: ResultFolder, tmp_path: Path) -> None:
+    record = next(record for record in made.records() if record.status == "ok")
+    run = tracked_run(record, made.run_folder(record.run_id))
+    folder = tmp_path / "tensorboard"
+    TensorBoardTracker(folder, "parts").log(run)
+    again = replace(run, metrics={**run.metrics, "image_AUROC": 0.25})
+    assert TensorBoardTracker(folder, "parts").log(again) == run.run_id
+    assert [path.name for path in folder.iterdir()] == [run.run_id]
+    events = EventAccumulator(str(folder / run.run_id), size_guidance={"images": 0}).Reload()
+    values = {name: [event.value for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
+    assert values == {name: [pytest.approx(value)] for name, value in again.metrics.items()}
+    assert set(events.Tags()["images"]) == set(run.pictures)
+    data = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    hparams = HParamsPluginData.FromString(data).session_start_info.hparams
+    assert {name: value.string_value for name, value in hparams.items()} == run.parameters
