@@ -14,8 +14,8 @@ import pytest
 from harness.backends.base import Detected, RunContext
 from harness.backends.native import NativeBackend
 from harness.common.errors import ConfigError
+from harness.config.load import load_config
 from harness.config.spec import RunSpec
-from harness.config.sweep import load_config
 from harness.data.samples import Split
 from harness.detectors.sources import ImageSource
 from harness.planning.prepare import PlannedRun, check, prepare

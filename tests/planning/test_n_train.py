@@ -9,8 +9,8 @@ import pytest
 
 from harness.common.errors import ConfigError
 from harness.config.axes import parameter
+from harness.config.load import load_config
 from harness.config.spec import RunSpec, run_id
-from harness.config.sweep import load_config
 from tests.conftest import write_config
 from tests.planning.test_plan import plan
 
