@@ -15,7 +15,8 @@ import matplotlib as mpl
 import pytest
 from PIL import Image
 
-from harness.report.figures.canvas import STYLE
+from harness.report.figures.canvas import STYLE, NamedFigure
+from harness.report.figures.curve import curve_figure
 from harness.report.figures.ranks import ranks_figure
 from harness.report.figures.search import search_figures
 from harness.report.figures.sweep import Place, sweep_figures
@@ -33,9 +34,10 @@ STORED = ROOT / "tests" / "stored" / "results"
 # The titles of the axes of each figure.
 AXES = {
     "cost": ("ms an image", "image AUROC"),
-    "effect": ("coreset sampling ratio", "ms an image", "image AUROC"),
+    "effect": ("model", "ms an image", "image AUROC"),
     "compare": ("image AUROC",),
     "ranks": ("mean rank",),
+    "curve": ("normal images", "image AUROC"),
     "roc": ("false positive rate", "true positive rate"),
     "pr": ("recall", "precision"),
     "scores": ("raw score", "images"),
@@ -104,12 +106,21 @@ def searched() -> dict[str, Any]:
     return {"metric": "image_AUROC", "sign": 1, "axes": axes, "importance": importance, "trials": trials}
 
 
+def learnt() -> dict[str, Any]:
+    """The data of a learning curve; one point has no interval."""
+    points = [
+        {"images": 4.0, "value": 0.8, "low": 0.7, "high": 0.85},
+        {"images": 40.0, "value": 0.9, "low": None, "high": None},
+    ]
+    return {"dataset": 0, "sentences": [], "lines": [{"label": "padim\nnative", "points": points}]}
+
+
 def test_every_figure_of_a_detection_is_a_file(parts: ResultFolder, tmp_path: Path) -> None:
     results = Results.of(parts)
     drawn, problems = write_figures(results, tmp_path / "out", "svg")
     assert problems == []
     with mpl.rc_context(STYLE):
-        for one in search_figures(searched()):
+        for one in (*search_figures(searched()), NamedFigure("curve", curve_figure(learnt(), "parts"))):
             one.figure.savefig(file := tmp_path / f"{one.name}.svg")
             drawn.append(file)
     written = {file.stem: file for file in drawn}
@@ -146,8 +157,8 @@ def data_of(**changes: Any) -> dict[str, Any]:
         {
             "facts": {"model": model, "backend": "native"},
             "values": {place: {"images_per_second": speed, "image_AUROC": value} for place in ("", "lid")},
-            "numbers": {"size": speed},
-            "apart": {"size": model},
+            "label": f"{model}\n{speed:g}",
+            "effects": {"size": {"value": speed, "series": ["padim", "patchcore"].index(model)}},
             "dataset": 0,
             "complete": 1,
             "run": f"{model} {speed}",
@@ -173,15 +184,39 @@ def test_the_figures_have_the_values_of_the_page() -> None:
     # More images in a second are cheaper: the front begins there, and leaves out what is slower and worse.
     assert cost.lines[0].get_xydata().tolist() == [[90, 0.7], [70, 0.8], [50, 0.9]]
     quality, speed = drawn["effect"]
-    assert [line.get_xydata().tolist() for line in quality.lines] == [[[70, 0.8], [90, 0.7]], [[50, 0.9], [60, 0.75]]]
-    assert [line.get_ydata().tolist() for line in speed.lines] == [[70, 90], [50, 60]]
+    # The best series comes first; what its configurations share is its name.
+    assert [line.get_xydata().tolist() for line in quality.lines] == [[[50, 0.9], [60, 0.75]], [[70, 0.8], [90, 0.7]]]
+    assert [line.get_label() for line in quality.lines] == ["patchcore", "padim"]
+    assert [line.get_ydata().tolist() for line in speed.lines] == [[50, 60], [70, 90]]
     (bar,) = drawn["compare"][0].containers
     (ends,) = bar.lines[2][0].get_segments()
     assert ends[:, 0].tolist() == pytest.approx([0.6, 0.95])
 
 
+def test_an_axis_of_words_has_them_at_its_ticks() -> None:
+    data = data_of()
+    for number, one in enumerate(data["settings"]):
+        one["effects"]["layers"] = {"value": "layer1+layer2" if number % 2 else "layer1", "series": 2}
+        one["effects"]["size"]["series"] = number
+    quality, speed = drawn_of(data)["effect"]
+    assert [tick.get_text() for tick in speed.get_xticklabels()] == ["layer1", "layer1+layer2"]
+    # Of two configurations with one value, the better one counts.
+    (line,) = quality.lines
+    assert line.get_xydata().tolist() == [[0, 0.75], [1, 0.9]]
+
+
+def test_a_learning_curve_has_an_interval_where_there_is_one() -> None:
+    (bar,) = curve_figure(learnt(), "parts").axes[0].containers
+    assert [ends[:, 1].tolist() for ends in bar.lines[2][0].get_segments()] == [
+        pytest.approx([0.7, 0.85]),
+        pytest.approx([0.9, 0.9]),
+    ]
+
+
 def test_what_has_no_value_is_left_out() -> None:
-    data = data_of(costs=[], axes=[])
+    data = data_of(costs=[])
+    for one in data["settings"]:
+        one["effects"] = {}
     assert set(drawn_of(data)) == {"compare"}
     for one in data["settings"]:
         one["complete"] = 0

@@ -9,6 +9,7 @@ from dataclasses import replace
 from harness.common.errors import UnknownNameError, unknown_name
 from harness.report.facts import INTERVAL
 from harness.report.figures.canvas import NamedFigure
+from harness.report.figures.curve import curve_figure
 from harness.report.figures.ranks import ranks_figure
 from harness.report.figures.run import run_figures
 from harness.report.figures.sweep import Place, sweep_figures
@@ -39,6 +40,9 @@ def detection_figures(results: Results, metric: str) -> Iterator[NamedFigure]:
         if ranked["rows"]:
             index = ranked["dataset"]
             yield NamedFigure(f"ranks{suffixes[index]}", ranks_figure(ranked, data["datasets"][index]))
+    for curves in data["curves"]:
+        index = curves["dataset"]
+        yield NamedFigure(f"curve{suffixes[index]}", curve_figure(curves, data["datasets"][index]))
     for record in results.ok():
         yield from run_figures(results, record)
 

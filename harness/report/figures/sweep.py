@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -19,11 +19,10 @@ from harness.report.figures.canvas import (
     marker,
     named_ticks,
     new_axes,
-    new_rows,
     title,
 )
+from harness.report.figures.effect import effect_figure, longest_series
 
-WIDE = 8  # a larger ratio of the ends of an axis makes it logarithmic
 FASTER = "images_per_second"  # the only cost that is better when larger
 FIRST_COST = "ms_per_image_p50"
 
@@ -93,9 +92,12 @@ def sweep_figures(place: Place) -> Iterator[NamedFigure]:
     cost = place.cost
     if cost is not None and any(_points(place, cost, one) for one in place.families.values()):
         yield NamedFigure("cost", _cost(place, cost))
-    axis = _axis(place)
+    axis = longest_series(place.configurations)
     if axis is not None:
-        yield NamedFigure("effect", _effect(place, axis))
+        names = [place.metric, *([cost] if cost else [])]
+        better = partial(place.better, place.metric)
+        figure = effect_figure(place.configurations, axis, names, _heading(place), better, place.average)
+        yield NamedFigure("effect", figure)
     leaders = [one for one in place.configurations if one["run"] in place.data["leaders"]]
     if any(one["values"].get(name, {}).get(place.metric) is not None for one in leaders for name in place.categories):
         yield NamedFigure("compare", _compare(place, leaders))
@@ -144,56 +146,6 @@ def _plain_numbers(axes: Axes, values: Sequence[float]) -> None:
     near = [tick for tick in ticks if low / 2 <= tick <= high * 2]
     axes.set_xticks(near, [f"{tick:g}" for tick in near])
     axes.minorticks_off()
-
-
-def _lines(place: Place, axis: str) -> Counter[str]:
-    """The number of configurations of each line; a line joins those that differ in this axis only."""
-    return Counter(one["apart"][axis] for one in place.configurations if one["numbers"].get(axis) is not None)
-
-
-def _axis(place: Place) -> str | None:
-    """The axis with most lines; None where no two configurations differ in one axis only."""
-    counts = {
-        axis: sum(count > 1 for count in _lines(place, axis).values())
-        for axis in place.data["axes"]
-        if any(axis in one["apart"] for one in place.configurations)
-    }
-    best = max(counts, key=lambda axis: counts[axis], default=None)
-    return best if best is not None and counts[best] else None
-
-
-def _effect(place: Place, axis: str) -> Figure:
-    names = [place.metric, *([place.cost] if place.cost else [])]
-    figure, rows = new_rows(_heading(place), [1.0] * len(names), height=2.7 * len(names), shared=True)
-    for index, (label, members) in enumerate(place.families.items()):
-        lines: dict[str, list[tuple[float, dict[str, Any]]]] = {}
-        for one in members:
-            if one["numbers"].get(axis) is not None:
-                lines.setdefault(one["apart"][axis], []).append((one["numbers"][axis], one))
-        for row, name in zip(rows, names, strict=True):
-            for number, line in enumerate(lines.values()):
-                _line(place, row, line, name, index, label if number == 0 else None)
-    values = sorted({one["numbers"][axis] for one in place.configurations if one["numbers"].get(axis) is not None})
-    for row, name in zip(rows, names, strict=True):
-        row.set_ylabel(title(name))
-    if values[0] > 0 and values[-1] / values[0] >= WIDE:
-        rows[-1].set_xscale("log")
-        rows[-1].minorticks_off()
-    rows[-1].set_xticks(values[:12], [f"{value:g}" for value in values[:12]])
-    rows[-1].set_xlabel(title(axis))
-    add_legend(figure, rows[0])
-    return figure
-
-
-def _line(
-    place: Place, axes: Axes, line: Sequence[tuple[float, dict[str, Any]]], name: str, index: int, label: str | None
-) -> None:
-    """One line of the effect of an axis."""
-    pairs = [(number, place.average(one, name)) for number, one in sorted(line, key=lambda point: point[0])]
-    points = [(number, value) for number, value in pairs if value is not None]
-    if points:
-        numbers, values = zip(*points, strict=True)
-        axes.plot(numbers, values, color=colour(index), marker=marker(index), markersize=5, alpha=0.8, label=label)
 
 
 def _compare(place: Place, leaders: Sequence[Mapping[str, Any]]) -> Figure:

@@ -1,0 +1,133 @@
+"""The effect of an axis: a series joins configurations that differ in this axis only; see harness/report/effects.py."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from harness.report.figures.canvas import QUIET, add_legend, colour, marker, new_rows, title
+from harness.report.html import PALETTE
+
+WIDE = 8  # a larger ratio of the ends of an axis makes it logarithmic
+NAMED = len(PALETTE) - 1  # series with a colour and a name of their own
+TICKS = 12
+NAME_WIDTH = 60  # characters of a line
+
+# The mean of a metric or cost of a configuration; None where it has none.
+Average = Callable[[Mapping[str, Any], str], float | None]
+
+
+@dataclass(frozen=True)
+class _Series:
+    name: str
+    points: Sequence[tuple[Any, Mapping[str, Any]]]
+
+
+def longest_series(configurations: Sequence[Mapping[str, Any]]) -> str | None:
+    """The axis with the most points on lines; None where no two configurations differ in one axis only.
+
+    Args:
+        configurations: of one data set, as the page has them.
+    """
+    points: Counter[str] = Counter()
+    for axis in dict.fromkeys(axis for one in configurations for axis in one["effects"]):
+        values: dict[int, set[Any]] = {}
+        for one in configurations:
+            if axis in one["effects"]:
+                values.setdefault(one["effects"][axis]["series"], set()).add(one["effects"][axis]["value"])
+        points[axis] = sum(len(found) for found in values.values() if len(found) > 1)
+    best = max(points, key=lambda axis: points[axis], default=None)
+    return best if best is not None and points[best] else None
+
+
+def effect_figure(
+    configurations: Sequence[Mapping[str, Any]],
+    axis: str,
+    names: Sequence[str],
+    heading: str,
+    better: Callable[[float, float], bool],
+    average: Average,
+) -> Figure:
+    """Quality, and cost below it, over the values of an axis.
+
+    Args:
+        configurations: of one data set, as the page has them.
+        axis: name of the axis.
+        names: of the quality and of the cost.
+        heading: of the figure.
+        better: whether the first value of the quality is better than the second.
+        average: gives the value of a configuration.
+    """
+    series = _series(configurations, axis, names[0], better, average)
+    values = {value for one in series for value, _ in one.points}
+    words = any(not isinstance(value, int | float) for value in values)
+    places = {value: place for place, value in enumerate(sorted(values, key=str))} if words else {v: v for v in values}
+    figure, rows = new_rows(heading, [1.0] * len(names), height=2.7 * len(names), shared=True)
+    for row, name in zip(rows, names, strict=True):
+        for index, one in enumerate(series):
+            pairs = [(places[value], average(configuration, name)) for value, configuration in one.points]
+            points = sorted((place, value) for place, value in pairs if value is not None)
+            named = index < NAMED
+            ink, mark, width = (colour(index), marker(index), 1.6) if named else (QUIET, ".", 0.8)
+            if points:
+                row.plot(
+                    *zip(*points, strict=True), color=ink, marker=mark, markersize=5, linewidth=width, zorder=3 - named,
+                    label=one.name if named else None,
+                )  # fmt: skip
+        row.set_ylabel(title(name))
+    _ticks(rows[-1], places, words)
+    rows[-1].set_xlabel(title(axis))
+    add_legend(figure, rows[0])
+    return figure
+
+
+def _series(
+    configurations: Sequence[Mapping[str, Any]],
+    axis: str,
+    metric: str,
+    better: Callable[[float, float], bool],
+    average: Average,
+) -> list[_Series]:
+    """The series, the best first. Of several configurations with one value, the best one counts."""
+    groups: dict[int, dict[Any, tuple[float, Mapping[str, Any]]]] = {}
+    for one in configurations:
+        effect, value = one["effects"].get(axis), average(one, metric)
+        if effect is None or value is None:
+            continue
+        points = groups.setdefault(effect["series"], {})
+        other = points.get(effect["value"])
+        if other is None or better(value, other[0]):
+            points[effect["value"]] = (value, one)
+    # The sign makes the best value the largest one.
+    sign = 1 if better(1.0, 0.0) else -1
+    best = sorted(
+        groups.values(), key=lambda points: (len(points) > 1, max(sign * value for value, _ in points.values())),
+        reverse=True,
+    )  # fmt: skip
+    found = [[(value, one) for value, (_, one) in points.items()] for points in best]
+    return [_Series(_name([one for _, one in points]), points) for points in found]
+
+
+def _name(members: Sequence[Mapping[str, Any]]) -> str:
+    """What all configurations of a series share in their labels."""
+    first, *others = [one["label"].split("\n") for one in members]
+    shared = [line for line in first if all(line in lines for lines in others)]
+    return textwrap.fill(" ".join(shared) or "all configurations", NAME_WIDTH)
+
+
+def _ticks(axes: Axes, places: Mapping[Any, float], words: bool) -> None:
+    if words:
+        names = [textwrap.fill(str(value), 16) for value in places]
+        axes.set_xticks(list(places.values()), names, rotation=20 if len(places) > 4 else 0)
+        return
+    values = sorted(places.values())
+    if values[0] > 0 and values[-1] / values[0] >= WIDE:
+        axes.set_xscale("log")
+        axes.minorticks_off()
+    axes.set_xticks(values[:TICKS], [f"{value:g}" for value in values[:TICKS]])
