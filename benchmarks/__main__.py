@@ -21,6 +21,7 @@ NAMES = (
     "coreset",
     "inference",
     "launch",
+    "learning_curve",
     "memory",
     "metrics",
     "overhead",

@@ -51,7 +51,8 @@ def fake_run(
         folder: where.
         name: its id.
         scores, labels: of its test images.
-        changes: to the record's blocks: `spec={"model": "padim"}`; `params` to the model's parameters.
+        changes: to the record's blocks: `spec={"model": "padim"}`; `params` to the model's parameters. `axes` replaces
+            the names of the axes.
     """
     truth, values = np.array(labels, dtype=bool), np.array(scores, dtype=float)
     ranking = Ranking.of(values, truth)
@@ -74,7 +75,7 @@ def fake_run(
         "aupro_limit": 0.3,
         **changes.pop("spec", {}),
     }
-    category = spec["category"]
+    category, axes = spec["category"], changes.pop("axes", list(spec["params"]))
     data = {"kind": "mvtec", "category": category, "root": f"/data/{category}", "fingerprint": f"all of {category}",
             "test_fingerprint": f"test of {category}", "held_out": [0.1, 0], "train": 9, "val": 1, "test": len(labels),
             "test_anomalous": int(truth.sum()), "masks": True, **changes.pop("data", {})}  # fmt: skip
@@ -89,7 +90,7 @@ def fake_run(
     }
     for key, change in changes.items():
         blocks[key] = {**blocks[key], **change} if isinstance(blocks.get(key), dict) else change
-    record = RunRecord(run_id=name, status="ok", spec=spec, axes=list(spec["params"]), data=data, **blocks)
+    record = RunRecord(run_id=name, status="ok", spec=spec, axes=axes, data=data, **blocks)
     run = folder.run_folder(name)
     run.mkdir(parents=True)
     (run / "record.json").write_text(json.dumps(record.as_dict()))

@@ -73,7 +73,8 @@ def test_every_config_says_how_to_run_it_and_plans(cli: Cli, config: Path) -> No
     assert any(f"python -m harness {verb} configs/{config.name}" in line for line in lines[:8])
     assert any(line.startswith("# Cost:") for line in lines[:12])
     # Fewer images than the config's, which take seconds to make.
-    result = cli("plan", config, "data.train=20", "data.good=2", "data.bad=1")
+    train = max([20, *load_config(config).numbers_of_images])
+    result = cli("plan", config, f"data.train={train}", "data.good=2", "data.bad=1")
     assert result.exit_code == 0, result.output
     assert load_config(config).data.kind == "toy"
 

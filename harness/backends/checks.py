@@ -47,6 +47,16 @@ def check_weights(policy: str, backbone: str, checked: set[Any]) -> None:
         fit_state(read_state(Path(weights.file)), network, network, weights.file, adapt)
 
 
+def of_subset(spec: RunSpec, problem: str) -> str:
+    """The sentence of a problem, with the `n_train` of a run on a subset, whose number of images is the cause.
+
+    Args:
+        spec: the run.
+        problem: the sentence.
+    """
+    return problem if spec.n_train is None else f"n_train {spec.n_train}: {problem}"
+
+
 def coreset_problems(spec: RunSpec, images: int, first: Layer, input_size: tuple[int, int]) -> Iterator[str]:
     """Yield a problem if the coreset would be empty or smaller than `num_neighbors`.
 

@@ -29,6 +29,7 @@ class Axis:
         implies: beginnings of the names of facts that follow from the value. Each model has its own parameters, for
             example, so a comparison of models can't keep them equal.
         default_axis: the axis whose value counts for a run without a value of its own; empty for none.
+        default: of an axis that a spec leaves out at its default.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Axis:
     recorded: bool = False
     implies: tuple[str, ...] = ()
     default_axis: str = ""
+    default: Any = None
 
     def shown(self, value: Any) -> Any:
         """Convert a value of a record to one cell, such as layer2+layer3 or 256x192."""
@@ -58,6 +60,8 @@ class Axis:
         return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
+ALL_IMAGES = "all"
+N_TRAIN = "n_train"
 # In the order of the sheet's columns.
 AXES: tuple[Axis, ...] = (
     Axis("model", parameter=False, implies=("params.", "trainer.", "layers")),
@@ -73,6 +77,7 @@ AXES: tuple[Axis, ...] = (
     Axis("with_detector", structural=False, mapped=True, column=False),
     Axis("eval_image_size", structural=False, sides=True, column=False, default_axis="image_size"),
     Axis("tta", structural=False, mapped=True, column=False),
+    Axis(N_TRAIN, parameter=False, structural=False, column=False, recorded=True, default=ALL_IMAGES),
 )
 NORMALIZATION = "normalization"
 SMALLEST_SIDE = 16  # pixels of an image
@@ -96,9 +101,9 @@ def parameter(spec: Mapping[str, Any], name: str) -> Any:
         spec: plain values of a run's spec.
         name: of the parameter.
     """
-    value = spec["params"].get(name)
-    axis = next((axis for axis in AXES if axis.name == name), None)
-    if axis is None or not axis.sides:
+    axis = next((axis for axis in AXES if axis.name == name), Axis(name))
+    value = (spec["params"] if axis.parameter else spec).get(name, axis.default)
+    if not axis.sides:
         return value
     return axis.shown(spec[axis.default_axis] if value is None else value)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.backbones.normalization import OF_IMAGENET, effective
 from harness.common.errors import ConfigError
-from harness.config.axes import MAPPED, NORMALIZATION, SET_VALUED, SIDES, SMALLEST_SIDE
+from harness.config.axes import ALL_IMAGES, MAPPED, N_TRAIN, NORMALIZATION, SET_VALUED, SIDES, SMALLEST_SIDE
 
 Axis = list[Any]
 
@@ -49,11 +49,24 @@ def _check_values(axes: Mapping[str, Axis]) -> None:
     for name in SIDES:
         for size in axes.get(name, []):
             _check_size(name, size)
+    check_numbers_of_images(axes.get(N_TRAIN, []))
     for normalization in axes.get(NORMALIZATION, []):
         try:
             effective(normalization, OF_IMAGENET)
         except ConfigError as error:
             raise ValueError(error.problems[0]) from error
+
+
+def check_numbers_of_images(values: Axis) -> None:
+    """Check the values of `n_train`.
+
+    Raises:
+        ValueError: a value is neither a number of images nor `all`.
+    """
+    for value in values:
+        is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        if not is_number and value != ALL_IMAGES:
+            raise ValueError(f"{N_TRAIN}: expected numbers of images from 1 up, or {ALL_IMAGES}; found {value!r}")
 
 
 def _check_layers(layers: Any) -> None:

@@ -54,6 +54,8 @@ class RunSpec:
         protocol: options of the pixel metrics that differ from the default, see `harness.config.protocol`; () for the
             default, as in earlier versions.
         extra_metrics: names of the metrics beside those of every run.
+        n_train: number of normal images that the run may use, see `harness.data.subset`; None for all, as in earlier
+            versions.
         axes: names of the axes in the grid, which tables show first. The axes are no part of the identity.
     """
 
@@ -77,6 +79,7 @@ class RunSpec:
     rank: str | None = None
     protocol: tuple[tuple[str, Any], ...] = ()
     extra_metrics: tuple[str, ...] = ()
+    n_train: int | None = None
     axes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -87,7 +90,7 @@ class RunSpec:
     def as_dict(self) -> dict[str, Any]:
         """Convert to plain values for JSON."""
         # In the order of the fields, as in every earlier record.
-        optional = {"normalization", "holdout", "rank", "protocol", "extra_metrics", "axes"}
+        optional = {"normalization", "holdout", "rank", "protocol", "extra_metrics", "n_train", "axes"}
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in optional}
         values |= {
             "layers": list(self.layers) if self.layers is not None else None,
@@ -100,6 +103,7 @@ class RunSpec:
         values |= {"holdout": dict(self.holdout)} if self.holdout else {}
         values |= {"protocol": dict(self.protocol)} if self.protocol else {}
         values |= {"extra_metrics": list(self.extra_metrics)} if self.extra_metrics else {}
+        values |= {"n_train": self.n_train} if self.n_train is not None else {}
         return values | ({"rank": self.rank} if self.rank else {})
 
     @classmethod
@@ -138,6 +142,7 @@ class RunSpec:
             parts += [f"{k}={thaw(v)}" for k, v in (*self.params, ("seed", self.seed)) if k in differing]
         if self.normalization is not None and "normalization" in self.axes:
             parts.append(self.normalization.text)
+        parts += [f"n{self.n_train}"] if self.n_train is not None else []
         parts += [f"{s}px" for s in ("x".join(map(str, dict.fromkeys(self.image_size or ()))),) if s]
         if self.backend != "anomalib":
             parts.insert(0, self.backend)

@@ -23,8 +23,9 @@ from harness import registry
 from harness.common.devices import DEVICE
 from harness.common.errors import unknown_name
 from harness.common.paths import FolderName, PathText
+from harness.config.axes import ALL_IMAGES, N_TRAIN
 from harness.config.coverage import COVERAGE, Coverage
-from harness.config.grid import Axis, normalise
+from harness.config.grid import Axis, check_numbers_of_images, normalise
 from harness.config.protocol import ProtocolOptions
 from harness.config.recommend import Limits
 from harness.config.search import Search
@@ -43,6 +44,8 @@ class SweepConfig(BaseModel):
         task: `detection` says whether a part is anomalous and where; `classification` says which class and condition.
         seed: one seed; the short form of `seeds` with one number.
         seeds: of everything random in a run; several seeds are an axis of the grid.
+        n_train: how many normal images a run may use; several numbers are an axis of the grid, for a learning curve.
+            `all` takes all images. Subsets of a seed are nested.
         data: the images; the keys depend on `kind`.
         weights: of the backbone: `auto`, `pretrained`, `random`, a file or a folder.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
@@ -73,6 +76,7 @@ class SweepConfig(BaseModel):
     task: Literal["detection", "classification"] = "detection"
     seed: int | None = Field(default=None, ge=0, lt=2**32)
     seeds: list[int] = Field(default=[0], min_length=1)
+    n_train: list[int | str] = Field(default=[ALL_IMAGES], min_length=1)
     data: SerializeAsAny[BaseOptions]
     weights: PathText = "auto"
     device: str = "auto"
@@ -118,6 +122,16 @@ class SweepConfig(BaseModel):
         return self.data
 
     @property
+    def numbers_of_images(self) -> list[int]:
+        """The numbers of images in `n_train`, without `all`, ascending."""
+        values = [*self.n_train, *(value for mapping in self.grid for value in mapping.get(N_TRAIN, []))]
+        return sorted({value for value in values if value != ALL_IMAGES})
+
+    def with_axes(self, mapping: Mapping[str, Axis]) -> dict[str, Axis]:
+        """A mapping of the grid with the axes of the whole config, such as `n_train`."""
+        return {**mapping} if self.n_train == [ALL_IMAGES] else {N_TRAIN: self.n_train, **mapping}
+
+    @property
     def work_dir(self) -> Path:
         """The folder of generated data."""
         return Path(self.output)
@@ -142,6 +156,8 @@ class SweepConfig(BaseModel):
         for name in sorted(keys_of_others(self.task) & self.model_fields_set):
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"`{name}` has no effect in task {self.task!r}; expected no such key. Remove it")
+        for name in sorted({axis for mapping in self.grid for axis in mapping} & keys_of_others(self.task)):
+            raise ValueError(f"grid.{name}: no axis of task {self.task!r}; expected no such axis. Remove it")
         return self
 
     @model_validator(mode="after")
@@ -165,6 +181,25 @@ class SweepConfig(BaseModel):
             raise ValueError(
                 "rank: found 'synthetic' without held-out normal images; expected a data.val above 0. Set data.val, "
                 "such as 0.2, with another threshold.method than cross_conformal and without threshold.folds"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _all_images_where_needed(self) -> SweepConfig:
+        if self.rank == "synthetic" and self.numbers_of_images:
+            raise ValueError(
+                f"rank: found 'synthetic' with {N_TRAIN}, whose runs have few held-out images; expected all images. "
+                f"Remove {N_TRAIN} or `rank`"
+            )
+        if self.search is not None and N_TRAIN in self.search.space:
+            raise ValueError(
+                f"search.space.{N_TRAIN}: found, but trials with fewer images are no rivals of the others; expected no "
+                f"such axis. Set one value of `{N_TRAIN}` at the top level"
+            )
+        if self.search is not None and len(self.n_train) > 1:
+            raise ValueError(
+                f"{N_TRAIN}: {self.n_train} found with `search`; expected one value, since all trials must learn from "
+                "equal numbers of images. Set one value"
             )
         return self
 
@@ -207,6 +242,13 @@ class SweepConfig(BaseModel):
         if not self.grid and self.search is None:
             raise ValueError("grid: missing; expected a mapping of axes, a list of them, or `search:`")
         return self
+
+    @field_validator("n_train", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        values = value if isinstance(value, list) else [value]
+        check_numbers_of_images(values)
+        return values
 
     @field_validator("cache_limit", "memory_limit", mode="before")
     @classmethod

@@ -117,6 +117,16 @@ class StageContext:
         self.device.synchronize()
         self.seconds_by_key[key] = share * (time.perf_counter() - self._start) + self.cached_seconds
 
+    def mark_images(self, count: int) -> None:
+        """Record for each number of images its share of the time until now. The key of a subset is the number.
+
+        Args:
+            count: number of all images.
+        """
+        self.device.synchronize()
+        seconds = time.perf_counter() - self._start + self.cached_seconds
+        self.seconds_by_key |= {number: seconds * number / count for number in range(1, count + 1)}
+
     def recall(self, key: Mapping[str, Any]) -> tuple[Tensors, float] | None:
         """Read a result from the cache; see `StageCache.get`."""
         return self.cache.get(self._full_key(key), self.memory.tensor) if self.cache else None

@@ -169,6 +169,7 @@ class Features(Stage):
             elapsed = time.perf_counter() - start
             for layer in missing:
                 context.remember(self._key(context, layer), {"features": maps[layer].numpy()}, elapsed)
+        context.mark_images(len(context.images[self.role]))
         return {layer: maps[layer] for layer in self.layers}
 
     def of_images(self, images: torch.Tensor) -> torch.Tensor:

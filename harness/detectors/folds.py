@@ -8,7 +8,7 @@ Vovk, Cross-conformal predictors, Annals of Mathematics and Artificial Intellige
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar, cast
 
@@ -81,7 +81,7 @@ class FoldFeatures(Features):
     def subset(self) -> dict[str, Any]:
         """The fold and the side, for the key of a cached result."""
         fold = self.fold
-        return {"fold": [fold.number, fold.folds, fold.seed], "inside": self.inside}
+        return {**self.source.subset(), "fold": [fold.number, fold.folds, fold.seed], "inside": self.inside}
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,11 @@ class SubsetFeatures(Features):
 
     source: Features
     positions: tuple[int, ...]
+
+    def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
+        """The features of as many images as are chosen, whose time is a share of that of all images."""
+        del key
+        return [(self.source, len(self.positions))]
 
     def compute(self, context: StageContext, *inputs: Any) -> FeatureMaps:
         """Select images. Each access to a layer copies its features of these images.
@@ -161,6 +166,22 @@ def on_images(stage: AnyStage, learnt: Sequence[int], scored: Sequence[int]) -> 
         return SubsetFeatures(**vars(source), source=source, positions=positions)
 
     return with_features(stage, of_images)
+
+
+def on_positions(stage: AnyStage, positions: Mapping[str, Sequence[int]]) -> AnyStage:
+    """The same stage for chosen images of some roles, also a stage of a fold: the fold is then of these images.
+
+    Args:
+        stage: a stage that uses features.
+        positions: positions of the chosen images, by role; other roles keep all images.
+    """
+
+    def of_role(features: Features) -> Features:
+        if features.role not in positions:
+            return features
+        return SubsetFeatures(**vars(features), source=features, positions=tuple(positions[features.role]))
+
+    return with_features(stage, of_role)
 
 
 def with_features(stage: AnyStage, substitute: Callable[[Features], Features]) -> AnyStage:

@@ -149,7 +149,7 @@ def failure(
     config_task = task(config.task)
     return run.record(
         "failed",
-        data=config_task.data_summary(run.split),
+        data=config_task.data_summary(run.own_split),
         seconds={"total": seconds},
         provenance=origin,
         task=config_task.name,
@@ -193,7 +193,7 @@ class _Recorder:
     def _success(self, run: PlannedRun, outcome: Outcome, clock: _Clock) -> RunRecord:
         """Evaluate a run, and write its files for the user."""
         stage = self._folder.stage(run.run_id)
-        fields = dict(self._task.measure(run.spec, run.split, outcome, stage))
+        fields = dict(self._task.measure(run.spec, run.own_split, outcome, stage))
         metrics, warnings = fields.pop("metrics"), fields.pop("warnings", [])
         cost, remarks = self._latency(run, outcome, fields.get("thresholds", {}))
         seconds, origin = clock.read()
@@ -228,7 +228,7 @@ class _Recorder:
         self._on_stage("timing single images")
         try:
             with outcome.scorer() as scorer:
-                timing = measure(self._task.decision(scorer, thresholds), timed_images(run.split))
+                timing = measure(self._task.decision(scorer, thresholds), timed_images(run.own_split))
         # Some models may not support the timing; the run itself is complete.
         except Exception as error:  # noqa: BLE001
             return {}, [f"latency: could not be measured ({type(error).__name__}: {error})"]

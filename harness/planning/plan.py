@@ -58,7 +58,7 @@ def make_plan(
     problems: dict[str, None] = {}
     specs: dict[RunSpec, str] = {}
     points, trained = 0, False
-    for position, mapping in enumerate(config.grid):
+    for position, mapping in enumerate(map(config.with_axes, config.grid)):
         entry = f"grid[{position}]" if len(config.grid) > 1 else "grid"
         try:
             of_mapping = usable(entry, mapping, signatures, backend)

@@ -22,6 +22,8 @@ from harness.config.spec import RunSpec, run_id
 from harness.config.stored import other_file_of
 from harness.config.sweep import SweepConfig
 from harness.data.index import FileIndex, Progress
+from harness.data.samples import Split
+from harness.data.subset import part_of
 from harness.planning.plan import Plan, make_plan
 from harness.planning.threshold import with_method, with_notes
 from harness.results.record import RunRecord
@@ -32,11 +34,22 @@ from harness.tracking.session import missing_trackers
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A spec with its identity and its data."""
+    """A spec with its identity and its data.
+
+    Attributes:
+        run_id: the identity.
+        spec: of the run.
+        split: the data of the category, equal for all runs, which share work on it.
+    """
 
     run_id: str
     spec: RunSpec
     split: AnySplit
+
+    @property
+    def own_split(self) -> AnySplit:
+        """The data with the normal images that the run uses."""
+        return part_of(self.split, self.spec.n_train, self.spec.seed) if isinstance(self.split, Split) else self.split
 
     def record(self, status: Literal["ok", "failed", "skipped"], **fields: Any) -> RunRecord:
         """The record of this run.

@@ -96,7 +96,7 @@ def _record(skipped: Skipped, config_task: Task, references: Mapping[str, str]) 
     run, error = skipped.run, skipped.error
     return run.record(
         "skipped",
-        data=config_task.data_summary(run.split),
+        data=config_task.data_summary(run.own_split),
         provenance={**provenance(), **({"references": dict(references)} if references else {})},
         task=config_task.name,
         error={"type": type(error).__name__, "message": str(error), "reason": error.reason, "traceback": ""},

@@ -84,7 +84,9 @@ def runs_table(classification: ClassificationResults, failed: bool = False) -> p
     results = classification.results
     axes = axis_columns(results.records)
     records = results.records if failed else results.ok()
-    ranked = sorted(records, key=lambda record: (record.status != "ok", [-v for v in record.rank()[:2]], record.run_id))
+    ranked = sorted(
+        records, key=lambda record: (record.status != "ok", [-v for v in record.rank()[1:3]], record.run_id)
+    )
     rows = [_run_row(record, axes) for record in ranked]
     return _frame(rows, axes)
 

@@ -211,7 +211,7 @@ def _key_without_backend(record: RunRecord) -> str:
     values = record.spec.get("normalization") or {}
     same = [record.data["fingerprint"], record.weights.get("sha256"), values.get("mean"), values.get("std")]
     # Records with the default protocol have none.
-    return repr([*same, *(record.spec[key] for key in keys), record.spec.get("protocol")])
+    return repr([*same, *(record.spec[key] for key in keys), record.spec.get("protocol"), record.n_train])
 
 
 def _pairs(records: Sequence[RunRecord]) -> Iterator[tuple[RunRecord, RunRecord]]:

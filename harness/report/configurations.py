@@ -136,13 +136,13 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def configurations(records: Sequence[RunRecord]) -> dict[str, list[Configuration]]:
-    """The configurations of each data set, best first, of the runs that `current` returns."""
+    """The configurations of each data set, best first, of the runs that are `current`, and `rivals` there."""
     groups: dict[tuple[str, str], list[RunRecord]] = {}
-    for record in current(records):
+    for record in rivals(current(records)):
         groups.setdefault((dataset(record), _key(record)), []).append(record)
-    labels = _labels([group[0] for group in groups.values()])
+    names = labels([group[0] for group in groups.values()])
     by_dataset: dict[str, list[Configuration]] = {}
-    for ((name, _), group), label in zip(groups.items(), labels, strict=True):
+    for ((name, _), group), label in zip(groups.items(), names, strict=True):
         by_dataset.setdefault(name, []).append(Configuration(label, tuple(group)))
     return {name: sorted(group, key=Configuration.rank, reverse=True) for name, group in by_dataset.items()}
 
@@ -162,6 +162,17 @@ def current(records: Sequence[RunRecord]) -> list[RunRecord]:
         if newest[_place(record)] == tested_on(record) and not superseded:
             latest[_place(record), _key(record), record.spec["seed"]] = record
     return list(latest.values())
+
+
+def rivals(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Runs with the largest `n_train` of their data set.
+
+    Only these runs are compared, ranked and recommended: fewer images say nothing about a configuration on all images.
+    """
+    most: dict[str, float] = {}
+    for record in records:
+        most[dataset(record)] = max(record.n_train, most.get(dataset(record), 0.0))
+    return [record for record in records if record.n_train == most[dataset(record)]]
 
 
 def tested_on(record: RunRecord) -> str:
@@ -218,7 +229,7 @@ def axis_values(record: RunRecord, axes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _labels(records: Sequence[RunRecord]) -> list[str]:
+def labels(records: Sequence[RunRecord]) -> list[str]:
     """A label for each configuration, given by one run of it: the model, and the axes that vary."""
     facts = [_facts(record) for record in records]
     axes = [f"params.{axis}" for axis in axis_columns(records)]

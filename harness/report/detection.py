@@ -22,7 +22,9 @@ from harness.report.configurations import Configuration
 from harness.report.defect_areas import RECALL, defect_areas_table
 from harness.report.detection_page import page_part, write_details
 from harness.report.facts import ENDS, HEADLINE, HIGH, INTERVAL, LATENCIES, LOW, axis_columns, metric_columns
+from harness.report.learning_curve import curve_table
 from harness.report.misses import add_misses
+from harness.report.more_images import in_few_words, more_images
 from harness.report.notices import notices
 from harness.report.parts import Answer, PagePart, SheetPart
 from harness.report.recommend import answers, recommendations
@@ -81,10 +83,20 @@ class DetectionReport:
                     title, pivot, limit_note(results), bold=_best_of_rows(pivot, frozen), frozen=frozen, format="0.000"
                 )
         yield from _ranks_sheet(results)
+        curve = curve_table(results)
+        if not curve.empty:
+            yield Sheet(
+                "Learning curve",
+                curve,
+                [" ".join(sentences) for sentences in more_images(results).values()],
+                scaled=[INTERVAL],
+                links=run_links(curve, "best_run"),
+                frozen=list(curve.columns).index("images") + 1,
+            )
         yield Sheet(
             "Runs",
             runs,
-            bold=_best_of_columns(runs, metrics),
+            bold=_best_of_columns(_compared(results, runs), metrics),
             scaled=metrics,
             links=run_links(runs, "run"),
             marked=_on_test_images(runs) | busy_cells(runs),
@@ -141,8 +153,9 @@ class DetectionReport:
         return [answer.configuration for answer in answers(results) if answer.configuration]
 
     def answer(self, results: Results) -> Answer:
-        """The best runs, the recommendation and the notices."""
-        return Answer(best_table(results) if results.ok() else None, recommendations(results), notices(results))
+        """The best runs, the recommendation, what more images would bring, and the notices."""
+        sentences = [*recommendations(results), *in_few_words(results)]
+        return Answer(best_table(results) if results.ok() else None, sentences, notices(results))
 
 
 def _ranks_sheet(results: Results) -> Iterator[Sheet]:
@@ -165,7 +178,7 @@ def _ranks_sheet(results: Results) -> Iterator[Sheet]:
 
 def best_table(results: Results) -> Table:
     """The table of the best runs, for the terminal: the best of every model, then others up to `SHOWN`."""
-    frame = runs_table(results)
+    frame = _compared(results, runs_table(results))
     frame = frame.assign(
         place=frame.groupby("category").cumcount(),
         of_model=frame.groupby(["category", "backend", "model"]).cumcount(),
@@ -192,6 +205,11 @@ def best_table(results: Results) -> Table:
         cells = [first, ends, text(against), *others, *costs]
         table.add_row(escape(str(row["category"])), escape(" ".join(parts)), *cells)
     return table
+
+
+def _compared(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the runs that are compared with each other, with their positions in the whole table."""
+    return runs[runs["run"].isin({record.run_id for record in results.rivals()})] if not runs.empty else runs
 
 
 def _on_test_images(runs: pd.DataFrame) -> set[tuple[int, str]]:

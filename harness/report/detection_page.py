@@ -28,6 +28,8 @@ from harness.report.facts import (
     short_names,
 )
 from harness.report.html import as_script, replace_file
+from harness.report.learning_curve import curve_figures
+from harness.report.more_images import more_images
 from harness.report.notices import notices
 from harness.report.parts import PagePart
 from harness.report.recommend import answers
@@ -45,6 +47,7 @@ SCRIPTS = (
     "plots.js",
     "effects.js",
     "ranks.js",
+    "curve.js",
     "search.js",
     "run.js",
     "side.js",
@@ -121,6 +124,7 @@ def _data(results: Results) -> dict[str, Any]:
         "runs": _runs(results, points),
         "ranks": rank_figures(results),
         "pictures": answer_pictures(results),
+        "curves": curve_figures(results, more_images(results)),
     }
 
 

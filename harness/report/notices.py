@@ -115,12 +115,24 @@ def _skipped_notice(skipped: Sequence[RunRecord], total: int) -> str:
 def left_out_notice(results: Results) -> list[str]:
     """A sentence if runs can't be compared with the others."""
     ok = results.ok()
-    left_out = len(ok) - sum(
-        len(configuration.records) for group in results.configurations.values() for configuration in group
-    )
+    compared = {
+        record.run_id
+        for group in results.configurations.values()
+        for configuration in group
+        for record in configuration.records
+    }
+    fewer = len(ok) - len(results.rivals())
+    left_out = sum(record.run_id not in compared for record in results.rivals())
+    sentences = []
+    if fewer:
+        sentences.append(
+            f"{fewer} of {len(ok)} runs use fewer normal images than the others (n_train). They are in Learning curve "
+            "and Runs only: no table compares them, and none of them is recommended."
+        )
     if not left_out:
-        return []
+        return sentences
     return [
+        *sentences,
         f"{left_out} of {len(ok)} runs are shown in Runs only: their test images were changed since, or the same "
-        "configuration (all axes but category and seed) was run again later, or with real weights."
+        "configuration (all axes but category and seed) was run again later, or with real weights.",
     ]

@@ -14,7 +14,7 @@ from harness.common.reading import MB, read_json
 from harness.common.secrets import concealed
 from harness.config.recommend import Limits, limits_of
 from harness.metrics.delong import Components
-from harness.report.configurations import Configuration, configurations
+from harness.report.configurations import Configuration, configurations, rivals
 from harness.results.record import RunRecord
 from harness.results.run_folder import AGAIN, DETAILS
 from harness.results.schemas import DetailsFile
@@ -80,6 +80,10 @@ class Results:
     def ok(self) -> list[RunRecord]:
         """Records of the finished runs."""
         return self._of("ok")
+
+    def rivals(self) -> list[RunRecord]:
+        """Records of the finished runs that are compared; see `harness.report.configurations.rivals`."""
+        return rivals(self.ok())
 
     def failed(self) -> list[RunRecord]:
         """Records of the failed runs."""

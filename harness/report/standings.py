@@ -79,7 +79,7 @@ def of_configurations(results: Results, group: Sequence[Configuration]) -> list[
     # No run has an AUROC where all test images are normal, for example.
     categories = [name for name in best.by_category if best.metric(INTERVAL, name) is not None]
     tested = [
-        _mean_components(results, one, categories) if set(one.by_category) == set(best.by_category) else None
+        mean_components(results, one, categories) if set(one.by_category) == set(best.by_category) else None
         for one in group
     ]
     reference = tested[0]
@@ -92,10 +92,19 @@ def of_configurations(results: Results, group: Sequence[Configuration]) -> list[
     return marks
 
 
-def _mean_components(
+def mean_components(
     results: Results, configuration: Configuration, categories: Sequence[str]
 ) -> tuple[list[tuple[str, ...]], list[Components]] | None:
-    """For each category the names of the test images, and the components of the mean AUROC over seeds."""
+    """The components of a configuration's image AUROC, a mean over seeds.
+
+    Args:
+        results: of the result folder.
+        configuration: the configuration.
+        categories: names of categories.
+
+    Returns:
+        For each category the names of the test images, and the components; None where a run has no usable scores.
+    """
     names, means = [], []
     for category in categories:
         runs = configuration.by_category.get(category, [])
@@ -123,7 +132,7 @@ def difference_interval(
         or an image class has fewer than 2 images.
     """
     categories = [name for name in first.by_category if first.metric(INTERVAL, name) is not None]
-    tested = [_mean_components(results, one, categories) for one in (first, second)]
+    tested = [mean_components(results, one, categories) for one in (first, second)]
     if tested[0] is None or tested[1] is None or tested[0][0] != tested[1][0]:
         return None
     result = difference(tested[0][1], tested[1][1])

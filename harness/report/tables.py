@@ -51,7 +51,8 @@ def runs_table(results: Results, failed: bool = False) -> pd.DataFrame:
     """
     records = results.records if failed else results.ok()
     metrics, axes = metric_columns(records), axis_columns(records)
-    standings = runs_against_best(results, results.ok())
+    compared = {record.run_id for record in results.rivals()}
+    standings = runs_against_best(results, results.rivals())
     rows = [_row(results, record, axes, metrics, standings.get(record.run_id, Standing())) for record in records]
     frame = pd.DataFrame(rows)
     if frame.empty:
@@ -61,12 +62,12 @@ def runs_table(results: Results, failed: bool = False) -> pd.DataFrame:
         frame[axis] = pd.Series([row[axis] for row in rows], dtype=object)
     sometimes = (*costs(records[0]), BUSY, CHANGED, PROTOCOL)
     frame = frame.drop(columns=[name for name in sometimes if frame[name].isna().all()])
-    frame = frame.assign(place=frame["status"].map(STATUS_ORDER.index))
+    frame = frame.assign(place=frame["status"].map(STATUS_ORDER.index), other=~frame["run"].isin(compared))
     synthetic = [SYNTHETIC_AUROC] if SYNTHETIC_AUROC in frame else []
-    order = ["place", "category", "image_AUROC", "pixel_AUROC", *synthetic, "run"]
-    ascending = [True, True, False, False, *(False for _ in synthetic), True]
+    order = ["place", "category", "other", "image_AUROC", "pixel_AUROC", *synthetic, "run"]
+    ascending = [True, True, True, False, False, *(False for _ in synthetic), True]
     ordered = frame.sort_values(order, ascending=ascending, ignore_index=True, na_position="last")
-    return ordered.drop(columns="place")
+    return ordered.drop(columns=["place", "other"])
 
 
 def _row(

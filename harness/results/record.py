@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from math import inf
 from typing import Any, Literal
 
 from harness.registry import HEADLINES, SYNTHETIC_AUROC
@@ -82,11 +83,18 @@ class RunRecord:
         """
         return cls(**{key: value for key, value in values.items() if key != "schema"})
 
-    def rank(self) -> tuple[float, float, float, str]:
+    @property
+    def n_train(self) -> float:
+        """Number of normal images that the run may use; infinite for all images, as in every classification."""
+        number = self.spec.get("n_train")
+        return inf if number is None else float(number)
+
+    def rank(self) -> tuple[float, float, float, float, str]:
         """Sort key, higher is better: image AUROC and pixel AUROC, or macro F1 and accuracy; then synthetic AUROC.
 
-        The id decides ties.
+        A run that may use more images comes first, whatever its metrics, so that runs with different `n_train` are no
+        rivals. The id decides ties.
         """
         values = (self.metrics.get(name) for name in (*HEADLINES[self.task], SYNTHETIC_AUROC))
         first, second, synthetic = (-1.0 if value is None else value for value in values)
-        return first, second, synthetic, self.run_id
+        return self.n_train, first, second, synthetic, self.run_id

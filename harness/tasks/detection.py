@@ -21,6 +21,7 @@ from harness.data.images import RGB
 from harness.data.index import FileIndex, Progress
 from harness.data.samples import Split
 from harness.data.split import load_splits
+from harness.data.subset import problems_of
 from harness.data.synthetic import with_synthetic
 from harness.metrics.evaluate import Evaluation, evaluate, evaluate_predictions, metrics_of
 from harness.metrics.intervals import intervals
@@ -41,7 +42,7 @@ class Detection:
 
     name = "detection"
     backend = "anomalib"
-    config_keys = frozenset({"threshold", "aupro_limit", "protocol", "extra_metrics", "rank"})
+    config_keys = frozenset({"threshold", "aupro_limit", "protocol", "extra_metrics", "rank", "n_train"})
 
     def spec_fields(self, config: SweepConfig, signature: Signature) -> dict[str, Any]:
         """Return the method of the thresholds, the limit of AUPRO, and what differs from a default of other metrics.
@@ -88,7 +89,7 @@ class Detection:
         return [*splits]
 
     def problems(self, config: SweepConfig, splits: Sequence[AnySplit]) -> list[str]:
-        """Return one sentence for each test set that does not fit `threshold: f1_on_val` or the protocol.
+        """Return one sentence for each data set that does not fit `n_train`, `threshold: f1_on_val` or the protocol.
 
         Args:
             config: of the sweep.
@@ -102,6 +103,7 @@ class Detection:
             except DataError as error:
                 problems += [f"{split.root}: {problem}" for problem in error.problems]
         of_detection = [split for split in splits if isinstance(split, Split)]
+        problems += problems_of(of_detection, config.numbers_of_images)
         return problems + protocol_problems(config.protocol.protocol, of_detection, config.memory_limit)
 
     def metrics(self) -> Sequence[registry.Metric]:

@@ -583,3 +583,22 @@ def test_times_of_a_busy_machine_are_marked(tmp_path: Path, open_report: Open) -
     page.click("#runs button[data-run=loud]")
     page.wait_for_selector("text=500.0")
     assert page.get_by_role("row", name="ms an image").filter(has_text="500.0").inner_text().endswith("(busy)")
+
+
+# ---- the learning curve
+
+
+def test_the_learning_curve_has_a_line_for_each_configuration(tmp_path: Path, open_report: Open) -> None:
+    folder = ResultFolder(tmp_path / "made-up")
+    folder.create()
+    for images in (10, 20, None):
+        for k in (1, 2):
+            spec = {"n_train": images} if images else {}
+            data = {"train": images or 40, "val": 0}
+            fake_run(folder, f"{k}-{images}", [0.1, 0.4, 0.3, 0.8], [0, 0, 1, 1], spec=spec, data=data, params={"k": k})
+    write_report(folder)
+    page = open_report(folder)
+    traces = "document.getElementById('plot-curve').data.map((trace) => [trace.name, [...trace.x]])"
+    assert page.evaluate(traces) == [["patchcore k 1", [10, 20, 40]], ["patchcore k 2", [10, 20, 40]]]
+    assert page.inner_text("#curve-sentences").count("From 20 to 40 images") == 1
+    assert page.is_visible("nav a[href='#curve']")

@@ -13,7 +13,7 @@ import pytest
 
 from harness import registry
 from harness.common.errors import ConfigError
-from harness.config.sweep import load_config
+from harness.config.load import load_config
 from harness.results.store import ResultFolder
 from harness.tracking import session
 from harness.tracking.base import LOCAL, TrackedRun, without_password

@@ -18,11 +18,12 @@ from harness.backbones.resolve import why_unreachable
 from harness.backends.anomalib.assets import networks_of
 from harness.backends.anomalib.catalog import RESERVED, signature
 from harness.backends.anomalib.needs import least_images, needs_of
-from harness.backends.checks import check_weights, collected, coreset_problems
+from harness.backends.checks import check_weights, collected, coreset_problems, of_subset
 from harness.common.devices import pick
 from harness.common.errors import HarnessError, nearest
 from harness.config.spec import RunSpec, thaw
 from harness.data.samples import Split
+from harness.data.subset import part_of
 
 # Arguments of Lightning's Trainer that the harness sets.
 DEFAULT_SIZE = (256, 256)
@@ -41,7 +42,7 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
         pick(device)
     checked: set[tuple[str, str]] = set()
     for spec in specs:
-        split = splits[spec.category]
+        split = part_of(splits[spec.category], spec.n_train, spec.seed)
         problems.update(dict.fromkeys(_trainer_problems(spec.trainer)))
         problems.update(dict.fromkeys(_needs_problems(spec, split)))
         with collected(problems):
@@ -101,7 +102,8 @@ def _needs_problems(spec: RunSpec, split: Split) -> Iterator[str]:
         yield f"{spec.model}: {problem}"
     minimum = least_images(spec.model, spec.parameters)
     if len(split.train) < minimum:
-        yield f"{spec.model}: {len(split.train)} normal training images found; expected {minimum} or more."
+        problem = f"{spec.model}: {len(split.train)} normal training images found; expected {minimum} or more."
+        yield of_subset(spec, problem)
     if needs.package is not None and find_spec(needs.package[0]) is None:
         module, install = needs.package
         yield f"{spec.model}: needs the package {module}, which is not installed; run: pip install '{install}'"
@@ -183,7 +185,8 @@ def _parameter_problems(spec: RunSpec, split: Split, layers: Sequence[Layer]) ->
         yield from _fre_problems(spec, layers[0])
     if values.get("coreset", "anomalib") not in {"anomalib", "exact"}:
         yield f"coreset: found {values['coreset']!r}, expected anomalib or exact."
-    yield from coreset_problems(spec, len(split.train), layers[0], spec.image_size or DEFAULT_SIZE)
+    for problem in coreset_problems(spec, len(split.train), layers[0], spec.image_size or DEFAULT_SIZE):
+        yield of_subset(spec, problem)
 
 
 def _fre_problems(spec: RunSpec, layer: Layer) -> Iterator[str]:

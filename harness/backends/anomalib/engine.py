@@ -31,6 +31,7 @@ from harness.backends.cost import PeakMemory, size
 from harness.common.devices import pick
 from harness.config.spec import RunSpec, thaw
 from harness.data.samples import Split
+from harness.data.subset import part_of
 from harness.predictions.detection import Floats, join
 
 
@@ -115,12 +116,13 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
 
     Args:
         spec: the run.
-        split: its data.
+        split: the data; the run may use a subset.
         context: resources and options.
 
     Raises:
         Exception: any error of anomalib, Lightning or Torch.
     """
+    split = part_of(split, spec.n_train, spec.seed)
     seed_everything(spec.seed, workers=True, verbose=False)
     context.stage("building")
     with local_assets(spec), backbone_weights(spec.weights, spec.seed) as used:

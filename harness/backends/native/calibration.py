@@ -24,17 +24,22 @@ from harness.predictions.detection import Predictions
 Checked = Callable[[Sequence[Sample], Scores], Predictions]
 
 
-def folds_of(spec: RunSpec, images: int) -> list[Fold]:
+def folds_of(spec: RunSpec, images: int, least: int) -> list[Fold]:
     """Return the folds of the training images; none if the threshold comes from other images.
+
+    The smallest subsets of a learning curve have no folds, and so no threshold.
 
     Args:
         spec: the run.
         images: number of training images.
+        least: smallest number of images that the detector can learn from.
     """
     policy = dict(spec.threshold)
     if policy.get("method") != CROSS_CONFORMAL:
         return []
     count = min(policy["folds"], images)
+    if spec.n_train is not None and images - ceil(images / count) < least:
+        return []
     return [Fold(number, count, policy["seed"]) for number in range(count)]
 
 
@@ -46,7 +51,7 @@ def fold_problems(spec: RunSpec, images: int, least: int) -> list[str]:
         images: number of training images.
         least: smallest number of images that the detector can learn from.
     """
-    rest = images_of_smallest_training(spec, images)
+    rest = images_of_smallest_training(spec, images, least)
     if rest >= least:
         return []
     return [
@@ -56,25 +61,29 @@ def fold_problems(spec: RunSpec, images: int, least: int) -> list[str]:
     ]
 
 
-def images_of_smallest_training(spec: RunSpec, images: int) -> int:
+def images_of_smallest_training(spec: RunSpec, images: int, least: int) -> int:
     """Return the number of training images without the largest fold; all images without folds.
 
     Args:
         spec: the run.
         images: number of training images.
+        least: smallest number of images that the detector can learn from.
     """
-    folds = folds_of(spec, images)
+    folds = folds_of(spec, images, least)
     return images - ceil(images / len(folds)) if folds else images
 
 
-def fold_warnings(spec: RunSpec, images: int) -> list[str]:
+def fold_warnings(spec: RunSpec, images: int, least: int) -> list[str]:
     """Return a warning if there are fewer training images than folds.
 
     Args:
         spec: the run.
         images: number of training images.
+        least: smallest number of images that the detector can learn from.
     """
-    used, asked = len(folds_of(spec, images)), dict(spec.threshold).get("folds", 0)
+    used, asked = len(folds_of(spec, images, least)), dict(spec.threshold).get("folds", 0)
+    if asked and not used:
+        return [f"threshold.folds: {asked} expected, none used: {images} training images are too few, so no threshold"]
     return (
         [f"threshold.folds: {asked} expected, {used} used: there are no more training images"] if used < asked else []
     )
@@ -89,28 +98,27 @@ def calibration_stages(spec: RunSpec, detector: Detector, group: Sequence[Detect
         group: all detectors of the group.
         split: data of the group.
     """
-    folds = folds_of(spec, len(split.train))
-    if not folds and not split.val:
+    folds = folds_of(spec, len(split.train), detector.least_images)
+    if not folds and (not split.val or dict(spec.threshold).get("method") == CROSS_CONFORMAL):
         return []
     held_out = detector.score_stage("val", group)
     return [in_fold(held_out, fold) for fold in folds] or [held_out]
 
 
 def calibrate(
-    spec: RunSpec, split: Split, pending: list[Stage], stages: Stages, memory: Memory, checked: Checked
+    folds: Sequence[Fold], split: Split, pending: list[Stage], stages: Stages, memory: Memory, checked: Checked
 ) -> Predictions:
     """Predict the calibration images.
 
     Args:
-        spec: the run.
-        split: its data.
+        folds: of the run; empty for held-out images.
+        split: data of the run.
         pending: begins with the result of `calibration_stages`, which is not empty. Each of these stages leaves the
             list and its memory after its result is copied.
         stages: computes the stages.
         memory: for the maps of all folds. They may be many, so they lie in a memory-mapped file beyond the limit.
         checked: checks the predictions of some samples.
     """
-    folds = folds_of(spec, len(split.train))
     if not folds:
         return checked(split.val, _take(pending, stages))
     scores, maps, resized = np.empty(len(split.train)), None, None

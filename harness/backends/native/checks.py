@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from harness.backbones.layers import chosen_layers
 from harness.backbones.networks import known_backbone
-from harness.backends.checks import check_weights, collected, coreset_problems
+from harness.backends.checks import check_weights, collected, coreset_problems, of_subset
 from harness.backends.native.calibration import fold_problems, images_of_smallest_training
 from harness.backends.native.group import build
 from harness.config.spec import RunSpec
 from harness.data.samples import Split
+from harness.data.subset import part_of
 from harness.detectors.base import Detector
 
 
@@ -25,13 +26,15 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
     problems: dict[str, None] = {}
     checked: set[tuple[str, str]] = set()
     for spec in specs:
-        split = splits[spec.category]
+        split = part_of(splits[spec.category], spec.n_train, spec.seed)
         with collected(problems):
             known_backbone(str(spec.backbone))
             check_weights(spec.weights, str(spec.backbone), checked)
             # The constructor of a detector checks its arguments, and is fast.
             detector = build(spec, device)
-            problems.update(dict.fromkeys(_data_problems(spec, split, detector)))
+            problems.update(
+                dict.fromkeys(of_subset(spec, problem) for problem in _data_problems(spec, split, detector))
+            )
     return list(problems)
 
 
@@ -42,7 +45,7 @@ def _data_problems(spec: RunSpec, split: Split, detector: Detector) -> Iterator[
         yield from problems
         return
     yield from fold_problems(spec, images, detector.least_images)
-    rest = images_of_smallest_training(spec, images)
+    rest = images_of_smallest_training(spec, images, detector.least_images)
     if detector.least_images <= rest < images:
         for problem in _coreset_problems(spec, rest, detector):
             yield f"threshold.folds: without the images of a fold, {problem}"

@@ -16,6 +16,7 @@ from harness.backbones.normalization import IMAGENET
 from harness.backends.base import HELD_OUT, Detected, EpochDetections, EpochObserver, Failure, Outcome, RunContext
 from harness.backends.native.calibration import calibrate, calibration_stages, fold_warnings, folds_of
 from harness.backends.native.costs import Costs, network_key
+from harness.backends.native.images import GroupImages
 from harness.backends.native.scorer import NativeScorer
 from harness.config.spec import RunSpec
 from harness.data.samples import Sample, Split
@@ -75,16 +76,17 @@ def run_group(specs: Sequence[RunSpec], split: Split, context: RunContext) -> It
     if not detectors:
         return
     group = list(detectors.values())
-    roles = {"train": split.train, "val": split.val, "test": split.test}
-    paths = {role: [sample.path for sample in samples] for role, samples in roles.items() if samples}
+    images = GroupImages(detectors, split, specs[0].eval_batch_size, cached=context.cache is not None)
+    paths = {role: [sample.path for sample in samples] for role, samples in images.roles.items()}
     costs = Costs(group[0].device, len(split.test))
     stage_context = group[0].stage_context(paths, context.stage, split.fingerprint, context.scratch)
-    plans = {spec: _Plan.of(spec, detector, group, split) for spec, detector in detectors.items()}
+    plans = {spec: _Plan.of(spec, detector, group, images) for spec, detector in detectors.items()}
     stages = Stages((stage for plan in plans.values() for stage in plan.pending), stage_context)
     for spec, detector in detectors.items():
-        stage_context.watch = None if context.watch is None else partial(_look, context.watch, spec, detector, split)
+        own = images.split(spec)
+        stage_context.watch = None if context.watch is None else partial(_look, context.watch, spec, detector, own)
         try:
-            yield _outcome(spec, detector, split, plans[spec], stages, stage_context, costs)
+            yield _outcome(spec, detector, own, plans[spec], stages, stage_context, costs)
         # Any error of Torch becomes a failure. A failed stage fails only the runs that need this stage.
         except Exception as error:  # noqa: BLE001
             yield Failure(spec, error)
@@ -110,9 +112,10 @@ class _Plan:
     pending: list[Stage]
 
     @classmethod
-    def of(cls, spec: RunSpec, detector: Detector, group: Sequence[Detector], split: Split) -> _Plan:
-        fit, test = detector.fit_stage(group), detector.score_stage("test", group)
-        calibration = calibration_stages(spec, detector, group, split)
+    def of(cls, spec: RunSpec, detector: Detector, group: Sequence[Detector], images: GroupImages) -> _Plan:
+        calibration = calibration_stages(spec, detector, group, images.split(spec))
+        stages = [detector.fit_stage(group), detector.score_stage("test", group), *calibration]
+        fit, test, *calibration = images.stages(spec, stages)
         return cls(fit, test, tuple(calibration), [*calibration, fit, test])
 
 
@@ -134,9 +137,9 @@ def _outcome(
     def checked(samples: Sequence[Sample], scores: Scores) -> Predictions:
         return _predictions(samples, scores, detector)
 
-    calibration = None
+    calibration, folds = None, folds_of(spec, len(split.train), detector.least_images)
     if plan.calibration:
-        calibration = calibrate(spec, split, plan.pending, stages, stage_context.memory, checked)
+        calibration = calibrate(folds, split, plan.pending, stages, stage_context.memory, checked)
     fit_seconds = stages.standalone_seconds(plan.fit)
     test_seconds = {s: t for s, t in stages.standalone_seconds(plan.test).items() if s not in fit_seconds}
     all_seconds = {**fit_seconds, **test_seconds}
@@ -156,21 +159,25 @@ def _outcome(
         device=detector.device.description,
         save_model=_saver(detector, state, costs),
         cost=costs.of(detector, state, sum(test_seconds.values())),
-        validation=HELD_OUT if split.val and not folds_of(spec, len(split.train)) else "",
+        validation=HELD_OUT if split.val and not folds else "",
         weights={"backbone": detector.backbone, **weights.as_dict()},
-        warnings=[*_warnings(spec, split, plan, stages), *([weights.note] if weights.note else [])],
+        warnings=[
+            *_warnings(plan, stages),
+            *fold_warnings(spec, len(split.train), detector.least_images),
+            *([weights.note] if weights.note else []),
+        ],
         scorer=partial(_scorer, detector, state, costs),
-        timing_key=(network_key(detector), detector.view, detector.timing_key()),
+        timing_key=(network_key(detector), detector.view, detector.timing_key(), spec.n_train),
     )
 
 
-def _warnings(spec: RunSpec, split: Split, plan: _Plan, stages: Stages) -> list[str]:
+def _warnings(plan: _Plan, stages: Stages) -> list[str]:
     """The warnings of the stages, each once; those of the folds say so."""
     whole = [text for stage in (plan.fit, plan.test) for text in stages.warnings(stage)]
     of_calibration = [text for stage in plan.calibration for text in stages.warnings(stage)]
     folds = len(plan.calibration) > 1
     parts = [f"in a fold: {text}" if folds else text for text in of_calibration if text not in whole]
-    return list(dict.fromkeys([*whole, *parts, *fold_warnings(spec, len(split.train))]))
+    return list(dict.fromkeys([*whole, *parts]))
 
 
 def _look(

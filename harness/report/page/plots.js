@@ -140,6 +140,7 @@ function startPlots() {
   on(["cost-y", "cost-x", "cost-category"], drawCost);
   on(["compare-y"], drawCompare);
   const drawn = [drawCost, drawCompare];
+  if (harness.data.curves.length) drawn.push(drawCurve);
   if (harness.data.ranks.length) {
     drawn.push(drawRanks);
     // Its names are wrapped to the width of the page.
