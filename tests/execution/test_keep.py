@@ -8,7 +8,7 @@ import pytest
 from openpyxl import load_workbook
 
 from harness.inference.find import find_run
-from harness.report.detection_page import _answers
+from harness.report.answer_card import answer_cards
 from harness.report.recommend import answers
 from harness.report.recommended import recommended_runs
 from harness.report.results import Results
@@ -81,7 +81,7 @@ def test_one_answer_everywhere(cli: Cli, config: Path) -> None:
     # The terminal, the command, the page and the sheet.
     assert f": {name}. report.html says why." in done.output
     assert f": {name}." in cli("recommend", folder.root).output
-    (on_page,) = _answers(results)
+    (on_page,) = answer_cards(results)
     assert (on_page["chosen"], on_page["run"] in runs) == (name, True)
     lines = list(load_workbook(folder.workbook)["Summary"].iter_rows(values_only=True))
     rows = [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from harness import registry
 from harness.cli.main import app
-from harness.report.detection_page import _answers
+from harness.report.answer_card import answer_cards
 from harness.report.recommend import answers
 from harness.report.results import Results
 from harness.report.synthetic import dataset_ranking, tau_and_regret
@@ -110,7 +110,7 @@ def test_without_a_defective_image_synthetic_defects_give_one_answer(
     assert f"Recommended (by synthetic defects) on mvtec parts: {name}." in shown
     assert "Synthetic defects differ from real ones" in shown
     assert "the highest of 3 configurations. 0 others are at least as good in 20% or more" in shown
-    (on_page,) = _answers(results)
+    (on_page,) = answer_cards(results)
     assert (on_page["chosen"], on_page["word"]) == (name, answer.word)
     assert [(one["place"], one["rank"], one["auroc"]) for one in on_page["ranked"]] == [
         (1, None, None), (2, None, None), (3, None, None)]  # fmt: skip
@@ -137,7 +137,7 @@ def test_an_unstable_ranking_gives_no_answer_and_says_what_to_do(cli: Cli, norma
     asked = cli("recommend", results.folder.root)
     assert asked.exit_code == 1
     assert "The ranking by synthetic defects is unstable" in " ".join(asked.output.split())
-    (on_page,) = _answers(results)
+    (on_page,) = answer_cards(results)
     assert (on_page["chosen"], len(on_page["ranked"])) == (None, 3)
     assert rows(results, "Summary")[0][0]["recommended"] is None
 
@@ -194,7 +194,7 @@ def test_with_labels_both_rankings_stand_side_by_side(cli: Cli, labelled: Path, 
     summary, notices = rows(results, "Summary")
     assert sentence in notices
     assert [row["recommended"] for row in summary if row["recommended"]] == ["not yet" if answer.doubts else "yes"]
-    (on_page,) = _answers(results)
+    (on_page,) = answer_cards(results)
     assert [(one["auroc"], one["synthetic"]) for one in sorted(on_page["ranked"], key=lambda one: one["rank"])] == [
         *zip(true, synthetic, strict=True)
     ]
