@@ -24,6 +24,7 @@ NAMES = (
     "learning_curve",
     "memory",
     "metrics",
+    "modern",
     "overhead",
     "predict",
     "probe",

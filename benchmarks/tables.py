@@ -286,8 +286,8 @@ def _scaling(result: dict[str, Any]) -> str:
     return _table(["part", "measured"], rows)
 
 
-def _trust(result: dict[str, Any]) -> str:
-    """One table for each simulation; its columns are the keys of the rows."""
+def _by_name(result: dict[str, Any]) -> str:
+    """One table for each list of rows; its columns are the keys of the rows."""
     parts = []
     for name, rows in result.items():
         if isinstance(rows, list) and rows:
@@ -334,6 +334,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "recipes": _recipes,
     "report": _report,
     "scaling": _scaling,
-    "trust": _trust,
+    "modern": _by_name,
+    "trust": _by_name,
     "with_detector": _with_detector,
 }

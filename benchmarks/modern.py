@@ -1,0 +1,205 @@
+"""Detectors of today: quality on real images, the cost of their grids, and the fit of MH-PatchCore beside anomalib."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.inputs import HAZELNUT, MOBILENET, require, training_images
+from harness.cli import sweep as commands
+
+REPEATS = 3
+# Axes of each detector, 24 points each; all points of a grid share the features. The dearest point comes last.
+GRIDS: dict[str, dict[str, list[Any]]] = {
+    "anomalydino": {"masking": ["both", "test", "none"], "num_neighbors": [1, 2, 3, 4, 5, 6, 7, 8]},
+    "rad": {"pos_radius": [0, 1, 2], "k_image": [5, 10, 15, 20, 25, 30, 40, 50]},
+    "subspacead": {
+        "layers": [["blocks.6"], ["blocks.6", "blocks.7"], ["blocks.6", "blocks.7", "blocks.8"]],
+        "explained_variance": [0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999],
+    },
+    "mhpatchcore": {
+        "pca_variance_ratio": [0.95, 0.99],
+        "covariance_shrinkage": [0.03, 0.07],
+        "memory_bank_size": [300, 600, 1000],
+        "num_neighbors": [1, 9],
+    },
+}
+# Random weights: these sweeps measure times. The threshold of the foreground fits features of this network.
+TRANSFORMER = {"backbone": "vit_small_patch14_dinov2", "image_size": 224}
+FIXED: dict[str, dict[str, Any]] = {
+    "anomalydino": {**TRANSFORMER, "layers": [["blocks.11"]], "foreground_threshold": 1.0},
+    "rad": {**TRANSFORMER, "layers": [["blocks.3", "blocks.6", "blocks.9", "blocks.11"]]},
+    "subspacead": TRANSFORMER,
+    "mhpatchcore": {"backbone": "resnet18", "layers": [["layer2", "layer3"]], "image_size": 224},
+}
+# On real images with ImageNet weights: quality. Both backbones come with the package.
+QUALITY: dict[str, dict[str, Any]] = {
+    "patchcore": {"coreset_sampling_ratio": 0.1},
+    "padim": {"n_features": 100},
+    "subspacead": {},
+    "mhpatchcore": {},
+}
+BACKBONES = ["tf_efficientnet_lite0", "tf_efficientnet_lite2"]
+BANK = 1000
+LAYERS = ("blocks.2", "blocks.4")
+
+
+def grids(quick: bool) -> list[dict[str, Any]]:
+    """A row for each detector: seconds of its grid, and of its dearest point alone.
+
+    Args:
+        quick: one repeat, and a part of the grids.
+    """
+    require()
+    return [_grid(name, axes, quick) for name, axes in GRIDS.items()]
+
+
+def _grid(name: str, axes: dict[str, list[Any]], quick: bool) -> dict[str, Any]:
+    axes = {key: values[-2:] for key, values in axes.items()} if quick else axes
+    dearest = {key: values[-1:] for key, values in axes.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        # Once before the clock: what is compiled or imported on first use.
+        _sweep(Path(folder) / "first", name, dearest)
+        pairs = [
+            (_sweep(Path(folder) / f"grid{n}", name, axes), _sweep(Path(folder) / f"point{n}", name, dearest))
+            for n in range(1 if quick else REPEATS)
+        ]
+    grid, point = (sorted(seconds)[len(seconds) // 2] for seconds in zip(*pairs, strict=True))
+    points = len(list(itertools.product(*axes.values())))
+    return {
+        "detector": name,
+        "points": points,
+        "grid_seconds": round(grid, 1),
+        "dearest_point_seconds": round(point, 1),
+        "ratio": round(grid / point, 2),
+        "wanted_at_most": 1.5,
+    }
+
+
+def _sweep(output: Path, name: str, axes: dict[str, list[Any]]) -> float:
+    return _run(output, {"model": name, **FIXED[name], **axes}, "random")
+
+
+def _run(output: Path, grid: dict[str, Any], weights: str) -> float:
+    """Seconds of a whole sweep on the real images."""
+    output.mkdir()
+    config = output / "sweep.yaml"
+    data = {"kind": "mvtec", "root": str(HAZELNUT), "val": 0.2}
+    grid = {"backend": "native", **grid}
+    config.write_text(json.dumps({"data": data, "weights": weights, "latency": False, "grid": grid}))
+    begin = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        status = commands.sweep(config, [], output, None, False, False, False)
+    assert status == 0, status
+    return time.perf_counter() - begin
+
+
+def hazelnut(quick: bool) -> list[dict[str, Any]]:
+    """A row for each detector and backbone: metrics on the real images, and the time of an image.
+
+    Args:
+        quick: one backbone.
+    """
+    require()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, parameters in QUALITY.items():
+            axes = {"backbone": BACKBONES[:1] if quick else BACKBONES, "layers": [["blocks.2", "blocks.4"]]}
+            _run(Path(folder) / name, {"model": name, **axes, **parameters}, "auto")
+            records = [json.loads(file.read_text()) for file in sorted((Path(folder) / name).rglob("record.json"))]
+            for record in sorted(records, key=lambda record: str(record["spec"]["backbone"])):
+                metrics = ("image_AUROC", "image_F1Max", "pixel_AUROC", "pixel_AUPRO")
+                rows.append(
+                    {
+                        "detector": name,
+                        "backbone": record["spec"]["backbone"],
+                        **{metric: round(record["metrics"][metric], 3) for metric in metrics},
+                        "fit_seconds": round(record["seconds"]["fit"], 1),
+                    }
+                )
+    return rows
+
+
+def mhpatchcore(quick: bool) -> list[dict[str, Any]]:
+    """A row for each implementation: seconds and peak memory of one fit with the same bank, in a process of its own.
+
+    Args:
+        quick: fewer images.
+    """
+    require()
+    images = 8 if quick else 50
+    ours, theirs = _in_a_process(_fit_ours, images), _in_a_process(_fit_theirs, images)
+    return [
+        {
+            "implementation": name,
+            "images": images,
+            "fit_seconds": round(seconds, 1),
+            "peak_MB": peak,
+            "times_as_long": round(seconds / ours[0], 1),
+        }
+        for name, (seconds, peak) in (("ours", ours), ("anomalib", theirs))
+    ]
+
+
+def _in_a_process(work: Callable[[int], float], images: int) -> tuple[float, int]:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        found: tuple[float, int] = pool.apply(_measured, (work, images))
+    return found
+
+
+def _measured(work: Callable[[int], float], images: int) -> tuple[float, int]:
+    seconds = work(images)
+    status = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+    return seconds, round(peak / 1024)
+
+
+def _fit_ours(images: int) -> float:
+    from harness.detectors import MHPatchCore
+
+    detector = MHPatchCore("mobilenetv2_100", LAYERS, memory_bank_size=BANK, image_size=224, weights=str(MOBILENET),
+                           progress=False, device="cpu", memory_limit=2**28)  # fmt: skip
+    begin = time.perf_counter()
+    detector.fit(training_images()[:images])
+    return time.perf_counter() - begin
+
+
+def _fit_theirs(images: int) -> float:
+    from anomalib.models.image.mh_patchcore.torch_model import MHPatchcoreModel
+
+    from harness.backbones.inject import backbone_weights
+    from harness.detectors.sources import ImageSource, Preprocessing
+
+    with backbone_weights(str(MOBILENET)):
+        model = MHPatchcoreModel("mobilenetv2_100", LAYERS, memory_bank_size=BANK).train()
+    source = ImageSource(training_images()[:images], Preprocessing((224, 224)))
+    begin = time.perf_counter()
+    # The three passes of its Lightning module, without the module.
+    with torch.no_grad():
+        for batch in source.batches():
+            model.pca.update(model(batch))
+        model.pca.finalize()
+        for batch in source.batches():
+            model.covariance.update(model.pca(model(batch)))
+        model.covariance.finalize()
+        for batch in source.batches():
+            model.memory_bank.update(model.covariance(model.pca(model(batch))))
+        model.memory_bank.finalize()
+    return time.perf_counter() - begin
+
+
+TABLES: dict[str, Callable[[bool], list[dict[str, Any]]]] = {
+    "hazelnut": hazelnut,
+    "mhpatchcore": mhpatchcore,
+    "grids": grids,
+}
