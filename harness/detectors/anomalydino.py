@@ -168,11 +168,11 @@ class DirectionHead(nn.Module):
         maps = features[detector.layers[0]]
         vectors = F.normalize(maps, dim=1).flatten(2).mT
         k = min(detector.num_neighbors, len(bank))
-        found = []
+        largest = []
         for left in range(0, len(bank), self.BLOCK):
             block = bank[left : left + self.BLOCK]
-            found.append((vectors @ block.T).topk(min(k, len(block)), dim=2).values)
-        products = torch.cat(found, dim=2).topk(k, dim=2).values
+            largest.append((vectors @ block.T).topk(min(k, len(block)), dim=2).values)
+        products = torch.cat(largest, dim=2).topk(k, dim=2).values
         distances = (1 - products).mean(dim=2).reshape(-1, *maps.shape[2:])
         scores = patch_scores(distances * detector.visible(maps), detector.view.input_size)
         return scores.images, scores.maps

@@ -136,14 +136,14 @@ class Distances(Stage):
         # Without an object, only the runs that need its bank fail.
         banks = [masked for masked in self.banks if of_object or not masked]
         sizes = [of_object if masked else len(bank) for masked in banks]
-        found: dict[bool, list[torch.Tensor]] = {masked: [] for masked in banks}
+        distances: dict[bool, list[torch.Tensor]] = {masked: [] for masked in banks}
         for first in range(0, len(patches.vectors), patches.per_image):
             image = patches.vectors[first : first + patches.per_image]
             products = largest_products_in_prefixes(image, bank, sizes, self.k)
             for masked, largest in zip(banks, products, strict=True):
-                found[masked].append((1 - largest).cpu())
+                distances[masked].append((1 - largest).cpu())
             context.report(first, len(patches.vectors))
-        return {masked: torch.cat(distances) for masked, distances in found.items()}, patches.grid
+        return {masked: torch.cat(parts) for masked, parts in distances.items()}, patches.grid
 
     def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
         """The bank and the patches, whatever the key."""

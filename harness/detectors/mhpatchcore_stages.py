@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
@@ -18,8 +19,7 @@ from harness.detectors.features import FeatureMaps
 from harness.detectors.maps import Scores, blur, upsample
 from harness.detectors.merge_reduce import MergeReduce
 from harness.detectors.moments import Components, Moments
-from harness.detectors.neighbours import nearest_in_prefixes
-from harness.detectors.patchcore_stages import Neighbourhood, find_neighbourhood, image_scores
+from harness.detectors.patchcore_stages import Neighbourhood, image_scores, neighbourhoods_in_prefixes
 from harness.detectors.stages import Stage
 
 WIDTH = 1024  # channels of a patch
@@ -237,19 +237,13 @@ class WhitenedNeighbourhoods(Stage):
         """Find the neighbourhood of each image, by the size of the bank.
 
         Args:
-            context: timings.
+            context: timings and progress.
             inputs: the largest bank, and whitened patches of the scored images.
         """
         bank, (patches, _) = inputs[0]["bank"], inputs[1]
         # A bank with fewer distinct patches than asked for serves several sizes.
         lengths = {size: min(size, len(bank)) for size in self.bank.sizes}
-        found: dict[int, Neighbourhood] = {}
-        distinct = sorted(set(lengths.values()))
-        for length, nearest in zip(distinct, nearest_in_prefixes(patches.vectors, bank, distinct), strict=True):
-            neighbourhood = find_neighbourhood(patches, bank[:length], nearest, self.k)
-            cpu = Neighbourhood(neighbourhood.distances.cpu(), neighbourhood.support.cpu())
-            found |= {size: cpu for size, own in lengths.items() if own == length}
-        return found
+        return neighbourhoods_in_prefixes(patches, bank, lengths, self.k, context)
 
 
 @dataclass(frozen=True)
@@ -277,3 +271,8 @@ class WhitenedScores(Stage):
         """
         role = self.neighbourhoods.whitened.embedding.features.role
         return squared_scores(inputs[0][self.size], self.num_neighbors, context.images[role].view.input_size)
+
+    def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
+        """The neighbourhoods in the bank of one size."""
+        del key
+        return [(self.neighbourhoods, self.size)]

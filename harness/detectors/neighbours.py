@@ -6,7 +6,7 @@ nearest neighbours in every smaller bank that is a prefix.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,22 +54,29 @@ def nearest_in_prefixes(
     results = []
     begin = 0
     for size in sizes:
-        while begin < size:
-            left = begin // BANK * BANK
-            end = min(left + BANK, size)
+        for first, end, left in _parts(begin, size):
             columns, offsets = _block(bank, left)
             for top in range(0, n, QUERIES):
                 # Half of the squared distances, without the norm of the query: it does not change the order.
                 products = torch.addmm(offsets, queries[top : top + QUERIES].to(bank.device), columns, alpha=-1)
-                minima, columns_of_minima = products[:, begin - left : end - left].min(dim=1)
+                minima, columns_of_minima = products[:, first - left : end - left].min(dim=1)
                 closer = minima < smallest[top : top + QUERIES]
                 smallest[top : top + QUERIES][closer] = minima[closer]
-                rows[top : top + QUERIES][closer] = columns_of_minima[closer] + begin
-            begin = end
+                rows[top : top + QUERIES][closer] = columns_of_minima[closer] + first
+        begin = size
         results.append(Nearest(distances_to(queries, bank, rows), rows.clone()))
         if on_result is not None:
             on_result(size, results[-1])
     return results
+
+
+def _parts(begin: int, size: int) -> Iterator[tuple[int, int, int]]:
+    """The rows from `begin` up to `size`, in parts of one block each: first row, end, and first row of the block."""
+    while begin < size:
+        left = begin // BANK * BANK
+        end = min(left + BANK, size)
+        yield begin, end, left
+        begin = end
 
 
 def _block(bank: torch.Tensor, left: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -138,21 +145,19 @@ def largest_products_in_prefixes(
         (n, min(k, size)) products for each size, largest first.
     """
     n = len(queries)
-    found = torch.full((n, k), -torch.inf, device=bank.device)
+    largest = torch.full((n, k), -torch.inf, device=bank.device)
     results = []
     begin = 0
     for size in sizes:
-        while begin < size:
-            left = begin // BANK * BANK
-            end = min(left + BANK, size)
+        for first, end, left in _parts(begin, size):
             columns, _ = _block(bank, left)
             for top in range(0, n, QUERIES):
-                products = (queries[top : top + QUERIES].to(bank.device) @ columns)[:, begin - left : end - left]
-                best = found[top : top + QUERIES]
+                products = (queries[top : top + QUERIES].to(bank.device) @ columns)[:, first - left : end - left]
+                best = largest[top : top + QUERIES]
                 if k == 1:
                     torch.maximum(best[:, 0], products.amax(dim=1), out=best[:, 0])
                 else:
                     best.copy_(torch.cat([best, products], dim=1).topk(k, dim=1).values)
-            begin = end
-        results.append(found[:, : min(k, size)].clone())
+        begin = size
+        results.append(largest[:, : min(k, size)].clone())
     return results

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 
@@ -15,6 +15,8 @@ from harness.detectors.embedding import Embedding, Patches
 from harness.detectors.maps import Scores, blur, upsample
 from harness.detectors.neighbours import Nearest, k_nearest, nearest_in_prefixes
 from harness.detectors.stages import Stage
+
+Key = TypeVar("Key", bound=Hashable)  # of a bank
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,33 @@ def find_neighbourhood(patches: Patches, bank: torch.Tensor, nearest: Nearest, k
     return Neighbourhood(distances.reshape(-1, *patches.grid), support)
 
 
+def neighbourhoods_in_prefixes(
+    patches: Patches, bank: torch.Tensor, sizes: Mapping[Key, int], k: int, context: StageContext
+) -> dict[Key, Neighbourhood]:
+    """Find the neighbourhoods in several banks, each a prefix of the largest, in one pass.
+
+    Args:
+        patches: patches of the scored images.
+        bank: (m, d), the largest bank.
+        sizes: length of the prefix for each key of a bank.
+        k: number of neighbours.
+        context: gets the time of each key, and the progress.
+    """
+    neighbourhoods: dict[Key, Neighbourhood] = {}
+
+    def on_result(size: int, nearest: Nearest) -> None:
+        neighbourhood = find_neighbourhood(patches, bank[:size], nearest, k)
+        neighbourhood = Neighbourhood(neighbourhood.distances.cpu(), neighbourhood.support.cpu())
+        for key, length in sizes.items():
+            if length == size:
+                neighbourhoods[key] = neighbourhood
+                context.mark_time(key)
+        context.report(size, len(bank))
+
+    nearest_in_prefixes(patches.vectors, bank, sorted(set(sizes.values())), on_result)
+    return neighbourhoods
+
+
 def image_scores(support: torch.Tensor, k: int) -> torch.Tensor:
     """Equation 7: the largest patch score of each image, with a weight below 1 that depends on the neighbourhood.
 
@@ -122,19 +151,7 @@ class Neighbourhoods(Stage):
             inputs: the largest bank with the sizes of all ratios, and patches of the scored images.
         """
         (bank, sizes), patches = inputs
-        neighbourhoods: dict[float, Neighbourhood] = {}
-
-        def on_result(size: int, nearest: Nearest) -> None:
-            neighbourhood = find_neighbourhood(patches, bank[:size], nearest, self.k)
-            neighbourhood = Neighbourhood(neighbourhood.distances.cpu(), neighbourhood.support.cpu())
-            for ratio, length in sizes.items():
-                if length == size:
-                    neighbourhoods[ratio] = neighbourhood
-                    context.mark_time(ratio)
-            context.report(size, len(bank))
-
-        nearest_in_prefixes(patches.vectors, bank, sorted(set(sizes.values())), on_result)
-        return neighbourhoods
+        return neighbourhoods_in_prefixes(patches, bank, sizes, self.k, context)
 
     def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
         """The bank of the ratio `key`, and all patches."""

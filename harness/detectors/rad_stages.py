@@ -103,7 +103,7 @@ def _products(maps: torch.Tensor, bank: torch.Tensor, radii: Sequence[int]) -> d
     at_bank = (queries @ bank.mT).reshape(height, width, len(offsets), -1, bank.shape[1]).permute(2, 3, 0, 1, 4)
     best: dict[int, torch.Tensor] = {}
     for limit in radii:
-        found: torch.Tensor | None = None
+        largest: torch.Tensor | None = None
         for number, (y, x) in enumerate(offsets):
             if max(abs(y), abs(x)) > limit or abs(y) >= height or abs(x) >= width:
                 continue
@@ -111,9 +111,9 @@ def _products(maps: torch.Tensor, bank: torch.Tensor, radii: Sequence[int]) -> d
             bottom, top, right, left = max(y, 0), max(-y, 0), max(x, 0), max(-x, 0)
             inside = at_bank[number][:, bottom : height - top, right : width - left]
             back = F.pad(inside, (0, 0, left, right, top, bottom), value=-2.0)
-            found = back if found is None else torch.maximum(found, back)
-        assert found is not None
-        best[limit] = found
+            largest = back if largest is None else torch.maximum(largest, back)
+        assert largest is not None
+        best[limit] = largest
     return best
 
 
@@ -182,13 +182,13 @@ class PositionDistances(Stage):
         device = context.device.torch
         layers, token = self.bank.layers, self.bank.token
         chosen = {layer: maps[layer] for layer in (*layers, token)}
-        found: list[dict[Comparison, torch.Tensor]] = []
+        parts: list[dict[Comparison, torch.Tensor]] = []
         count = len(chosen[token])
         for first in range(0, count, IMAGES):
             batch = {layer: values[first : first + IMAGES].to(device) for layer, values in chosen.items()}
-            found += distances(state, batch, layers, token, self.comparisons)
+            parts += distances(state, batch, layers, token, self.comparisons)
             context.report(first + IMAGES, count)
-        return {comparison: torch.cat([part[comparison].cpu() for part in found]) for comparison in self.comparisons}
+        return {comparison: torch.cat([part[comparison].cpu() for part in parts]) for comparison in self.comparisons}
 
     def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
         """The bank and the features, whatever the key."""
