@@ -266,6 +266,7 @@ def test_yaml_blocks_are_valid(tmp_path: Path, page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page.read_text(), "python")], ids=name_of)
+@pytest.mark.slow
 def test_python_blocks_run(tmp_path: Path, request: pytest.FixtureRequest, page: Path) -> None:
     """As they stand there, in a folder with such data and weights, without a network."""
     found = blocks(page.read_text(), "python")

@@ -167,6 +167,7 @@ def test_ids_and_specs_of_version_0_1_stay(toy_tree: Path) -> None:
     assert "normalization" not in before.as_dict()
 
 
+@pytest.mark.slow
 def test_three_backends_feed_the_same_input(cli: Cli, toy_tree: Path) -> None:
     """The same model on both detection backends, with each normalisation: equal to each other, and not between them."""
     grid = (

@@ -159,6 +159,7 @@ def test_points_without_weights_are_skipped_and_said(cli: Cli, toy_tree: Path) -
 
 
 @pytest.mark.usefixtures("offline")
+@pytest.mark.slow
 def test_weights_that_come_later_are_taken(cli: Cli, toy_tree: Path) -> None:
     write_config(Path("two.yaml"), f"data: {{kind: mvtec, root: {toy_tree}}}\n{TWO}")
     cli("sweep", "two.yaml")

@@ -258,6 +258,7 @@ def test_a_model_that_fails_in_the_engine_is_recorded(cli: Cli, toy_tree: Path) 
     assert "Traceback" not in result.output
 
 
+@pytest.mark.slow
 def test_anomalibs_own_datamodules_by_name(cli: Cli, toy_tree: Path) -> None:
     data = f"{{kind: MVTecAD, root: {toy_tree}, category: plate}}"
     config = write_config(Path("d.yaml"), f"data: {data}\nweights: random\ngrid: {PATCHCORE}")

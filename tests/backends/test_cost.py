@@ -44,6 +44,7 @@ def swept(cli: Cli, tmp_path: Path, tree: Path, latency: str) -> list[RunRecord]
     return ResultFolder(Path("results/cost")).records()
 
 
+@pytest.mark.slow
 def test_every_run_tells_its_cost(cli: Cli, tmp_path: Path, toy_tree: Path) -> None:
     records = swept(cli, tmp_path, toy_tree, "true")
     assert len(records) == 4
@@ -64,6 +65,7 @@ def test_every_run_tells_its_cost(cli: Cli, tmp_path: Path, toy_tree: Path) -> N
         assert found["model_size"] <= model.stat().st_size <= 1.1 * found["model_size"] + 100_000
 
 
+@pytest.mark.slow
 def test_single_images_are_not_timed_where_that_is_not_wanted(cli: Cli, tmp_path: Path, toy_tree: Path) -> None:
     for record in swept(cli, tmp_path, toy_tree, "false"):
         assert "seconds_p50" not in record.cost
@@ -71,6 +73,7 @@ def test_single_images_are_not_timed_where_that_is_not_wanted(cli: Cli, tmp_path
 
 
 @pytest.mark.skipif(not cost.RESET_PEAK.exists(), reason="needs Linux: /proc/self/clear_refs")
+@pytest.mark.slow
 def test_peak_memory_is_that_since_it_was_asked_for() -> None:
     # In a new process: what earlier tests left to the allocator would take the new array without a new peak.
     grown = subprocess.run([sys.executable, "-c", HOLDS_ONE], capture_output=True, text=True, check=True).stdout

@@ -96,6 +96,7 @@ def test_some_items_are_spread_over_all() -> None:
     assert some(items[:2], 20) == items[:2]
 
 
+@pytest.mark.slow
 def test_what_this_process_does_itself_keeps_nobody_busy() -> None:
     """Another process that computes is seen; one's own work is not."""
     cores = psutil.cpu_count() or 1

@@ -121,6 +121,7 @@ def test_a_grid_says_what_each_run_says_alone(
         same(one, outcomes([one.spec], split, tmp_path)[0])
 
 
+@pytest.mark.slow
 def test_images_are_decoded_and_features_taken_once(
     tmp_path: Path, toy_tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +156,7 @@ def test_seeds_share_features_unless_weights_are_random(
     assert first.test.scores.tolist() != second.test.scores.tolist()
 
 
+@pytest.mark.slow
 def test_seconds_alone_and_spent(tmp_path: Path, toy_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Each look at this clock is a second later, so the times depend on the work and not on the machine.
     monkeypatch.setattr("time.perf_counter", map(float, count()).__next__)
@@ -182,6 +184,7 @@ def test_seconds_alone_and_spent(tmp_path: Path, toy_tree: Path, monkeypatch: py
     assert single.seconds["spent"] == pytest.approx(single.seconds["alone"], rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_leaves_the_others_alone(
     tmp_path: Path, toy_tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +241,7 @@ def test_stages_are_dropped_when_nobody_waits_for_them(tmp_path: Path, toy_tree:
 # ---- the cache
 
 
+@pytest.mark.slow
 def test_what_is_cached_gives_bit_identical_results(
     tmp_path: Path, toy_tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +263,7 @@ def test_what_is_cached_gives_bit_identical_results(
         assert other.seconds["alone"] > other.seconds["spent"]
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_file_is_dropped_and_made_again(tmp_path: Path, toy_tree: Path) -> None:
     specs, split = planned(tmp_path, toy_tree)
     chosen = [spec for spec in specs if spec.model == "patchcore"]
@@ -411,6 +416,7 @@ def _rows(sheet: Any) -> list[tuple[Any, Any]]:
     return [(header, row) for row in rows]
 
 
+@pytest.mark.slow
 def test_a_kept_model_scores_as_in_the_sweep(tmp_path: Path, toy_tree: Path, cli: Cli) -> None:
     grid = f"{{{COMMON}, model: [patchcore, padim, spade, cflow], layers: [layer2], n_features: 9, max_epochs: 1}}"
     found = cli("sweep", config_file(tmp_path, toy_tree, grid, "save_models: all"), "--output", tmp_path / "out")
@@ -573,6 +579,7 @@ def test_planning_imports_no_torch_where_timm_need_not_be_asked(tmp_path: Path, 
 # ---- our coreset in anomalib's PatchCore
 
 
+@pytest.mark.slow
 def test_exact_coreset_in_anomalibs_patchcore(tmp_path: Path, toy_tree: Path, cli: Cli) -> None:
     from anomalib.models import Patchcore
 

@@ -148,6 +148,7 @@ def test_a_large_network_without_a_gpu_is_said(cli: Cli, toy_tree: Path) -> None
     assert "generalad: one training image takes about 1300 billion" in done.output
 
 
+@pytest.mark.slow
 def test_the_table_of_models_in_the_docs_is_what_the_command_prints(cli: Cli) -> None:
     done = cli("models", "--markdown")
     assert done.exit_code == 0

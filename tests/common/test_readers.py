@@ -323,6 +323,7 @@ def test_what_is_emptied_is_no_link(made: ResultFolder, tmp_path: Path, cli: Cli
 
 
 @pytest.mark.parametrize("damage", ["pipe", "link", "no archive", "bomb", "pickled", "large header"])
+@pytest.mark.slow
 def test_probabilities_from_elsewhere(tmp_path: Path, damage: str) -> None:
     file = tmp_path / "probabilities.npz"
     if damage == "pipe":

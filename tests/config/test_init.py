@@ -36,6 +36,7 @@ def test_one_category_in_mvtecs_layout(cli: Cli, toy_tree: Path) -> None:
     assert {run.spec.image_size for run in prepared.runs} == {(64, 64)}
 
 
+@pytest.mark.slow
 def test_a_written_config_sweeps_on_real_features(cli: Cli, toy_tree: Path) -> None:
     cli("init", toy_tree)
     file = f"{toy_tree.name}.yaml"

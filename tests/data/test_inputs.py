@@ -375,6 +375,7 @@ def test_a_problem_names_its_entry_and_model(cli: Cli) -> None:
     assert "(model spade)" in cli("plan", write_config(Path("d.yaml"), typed)).output
 
 
+@pytest.mark.slow
 def test_an_encoding_that_lacks_letters_stops_nothing(toy_tree: Path) -> None:
     shutil.copytree(toy_tree / "plate", "data/零件")
     text = "data: {kind: mvtec, root: data}\nweights: random\ngrid: {model: padim, layers: [layer1]}"

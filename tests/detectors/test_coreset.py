@@ -149,6 +149,7 @@ def test_progress_is_told_and_may_interrupt() -> None:
     assert told[-1] == 5000
 
 
+@pytest.mark.slow
 def test_the_threads_of_torch_stay_as_they_are() -> None:
     """In a process of its own, where Numba has not started its threads yet."""
     code = (

@@ -272,6 +272,7 @@ def test_what_was_learnt_before_is_forgotten(train: Path, unseen: list[Path]) ->
     assert model.fit(train).predict(unseen[0]).score == make("cflow").fit(train).predict(unseen[0]).score
 
 
+@pytest.mark.slow
 def test_generators_are_left_as_they_were(train: Path, unseen: list[Path]) -> None:
     torch.manual_seed(3)
     np.random.seed(3)
@@ -400,6 +401,7 @@ def test_patchcore_agrees_with_anomalib_given_the_same_coreset(both: dict[str, A
         assert relative(found.maps, expected.anomaly_map[:, 0]) < 1e-3
 
 
+@pytest.mark.slow
 def test_padim_agrees_with_anomalib_given_the_same_channels(both: dict[str, Any]) -> None:
     from anomalib.models.image.padim.torch_model import PadimModel
 

@@ -192,6 +192,7 @@ def test_pooled_patches_are_those_of_anomalib(train: list[Path], layers: tuple[s
 
 
 @pytest.mark.parametrize("k", [1, 9])
+@pytest.mark.slow
 def test_mhpatchcore_scores_as_anomalib(train: list[Path], unseen: list[Path], k: int) -> None:
     from anomalib.models.image.mh_patchcore.torch_model import MHPatchcoreModel
 

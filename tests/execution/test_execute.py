@@ -78,6 +78,7 @@ def test_a_second_call_runs_nothing(cli: Cli, config: Path, dummy: type) -> None
     assert Path("results/demo/models_comparing.xlsx").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_workbook_that_a_killed_call_left_behind_is_brought_up_to_date(cli: Cli, config: Path, dummy: type) -> None:
     workbook = Path("results/demo/models_comparing.xlsx")
     cli("sweep", config, "--limit", 1)
@@ -91,6 +92,7 @@ def test_a_workbook_that_a_killed_call_left_behind_is_brought_up_to_date(cli: Cl
     assert len(rows()) == 4
 
 
+@pytest.mark.slow
 def test_limit_fresh_and_output(cli: Cli, config: Path, dummy: type) -> None:
     assert cli("sweep", config, "--limit", 1).exit_code == 0
     assert len(dummy.runs) == 1
@@ -193,6 +195,7 @@ def test_retry_failed_leaves_the_rest_alone(cli: Cli, config: Path, dummy: type)
     assert [spec.parameters["fail"] for spec in dummy.runs] == [True]
 
 
+@pytest.mark.slow
 def test_an_exception_that_escapes_fails_the_rest_of_its_group_only(cli: Cli, config: Path, dummy: type) -> None:
     def stop_at_second(spec: object) -> None:
         if len(dummy.runs) == 2:
@@ -250,6 +253,7 @@ def test_models_that_are_kept(cli: Cli, config: Path, policy: str, kept: int) ->
         assert with_model == recommended_runs(Results.of(folder))
 
 
+@pytest.mark.slow
 def test_best_model_survives_stops_and_later_runs(cli: Cli, config: Path) -> None:
     for _ in range(4):
         cli("sweep", config, "save_models=best", "--limit", 1)
@@ -301,6 +305,7 @@ def test_record_of_a_newer_version_is_left_alone(cli: Cli, config: Path, dummy: 
     assert (file.read_bytes(), dummy.runs) == (before, [])
 
 
+@pytest.mark.slow
 def test_damaged_record_is_named(cli: Cli, config: Path) -> None:
     cli("sweep", config, "--limit", 1)
     file = next(Path("results/demo/runs").glob("*/record.json"))
@@ -316,6 +321,7 @@ def test_damaged_record_is_named(cli: Cli, config: Path) -> None:
     assert len(rows()) == 4
 
 
+@pytest.mark.slow
 def test_two_sweeps_at_once_share_the_runs(config: Path) -> None:
     """Real processes; each run is made once, both end well, and the workbook has everything."""
     code = (

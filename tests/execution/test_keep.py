@@ -57,6 +57,7 @@ def test_the_models_of_the_recommended_configuration_are_kept(cli: Cli, config: 
     assert len(dummy.runs) == runs  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_another_budget_keeps_another_model_and_no_run_is_lost(cli: Cli, config: Path) -> None:
     cli("sweep", config)
     folder = ResultFolder(Path("results/kept"))
@@ -70,6 +71,7 @@ def test_another_budget_keeps_another_model_and_no_run_is_lost(cli: Cli, config:
     assert {record.run_id: record.metrics for record in folder.records()} == before
 
 
+@pytest.mark.slow
 def test_one_answer_everywhere(cli: Cli, config: Path) -> None:
     done = cli("sweep", config)
     folder = ResultFolder(Path("results/kept"))
@@ -94,6 +96,7 @@ def test_one_answer_everywhere(cli: Cli, config: Path) -> None:
     assert "recommended configuration" in find_run(folder.root, "plate").note
 
 
+@pytest.mark.slow
 def test_where_its_model_is_not_kept_that_is_told(cli: Cli, config: Path) -> None:
     cli("sweep", config, "save_models=all")
     folder = ResultFolder(Path("results/kept"))

@@ -243,6 +243,7 @@ def test_an_address_that_is_no_cluster_is_refused(cli: Cli, toy_tree: Path) -> N
     assert not ResultFolder(Path("results/x")).records()
 
 
+@pytest.mark.slow
 def test_without_ray_it_is_said_how_to_install_it(toy_tree: Path) -> None:
     write_config(Path("c.yaml"), GRID.format(name="x", root=toy_tree))
     Path("s.yaml").write_text(Path("c.yaml").read_text().split("grid:", maxsplit=1)[0])

@@ -83,6 +83,7 @@ def check(original: Classifier, file: Path, images: list[Path]) -> None:
 @pytest.mark.parametrize(
     "chosen", ["torchscript", *(pytest.param(one, marks=pytest.mark.slow) for one in ("onnx", "openvino"))]
 )
+@pytest.mark.slow
 def test_formats(classified: ResultFolder, tmp_path: Path, model: str, chosen: Any) -> None:
     original = classifier(classified, model)
     images = images_of_check(original)

@@ -145,6 +145,7 @@ def test_run_id_does_not_depend_on_how_the_grid_is_written(tmp_path: Path) -> No
         (", normalization: imagenet", {"torch", "anomalib", "lightning", "timm", "pandas", "torchvision"}),
     ],
 )
+@pytest.mark.slow
 def test_planning_imports_little(tmp_path: Path, axis: str, heavy: set[str]) -> None:
     write_config(tmp_path / "p.yaml", f"data: {{kind: toy, size: 64}}\ngrid: {{model: patchcore{axis}}}")
     code = (

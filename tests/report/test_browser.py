@@ -86,6 +86,7 @@ def column(page: Any, name: str) -> list[str]:
     return [text.split()[0] if text else "" for text in cells]
 
 
+@pytest.mark.slow
 def test_the_table_sorts_by_any_column_both_ways(made: ResultFolder, open_report: Open) -> None:
     page = open_report(made)
     first = [float(text) for text in column(page, "image_AUROC")]
@@ -99,6 +100,7 @@ def test_the_table_sorts_by_any_column_both_ways(made: ResultFolder, open_report
     assert times == sorted(times)
 
 
+@pytest.mark.slow
 def test_without_labels_the_page_ranks_by_synthetic_defects(tmp_path: Path, open_report: Open) -> None:
     folder = ResultFolder(tmp_path / "normal")
     folder.create()
@@ -126,6 +128,7 @@ def test_the_table_filters_by_words_and_category(made: ResultFolder, open_report
     assert {len(text) for text in column(page, "pixel_AUPRO")} == {5}
 
 
+@pytest.mark.slow
 def test_a_plot_shows_the_setting_under_the_pointer_and_opens_its_run(made: ResultFolder, open_report: Open) -> None:
     page = open_report(made)
     page.locator("#plot-cost").scroll_into_view_if_needed()
@@ -157,6 +160,7 @@ def test_the_answer_has_pictures_and_its_average_is_in_the_table(made: ResultFol
     assert page.locator("#averages tr").count() == 0
 
 
+@pytest.mark.slow
 def test_columns_can_be_chosen_one_by_one(made: ResultFolder, open_report: Open) -> None:
     page = open_report(made)
     page.click("text=Choose columns")
@@ -168,6 +172,7 @@ def test_columns_can_be_chosen_one_by_one(made: ResultFolder, open_report: Open)
     assert page.input_value("#columns") == "my columns"
 
 
+@pytest.mark.slow
 def test_two_configurations_show_the_same_image(made: ResultFolder, open_report: Open) -> None:
     page = open_report(made)
     page.locator("#side").scroll_into_view_if_needed()
@@ -182,6 +187,7 @@ def test_two_configurations_show_the_same_image(made: ResultFolder, open_report:
     assert page.locator("#side-pictures h3").count() == 2
 
 
+@pytest.mark.slow
 def test_the_effect_of_an_axis_with_names_has_a_series_for_each_rest(tmp_path: Path, open_report: Open) -> None:
     folder = ResultFolder(tmp_path / "named")
     folder.create()
@@ -200,6 +206,7 @@ def test_the_effect_of_an_axis_with_names_has_a_series_for_each_rest(tmp_path: P
     assert len({ink for _, ink in traces}) == 2
 
 
+@pytest.mark.slow
 def test_the_front_has_nothing_better_and_cheaper(made: ResultFolder, open_report: Open) -> None:
     page = open_report(made)
     traces = page.evaluate("document.getElementById('plot-cost').data.map(t => ({name: t.name, x: t.x, y: t.y}))")
@@ -211,6 +218,7 @@ def test_the_front_has_nothing_better_and_cheaper(made: ResultFolder, open_repor
         assert not any(px <= x and py >= y and (px, py) != (x, y) for px, py in points)
 
 
+@pytest.mark.slow
 def test_the_front_of_an_error_rate_falls(made: ResultFolder, open_report: Open) -> None:
     page = open_report(made)
     assert "image_FPR95" in page.locator("#cost-y option").evaluate_all("options => options.map(o => o.value)")
@@ -220,6 +228,7 @@ def test_the_front_of_an_error_rate_falls(made: ResultFolder, open_report: Open)
     assert page.evaluate(f"name => {front}", "image_AUROC") == [0.5, 0.6]
 
 
+@pytest.mark.slow
 def test_a_number_s_effect_is_drawn_for_quality_and_cost(made: ResultFolder, open_report: Open) -> None:
     page = open_report(made)
     traces = page.evaluate("document.getElementById('plot-effect').data.map(t => ({x: t.x, y: t.y, axis: t.yaxis}))")
@@ -256,6 +265,7 @@ def test_a_run_opens_by_keyboard_with_curves_histogram_and_gallery(made: ResultF
     assert not page.evaluate("document.getElementById('run').open")
 
 
+@pytest.mark.slow
 def test_a_run_shows_its_protocol_and_the_tables_of_metrics_on_request(tmp_path: Path, open_report: Open) -> None:
     folder = ResultFolder(tmp_path / "extra")
     folder.create()
@@ -283,6 +293,7 @@ def test_a_run_shows_its_protocol_and_the_tables_of_metrics_on_request(tmp_path:
     assert "0.750" in text
 
 
+@pytest.mark.slow
 def test_back_closes_a_run_and_forward_opens_it_again(made: ResultFolder, open_report: Open) -> None:
     page = open_report(made)
     page.locator("#runs tbody button").first.click()
@@ -297,6 +308,7 @@ def test_back_closes_a_run_and_forward_opens_it_again(made: ResultFolder, open_r
     assert "#run" not in page.url
 
 
+@pytest.mark.slow
 def test_a_link_leads_to_a_run(made: ResultFolder, open_report: Open) -> None:
     run = next(record.run_id for record in made.records() if record.status == "ok")
     page = open_report(made, anchor=f"#run={run}")
@@ -328,6 +340,7 @@ def test_nothing_hangs_over_and_text_is_readable(
     assert columns == (4 if width > 620 else 2)
 
 
+@pytest.mark.slow
 def test_markup_in_names_is_only_text(made: ResultFolder, open_report: Open, tmp_path: Path) -> None:
     """A category or a message may come from a folder's name, which anybody may have chosen."""
     copy = ResultFolder(tmp_path / "copy")
@@ -350,6 +363,7 @@ def test_markup_in_names_is_only_text(made: ResultFolder, open_report: Open, tmp
     assert page.evaluate("window.hacked") is None
 
 
+@pytest.mark.slow
 def test_a_single_file_shows_plots_and_runs(made: ResultFolder, browser: Any, tmp_path: Path) -> None:
     write_single(Results.of(made), tmp_path / "alone.html")
     page = browser.new_page()
@@ -366,6 +380,7 @@ def test_a_single_file_shows_plots_and_runs(made: ResultFolder, browser: Any, tm
     page.close()
 
 
+@pytest.mark.slow
 def test_a_page_without_its_folder_says_what_is_missing(made: ResultFolder, browser: Any, tmp_path: Path) -> None:
     """Somebody mails report.html alone."""
     shutil.copy(made.report, tmp_path)
@@ -379,6 +394,7 @@ def test_a_page_without_its_folder_says_what_is_missing(made: ResultFolder, brow
     page.close()
 
 
+@pytest.mark.slow
 def test_two_data_sets_are_plotted_one_at_a_time(open_report: Open, tmp_path: Path) -> None:
     folder = ResultFolder(tmp_path / "two")
     folder.create()
@@ -407,6 +423,7 @@ def test_two_data_sets_are_plotted_one_at_a_time(open_report: Open, tmp_path: Pa
     assert (front["x"], front["line"]["shape"]) == ([90, 70, 50], "hv")
 
 
+@pytest.mark.slow
 def test_records_of_an_earlier_version_open_without_their_curves(
     made: ResultFolder, open_report: Open, tmp_path: Path
 ) -> None:
@@ -453,6 +470,7 @@ def ranked(tmp_path_factory: pytest.TempPathFactory) -> ResultFolder:
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1366, "light"), (390, "dark")])
+@pytest.mark.slow
 def test_the_names_of_the_ranks_are_whole_and_readable(
     ranked: ResultFolder, open_report: Open, width: int, scheme: str
 ) -> None:
@@ -473,6 +491,7 @@ def test_the_names_of_the_ranks_are_whole_and_readable(
         assert all(one[3] < other[2] for one, other in itertools.pairwise(names))
 
 
+@pytest.mark.slow
 def test_the_figure_of_the_ranks_marks_what_is_worse_than_the_first(ranked: ResultFolder, open_report: Open) -> None:
     page = open_report(ranked)
     assert page.inner_text("#ranks-sentences").startswith("12 configurations on 8 categories. Friedman's test:")
@@ -491,6 +510,7 @@ def test_the_figure_of_the_ranks_marks_what_is_worse_than_the_first(ranked: Resu
     page.wait_for_selector("#ranks", state="visible")
 
 
+@pytest.mark.slow
 def test_ranks_on_few_categories_warn_and_mark_nothing(made: ResultFolder, open_report: Open) -> None:
     page = open_report(made)
     assert page.inner_text("#ranks-sentences .notice").startswith("FEW CATEGORIES: with fewer than 5")
@@ -517,6 +537,7 @@ def test_settings_of_a_classification_sort_by_any_column(classified: ResultFolde
             assert figures == sorted(figures, reverse=way == "descending")
 
 
+@pytest.mark.slow
 def test_one_setting_shows_confusions_pairs_and_epochs(classified: ResultFolder, open_report: Open) -> None:
     page = open_report(classified)
     for index in range(3):
@@ -559,6 +580,7 @@ def test_one_setting_shows_confusions_pairs_and_epochs(classified: ResultFolder,
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.slow
 def test_the_page_of_a_classification_fits_and_is_readable(
     classified: ResultFolder, open_report: Open, width: int, scheme: str
 ) -> None:
@@ -568,6 +590,7 @@ def test_the_page_of_a_classification_fits_and_is_readable(
     assert page.evaluate(CONTRAST) >= 4.5
 
 
+@pytest.mark.slow
 def test_times_of_a_busy_machine_are_marked(tmp_path: Path, open_report: Open) -> None:
     folder = ResultFolder(tmp_path / "busy")
     folder.create()
@@ -588,6 +611,7 @@ def test_times_of_a_busy_machine_are_marked(tmp_path: Path, open_report: Open) -
 # ---- the learning curve
 
 
+@pytest.mark.slow
 def test_the_learning_curve_has_a_line_for_each_configuration(tmp_path: Path, open_report: Open) -> None:
     folder = ResultFolder(tmp_path / "made-up")
     folder.create()

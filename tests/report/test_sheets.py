@@ -265,6 +265,7 @@ def test_records_of_the_first_format_are_still_read(made: ResultFolder, tmp_path
 
 
 @pytest.mark.skipif(OFFICE is None, reason="needs LibreOffice: Debian's libreoffice-calc")
+@pytest.mark.slow
 def test_libreoffice_opens_it_as_it_is(made: ResultFolder, book: Workbook, tmp_path: Path) -> None:
     """A damaged file is repaired or refused; here every sheet comes out with the same cells."""
     shutil.copy(made.workbook, tmp_path / "sheet.xlsx")

@@ -477,6 +477,7 @@ TRAINED = {
 
 
 @pytest.mark.parametrize("grid", TRAINED.values(), ids=list(TRAINED))
+@pytest.mark.slow
 def test_looking_at_a_training_changes_nothing(grid: str, toy_tree: Path, tmp_path: Path) -> None:
     trainer = "{max_epochs: 3}" if "anomalib" in grid else "{}"
     text = f"""

@@ -619,6 +619,7 @@ def test_a_bad_recipe_is_one_sentence(classified: ResultFolder, cli: Cli, recipe
 # ---- what is shared
 
 
+@pytest.mark.slow
 def test_views_share_their_networks_and_settings_their_images(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.backends.supervised import pictures, training
 
