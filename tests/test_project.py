@@ -22,7 +22,7 @@ from harness.backends.supervised.checks import _trainer_problems
 from harness.backends.supervised.probe.settings import ProbeSettings
 from harness.backends.supervised.recipes import with_recipe
 from harness.backends.supervised.settings import DEFAULTS, IMPLIED, Settings
-from harness.config.load import load_config
+from harness.config.load import load_config, load_configs
 from harness.data.toy_images import write_toy
 from harness.ensemble.recipe import Rule, load_recipe
 from harness.planning.plan import make_plan
@@ -262,7 +262,7 @@ def test_yaml_blocks_are_valid(tmp_path: Path, page: Path) -> None:
         if "grid:" in block or "search:" in block:
             file = tmp_path / f"block{number}.yaml"
             file.write_text(block)
-            load_config(file)
+            load_configs(file)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page.read_text(), "python")], ids=name_of)

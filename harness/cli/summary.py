@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -31,7 +33,7 @@ def headline(prepared: Prepared, to_run: int, skipped: int = 0) -> str:
     merged = f" ({plan.points} points, {plan.collapsed} equal to another)" if plan.collapsed else ""
     runs = "1 run" if len(prepared.runs) == 1 else f"{len(prepared.runs)} runs"
     return (
-        f"{escape(prepared.config.name)}: {runs}{merged}, {done} done"
+        f"{escape(prepared.config.name)}{_dataset(prepared)}: {runs}{merged}, {done} done"
         + (f", {failed} failed before" if failed else "")
         + (f", {damaged} damaged" if damaged else "")
         + (f", {skipped} skipped" if skipped else "")
@@ -39,13 +41,22 @@ def headline(prepared: Prepared, to_run: int, skipped: int = 0) -> str:
     )
 
 
-def finish(prepared: Prepared, console: Console, summary: SweepSummary | None) -> int:
+def _dataset(prepared: Prepared) -> str:
+    """The data set of a sweep over several data sets."""
+    config = prepared.config
+    if not config.datasets:
+        return ""
+    kind, root = config.data.kind, getattr(config.data, "root", None)
+    return escape(f" ({kind}{f' {concealed(str(root))}' if root else ''})")
+
+
+def finish(sweeps: Sequence[Prepared], console: Console, summaries: Sequence[SweepSummary]) -> int:
     """Write the reports, and print the best runs, the failures and the reports' paths.
 
     Args:
-        prepared: the sweep.
+        sweeps: all sweeps of this call, in one result folder.
         console: the terminal.
-        summary: the results of this call; None for a call without any run.
+        summaries: the results of this call; empty for a call without any run.
 
     Returns:
         The exit status: 0 for success, 1 for a failed run or a damaged record, 130 for an interrupt.
@@ -56,7 +67,7 @@ def finish(prepared: Prepared, console: Console, summary: SweepSummary | None) -
     from harness.report.results import Results
     from harness.report.terminal import in_few_words
 
-    folder = prepared.folder
+    folder = sweeps[0].folder
     results = Results.of(folder)
     # A killed call leaves old reports. This call writes them, also without any new run.
     if folder.is_stale(folder.workbook):
@@ -73,15 +84,15 @@ def finish(prepared: Prepared, console: Console, summary: SweepSummary | None) -
         console.print(f"[bold]{escape(sentence)}[/]")
     for notice in overview.notices:
         console.print(f"[bold yellow]{escape(notice)}[/]")
-    for record in summary.failed if summary else []:
+    for record in itertools.chain.from_iterable(summary.failed for summary in summaries):
         console.print(f"[red]failed:[/] {escape(record.run_id)}: {escape((record.error or {}).get('message', ''))}")
     for report in (folder.workbook, folder.report):
         if report.is_file():
             console.print(f"[bold]{escape(str(report))}[/]")
-    if summary and summary.interrupted:
+    if any(summary.interrupted for summary in summaries):
         console.print("stopped. The same command continues from here.")
         return 130
-    planned = {run.run_id for run in prepared.runs}
+    planned = {run.run_id for prepared in sweeps for run in prepared.runs}
     failed = any(record.status == "failed" and record.run_id in planned for record in records)
     return int(failed or bool(planned & set(folder.read_records().damaged)))
 

@@ -15,13 +15,13 @@ from harness.common.errors import ConfigError, HarnessError
 from harness.common.files import make_folder, write_atomic
 from harness.common.paths import expanded
 from harness.common.terminal import plain_table, terminal
-from harness.config.load import load_config, one_run
+from harness.config.load import load_config, load_configs, one_run
 from harness.config.recommend import limits_of
 from harness.config.stored import as_yaml
 from harness.config.sweep import SweepConfig
 from harness.execution.launchers.options import IN_PROCESS, LaunchOptions
 from harness.execution.log_capture import capture_logs
-from harness.planning.prepare import PlannedRun, Prepared, check, prepare, remarks
+from harness.planning.prepare import PlannedRun, Prepared, check, prepare, prepare_all, remarks
 from harness.planning.skip import Skipped, record_skipped, without_weights
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def sweep(
         HarnessError: the options, the config or the data have errors.
     """
     launch.check()
-    return _sweep(_load(config_file, overrides, output), limit, fresh, retry_failed, verbose, launch)
+    return _sweep(_load_all(config_file, overrides, output), limit, fresh, retry_failed, verbose, launch)
 
 
 def tune(
@@ -87,14 +87,14 @@ def tune(
     from harness.cli.tune import search
 
     launch.check()
-    config = _load(config_file, overrides, output)
+    config = _with_output(load_config(config_file, overrides), output)
     if config.search is None:
         raise ConfigError(f"{config_file}: search: missing; expected one, or `python -m harness sweep` for a grid.")
     console = terminal()
     prepared = prepare(config, image_progress(console))
     print_notes(prepared, console)
     summary, failed = search(prepared, console, verbose, launch, retry_failed)
-    return finish(prepared, console, summary) or int(failed > 0)
+    return finish([prepared], console, [summary] if summary else []) or int(failed > 0)
 
 
 def run(
@@ -124,7 +124,7 @@ def run(
         HarnessError: the options or the data have errors.
     """
     config = one_run(method, backend, data, options, parameters)
-    return _sweep(config, None, fresh, False, verbose, IN_PROCESS)
+    return _sweep([config], None, fresh, False, verbose, IN_PROCESS)
 
 
 def plan(config_file: Path, overrides: Sequence[str], output: Path | None, checked: bool) -> int:
@@ -143,13 +143,18 @@ def plan(config_file: Path, overrides: Sequence[str], output: Path | None, check
         HarnessError: the config or the data have errors.
     """
     console = terminal()
-    prepared = prepare(_load(config_file, overrides, output), image_progress(console))
-    if prepared.config.search is not None:
-        from harness.cli.tune import show
+    for prepared in prepare_all(_load_all(config_file, overrides, output), image_progress(console)):
+        if prepared.config.search is not None:
+            from harness.cli.tune import show
 
-        show(prepared, console, checked)
-    if not prepared.config.grid:
-        return 0
+            show(prepared, console, checked)
+        if prepared.config.grid:
+            _show(prepared, console, checked)
+    return 0
+
+
+def _show(prepared: Prepared, console: Console, checked: bool) -> None:
+    """Print the runs of a grid and their states."""
     pending = _pending(prepared)
     skipped_ids: set[str] = set()
     notes: list[str] = []
@@ -171,30 +176,55 @@ def plan(config_file: Path, overrides: Sequence[str], output: Path | None, check
     for note in notes:
         console.print(escape(note))
     console.print(headline(prepared, len(pending) - len(skipped_ids), len(skipped_ids)))
-    return 0
 
 
 def _sweep(
-    config: SweepConfig, limit: int | None, fresh: bool, retry_failed: bool, verbose: bool, launch: LaunchOptions
+    configs: Sequence[SweepConfig],
+    limit: int | None,
+    fresh: bool,
+    retry_failed: bool,
+    verbose: bool,
+    launch: LaunchOptions,
 ) -> int:
-    if not config.grid:
+    """Execute the runs on each data set in turn."""
+    if not configs[0].grid:
         raise ConfigError("grid: missing; expected one. `search:` is for `python -m harness tune`.")
     console = terminal()
-    prepared = prepare(config, image_progress(console))
-    runs = _pending(prepared, fresh, retry_failed)
+    sweeps = prepare_all(configs, image_progress(console))
+    summaries: list[SweepSummary] = []
+    for prepared in sweeps:
+        summary = _sweep_one(prepared, _pending(prepared, fresh, retry_failed), limit, console, verbose, launch)
+        if summary is None:
+            continue
+        summaries.append(summary)
+        if summary.interrupted:
+            break
+        if limit is not None:
+            limit -= len(summary.done) + len(summary.failed)
+    return finish(sweeps, console, summaries)
+
+
+def _sweep_one(
+    prepared: Prepared,
+    runs: Sequence[PlannedRun],
+    limit: int | None,
+    console: Console,
+    verbose: bool,
+    launch: LaunchOptions,
+) -> SweepSummary | None:
+    """Execute at most `limit` runs on one data set. The result is None where nothing is to do."""
     console.print(headline(prepared, len(runs[:limit])))
     print_notes(prepared, console)
     from harness.execution.keep import without_model
 
-    folder = prepared.folder
+    folder, config = prepared.folder, prepared.config
     if not runs[:limit] and folder.config.is_file() and limits_of(folder.read_config()) != config.recommend:
         # The reports read the limits from this file.
         write_atomic(folder.config, as_yaml(config))
-    start = runs[:limit] or (folder.runs.is_dir() and without_model(prepared, prepared.runs))
-    summary = _run(prepared, runs, limit, console, verbose, launch) if start else None
-    if not start:
-        log_runs(prepared, verbose)
-    return finish(prepared, console, summary)
+    if runs[:limit] or (folder.runs.is_dir() and without_model(prepared, prepared.runs)):
+        return _run(prepared, runs, limit, console, verbose, launch)
+    log_runs(prepared, verbose)
+    return None
 
 
 def _run(
@@ -248,8 +278,12 @@ def _without(runs: Sequence[PlannedRun], skipped: Sequence[Skipped]) -> list[Pla
     return [run for run in runs if run.run_id not in skipped_ids]
 
 
-def _load(config_file: Path, overrides: Sequence[str], output: Path | None) -> SweepConfig:
-    config = load_config(config_file, overrides)
+def _load_all(config_file: Path, overrides: Sequence[str], output: Path | None) -> list[SweepConfig]:
+    """One config for each data set."""
+    return [_with_output(config, output) for config in load_configs(config_file, overrides)]
+
+
+def _with_output(config: SweepConfig, output: Path | None) -> SweepConfig:
     if output is None:
         return config
     try:

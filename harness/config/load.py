@@ -25,11 +25,30 @@ from harness.data.detect import AUTO, detect
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
-    """Read a YAML file, apply the overrides, and validate.
+    """Read a YAML file with one data set, apply the overrides, and validate.
 
     Args:
         path: the YAML file.
         overrides: `key=value`; keys have dots and indexes (`data.val=0`, `grid[0].model=padim`), values are YAML.
+
+    Raises:
+        ConfigError: the config has errors; one sentence for each. Or it has several data sets.
+    """
+    config, *others = load_configs(path, overrides)
+    if others:
+        raise ConfigError(
+            f"{path}: data: a list of {len(others) + 1} data sets found; expected one data set here. Only the commands "
+            "`sweep` and `plan` take a list."
+        )
+    return config
+
+
+def load_configs(path: Path, overrides: Sequence[str] = ()) -> list[SweepConfig]:
+    """Read a YAML file, apply the overrides, and validate: one config for each data set of `data:`.
+
+    Args:
+        path: the YAML file.
+        overrides: see `load_config`; `data[1].root=images` is a key of the second data set.
 
     Raises:
         ConfigError: the config has errors; one sentence for each.
@@ -52,9 +71,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
     remember(environment)
     has_name = "name" in values
     values.setdefault("name", name_of_file(path))
-    config = _validate(values, f"{path}: ", problems)
-    config._named_by, config._references = None if has_name else path.resolve(), environment
-    return config
+    configs = _validate(values, f"{path}: ", problems)
+    for config in configs:
+        config._named_by, config._references = None if has_name else path.resolve(), environment
+    return configs
 
 
 def one_run(
@@ -81,28 +101,43 @@ def one_run(
             OmegaConf.update(raw, key if _is_top_level(key) else f"grid[0].{key}", value, force_add=True)
     problems = override(raw, [text if _is_top_level(text) else f"grid[0].{text}" for text in parameters])
     tree: Any = OmegaConf.to_container(raw)
-    return _validate(tree, "", problems)
+    (config,) = _validate(tree, "", problems)
+    return config
 
 
 def _is_top_level(text: str) -> bool:
     return text.partition("=")[0].partition(".")[0] in SweepConfig.model_fields
 
 
-def _validate(values: dict[str, Any], prefix: str, problems: list[str]) -> SweepConfig:
-    """Validate all values. The error lists earlier problems and the problems of the schema."""
-    values["data"], data_problems = _validate_data(values.get("data"), values.get("task", "detection"))
-    problems = [*problems, *data_problems]
-    try:
-        config = SweepConfig.model_validate(values)
-    except ValidationError as error:
-        problems += [sentence(e, SweepConfig) for e in error.errors() if e["loc"][:1] != ("data",)]
+def _validate(values: dict[str, Any], prefix: str, problems: list[str]) -> list[SweepConfig]:
+    """Validate all values: a config for each data set. The error lists earlier problems and those of the schema."""
+    content = values.get("data")
+    places = {f"data[{position}]": block for position, block in enumerate(content)} if isinstance(content, list) else {}
+    datasets, configs, problems = [], [], [*problems]
+    for place, block in (places or {"data": content}).items():
+        options, data_problems = _validate_data(block, values.get("task", "detection"), place)
+        datasets.append(options)
+        problems += data_problems
+    for options in datasets:
+        try:
+            configs.append(SweepConfig.model_validate({**values, "data": options}))
+        except ValidationError as error:
+            problems += [sentence(e, SweepConfig) for e in error.errors() if e["loc"][:1] != ("data",)]
     if problems:
         raise ConfigError([f"{prefix}{problem}" for problem in dict.fromkeys(problems)])
-    return config
+    for config in configs if places else ():
+        config._datasets = tuple(datasets)
+    return configs
 
 
-def _validate_data(block: Any, task: Any) -> tuple[Any, list[str]]:
-    """The options object of the `data:` block by its kind, and the problems of the block."""
+def _validate_data(block: Any, task: Any, place: str) -> tuple[Any, list[str]]:
+    """The options object of a data set by its kind, and the problems of its block.
+
+    Args:
+        block: the values.
+        task: of the config.
+        place: of the block in the config, for messages.
+    """
     if not isinstance(task, str) or task not in registry.TASKS:
         # The schema reports an unknown task.
         return None, []
@@ -110,22 +145,32 @@ def _validate_data(block: Any, task: Any) -> tuple[Any, list[str]]:
     *kinds, last = data_kinds.kinds()
     if not isinstance(block, dict) or not isinstance(block.get("kind"), str):
         content = "no `data:`" if block is None else f"{block!r}"
-        return None, [f"data.kind: {content} found; expected one of {', '.join(kinds)}, or {last}."]
+        return None, [f"{place}.kind: {content} found; expected one of {', '.join(kinds)}, or {last}."]
     own = (*registry.DATASETS, *registry.LABELLED_DATASETS, AUTO)
     if block["kind"].lower() in own and block["kind"] not in registry.DATAMODULES:
         # anomalib's names have capital letters, such as Folder.
         block = {**block, "kind": block["kind"].lower()}
-    found = block["kind"] == AUTO and AUTO in kinds
+    detected = block["kind"] == AUTO and AUTO in kinds
     try:
-        block = _with_kind(block) if found else block
+        block = _with_kind(block) if detected else block
         options = data_kinds.options(block["kind"])
     except (ConfigError, DataError) as error:
-        return None, list(error.problems)
+        return None, [at_place(problem, place) for problem in error.problems]
     try:
         data = options.model_validate(block)
-        return data.as_detected() if found and isinstance(data, DataOptions) else data, []
+        return data.as_detected() if detected and isinstance(data, DataOptions) else data, []
     except ValidationError as error:
-        return None, [sentence(e, options, prefix=("data",)) for e in error.errors()]
+        return None, [sentence(e, options, prefix=(place,)) for e in error.errors()]
+
+
+def at_place(problem: str, place: str) -> str:
+    """A sentence about a key of `data:` with the place of the data set, such as data[1].
+
+    Args:
+        problem: the sentence.
+        place: of the data set in the config.
+    """
+    return f"{place}{problem.removeprefix('data')}" if problem.startswith(("data.", "data:")) else problem
 
 
 def _with_kind(block: dict[str, Any]) -> dict[str, Any]:

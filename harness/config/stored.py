@@ -19,6 +19,8 @@ NAMED_BY = "# name from: "
 def as_yaml(config: SweepConfig) -> str:
     """The config as YAML: with overrides, resolved interpolations and defaults."""
     values = config.model_dump(exclude={"seed"} if config.grid else {"seed", "grid"}, exclude_none=True)
+    if config.datasets:
+        values["data"] = [options.model_dump(exclude_none=True) for options in config.datasets]
     values["threshold"] = {key: value for key, value in config.threshold.policy().items() if value is not None}
     values = {key: value for key, value in values.items() if key not in keys_of_others(config.task)}
     text = yaml.safe_dump(concealed(values, config.references), sort_keys=False, allow_unicode=True)

@@ -46,7 +46,7 @@ class SweepConfig(BaseModel):
         seeds: of everything random in a run; several seeds are an axis of the grid.
         n_train: how many normal images a run may use; several numbers are an axis of the grid, for a learning curve.
             `all` takes all images. Subsets of a seed are nested.
-        data: the images; the keys depend on `kind`.
+        data: the images; the keys depend on `kind`. A list of such mappings: every configuration runs on each data set.
         weights: of the backbone: `auto`, `pretrained`, `random`, a file or a folder.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         threshold: how the harness fixes the thresholds behind F1Score.
@@ -99,6 +99,12 @@ class SweepConfig(BaseModel):
     search: Search | None = None
     _named_by: Path | None = PrivateAttr(default=None)
     _references: dict[str, str] = PrivateAttr(default_factory=dict)
+    _datasets: tuple[BaseOptions, ...] = PrivateAttr(default=())
+
+    @property
+    def datasets(self) -> tuple[BaseOptions, ...]:
+        """All data sets of the config file, where `data` is a list; otherwise none."""
+        return self._datasets
 
     @property
     def named_by(self) -> Path | None:

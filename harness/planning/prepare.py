@@ -18,6 +18,7 @@ from harness import registry
 from harness.backbones.local import local_hash
 from harness.backends.base import AnySplit, Backend, Signature
 from harness.common.errors import ConfigError, HarnessError, UnknownNameError
+from harness.config.load import at_place
 from harness.config.spec import RunSpec, run_id
 from harness.config.stored import other_file_of
 from harness.config.sweep import SweepConfig
@@ -106,12 +107,47 @@ class Prepared:
         return record is not None and record.status == "failed"
 
 
-def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
+def prepare_all(configs: Sequence[SweepConfig], progress: Progress | None = None) -> list[Prepared]:
+    """Prepare the sweeps of one config file over its data sets.
+
+    Args:
+        configs: valid configs of one result folder, one for each data set.
+        progress: see `prepare`.
+
+    Raises:
+        HarnessError: data sets have errors, or two have the same images; one sentence for each.
+    """
+    # All sweeps save the same file.
+    index = FileIndex(ResultFolder(configs[0].folder).index)
+    sweeps: list[Prepared] = []
+    problems: list[str] = []
+    places: dict[str, str] = {}
+    for position, config in enumerate(configs):
+        place = f"data[{position}]" if config.datasets else "data"
+        try:
+            prepared = prepare(config, progress, index)
+        except HarnessError as error:
+            problems += [at_place(problem, place) for problem in error.problems]
+            continue
+        sweeps.append(prepared)
+        first = next((places[run.run_id] for run in prepared.runs if run.run_id in places), None)
+        if first:
+            problems.append(f"{place}: the same images as in {first} found; expected each data set once. Remove one.")
+        places |= {run.run_id: place for run in prepared.runs}
+    if problems:
+        for prepared in sweeps:
+            prepared.discard_toy_data()
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return sweeps
+
+
+def prepare(config: SweepConfig, progress: Progress | None = None, index: FileIndex | None = None) -> Prepared:
     """Read the data and the earlier results, and expand the grid.
 
     Args:
         config: a valid config.
         progress: called with (files read, number of files) during the check of the images.
+        index: hashes and sizes of the data's files; by default those in the result folder.
 
     Raises:
         HarnessError: models, parameters, data or earlier results have errors; one sentence for each.
@@ -120,7 +156,7 @@ def prepare(config: SweepConfig, progress: Progress | None = None) -> Prepared:
     results = folder.read_records()
     records = results.by_id
     problems = [*_other_task(config, records.values()), *_other_config(config), *missing_trackers(config.tracking)]
-    plan, index = None, FileIndex(folder.index)
+    plan, index = None, index or FileIndex(folder.index)
     splits: list[AnySplit] = []
     config_task = task(config.task)
     signatures, notes = partial(signature, config_task), list[str]()
