@@ -619,10 +619,16 @@ def test_the_learning_curve_has_a_line_for_each_configuration(tmp_path: Path, op
         for k in (1, 2):
             spec = {"n_train": images} if images else {}
             data = {"train": images or 40, "val": 0}
-            fake_run(folder, f"{k}-{images}", [0.1, 0.4, 0.3, 0.8], [0, 0, 1, 1], spec=spec, data=data, params={"k": k})
+            fake_run(folder, f"{k}-{images}", [0.1, 0.4, 0.3, 0.8], [0, 0, 1, 1], spec=spec, data=data, params={"k": k},
+                     axes=["k", "n_train"])  # fmt: skip
     write_report(folder)
     page = open_report(folder)
     traces = "document.getElementById('plot-curve').data.map((trace) => [trace.name, [...trace.x]])"
     assert page.evaluate(traces) == [["patchcore k 1", [10, 20, 40]], ["patchcore k 2", [10, 20, 40]]]
     assert page.inner_text("#curve-sentences").count("From 20 to 40 images") == 1
     assert page.is_visible("nav a[href='#curve']")
+    place = (
+        page.locator("#runs thead th").evaluate_all("cells => cells.map(cell => cell.dataset.name)").index("n_train")
+    )
+    cells = page.locator(f"#single-runs tr td:nth-child({place + 1})").all_inner_texts()
+    assert sorted(cells) == ["10", "10", "20", "20", "all", "all"]

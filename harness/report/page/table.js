@@ -5,7 +5,7 @@ const OWN = "my columns";
 
 function columnSets() {
   const { metrics, costs, headline } = harness.data;
-  const first = ["label", "dataset", "category", "seed"].filter((name) => name === "label" || new Set(harness.data.runs.map((run) => run[name])).size > 1);
+  const first = ["label", "dataset", "category", "n_train", "seed"].filter((name) => name === "label" || new Set(harness.data.runs.map((run) => run[name])).size > 1);
   const main = [...headline, "pixel_AUPRO"].filter((name) => metrics.includes(name));
   return {
     main: [...first, "vs_best", ...main, ...["ms_per_image_p50", "fit_seconds"].filter((name) => costs.includes(name))],
