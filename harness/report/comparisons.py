@@ -79,7 +79,7 @@ def summary_table(results: Results) -> pd.DataFrame:
 
 def _recommended(answer: Recommendation) -> str:
     if answer.doubts:
-        return "not yet"
+        return answer.verdict
     return "by synthetic defects" if answer.synthetic else "yes"
 
 

@@ -55,7 +55,6 @@ SCRIPTS = (
 )
 COSTS = ("ms_per_image_p50", "ms_per_image_p95", "images_per_second", "fit_seconds", "alone_seconds", "peak_memory_MB",
          "model_MB")  # fmt: skip
-LEADING, RECOMMENDED = "leading", "recommended"
 # Columns of the sheet Runs that the page does not show.
 LEFT_OUT = {"status", "warnings", "weights", "weights_sha256", "data"}
 
@@ -155,7 +154,7 @@ def _averages(results: Results, points: Sequence[Configuration]) -> list[dict[st
                 HIGH: ends[1] if ends else None,
                 BUSY: "yes" if configuration.busy else None,
                 "category": f"average of {len(configuration.records)} runs",
-                "recommended": LEADING if answer.doubts else RECOMMENDED,
+                "recommended": answer.verdict,
                 "label": configuration.name,
                 "run": configuration.best_run,
                 "setting": position,
@@ -168,7 +167,7 @@ def _runs(results: Results, points: Sequence[Configuration]) -> list[dict[str, A
     frame = runs_table(results)
     if frame.empty:
         return []
-    marks = {id(answer.configuration): LEADING if answer.doubts else RECOMMENDED for answer in answers(results)}
+    marks = {id(answer.configuration): answer.verdict for answer in answers(results)}
     positions = {record.run_id: index for index, configuration in enumerate(points) for record in configuration.records}
     records = {record.run_id: record for record in results.records}
     rows = []

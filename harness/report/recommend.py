@@ -41,9 +41,14 @@ class Recommendation:
     synthetic: bool = False
 
     @property
+    def verdict(self) -> str:
+        """One word for tables: recommended; or leading, where the result is too uncertain to rely on."""
+        return "leading" if self.doubts else "recommended"
+
+    @property
     def word(self) -> str:
         """How far to rely on the recommendation, in a few words."""
-        word = "Leading, not to be relied on yet" if self.doubts else "Recommended"
+        word = f"{self.verdict.capitalize()}{', not to be relied on yet' if self.doubts else ''}"
         return f"{word} (by synthetic defects)" if self.synthetic else word
 
 

@@ -193,7 +193,7 @@ def test_with_labels_both_rankings_stand_side_by_side(cli: Cli, labelled: Path, 
     assert sentence in " ".join(answer.reasons)
     summary, notices = rows(results, "Summary")
     assert sentence in notices
-    assert [row["recommended"] for row in summary if row["recommended"]] == ["not yet" if answer.doubts else "yes"]
+    assert [row["recommended"] for row in summary if row["recommended"]] == ["leading" if answer.doubts else "yes"]
     (on_page,) = answer_cards(results)
     assert [(one["auroc"], one["synthetic"]) for one in sorted(on_page["ranked"], key=lambda one: one["rank"])] == [
         *zip(true, synthetic, strict=True)

@@ -169,7 +169,7 @@ def test_random_fallback_and_failures_are_said_at_the_head() -> None:
 def test_the_summary_begins_with_the_recommended_configuration_and_folds_the_rest() -> None:
     book = workbook([record(1), record(2, metrics={"image_AUROC": 0.7}, **spec(params={"k": 3}))])
     frame = pd.read_excel(io.BytesIO(build_workbook(results([record(1)]))))
-    assert frame["recommended"].iloc[0] == "not yet"
+    assert frame["recommended"].iloc[0] == "leading"
     sheet = book["Summary"]
     columns = {cell.value: cell.column_letter for cell in sheet[1]}
     folded = {name for name, letter in columns.items() if sheet.column_dimensions[letter].hidden}
