@@ -115,15 +115,15 @@ def _validate_data(block: Any, task: Any) -> tuple[Any, list[str]]:
     if block["kind"].lower() in own and block["kind"] not in registry.DATAMODULES:
         # anomalib's names have capital letters, such as Folder.
         block = {**block, "kind": block["kind"].lower()}
-    found = block["kind"] == AUTO and AUTO in kinds
+    detected = block["kind"] == AUTO and AUTO in kinds
     try:
-        block = _with_kind(block) if found else block
+        block = _with_kind(block) if detected else block
         options = data_kinds.options(block["kind"])
     except (ConfigError, DataError) as error:
         return None, list(error.problems)
     try:
         data = options.model_validate(block)
-        return data.as_detected() if found and isinstance(data, DataOptions) else data, []
+        return data.as_detected() if detected and isinstance(data, DataOptions) else data, []
     except ValidationError as error:
         return None, [sentence(e, options, prefix=("data",)) for e in error.errors()]
 

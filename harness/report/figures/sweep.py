@@ -116,10 +116,10 @@ def _cost(place: Place, cost: str) -> Figure:
     figure, axes = new_axes(_heading(place))
     points = []
     for index, (name, members) in enumerate(place.families.items()):
-        found = _points(place, cost, members)
-        points += found
-        if found:
-            axes.scatter(*zip(*found, strict=True), color=colour(index), marker=marker(index), label=name)
+        family_points = _points(place, cost, members)
+        points += family_points
+        if family_points:
+            axes.scatter(*zip(*family_points, strict=True), color=colour(index), marker=marker(index), label=name)
     front = _front(place, cost, points)
     axes.step(*zip(*front, strict=True), where="post", color=QUIET, linestyle=":", label="Pareto front", zorder=1)
     axes.set(xscale="log", xlabel=title(cost), ylabel=title(place.metric))
