@@ -249,11 +249,11 @@ def test_links_lead_somewhere(page: Path) -> None:
         if re.match(r"https?:", target):
             continue
         file, _, anchor = unquote(target).partition("#")
-        found = page.parent / file if file else page
-        assert found.is_file(), target
-        included = re.search(r'--8<-- "([^"]+)"', found.read_text()) if anchor else None
+        linked_page = page.parent / file if file else page
+        assert linked_page.is_file(), target
+        included = re.search(r'--8<-- "([^"]+)"', linked_page.read_text()) if anchor else None
         if anchor:
-            assert anchor in anchors(ROOT / included[1] if included else found), target
+            assert anchor in anchors(ROOT / included[1] if included else linked_page), target
 
 
 @every_page
@@ -268,18 +268,18 @@ def test_yaml_blocks_are_valid(tmp_path: Path, page: Path) -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page.read_text(), "python")], ids=name_of)
 def test_python_blocks_run(tmp_path: Path, request: pytest.FixtureRequest, page: Path) -> None:
     """As they stand there, in a folder with such data and weights, without a network."""
-    found = blocks(page.read_text(), "python")
+    code_blocks = blocks(page.read_text(), "python")
     write_toy(tmp_path / "datasets", categories=["plate"], size=64, train=6, good=2, bad=1)
     (tmp_path / "datasets" / "plate").rename(tmp_path / "datasets" / "bottle")
     (tmp_path / "part.png").write_bytes(next((tmp_path / "datasets/bottle/test/good").iterdir()).read_bytes())
     (tmp_path / "results").mkdir()
     for name, fixture in (("patchcore", "trained"), ("classify-smoke", "classified")):
-        if any(f"results/{name}" in block for block in found):
+        if any(f"results/{name}" in block for block in code_blocks):
             sweep: ResultFolder = request.getfixturevalue(fixture)
             (tmp_path / "results" / name).symlink_to(sweep.root)
-    for block in found:
+    for block in code_blocks:
         exec(compile(block, name_of(page), "exec"), {})
-    if "bottle.safetensors" in "".join(found):
+    if "bottle.safetensors" in "".join(code_blocks):
         assert (tmp_path / "bottle.safetensors").is_file()
 
 
@@ -299,23 +299,23 @@ def test_pictures_are_there_and_small(page: Path) -> None:
 
 
 def test_every_key_of_the_configuration_has_a_description() -> None:
-    made = hooks()
-    for name in made.tables():
-        table = made.table(name)  # raises KeyError for a key without one
+    module = hooks()
+    for name in module.tables():
+        table = module.table(name)  # raises KeyError for a key without one
         assert len(table.splitlines()) > 2, name
         assert "| any |" not in table, name
 
 
 def test_the_reference_has_every_table() -> None:
-    made = hooks()
+    module = hooks()
     text = (ROOT / "docs" / "configuration.md").read_text()
-    asked = set(made.MARKER.findall(text))
-    assert asked == {*made.tables(), "threshold.methods"}
-    page = made.expand(text)
-    assert not made.MARKER.search(page)
+    markers = set(module.MARKER.findall(text))
+    assert markers == {*module.tables(), "threshold.methods"}
+    page = module.expand(text)
+    assert not module.MARKER.search(page)
     assert "| `val` | number, from 0, below 1 |  | the share of normal training images" in page
     assert "| `num_neighbors` | whole number | `9` |" in page
-    metrics = made.expand((ROOT / "docs" / "metrics.md").read_text())
+    metrics = module.expand((ROOT / "docs" / "metrics.md").read_text())
     assert "| `image_AUROC` | " in metrics
     assert "| `pixel_AUPRO` | " in metrics
     assert metrics.count("| `pixel_AUPIMO` | larger | ") == 1
@@ -372,11 +372,11 @@ def test_the_site_builds(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    made = {file.stem for file in (tmp_path / "site").glob("*.html")}
-    assert made >= {page.stem for page in (ROOT / "docs").glob("*.md")}
+    site_pages = {file.stem for file in (tmp_path / "site").glob("*.html")}
+    assert site_pages >= {page.stem for page in (ROOT / "docs").glob("*.md")}
     for file in (tmp_path / "site").rglob("*.html"):
-        asked = re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=\"?(https?://[^\s\">]+)", file.read_text())
-        assert not asked, file
+        addresses = re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=\"?(https?://[^\s\">]+)", file.read_text())
+        assert not addresses, file
     text = (tmp_path / "site" / "configuration.html").read_text()
     assert "coreset_sampling_ratio" in text
     assert "reference:" not in text

@@ -122,11 +122,11 @@ def test_bad_options(folder: ResultFolder, cli: Cli, options: list[str], message
     assert message in " ".join(done.output.split())
 
 
-def test_results_without_a_finished_run(made: ResultFolder, tmp_path: Path, cli: Cli) -> None:
-    failed = next(record for record in made.records() if record.status == "failed")
+def test_results_without_a_finished_run(sweep_folder: ResultFolder, tmp_path: Path, cli: Cli) -> None:
+    failed = next(record for record in sweep_folder.records() if record.status == "failed")
     folder = ResultFolder(tmp_path / "failed")
     folder.create()
-    shutil.copytree(made.run_folder(failed.run_id), folder.run_folder(failed.run_id))
+    shutil.copytree(sweep_folder.run_folder(failed.run_id), folder.run_folder(failed.run_id))
     done = cli("table", folder.root)
     assert done.exit_code == 2
     assert "no finished runs" in done.output

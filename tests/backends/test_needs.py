@@ -75,13 +75,13 @@ def test_every_model_of_anomalib_is_in_the_table() -> None:
     ],
 )
 def test_without_a_network_what_is_missing_is_named_before_any_run(toy_tree: Path, model: str) -> None:
-    found = "\n".join(problems(toy_tree, f"{{model: {model}}}"))
+    text = "\n".join(problems(toy_tree, f"{{model: {model}}}"))
     for part in BEYOND_A_BACKBONE.get(model, []):
-        assert part in found
+        assert part in text
     for network in ENCODERS.get(model, []):
-        assert f"weights/{network}.safetensors" in found
+        assert f"weights/{network}.safetensors" in text
     if model not in {"ganomaly", "cfm"}:
-        assert found, "runs without a file, and nothing says so"
+        assert text, "runs without a file, and nothing says so"
     assert not Path("datasets").exists()
 
 

@@ -58,9 +58,9 @@ def test_identities_of_earlier_settings_stay() -> None:
 
 @pytest.mark.parametrize("value", [("lr", 3e-3), ("warmup_epochs", 0), ("augment", "none")])
 def test_values_of_the_grid_win(value: tuple[str, Any]) -> None:
-    key, wanted = value
-    values, description = filled(spec_of(recipe="small", **{key: wanted}))
-    assert values[key] == wanted
+    key, expected = value
+    values, description = filled(spec_of(recipe="small", **{key: expected}))
+    assert values[key] == expected
     assert key not in description["values"]
 
 

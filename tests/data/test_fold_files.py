@@ -258,9 +258,9 @@ def test_attacks_are_refused_and_nothing_runs(tmp_path: Path, name: str) -> None
 def test_the_attacks_would_work_with_pickle(tmp_path: Path) -> None:
     for name in ("a shell", "a folder", "eval", "a function of NumPy"):
         pickle.loads(ATTACKS[name][0])
-        made = [file for file in (Path("executed"), Path("executed.npy")) if file.exists()]
-        assert made, name
-        made[0].rename(name)
+        files = [file for file in (Path("executed"), Path("executed.npy")) if file.exists()]
+        assert files, name
+        files[0].rename(name)
 
 
 def test_a_shared_part_is_not_copied_for_each_pair(tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ SQUARE[8:20, 10:30] = True
 
 
 def split_of(options: Any) -> Split:
-    (found,) = load_splits(options, Path.cwd(), FileIndex(Path("index.json")))
-    return found
+    (split,) = load_splits(options, Path.cwd(), FileIndex(Path("index.json")))
+    return split
 
 
 def copied(tree: Path) -> Path:
@@ -134,9 +134,9 @@ def test_grey_and_inverted_masks_are_said(toy_tree: Path, cli: Cli) -> None:
     config = write_config(
         Path("c.yaml"), f"data: {{kind: mvtec, root: {root}}}\nweights: random\ngrid: {{model: padim}}"
     )
-    said = cli("plan", config, "--no-check").output
-    assert notes[0] in said
-    assert notes[1] in said
+    output = cli("plan", config, "--no-check").output
+    assert notes[0] in output
+    assert notes[1] in output
 
 
 def test_masks_go_by_name_whatever_the_case_and_once(tmp_path: Path) -> None:
@@ -153,8 +153,8 @@ def test_masks_go_by_name_whatever_the_case_and_once(tmp_path: Path) -> None:
     for image, mask in names.items():
         save(images / image, np.zeros((4, 4)))
         save(masks / mask, np.zeros((4, 4)))
-    found = match_masks(sorted(images.iterdir()), images, masks)
-    assert {image.name: mask.name for image, (mask,) in found.items()} == names
+    matches = match_masks(sorted(images.iterdir()), images, masks)
+    assert {image.name: mask.name for image, (mask,) in matches.items()} == names
     save(masks / "e_mask.png", np.zeros((4, 4)))
     with pytest.raises(DataError, match=r"e\.png: 2 masks found .*, one expected"):
         match_masks(sorted(images.iterdir()), images, masks)
@@ -282,8 +282,8 @@ def test_paths_as_people_write_them(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     Path("$odd").mkdir()
     assert expanded("$odd") == "$odd"
     refused = {"$NOWHERE/x": r"\$NOWHERE is not set", "~nobody-at-all/x": "no such home", "a\x00b": "UTF-8"}
-    for wrong, said in refused.items():
-        with pytest.raises(ConfigError, match=f"output: .*{said}"):
+    for wrong, message in refused.items():
+        with pytest.raises(ConfigError, match=f"output: .*{message}"):
             load_config(write_config(Path("c.yaml"), text), [f'output="{wrong}"'.replace("\x00", "\\0")])
 
 
@@ -365,11 +365,11 @@ def test_a_problem_names_its_entry_and_model(cli: Cli) -> None:
       - {backend: native, model: padim, backbone: resnet18, layers: [layer1], n_features: 1000, image_size: 64}
       - {backend: native, model: padim, backbone: resnet19, image_size: 64}
     """
-    said = cli("plan", write_config(Path("c.yaml"), text)).output
-    assert "grid[1]: padim, grid[1]: spade: backbone resnet18 has no layer 'layer9'" in said
-    assert "grid[2]: padim: n_features: found 1000" in said
-    assert "grid[3]: padim: unknown backbone 'resnet19'. Did you mean 'resnet18'" in said
-    assert "patchcore" not in said
+    output = cli("plan", write_config(Path("c.yaml"), text)).output
+    assert "grid[1]: padim, grid[1]: spade: backbone resnet18 has no layer 'layer9'" in output
+    assert "grid[2]: padim: n_features: found 1000" in output
+    assert "grid[3]: padim: unknown backbone 'resnet19'. Did you mean 'resnet18'" in output
+    assert "patchcore" not in output
     both = "grid: [{backend: native, model: [padim, spade], layers: [1, 1]}]"
     typed = text.split("grid:", maxsplit=1)[0] + both
     assert "(model spade)" in cli("plan", write_config(Path("d.yaml"), typed)).output
@@ -411,8 +411,8 @@ def test_images_that_end_as_masks_do_stay_images(tmp_path: Path) -> None:
         for name in ("0.png", "0_gt.png", "1.png", "1_label.png"):
             suffix = "" if folder == images or "0" in name else "_mask"
             save(folder / name.replace(".png", f"{suffix}.png"), np.zeros((4, 4)))
-    found = match_masks(sorted(images.iterdir()), images, masks)
-    assert {image.name: mask.name for image, (mask,) in found.items()} == {
+    matches = match_masks(sorted(images.iterdir()), images, masks)
+    assert {image.name: mask.name for image, (mask,) in matches.items()} == {
         "0.png": "0.png",
         "0_gt.png": "0_gt.png",
         "1.png": "1_mask.png",

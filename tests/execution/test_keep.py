@@ -97,13 +97,14 @@ def test_one_answer_everywhere(cli: Cli, config: Path) -> None:
 def test_where_its_model_is_not_kept_that_is_told(cli: Cli, config: Path) -> None:
     cli("sweep", config, "save_models=all")
     folder = ResultFolder(Path("results/kept"))
-    wanted = next(r for r in recommended_runs(Results.of(folder)) if r.spec["category"] == "plate")
-    file = folder.model_file(wanted.run_id)
+    recommended = next(r for r in recommended_runs(Results.of(folder)) if r.spec["category"] == "plate")
+    file = folder.model_file(recommended.run_id)
     assert file is not None
     file.unlink()
     run = find_run(folder.root, "plate")
-    assert run.record.run_id != wanted.run_id
-    assert f"configuration ({wanted.run_id}) was not: make it with" in run.note
+    assert run.record.run_id != recommended.run_id
+    assert f"configuration ({recommended.run_id}) was not: make it with" in run.note
     rivals = {run.record.data["fingerprint"]: run.record}
     assert not any(is_best(r, rivals) for r in folder.records()
-                   if r.spec["category"] == "plate" and r.run_id not in (run.record.run_id, wanted.run_id))  # fmt: skip
+                   if r.spec["category"] == "plate"
+                   and r.run_id not in (run.record.run_id, recommended.run_id))  # fmt: skip

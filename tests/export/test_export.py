@@ -53,9 +53,9 @@ def images_as_input(paths: Sequence[Path]) -> Any:
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 40)])
-@pytest.mark.parametrize("given", [(64, 64), (300, 171), (33, 57), (1, 9)])
-def test_resizing_is_torchs(size: tuple[int, int], given: tuple[int, int]) -> None:
-    image = torch.rand(2, 3, *given)
+@pytest.mark.parametrize("image_size", [(64, 64), (300, 171), (33, 57), (1, 9)])
+def test_resizing_is_torchs(size: tuple[int, int], image_size: tuple[int, int]) -> None:
+    image = torch.rand(2, 3, *image_size)
     # With 64 bits: with 32, Torch's own rounding of places is larger.
     theirs = transforms.resize(image.double(), list(size), antialias=True)
     assert (Resize(size)(image) - theirs).abs().max() < 1e-6
@@ -78,8 +78,8 @@ def test_the_module_says_what_the_detector_says(
     detector: Any = loaded.scorer.detector
     expected = loaded.predict(images)
     with torch.no_grad():
-        found = whole(detector, loaded.thresholds)(torch.from_numpy(images_as_input(images)))
-    answers = dict(zip(output_names(loaded.thresholds, maps=True), found, strict=True))
+        outputs = whole(detector, loaded.thresholds)(torch.from_numpy(images_as_input(images)))
+    answers = dict(zip(output_names(loaded.thresholds, maps=True), outputs, strict=True))
     assert list(answers) == ["score", "normalized_score", "label", "anomaly_map", "mask"]
     assert answers["score"].numpy() == pytest.approx([one.score for one in expected], rel=1e-5)
     assert answers["label"].tolist() == [one.label for one in expected]

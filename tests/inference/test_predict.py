@@ -62,16 +62,16 @@ def test_rows_have_the_scores_of_the_sweep(trained: ResultFolder, cli: Cli, back
     }
     done = cli("predict", run, *expected, "--batch", 5, "--device", "cpu")
     assert done.exit_code == 0, done.output
-    found = rows_of(done.stdout)
-    assert [row["path"] for row in found] == [str(path) for path in expected]
-    for row, (score, label) in zip(found, expected.values(), strict=True):
+    rows = rows_of(done.stdout)
+    assert [row["path"] for row in rows] == [str(path) for path in expected]
+    for row, (score, label) in zip(rows, expected.values(), strict=True):
         assert float(row["score"]) == pytest.approx(float(score), rel=1e-4)
         assert row["predicted_label"] == label
         assert float(row["threshold"]) == threshold
         assert (float(row["normalized_score"]) > 0.5) == (row["predicted_label"] == "1")
         assert float(row["seconds"]) > 0
         assert (row["reading"], row["error"]) == ("", "")
-    normal = sum(row["predicted_label"] == "0" for row in found)
+    normal = sum(row["predicted_label"] == "0" for row in rows)
     assert f"12 images: {normal} normal, {12 - normal} anomalous." in done.stderr
 
 
@@ -115,8 +115,8 @@ def test_what_is_unreadable_is_a_row_and_the_rest_goes_on(run: Path, cli: Cli, i
     Image.fromarray(read_image(images / "000.png")).convert("RGBA").save(images / "z.png")
     done = cli("predict", run, images, images / "notes.txt", images / "gone.png", "--batch", 2)
     assert done.exit_code == 1
-    found = {Path(row["path"]).name: row for row in rows_of(done.stdout)}
-    assert list(found) == [
+    rows = {Path(row["path"]).name: row for row in rows_of(done.stdout)}
+    assert list(rows) == [
         "000.png",
         "001.png",
         "broken.png",
@@ -126,14 +126,14 @@ def test_what_is_unreadable_is_a_row_and_the_rest_goes_on(run: Path, cli: Cli, i
         "notes.txt",
         "gone.png",
     ]
-    assert "truncated" in found["broken.png"]["error"]
-    assert "the file is empty" in found["empty.png"]["error"]
-    assert "0 to 1 expected" in found["float.tif"]["error"]
-    assert "no PNG, JPEG, BMP, TIFF or WebP" in found["notes.txt"]["error"]
-    assert "No such file" in found["gone.png"]["error"]
-    assert found["z.png"]["reading"] == "transparency ignored"
-    assert found["z.png"]["score"] == found["000.png"]["score"]
-    assert found["broken.png"]["score"] == found["broken.png"]["predicted_label"] == ""
+    assert "truncated" in rows["broken.png"]["error"]
+    assert "the file is empty" in rows["empty.png"]["error"]
+    assert "0 to 1 expected" in rows["float.tif"]["error"]
+    assert "no PNG, JPEG, BMP, TIFF or WebP" in rows["notes.txt"]["error"]
+    assert "No such file" in rows["gone.png"]["error"]
+    assert rows["z.png"]["reading"] == "transparency ignored"
+    assert rows["z.png"]["score"] == rows["000.png"]["score"]
+    assert rows["broken.png"]["score"] == rows["broken.png"]["predicted_label"] == ""
     assert "8 images: " in done.stderr
     assert "5 failed (see their rows)." in done.stderr
 
@@ -144,8 +144,8 @@ def test_pictures_have_the_size_of_their_images(run: Path, cli: Cli, images: Pat
     done = cli("predict", run, images, "--recursive", "--out", out)
     assert done.exit_code == 0, done.output
     assert done.stdout == ""
-    found = rows_of((out / "predictions.csv").read_text())
-    assert [Path(row["path"]).name for row in found] == ["000.jpg", "000.png", "001.png", "000.png"]
+    rows = rows_of((out / "predictions.csv").read_text())
+    assert [Path(row["path"]).name for row in rows] == ["000.jpg", "000.png", "001.png", "000.png"]
     names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     stems_ = ("000", "000-png", "001", "more/000")
     assert names == {"predictions.csv"} | {
@@ -169,12 +169,12 @@ def test_maps_as_16_bit_png(trained: ResultFolder, cli: Cli, images: Path, tmp_p
     steps = np.asarray(Image.open(tmp_path / "png" / "000.map.png"))
     raw = np.asarray(Image.open(tmp_path / "tiff" / "000.map.tiff"))
     assert steps.dtype == np.uint16
-    seen = ~np.isnan(raw)
-    assert 0.4 < seen.mean() < 0.5  # 64 of 96 pixels each way
-    assert (steps[~seen] == 0).all()
-    assert np.array_equal(steps[seen] >= 32768, raw[seen] >= record.thresholds["pixel"])
-    unit = normalize(raw[seen], record.thresholds["pixel"], record.thresholds["pixel_scale"])
-    assert np.abs(steps[seen] / 65535 - unit).max() < 1e-5
+    valid = ~np.isnan(raw)
+    assert 0.4 < valid.mean() < 0.5  # 64 of 96 pixels each way
+    assert (steps[~valid] == 0).all()
+    assert np.array_equal(steps[valid] >= 32768, raw[valid] >= record.thresholds["pixel"])
+    unit = normalize(raw[valid], record.thresholds["pixel"], record.thresholds["pixel_scale"])
+    assert np.abs(steps[valid] / 65535 - unit).max() < 1e-5
 
 
 def test_file_names_do_not_meet() -> None:
@@ -182,10 +182,10 @@ def test_file_names_do_not_meet() -> None:
         Path(name)
         for name in ("/a/x/1.png", "/a/x/1.jpg", "/a/X/1.PNG", "/a/y z/1.png", "/a/x/1-jpg.png", "/a/ö/1.png")
     ]
-    found = stems(paths)
-    assert len({name.lower() for name in found.values()}) == len(paths)
-    assert found[paths[0]] == "x/1"
-    assert found[paths[3]] == "y z/1"
+    file_names = stems(paths)
+    assert len({name.lower() for name in file_names.values()}) == len(paths)
+    assert file_names[paths[0]] == "x/1"
+    assert file_names[paths[3]] == "y z/1"
     assert stems([Path("../up/1.png")])[Path("../up/1.png")] == "1"
     assert stems([Path("..png")])[Path("..png")] == "image"
     assert len(stems([Path("x" * 240 + ".png")])[Path("x" * 240 + ".png")]) == 80
@@ -246,11 +246,11 @@ def test_an_image_without_pictures_is_said_and_the_rest_goes_on(run: Path, cli: 
     Image.new("RGB", (65501, 2)).save(images / "line.png")
     done = cli("predict", run, images, "--out", "out", "--batch", 2)
     assert done.exit_code == 1
-    found = {Path(row["path"]).name: row for row in rows_of(Path("out/predictions.csv").read_text())}
-    assert len(found) == 3
-    assert "a JPEG has at most 65500" in found["line.png"]["error"]
-    assert float(found["line.png"]["score"]) > 0
-    assert found["001.png"]["error"] == ""
+    rows = {Path(row["path"]).name: row for row in rows_of(Path("out/predictions.csv").read_text())}
+    assert len(rows) == 3
+    assert "a JPEG has at most 65500" in rows["line.png"]["error"]
+    assert float(rows["line.png"]["score"]) > 0
+    assert rows["001.png"]["error"] == ""
     assert Path("out/001.overlay.jpg").is_file()
     assert "1 failed" in done.stderr
 
@@ -290,8 +290,8 @@ def test_rows_that_can_not_be_written_are_said(run: Path, images: Path) -> None:
         assert gone.stdout is not None
         assert gone.stderr is not None
         gone.stdout.close()
-        said = gone.stderr.read()
-    assert "Traceback" not in said
+        error_text = gone.stderr.read()
+    assert "Traceback" not in error_text
     assert gone.returncode == 141
 
 

@@ -15,9 +15,9 @@ from tests.conftest import Cli
 
 
 @pytest.fixture
-def copied(made: ResultFolder) -> ResultFolder:
+def copied(sweep_folder: ResultFolder) -> ResultFolder:
     """A copy, in the working directory, of a finished sweep with a model."""
-    folder = ResultFolder(Path(shutil.copytree(made.root, "copied")))
+    folder = ResultFolder(Path(shutil.copytree(sweep_folder.root, "copied")))
     next(folder.runs.iterdir()).joinpath("model.ckpt").write_bytes(b"large")
     return folder
 

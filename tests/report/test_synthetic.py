@@ -134,9 +134,9 @@ def test_an_unstable_ranking_gives_no_answer_and_says_what_to_do(cli: Cli, norma
     assert answer.configuration is None
     assert "No recommendation: The ranking by synthetic defects is unstable: 100% of the other" in output
     assert "expected at most 25%. Raise data.val, try more different configurations, or test on real" in output
-    asked = cli("recommend", results.folder.root)
-    assert asked.exit_code == 1
-    assert "The ranking by synthetic defects is unstable" in " ".join(asked.output.split())
+    result = cli("recommend", results.folder.root)
+    assert result.exit_code == 1
+    assert "The ranking by synthetic defects is unstable" in " ".join(result.output.split())
     (on_page,) = answer_cards(results)
     assert (on_page["chosen"], len(on_page["ranked"])) == (None, 3)
     assert rows(results, "Summary")[0][0]["recommended"] is None

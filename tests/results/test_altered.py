@@ -112,7 +112,7 @@ class Tried:
         self.victim.mkdir()
         self.runs = [folder.run_folder(record.run_id) for record in folder.records()]
 
-    def verbs(self, what: str, file: Path, *names: str) -> None:
+    def verbs(self, damage: str, file: Path, *names: str) -> None:
         """Each verb once; nothing that it makes stays."""
         before = {path: path.read_bytes() for path in self.runs[0].rglob("*") if path.is_file()}
         for name in names:
@@ -121,7 +121,7 @@ class Tried:
             if list(self.victim.iterdir()):
                 problem = f"wrote {list(self.victim.iterdir())}"
             if problem:
-                self.fell.append(f"{name}, {file.name}, {what}: {problem}")
+                self.fell.append(f"{name}, {file.name}, {damage}: {problem}")
         for path, content in before.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
@@ -129,8 +129,8 @@ class Tried:
     def _problem(self, name: str) -> str:
         root = str(self.folder.root)
         if name == "demo":
-            found, _ = choices(self.folder.root)
-            return "" if any(one.folder == self.runs[1] for one in found) else "the sound run is not offered"
+            offered, _ = choices(self.folder.root)
+            return "" if any(one.folder == self.runs[1] for one in offered) else "the sound run is not offered"
         arguments = {
             "report": ["report", root],
             "together": ["report", root, str(self.config.parent / "made" / "altered"), "--output", f"{root}-both"],
@@ -169,14 +169,14 @@ def test_every_value_in_every_way(tried: Tried, name: str, capsys: pytest.Captur
     verbs = ("report", "plan", "compare", "sweep", "predict", "demo")
     # Every second one is a report, which reads most of the file.
     turns = ("report", "plan", "report", "compare", "report", "sweep", "report", "predict", "report", "demo")
-    for number, (path, what) in enumerate((path, what) for path in places(values) for what in DAMAGES):
-        file.write_text(altered(values, path, DAMAGES[what]))
+    for number, (path, damage) in enumerate((path, damage) for path in places(values) for damage in DAMAGES):
+        file.write_text(altered(values, path, DAMAGES[damage]))
         # What the one reader refuses is the same to every verb, so every fourth of these values is enough. Of those
         # that pass for sound, every second is tried, and the verbs take turns, unless all are asked for.
         sound = is_read(file)
         chosen = verbs if EVERYTHING and sound else (turns[number // 2 % len(turns)],)
         if EVERYTHING or number % (2 if sound else 4) == 0:
-            tried.verbs(f"{'.'.join(map(str, path))}: {what}", file, *chosen)
+            tried.verbs(f"{'.'.join(map(str, path))}: {damage}", file, *chosen)
         file.write_text(json.dumps(values))
     with capsys.disabled():
         print(f"\n{name}: {tried.count} tries on altered values, {tried.count - len(tried.fell)} held")

@@ -114,8 +114,8 @@ def test_a_classifier_names_what_it_named(stored: Path) -> None:
     run = next((stored / "named/runs").glob("*focal*"))
     with (run / "names.csv").open() as stream:
         rows = [row for row in csv.DictReader(stream) if row["role"] == "test"]
-    found: Any = load_classifier(run, device="cpu").predict([Path("labels") / row["path"] for row in rows])
-    assert [one.label for one in found] == [row["predicted_label"] for row in rows]
+    predictions: Any = load_classifier(run, device="cpu").predict([Path("labels") / row["path"] for row in rows])
+    assert [one.label for one in predictions] == [row["predicted_label"] for row in rows]
 
 
 @pytest.mark.parametrize("arguments", [("--format", "torchscript")])

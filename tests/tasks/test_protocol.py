@@ -146,9 +146,9 @@ def test_sheet_page_and_compare_tell_the_protocol(cli: Cli, dummy: type) -> None
 
     done = cli("compare", folder.run_folder(plain.run_id), folder.run_folder(changed.run_id))
     assert done.exit_code == 0, done.output
-    said = " ".join(done.output.split())
-    assert "The runs have different protocols, so their pixel metrics can't be compared." in said
-    assert "protocol default" in said
+    output = " ".join(done.output.split())
+    assert "The runs have different protocols, so their pixel metrics can't be compared." in output
+    assert "protocol default" in output
     same = cli("compare", folder.run_folder(plain.run_id), folder.run_folder(plain.run_id))
     assert "protocol" not in same.output
 
@@ -157,9 +157,9 @@ def test_original_needs_memory(cli: Cli, dummy: type) -> None:
     """9 images of 64 x 64 pixels need 16 bytes for each pixel."""
     done = cli("sweep", write_config(Path("c.yaml"), f"{TOY}protocol: original\nmemory_limit: 100 kB\n{GRID}"))
     assert done.exit_code == 2
-    said = " ".join(done.output.split())
-    assert "protocol.size: original found, which needs 0.00059 GB of memory for the 0.03686 million pixels" in said
-    assert "Set a larger memory_limit, or protocol.size to input." in said
+    output = " ".join(done.output.split())
+    assert "protocol.size: original found, which needs 0.00059 GB of memory for the 0.03686 million pixels" in output
+    assert "Set a larger memory_limit, or protocol.size to input." in output
     assert not Path("results/c/runs").exists()
 
 
@@ -173,9 +173,9 @@ def test_masks_that_vanish_under_a_rule_are_named_before_any_run(cli: Cli, dummy
     data = f"data: {{kind: mvtec, root: plate}}\nweights: random\n{GRID}"
     done = cli("sweep", write_config(Path("d.yaml"), f"{data}protocol: {{mask: above_half}}\n"))
     assert done.exit_code == 2
-    said = " ".join(done.output.split())
-    assert "protocol.mask: above_half found, but 1 of " in said
-    assert mask.name in said
+    output = " ".join(done.output.split())
+    assert "protocol.mask: above_half found, but 1 of " in output
+    assert mask.name in output
     assert cli("sweep", write_config(Path("e.yaml"), data)).exit_code == 0
 
 
