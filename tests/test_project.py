@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
@@ -9,6 +10,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import unquote
@@ -385,3 +387,53 @@ def test_the_site_builds(tmp_path: Path) -> None:
 def test_benchmark_tables_are_those_of_the_results() -> None:
     for file in (ROOT / "benchmarks").glob("*.md"):
         assert file.read_text() == tables.page(file)
+
+
+# Verbs that say how a value came about. A name says what the value is: the noun of the thing.
+VERBS = {"asked", "came", "found", "given", "got", "made", "said", "saw", "seen", "told", "wanted", "what"}
+# Its fields are the keys of stored files, which keep their names.
+STORED_KEYS = Path("harness/results/schemas.py")
+
+
+def bound_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and name of every variable, argument, attribute, function and class that a module binds."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()) | ast.arg(arg=name):
+                yield node.lineno, name
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.ExceptHandler(name=str(name)):
+                yield node.lineno, name
+            case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
+                yield node.lineno, name
+
+
+CODE = """def a(b, *c, d=1, **e):
+    f = self.g = 1
+    for h, (i, *j) in k: pass
+    with l as m: lambda n: [o for o in n]
+class p:
+    q: int = 0
+    try: pass
+    except r as s: pass
+    match t:
+        case [u, *v] | {**w}: pass
+    if (x := y).z: pass
+"""
+
+
+def test_the_names_of_a_module_are_listed_by_line() -> None:
+    by_line = ("abcde", "fg", "hij", "mno", "p", "q", "", "s", "", "uvw", "x")
+    expected = {(line, name) for line, names in enumerate(by_line, start=1) for name in names}
+    assert set(bound_names(ast.parse(CODE))) == expected
+
+
+@pytest.mark.parametrize("folder", ["harness", "benchmarks", "tests"])
+def test_names_are_nouns(folder: str) -> None:
+    verbs = [
+        f"{file.relative_to(ROOT)}:{line}: {name}"
+        for file in sorted((ROOT / folder).rglob("*.py"))
+        if file != ROOT / STORED_KEYS
+        for line, name in bound_names(ast.parse(file.read_text()))
+        if name in VERBS
+    ]
+    assert not verbs, "expected the noun of the thing in place of\n" + "\n".join(verbs)
