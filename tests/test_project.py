@@ -365,7 +365,7 @@ def test_the_site_builds(tmp_path: Path) -> None:
     pytest.importorskip("mkdocstrings")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(
+    process = subprocess.run(
         [*command, "--config-file", str(ROOT / "mkdocs.yml")],
         cwd=ROOT,
         env=environment,
@@ -373,7 +373,7 @@ def test_the_site_builds(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert process.returncode == 0, process.stdout + process.stderr
     site_pages = {file.stem for file in (tmp_path / "site").glob("*.html")}
     assert site_pages >= {page.stem for page in (ROOT / "docs").glob("*.md")}
     for file in (tmp_path / "site").rglob("*.html"):

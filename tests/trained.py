@@ -46,8 +46,8 @@ def train(root: Path, tree: Path) -> ResultFolder:
     """Run it."""
     config = root / "trained.yaml"
     config.write_text(CONFIG.format(root=tree))
-    done = CliRunner().invoke(app, ["sweep", str(config), "--output", str(root / "results")])
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(app, ["sweep", str(config), "--output", str(root / "results")])
+    assert result.exit_code == 0, result.output
     return ResultFolder(root / "results" / "trained")
 
 

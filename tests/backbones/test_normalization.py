@@ -175,8 +175,8 @@ def test_three_backends_feed_the_same_input(cli: Cli, toy_tree: Path) -> None:
     )
     text = f"data: {{kind: mvtec, root: {toy_tree}}}\n{KEPT}grid: {grid}"
     write_config(Path("n.yaml"), text)
-    done = cli("sweep", "n.yaml")
-    assert done.exit_code == 0, done.output
+    result = cli("sweep", "n.yaml")
+    assert result.exit_code == 0, result.output
     folder = ResultFolder(Path("results/n"))
     scores: dict[tuple[str, str], np.ndarray] = {}
     image = sorted((toy_tree / "plate" / "test").rglob("*.png"))[0]
@@ -229,8 +229,8 @@ grid:
   normalization: [backbone, {mean: [0, 0, 0], std: [1, 1, 1]}]
 """
     write_config(Path("c.yaml"), text)
-    done = cli("sweep", "c.yaml")
-    assert done.exit_code == 0, done.output
+    result = cli("sweep", "c.yaml")
+    assert result.exit_code == 0, result.output
     from harness.backends.supervised.classifier import SupervisedScorer
 
     folder = ResultFolder(Path("results/c"))
@@ -282,8 +282,8 @@ def test_exports_keep_it(cli: Cli, toy_tree: Path, chosen: str) -> None:
     text = f"data: {{kind: mvtec, root: {toy_tree}}}\n{KEPT}grid: {grid}"
     write_config(Path("e.yaml"), text)
     assert cli("sweep", "e.yaml").exit_code == 0
-    done = cli("export", "results/e", "--format", chosen)
-    assert done.exit_code == 0, done.output
+    result = cli("export", "results/e", "--format", chosen)
+    assert result.exit_code == 0, result.output
 
 
 def test_networks_of_different_inputs_are_not_averaged() -> None:

@@ -136,10 +136,10 @@ def test_points_without_weights_are_skipped_and_said(cli: Cli, toy_tree: Path) -
     planned = cli("plan", "two.yaml")
     assert planned.exit_code == 0, planned.output
     assert planned.output.count("skipped: no weights") == 4
-    done = cli("sweep", "two.yaml")
-    assert done.exit_code == 0, done.output
-    assert "SKIPPED 4 of 5 runs: no weights for resnet18, resnet34 (HF_HUB_OFFLINE is set)" in done.output
-    assert "weights/<backbone>.safetensors" in done.output
+    result = cli("sweep", "two.yaml")
+    assert result.exit_code == 0, result.output
+    assert "SKIPPED 4 of 5 runs: no weights for resnet18, resnet34 (HF_HUB_OFFLINE is set)" in result.output
+    assert "weights/<backbone>.safetensors" in result.output
     assert by_status("two") == {"ok": {"tf_efficientnet_lite0"}, "skipped": {"resnet18", "resnet34"}}
     book = load_workbook("results/two/models_comparing.xlsx")
     header, *rows = book["Runs"].iter_rows(values_only=True)
@@ -164,12 +164,12 @@ def test_weights_that_come_later_are_taken(cli: Cli, toy_tree: Path) -> None:
     cli("sweep", "two.yaml")
     Path("weights").mkdir()
     torch.save(timm.create_model("resnet18").state_dict(), "weights/resnet18.pth")
-    done = cli("sweep", "two.yaml")
-    assert done.exit_code == 0, done.output
+    result = cli("sweep", "two.yaml")
+    assert result.exit_code == 0, result.output
     sources = {r.spec["backbone"]: r.weights["source"] for r in records("two").values() if r.status == "ok"}
     assert sources == {"tf_efficientnet_lite0": "package", "resnet18": "file"}
     # With the file a point has another run id; what was skipped before is not shown beside it.
-    assert "SKIPPED 2 of 5 runs: no weights for resnet34" in done.output
+    assert "SKIPPED 2 of 5 runs: no weights for resnet34" in result.output
 
 
 @pytest.mark.usefixtures("offline")
@@ -189,9 +189,9 @@ def test_where_nothing_can_be_had_or_it_was_asked_for_by_name_it_is_an_error(
     both = "[resnet18, resnet34]" if change == "weights: auto" else "[resnet18, tf_efficientnet_lite0]"
     grid = f"grid: {{backend: native, model: spade, backbone: {both}, layers: [[layer1]], image_size: 64}}"
     write_config(Path("none.yaml"), f"data: {{kind: mvtec, root: {toy_tree}}}\n{change}\n{grid}")
-    done = cli("sweep", "none.yaml")
-    assert done.exit_code == 2
-    assert "none found for backbone 'resnet18'" in done.output
+    result = cli("sweep", "none.yaml")
+    assert result.exit_code == 2
+    assert "none found for backbone 'resnet18'" in result.output
     assert not Path("results").exists()
 
 
@@ -213,6 +213,6 @@ def test_random_weights_that_nobody_asked_for_are_no_result(cli: Cli, toy_tree: 
         "note": "",
     }
     file.write_text(json.dumps(values))
-    done = cli("sweep", "two.yaml")
-    assert "0 done, 5 to run now" in done.output
+    result = cli("sweep", "two.yaml")
+    assert "0 done, 5 to run now" in result.output
     assert records("two")[name].weights["source"] == "package"

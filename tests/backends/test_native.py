@@ -565,9 +565,9 @@ def test_planning_imports_no_torch_where_timm_need_not_be_asked(tmp_path: Path, 
         "except SystemExit as end: assert end.code in (0, None), end.code\n"
         "assert not {'torch', 'numba', 'anomalib', 'timm'} & set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+    process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
                           env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
 
 
 # ---- our coreset in anomalib's PatchCore

@@ -143,15 +143,15 @@ def test_networks_are_seen_without_memory_for_them(toy_tree: Path) -> None:
 
 def test_a_large_network_without_a_gpu_is_said(cli: Cli, toy_tree: Path) -> None:
     text = f"data: {{kind: mvtec, root: {toy_tree}}}\nweights: random\ndevice: cpu\ngrid: {{model: generalad}}"
-    done = cli("plan", str(write_config(Path("g.yaml"), text)))
-    assert done.exit_code == 0, done.output
-    assert "generalad: one training image takes about 1300 billion" in done.output
+    result = cli("plan", str(write_config(Path("g.yaml"), text)))
+    assert result.exit_code == 0, result.output
+    assert "generalad: one training image takes about 1300 billion" in result.output
 
 
 def test_the_table_of_models_in_the_docs_is_what_the_command_prints(cli: Cli) -> None:
-    done = cli("models", "--markdown")
-    assert done.exit_code == 0
-    assert done.output.strip() in (ROOT / "docs" / "models.md").read_text()
+    result = cli("models", "--markdown")
+    assert result.exit_code == 0
+    assert result.output.strip() in (ROOT / "docs" / "models.md").read_text()
     shown = cli("models")
     assert shown.exit_code == 0
     assert "missing: weights/dtd" in shown.output.replace("\n", "")
@@ -186,8 +186,8 @@ def test_files_in_weights_are_used_without_a_network(cli: Cli, toy_tree: Path, m
         textures("weights/imagenette/n01", 2)
     text = f"data: {{kind: mvtec, root: {toy_tree}, val: 0.25}}\nweights: auto\nlatency: false\ndevice: cpu\n"
     text += f"save_models: all\ntrainer: {{max_epochs: 1}}\ngrid: {{model: {model}, image_size: {size}}}"
-    done = cli("sweep", str(write_config(Path("m.yaml"), text)))
-    assert done.exit_code == 0, done.output
+    result = cli("sweep", str(write_config(Path("m.yaml"), text)))
+    assert result.exit_code == 0, result.output
     assert not Path("datasets").exists()
     (record,) = ResultFolder(Path("results/m")).records()
     text = "data.train_batch_size: found 32, but anomalib's EfficientAd requires 1"

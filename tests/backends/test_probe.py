@@ -111,8 +111,8 @@ def probes(tmp_path_factory: pytest.TempPathFactory) -> ResultFolder:
 
     root = tmp_path_factory.mktemp("probes")
     (root / "c.yaml").write_text(CONFIG)
-    done = CliRunner().invoke(app, ["sweep", str(root / "c.yaml"), "--output", str(root / "results")])
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(app, ["sweep", str(root / "c.yaml"), "--output", str(root / "results")])
+    assert result.exit_code == 0, result.output
     return ResultFolder(root / "results" / "probes")
 
 
@@ -174,17 +174,17 @@ def test_neighbours_are_exported_to_every_format(
 
 def test_submit_and_blend_take_a_probe(probes: ResultFolder, tmp_path: Path, cli: Cli) -> None:
     runs = [str(probes.run_folder(record.run_id)) for record in probes.records()]
-    done = cli("submit", *runs, "--out", tmp_path / "submission.csv")
-    assert done.exit_code == 0, done.output
+    result = cli("submit", *runs, "--out", tmp_path / "submission.csv")
+    assert result.exit_code == 0, result.output
     recipe = tmp_path / "blend.yaml"
     recipe.write_text(yaml.safe_dump({"name": "b", "runs": {"a": runs[0], "b": runs[1]}, "soft": "equal"}))
-    done = cli("blend", recipe)
-    assert done.exit_code == 0, done.output
+    result = cli("blend", recipe)
+    assert result.exit_code == 0, result.output
     soup = {"name": "s", "runs": {"soup": {"average_weights": runs[:2]}, "b": runs[2]}, "soft": "equal"}
     recipe.write_text(yaml.safe_dump(soup))
-    done = cli("blend", recipe)
-    assert done.exit_code == 2
-    assert "of trained networks alone" in " ".join(done.output.split())
+    result = cli("blend", recipe)
+    assert result.exit_code == 2
+    assert "of trained networks alone" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(
@@ -206,6 +206,6 @@ def test_bad_values_are_named(cli: Cli, tmp_path: Path, axes: str, words: str) -
     config = tmp_path / "c.yaml"
     grid = yaml.safe_load("{model: probe, backbone: test_resnet, image_size: 32}") | yaml.safe_load(f"{{{axes}}}")
     config.write_text(yaml.safe_dump(yaml.safe_load(CONFIG) | {"grid": grid}))
-    done = cli("sweep", config, "--output", tmp_path / "results")
-    assert done.exit_code == 2, done.output
-    assert words in " ".join(done.output.split())
+    result = cli("sweep", config, "--output", tmp_path / "results")
+    assert result.exit_code == 2, result.output
+    assert words in " ".join(result.output.split())

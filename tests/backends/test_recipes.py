@@ -95,8 +95,8 @@ def test_the_record_names_the_recipe_and_its_values(tmp_path: Path) -> None:
         "data: {kind: toy, train: 48, test: 16, size: 32, folds: 0.3, train_batch_size: 16}\n"
         "grid: {model: baseline, backbone: test_resnet, image_size: 32, recipe: medium, average: none}\n"
     )
-    done = CliRunner().invoke(app, ["sweep", str(config), "--output", str(tmp_path / "r")])
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(app, ["sweep", str(config), "--output", str(tmp_path / "r")])
+    assert result.exit_code == 0, result.output
     (record,) = ResultFolder(tmp_path / "r" / "c").read_records().by_id.values()
     assert record.recipe["name"] == record.recipe["asked"] == "medium"
     assert record.recipe["values"]["lr"] == recipes.RECIPES["medium"]["lr"]

@@ -245,9 +245,9 @@ def test_a_result_folder_whose_parts_lead_elsewhere_is_refused(
     else:
         shutil.rmtree(copy / name, ignore_errors=True)
         (copy / name).symlink_to(victim)
-    done = cli("report", copy)
-    assert done.exit_code == 2
-    assert f"{copy / name}: a link found" in done.output.replace("\n", "")
+    result = cli("report", copy)
+    assert result.exit_code == 2
+    assert f"{copy / name}: a link found" in result.output.replace("\n", "")
     assert [path.name for path in victim.rglob("*")] == ["inner"]
 
 
@@ -259,14 +259,14 @@ def test_reports_of_several_sweeps_copy_no_links(sweep_folder: ResultFolder, tmp
     run = next(path for path in sorted((copy / "runs").iterdir()) if (path / "heatmaps").is_dir())
     (run / "heatmaps" / "link.jpg").symlink_to(secret)
     (run / "notes.txt").symlink_to(secret)
-    done = cli("report", copy, copy, "--output", tmp_path / "both")
-    assert done.exit_code == 0, done.output
+    result = cli("report", copy, copy, "--output", tmp_path / "both")
+    assert result.exit_code == 0, result.output
     copied = tmp_path / "both" / "runs" / run.name
     assert (copied / "record.json").is_file()
     assert not (copied / "heatmaps" / "link.jpg").exists()
     assert not (copied / "notes.txt").exists()
     for name in ("heatmaps/link.jpg", "notes.txt"):
-        assert f"left out: {run / name}: a link found" in done.output
+        assert f"left out: {run / name}: a link found" in result.output
 
 
 def test_folders_are_followed_once_and_leftovers_left_out(tmp_path: Path) -> None:
@@ -316,9 +316,9 @@ def test_what_is_emptied_is_no_link(sweep_folder: ResultFolder, tmp_path: Path, 
     copy = Path(shutil.copytree(sweep_folder.root, tmp_path / "copy"))
     (copy / ".work").mkdir(exist_ok=True)
     (copy / ".work" / "any").symlink_to(victim)
-    done = cli("report", copy)
-    assert done.exit_code == 2
-    assert "a link found" in done.output
+    result = cli("report", copy)
+    assert result.exit_code == 2
+    assert "a link found" in result.output
     assert (victim / "run").is_dir()
 
 
@@ -389,15 +389,15 @@ def test_what_a_record_calls_secret_hides_nothing_of_other_runs(
 
 def test_control_characters_are_shown_and_not_obeyed(tmp_path: Path, cli: Cli, capsys: Any) -> None:
     name = "\x1b]0;title\x07\x1b[2Jgone\x9b1m\u202e"
-    done = cli("sweep", tmp_path / f"{name}.yaml")
-    assert done.exit_code == 2
+    result = cli("sweep", tmp_path / f"{name}.yaml")
+    assert result.exit_code == 2
     terminal = Terminal(io.StringIO())
     terminal.print(f"[bold]{escape(name)}[/]")
     table = Table(name)
     table.add_row(name)
     terminal.print(table)
     assert isinstance(terminal.file, io.StringIO)
-    for output in (done.output, terminal.file.getvalue()):
+    for output in (result.output, terminal.file.getvalue()):
         assert not set("\x1b\x07\x9b\u202e") & set(output)
         assert r"\x1b[2Jgone\x9b1m\u202e" in output
     assert printable("two\nlines\tand é") == "two\nlines\tand é"
@@ -416,7 +416,7 @@ def test_control_characters_are_shown_and_not_obeyed(tmp_path: Path, cli: Cli, c
     ],
 )
 def test_a_path_that_is_too_long_is_a_sentence(tmp_path: Path, cli: Cli, arguments: tuple[str, ...]) -> None:
-    done = cli(*(part.format(tmp_path / ("x" * 300)) for part in arguments))
-    assert done.exit_code == 2, done.output
-    assert done.output.startswith("error: ")
-    assert done.exception is None or isinstance(done.exception, SystemExit)
+    result = cli(*(part.format(tmp_path / ("x" * 300)) for part in arguments))
+    assert result.exit_code == 2, result.output
+    assert result.output.startswith("error: ")
+    assert result.exception is None or isinstance(result.exception, SystemExit)

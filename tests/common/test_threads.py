@@ -127,8 +127,10 @@ def test_the_number_is_known_before_torch(requested: str, number: int | None) ->
         "import sys; from harness.common import threads;print(threads.count(), threads.cores(), 'torch' in sys.modules)"
     )
     environment = {"OMP_NUM_THREADS": requested, "PYTHONPATH": str(Path(threads.__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-    count, cores, imported = done.stdout.split()
+    process = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    count, cores, imported = process.stdout.split()
     assert (int(count), imported) == (number or int(cores), "False")
 
 
@@ -155,8 +157,10 @@ def test_a_process_of_the_harness_starts_with_its_share() -> None:
         "print(torch.get_num_threads(), torch.get_num_interop_threads())"
     )
     environment = {**os.environ, **threads.shared(threads.cores())}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["1", "1"]
+    process = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert process.stdout.split() == ["1", "1"]
 
 
 def measured(number: int, order: str, tree: Path) -> dict[str, Any]:
@@ -164,9 +168,9 @@ def measured(number: int, order: str, tree: Path) -> dict[str, Any]:
     base = next(path for path in tree.iterdir() if (path / "train").is_dir())
     test = next((base / "test" / "good").iterdir())
     command = [sys.executable, "-c", SCRIPT, str(number), order, str(base / "train" / "good"), str(test)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    measurement: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    measurement: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     return measurement
 
 

@@ -312,9 +312,9 @@ def test_a_file_that_runs_code_ends_a_sweep_with_status_2(tmp_path: Path, cli: C
         f"data: {{kind: labelled, root: {root}, folds: {file}}}\n"
         "grid: {model: baseline, backbone: test_resnet, image_size: 32}\n"
     )
-    done = cli("sweep", tmp_path / "c.yaml")
-    assert done.exit_code == 2, done.output
-    assert "refused: the name posix.system found. Expected pairs" in " ".join(done.output.split())
+    result = cli("sweep", tmp_path / "c.yaml")
+    assert result.exit_code == 2, result.output
+    assert "refused: the name posix.system found. Expected pairs" in " ".join(result.output.split())
     assert not Path("executed").exists()
 
 

@@ -201,9 +201,9 @@ def test_bad_groups_end_a_sweep_with_status_2(tmp_path: Path, cli: Cli, value: s
         f"task: classification\nweights: random\ndata: {{kind: labelled, root: {root}, group: {value}}}\n"
         "grid: {model: baseline, backbone: test_resnet, image_size: 32}\n"
     )
-    done = cli("sweep", tmp_path / "c.yaml")
-    assert done.exit_code == 2, done.output
-    assert words in " ".join(done.output.split())
+    result = cli("sweep", tmp_path / "c.yaml")
+    assert result.exit_code == 2, result.output
+    assert words in " ".join(result.output.split())
 
 
 def test_a_group_is_a_key_of_the_config(tmp_path: Path) -> None:

@@ -200,8 +200,8 @@ def test_copies_of_training_images_are_said_everywhere(toy_tree: Path, cli: Cli,
         shutil.copy(root / f"train/good/00{number}.png", root / f"test/good/copy{number}.png")
     shutil.copy(root / "train/good/004.png", root / "train/good/twin.png")
     text = f"data: {{kind: mvtec, root: {root}, val: 0.5}}\nweights: random\ngrid: {{backend: dummy, model: plain}}"
-    done = cli("sweep", write_config(Path("c.yaml"), text))
-    assert done.exit_code == 0, done.output
+    result = cli("sweep", write_config(Path("c.yaml"), text))
+    assert result.exit_code == 0, result.output
     copies = [
         note for note in split_of(MVTecData(kind="mvtec", root=str(root), val=0.5)).notes if "byte by byte" in note
     ]
@@ -210,7 +210,7 @@ def test_copies_of_training_images_are_said_everywhere(toy_tree: Path, cli: Cli,
     folder = ResultFolder(Path("results/c"))
     sheet = read_me(folder.workbook)
     for note in copies:
-        assert done.output.count(note) == 2  # before the runs and after them
+        assert result.output.count(note) == 2  # before the runs and after them
         assert note in sheet
         assert note in folder.report.read_text()
 
@@ -341,14 +341,14 @@ def test_what_comes_from_the_environment_is_concealed(
     assert "device: ${oc.env:WHERE}" in as_yaml(config)
     again = load_config(write_config(Path("again.yaml"), as_yaml(config)), ["name=c"])
     assert again.model_dump() == config.model_dump()
-    done = cli("sweep", "c.yaml")
-    assert done.exit_code == 1, done.output
+    result = cli("sweep", "c.yaml")
+    assert result.exit_code == 1, result.output
     report = cli("report", "results/c")
     folder = ResultFolder(Path("results/c"))
     book = load_workbook(folder.workbook)
     cells = [str(cell.value) for sheet in book for row in sheet.iter_rows() for cell in row]
     scripts = [file.read_text() for file in (folder.root / "report/runs").glob("*.js")]
-    for shown in (folder.config.read_text(), folder.report.read_text(), done.output, report.output, *cells, *scripts):
+    for shown in (folder.config.read_text(), folder.report.read_text(), result.output, report.output, *cells, *scripts):
         assert secret not in shown
     assert any("${oc.env:PARTS}" in cell for cell in cells)
     # Who needs the values has them.
@@ -380,14 +380,14 @@ def test_an_encoding_that_lacks_letters_stops_nothing(toy_tree: Path) -> None:
     text = "data: {kind: mvtec, root: data}\nweights: random\ngrid: {model: padim, layers: [layer1]}"
     write_config(Path("c.yaml"), text)
     for encoding in ("cp1252", "ascii"):
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "harness", "plan", "c.yaml", "--no-check"],
             env={**os.environ, "PYTHONIOENCODING": encoding},
             capture_output=True,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
-        assert b"1 run" in done.stdout
+        assert process.returncode == 0, process.stderr
+        assert b"1 run" in process.stdout
 
 
 @pytest.mark.parametrize(

@@ -114,8 +114,8 @@ def results(trained: ResultFolder, classified: ResultFolder, tmp_path_factory: p
     config = root.parent / "with-maps.yaml"
     config.write_text(CONFIG.format(name="with-maps"))
     point = "grid=[{model: baseline, backbone: test_resnet, image_size: 96, lr: 5.0e-3}]"
-    done = CliRunner().invoke(app, ["sweep", str(config), point, "--output", str(root)])
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(app, ["sweep", str(config), point, "--output", str(root)])
+    assert result.exit_code == 0, result.output
     return root
 
 
@@ -240,9 +240,9 @@ def saved_rows(page: Any) -> list[dict[str, str]]:
 
 def predicted_rows(cli: Cli, run: Path, images: list[Path]) -> list[dict[str, str]]:
     """The rows of the command."""
-    done = cli("predict", run, *images)
-    assert done.exit_code == 0, done.output
-    return list(DictReader(done.stdout.splitlines()))
+    result = cli("predict", run, *images)
+    assert result.exit_code == 0, result.output
+    return list(DictReader(result.stdout.splitlines()))
 
 
 @in_browser
@@ -490,8 +490,8 @@ def test_a_few_good_images_make_a_run(page: Any, results: Path, toy_tree: Path, 
     assert record.status == "ok"
     assert record.spec["model"] == "padim"
     assert record.metrics["image_AUROC"] in {0.0, 1.0}
-    done = cli("predict", saved, *bad)
-    assert done.exit_code == 0, done.output
+    result = cli("predict", saved, *bad)
+    assert result.exit_code == 0, result.output
     page.get_by_role("button", name="Save").click()
     page.get_by_text("exists already; choose another name").wait_for()
     page.get_by_role("link", name="Use a run").click()
@@ -553,16 +553,16 @@ def test_settings_keep_everything_here() -> None:
 
 
 def test_what_is_wrong_is_said(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = cli("demo", tmp_path / "nowhere", "--no-browser")
-    assert done.exit_code == 2
-    assert "nothing found; expected a folder with results of sweeps" in done.stderr
+    result = cli("demo", tmp_path / "nowhere", "--no-browser")
+    assert result.exit_code == 2
+    assert "nothing found; expected a folder with results of sweeps" in result.stderr
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        done = cli("demo", tmp_path, "--no-browser", "--port", taken.getsockname()[1])
-    assert done.exit_code == 2
-    assert "can't be used (Address already in use)" in done.stderr
+        result = cli("demo", tmp_path, "--no-browser", "--port", taken.getsockname()[1])
+    assert result.exit_code == 2
+    assert "can't be used (Address already in use)" in result.stderr
     monkeypatch.setattr(launch, "find_spec", lambda _: None)
-    done = cli("demo", tmp_path, "--no-browser")
-    assert done.exit_code == 2
-    assert "streamlit not installed. Run" in done.stderr
+    result = cli("demo", tmp_path, "--no-browser")
+    assert result.exit_code == 2
+    assert "streamlit not installed. Run" in result.stderr

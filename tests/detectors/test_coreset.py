@@ -157,5 +157,5 @@ def test_the_threads_of_torch_stay_as_they_are() -> None:
         "k_center(torch.rand(99, 8), 9)\n"
         "print(torch.get_num_threads())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "1"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "1"

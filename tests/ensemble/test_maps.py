@@ -49,8 +49,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> ResultFolder:
     root = write_tree("mvtec_ad2", base / "data")
     shutil.copytree(root / "can", root / "rice")
     config = write_config(base / "private.yaml", CONFIG.format(root=root))
-    done = CliRunner().invoke(app, ["sweep", str(config), "--output", str(base / "results")])
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(app, ["sweep", str(config), "--output", str(base / "results")])
+    assert result.exit_code == 0, result.output
     return ResultFolder(base / "results" / "private")
 
 

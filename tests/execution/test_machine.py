@@ -40,10 +40,10 @@ def command(*arguments: object) -> list[str]:
 
 def output_of(*arguments: object, status: int, prefix: list[str] | None = None) -> str:
     """Run it to its end; gives what it said, which is no traceback."""
-    done = subprocess.run([*(prefix or []), *command(*arguments)], capture_output=True, text=True, check=False)
-    output = done.stdout + done.stderr
+    process = subprocess.run([*(prefix or []), *command(*arguments)], capture_output=True, text=True, check=False)
+    output = process.stdout + process.stderr
     assert "Traceback" not in output, output
-    assert done.returncode == status, output
+    assert process.returncode == status, output
     return output
 
 
@@ -126,8 +126,8 @@ def test_a_large_image_takes_16_bytes_a_pixel(tmp_path: Path, kind: str) -> None
         "(mask_reading if 'painted' in sys.argv[1] else read)(sys.argv[1])\n"
         "print((getrusage(RUSAGE_SELF).ru_maxrss - before) * 1024)"
     )
-    done = subprocess.run([sys.executable, "-c", code, kind], capture_output=True, text=True, check=True)
-    assert int(done.stdout) / side**2 < 16.5
+    process = subprocess.run([sys.executable, "-c", code, kind], capture_output=True, text=True, check=True)
+    assert int(process.stdout) / side**2 < 16.5
 
 
 @pytest.mark.slow
@@ -155,16 +155,16 @@ def test_a_disk_that_is_full_is_a_sentence_and_nothing_is_left(
     config = write_config(tmp_path / "m.yaml", CONFIG.format(root=toy_tree))
     refused = 0
     for limit in (1_000, 30_000, 400_000):
-        done = subprocess.run(
+        process = subprocess.run(
             command("sweep", config, "--output", "full"),
             capture_output=True,
             text=True,
             check=False,
             preexec_fn=lambda most=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
         )
-        output = done.stdout + done.stderr
+        output = process.stdout + process.stderr
         assert "Traceback" not in output, output
-        assert done.returncode in (1, 2), (limit, output)
+        assert process.returncode in (1, 2), (limit, output)
         assert "File too large" in output, (limit, output)
         refused += 1
         left = [path for path in Path("full").rglob("*") if path.suffix == ".tmp" or ".work/" in path.as_posix()]

@@ -118,8 +118,8 @@ def wait_for_nodes(address: str, count: int) -> None:
     command = [sys.executable, "-c", text]
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
-        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
-        if f"nodes {count}" in done.stdout:
+        process = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
+        if f"nodes {count}" in process.stdout:
             return
     raise AssertionError("the nodes did not come up")
 
@@ -253,9 +253,9 @@ def test_without_ray_it_is_said_how_to_install_it(toy_tree: Path) -> None:
         ("optuna", ("tune", "s.yaml", f"search.space={space}"), "optuna"),
     ):
         text = f"import sys; sys.modules[{missing!r}] = None; from harness.cli.main import app; app()"
-        done = subprocess.run([sys.executable, "-c", text, *arguments], capture_output=True, text=True, check=False)
-        assert done.returncode == 2
-        assert f"needs {package}, which is not installed; pip install 'harness[ray]'" in done.stderr
+        process = subprocess.run([sys.executable, "-c", text, *arguments], capture_output=True, text=True, check=False)
+        assert process.returncode == 2
+        assert f"needs {package}, which is not installed; pip install 'harness[ray]'" in process.stderr
 
 
 class Messages(list[Any]):

@@ -96,8 +96,8 @@ def test_commands_without_torch(classified: ResultFolder, tmp_path: Path, cli: C
     original = classifier(classified, "baseline")
     assert original.run is not None
     file, image = tmp_path / "c.onnx", images_of_check(original)[0]
-    done = cli("export", original.run.folder, "--format", "onnx", "--out", file)
-    assert done.exit_code == 0, done.output
+    result = cli("export", original.run.folder, "--format", "onnx", "--out", file)
+    assert result.exit_code == 0, result.output
     script = f"""
 import sys
 from harness.cli.main import app

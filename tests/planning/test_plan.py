@@ -156,9 +156,9 @@ def test_planning_imports_little(tmp_path: Path, axis: str, heavy: set[str]) -> 
         f"heavy = {heavy!r} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "patchcore" in done.stdout
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert process.returncode == 0, process.stderr
+    assert "patchcore" in process.stdout
 
 
 @pytest.mark.parametrize("backend", ["native", "anomalib"])

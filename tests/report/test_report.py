@@ -77,9 +77,9 @@ def without_torch(*arguments: object) -> str:
         "heavy = {'torch', 'anomalib', 'timm', 'lightning'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 def test_report_is_rebuilt_from_the_records_alone_without_torch(sweep_folder: ResultFolder, tmp_path: Path) -> None:
@@ -102,9 +102,9 @@ def test_several_sweeps_are_shown_together(cli: Cli, sweep_folder: ResultFolder,
         shutil.rmtree(two / "runs" / record.run_id)
     gone = ResultFolder(one).records()[0].run_id
     shutil.rmtree(one / "runs" / gone)
-    done = cli("report", one, two)
-    assert done.exit_code == 0, done.output
-    assert "is in several folders: the report shows the last one that finished." in done.output
+    result = cli("report", one, two)
+    assert result.exit_code == 0, result.output
+    assert "is in several folders: the report shows the last one that finished." in result.output
     together = ResultFolder(tmp_path / "combined")
     assert {r.run_id for r in together.records()} == {r.run_id for r in sweep_folder.records()}
     assert list((together.root / "runs").glob("*/heatmaps/*.jpg"))
@@ -123,9 +123,9 @@ def test_report_refuses_what_it_would_overwrite_or_can_not_read(
         ([sweep_folder.root, "--output", tmp_path / "mine"], "is not empty and was not made by `report`"),
         ([sweep_folder.root, "--output", sweep_folder.root], "is one of the sweeps"),
     ):
-        done = cli("report", *arguments)
-        assert done.exit_code == 2, arguments
-        assert expected in done.output.replace("\n", " "), done.output
+        result = cli("report", *arguments)
+        assert result.exit_code == 2, arguments
+        assert expected in result.output.replace("\n", " "), result.output
     assert (tmp_path / "mine/notes.txt").read_text() == "keep"
 
 
@@ -133,9 +133,9 @@ def test_a_report_that_can_not_be_written_is_an_error(cli: Cli, sweep_folder: Re
     copy = tmp_path / "copy"
     shutil.copytree(sweep_folder.root, copy, ignore=shutil.ignore_patterns("report"))
     (copy / "report").write_text("a file where a folder should be")
-    done = cli("report", copy)
-    assert done.exit_code == 2
-    assert f"{copy / 'report'}: can't be written" in done.output.replace("\n", "")
+    result = cli("report", copy)
+    assert result.exit_code == 2
+    assert f"{copy / 'report'}: can't be written" in result.output.replace("\n", "")
 
 
 def run_folders(folder: ResultFolder, category: str) -> list[Path]:
@@ -145,11 +145,11 @@ def run_folders(folder: ResultFolder, category: str) -> list[Path]:
 
 def test_compare_prints_two_runs_and_the_paired_test(cli: Cli, sweep_folder: ResultFolder) -> None:
     first, second = run_folders(sweep_folder, "plate")[:2]
-    done = cli("compare", first, second / "record.json")
-    assert done.exit_code == 0, done.output
-    assert re.search(r"image_AUROC +0\.\d{3} \(0\.\d{3} to [01]\.\d{3}\)", done.output)
+    result = cli("compare", first, second / "record.json")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"image_AUROC +0\.\d{3} \(0\.\d{3} to [01]\.\d{3}\)", result.output)
     assert re.search(
-        r"second minus first: [+-]\d\.\d{4} .* p = [\d.e-]+ \(DeLong's paired test on 10 images\)", done.output
+        r"second minus first: [+-]\d\.\d{4} .* p = [\d.e-]+ \(DeLong's paired test on 10 images\)", result.output
     )
 
 
@@ -162,9 +162,9 @@ def test_compare_wants_two_finished_runs_on_the_same_images(cli: Cli, sweep_fold
         ((plate, "nowhere"), "nowhere: nothing found; expected a run's folder"),
         ((sweep_folder.root, plate), "no record.json found; expected a run's folder"),
     ):
-        done = cli("compare", *pair)
-        assert done.exit_code == 2, pair
-        assert expected in done.output.replace("\n", " "), done.output
+        result = cli("compare", *pair)
+        assert result.exit_code == 2, pair
+        assert expected in result.output.replace("\n", " "), result.output
 
 
 def test_damaged_scores_are_named(cli: Cli, sweep_folder: ResultFolder, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_damaged_scores_are_named(cli: Cli, sweep_folder: ResultFolder, tmp_path
     shutil.copytree(sweep_folder.root, copy)
     broken = next(file for file in sorted((copy / "runs").glob("*/scores.csv")))
     broken.write_text("path,label,defect_type,score,predicted_label,role\na.png,1,dent,much,1,test\n")
-    done = cli("report", copy)
-    assert done.exit_code == 1
-    assert f"{broken}: damaged" in done.output.replace("\n", "")
+    result = cli("report", copy)
+    assert result.exit_code == 1
+    assert f"{broken}: damaged" in result.output.replace("\n", "")
     assert any(f"LEFT OUT: {broken}: damaged" in sentence for sentence in read_me(copy / "models_comparing.xlsx"))

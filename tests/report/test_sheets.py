@@ -237,9 +237,9 @@ def test_f1_on_val_with_too_few_images_is_refused_before_any_work(cli: Cli, dumm
         "data: {kind: toy, category: plate, size: 64, train: 4, good: 1, bad: 4}\nweights: random\n"
         "threshold: f1_on_val\ngrid: {backend: dummy, model: plain}\n"
     )
-    done = cli("sweep", config)
-    assert done.exit_code == 2
-    assert "1 normal test images found, too few for a validation set" in done.output
+    result = cli("sweep", config)
+    assert result.exit_code == 2
+    assert "1 normal test images found, too few for a validation set" in result.output
     assert not Path("results/c").exists()
 
 
@@ -272,8 +272,8 @@ def test_libreoffice_opens_it_as_it_is(sweep_folder: ResultFolder, book: Workboo
     shutil.copy(sweep_folder.workbook, tmp_path / "sheet.xlsx")
     convert = [str(OFFICE), "--headless", f"-env:UserInstallation=file://{tmp_path}/profile", "--convert-to",
                "ods", "--outdir", str(tmp_path / "out"), str(tmp_path / "sheet.xlsx")]  # fmt: skip
-    done = subprocess.run(convert, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(convert, capture_output=True, text=True, timeout=120, check=False)
+    assert process.returncode == 0, process.stderr
     back = [*convert[:4], "xlsx", "--outdir", str(tmp_path / "back"), str(tmp_path / "out/sheet.ods")]
     subprocess.run(back, capture_output=True, timeout=120, check=True)
     again = load_workbook(tmp_path / "back/sheet.xlsx")

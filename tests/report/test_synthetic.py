@@ -63,9 +63,9 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def swept(cli: Cli, root: Path, powers: str = CLEAR, *overrides: str) -> tuple[Results, str]:
     """A sweep, and what it prints."""
     config = write_config(Path("ranked.yaml"), CONFIG.format(root=root, powers=powers))
-    done = cli("sweep", config, *overrides)
-    assert done.exit_code == 0, done.output
-    return Results.of(ResultFolder(Path("results/ranked"))), " ".join(done.output.split())
+    result = cli("sweep", config, *overrides)
+    assert result.exit_code == 0, result.output
+    return Results.of(ResultFolder(Path("results/ranked"))), " ".join(result.output.split())
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +75,9 @@ def finished(normal: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     config = write_config(root / "ranked.yaml", CONFIG.format(root=normal, powers=CLEAR))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.BACKENDS, "dummy", "tests.dummy:DummyBackend")
-        done = CliRunner().invoke(app, ["sweep", str(config), "--output", str(root / "results")])
-    assert done.exit_code == 0, done.output
-    return root / "results" / "ranked", " ".join(done.output.split())
+        result = CliRunner().invoke(app, ["sweep", str(config), "--output", str(root / "results")])
+    assert result.exit_code == 0, result.output
+    return root / "results" / "ranked", " ".join(result.output.split())
 
 
 @pytest.fixture

@@ -61,8 +61,8 @@ def config(tmp_path_factory: pytest.TempPathFactory, toy_tree: Path) -> Path:
 @pytest.fixture(scope="module")
 def sound(config: Path) -> ResultFolder:
     """Two finished runs; not to be changed."""
-    done = CliRunner().invoke(app, ["sweep", str(config), "--output", str(config.parent / "made")])
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(app, ["sweep", str(config), "--output", str(config.parent / "made")])
+    assert result.exit_code == 0, result.output
     return ResultFolder(config.parent / "made" / "altered")
 
 
@@ -139,15 +139,15 @@ class Tried:
             "sweep": ["sweep", str(self.config), "--output", str(self.folder.root.parent)],
             "predict": ["predict", str(self.runs[0]), str(self.image)],
         }[name]
-        done = CliRunner().invoke(app, arguments)
+        result = CliRunner().invoke(app, arguments)
         shutil.rmtree(f"{root}-both", ignore_errors=True)
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            return f"{type(done.exception).__name__}: {done.exception}"
-        if done.exit_code not in (0, 1, 2) or (done.exit_code == 2 and "error: " not in done.output):
-            return f"exit status {done.exit_code}"
-        if name == "report" and done.exit_code in (0, 1) and not self._shows_the_other():
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            return f"{type(result.exception).__name__}: {result.exception}"
+        if result.exit_code not in (0, 1, 2) or (result.exit_code == 2 and "error: " not in result.output):
+            return f"exit status {result.exit_code}"
+        if name == "report" and result.exit_code in (0, 1) and not self._shows_the_other():
             return "the sound run is not shown"
-        return f"exit status 2: {done.output[:200]}" if name == "report" and done.exit_code == 2 else ""
+        return f"exit status 2: {result.output[:200]}" if name == "report" and result.exit_code == 2 else ""
 
     def _shows_the_other(self) -> bool:
         return self.runs[1].name in self.folder.report.read_text()

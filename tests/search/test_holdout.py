@@ -193,8 +193,8 @@ def searched(tmp_path: Path) -> tuple[Prepared, Space, History]:
 def begun(tmp_path: Path) -> Prepared:
     """A search with one completed trial of one run, with half of the images held out."""
     prepared, _ = decided(SEARCH, "search.holdout=0.5", *SINGLE)
-    done: Prepared = run_trials(prepared, [{"power": 1.0}])[0]
-    return done
+    completed: Prepared = run_trials(prepared, [{"power": 1.0}])[0]
+    return completed
 
 
 def run_trials(prepared: Prepared, points: Any = ({"power": 1.0}, {"power": 3.0})) -> Any:

@@ -163,10 +163,10 @@ def test_hopeless_trainings_are_stopped_early_and_leave_nothing_behind() -> None
     folder = ResultFolder(Path("results/c"))
     all_trials = trials(folder)
     stopped = [trial for trial in all_trials if trial["state"] == "stopped"]
-    done = [trial for trial in all_trials if trial["state"] == "done"]
+    completed = [trial for trial in all_trials if trial["state"] == "done"]
     assert len(all_trials) == 10
     assert stopped, output
-    assert done, output
+    assert completed, output
     assert "stopped after epoch" in output
     # At each rung, those that went on were better than one that was stopped there.
     for trial in stopped:
@@ -174,7 +174,7 @@ def test_hopeless_trainings_are_stopped_early_and_leave_nothing_behind() -> None
         assert epoch in {1, 3, 9}
         rivals = [value for other in all_trials for at, value in other["looks"] if at == epoch and other is not trial]
         assert max(rivals) > reached
-    assert sorted(run for trial in done for run in trial["runs"]) == sorted(r.run_id for r in folder.records())
+    assert sorted(run for trial in completed for run in trial["runs"]) == sorted(r.run_id for r in folder.records())
     assert not (work_folder() / home_of(folder.root, "search")).exists()
     assert not list((folder.root / ".work").iterdir())
 
@@ -231,16 +231,16 @@ def test_a_node_that_dies_costs_its_trial_a_retry(cluster: TwoNodes) -> None:  #
 def test_a_time_budget_ends_a_search_that_goes_on_later() -> None:
     write_config(Path("t.yaml"), CLASSIFIERS.format(name="t"))
     folder = ResultFolder(Path("results/t"))
-    done: list[Any] = []
+    completed: list[Any] = []
     # On a busy machine a short budget ends before the first trial. 500 trials would take many minutes on any machine.
     for budget in (30, 120):
         output = tune("t.yaml", f"search.time_budget={budget}", "search.num_samples=500", "search.stop_early=false")
         assert "The time budget is used up" in output
-        done = [trial for trial in trials(folder) if trial["state"] == "done"]
-        if done:
+        completed = [trial for trial in trials(folder) if trial["state"] == "done"]
+        if completed:
             break
-    assert 0 < len(done) < 500
-    number = len(done) + 2
+    assert 0 < len(completed) < 500
+    number = len(completed) + 2
     output = tune("t.yaml", f"search.num_samples={number}", "search.stop_early=false")
-    assert f"{number} trials, {len(done)} known" in output
+    assert f"{number} trials, {len(completed)} known" in output
     assert len([trial for trial in trials(folder) if trial["state"] == "done"]) == number

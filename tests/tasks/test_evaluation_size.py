@@ -64,8 +64,8 @@ def sizes(tmp_path_factory: pytest.TempPathFactory) -> ResultFolder:
 
     root = tmp_path_factory.mktemp("sizes")
     (root / "c.yaml").write_text(CONFIG)
-    done = CliRunner().invoke(app, ["sweep", str(root / "c.yaml"), *POINTS, "--output", str(root / "results")])
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(app, ["sweep", str(root / "c.yaml"), *POINTS, "--output", str(root / "results")])
+    assert result.exit_code == 0, result.output
     return ResultFolder(root / "results" / "sizes")
 
 
