@@ -102,7 +102,15 @@ def calibration_sentence(classification: ClassificationResults, run_id: str) -> 
 
 
 def diagram(classification: ClassificationResults, run_id: str) -> dict[str, list[dict[str, float]]]:
-    """The bins of the reliability diagram, out of fold, before and after calibration."""
+    """The bins of the reliability diagram, out of fold, before and after calibration.
+
+    Args:
+        classification: results of a folder.
+        run_id: the run.
+
+    Returns:
+        The bins under `raw` and `calibrated`, the smallest probability first; see `harness.metrics.reliability`.
+    """
     before_after = reliability(classification, run_id)
     return {
         name: [{key: round(value, 5) for key, value in vars(one).items()} for one in side.bins]

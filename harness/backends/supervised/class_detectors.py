@@ -122,7 +122,16 @@ def good_labels(label_specs: Sequence[LabelSpec]) -> dict[str, int]:
 
 
 def good_images(split: LabelledSplit, fold: int, class_name: str) -> list[int]:
-    """Return the positions of the good training images of a class in a fold."""
+    """Return the positions of the good training images of a class in a fold.
+
+    Args:
+        split: the labelled images.
+        fold: number of the fold, from 0.
+        class_name: a class of `good_labels`.
+
+    Returns:
+        Positions in `split.train`.
+    """
     label = split.labels[good_labels(split.label_specs)[class_name]]
     return [index for index in split.train_indices(fold) if split.train[index].label == label]
 
