@@ -33,7 +33,7 @@ def measure(quick: bool) -> dict[str, Any]:
     require()
     pictures = of_folder(HAZELNUT)
     with tempfile.TemporaryDirectory() as folder:
-        copies = [_copies(pictures, name, wanted, change, Path(folder)) for name, wanted, change in _changes()]
+        copies = [_copies(pictures, name, target, change, Path(folder)) for name, target, change in _changes()]
     with tempfile.TemporaryDirectory() as folder:
         mixtures = _mixtures(pictures, 200 if quick else 10_000, Path(folder))
         large = _large(mixtures, Path(folder))
@@ -69,7 +69,7 @@ def _cut(pixels: RGB, file: Path, rng: np.random.Generator, share: float) -> Non
     _jpeg(pixels[top : SIZE - bottom, left : SIZE - right], file, 60)
 
 
-def _copies(pictures: Sequence[Picture], name: str, wanted: str, change: Change, folder: Path) -> dict[str, Any]:
+def _copies(pictures: Sequence[Picture], name: str, target: str, change: Change, folder: Path) -> dict[str, Any]:
     """Recall and false pairs with a copy of every second image in the other role."""
     rng = np.random.default_rng(0)
     planted = {}
@@ -80,15 +80,17 @@ def _copies(pictures: Sequence[Picture], name: str, wanted: str, change: Change,
         if not path.exists():
             path.write_bytes(Path(picture.path).read_bytes())
         planted[picture.name] = replace(picture, path=str(path), name=path.name, role="test", masks=())
-    recall, false = _found([*pictures, *planted.values()], {(one, copy.name) for one, copy in planted.items()})
-    return {"planted": name, "images": len(pictures) + len(planted), "recall": recall, "false": false, "wanted": wanted}
+    recall, false = _recall_and_false(
+        [*pictures, *planted.values()], {(one, copy.name) for one, copy in planted.items()}
+    )
+    return {"planted": name, "images": len(pictures) + len(planted), "recall": recall, "false": false, "wanted": target}
 
 
-def _found(pictures: Sequence[Picture], truth: set[tuple[str, str]]) -> tuple[float, float]:
+def _recall_and_false(pictures: Sequence[Picture], truth: set[tuple[str, str]]) -> tuple[float, float]:
     scans, _ = scan(pictures)
     pairs = {frozenset((finding.picture.name, finding.other.name)) for finding in copy_findings(scans) if finding.other}
-    wanted = {frozenset(pair) for pair in truth}
-    return len(pairs & wanted) / len(wanted), len(pairs - wanted) / len(pictures)
+    true_pairs = {frozenset(pair) for pair in truth}
+    return len(pairs & true_pairs) / len(true_pairs), len(pairs - true_pairs) / len(pictures)
 
 
 def _mixtures(pictures: Sequence[Picture], number: int, folder: Path) -> list[Picture]:
@@ -120,7 +122,7 @@ def _large(mixtures: Sequence[Picture], folder: Path) -> dict[str, Any]:
         truth.add((picture.name, copies[-1].name))
     pictures = [*kept, *copies]
     begin = time.perf_counter()
-    recall, false = _found(pictures, truth)
+    recall, false = _recall_and_false(pictures, truth)
     seconds = round(time.perf_counter() - begin, 1)
     return {
         "images": len(pictures),

@@ -46,8 +46,8 @@ class Bare(pl.LightningModule):
         """The same loader as ours."""
         lesson, epoch = self._lesson, self.trainer.current_epoch
         seed = seed_of(lesson.seed, epoch)
-        made = augmentation(self._settings.augment)
-        pictures = Pictures(lesson.pixels, lesson.targets, lesson.train_indices, made, seed)
+        augment = augmentation(self._settings.augment)
+        pictures = Pictures(lesson.pixels, lesson.targets, lesson.train_indices, augment, seed)
         return DataLoader(pictures, batch_sampler=lesson.batches(self._settings, epoch))
 
     def val_dataloader(self) -> DataLoader[Any]:

@@ -39,15 +39,15 @@ def measure(quick: bool) -> dict[str, Any]:
     require()
     pictures = training_images()[: 4 if quick else None]
     rows = []
-    for name, backbone, number, ratio, wanted in CASES:
+    for name, backbone, number, ratio, target in CASES:
         points = embedding(backbone[0], backbone[1], pictures)
         if number is not None:
             points = tiled(points, number // 20 if quick else number)
-        rows.append({"data": name, **_case(points, ratio, wanted, quick)})
+        rows.append({"data": name, **_case(points, ratio, target, quick)})
     return {"selections_timed": SELECTIONS, "cases": rows}
 
 
-def _case(points: torch.Tensor, ratio: float, wanted: int, quick: bool) -> dict[str, Any]:
+def _case(points: torch.Tensor, ratio: float, target: int, quick: bool) -> dict[str, Any]:
     size = int(len(points) * ratio)
     timed = min(SELECTIONS, size)
     start = start_row(points, 0)
@@ -70,7 +70,7 @@ def _case(points: torch.Tensor, ratio: float, wanted: int, quick: bool) -> dict[
         "ours_seconds": round(statistics.median(ours), 2),
         "anomalib_seconds_estimated": round(statistics.median(theirs), 1),
         "times_faster": round(statistics.median(t / o for t, o in zip(theirs, ours, strict=True))),
-        "wanted": wanted,
+        "wanted": target,
         f"our_radius_after_{timed}": round(our_radius, 4),
         f"anomalib_radius_after_{timed}": round(their_radius, 4),
         "our_radius_at_the_end": round(_radius(points, order.rows.tolist()), 4),

@@ -32,15 +32,16 @@ def measure(quick: bool) -> dict[str, Any]:
         ours.state, theirs.memory_bank = {"bank": bank}, bank
         images = [ours.view(picture)[None] for picture in pictures[5:9]]
         repeats = 5 if quick else 60 if size < 50_000 else 30
-        found = _in_turn([ours.score_batch, lambda image: _forward(theirs, image)], images, repeats)
+        durations = _in_turn([ours.score_batch, lambda image: _forward(theirs, image)], images, repeats)
         mine, their = ours.score_batch(images[0]), _forward(theirs, images[0])
         rows.append({
             "bank": size,
             "channels": bank.shape[1],
             **{f"{name}_ms_{p}": round(1000 * float(np.percentile(times, q)), 1)
-               for name, times in zip(("ours", "anomalib"), found, strict=True) for p, q in (("p50", 50), ("p95", 95))},
-            "times_faster_p50": round(float(np.median(found[1]) / np.median(found[0])), 2),
-            "times_faster_p95": round(float(np.percentile(found[1], 95) / np.percentile(found[0], 95)), 2),
+               for name, times in zip(("ours", "anomalib"), durations, strict=True)
+               for p, q in (("p50", 50), ("p95", 95))},
+            "times_faster_p50": round(float(np.median(durations[1]) / np.median(durations[0])), 2),
+            "times_faster_p95": round(float(np.percentile(durations[1], 95) / np.percentile(durations[0], 95)), 2),
             "our_score": round(float(mine.images[0]), 5),
             "anomalib_score": round(float(their.pred_score[0]), 5),
             "largest_difference_of_maps": float(f"{float((mine.maps - their.anomaly_map[:, 0]).abs().max()):.1e}"),

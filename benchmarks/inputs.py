@@ -53,8 +53,8 @@ def tiled(points: torch.Tensor, number: int) -> torch.Tensor:
     """`number` points: the given ones again and again, each time with noise of its own."""
     rng = np.random.default_rng(0)
     source = points.numpy()
-    found: npt.NDArray[np.float32] = np.concatenate([source] * -(-number // len(source)))[:number]
-    noise = rng.standard_normal(found.shape, dtype=np.float32)
+    repeated: npt.NDArray[np.float32] = np.concatenate([source] * -(-number // len(source)))[:number]
+    noise = rng.standard_normal(repeated.shape, dtype=np.float32)
     noise *= NOISE * source.std(axis=0)
-    found += noise
-    return torch.from_numpy(found)
+    repeated += noise
+    return torch.from_numpy(repeated)

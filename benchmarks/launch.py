@@ -54,7 +54,7 @@ def measure(quick: bool) -> dict[str, Any]:
     return {
         "groups": GROUPS,
         "pairs_of_workers": [round(a / b, 2) for a, b in zip(one, two, strict=True)],
-        "seconds": {way: round(median(found), 1) for way, found in seconds.items()},
+        "seconds": {way: round(median(values), 1) for way, values in seconds.items()},
         "two_workers_against_one": round(faster, 2),
         "wanted": WANTED,
         "ray_adds_seconds": round(added, 1),
@@ -71,10 +71,10 @@ def _timed(folder: Path, name: str, options: tuple[str, ...], epochs: int, train
     command = [sys.executable, "-m", "harness", "sweep", str(config), "--output", str(results), *options]
     start = time.perf_counter()
     one_core = {**os.environ, **dict.fromkeys(VARIABLES, "1")}
-    done = subprocess.run(command, env=one_core, capture_output=True, text=True, check=False)
+    process = subprocess.run(command, env=one_core, capture_output=True, text=True, check=False)
     took = time.perf_counter() - start
-    if done.returncode:
-        raise RuntimeError(done.stdout + done.stderr)
+    if process.returncode:
+        raise RuntimeError(process.stdout + process.stderr)
     # Results only: the toy data stays, so that all commands find it there.
     shutil.rmtree(results / name)
     return took

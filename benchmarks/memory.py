@@ -51,8 +51,8 @@ def measure(quick: bool) -> dict[str, Any]:
 
 def _in_a_process(number: int) -> tuple[int, float]:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        found: tuple[int, float] = pool.apply(_fit, (number,))
-    return found
+        measurement: tuple[int, float] = pool.apply(_fit, (number,))
+    return measurement
 
 
 def _fit(number: int) -> tuple[int, float]:

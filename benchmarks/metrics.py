@@ -53,8 +53,8 @@ def measure(quick: bool) -> dict[str, Any]:
 
 def _in_a_process(name: str, number: int) -> dict[str, Any]:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        found: dict[str, Any] = pool.apply(_measured, (name, number))
-    return found
+        measurement: dict[str, Any] = pool.apply(_measured, (name, number))
+    return measurement
 
 
 def _measured(name: str, number: int) -> dict[str, Any]:
@@ -103,19 +103,19 @@ def _ours(maps: Maps, masks: Masks) -> dict[str, float]:
     samples = tuple(Sample(str(i), str(i), int(mask.any()), "") for i, mask in enumerate(masks))
     test = Predictions(samples, maps.max(axis=(1, 2)).astype(np.float64), maps, masks)
     ranking = rankings(test, Thresholds(None, 0.5, ""))["pixel"]
-    found = measure_level("pixel", ranking)
-    return {name.removeprefix("pixel_"): float(value) for name, value in found.items()}
+    metrics = measure_level("pixel", ranking)
+    return {name.removeprefix("pixel_"): float(value) for name, value in metrics.items()}
 
 
 def _scikit_learn(maps: Maps, masks: Masks) -> dict[str, float]:
     from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
     scores, truth = maps.ravel(), masks.ravel()
-    found = {"AUROC": roc_auc_score(truth, scores), "AP": average_precision_score(truth, scores)}
+    metrics = {"AUROC": roc_auc_score(truth, scores), "AP": average_precision_score(truth, scores)}
     precision, recall, _ = precision_recall_curve(truth, scores)
     # Where both are 0 there is no F1.
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    return {name: float(value) for name, value in {**found, "F1Max": f1.max()}.items()}
+    return {name: float(value) for name, value in {**metrics, "F1Max": f1.max()}.items()}
 
 
 def _anomalib(maps: Maps, masks: Masks) -> dict[str, float]:
@@ -126,13 +126,13 @@ def _anomalib(maps: Maps, masks: Masks) -> dict[str, float]:
     from anomalib.metrics.f1_score import _F1Max
 
     scores, truth = torch.from_numpy(maps), torch.from_numpy(masks).int()
-    found = {}
+    metrics = {}
     for name, metric in {"AUROC": _AUROC, "AP": _AUPR, "F1Max": _F1Max, "AUPRO": _AUPRO}.items():
         one = metric()
         for batch in zip(torch.split(scores, 100), torch.split(truth, 100), strict=True):
             one.update(*batch)
-        found[name] = float(one.compute())
-    return found
+        metrics[name] = float(one.compute())
+    return metrics
 
 
 METHODS: dict[str, Callable[[Maps, Masks], dict[str, float]]] = {
@@ -150,7 +150,7 @@ def _bootstrap() -> dict[str, Any]:
     labels = np.arange(IMAGES) >= IMAGES // 2
     scores = rng.standard_normal(IMAGES) + labels
     begin = time.perf_counter()
-    found = intervals(scores, labels, 0.5, RESAMPLES)
+    metric_intervals = intervals(scores, labels, 0.5, RESAMPLES)
     ours = time.perf_counter() - begin
     roc_auc_score(labels, scores)
     bad, good = np.flatnonzero(labels), np.flatnonzero(~labels)
@@ -162,7 +162,7 @@ def _bootstrap() -> dict[str, Any]:
     return {
         "resamples": RESAMPLES,
         "images": IMAGES,
-        "metrics": len(found),
+        "metrics": len(metric_intervals),
         "seconds": round(ours, 2),
         "loop_seconds_estimated": round(loop, 1),
         "loop_resamples_timed": TIMED,

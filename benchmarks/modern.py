@@ -153,8 +153,8 @@ def mhpatchcore(quick: bool) -> list[dict[str, Any]]:
 
 def _in_a_process(work: Callable[[int], float], images: int) -> tuple[float, int]:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        found: tuple[float, int] = pool.apply(_measured, (work, images))
-    return found
+        measurement: tuple[float, int] = pool.apply(_measured, (work, images))
+    return measurement
 
 
 def _measured(work: Callable[[int], float], images: int) -> tuple[float, int]:

@@ -56,15 +56,15 @@ def measure(quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch, chdir(scratch):
         folder = _trained(Path(scratch))
         images = [str(path) for path in list_images(HAZELNUT / "test")]
-        found = [_model(folder, name, images, Path(scratch) / name, quick) for name in ("patchcore", "padim")]
-    return {"image_size": 256, "repeats": 5 if quick else 60, "models": found}
+        models = [_model(folder, name, images, Path(scratch) / name, quick) for name in ("patchcore", "padim")]
+    return {"image_size": 256, "repeats": 5 if quick else 60, "models": models}
 
 
 def _trained(scratch: Path) -> ResultFolder:
     config = scratch / "predict.yaml"
     config.write_text(CONFIG.format(root=HAZELNUT, weights=MOBILENET))
-    done = CliRunner().invoke(app, ["sweep", str(config), "--output", str(scratch / "results")])
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(app, ["sweep", str(config), "--output", str(scratch / "results")])
+    assert result.exit_code == 0, result.output
     return ResultFolder(scratch / "results" / "predict")
 
 
@@ -75,8 +75,8 @@ def _model(folder: ResultFolder, name: str, images: list[str], scratch: Path, qu
         if record.spec["model"] == name
     }
     for run in runs.values():
-        done = CliRunner().invoke(app, ["export", str(run), "--format", "openvino"])
-        assert done.exit_code == 0, done.output
+        result = CliRunner().invoke(app, ["export", str(run), "--format", "openvino"])
+        assert result.exit_code == 0, result.output
     exported = {backend: run / "exported" / "model.xml" for backend, run in runs.items()}
     ours = {backend: load_model(run, device="cpu") for backend, run in runs.items()}
     theirs = _their_files(runs["anomalib"], name, scratch)

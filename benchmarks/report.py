@@ -91,8 +91,10 @@ def _made_up(root: Path, runs: int, galleries: int) -> ResultFolder:
         run.mkdir()
         scores = hardness + labels * (1 + 1.5 * rng.random()) + 0.5 * rng.standard_normal(IMAGES)
         images = evaluate_predictions(Predictions(samples, scores, None, None), None, policy)
-        found = {name: value for name, value in images.metrics.items() if name.startswith("image_")}
-        evaluation = replace(images, metrics={**pixels.metrics, **found}, curves={**pixels.curves, **images.curves})
+        image_metrics = {name: value for name, value in images.metrics.items() if name.startswith("image_")}
+        evaluation = replace(
+            images, metrics={**pixels.metrics, **image_metrics}, curves={**pixels.curves, **images.curves}
+        )
         if number < galleries:
             shutil.copytree(pictures / "heatmaps", run / "heatmaps")
         details = {"curves": evaluation.curves, "gallery": pictured if number < galleries else []}

@@ -79,16 +79,16 @@ def _parts(scratch: Path, repeats: int, rows: int) -> dict[str, float]:
         messages: list[Any] = []
         queue = type("Kept", (), {"put": lambda _, message: messages.append(message)})()
         times = [_timed(lambda: _make(job, queue)) for _ in range(repeats)]
-        made = _made(messages)
+        records = _records(messages)
         messages.clear()
         _make(replace(job, config=load_config(_config(scratch, [0.01, 0.1], "all"))), queue)
-        with_models = _made(messages)
+        with_models = _records(messages)
         remote = Queue(actor_options={"num_cpus": 0})
         sent, heavy = (
             [_timed(lambda m=message: _sent(remote, m)) for message in some * repeats]  # type: ignore[misc]
-            for some in (made, with_models)
+            for some in (records, with_models)
         )
-        landed = [_timed(lambda m=message: _commit(folder, m)) for message in made * repeats]  # type: ignore[misc]
+        landed = [_timed(lambda m=message: _commit(folder, m)) for message in records * repeats]  # type: ignore[misc]
         many = [round(0.01 + 0.0002 * number, 5) for number in range(math.ceil(rows / 3))]
         planned = _timed(lambda: prepare(load_config(_config(scratch, many)))) / (3 * len(many))
         claimed = [_timed(lambda n=number: _claim(folder, n)) for number in range(rows)]  # type: ignore[misc]
@@ -101,7 +101,7 @@ def _parts(scratch: Path, repeats: int, rows: int) -> dict[str, float]:
             "plan_seconds_a_run": round(planned, 6),
             "claim_seconds_a_run": round(median(claimed), 6),
             "workbook_seconds_a_run": round(_timed(lambda: write_workbook(folder)) / rows, 6),
-            "bytes_a_run": round(median(_size(message) for message in made)),
+            "bytes_a_run": round(median(_size(message) for message in records)),
             "message_seconds_with_model": round(median(heavy), 5),
             "bytes_with_model": round(median(_size(message) for message in with_models)),
         }
@@ -128,7 +128,7 @@ def _make(job: Job, queue: Any) -> None:
     shutil.rmtree(work_folder() / home)
 
 
-def _made(messages: list[Any]) -> list[Any]:
+def _records(messages: list[Any]) -> list[Any]:
     """Of the last group."""
     return [message for message in messages if message[0] == "record"][-RUNS:]
 

@@ -130,10 +130,10 @@ def _records(output: Path) -> list[dict[str, Any]]:
 
 def _metrics(output: Path) -> dict[str, dict[str, float]]:
     """Image and pixel AUROC by setting."""
-    found = {}
+    aurocs = {}
     for record in _records(output):
         spec = record["spec"]
         values = (spec["params"]["coreset_sampling_ratio"], spec["params"]["num_neighbors"])
         key = f"{'+'.join(spec['layers'])}, {values[0]}, {values[1]}"
-        found[key] = {name: round(record["metrics"][name], 4) for name in ("image_AUROC", "pixel_AUROC")}
-    return found
+        aurocs[key] = {name: round(record["metrics"][name], 4) for name in ("image_AUROC", "pixel_AUROC")}
+    return aurocs

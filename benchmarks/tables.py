@@ -117,13 +117,13 @@ def _overhead(result: dict[str, Any]) -> str:
 
 def _metrics(result: dict[str, Any]) -> str:
     names = ("AUROC", "AP", "F1Max", "AUPRO")
-    size, wanted = result["size"], f"(wanted: {result['wanted_seconds']} s, {result['wanted_GB']} GB)"
+    size, target = result["size"], f"(wanted: {result['wanted_seconds']} s, {result['wanted_GB']} GB)"
     rows = [
         [
             one["by"],
             f"{one['maps']:,} of {size} x {size}",
             f"**{one['seconds']} s**",
-            f"**{one['peak_GB']} GB**" + (f" {wanted}" if one["by"] == "ours" else ""),
+            f"**{one['peak_GB']} GB**" + (f" {target}" if one["by"] == "ours" else ""),
             *(one.get(name, "") for name in names),
         ]
         for one in result["pixels"]
@@ -242,7 +242,7 @@ def _recipes(result: dict[str, Any]) -> str:
 def _launch(result: dict[str, Any]) -> str:
     pairs = ", ".join(map(str, result["pairs_of_workers"]))
     rows = [
-        *([way, f"{found} s"] for way, found in result["seconds"].items()),
+        *([way, f"{seconds} s"] for way, seconds in result["seconds"].items()),
         [
             "two workers against one",
             f"**{result['two_workers_against_one']} times as fast** (wanted: {result['wanted']})",

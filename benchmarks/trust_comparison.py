@@ -49,18 +49,18 @@ def comparison(quick: bool) -> list[dict[str, Any]]:
     for name, aurocs, normal, anomalous, categories, correlation in SCENES:
         true = np.array(aurocs)
         false: dict[str, list[bool]] = {method: [] for method in methods}
-        found: dict[str, list[float]] = {method: [] for method in methods}
+        recalls: dict[str, list[float]] = {method: [] for method in methods}
         for _ in range(reports):
             order, report = _report(rng, true, normal, anomalous, categories, correlation)
             worse = true[order] < true.max()
             for method, test in methods.items():
                 called = test(report)
                 false[method].append(bool(called[~worse].any()))
-                found[method].append(float(called[worse].mean()) if worse.any() else np.nan)
+                recalls[method].append(float(called[worse].mean()) if worse.any() else np.nan)
         row: dict[str, Any] = {"scene": name, "reports": reports}
         for method in methods:
             row[f"{method}_false"] = round(float(np.mean(false[method])), 3)
-            power = float(np.mean(found[method]))
+            power = float(np.mean(recalls[method]))
             row[f"{method}_found"] = None if np.isnan(power) else round(power, 3)
         rows.append(row)
     return rows

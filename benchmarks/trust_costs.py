@@ -36,13 +36,13 @@ def thread_costs(quick: bool) -> list[dict[str, Any]]:
         quick: one repetition instead of five.
     """
     repeats = 1 if quick else 5
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ORDERS}
+    padim_runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ORDERS}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_toy(root / "toy", categories=["plate"], train=24)
         for repeat in range(repeats):
             for name, models in ORDERS.items():
-                found[name].append(_padim(root, f"{models[0]}{repeat}", models))
+                padim_runs[name].append(_padim(root, f"{models[0]}{repeat}", models))
     return [
         {
             "order": name,
@@ -52,7 +52,7 @@ def thread_costs(quick: bool) -> list[dict[str, Any]]:
             "busy_runs": sum(run["busy"] for run in runs),
             "runs": repeats,
         }
-        for name, runs in found.items()
+        for name, runs in padim_runs.items()
     ]
 
 

@@ -84,8 +84,8 @@ def _macro_f1_case(tail: str, labels: int, images: int, accuracy: float, repetit
         false[i] = _old_test(truth, predictions, labels), _new_test(truth, predictions, labels)
     case = f"{labels} labels, {tail}, {images} images, accuracy {accuracy}"
     return [
-        {"what": what, "case": case, "before": round(float(before), 3), "after": round(float(after), 3)}
-        for what, (before, after) in (
+        {"what": statement, "case": case, "before": round(float(before), 3), "after": round(float(after), 3)}
+        for statement, (before, after) in (
             ("interval of macro F1 contains the truth", covered.mean(axis=0)),
             ("report calls an equally good configuration worse", false.mean(axis=0)),
         )
@@ -207,8 +207,8 @@ def promises(quick: bool) -> list[dict[str, Any]]:
         for noise in NOISES if folds > 1 else NOISES[:1]:
             for images in CALIBRATION:
                 rng = np.random.default_rng(0)
-                found = [_promise(rng, folds, noise, images) for _ in range(repetitions)]
-                realised, labels = np.mean(found, axis=0)
+                simulations = [_promise(rng, folds, noise, images) for _ in range(repetitions)]
+                realised, labels = np.mean(simulations, axis=0)
                 rows.append({
                     "folds": folds, "noise": noise, "images": images, "promised": COVERAGE,
                     "realised": round(float(realised), 3), "labels": round(float(labels), 2),

@@ -66,9 +66,9 @@ def _case(folder: Path, name: str, case: dict[str, Any]) -> dict[str, Any]:
     short = name.replace(" ", "-")
     config.write_text(CONFIG.format(name=short, without=WITHOUT, detector=DETECTOR, **case))
     command = [sys.executable, "-m", "harness", "sweep", str(config), "--output", str(results)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stdout + done.stderr)
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise RuntimeError(process.stdout + process.stderr)
     records = ResultFolder(results / short).records()
     alone = [record for record in records if "with_detector" not in record.spec["params"]]
     beside = [record for record in records if "with_detector" in record.spec["params"]]

@@ -28,7 +28,7 @@ def classify(root: Path) -> ResultFolder:
     """Run it below `root`."""
     config = root / "c.yaml"
     config.write_text(CONFIG.format(name="named"))
-    done = CliRunner().invoke(app, ["sweep", str(config), "--output", str(root / "results")])
-    assert done.exit_code == 0, done.output
-    assert "The label 'washer-good' for every image would give 0.0" in done.output
+    result = CliRunner().invoke(app, ["sweep", str(config), "--output", str(root / "results")])
+    assert result.exit_code == 0, result.output
+    assert "The label 'washer-good' for every image would give 0.0" in result.output
     return ResultFolder(root / "results" / "named")

@@ -56,11 +56,11 @@ def toy_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> ResultFolder:
+def sweep_folder(tmp_path_factory: pytest.TempPathFactory) -> ResultFolder:
     """A finished sweep with everything in it; not to be changed: copy it."""
     from tests.fake_results import make_results
 
-    return make_results(tmp_path_factory.mktemp("made"))
+    return make_results(tmp_path_factory.mktemp("sweep"))
 
 
 @pytest.fixture(scope="session")

@@ -76,10 +76,10 @@ def main() -> None:
     """Print the mean words of a sentence, by page; headings and other fragments do not count."""
     total: list[int] = []
     for page in pages():
-        found = [words(one) for one in sentences(page.read_text()) if one.rstrip("\"')*_").endswith((".", "!", "?"))]
-        total += found
-        if found:
-            print(f"{page.relative_to(ROOT)}: {len(found)} sentences of {sum(found) / len(found):.1f} words")
+        lengths = [words(one) for one in sentences(page.read_text()) if one.rstrip("\"')*_").endswith((".", "!", "?"))]
+        total += lengths
+        if lengths:
+            print(f"{page.relative_to(ROOT)}: {len(lengths)} sentences of {sum(lengths) / len(lengths):.1f} words")
     print(f"all: {len(total)} sentences of {sum(total) / len(total):.1f} words")
 
 

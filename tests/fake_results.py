@@ -37,8 +37,8 @@ def make_results(root: Path, name: str = "demo") -> ResultFolder:
     config.write_text(CONFIG.format(name=name))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.BACKENDS, "dummy", "tests.dummy:DummyBackend")
-        done = CliRunner().invoke(app, ["sweep", str(config), "--output", str(root / "results")])
-    assert done.exit_code == 1, done.output  # the runs that were asked to fail
+        result = CliRunner().invoke(app, ["sweep", str(config), "--output", str(root / "results")])
+    assert result.exit_code == 1, result.output  # the runs that were asked to fail
     return ResultFolder(root / "results" / name)
 
 

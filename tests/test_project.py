@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
@@ -9,6 +10,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import unquote
@@ -249,11 +251,11 @@ def test_links_lead_somewhere(page: Path) -> None:
         if re.match(r"https?:", target):
             continue
         file, _, anchor = unquote(target).partition("#")
-        found = page.parent / file if file else page
-        assert found.is_file(), target
-        included = re.search(r'--8<-- "([^"]+)"', found.read_text()) if anchor else None
+        linked_page = page.parent / file if file else page
+        assert linked_page.is_file(), target
+        included = re.search(r'--8<-- "([^"]+)"', linked_page.read_text()) if anchor else None
         if anchor:
-            assert anchor in anchors(ROOT / included[1] if included else found), target
+            assert anchor in anchors(ROOT / included[1] if included else linked_page), target
 
 
 @every_page
@@ -269,18 +271,18 @@ def test_yaml_blocks_are_valid(tmp_path: Path, page: Path) -> None:
 @pytest.mark.slow
 def test_python_blocks_run(tmp_path: Path, request: pytest.FixtureRequest, page: Path) -> None:
     """As they stand there, in a folder with such data and weights, without a network."""
-    found = blocks(page.read_text(), "python")
+    code_blocks = blocks(page.read_text(), "python")
     write_toy(tmp_path / "datasets", categories=["plate"], size=64, train=6, good=2, bad=1)
     (tmp_path / "datasets" / "plate").rename(tmp_path / "datasets" / "bottle")
     (tmp_path / "part.png").write_bytes(next((tmp_path / "datasets/bottle/test/good").iterdir()).read_bytes())
     (tmp_path / "results").mkdir()
     for name, fixture in (("patchcore", "trained"), ("classify-smoke", "classified")):
-        if any(f"results/{name}" in block for block in found):
+        if any(f"results/{name}" in block for block in code_blocks):
             sweep: ResultFolder = request.getfixturevalue(fixture)
             (tmp_path / "results" / name).symlink_to(sweep.root)
-    for block in found:
+    for block in code_blocks:
         exec(compile(block, name_of(page), "exec"), {})
-    if "bottle.safetensors" in "".join(found):
+    if "bottle.safetensors" in "".join(code_blocks):
         assert (tmp_path / "bottle.safetensors").is_file()
 
 
@@ -300,23 +302,23 @@ def test_pictures_are_there_and_small(page: Path) -> None:
 
 
 def test_every_key_of_the_configuration_has_a_description() -> None:
-    made = hooks()
-    for name in made.tables():
-        table = made.table(name)  # raises KeyError for a key without one
+    module = hooks()
+    for name in module.tables():
+        table = module.table(name)  # raises KeyError for a key without one
         assert len(table.splitlines()) > 2, name
         assert "| any |" not in table, name
 
 
 def test_the_reference_has_every_table() -> None:
-    made = hooks()
+    module = hooks()
     text = (ROOT / "docs" / "configuration.md").read_text()
-    asked = set(made.MARKER.findall(text))
-    assert asked == {*made.tables(), "threshold.methods"}
-    page = made.expand(text)
-    assert not made.MARKER.search(page)
+    markers = set(module.MARKER.findall(text))
+    assert markers == {*module.tables(), "threshold.methods"}
+    page = module.expand(text)
+    assert not module.MARKER.search(page)
     assert "| `val` | number, from 0, below 1 |  | the share of normal training images" in page
     assert "| `num_neighbors` | whole number | `9` |" in page
-    metrics = made.expand((ROOT / "docs" / "metrics.md").read_text())
+    metrics = module.expand((ROOT / "docs" / "metrics.md").read_text())
     assert "| `image_AUROC` | " in metrics
     assert "| `pixel_AUPRO` | " in metrics
     assert metrics.count("| `pixel_AUPIMO` | larger | ") == 1
@@ -364,7 +366,7 @@ def test_the_site_builds(tmp_path: Path) -> None:
     pytest.importorskip("mkdocstrings")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(
+    process = subprocess.run(
         [*command, "--config-file", str(ROOT / "mkdocs.yml")],
         cwd=ROOT,
         env=environment,
@@ -372,12 +374,12 @@ def test_the_site_builds(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    made = {file.stem for file in (tmp_path / "site").glob("*.html")}
-    assert made >= {page.stem for page in (ROOT / "docs").glob("*.md")}
+    assert process.returncode == 0, process.stdout + process.stderr
+    site_pages = {file.stem for file in (tmp_path / "site").glob("*.html")}
+    assert site_pages >= {page.stem for page in (ROOT / "docs").glob("*.md")}
     for file in (tmp_path / "site").rglob("*.html"):
-        asked = re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=\"?(https?://[^\s\">]+)", file.read_text())
-        assert not asked, file
+        addresses = re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=\"?(https?://[^\s\">]+)", file.read_text())
+        assert not addresses, file
     text = (tmp_path / "site" / "configuration.html").read_text()
     assert "coreset_sampling_ratio" in text
     assert "reference:" not in text
@@ -386,3 +388,53 @@ def test_the_site_builds(tmp_path: Path) -> None:
 def test_benchmark_tables_are_those_of_the_results() -> None:
     for file in (ROOT / "benchmarks").glob("*.md"):
         assert file.read_text() == tables.page(file)
+
+
+# Verbs that say how a value came about. A name says what the value is: the noun of the thing.
+VERBS = {"asked", "came", "found", "given", "got", "made", "said", "saw", "seen", "told", "wanted", "what"}
+# Its fields are the keys of stored files, which keep their names.
+STORED_KEYS = Path("harness/results/schemas.py")
+
+
+def bound_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and name of every variable, argument, attribute, function and class that a module binds."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()) | ast.arg(arg=name):
+                yield node.lineno, name
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.ExceptHandler(name=str(name)):
+                yield node.lineno, name
+            case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
+                yield node.lineno, name
+
+
+CODE = """def a(b, *c, d=1, **e):
+    f = self.g = 1
+    for h, (i, *j) in k: pass
+    with l as m: lambda n: [o for o in n]
+class p:
+    q: int = 0
+    try: pass
+    except r as s: pass
+    match t:
+        case [u, *v] | {**w}: pass
+    if (x := y).z: pass
+"""
+
+
+def test_the_names_of_a_module_are_listed_by_line() -> None:
+    by_line = ("abcde", "fg", "hij", "mno", "p", "q", "", "s", "", "uvw", "x")
+    expected = {(line, name) for line, names in enumerate(by_line, start=1) for name in names}
+    assert set(bound_names(ast.parse(CODE))) == expected
+
+
+@pytest.mark.parametrize("folder", ["harness", "benchmarks", "tests"])
+def test_names_are_nouns(folder: str) -> None:
+    verbs = [
+        f"{file.relative_to(ROOT)}:{line}: {name}"
+        for file in sorted((ROOT / folder).rglob("*.py"))
+        if file != ROOT / STORED_KEYS
+        for line, name in bound_names(ast.parse(file.read_text()))
+        if name in VERBS
+    ]
+    assert not verbs, "expected the noun of the thing in place of\n" + "\n".join(verbs)

@@ -40,11 +40,11 @@ ROOMS = (
 
 def modules(root: Path) -> dict[str, Path]:
     """Name -> file of every module below `root`/harness."""
-    found = {}
+    files = {}
     for file in sorted((root / "harness").rglob("*.py")):
         parts = file.relative_to(root).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
-    return found
+        files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return files
 
 
 def imports(name: str, known: dict[str, Path], at_run_time: bool) -> Iterator[str]:

@@ -46,21 +46,21 @@ def train(root: Path, tree: Path) -> ResultFolder:
     """Run it."""
     config = root / "trained.yaml"
     config.write_text(CONFIG.format(root=tree))
-    done = CliRunner().invoke(app, ["sweep", str(config), "--output", str(root / "results")])
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(app, ["sweep", str(config), "--output", str(root / "results")])
+    assert result.exit_code == 0, result.output
     return ResultFolder(root / "results" / "trained")
 
 
 def run_of(folder: ResultFolder, backend: str, model: str, **params: object) -> RunRecord:
     """The run of that backend and model (and parameters)."""
-    found = [
+    matches = [
         record
         for record in folder.records()
         if (record.spec["backend"], record.spec["model"]) == (backend, model)
         and all(record.spec["params"].get(name) == value for name, value in params.items())
     ]
-    assert len(found) == 1, [record.run_id for record in found]
-    return found[0]
+    assert len(matches) == 1, [record.run_id for record in matches]
+    return matches[0]
 
 
 def scores_of(folder: ResultFolder, record: RunRecord) -> Mapping[Path, Mapping[str, str]]:

@@ -134,10 +134,12 @@ class _Groups:
             front = self._front(dataset)
             if self._rows == (CATEGORY,):
                 names = sorted({name for one in group for name in one.by_category})
-                found: list[tuple[str, ...]] = [(name,) for name in ([*names, AVERAGE] if len(names) > 1 else names)]
+                inner_keys: list[tuple[str, ...]] = [
+                    (name,) for name in ([*names, AVERAGE] if len(names) > 1 else names)
+                ]
             else:
-                found = [self._key(one, self._rows) for one in group]
-            keys |= {(*front, *key): None for key in found}
+                inner_keys = [self._key(one, self._rows) for one in group]
+            keys |= {(*front, *key): None for key in inner_keys}
         return list(keys)
 
     def column_keys(self) -> list[tuple[str, ...]]:

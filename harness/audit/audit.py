@@ -53,11 +53,11 @@ class Audit:
         roles = Counter(picture.role for picture in self.pictures)
         images = f"{len(self.pictures)} images ({roles[TRAIN]} for training)"
         counts = [(kind, len(self.of_kind(kind))) for kind in KINDS]
-        found = ", ".join(f"{kind}: {count}" for kind, count in counts if count)
+        totals = ", ".join(f"{kind}: {count}" for kind, count in counts if count)
         across = sum(
             finding.other is not None and finding.other.role != finding.picture.role for finding in self.findings
         )
-        sentences = [f"{images} looked at. {f'Found: {found}.' if found else 'Nothing unusual found.'}"]
+        sentences = [f"{images} looked at. {f'Found: {totals}.' if totals else 'Nothing unusual found.'}"]
         if across:
             sentences.append(
                 f"{across} copies are in training and test: a model knows these, and metrics are too good."

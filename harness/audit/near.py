@@ -68,8 +68,8 @@ def near_copies(thumbs: Thumbs) -> list[NearCopy]:
     if len(thumbs) < 2:
         return []
     neighbours = _neighbours(thumbs)
-    found = {**_cropped(thumbs, neighbours), **_whole(thumbs, neighbours)}
-    return sorted(found.values(), key=lambda copy: (-copy.similarity, copy.first, copy.second))
+    copies = {**_cropped(thumbs, neighbours), **_whole(thumbs, neighbours)}
+    return sorted(copies.values(), key=lambda copy: (-copy.similarity, copy.first, copy.second))
 
 
 def vectors(thumbs: Thumbs, side: int, box: Box = WHOLE) -> Vectors:
@@ -169,12 +169,12 @@ def _whole(thumbs: Thumbs, neighbours: _Neighbours) -> dict[tuple[int, int], Nea
         similarity = np.minimum(similarity, _products(_unit(details - details.mean(axis=0)), neighbours.images))
     usual = np.median(similarity, axis=1) if similarity.shape[1] > 2 else np.zeros(len(thumbs))
     same = is_copy(similarity, usual[:, None])
-    found = {}
+    copies = {}
     for first, column in zip(*np.nonzero(same), strict=True):
         second = int(neighbours.images[first, column])
         pair = (min(int(first), second), max(int(first), second))
-        found[pair] = NearCopy(*pair, float(similarity[first, column]), WHOLE)
-    return found
+        copies[pair] = NearCopy(*pair, float(similarity[first, column]), WHOLE)
+    return copies
 
 
 def _products(unit: Vectors, images: npt.NDArray[np.intp]) -> Vectors:
@@ -188,7 +188,7 @@ def _cropped(thumbs: Thumbs, neighbours: _Neighbours) -> dict[tuple[int, int], N
     """Pairs of an image and a box of it."""
     boxes, last = _boxes(), neighbours.images.shape[1] - 1
     fine = vectors(thumbs, FINE)
-    found: dict[tuple[int, int], NearCopy] = {}
+    copies: dict[tuple[int, int], NearCopy] = {}
     for first, second in enumerate(neighbours.images[:, 0]):
         if neighbours.similarity[first, 0] < LIKELY or not fine[second].any():
             continue
@@ -200,9 +200,9 @@ def _cropped(thumbs: Thumbs, neighbours: _Neighbours) -> dict[tuple[int, int], N
         if not is_copy(np.float32(similarity), np.float32(usual)):
             continue
         pair = (min(first, int(second)), max(first, int(second)))
-        if pair not in found or found[pair].similarity < similarity:
-            found[pair] = NearCopy(first, int(second), similarity, box)
-    return found
+        if pair not in copies or copies[pair].similarity < similarity:
+            copies[pair] = NearCopy(first, int(second), similarity, box)
+    return copies
 
 
 def _search(thumb: Thumbs, target: Vectors, box: Box) -> tuple[Box, float]:

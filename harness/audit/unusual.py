@@ -199,9 +199,9 @@ def model_of(options: Mapping[str, str]) -> Model:
         ConfigError: a backbone without its layers, or layers without their backbone.
     """
     if ("backbone" in options) != ("layers" in options):
-        found, missing = ("--backbone", "--layers") if "backbone" in options else ("--layers", "--backbone")
+        option, missing = ("--backbone", "--layers") if "backbone" in options else ("--layers", "--backbone")
         raise ConfigError(
-            f"{found}: found without {missing}; expected both, since layers belong to a backbone. Add it."
+            f"{option}: found without {missing}; expected both, since layers belong to a backbone. Add it."
         )
     layers = tuple(layer.strip() for layer in options.get("layers", ",".join(LAYERS)).split(","))
     return Model(

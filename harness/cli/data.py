@@ -57,8 +57,8 @@ def _print_content(console: Console, folder: Path, keys: Mapping[str, Any], cont
     missing = sum(
         part.images - part.masks for part in content.parts if part.role == "test" and part.defect not in {"good", ""}
     )
-    found = sum(part.masks for part in content.parts)
-    console.print(f"masks: {found} anomalous test images with a mask, {missing} without", highlight=False)
+    masks = sum(part.masks for part in content.parts)
+    console.print(f"masks: {masks} anomalous test images with a mask, {missing} without", highlight=False)
     sizes = Counter({f"{width} x {height}": count for (width, height), count in content.sizes.items()})
     console.print(f"sizes of {content.headers} images: {_most(sizes)}", highlight=False)
     console.print(f"modes of {content.headers} images: {_most(content.modes)}", highlight=False)

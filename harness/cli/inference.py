@@ -201,7 +201,7 @@ def threshold(run: Path, false_alarms: float | None, miss: float | None, reset: 
     from harness.inference.find import finished_run
 
     options = {"--false-alarms": false_alarms is not None, "--miss": miss is not None, "--reset": reset}
-    chosen = [name for name, given in options.items() if given]
+    chosen = [name for name, is_set in options.items() if is_set]
     if len(chosen) != 1:
         listed = " and ".join(chosen) or "no option"
         raise ConfigError(f"threshold: {listed} found; expected one of --false-alarms, --miss and --reset. Name one.")

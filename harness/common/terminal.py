@@ -53,8 +53,8 @@ def terminal(stderr: bool = False) -> Terminal:
         stderr: whether to take the standard error instead of the standard output.
     """
     stream = sys.stderr if stderr else sys.stdout
-    shown = Terminal(stream)
-    return shown if shown.is_terminal else Terminal(stream, width=180)
+    console = Terminal(stream)
+    return console if console.is_terminal else Terminal(stream, width=180)
 
 
 def progress_bar(console: Console) -> Progress:

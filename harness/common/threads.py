@@ -30,7 +30,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def asked() -> int | None:
+def requested() -> int | None:
     """The number in `OMP_NUM_THREADS`; None without a valid one."""
     # The variable may hold a list: one number for each level of nested regions.
     text = os.environ.get(ASKED, "").split(",")[0].strip()
@@ -47,7 +47,7 @@ def count() -> int:
         import torch
 
         return torch.get_num_threads()
-    return asked() or cores()
+    return requested() or cores()
 
 
 def shared(jobs: int) -> dict[str, str]:

@@ -218,10 +218,10 @@ class SweepConfig(BaseModel):
                 "protocol.min_area: found without a metric of regions, so it has no effect; expected one in "
                 "extra_metrics. Add region_Recall or region_Precision, or remove the key"
             )
-        wanted = self.search.metric if self.search is not None else None
-        if wanted is not None and registry.metric(wanted).on_request and wanted not in self.extra_metrics:
+        metric = self.search.metric if self.search is not None else None
+        if metric is not None and registry.metric(metric).on_request and metric not in self.extra_metrics:
             raise ValueError(
-                f"search.metric: {wanted} found, which is computed on request only; expected it in extra_metrics too"
+                f"search.metric: {metric} found, which is computed on request only; expected it in extra_metrics too"
             )
         return self
 

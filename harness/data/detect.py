@@ -50,10 +50,12 @@ def _kind_of(root: Path) -> str | None:
 
 def _unknown(root: Path) -> str:
     """The sentences for a folder that no kind recognises: the right folder, or the nearest right names."""
-    found = f"no known kind of data found in {root}"
+    problem = f"no known kind of data found in {root}"
     for name in subfolders(root):
         if kind := _kind_of(root / name):
-            return f"{found}; expected one of {', '.join(registry.DATASETS)}. {root / name} is of kind {kind}: use it."
+            return (
+                f"{problem}; expected one of {', '.join(registry.DATASETS)}. {root / name} is of kind {kind}: use it."
+            )
     below = [f"{name}/{inner}" for name in subfolders(root) for inner in subfolders(root / name)]
     hints = [
         f"{path} (did you mean {near[0]}?)"
@@ -61,7 +63,7 @@ def _unknown(root: Path) -> str:
         if (name := Path(path).name) not in KNOWN and (near := nearest(name, KNOWN))
     ]
     if hints:
-        return f"{found}; expected the folders of a kind. Wrong names may be {', '.join(hints[:SHOWN])}. Rename them."
+        return f"{problem}; expected the folders of a kind. Wrong names may be {', '.join(hints[:SHOWN])}. Rename them."
     images = len(list_images(root))
     there = f"{images} images found, in an unknown layout" if images else "no images found"
     return (

@@ -152,9 +152,9 @@ class FileIndex:
             values = sorted(one.pixel_value for one in sample.saturation)
             for mask in sample.masks if values else ():
                 if mask in self._facts and self._facts[mask].value not in values:
-                    found = self._facts[mask].value or "several values or colours"
+                    value = self._facts[mask].value or "several values or colours"
                     problems.append(
-                        f"{mask}: pixel value {found} found; expected one of {', '.join(map(str, values))}, the "
+                        f"{mask}: pixel value {value} found; expected one of {', '.join(map(str, values))}, the "
                         "defects of defects_config.json. Correct the mask or the file."
                     )
         return problems

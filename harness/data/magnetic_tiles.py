@@ -72,8 +72,8 @@ def _samples(folder: Path, root: Path, defect: str) -> list[Sample]:
     missing = [str(path) for path in images if defect and path.with_suffix("") not in masks]
     unused = [str(masks[stem]) for stem in sorted(set(masks) - {path.with_suffix("") for path in images})]
     if missing or unused:
-        found = f"no mask for {listed(missing)}" if missing else f"no image for the mask {listed(unused)}"
-        raise DataError(f"{folder}: {found} found; expected x.jpg with x.png. Restore or remove the file.")
+        problem = f"no mask for {listed(missing)}" if missing else f"no image for the mask {listed(unused)}"
+        raise DataError(f"{folder}: {problem} found; expected x.jpg with x.png. Restore or remove the file.")
     return [
         Sample(
             str(path),

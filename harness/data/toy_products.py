@@ -49,7 +49,16 @@ def grid(n: int) -> tuple[Floats, Floats]:
 
 
 def polar(centre: Point, radius: float, angle: float) -> Point:
-    """The point at a distance and an angle, in radians, from a centre."""
+    """The point at a distance and an angle from a centre.
+
+    Args:
+        centre: x and y in pixels.
+        radius: the distance in pixels.
+        angle: in radians, from the x axis to the y axis.
+
+    Returns:
+        x and y in pixels.
+    """
     return centre[0] + radius * float(np.cos(angle)), centre[1] + radius * float(np.sin(angle))
 
 

@@ -30,10 +30,10 @@ def show_classifier(model: Classifier, key: str) -> None:
     opacity = 0.5 if no_maps else choose_opacity("labels")
     with cached("explained") as map_of:
         for upload, result in sorted(images, key=lambda image: image[1].probability):
-            found = map_of(f"{key} {upload.digest}", partial(_pixels_behind, model, upload, result.label))
-            if isinstance(found, str):
-                problems([f"{upload.name}: no Grad-CAM. {found}"])
-            _show(upload, result, None if isinstance(found, str) else found, opacity)
+            grad_cam = map_of(f"{key} {upload.digest}", partial(_pixels_behind, model, upload, result.label))
+            if isinstance(grad_cam, str):
+                problems([f"{upload.name}: no Grad-CAM. {grad_cam}"])
+            _show(upload, result, None if isinstance(grad_cam, str) else grad_cam, opacity)
 
 
 def _pixels_behind(model: Classifier, upload: Upload, label: str) -> Floats | str | None:

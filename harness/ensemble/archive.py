@@ -57,18 +57,18 @@ def check_archive(
         StoreError: a file is missing, unexpected or wrong, or the archive can't be read.
     """
     problems: list[str] = []
-    found: set[str] = set()
+    names: set[str] = set()
     try:
         for name, content in _read(file):
-            if name not in sizes or name in found:
+            if name not in sizes or name in names:
                 problems.append(f"{name}: an unexpected file found.")
                 continue
-            found.add(name)
+            names.add(name)
             if sentence := problem(name, content, sizes[name]):
                 problems.append(sentence)
     except (tarfile.TarError, zlib.error, EOFError, ValueError, OSError) as error:
         problems.append(f"{file}: can't be read again ({error}).")
-    problems += [f"{name}: nothing found; expected a file." for name in sizes if name not in found]
+    problems += [f"{name}: nothing found; expected a file." for name in sizes if name not in names]
     if problems:
         more = [f"{len(problems) - SHOWN} more files are wrong."] if len(problems) > SHOWN else []
         raise StoreError([*problems[:SHOWN], *more, "The archive was not written. Check the disk and try again."])

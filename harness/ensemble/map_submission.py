@@ -50,13 +50,38 @@ class SubmissionFormat(Protocol):
         """The number of images in each part, by category."""
 
     def names(self, category: str, image: str) -> tuple[str, str]:
-        """The paths of the map and of the mask of an image in the archive."""
+        """The paths of the files of an image in the archive.
+
+        Args:
+            category: of the image.
+            image: path of the image below the folder of the category.
+
+        Returns:
+            The path of the map, and of the mask.
+        """
 
     def files(self, anomaly_map: Float16, mask: npt.NDArray[np.bool_]) -> tuple[bytes, bytes]:
-        """The content of the map's file and of the mask's file."""
+        """The content of the files of an image.
+
+        Args:
+            anomaly_map: (height, width) of the image; larger is more anomalous.
+            mask: same shape, True is anomalous.
+
+        Returns:
+            The file of the map, and of the mask.
+        """
 
     def problem(self, name: str, content: bytes, size: tuple[int, int]) -> str:
-        """A sentence about a wrong file of an archive; empty for a good file."""
+        """Check a file of an archive.
+
+        Args:
+            name: its path in the archive.
+            content: of the file.
+            size: (height, width) of its image in pixels.
+
+        Returns:
+            A sentence about what is wrong; empty for a good file.
+        """
 
 
 @dataclass(frozen=True)

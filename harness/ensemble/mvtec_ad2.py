@@ -85,10 +85,12 @@ class MVTecAD2Submission:
         if name.startswith(f"{CONTINUOUS}/"):
             pixels = tifffile.imread(io.BytesIO(content))
             good = pixels.dtype == np.float16 and pixels.shape == size and bool(np.isfinite(pixels).all())
-            wanted = "finite float16 values"
+            expected = "finite float16 values"
         else:
             with Image.open(io.BytesIO(content)) as picture:
                 pixels = np.asarray(picture)
             good = pixels.dtype == np.uint8 and pixels.shape == size and bool(np.isin(pixels, (0, 255)).all())
-            wanted = "uint8 values 0 and 255"
-        return "" if good else f"{name}: {pixels.dtype} of shape {pixels.shape} found; expected {wanted}, shape {size}."
+            expected = "uint8 values 0 and 255"
+        return (
+            "" if good else f"{name}: {pixels.dtype} of shape {pixels.shape} found; expected {expected}, shape {size}."
+        )

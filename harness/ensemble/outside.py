@@ -141,16 +141,16 @@ def _order_of_images(file: Path, keys: Sequence[str], names: Sequence[str]) -> l
     """The row of each image. Names without folders join by the last part of an image's name, if that is unique."""
     bare = [PurePosixPath(name).name for name in names]
     without_folders = not any("/" in key for key in keys)
-    wanted = bare if without_folders and len(set(bare)) == len(bare) else list(names)
+    expected = bare if without_folders and len(set(bare)) == len(bare) else list(names)
     position = {key: index for index, key in enumerate(keys)}
-    missing, extra = sorted(set(wanted) - set(keys)), sorted(set(keys) - set(wanted))
+    missing, extra = sorted(set(expected) - set(keys)), sorted(set(keys) - set(expected))
     twice = [key for key, count in Counter(keys).items() if count > 1]
     if missing or extra or twice:
         raise StoreError(
             f"{file}: rows do not fit the images: {_some(missing)} missing, {_some(extra)} unknown, {_some(twice)} "
             f"more than once; expected one row for each of {len(names)} images."
         )
-    return [position[key] for key in wanted]
+    return [position[key] for key in expected]
 
 
 def _check_values(file: Path, source: Source, values: Values, names: Sequence[str]) -> None:

@@ -37,16 +37,22 @@ def retime(prepared: Prepared, writer: ResultWriter, progress: SweepProgress) ->
     """
     runs = {run.run_id: run for run in prepared.runs}
     marked = [record for record in writer.summary.done if record.cost.get(BUSY) and record.run_id in runs]
-    kept: Counter[str] = Counter()
+    still_marked: Counter[str] = Counter()
     for record in marked:
-        reason = STILL_BUSY if kept[STILL_BUSY] else _renewed(prepared, runs[record.run_id], record, writer, progress)
+        reason = (
+            STILL_BUSY
+            if still_marked[STILL_BUSY]
+            else _renewed(prepared, runs[record.run_id], record, writer, progress)
+        )
         if reason:
-            kept[reason] += 1
+            still_marked[reason] += 1
     if marked:
         text = f"{len(marked)} times of single images were measured on a busy machine; "
-        text += f"{len(marked) - kept.total()} of them were measured again"
-        reasons = "; ".join(f"{reason}: {number}" for reason, number in kept.items())
-        progress.note(f"  warning: {text}. {kept.total()} stay marked ({reasons})." if kept else f"  {text}.")
+        text += f"{len(marked) - still_marked.total()} of them were measured again"
+        reasons = "; ".join(f"{reason}: {number}" for reason, number in still_marked.items())
+        progress.note(
+            f"  warning: {text}. {still_marked.total()} stay marked ({reasons})." if still_marked else f"  {text}."
+        )
 
 
 def _renewed(

@@ -72,7 +72,7 @@ class ResultWriter:
         config = prepared.config
         self.tracking = TrackingSession(config.tracking, prepared.folder, config.name, progress.note)
         self._references = prepared.config.references
-        self._keeps_best, self._keeps_all = (prepared.config.save_models == kept for kept in ("best", "all"))
+        self._keeps_best, self._keeps_all = (prepared.config.save_models == choice for choice in ("best", "all"))
         self._folder, self._progress = prepared.folder, progress
         self._next_write = 0.0
 

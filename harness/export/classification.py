@@ -121,8 +121,8 @@ def compare(classifier: Classifier, exported: Classifier, images: Sequence[Path]
     return Check(len(images), largest)
 
 
-def _compare_labels(paths: Sequence[Path], labels: Sequence[str], expected: Any, found: Any) -> None:
-    for path, one, other in zip(paths, expected, found, strict=True):
+def _compare_labels(paths: Sequence[Path], labels: Sequence[str], expected: Any, actual: Any) -> None:
+    for path, one, other in zip(paths, expected, actual, strict=True):
         # Labels with almost equal probabilities may change places.
         if one.max() - one[int(other.argmax())] > 2 * TOLERANCE:
             raise ExportError(

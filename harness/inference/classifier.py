@@ -286,10 +286,10 @@ def _from_file(path: Path, device: str, coverage: float | None, trust: bool) -> 
 
     check_device(device)
     exported = ExportedClassifier(path, trust)
-    wanted = exported.coverage if coverage is None else checked_coverage(coverage)
-    promise = Promise(wanted, None, "there are no label sets: the file has no calibration")
+    promised = exported.coverage if coverage is None else checked_coverage(coverage)
+    promise = Promise(promised, None, "there are no label sets: the file has no calibration")
     if exported.calibration is not None:
-        promise = Promise.by(exported.calibration, wanted)
+        promise = Promise.by(exported.calibration, promised)
     return Classifier(exported, None, promise, exported.temperature)
 
 

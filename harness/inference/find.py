@@ -133,14 +133,14 @@ def _best(folder: ResultFolder, category: str | None) -> SavedRun:
     record = max(with_model, key=lambda one: (one.run_id in recommended, *one.rank()))
     file = folder.model_file(record.run_id)
     assert file is not None
-    wanted = next((one.run_id for one in records if one.run_id in recommended), None)
+    recommended_id = next((one.run_id for one in records if one.run_id in recommended), None)
     note = f"the run of the recommended configuration of {folder.root}: {record.run_id}"
-    if wanted is None:
+    if recommended_id is None:
         note = f"{record.run_id}: the best run of {folder.root} whose model was kept; the report recommends none"
     elif record.run_id not in recommended:
         note = (
             f"{record.run_id}: the best run of {folder.root} whose model was kept. The model of the recommended "
-            f"configuration ({wanted}) was not: make it with `python -m harness sweep {folder.config}`"
+            f"configuration ({recommended_id}) was not: make it with `python -m harness sweep {folder.config}`"
         )
     return SavedRun(folder.run_folder(record.run_id), record, file, note, tuple(read.damaged.values()))
 

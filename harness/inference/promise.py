@@ -42,14 +42,14 @@ class Promise:
             ConfigError: the coverage is no number between 0 and 1.
             StoreError: the user asks for a coverage, and the run has no usable out-of-fold predictions.
         """
-        wanted, source = (checked_coverage(coverage), "") if coverage is not None else _of_sweep(run)
+        promised, source = (checked_coverage(coverage), "") if coverage is not None else _of_sweep(run)
         try:
             calibration = Calibration.of(ClassPredictions.load(run.folder))
         except StoreError as error:
             if coverage is not None:
                 raise
-            return cls(wanted, None, f"there are no label sets and no answers: {error}")
-        return cls.by(calibration, wanted, source)
+            return cls(promised, None, f"there are no label sets and no answers: {error}")
+        return cls.by(calibration, promised, source)
 
     @classmethod
     def by(cls, calibration: Calibration, coverage: float, source: str = "") -> Promise:

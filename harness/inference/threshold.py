@@ -132,13 +132,13 @@ def _sentences(run_folder: Path, thresholds: Thresholds) -> list[str]:
         f"On the test images: false alarms on {alarms.sum()} of {len(alarms)} normal ones, "
         f"{missed.sum()} of {len(missed)} anomalous ones missed.",
     ]
-    rate, asked = thresholds.false_alarms, thresholds.false_alarms_asked
+    rate, target = thresholds.false_alarms, thresholds.false_alarms_asked
     if rate is None:
         lines.append("These images chose the threshold, so new images have more errors.")
-    elif asked is not None:
+    elif target is not None:
         lines.append(f"The {thresholds.guarantee} rate of false alarms on new normal images is {rate:.3g}.")
-        if rate > asked:
-            lines.append(f"The rate asked for is {asked:g}: it needs {images_for(asked)} normal images.")
+        if rate > target:
+            lines.append(f"The rate asked for is {target:g}: it needs {images_for(target)} normal images.")
     return lines
 
 

@@ -30,13 +30,13 @@ class RegionCounts:
 
     Attributes:
         areas: pixels of each defect.
-        found: whether each defect is found.
+        detected: whether each defect is detected.
         calls: number of calls.
         right: number of right calls.
     """
 
     areas: npt.NDArray[np.int64]
-    found: npt.NDArray[np.bool_]
+    detected: npt.NDArray[np.bool_]
     calls: int
     right: int
 
@@ -64,7 +64,7 @@ def region_recall(case: PixelCase) -> float:
         A share; NaN without a threshold, or without a defect.
     """
     counts = region_counts(case)
-    return float("nan") if counts is None else float(ratio(counts.found.sum(), len(counts.areas)))
+    return float("nan") if counts is None else float(ratio(counts.detected.sum(), len(counts.areas)))
 
 
 def region_counts(case: PixelCase) -> RegionCounts | None:
@@ -80,7 +80,7 @@ def _count(case: PixelCase) -> RegionCounts | None:
     if case.threshold is None:
         return None
     smallest = case.test.protocol.min_area
-    areas, found = [np.empty(0, np.int64)], [np.empty(0, np.bool_)]
+    areas, detected = [np.empty(0, np.int64)], [np.empty(0, np.bool_)]
     calls = right = 0
     for anomaly_map, mask in case.pairs():
         called = Regions.of(anomaly_map > case.threshold)
@@ -92,8 +92,8 @@ def _count(case: PixelCase) -> RegionCounts | None:
             large_calls = np.concatenate([[False], large])[called.labels]
             counted = defects.areas >= smallest
             areas.append(defects.areas[counted].astype(np.int64))
-            found.append(_overlaps(defects, large_calls)[counted])
-    return RegionCounts(np.concatenate(areas), np.concatenate(found), calls, right)
+            detected.append(_overlaps(defects, large_calls)[counted])
+    return RegionCounts(np.concatenate(areas), np.concatenate(detected), calls, right)
 
 
 def _overlaps(regions: Regions, pixels: Mask) -> npt.NDArray[np.bool_]:
@@ -124,7 +124,7 @@ def recall_by_area(case: PixelCase) -> list[dict[str, Any]]:
             "smallest": int(counts.areas[group[0]]),
             "largest": int(counts.areas[group[-1]]),
             "defects": len(group),
-            "found": int(counts.found[group].sum()),
+            "found": int(counts.detected[group].sum()),
         }
         for group in np.array_split(order, min(GROUPS, len(order)))
     ]

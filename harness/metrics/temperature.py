@@ -63,13 +63,13 @@ class Temperature:
         logarithms, own = _logarithms(probabilities[used]), truth[used]
         if not (logarithms.argmax(axis=1) != own).any():
             return cls(note=NO_ERRORS)
-        found = minimize_scalar(
+        optimum = minimize_scalar(
             lambda exponent: _loss(logarithms, own, float(np.exp(exponent))),
             bounds=(np.log(SMALLEST), np.log(LARGEST)),
             method="bounded",
             options={"xatol": 1e-6},
         )
-        value = float(np.exp(found.x))
+        value = float(np.exp(optimum.x))
         at_limit = min(value / SMALLEST, LARGEST / value) < 1 + 1e-3
         note = f"the fit ended at the limit of {value:.3g}" if at_limit else ""
         return cls(value, len(own), note)

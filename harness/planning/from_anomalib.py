@@ -116,8 +116,8 @@ def _axis(name: str, value: Any) -> Any:
 
 
 def _weights(model: Mapping[str, Any]) -> dict[str, Any]:
-    given = model[ARGUMENTS].get(PRETRAINED)
-    return {} if given is None else {"weights": "pretrained" if given else "random"}
+    pretrained = model[ARGUMENTS].get(PRETRAINED)
+    return {} if pretrained is None else {"weights": "pretrained" if pretrained else "random"}
 
 
 def _grid(model: Mapping[str, Any], left_out: list[str]) -> dict[str, Any]:
@@ -147,10 +147,10 @@ def _size_in(value: Any) -> list[list[int]] | int | None:
     if not isinstance(value, dict):
         return None
     if str(value.get(CLASS, "")).rpartition(".")[2] == "Resize":
-        given = (value.get(ARGUMENTS) or {}).get("size")
-        if isinstance(given, int):
-            return given
-        sides = [side for side in given if isinstance(side, int)] if isinstance(given, list) else []
+        target_size = (value.get(ARGUMENTS) or {}).get("size")
+        if isinstance(target_size, int):
+            return target_size
+        sides = [side for side in target_size if isinstance(side, int)] if isinstance(target_size, list) else []
         if len(sides) == 2:
             return sides[0] if sides[0] == sides[1] else [sides]
     return next((size for one in value.values() if (size := _size_in(one)) is not None), None)
@@ -201,13 +201,13 @@ def _seeds(values: Mapping[str, Any], left_out: list[str]) -> dict[str, Any]:
 
 def _device(values: Mapping[str, Any], left_out: list[str]) -> dict[str, Any]:
     trainer = values.get("trainer")
-    given = values.get("accelerator") or (trainer.get("accelerator") if isinstance(trainer, dict) else None)
+    accelerator = values.get("accelerator") or (trainer.get("accelerator") if isinstance(trainer, dict) else None)
     devices = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "mps": "mps"}
-    if given in (None, "auto"):
+    if accelerator in (None, "auto"):
         return {}
-    if isinstance(given, str) and given in devices:
-        return {"device": devices[given]}
-    left_out.append(f"accelerator: {given!r} has no counterpart; a sweep has one device, here `auto`.")
+    if isinstance(accelerator, str) and accelerator in devices:
+        return {"device": devices[accelerator]}
+    left_out.append(f"accelerator: {accelerator!r} has no counterpart; a sweep has one device, here `auto`.")
     return {}
 
 

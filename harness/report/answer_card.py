@@ -144,10 +144,10 @@ def defect_pictures(results: Results, configuration: Configuration) -> dict[str,
     pictures = list(_anomalous(results, runs))
     missed = next((one for one in pictures if one["role"] == MISSED), None)
     # Both pictures are of one run where possible, and the clearest defect is the last one of a gallery.
-    found = [one for one in pictures if one["role"] == FOUND]
-    alike = [one for one in found if missed is None or one["run"] == missed["run"]]
-    shown = [*(alike or found)[-1:], *([missed] if missed else [])]
-    return {"pictures": shown, "note": _note(runs, bool(found), missed is not None)}
+    found_defects = [one for one in pictures if one["role"] == FOUND]
+    alike = [one for one in found_defects if missed is None or one["run"] == missed["run"]]
+    shown = [*(alike or found_defects)[-1:], *([missed] if missed else [])]
+    return {"pictures": shown, "note": _note(runs, bool(found_defects), missed is not None)}
 
 
 def _anomalous(results: Results, runs: Sequence[RunRecord]) -> Iterator[dict[str, Any]]:
@@ -160,15 +160,15 @@ def _anomalous(results: Results, runs: Sequence[RunRecord]) -> Iterator[dict[str
                 yield {**entry, **place, "role": role, "threshold": run.thresholds["image"]}
 
 
-def _note(runs: Sequence[RunRecord], found: bool, missed: bool) -> str:
+def _note(runs: Sequence[RunRecord], has_found: bool, has_missed: bool) -> str:
     """What the pictures do not show."""
     anomalous = sum(run.data["test_anomalous"] for run in runs)
     misses = sum(run.metrics.get("image_FalseNegatives") or 0 for run in runs)
     if not anomalous:
         return "The test images have no defect."
     sentences = []
-    if not found:
+    if not has_found:
         sentences.append("No defect was found." if misses == anomalous else "There is no picture of a found defect.")
-    if not missed:
+    if not has_missed:
         sentences.append("There is no picture of a missed defect." if misses else "No defect was missed.")
     return " ".join(sentences)

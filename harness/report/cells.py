@@ -149,7 +149,12 @@ def number_format(name: str, values: Sequence[Any]) -> str:
 
 
 def display_text(value: Any, style: str) -> str:
-    """The displayed text of a value, for the width of the column."""
+    """The displayed text of a value, for the width of the column.
+
+    Args:
+        value: of the cell; None and NaN are displayed as nothing.
+        style: Excel's number format, such as "0.000"; empty for no format.
+    """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if not style or not isinstance(value, float):

@@ -92,19 +92,27 @@ def calibration_sentence(classification: ClassificationResults, run_id: str) -> 
     sentence = classification.temperature(run_id).sentence
     text = f"{sentence[0].upper()}{sentence[1:]}."
     own, test = reliability(classification, run_id), reliability_on_test(classification, run_id)
-    for where, found in (("out of fold", own), (f"on {test.raw.images} labelled test images", test)):
-        if found.raw.error is not None:
+    for where, calibration in (("out of fold", own), (f"on {test.raw.images} labelled test images", test)):
+        if calibration.raw.error is not None:
             text += (
-                f" The expected calibration error {where} is {found.raw.error:.3f} for raw probabilities, and "
-                f"{found.calibrated.error:.3f} after calibration."
+                f" The expected calibration error {where} is {calibration.raw.error:.3f} for raw probabilities, and "
+                f"{calibration.calibrated.error:.3f} after calibration."
             )
     return text
 
 
 def diagram(classification: ClassificationResults, run_id: str) -> dict[str, list[dict[str, float]]]:
-    """The bins of the reliability diagram, out of fold, before and after calibration."""
-    found = reliability(classification, run_id)
+    """The bins of the reliability diagram, out of fold, before and after calibration.
+
+    Args:
+        classification: results of a folder.
+        run_id: the run.
+
+    Returns:
+        The bins under `raw` and `calibrated`, the smallest probability first; see `harness.metrics.reliability`.
+    """
+    before_after = reliability(classification, run_id)
     return {
         name: [{key: round(value, 5) for key, value in vars(one).items()} for one in side.bins]
-        for name, side in (("raw", found.raw), ("calibrated", found.calibrated))
+        for name, side in (("raw", before_after.raw), ("calibrated", before_after.calibrated))
     }

@@ -76,11 +76,11 @@ def _few_for_the_rate(records: Sequence[RunRecord]) -> list[str]:
     if not few:
         return []
     worst = max(few, key=lambda thresholds: float(thresholds["false_alarms"]))
-    images, asked = round(1 / worst["false_alarms"]) - 1, worst["false_alarms_asked"]
+    images, target = round(1 / worst["false_alarms"]) - 1, worst["false_alarms_asked"]
     return [
         f"MORE FALSE ALARMS than asked in {len(few)} of {len(records)} runs: {images} normal "
         f"image{'s' if images > 1 else ''} can fix a threshold for 1 false alarm on {images + 1} normal images "
-        f"({worst['guarantee']}). A rate of {asked:.3g} needs {images_for(asked)} images."
+        f"({worst['guarantee']}). A rate of {target:.3g} needs {images_for(target)} images."
     ]
 
 

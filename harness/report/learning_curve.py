@@ -90,14 +90,14 @@ def _curves(results: Results) -> list[Curve]:
         group.setdefault(record.n_train, []).append(record)
     several = {key: group for key, group in groups.items() if len(group) > 1}
     names = labels([group[max(group)][0] for group in several.values()])
-    found = []
+    curves = []
     for ((name, _), group), label in zip(several.items(), names, strict=True):
         points = [_point(results, Configuration(label, tuple(runs))) for runs in group.values()]
         points = [point for point in points if point.value is not None]
         if len(points) > 1:
-            found.append(Curve(name, label, sorted(points, key=lambda point: (point.images, point.whole))))
+            curves.append(Curve(name, label, sorted(points, key=lambda point: (point.images, point.whole))))
     order = list(results.configurations)
-    return sorted(found, key=lambda curve: (order.index(curve.dataset), -(curve.last.value or 0.0), curve.label))
+    return sorted(curves, key=lambda curve: (order.index(curve.dataset), -(curve.last.value or 0.0), curve.label))
 
 
 def _point(results: Results, runs: Configuration) -> Point:
@@ -125,7 +125,7 @@ def by_seed(runs: Configuration) -> dict[int, float]:
         if run.metrics.get(INTERVAL) is not None:
             values.setdefault(int(run.spec["seed"]), []).append(float(run.metrics[INTERVAL] or 0.0))
     complete = max(map(len, values.values()), default=0)
-    return {seed: float(np.mean(found)) for seed, found in sorted(values.items()) if len(found) == complete}
+    return {seed: float(np.mean(aurocs)) for seed, aurocs in sorted(values.items()) if len(aurocs) == complete}
 
 
 def curve_table(results: Results) -> pd.DataFrame:

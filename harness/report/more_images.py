@@ -81,14 +81,14 @@ FEW_SEEDS = (
 
 def more_images(results: Results) -> dict[str, list[str]]:
     """The sentences on the recommended configuration of each data set with learning curves, by data set."""
-    found: dict[str, list[str]] = {}
+    sentences: dict[str, list[str]] = {}
     for answer in answers(results):
         configuration = answer.configuration
         runs = set() if configuration is None else {run.run_id for run in configuration.records}
         for curve in curves(results):
             if curve.dataset == answer.dataset and runs & {run.run_id for run in curve.last.runs.records}:
-                found[answer.dataset] = [f"{curve.name}:", *_sentences(results, curve)]
-    return found
+                sentences[answer.dataset] = [f"{curve.name}:", *_sentences(results, curve)]
+    return sentences
 
 
 def in_few_words(results: Results) -> list[str]:

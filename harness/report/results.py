@@ -67,9 +67,9 @@ class Results:
         damaged = [*contents.damaged.values(), *_damaged_files(folder, records)]
         limits, problems = _limits(folder)
         damaged += problems
-        done = {_key(record) for record in records if record.status == "ok"}
+        finished = {_key(record) for record in records if record.status == "ok"}
         # A file of weights changes the run id: a run that was skipped without the file may be done under another id.
-        current = [record for record in records if record.status != "skipped" or _key(record) not in done]
+        current = [record for record in records if record.status != "skipped" or _key(record) not in finished]
         return cls(folder, current, tuple(damaged), hidden, limits)
 
     @property

@@ -103,9 +103,9 @@ class History:
     @property
     def best(self) -> Trial | None:
         """The best trial with complete trainings; None without such a trial."""
-        done = [trial for trial in self.finished if trial.state == "done" and trial.value is not None]
+        completed = [trial for trial in self.finished if trial.state == "done" and trial.value is not None]
         sign = 1 if self._space.search.mode == "max" else -1
-        return max(done, key=lambda trial: sign * (trial.value or 0.0), default=None)
+        return max(completed, key=lambda trial: sign * (trial.value or 0.0), default=None)
 
     def begin(self, point: Point, runs: Sequence[str]) -> Trial:
         """Add a running trial, and save the history.

@@ -244,8 +244,8 @@ def importance(study: Any) -> dict[str, float]:
     Returns:
         Axis -> share; empty where fewer than 4 trials are done, or where all values are equal.
     """
-    done = [trial.value for trial in study.trials if trial.state == TrialState.COMPLETE]
-    if len(done) < 4 or len(set(done)) < 2:
+    values = [trial.value for trial in study.trials if trial.state == TrialState.COMPLETE]
+    if len(values) < 4 or len(set(values)) < 2:
         return {}
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     try:

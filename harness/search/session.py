@@ -97,14 +97,16 @@ class SearchSession(RunSession):
         except StoreError:
             # Every report shows a damaged record, and no search replaces such a record.
             return None
-        done = {run_id: record for run_id, record in records.items() if record is not None and record.status == "ok"}
-        claims = None if len(done) == len(run_ids) else self.claim(run_ids)
+        finished = {
+            run_id: record for run_id, record in records.items() if record is not None and record.status == "ok"
+        }
+        claims = None if len(finished) == len(run_ids) else self.claim(run_ids)
         if claims is None:
             return None
         with claims:
             trial = self._history.begin(point, run_ids)
             self._numbers[trial_id] = trial.number
-            self.active[trial.number] = _Active(trial, runs, claims.pop_all(), records=done)
+            self.active[trial.number] = _Active(trial, runs, claims.pop_all(), records=finished)
         return self.config(trial.number)
 
     def config(self, number: int) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def _without_pixels(split: Split, rule: str) -> Iterator[str]:
 
     with ThreadPoolExecutor(threads.count()) as pool:
         empty = list(pool.map(is_empty, [sample.masks for sample in samples]))
-    names = [sample.masks[0] for sample, found in zip(samples, empty, strict=True) if found]
+    names = [sample.masks[0] for sample, has_none in zip(samples, empty, strict=True) if has_none]
     if names:
         yield (
             f"protocol.mask: {rule} found, but {len(names)} of {len(samples)} masks have no value above half of "

@@ -35,9 +35,9 @@ class MLflowTracker:
 
     def log(self, run: TrackedRun) -> str:
         """Log a run, or change the run of MLflow that has the run id; see `Tracker.log`."""
-        found = self._find(run.run_id)
-        own_id = self._create(run) if found is None else str(found.info.run_id)
-        self._log_values(own_id, run, found)
+        mlflow_run = self._find(run.run_id)
+        own_id = self._create(run) if mlflow_run is None else str(mlflow_run.info.run_id)
+        self._log_values(own_id, run, mlflow_run)
         self._client.log_text(own_id, run.record, "record.json")
         for name, file in run.pictures.items():
             self._client.log_artifact(own_id, str(file), str(PurePosixPath(name).parent))
@@ -78,8 +78,8 @@ class MLflowTracker:
 
     def _find(self, run_id: str) -> Any:
         """The run of MLflow with a run id; None without one."""
-        found = self._client.search_runs([self._experiment_id], f"tags.`{RUN_ID}` = '{run_id}'", max_results=1)
-        return found[0] if found else None
+        matches = self._client.search_runs([self._experiment_id], f"tags.`{RUN_ID}` = '{run_id}'", max_results=1)
+        return matches[0] if matches else None
 
     def _create(self, run: TrackedRun) -> str:
         # The tag is part of the creation, so that a killed process leaves no run without it.
@@ -88,12 +88,12 @@ class MLflowTracker:
         )
         return str(created.info.run_id)
 
-    def _log_values(self, own_id: str, run: TrackedRun, found: Any) -> None:
+    def _log_values(self, own_id: str, run: TrackedRun, mlflow_run: Any) -> None:
         """Log the values that the run of MLflow does not have. MLflow refuses another value of a parameter."""
         from mlflow.entities import Metric, Param, RunTag
 
-        known_parameters: Mapping[str, str] = found.data.params if found is not None else {}
-        known_metrics: Mapping[str, float] = found.data.metrics if found is not None else {}
+        known_parameters: Mapping[str, str] = mlflow_run.data.params if mlflow_run is not None else {}
+        known_metrics: Mapping[str, float] = mlflow_run.data.metrics if mlflow_run is not None else {}
         time = _milliseconds(run.ended) or 0
         parameters = [Param(key, value) for key, value in run.parameters.items() if key not in known_parameters]
         metrics = [Metric(key, value, time, 0) for key, value in run.metrics.items() if known_metrics.get(key) != value]

@@ -20,9 +20,9 @@ from tests.conftest import ROOT, Cli
 STORED = ROOT / "tests/stored/results"
 
 
-def test_runs_have_types_and_the_values_of_the_records(made: ResultFolder) -> None:
-    runs = load_results(made.root).runs
-    records = {record.run_id: record for record in made.records()}
+def test_runs_have_types_and_the_values_of_the_records(sweep_folder: ResultFolder) -> None:
+    runs = load_results(sweep_folder.root).runs
+    records = {record.run_id: record for record in sweep_folder.records()}
     assert set(runs["run"]) == set(records)
     assert isinstance(runs["seed"].dtype, pd.Int64Dtype)
     assert isinstance(runs["image_AUROC"].dtype, pd.Float64Dtype)
@@ -34,8 +34,8 @@ def test_runs_have_types_and_the_values_of_the_records(made: ResultFolder) -> No
         assert row["seed"] == records[row["run"]].spec["seed"]
 
 
-def test_the_summary_names_the_recommended_run(made: ResultFolder) -> None:
-    results = load_results(made.root)
+def test_the_summary_names_the_recommended_run(sweep_folder: ResultFolder) -> None:
+    results = load_results(sweep_folder.root)
     summary = results.summary()
     assert set(summary["best_run"]) <= set(results.runs["run"])
     assert summary["image_AUROC"].is_monotonic_decreasing
@@ -57,11 +57,11 @@ def test_scores_of_a_classification_give_its_macro_f1(classified: ResultFolder) 
     assert results.task == "classification"
     for record in classified.records():
         scores = results.scores(record.run_id)
-        seen = scores[scores["role"] == "out of fold"]
+        out_of_fold = scores[scores["role"] == "out of fold"]
         names = sorted(column.removeprefix("p ") for column in scores if str(column).startswith("p "))
-        truth, predicted = ([names.index(label) for label in seen[c]] for c in ("label", "predicted_label"))
+        truth, predicted = ([names.index(label) for label in out_of_fold[c]] for c in ("label", "predicted_label"))
         assert macro_f1(np.array(truth), np.array(predicted), len(names)) == pytest.approx(record.metrics["macro_F1"])
-        assert np.allclose(seen[[f"p {name}" for name in names]].sum(axis=1), 1, atol=1e-3)
+        assert np.allclose(out_of_fold[[f"p {name}" for name in names]].sum(axis=1), 1, atol=1e-3)
     with pytest.raises(ConfigError, match="'classification' found; expected a detection"):
         next(results.maps(classified.records()[0].run_id))
 
@@ -77,8 +77,8 @@ def test_maps_come_from_the_saved_model(trained: ResultFolder) -> None:
     np.testing.assert_array_equal(anomaly_map, expected.anomaly_map)
 
 
-def test_bad_input(made: ResultFolder, tmp_path: Path) -> None:
-    results = load_results(made.root)
+def test_bad_input(sweep_folder: ResultFolder, tmp_path: Path) -> None:
+    results = load_results(sweep_folder.root)
     with pytest.raises(UnknownNameError, match=r"unknown run 'other'\. .*Known: "):
         results.scores("other")
     failed = results.runs.loc[results.runs["status"] == "failed", "run"].iloc[0]
@@ -99,10 +99,10 @@ def test_results_of_earlier_versions_open(name: str) -> None:
         assert len(results.scores(run))
 
 
-def test_a_damaged_file_is_named_and_the_rest_is_there(made: ResultFolder, tmp_path: Path) -> None:
+def test_a_damaged_file_is_named_and_the_rest_is_there(sweep_folder: ResultFolder, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(made.root, copy)
-    first, second = [record.run_id for record in made.records() if record.status == "ok"][:2]
+    shutil.copytree(sweep_folder.root, copy)
+    first, second = [record.run_id for record in sweep_folder.records() if record.status == "ok"][:2]
     (copy / "runs" / first / "scores.csv").write_text("path,label,defect_type,score\na.png,maybe,,1\n")
     results = load_results(copy)
     assert [first in sentence for sentence in results.damaged] == [True]
@@ -111,9 +111,9 @@ def test_a_damaged_file_is_named_and_the_rest_is_there(made: ResultFolder, tmp_p
     assert len(results.scores(second))
 
 
-def test_csv_files_have_the_rows_of_the_sheets(made: ResultFolder, tmp_path: Path, cli: Cli) -> None:
+def test_csv_files_have_the_rows_of_the_sheets(sweep_folder: ResultFolder, tmp_path: Path, cli: Cli) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(made.root, copy)
+    shutil.copytree(sweep_folder.root, copy)
     for file in ("results.csv", "summary.csv"):
         assert (copy / file).is_file()  # the sweep wrote it
         (copy / file).unlink()

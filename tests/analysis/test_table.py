@@ -96,9 +96,9 @@ def test_formats() -> None:
 
 
 def test_the_command(folder: ResultFolder, cli: Cli, tmp_path: Path) -> None:
-    done = cli("table", folder.root)
-    assert done.exit_code == 0, done.output
-    assert "| bottle | **0.969** ± 0.044 | 0.938 ± 0.000 |" in done.output
+    result = cli("table", folder.root)
+    assert result.exit_code == 0, result.output
+    assert "| bottle | **0.969** ± 0.044 | 0.938 ± 0.000 |" in result.output
     out = tmp_path / "new" / "table.tex"
     assert cli("table", folder.root, "--format", "latex", "--out", out).exit_code == 0
     assert out.read_text().count(r"\\") == 5
@@ -117,16 +117,16 @@ def test_the_command(folder: ResultFolder, cli: Cli, tmp_path: Path) -> None:
     ],
 )
 def test_bad_options(folder: ResultFolder, cli: Cli, options: list[str], message: str) -> None:
-    done = cli("table", folder.root, *options)
-    assert done.exit_code == 2
-    assert message in " ".join(done.output.split())
+    result = cli("table", folder.root, *options)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
 
 
-def test_results_without_a_finished_run(made: ResultFolder, tmp_path: Path, cli: Cli) -> None:
-    failed = next(record for record in made.records() if record.status == "failed")
+def test_results_without_a_finished_run(sweep_folder: ResultFolder, tmp_path: Path, cli: Cli) -> None:
+    failed = next(record for record in sweep_folder.records() if record.status == "failed")
     folder = ResultFolder(tmp_path / "failed")
     folder.create()
-    shutil.copytree(made.run_folder(failed.run_id), folder.run_folder(failed.run_id))
-    done = cli("table", folder.root)
-    assert done.exit_code == 2
-    assert "no finished runs" in done.output
+    shutil.copytree(sweep_folder.run_folder(failed.run_id), folder.run_folder(failed.run_id))
+    result = cli("table", folder.root)
+    assert result.exit_code == 2
+    assert "no finished runs" in result.output

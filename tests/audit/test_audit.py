@@ -88,15 +88,15 @@ def test_wrong_masks(tree: Path) -> None:
     inside = np.zeros((96, 96), dtype=bool)
     inside[20:40, 20:40] = True
     masks(tree, inside, np.zeros((96, 96), dtype=bool), ~inside)
-    found = {one.picture.name: one.reason for one in look(tree).of_kind(MASK)}
-    assert set(found) == {"test/cut/001.png", "test/cut/002.png"}
-    assert "empty" in found["test/cut/001.png"]
-    assert "border" in found["test/cut/002.png"]
+    reasons = {one.picture.name: one.reason for one in look(tree).of_kind(MASK)}
+    assert set(reasons) == {"test/cut/001.png", "test/cut/002.png"}
+    assert "empty" in reasons["test/cut/001.png"]
+    assert "border" in reasons["test/cut/002.png"]
     shutil.rmtree(tree / "ground_truth")
     masks(tree, np.ones((96, 96), dtype=bool), inside[:50], inside)
-    found = {one.picture.name: one.reason for one in look(tree).of_kind(MASK)}
-    assert "full" in found["test/cut/000.png"]
-    assert "96 x 50 pixels, its image 96 x 96" in found["test/cut/001.png"]
+    reasons = {one.picture.name: one.reason for one in look(tree).of_kind(MASK)}
+    assert "full" in reasons["test/cut/000.png"]
+    assert "96 x 50 pixels, its image 96 x 96" in reasons["test/cut/001.png"]
 
 
 def test_files_and_the_exclusion_of_what_they_propose(tree: Path, tmp_path: Path) -> None:

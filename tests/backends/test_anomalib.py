@@ -286,8 +286,8 @@ def test_memory_does_not_grow_with_the_coreset(tmp_path: Path) -> None:
     )
     if not Path("/proc/self/statm").exists():
         pytest.skip("needs /proc to measure memory")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 500
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(process.stdout) < 500
 
 
 def test_maps_of_a_cut_out_centre_meet_that_part_of_the_masks() -> None:

@@ -27,8 +27,8 @@ def test_out_of_fold_scores_fix_the_threshold(name: str, cli: Cli, tmp_path: Pat
         "data: {kind: toy, category: plate, size: 64, train: 4, good: 2, bad: 1}\nweights: random\nlatency: false\n"
         f"grid: {{backend: native, model: {name}, {in_yaml(network(name, layers=['layer2']))}, image_size: 32{axes}}}\n"
     )
-    done = cli("sweep", config)
-    assert done.exit_code == 0, done.output
+    result = cli("sweep", config)
+    assert result.exit_code == 0, result.output
     (record,) = ResultFolder(Path("results/c")).records()
     assert (record.data["train"], record.data["val"]) == (4, 0)
     assert record.thresholds["fixed_by"] == "4 training images in 4 folds"
@@ -37,7 +37,7 @@ def test_out_of_fold_scores_fix_the_threshold(name: str, cli: Cli, tmp_path: Pat
     calibration = read_calibration(Path("results/c/runs") / record.run_id)
     assert calibration is not None
     assert record.thresholds["image"] == calibration.scores.max()
-    assert "A rate of 0.01 needs 99 images." in " ".join(done.output.split())
+    assert "A rate of 0.01 needs 99 images." in " ".join(result.output.split())
 
 
 def test_a_fold_that_leaves_too_few_images(cli: Cli, tmp_path: Path) -> None:
@@ -46,9 +46,9 @@ def test_a_fold_that_leaves_too_few_images(cli: Cli, tmp_path: Path) -> None:
         "data: {kind: toy, category: plate, size: 64, train: 2, good: 2, bad: 1}\nweights: random\n"
         "grid: {backend: native, model: padim, backbone: resnet18, layers: [layer2], n_features: 10, image_size: 32}\n"
     )
-    done = cli("sweep", config)
-    text = " ".join(done.output.split())
-    assert done.exit_code == 2
+    result = cli("sweep", config)
+    text = " ".join(result.output.split())
+    assert result.exit_code == 2
     assert "threshold.method: cross_conformal found, with 2 normal training images; the largest fold leaves 1" in text
     assert "for training, and padim expects 2 or more. Add images, or set threshold.method to none." in text
     assert not Path("results/c").exists()
@@ -62,8 +62,8 @@ def test_a_run_without_images_for_the_threshold(method: str, cli: Cli, tmp_path:
         f"latency: false\nthreshold: {method}\n"
         "grid: {backend: native, model: padim, backbone: resnet18, layers: [layer2], n_features: 10, image_size: 32}\n"
     )
-    done = cli("sweep", config)
-    assert done.exit_code == 0, done.output
+    result = cli("sweep", config)
+    assert result.exit_code == 0, result.output
     (record,) = ResultFolder(Path("results/c")).records()
     assert record.metrics["image_AUROC"] is not None
     assert record.thresholds["image"] == (1.0 if "fixed" in method else None)

@@ -39,8 +39,8 @@ grid: {{backend: [anomalib, native], model: [patchcore, padim], backbone: resnet
 def swept(cli: Cli, tmp_path: Path, tree: Path, latency: str) -> list[RunRecord]:
     config = tmp_path / "cost.yaml"
     config.write_text(CONFIG.format(root=tree, latency=latency))
-    found = cli("sweep", config)
-    assert found.exit_code == 0, found.output
+    result = cli("sweep", config)
+    assert result.exit_code == 0, result.output
     return ResultFolder(Path("results/cost")).records()
 
 
@@ -49,20 +49,20 @@ def test_every_run_tells_its_cost(cli: Cli, tmp_path: Path, toy_tree: Path) -> N
     records = swept(cli, tmp_path, toy_tree, "true")
     assert len(records) == 4
     for record in records:
-        found = {name: value or 0 for name, value in record.cost.items()}
-        assert 0 < found["seconds_p50"] < 10
-        assert found[THREADS] >= 1
+        cost = {name: value or 0 for name, value in record.cost.items()}
+        assert 0 < cost["seconds_p50"] < 10
+        assert cost[THREADS] >= 1
         assert record.cost[BUSY] in {True, False}
-        assert LEAST <= found["timed_images"] <= IMAGES
+        assert LEAST <= cost["timed_images"] <= IMAGES
         # On a busy machine fewer are timed, and nothing is said of the slowest of them.
-        assert (record.cost["seconds_p95"] is None) == (found["timed_images"] < FOR_P95)
-        assert found["images_per_second"] > 0
+        assert (record.cost["seconds_p95"] is None) == (cost["timed_images"] < FOR_P95)
+        assert cost["images_per_second"] > 0
         # A process with Torch in it, and less than any machine that runs these tests.
-        assert 200e6 < found["peak_memory"] < 16e9
+        assert 200e6 < cost["peak_memory"] < 16e9
         model = ResultFolder(Path("results/cost")).model_file(record.run_id)
         assert model is not None
         # The file has names, shapes and hyperparameters beside the tensors.
-        assert found["model_size"] <= model.stat().st_size <= 1.1 * found["model_size"] + 100_000
+        assert cost["model_size"] <= model.stat().st_size <= 1.1 * cost["model_size"] + 100_000
 
 
 @pytest.mark.slow

@@ -17,17 +17,19 @@ from harness.common.devices import pick
 SIZE = (64, 96)
 
 
-def network(backbone: str = "test_resnet", outputs: int = 3, size: tuple[int, int] = SIZE, **given: Any) -> Classifier:
-    return build(backbone, outputs, Settings(image_size=size, **given), None, 0).eval()
+def network(
+    backbone: str = "test_resnet", outputs: int = 3, size: tuple[int, int] = SIZE, **options: Any
+) -> Classifier:
+    return build(backbone, outputs, Settings(image_size=size, **options), None, 0).eval()
 
 
 def images(count: int = 2, size: tuple[int, int] = SIZE) -> torch.Tensor:
     return torch.rand((count, 3, *size), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("given", [{}, {"head": "logits"}, {"loss": "arcface"}, {"head_activation": "silu"}])
-def test_the_map_is_that_of_the_paper(given: dict[str, Any]) -> None:
-    trained = network(outputs=6, **given)
+@pytest.mark.parametrize("options", [{}, {"head": "logits"}, {"loss": "arcface"}, {"head_activation": "silu"}])
+def test_the_map_is_that_of_the_paper(options: dict[str, Any]) -> None:
+    trained = network(outputs=6, **options)
     # A label with a negative logit has a map of zeros. Without a bias, the features decide.
     if trained.head.bias is not None:
         torch.nn.init.zeros_(trained.head.bias)
@@ -56,10 +58,10 @@ def test_a_patch_that_decides_is_bright() -> None:
     trained.mean, trained.std = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
     image = torch.zeros(1, 3, 32, 32)
     image[0, 0, 8:16, 16:24] = 1
-    (found,) = grad_cam(trained, image, [0])
+    (cam,) = grad_cam(trained, image, [0])
     expected = torch.zeros(4, 4)
     expected[1, 2] = 1
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(cam, expected)
     # No pixel makes the other label more probable.
     assert not grad_cam(trained, image, [1]).any()
 
@@ -94,8 +96,8 @@ def test_channels_last_give_the_same_map() -> None:
     trained = network()
     (expected,) = grad_cam(trained, images(1), [1])
     trained.features = Last(trained.features)
-    (found,) = grad_cam(trained, images(1), [1])
-    torch.testing.assert_close(found, expected)
+    (cam,) = grad_cam(trained, images(1), [1])
+    torch.testing.assert_close(cam, expected)
 
 
 class Last(torch.nn.Module):
@@ -119,21 +121,21 @@ def test_the_network_of_the_labels_class_makes_the_map() -> None:
     with torch.no_grad():
         other.head.weight.neg_()
     folds = [[Member(0, "a", (0, 2), one), Member(0, "b", (1,), other)]]
-    found = maps_of_labels(folds, images(3), [1, 2, 0])
-    torch.testing.assert_close(found[0], grad_cam(other, images(3)[:1], [0])[0])
-    torch.testing.assert_close(found[1], grad_cam(one, images(3)[1:2], [1])[0])
-    torch.testing.assert_close(found[2], grad_cam(one, images(3)[2:], [0])[0])
+    maps = maps_of_labels(folds, images(3), [1, 2, 0])
+    torch.testing.assert_close(maps[0], grad_cam(other, images(3)[:1], [0])[0])
+    torch.testing.assert_close(maps[1], grad_cam(one, images(3)[1:2], [1])[0])
+    torch.testing.assert_close(maps[2], grad_cam(one, images(3)[2:], [0])[0])
 
 
 def test_repeats_are_averaged_and_other_labels_are_null() -> None:
     one, other = network(), network(head_init="xavier")
     folds = [[Member(0, "a", (0, 2), one), Member(0, "a", (0, 2), other, 1)]]
-    found = maps_of_labels(folds, images(2), [2, 1])
+    maps = maps_of_labels(folds, images(2), [2, 1])
     # The label 1 has no network: both say null, their last output.
     for row, output in ((0, 1), (1, 2)):
         image = images(2)[row : row + 1]
         expected = (grad_cam(one, image, [output]) + grad_cam(other, image, [output])) / 2
-        torch.testing.assert_close(found[row], expected[0])
+        torch.testing.assert_close(maps[row], expected[0])
 
 
 def test_the_mean_over_folds_or_one_fold() -> None:

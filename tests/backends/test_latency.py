@@ -56,15 +56,15 @@ def timed(monkeypatch: pytest.MonkeyPatch, seconds: Sequence[float], then: float
 def test_fast_models_get_20_images_and_slow_ones_two_seconds(
     monkeypatch: pytest.MonkeyPatch, seconds: float, images: int, warm_up: int
 ) -> None:
-    found, work = timed(monkeypatch, [], seconds)
-    assert found.seconds == pytest.approx([seconds] * images)
+    timing, work = timed(monkeypatch, [], seconds)
+    assert timing.seconds == pytest.approx([seconds] * images)
     assert len(work.inputs) == images + warm_up
     assert work.inputs[:3] == [1, 2, 1]
 
 
 def test_the_warm_up_ends_once_the_times_are_steady(monkeypatch: pytest.MonkeyPatch) -> None:
-    found, work = timed(monkeypatch, [0.9, 0.08, 0.04, 0.02], 0.01)
-    assert found.seconds == pytest.approx([0.01] * IMAGES)
+    timing, work = timed(monkeypatch, [0.9, 0.08, 0.04, 0.02], 0.01)
+    assert timing.seconds == pytest.approx([0.01] * IMAGES)
     assert len(work.inputs) == IMAGES + 7
 
 

@@ -134,9 +134,9 @@ def test_a_group_without_all_images_reads_whole_batches_only(
     )
     few = outcomes(specs, whole, tmp_path)
     batches = [[sample.path for sample in whole.train[i : i + 2]] for i in range(0, len(whole.train), 2)]
-    seen = [bool(read & set(batch)) for batch in batches]
-    assert 0 < sum(seen) < len(batches)
-    assert all(read >= set(batch) for batch, touched in zip(batches, seen, strict=True) if touched)
+    was_read = [bool(read & set(batch)) for batch in batches]
+    assert 0 < sum(was_read) < len(batches)
+    assert all(read >= set(batch) for batch, touched in zip(batches, was_read, strict=True) if touched)
     together = outcomes([*specs, _on_all(specs[0])], whole, tmp_path)
     assert [one.test.scores.tolist() for one in few] == [one.test.scores.tolist() for one in together[:2]]
 

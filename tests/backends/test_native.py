@@ -82,10 +82,10 @@ def answers(specs: Sequence[RunSpec], split: Split, scratch: Path, **more: Any) 
 
 
 def outcomes(specs: Sequence[RunSpec], split: Split, scratch: Path, **more: Any) -> list[Outcome]:
-    found = answers(specs, split, scratch, **more)
-    for one in found:
+    results = answers(specs, split, scratch, **more)
+    for one in results:
         assert isinstance(one, Outcome), one
-    return [one for one in found if isinstance(one, Outcome)]
+    return [one for one in results if isinstance(one, Outcome)]
 
 
 def same(left: Outcome, right: Outcome) -> None:
@@ -161,22 +161,22 @@ def test_seconds_alone_and_spent(tmp_path: Path, toy_tree: Path, monkeypatch: py
     # Each look at this clock is a second later, so the times depend on the work and not on the machine.
     monkeypatch.setattr("time.perf_counter", map(float, count()).__next__)
     specs, split = planned(tmp_path, toy_tree)
-    found = outcomes(specs, split, tmp_path)
-    spent, standalone_seconds = (sum(one.seconds[key] for one in found) for key in ("spent", "alone"))
+    results = outcomes(specs, split, tmp_path)
+    spent, standalone_seconds = (sum(one.seconds[key] for one in results) for key in ("spent", "alone"))
     assert 0 < spent < standalone_seconds / 2
-    for one in found:
+    for one in results:
         assert one.seconds["fit"] > 0
         assert one.seconds["test"] > 0
         assert one.seconds["fit"] + one.seconds["test"] <= one.seconds["alone"] + 1e-9
     by_ratio = {
         one.spec.parameters["coreset_sampling_ratio"]: one.seconds["fit"]
-        for one in found
+        for one in results
         if one.spec.model == "patchcore" and one.spec.layers == ("layer2", "layer3")
     }
     # A smaller coreset alone would not have been selected to the end.
     assert by_ratio[0.05] < by_ratio[0.2]
     by_number = {
-        one.spec.parameters["num_neighbors"]: one.seconds["alone"] for one in found if one.spec.model == "spade"
+        one.spec.parameters["num_neighbors"]: one.seconds["alone"] for one in results if one.spec.model == "spade"
     }
     assert by_number[2] < by_number[5]
     # Made alone, what it costs alone is what was spent on it.
@@ -196,9 +196,9 @@ def test_a_run_that_fails_leaves_the_others_alone(
         raise RuntimeError("no covariance today")
 
     monkeypatch.setattr(padim, "fit_gaussians", fail)
-    found = answers(specs, split, tmp_path)
-    assert len(found) == len(specs)
-    for one in found:
+    results = answers(specs, split, tmp_path)
+    assert len(results) == len(specs)
+    for one in results:
         assert isinstance(one, Failure) == (one.spec.model == "padim")
         if isinstance(one, Failure):
             assert "no covariance today" in str(one.error)
@@ -215,9 +215,9 @@ def test_a_shared_stage_that_fails_is_tried_once(
         raise MemoryError("no room")
 
     monkeypatch.setattr(ImageSource, "batches", fail)
-    found = answers(specs, split, tmp_path)
-    assert all(isinstance(one, Failure) and isinstance(one.error, MemoryError) for one in found)
-    assert len(found) == len(specs)
+    results = answers(specs, split, tmp_path)
+    assert all(isinstance(one, Failure) and isinstance(one.error, MemoryError) for one in results)
+    assert len(results) == len(specs)
     assert len(tried) == 1
 
 
@@ -251,12 +251,12 @@ def test_what_is_cached_gives_bit_identical_results(
     outcomes(few, split, tmp_path, **cache)
     # One more ratio and more neighbours: from the features and the order that are there, with no image read.
     monkeypatch.setattr(ImageSource, "__getitem__", lambda *_: pytest.fail("an image was read"))
-    wanted = [s for s in specs if s.model in {"patchcore", "spade"}]
-    again = outcomes(wanted, split, tmp_path, **cache)
+    chosen = [s for s in specs if s.model in {"patchcore", "spade"}]
+    again = outcomes(chosen, split, tmp_path, **cache)
     # And all from the cache.
-    once_more = outcomes(wanted, split, tmp_path, **cache)
+    once_more = outcomes(chosen, split, tmp_path, **cache)
     monkeypatch.undo()
-    for one, other, plain in zip(again, once_more, outcomes(wanted, split, tmp_path), strict=True):
+    for one, other, plain in zip(again, once_more, outcomes(chosen, split, tmp_path), strict=True):
         same(one, plain)
         same(other, plain)
         # What it would have cost alone is what it once took, not what reading it took.
@@ -284,8 +284,8 @@ def test_a_damaged_cache_file_is_dropped_and_made_again(tmp_path: Path, toy_tree
 
 
 def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
-    said: list[str] = []
-    cache = StageCache(tmp_path / "cache", 3000, said.append)
+    notes: list[str] = []
+    cache = StageCache(tmp_path / "cache", 3000, notes.append)
     keys = [{"stage": "x", "number": number} for number in range(3)]
     for number, key in enumerate(keys[:2]):
         cache.put(key, {"a": np.full(250, number, np.float32)}, 1.5)
@@ -293,12 +293,12 @@ def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
     assert cache.get(keys[0]) is not None  # used just now, so the other is older
     cache.put(keys[2], {"a": np.zeros(250, np.float32)}, 1.5)
     assert cache.get(keys[1]) is None
-    found = cache.get(keys[0])
-    assert found is not None
-    assert found[0]["a"].tolist() == [0.0] * 250
-    assert found[1] == 1.5
+    entry = cache.get(keys[0])
+    assert entry is not None
+    assert entry[0]["a"].tolist() == [0.0] * 250
+    assert entry[1] == 1.5
     cache.put(keys[1], {"a": np.zeros(2500, np.float32)}, 1.5)
-    assert "larger than cache_limit" in said[0]
+    assert "larger than cache_limit" in notes[0]
     assert cache.get(keys[0]) is not None
     assert not list((tmp_path / "cache").glob("*.tmp"))
 
@@ -391,9 +391,9 @@ def test_a_sweep_on_both_backends_has_a_sheet_of_differences(tmp_path: Path, toy
      coreset_sampling_ratio: 0.1, num_neighbors: 3, n_features: 20, image_size: 64}
   - {backend: native, model: spade, backbone: resnet18, layers: [layer1, layer2], image_size: 64}"""
     path = config_file(tmp_path, toy_tree, grid)
-    found = cli("sweep", path, "--output", tmp_path / "out")
-    assert found.exit_code == 0, found.output
-    assert "plate native spade" in found.output
+    result = cli("sweep", path, "--output", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "plate native spade" in result.output
     book = load_workbook(tmp_path / "out" / "native" / "models_comparing.xlsx")
     assert "Backends" in book.sheetnames
     header, *rows = book["Backends"].iter_rows(values_only=True)
@@ -419,8 +419,8 @@ def _rows(sheet: Any) -> list[tuple[Any, Any]]:
 @pytest.mark.slow
 def test_a_kept_model_scores_as_in_the_sweep(tmp_path: Path, toy_tree: Path, cli: Cli) -> None:
     grid = f"{{{COMMON}, model: [patchcore, padim, spade, cflow], layers: [layer2], n_features: 9, max_epochs: 1}}"
-    found = cli("sweep", config_file(tmp_path, toy_tree, grid, "save_models: all"), "--output", tmp_path / "out")
-    assert found.exit_code == 0, found.output
+    result = cli("sweep", config_file(tmp_path, toy_tree, grid, "save_models: all"), "--output", tmp_path / "out")
+    assert result.exit_code == 0, result.output
     folders = list((tmp_path / "out" / "native" / "runs").iterdir())
     assert len(folders) == 4
     for folder in folders:
@@ -434,10 +434,10 @@ def test_a_kept_model_scores_as_in_the_sweep(tmp_path: Path, toy_tree: Path, cli
 
 def test_one_run_without_a_file(tmp_path: Path, toy_tree: Path, cli: Cli) -> None:
     common = ("--data", toy_tree / "plate", "--backbone", "resnet18", "--weights", "random", "--output", tmp_path)
-    found = cli("run", "spade", *common, "num_neighbors=3", "layers=[layer2]", "image_size=64", "data.val=0.2")
-    assert found.exit_code == 0, found.output
-    found = cli("run", "PaDiM", *common, "--backend", "anomalib", "n_features=9", "layers=[layer2]", "image_size=64")
-    assert found.exit_code == 0, found.output
+    result = cli("run", "spade", *common, "num_neighbors=3", "layers=[layer2]", "image_size=64", "data.val=0.2")
+    assert result.exit_code == 0, result.output
+    result = cli("run", "PaDiM", *common, "--backend", "anomalib", "n_features=9", "layers=[layer2]", "image_size=64")
+    assert result.exit_code == 0, result.output
     records = [json.loads(file.read_text()) for file in (tmp_path / "run" / "runs").glob("*/record.json")]
     assert sorted((r["spec"]["backend"], r["spec"]["model"]) for r in records) == [
         ("anomalib", "padim"),
@@ -472,9 +472,9 @@ def test_one_run_without_a_file(tmp_path: Path, toy_tree: Path, cli: Cli) -> Non
 def test_bad_grids_are_refused_whole(grid: str, expected: str, tmp_path: Path, toy_tree: Path, cli: Cli) -> None:
     backbone = "" if "backbone" in grid else "backbone: resnet18, "
     path = config_file(tmp_path, toy_tree, f"{{backend: native, {backbone}{grid}}}")
-    found = cli("sweep", path, "--output", tmp_path / "out")
-    assert found.exit_code == 2
-    assert expected in found.stderr, found.stderr
+    result = cli("sweep", path, "--output", tmp_path / "out")
+    assert result.exit_code == 2
+    assert expected in result.stderr, result.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -482,9 +482,9 @@ def test_a_cache_folder_that_cant_be_had_ends_it_before_any_work(tmp_path: Path,
     (tmp_path / "file").write_text("")
     grid = f"{{{COMMON}, model: padim, layers: [layer2], n_features: 5}}"
     path = config_file(tmp_path, toy_tree, grid, f"cache: {tmp_path}/file/cache")
-    found = cli("sweep", path, "--output", tmp_path / "out")
-    assert found.exit_code == 2
-    assert "cache: can't write to" in found.stderr
+    result = cli("sweep", path, "--output", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "cache: can't write to" in result.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -507,14 +507,14 @@ def test_a_crop_of_two_sides_and_a_precision_are_axes(tmp_path: Path, toy_tree: 
         f"{{{COMMON}, model: padim, layers: [layer2], n_features: 5, center_crop: [[40, 48]], precision: [fp32, bf16]}}"
     )
     path = config_file(tmp_path, toy_tree, grid)
-    found = cli("sweep", path, "--output", tmp_path / "out")
-    assert found.exit_code == 0, found.output
-    assert "2/2" in found.output
+    result = cli("sweep", path, "--output", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "2/2" in result.output
 
 
 def test_options_of_a_run_are_taken_as_they_are(tmp_path: Path) -> None:
-    given = {"output": "runs #3", "weights": "a: b", "backbone": "resnet18"}
-    config = one_run("spade", "native", tmp_path, given, [])
+    options = {"output": "runs #3", "weights": "a: b", "backbone": "resnet18"}
+    config = one_run("spade", "native", tmp_path, options, [])
     assert (config.output, config.weights) == ("runs #3", "a: b")
     assert config.grid[0]["backbone"] == ["resnet18"]
     assert one_run("spade", "native", tmp_path, {"output": "2024"}, []).output == "2024"
@@ -571,9 +571,9 @@ def test_planning_imports_no_torch_where_timm_need_not_be_asked(tmp_path: Path, 
         "except SystemExit as end: assert end.code in (0, None), end.code\n"
         "assert not {'torch', 'numba', 'anomalib', 'timm'} & set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+    process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
                           env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
 
 
 # ---- our coreset in anomalib's PatchCore
@@ -585,8 +585,8 @@ def test_exact_coreset_in_anomalibs_patchcore(tmp_path: Path, toy_tree: Path, cl
 
     grid = ("{model: patchcore, backbone: resnet18, layers: [layer2], image_size: 64, coreset_sampling_ratio: 0.1, "
             "num_neighbors: 3, coreset: [anomalib, exact]}")  # fmt: skip
-    found = cli("sweep", config_file(tmp_path, toy_tree, grid, "save_models: all"), "--output", tmp_path / "out")
-    assert found.exit_code == 0, found.output
+    result = cli("sweep", config_file(tmp_path, toy_tree, grid, "save_models: all"), "--output", tmp_path / "out")
+    assert result.exit_code == 0, result.output
     runs = tmp_path / "out" / "native" / "runs"
     records = {json.loads(f.read_text())["spec"]["params"]["coreset"]: f.parent for f in runs.glob("*/record.json")}
     assert set(records) == {"anomalib", "exact"}
@@ -612,8 +612,8 @@ def test_own_coresets_on_real_images_differ_little_in_auroc(tmp_path: Path, cli:
     grid = """{backend: [anomalib, native], model: patchcore, backbone: mobilenetv2_100, layers: [blocks.2, blocks.4],
       coreset_sampling_ratio: 0.01, num_neighbors: 9}"""
     text = f"data: {{kind: mvtec, root: {HAZELNUT}, val: 0}}\nweights: {MOBILENET}\ngrid: {grid}\n"
-    found = cli("sweep", write_config(tmp_path / "real.yaml", text), "--output", tmp_path / "out")
-    assert found.exit_code == 0, found.output
+    result = cli("sweep", write_config(tmp_path / "real.yaml", text), "--output", tmp_path / "out")
+    assert result.exit_code == 0, result.output
     book = load_workbook(tmp_path / "out" / "real" / "models_comparing.xlsx")
     pair = dict(zip(*book["Backends"].iter_rows(values_only=True), strict=True))
     for metric in ("image_AUROC", "pixel_AUROC"):
@@ -621,10 +621,10 @@ def test_own_coresets_on_real_images_differ_little_in_auroc(tmp_path: Path, cli:
 
 
 def test_every_stage_says_what_it_is(tmp_path: Path, toy_tree: Path) -> None:
-    said: list[str] = []
+    stages: list[str] = []
     specs, split = planned(tmp_path, toy_tree)
-    list(NativeBackend().run(specs, split, RunContext(tmp_path, "cpu", 0, said.append)))
+    list(NativeBackend().run(specs, split, RunContext(tmp_path, "cpu", 0, stages.append)))
     assert {"features", "embedding", "coreset", "neighbours", "gaussians", "training", "scores"} <= {
-        text.split()[0] for text in said
+        text.split()[0] for text in stages
     }
-    assert "features 100%" in said
+    assert "features 100%" in stages

@@ -75,13 +75,13 @@ def test_every_model_of_anomalib_is_in_the_table() -> None:
     ],
 )
 def test_without_a_network_what_is_missing_is_named_before_any_run(toy_tree: Path, model: str) -> None:
-    found = "\n".join(problems(toy_tree, f"{{model: {model}}}"))
+    text = "\n".join(problems(toy_tree, f"{{model: {model}}}"))
     for part in BEYOND_A_BACKBONE.get(model, []):
-        assert part in found
+        assert part in text
     for network in ENCODERS.get(model, []):
-        assert f"weights/{network}.safetensors" in found
+        assert f"weights/{network}.safetensors" in text
     if model not in {"ganomaly", "cfm"}:
-        assert found, "runs without a file, and nothing says so"
+        assert text, "runs without a file, and nothing says so"
     assert not Path("datasets").exists()
 
 
@@ -143,16 +143,16 @@ def test_networks_are_seen_without_memory_for_them(toy_tree: Path) -> None:
 
 def test_a_large_network_without_a_gpu_is_said(cli: Cli, toy_tree: Path) -> None:
     text = f"data: {{kind: mvtec, root: {toy_tree}}}\nweights: random\ndevice: cpu\ngrid: {{model: generalad}}"
-    done = cli("plan", str(write_config(Path("g.yaml"), text)))
-    assert done.exit_code == 0, done.output
-    assert "generalad: one training image takes about 1300 billion" in done.output
+    result = cli("plan", str(write_config(Path("g.yaml"), text)))
+    assert result.exit_code == 0, result.output
+    assert "generalad: one training image takes about 1300 billion" in result.output
 
 
 @pytest.mark.slow
 def test_the_table_of_models_in_the_docs_is_what_the_command_prints(cli: Cli) -> None:
-    done = cli("models", "--markdown")
-    assert done.exit_code == 0
-    assert done.output.strip() in (ROOT / "docs" / "models.md").read_text()
+    result = cli("models", "--markdown")
+    assert result.exit_code == 0
+    assert result.output.strip() in (ROOT / "docs" / "models.md").read_text()
     shown = cli("models")
     assert shown.exit_code == 0
     assert "missing: weights/dtd" in shown.output.replace("\n", "")
@@ -187,8 +187,8 @@ def test_files_in_weights_are_used_without_a_network(cli: Cli, toy_tree: Path, m
         textures("weights/imagenette/n01", 2)
     text = f"data: {{kind: mvtec, root: {toy_tree}, val: 0.25}}\nweights: auto\nlatency: false\ndevice: cpu\n"
     text += f"save_models: all\ntrainer: {{max_epochs: 1}}\ngrid: {{model: {model}, image_size: {size}}}"
-    done = cli("sweep", str(write_config(Path("m.yaml"), text)))
-    assert done.exit_code == 0, done.output
+    result = cli("sweep", str(write_config(Path("m.yaml"), text)))
+    assert result.exit_code == 0, result.output
     assert not Path("datasets").exists()
     (record,) = ResultFolder(Path("results/m")).records()
     text = "data.train_batch_size: found 32, but anomalib's EfficientAd requires 1"

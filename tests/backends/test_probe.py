@@ -55,8 +55,8 @@ def test_the_logistic_head_is_that_of_scikit_learn(labels: int, images: int) -> 
     scaler = StandardScaler().fit(features)
     theirs = LogisticRegression(C=0.5, class_weight="balanced", max_iter=1000, tol=1e-8)
     theirs.fit(scaler.transform(features), targets)
-    found = fitted(SETTINGS, features, targets.tolist(), labels)(torch.from_numpy(features)).numpy()
-    assert np.abs(found - theirs.predict_proba(scaler.transform(features))).max() < 2e-3
+    probabilities = fitted(SETTINGS, features, targets.tolist(), labels)(torch.from_numpy(features)).numpy()
+    assert np.abs(probabilities - theirs.predict_proba(scaler.transform(features))).max() < 2e-3
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -78,16 +78,16 @@ def test_votes_of_neighbours_by_hand() -> None:
         ("similarity", own / (own + other)),
         ("balanced", own / (own + other / 3)),
     ):
-        found = fitted(replace(knn, neighbor_weights=weights), features, targets, 2)(query)
-        assert found[0, 0].item() == pytest.approx(expected, abs=1e-6)
+        votes = fitted(replace(knn, neighbor_weights=weights), features, targets, 2)(query)
+        assert votes[0, 0].item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_prototypes_by_hand() -> None:
     features, targets = np.array([[1.0, 1], [1, -1], [-1, 1], [-1, -1]]), [0, 0, 1, 1]
     # The prototypes are (1, 0) and (-1, 0).
     head = fitted(replace(SETTINGS, probe_head="prototype", temperature=0.5), features, targets, 2)
-    found = head(torch.tensor([[3.0, 0], [0, 1]]))
-    assert found[:, 0].tolist() == pytest.approx([1 / (1 + math.exp(-4)), 0.5], abs=1e-6)
+    probabilities = head(torch.tensor([[3.0, 0], [0, 1]]))
+    assert probabilities[:, 0].tolist() == pytest.approx([1 / (1 + math.exp(-4)), 0.5], abs=1e-6)
 
 
 def test_a_regression_without_convergence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,8 +111,8 @@ def probes(tmp_path_factory: pytest.TempPathFactory) -> ResultFolder:
 
     root = tmp_path_factory.mktemp("probes")
     (root / "c.yaml").write_text(CONFIG)
-    done = CliRunner().invoke(app, ["sweep", str(root / "c.yaml"), "--output", str(root / "results")])
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(app, ["sweep", str(root / "c.yaml"), "--output", str(root / "results")])
+    assert result.exit_code == 0, result.output
     return ResultFolder(root / "results" / "probes")
 
 
@@ -123,10 +123,10 @@ def test_all_heads_share_the_features(probes: ResultFolder) -> None:
     features = {record.seconds["fit"] - sum(fold["seconds"] for fold in record.folds) for record in records}
     assert max(features) - min(features) < 1e-6
     for record in records:
-        found = ClassPredictions.load(probes.run_folder(record.run_id))
-        assert len(found.names) == record.data["judged"] == len(set(found.names))
-        assert found.test_by_fold.shape == (2, record.data["test"], 16)
-        assert found.plain is None
+        predictions = ClassPredictions.load(probes.run_folder(record.run_id))
+        assert len(predictions.names) == record.data["judged"] == len(set(predictions.names))
+        assert predictions.test_by_fold.shape == (2, record.data["test"], 16)
+        assert predictions.plain is None
         assert record.spec["trainer"] == {}
         assert record.weights["source"] == "random"
     assert probes.workbook.is_file()
@@ -135,15 +135,16 @@ def test_all_heads_share_the_features(probes: ResultFolder) -> None:
 def test_the_saved_probe_predicts_as_its_run(probes: ResultFolder, tmp_path: Path) -> None:
     for record in probes.records():
         folder = probes.run_folder(record.run_id)
-        found = ClassPredictions.load(folder)
+        predictions = ClassPredictions.load(folder)
         classifier = load_classifier(folder, device="cpu")
         assert classifier.scorer.name.startswith(f"probe {record.spec['params']['probe_head']} test_resnet, 2 folds")
         images = images_of_check(classifier)[:5]
         rows = [
-            found.test_names.index(next(n for n in found.test_names if path.as_posix().endswith(n))) for path in images
+            predictions.test_names.index(next(n for n in predictions.test_names if path.as_posix().endswith(n)))
+            for path in images
         ]
         prepared = [classifier.scorer.prepare(read_image(path)) for path in images]
-        assert np.abs(classifier.scorer.by_fold(prepared) - found.test_by_fold[:, rows]).max() < 1e-3
+        assert np.abs(classifier.scorer.by_fold(prepared) - predictions.test_by_fold[:, rows]).max() < 1e-3
         assert all(one.label_set for one in classifier.predict(images))
         assert classifier.at_image_size(32) is classifier
         with pytest.raises(ConfigError, match=r"image_size: 48 x 48 found with a probe, .*; expected 32 x 32"):
@@ -167,23 +168,23 @@ def test_neighbours_are_exported_to_every_format(
     images = images_of_check(classifier)[:5]
     file, check = export(classifier, file_format, tmp_path / f"knn{suffix}", images)
     assert check.images == 5
-    found, expected = load_classifier(file).predict(images), classifier.predict(images)
-    assert [one.labels for one in found] == [one.labels for one in expected]
+    exported, expected = load_classifier(file).predict(images), classifier.predict(images)
+    assert [one.labels for one in exported] == [one.labels for one in expected]
 
 
 def test_submit_and_blend_take_a_probe(probes: ResultFolder, tmp_path: Path, cli: Cli) -> None:
     runs = [str(probes.run_folder(record.run_id)) for record in probes.records()]
-    done = cli("submit", *runs, "--out", tmp_path / "submission.csv")
-    assert done.exit_code == 0, done.output
+    result = cli("submit", *runs, "--out", tmp_path / "submission.csv")
+    assert result.exit_code == 0, result.output
     recipe = tmp_path / "blend.yaml"
     recipe.write_text(yaml.safe_dump({"name": "b", "runs": {"a": runs[0], "b": runs[1]}, "soft": "equal"}))
-    done = cli("blend", recipe)
-    assert done.exit_code == 0, done.output
+    result = cli("blend", recipe)
+    assert result.exit_code == 0, result.output
     soup = {"name": "s", "runs": {"soup": {"average_weights": runs[:2]}, "b": runs[2]}, "soft": "equal"}
     recipe.write_text(yaml.safe_dump(soup))
-    done = cli("blend", recipe)
-    assert done.exit_code == 2
-    assert "of trained networks alone" in " ".join(done.output.split())
+    result = cli("blend", recipe)
+    assert result.exit_code == 2
+    assert "of trained networks alone" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(
@@ -205,6 +206,6 @@ def test_bad_values_are_named(cli: Cli, tmp_path: Path, axes: str, words: str) -
     config = tmp_path / "c.yaml"
     grid = yaml.safe_load("{model: probe, backbone: test_resnet, image_size: 32}") | yaml.safe_load(f"{{{axes}}}")
     config.write_text(yaml.safe_dump(yaml.safe_load(CONFIG) | {"grid": grid}))
-    done = cli("sweep", config, "--output", tmp_path / "results")
-    assert done.exit_code == 2, done.output
-    assert words in " ".join(done.output.split())
+    result = cli("sweep", config, "--output", tmp_path / "results")
+    assert result.exit_code == 2, result.output
+    assert words in " ".join(result.output.split())

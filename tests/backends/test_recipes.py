@@ -58,9 +58,9 @@ def test_identities_of_earlier_settings_stay() -> None:
 
 @pytest.mark.parametrize("value", [("lr", 3e-3), ("warmup_epochs", 0), ("augment", "none")])
 def test_values_of_the_grid_win(value: tuple[str, Any]) -> None:
-    key, wanted = value
-    values, description = filled(spec_of(recipe="small", **{key: wanted}))
-    assert values[key] == wanted
+    key, expected = value
+    values, description = filled(spec_of(recipe="small", **{key: expected}))
+    assert values[key] == expected
     assert key not in description["values"]
 
 
@@ -95,8 +95,8 @@ def test_the_record_names_the_recipe_and_its_values(tmp_path: Path) -> None:
         "data: {kind: toy, train: 48, test: 16, size: 32, folds: 0.3, train_batch_size: 16}\n"
         "grid: {model: baseline, backbone: test_resnet, image_size: 32, recipe: medium, average: none}\n"
     )
-    done = CliRunner().invoke(app, ["sweep", str(config), "--output", str(tmp_path / "r")])
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(app, ["sweep", str(config), "--output", str(tmp_path / "r")])
+    assert result.exit_code == 0, result.output
     (record,) = ResultFolder(tmp_path / "r" / "c").read_records().by_id.values()
     assert record.recipe["name"] == record.recipe["asked"] == "medium"
     assert record.recipe["values"]["lr"] == recipes.RECIPES["medium"]["lr"]

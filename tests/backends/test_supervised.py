@@ -46,23 +46,23 @@ CPU = pick("cpu")
 FLIPPED = Views(views_of("flips"))
 
 
-def settings(**given: Any) -> Settings:
-    return Settings(image_size=SIZE, **{"lr": 3e-3, **given})
+def settings(**options: Any) -> Settings:
+    return Settings(image_size=SIZE, **{"lr": 3e-3, **options})
 
 
 def pictures(n: int = 24, labels: int = 3) -> tuple[np.ndarray, np.ndarray]:
     """Squares whose colour is their label, and noise."""
     rng = np.random.default_rng(0)
     targets = np.arange(n) % labels
-    found = rng.integers(0, 90, (n, 3, *SIZE), dtype=np.uint8)
-    found[np.arange(n), targets, 8:24, 8:24] += 150
-    return found, targets.astype(np.int64)
+    images = rng.integers(0, 90, (n, 3, *SIZE), dtype=np.uint8)
+    images[np.arange(n), targets, 8:24, 8:24] += 150
+    return images, targets.astype(np.int64)
 
 
 def lesson(seed: int = 0, n: int = 24, **changes: Any) -> FoldData:
-    found, targets = pictures(n)
+    pixels, targets = pictures(n)
     values: dict[str, Any] = {
-        "pixels": found, "targets": targets, "train_indices": range(n - 6), "val_indices": range(n - 6, n),
+        "pixels": pixels, "targets": targets, "train_indices": range(n - 6), "val_indices": range(n - 6, n),
         "outputs": 3, "with_margin": None, "batch_size": 8, "eval_batch_size": 8, "num_workers": 0, "seed": seed,
     }  # fmt: skip
     return FoldData(**values | changes)
@@ -71,14 +71,16 @@ def lesson(seed: int = 0, n: int = 24, **changes: Any) -> FoldData:
 def learn(
     folder: Path,
     epochs: int = 3,
-    what: FoldData | None = None,
+    data: FoldData | None = None,
     stage: Callable[[str], None] = str,
     trainer: dict[str, Any] | None = None,
-    **given: Any,
+    **options: Any,
 ) -> Trained:
-    made, chosen = settings(**given), what or lesson()
-    network = build(BACKBONE, chosen.outputs, made, None, chosen.seed)
-    return train(network, made, lambda: chosen, folder, CPU, {"max_epochs": epochs, **(trainer or {})}, None, stage)
+    train_settings, chosen = settings(**options), data or lesson()
+    network = build(BACKBONE, chosen.outputs, train_settings, None, chosen.seed)
+    return train(
+        network, train_settings, lambda: chosen, folder, CPU, {"max_epochs": epochs, **(trainer or {})}, None, stage
+    )
 
 
 # ---- by hand
@@ -114,16 +116,16 @@ def test_label_smoothing_and_cross_entropy_are_torchs() -> None:
 
 def test_label_weights_by_hand() -> None:
     # 6, 3 and 0 images: each label that is there weighs as much in all.
-    found = label_weights(torch.tensor([6.0, 3, 0]))
-    assert found.tolist() == pytest.approx([9 / 12, 9 / 6, 0])
-    assert (found * torch.tensor([6.0, 3, 0])).sum().item() == pytest.approx(9)
+    weights = label_weights(torch.tensor([6.0, 3, 0]))
+    assert weights.tolist() == pytest.approx([9 / 12, 9 / 6, 0])
+    assert (weights * torch.tensor([6.0, 3, 0])).sum().item() == pytest.approx(9)
     # 9 and 4 images at half the strength: 1/3 and 1/2, so a total of 3 + 2 before and 13 after.
     assert label_weights(torch.tensor([9.0, 4]), 0.5).tolist() == pytest.approx([13 / 15, 13 / 10])
 
 
 def test_arcface_adds_the_margin_to_the_angle() -> None:
-    made = settings(loss="arcface", arcface_margin=30.0, arcface_scale=10.0)
-    network = build(BACKBONE, 2, made, None, 0)
+    train_settings = settings(loss="arcface", arcface_margin=30.0, arcface_scale=10.0)
+    network = build(BACKBONE, 2, train_settings, None, 0)
     network.width = 2
     network.head = torch.nn.Linear(2, 2, bias=False)
     network.head.weight.data = torch.tensor([[1.0, 0], [0, 2.0]])
@@ -133,13 +135,15 @@ def test_arcface_adds_the_margin_to_the_angle() -> None:
     )
     own, other = 10 * math.cos(math.radians(20 + 30)), 10 * math.cos(math.radians(70))
     expected = -own + math.log(math.exp(own) + math.exp(other))
-    assert arcface(network, embedded, torch.tensor([0]), made).item() == pytest.approx(expected, rel=1e-4)
+    assert arcface(network, embedded, torch.tensor([0]), train_settings).item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(("margin", "unit"), [(30.0, "degrees"), (math.pi / 6, "radians")])
 def test_smoothed_arcface_by_hand(margin: float, unit: str) -> None:
-    made = settings(loss="arcface", arcface_margin=margin, arcface_unit=unit, arcface_scale=10.0, label_smoothing=0.2)
-    network = build(BACKBONE, 2, made, None, 0)
+    train_settings = settings(
+        loss="arcface", arcface_margin=margin, arcface_unit=unit, arcface_scale=10.0, label_smoothing=0.2
+    )
+    network = build(BACKBONE, 2, train_settings, None, 0)
     network.width = 2
     network.head = torch.nn.Linear(2, 2, bias=False)
     network.head.weight.data = torch.tensor([[1.0, 0], [0, 2.0]])
@@ -148,12 +152,12 @@ def test_smoothed_arcface_by_hand(margin: float, unit: str) -> None:
     total = math.log(math.exp(own) + math.exp(other))
     # 0.2 is spread over two labels: 0.9 for its own, and 0.1 for the other.
     expected = 0.9 * (total - own) + 0.1 * (total - other)
-    assert arcface(network, embedded, torch.tensor([0]), made).item() == pytest.approx(expected, rel=1e-4)
+    assert arcface(network, embedded, torch.tensor([0]), train_settings).item() == pytest.approx(expected, rel=1e-4)
     # Without the margin, the angle to the own label is 20 degrees.
     plain = 10 * math.cos(math.radians(20))
     total = math.log(math.exp(plain) + math.exp(other))
     expected = 0.9 * (total - plain) + 0.1 * (total - other)
-    loss = Loss(made, 2, with_margin=torch.tensor([False, True]))
+    loss = Loss(train_settings, 2, with_margin=torch.tensor([False, True]))
     assert loss._arcface(network, embedded, torch.tensor([0])).item() == pytest.approx(expected, rel=1e-4)
 
 
@@ -173,10 +177,10 @@ def test_labels_with_margin_by_hand() -> None:
 
 
 def test_arcface_of_named_classes_leaves_the_others_without_margin() -> None:
-    made = settings(loss="arcface", arcface_margin=40.0, arcface_classes=("x",))
-    network = build(BACKBONE, 2, made, None, 0).eval()
+    train_settings = settings(loss="arcface", arcface_margin=40.0, arcface_classes=("x",))
+    network = build(BACKBONE, 2, train_settings, None, 0).eval()
     images = torch.rand(2, 3, *SIZE)
-    loss = Loss(made, 2, with_margin=torch.tensor([True, False]))
+    loss = Loss(train_settings, 2, with_margin=torch.tensor([True, False]))
     plain = torch.nn.functional.cross_entropy(network(images), torch.tensor([1, 1])).item()
     assert loss(network, images, torch.tensor([1, 1])).item() == pytest.approx(plain, rel=1e-5)
     without = torch.nn.functional.cross_entropy(network(images), torch.tensor([0, 0])).item()
@@ -212,11 +216,11 @@ def test_the_merge_of_class_networks_by_hand() -> None:
         "a": np.array([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.1, 0.3, 0.6]]),
         "b": np.array([[0.45, 0.55], [0.9, 0.1], [0.4, 0.6]]),
     }
-    found, claims = merge(answers.items(), parts, 3, "mean")
+    merged, claims = merge(answers.items(), parts, 3, "mean")
     assert claims.tolist() == [1, 2, 0]
-    assert found[0].tolist() == pytest.approx([0.7 / 0.9, 0.2 / 0.9, 0])
-    assert found[1].tolist() == pytest.approx([0.5 / 1.7, 0.3 / 1.7, 0.9 / 1.7])
-    assert found[2].tolist() == pytest.approx([0.1 / 0.8, 0.3 / 0.8, 0.4 / 0.8])
+    assert merged[0].tolist() == pytest.approx([0.7 / 0.9, 0.2 / 0.9, 0])
+    assert merged[1].tolist() == pytest.approx([0.5 / 1.7, 0.3 / 1.7, 0.9 / 1.7])
+    assert merged[2].tolist() == pytest.approx([0.1 / 0.8, 0.3 / 0.8, 0.4 / 0.8])
 
 
 # ---- what goes in
@@ -241,21 +245,21 @@ def test_images_that_do_not_fit_go_to_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", CHOICES["augment"])
 def test_augmentation_changes_training_images_only(name: str) -> None:
-    found, targets = pictures()
-    made = augmentation(name)
+    pixels, targets = pictures()
+    augment = augmentation(name)
     if name == "none":
-        assert made is None
+        assert augment is None
         return
-    augmented = Pictures(found, targets, range(24), made, seed=1)
-    again, other = (Pictures(found, targets, range(24), made, seed=seed) for seed in (1, 2))
+    augmented = Pictures(pixels, targets, range(24), augment, seed=1)
+    again, other = (Pictures(pixels, targets, range(24), augment, seed=seed) for seed in (1, 2))
     images = [augmented[i][0] for i in range(24)]
     assert all(image.shape == (3, *SIZE) and image.dtype == torch.uint8 for image in images)
     # A function of seed and image, whatever was drawn before.
     assert torch.equal(again[20][0], images[20])
     assert any(not torch.equal(other[i][0], images[i]) for i in range(24))
-    assert any(not torch.equal(images[i], torch.from_numpy(found[i])) for i in range(24))
-    plain = Pictures(found, targets, range(24))
-    assert torch.equal(plain[3][0], torch.from_numpy(found[3]))
+    assert any(not torch.equal(images[i], torch.from_numpy(pixels[i])) for i in range(24))
+    plain = Pictures(pixels, targets, range(24))
+    assert torch.equal(plain[3][0], torch.from_numpy(pixels[3]))
 
 
 @pytest.mark.parametrize(
@@ -266,12 +270,12 @@ def test_the_sampler_draws_rare_labels_more_often(strength: float, shares: list[
         np.array([0] * 81 + [1] * 9 + [2], dtype=np.int64) if strength == 0.5 else np.repeat([0, 1, 2], (90, 9, 1))
     )
     count = len(targets)
-    what = lesson(pixels=np.zeros((count, 3, *SIZE), np.uint8), targets=targets, train_indices=range(count))
+    data = lesson(pixels=np.zeros((count, 3, *SIZE), np.uint8), targets=targets, train_indices=range(count))
     sampler, none = settings(balance="sampler", balance_strength=strength), settings()
-    drawn = np.concatenate([targets[what.order(sampler, epoch)] for epoch in range(60)])
+    drawn = np.concatenate([targets[data.order(sampler, epoch)] for epoch in range(60)])
     assert np.bincount(drawn) / len(drawn) == pytest.approx(shares, abs=0.03)
-    assert sorted(what.order(none, 0)) == list(range(count))
-    assert what.order(none, 0) != what.order(none, 1)
+    assert sorted(data.order(none, 0)) == list(range(count))
+    assert data.order(none, 0) != data.order(none, 1)
 
 
 def test_a_last_batch_of_one_image_is_dropped() -> None:
@@ -280,16 +284,16 @@ def test_a_last_batch_of_one_image_is_dropped() -> None:
 
 
 def test_processes_share_the_images_of_an_epoch() -> None:
-    what, made = lesson(train_indices=range(19)), settings()
-    shares = [[i for batch in what.batches(made, 0, (rank, 2)) for i, _ in batch] for rank in range(2)]
+    data, train_settings = lesson(train_indices=range(19)), settings()
+    shares = [[i for batch in data.batches(train_settings, 0, (rank, 2)) for i, _ in batch] for rank in range(2)]
     assert [len(share) for share in shares] == [10, 10]
     # 19 images for 20 places: the first one has two.
-    assert sorted([*shares[0], *shares[1]]) == sorted([*range(19), what.order(made, 0)[0]])
+    assert sorted([*shares[0], *shares[1]]) == sorted([*range(19), data.order(train_settings, 0)[0]])
 
 
 def test_each_draw_of_an_image_has_an_augmentation_of_its_own() -> None:
-    found, targets = pictures()
-    drawn = Pictures(found, targets, range(24), augmentation("heavy"), seed=1)
+    pixels, targets = pictures()
+    drawn = Pictures(pixels, targets, range(24), augmentation("heavy"), seed=1)
     views = [drawn[5, draw][0] for draw in range(6)]
     assert len({view.numpy().tobytes() for view in views}) == 6
     assert torch.equal(drawn[5, 4][0], views[4])
@@ -300,9 +304,9 @@ def test_each_draw_of_an_image_has_an_augmentation_of_its_own() -> None:
 @pytest.mark.parametrize("processes", [1, 2])
 def test_the_sampler_numbers_the_draws_of_an_image(processes: int) -> None:
     targets = np.repeat([0, 1], (20, 2))
-    what = lesson(pixels=np.zeros((22, 3, *SIZE), np.uint8), targets=targets, train_indices=range(22), outputs=2)
-    made = settings(balance="sampler")
-    shares = [what.batches(made, 3, (rank, processes)) for rank in range(processes)]
+    data = lesson(pixels=np.zeros((22, 3, *SIZE), np.uint8), targets=targets, train_indices=range(22), outputs=2)
+    train_settings = settings(balance="sampler")
+    shares = [data.batches(train_settings, 3, (rank, processes)) for rank in range(processes)]
     draws = [draw for share in shares for batch in share for draw in batch]
     assert len(set(draws)) == len(draws) == 22
     rare = [number for index, number in draws if index == 20]
@@ -325,11 +329,11 @@ def test_statistics_are_those_of_the_images() -> None:
     first = next(layers(network.features))
     before = {key: value.clone() for key, value in network.named_parameters()}
     images = torch.rand(3, 8, 3, *SIZE)
-    seen: list[torch.Tensor] = []
-    hook = first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    batches: list[torch.Tensor] = []
+    hook = first.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0]))
     recompute(network.features, map(network.normalised, images))
     hook.remove()
-    means = torch.stack([batch.mean(dim=(0, 2, 3)) for batch in seen])
+    means = torch.stack([batch.mean(dim=(0, 2, 3)) for batch in batches])
     assert first.running_mean is not None
     assert torch.allclose(first.running_mean, means.mean(dim=0), atol=1e-5)
     assert all(torch.equal(value, before[key]) for key, value in network.named_parameters())
@@ -345,17 +349,17 @@ def test_the_momentum_is_that_of_the_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "options",
     [{"average": "ema"}, {"average": "swa"}, {"bn_statistics": "recomputed"}, {"average": "ema", "keep": "best"}],
-    ids=lambda given: "-".join(given.values()),
+    ids=lambda options: "-".join(options.values()),
 )
-def test_a_network_has_the_statistics_of_its_weights(tmp_path: Path, given: dict[str, Any]) -> None:
-    found = learn(tmp_path / "t", 6, lr=1e-2, **given)
-    statistics = {key: value.clone() for key, value in found.network.state_dict().items() if "running" in key}
-    what = lesson()
-    batches = [torch.from_numpy(what.pixels[[what.train_indices[i] for i, _ in b]]) for b in what.statistics_batches()]
-    recompute(found.network.features, (found.network.normalised(as_images(batch)) for batch in batches))
-    for key, value in found.network.state_dict().items():
+def test_a_network_has_the_statistics_of_its_weights(tmp_path: Path, options: dict[str, Any]) -> None:
+    trained = learn(tmp_path / "t", 6, lr=1e-2, **options)
+    statistics = {key: value.clone() for key, value in trained.network.state_dict().items() if "running" in key}
+    data = lesson()
+    batches = [torch.from_numpy(data.pixels[[data.train_indices[i] for i, _ in b]]) for b in data.statistics_batches()]
+    recompute(trained.network.features, (trained.network.normalised(as_images(batch)) for batch in batches))
+    for key, value in trained.network.state_dict().items():
         if key in statistics:
             assert torch.allclose(value, statistics[key], rtol=1e-4, atol=1e-6), key
 
@@ -409,8 +413,8 @@ def test_heavy_rotates_by_multiples_of_90_degrees() -> None:
 
 
 def test_the_head_on_logits_is_logits_dropout_silu_linear() -> None:
-    made = settings(head="logits", head_activation="silu", dropout=0.5)
-    network = build(BACKBONE, 3, made, None, 0).eval()
+    train_settings = settings(head="logits", head_activation="silu", dropout=0.5)
+    network = build(BACKBONE, 3, train_settings, None, 0).eval()
     assert network.width == network.head.in_features == 1000
     images = torch.rand(2, 3, *SIZE)
     own = network.features((images - network.mean) / network.std)
@@ -431,8 +435,8 @@ def test_the_head_on_logits_is_logits_dropout_silu_linear() -> None:
 
 
 def test_weights_of_the_own_classifier_are_loaded_too() -> None:
-    made = settings(head="logits")
-    network = build(BACKBONE, 3, made, resolve("random", BACKBONE), 5)
+    train_settings = settings(head="logits")
+    network = build(BACKBONE, 3, train_settings, resolve("random", BACKBONE), 5)
     with seeded(5):
         own = timm.create_model(BACKBONE)
     assert torch.equal(network.features.get_classifier().weight, own.get_classifier().weight)
@@ -446,15 +450,15 @@ def test_drop_path_rate_is_the_rate_of_the_last_block() -> None:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "given", "words"),
+    ("backbone", "options", "words"),
     [
         ("vgg11", {"drop_path_rate": 0.1}, "drop_path_rate: found 0.1, but vgg11 has no stochastic depth; expected 0."),
         ("eva02_tiny_patch14_224", {"head": "logits"}, "has no classifier of its own; expected pooled."),
     ],
 )
-def test_a_backbone_without_what_the_head_needs(backbone: str, given: dict[str, Any], words: str) -> None:
+def test_a_backbone_without_what_the_head_needs(backbone: str, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        Classifier(backbone, 2, Settings(image_size=(56, 56), **given))
+        Classifier(backbone, 2, Settings(image_size=(56, 56), **options))
 
 
 # ---- optimisers
@@ -508,18 +512,18 @@ def test_the_optimisers_of_earlier_versions_take_the_same_steps(name: str, their
 # ---- schedules
 
 
-def rates(steps: int, per_epoch: int = 2, **given: Any) -> list[float]:
+def rates(steps: int, per_epoch: int = 2, **options: Any) -> list[float]:
     """Learning rate of each step, for a rate of 1."""
-    made = settings(lr=1.0, **given)
-    optimiser = optimizer(made, torch.nn.Linear(1, 1))
-    scheduler = schedule(made, optimiser, per_epoch, steps)
-    found = []
+    train_settings = settings(lr=1.0, **options)
+    optimiser = optimizer(train_settings, torch.nn.Linear(1, 1))
+    scheduler = schedule(train_settings, optimiser, per_epoch, steps)
+    values = []
     for _ in range(steps):
-        found.append(optimiser.param_groups[0]["lr"])
+        values.append(optimiser.param_groups[0]["lr"])
         optimiser.step()
         if scheduler is not None:
             scheduler.step()
-    return found
+    return values
 
 
 def test_a_warmup_by_hand() -> None:
@@ -542,8 +546,8 @@ def test_periods_of_a_cosine_by_hand() -> None:
     half = math.sqrt(0.5)
     cosines = [1, 1, 0, 1, half, 0, -half]
     expected = [0.1 + 0.45 * (1 + cosine) for cosine in cosines]
-    given = {"schedule": "cosine_restarts", "schedule_epochs": 1, "t_mult": 2, "eta_min": 0.1}
-    assert rates(7, 1, **given) == pytest.approx(expected)
+    options = {"schedule": "cosine_restarts", "schedule_epochs": 1, "t_mult": 2, "eta_min": 0.1}
+    assert rates(7, 1, **options) == pytest.approx(expected)
 
 
 # ---- training
@@ -566,15 +570,15 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("given", VARIANTS, ids=lambda given: "-".join(map(str, given.values())))
-def test_each_variant_lowers_its_loss(tmp_path: Path, given: dict[str, Any]) -> None:
-    found = learn(tmp_path / "t", epochs=5, **given)
-    losses = [entry["train_loss"] for entry in found.history]
+@pytest.mark.parametrize("options", VARIANTS, ids=lambda options: "-".join(map(str, options.values())))
+def test_each_variant_lowers_its_loss(tmp_path: Path, options: dict[str, Any]) -> None:
+    trained = learn(tmp_path / "t", epochs=5, **options)
+    losses = [entry["train_loss"] for entry in trained.history]
     assert len(losses) == 5
     # A mixed batch has a high loss, so one epoch says little.
     assert np.median(losses[1:]) < losses[0], losses
-    assert all(math.isfinite(value) for entry in found.history for value in entry.values())
-    named = predict_all(found.network, lesson().pixels, range(24), PLAIN, 8, CPU)
+    assert all(math.isfinite(value) for entry in trained.history for value in entry.values())
+    named = predict_all(trained.network, lesson().pixels, range(24), PLAIN, 8, CPU)
     assert named.shape == (24, 3)
     assert named.sum(axis=1) == pytest.approx(np.ones(24))
 
@@ -595,8 +599,8 @@ def test_schedules_move_the_learning_rate(tmp_path: Path) -> None:
 def test_a_plateau_lowers_the_learning_rate(tmp_path: Path) -> None:
     # With so small a step the validation loss does not fall.
     small = {"optimizer": "sgd", "lr": 1e-7, "weight_decay_on": "all"}
-    found = learn(tmp_path, 6, schedule="plateau", schedule_epochs=1, schedule_factor=0.1, **small)
-    rates = [entry["lr"] for entry in found.history]
+    trained = learn(tmp_path, 6, schedule="plateau", schedule_epochs=1, schedule_factor=0.1, **small)
+    rates = [entry["lr"] for entry in trained.history]
     assert rates[-1] < rates[0]
 
 
@@ -604,25 +608,25 @@ def test_curves_go_to_tensorboard_too(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     network = build(BACKBONE, 3, settings(), None, 0)
-    found = train(network, settings(), lesson, tmp_path / "t", CPU, {"max_epochs": 3}, tmp_path / "board", str)
+    trained = train(network, settings(), lesson, tmp_path / "t", CPU, {"max_epochs": 3}, tmp_path / "board", str)
     events = EventAccumulator(str(tmp_path / "board")).Reload()
     for name in ("train_loss", "val_loss", "val_macro_F1"):
-        assert [e.value for e in events.Scalars(name)] == pytest.approx([e[name] for e in found.history], rel=1e-6)
+        assert [e.value for e in events.Scalars(name)] == pytest.approx([e[name] for e in trained.history], rel=1e-6)
 
 
 def test_mixed_precision_and_clipping_train(tmp_path: Path) -> None:
-    found = learn(tmp_path, 4, trainer={"precision": "bf16-mixed", "gradient_clip_val": 1.0})
-    assert found.history[-1]["train_loss"] < found.history[0]["train_loss"]
-    assert found.network.head.weight.dtype == torch.float32
+    trained = learn(tmp_path, 4, trainer={"precision": "bf16-mixed", "gradient_clip_val": 1.0})
+    assert trained.history[-1]["train_loss"] < trained.history[0]["train_loss"]
+    assert trained.network.head.weight.dtype == torch.float32
 
 
 def test_early_stopping_and_the_best_epoch(tmp_path: Path) -> None:
-    found = learn(tmp_path, 12, early_stopping=2, keep="best", lr=1e-2)
-    figures = [entry["val_macro_F1"] for entry in found.history]
+    trained = learn(tmp_path, 12, early_stopping=2, keep="best", lr=1e-2)
+    figures = [entry["val_macro_F1"] for entry in trained.history]
     best = int(np.argmax(figures))
     assert len(figures) == min(12, best + 3)
-    assert found.epoch == best + 1
-    named = predict_all(found.network, lesson().pixels, lesson().val_indices, PLAIN, 8, CPU)
+    assert trained.epoch == best + 1
+    named = predict_all(trained.network, lesson().pixels, lesson().val_indices, PLAIN, 8, CPU)
     from harness.metrics.classification import macro_f1
 
     assert macro_f1(lesson().targets[18:], named.argmax(axis=1), 3) == pytest.approx(figures[best])
@@ -631,12 +635,12 @@ def test_early_stopping_and_the_best_epoch(tmp_path: Path) -> None:
 def test_early_stopping_and_the_best_epoch_by_the_loss(tmp_path: Path) -> None:
     # Random labels: the loss of the validation soon rises.
     data = lesson(targets=np.random.default_rng(1).integers(0, 3, 24))
-    found = learn(tmp_path, 12, data, early_stopping=2, keep="best", monitor="loss", lr=1e-2)
-    losses = [entry["val_loss"] for entry in found.history]
+    trained = learn(tmp_path, 12, data, early_stopping=2, keep="best", monitor="loss", lr=1e-2)
+    losses = [entry["val_loss"] for entry in trained.history]
     best = int(np.argmin(losses))
     assert len(losses) == best + 3 < 12
-    assert found.epoch == best + 1
-    named = predict_all(found.network, data.pixels, data.val_indices, PLAIN, 8, CPU)
+    assert trained.epoch == best + 1
+    named = predict_all(trained.network, data.pixels, data.val_indices, PLAIN, 8, CPU)
     own = named[np.arange(6), data.targets[18:]]
     assert -np.log(own).mean() == pytest.approx(losses[best], rel=1e-4)
 
@@ -646,7 +650,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    "given",
+    "options",
     [
         {"schedule": "one_cycle", "augment": "heavy", "mix": "mixup", "dropout": 0.2},
         {"average": "ema", "schedule": "plateau", "schedule_epochs": 1, "balance": "sampler"},
@@ -657,18 +661,18 @@ class Killed(BaseException):
     ],
     ids=["one_cycle", "ema", "swa", "arcface", "recomputed", "cosine"],
 )
-def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, given: dict[str, Any]) -> None:
-    whole = learn(tmp_path / "whole", 5, **given)
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, options: dict[str, Any]) -> None:
+    whole = learn(tmp_path / "whole", 5, **options)
 
     def stop(text: str) -> None:
         if text.startswith("epoch 4"):
             raise Killed
 
     with pytest.raises(Killed):
-        learn(tmp_path / "cut", 5, stage=stop, **given)
+        learn(tmp_path / "cut", 5, stage=stop, **options)
     assert (tmp_path / "cut" / LAST).is_file()
     assert not (tmp_path / "cut" / DONE).exists()
-    resumed = learn(tmp_path / "cut", 5, **given)
+    resumed = learn(tmp_path / "cut", 5, **options)
     assert (whole.resumed, resumed.resumed) == (0, 3)
     assert len(resumed.history) == 5
     for one, other in zip(whole.history, resumed.history, strict=True):
@@ -676,7 +680,7 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Pat
     for key, value in whole.network.state_dict().items():
         assert torch.equal(value, resumed.network.state_dict()[key]), key
     # A third call trains nothing: the network is there.
-    again = learn(tmp_path / "cut", 5, stage=pytest.fail, **given)
+    again = learn(tmp_path / "cut", 5, stage=pytest.fail, **options)
     for one in (whole, again):
         named = predict_all(one.network, lesson().pixels, range(24), FLIPPED, 8, CPU)
         assert np.array_equal(named, predict_all(resumed.network, lesson().pixels, range(24), FLIPPED, 8, CPU))
@@ -684,14 +688,14 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "given",
+    "options",
     [{"average": "ema"}, {"early_stopping": 2, "lr": 1e-2}, {"average": "swa", "keep": "best"}],
     ids=["ema", "early_stopping", "swa"],
 )
 def test_a_kill_after_the_last_epoch_changes_nothing(
-    tmp_path: Path, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = learn(tmp_path / "whole", 6, **given)
+    whole = learn(tmp_path / "whole", 6, **options)
 
     def kill(*_: object) -> None:
         raise Killed
@@ -699,8 +703,8 @@ def test_a_kill_after_the_last_epoch_changes_nothing(
     with monkeypatch.context() as patched:
         patched.setattr("harness.backends.supervised.training.save_file", kill)
         with pytest.raises(Killed):
-            learn(tmp_path / "cut", 6, **given)
-    resumed = learn(tmp_path / "cut", 6, stage=pytest.fail, **given)
+            learn(tmp_path / "cut", 6, **options)
+    resumed = learn(tmp_path / "cut", 6, stage=pytest.fail, **options)
     assert [e["train_loss"] for e in resumed.history] == [e["train_loss"] for e in whole.history]
     for key, value in whole.network.state_dict().items():
         assert torch.equal(value, resumed.network.state_dict()[key]), key
@@ -711,31 +715,31 @@ def test_weights_are_averaged_at_the_end_and_judged_as_they_are_kept(tmp_path: P
     from harness.metrics.classification import macro_f1
 
     first = build(BACKBONE, 3, settings(), None, 0)
-    found = learn(tmp_path / "swa", 8, average="swa", lr=1e-2, **extra)
+    trained = learn(tmp_path / "swa", 8, average="swa", lr=1e-2, **extra)
     plain = learn(tmp_path / "plain", 8, lr=1e-2, **extra)
-    assert not torch.equal(found.network.head.weight, first.head.weight)
+    assert not torch.equal(trained.network.head.weight, first.head.weight)
     # Until the averaging begins, with epoch 7, all is as without it.
-    for one, other in list(zip(found.history, plain.history, strict=False))[:6]:
+    for one, other in list(zip(trained.history, plain.history, strict=False))[:6]:
         assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
-    named = predict_all(found.network, lesson().pixels, lesson().val_indices, PLAIN, 8, CPU)
+    named = predict_all(trained.network, lesson().pixels, lesson().val_indices, PLAIN, 8, CPU)
     judged = macro_f1(lesson().targets[18:], named.argmax(axis=1), 3)
-    assert judged == pytest.approx(found.history[found.epoch - 1]["val_macro_F1"])
+    assert judged == pytest.approx(trained.history[trained.epoch - 1]["val_macro_F1"])
     if not extra:
-        assert not torch.equal(found.network.head.weight, plain.network.head.weight)
+        assert not torch.equal(trained.network.head.weight, plain.network.head.weight)
 
 
 def test_schedules_count_steps_and_not_batches(tmp_path: Path) -> None:
-    given = {"schedule": "one_cycle", "lr": 1e-3, "what": lesson(n=46)}
-    found = learn(tmp_path, 6, trainer={"accumulate_grad_batches": 3}, **given)
-    assert found.history[-1]["lr"] < 1e-5
-    assert max(entry["lr"] for entry in found.history) > 5e-4
+    options = {"schedule": "one_cycle", "lr": 1e-3, "data": lesson(n=46)}
+    trained = learn(tmp_path, 6, trainer={"accumulate_grad_batches": 3}, **options)
+    assert trained.history[-1]["lr"] < 1e-5
+    assert max(entry["lr"] for entry in trained.history) > 5e-4
 
 
 def test_averaging_does_not_copy_the_images() -> None:
     from copy import deepcopy
 
-    what = lesson()
-    assert deepcopy(what) is what
+    data = lesson()
+    assert deepcopy(data) is data
 
 
 def test_images_that_judge_are_never_augmented(tmp_path: Path) -> None:
@@ -747,10 +751,10 @@ def test_images_that_judge_are_never_augmented(tmp_path: Path) -> None:
 
 
 def test_a_label_without_images_to_learn_from(tmp_path: Path) -> None:
-    what = lesson(outputs=4)  # and no image of the fourth
-    for number, given in enumerate(({"loss": "arcface", "balance": "class_weights"}, {"balance": "sampler"})):
-        found = learn(tmp_path / str(number), 2, what, **given)
-        assert all(math.isfinite(value) for entry in found.history for value in entry.values())
+    data = lesson(outputs=4)  # and no image of the fourth
+    for number, options in enumerate(({"loss": "arcface", "balance": "class_weights"}, {"balance": "sampler"})):
+        trained = learn(tmp_path / str(number), 2, data, **options)
+        assert all(math.isfinite(value) for entry in trained.history for value in entry.values())
 
 
 def test_a_torn_checkpoint_begins_anew(tmp_path: Path) -> None:
@@ -777,12 +781,12 @@ def test_a_loss_that_is_no_number_stops_and_says_so(tmp_path: Path) -> None:
 
 def train_in_several_processes(folder: Path, strategy: str) -> None:
     several = {"devices": 2, "strategy": strategy}
-    found = learn(folder / "t", 3, trainer=several, average="ema", ema_decay=0.5)
-    losses = [entry["train_loss"] for entry in found.history]
+    trained = learn(folder / "t", 3, trainer=several, average="ema", ema_decay=0.5)
+    losses = [entry["train_loss"] for entry in trained.history]
     assert len(losses) == 3
     assert losses[-1] < losses[0]
     first = build(BACKBONE, 3, settings(), None, 0)
-    assert not torch.equal(found.network.head.weight, first.head.weight)
+    assert not torch.equal(trained.network.head.weight, first.head.weight)
     with pytest.raises(TrainingError, match=r"^the loss is .*training was stopped"):
         learn(folder / "nan", 4, trainer=several, optimizer="sgd", lr=1e30)
 
@@ -796,18 +800,18 @@ def test_several_processes_train_one_network(tmp_path: Path, strategy: str) -> N
 
 
 def test_a_batch_with_one_label_only_trains(tmp_path: Path) -> None:
-    what = lesson(targets=np.zeros(24, dtype=np.int64))
+    data = lesson(targets=np.zeros(24, dtype=np.int64))
     for loss in CHOICES["loss"]:
-        found = learn(tmp_path / loss, 2, what, loss=loss, balance="class_weights")
-        assert math.isfinite(found.history[-1]["train_loss"])
+        trained = learn(tmp_path / loss, 2, data, loss=loss, balance="class_weights")
+        assert math.isfinite(trained.history[-1]["train_loss"])
 
 
 # ---- settings
 
 
 def test_what_does_not_go_together_is_refused() -> None:
-    def problems(**given: Any) -> str:
-        return " ".join(settings(**given).problems())
+    def problems(**options: Any) -> str:
+        return " ".join(settings(**options).problems())
 
     assert not problems()
     assert "Did you mean arcface?" in problems(loss="arcfase")

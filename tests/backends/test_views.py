@@ -20,7 +20,7 @@ def image(*rows: list[float]) -> torch.Tensor:
     return torch.tensor([[rows] * 3])
 
 
-def seen(tta: Any, images: torch.Tensor) -> list[list[list[float]]]:
+def pixels_of_views(tta: Any, images: torch.Tensor) -> list[list[list[float]]]:
     size = (images.shape[2], images.shape[3])
     views = [transformed(view, images, size)[0, 0] for view in views_of(tta)]
     return [[[round(float(value), 4) for value in row] for row in view] for view in views]
@@ -40,18 +40,18 @@ def test_a_text_joins_the_views_of_its_kinds() -> None:
 
 
 def test_a_mapping_is_a_product() -> None:
-    assert seen({"flips": ["none", "horizontal"], "rotations": [0, 90]}, image([0.1, 0.2], [0.3, 0.4])) == [
+    assert pixels_of_views({"flips": ["none", "horizontal"], "rotations": [0, 90]}, image([0.1, 0.2], [0.3, 0.4])) == [
         [[0.1, 0.2], [0.3, 0.4]],
         [[0.2, 0.4], [0.1, 0.3]],  # counterclockwise
         [[0.2, 0.1], [0.4, 0.3]],
         [[0.1, 0.3], [0.2, 0.4]],  # first the flip, then the rotation
     ]
-    assert seen({"flips": ["both", "vertical"]}, image([0.1, 0.2], [0.3, 0.4])) == [
+    assert pixels_of_views({"flips": ["both", "vertical"]}, image([0.1, 0.2], [0.3, 0.4])) == [
         [[0.3, 0.4], [0.1, 0.2]],
         [[0.4, 0.3], [0.2, 0.1]],
     ]
-    assert seen({"multiply": [0.5, 2]}, image([0.1, 0.6])) == [[[0.05, 0.3]], [[0.2, 1.0]]]
-    assert seen({"scales": 2}, image([0.0, 0.4])) == [[[0.0, 0.1, 0.3, 0.4], [0.0, 0.1, 0.3, 0.4]]]
+    assert pixels_of_views({"multiply": [0.5, 2]}, image([0.1, 0.6])) == [[[0.05, 0.3]], [[0.2, 1.0]]]
+    assert pixels_of_views({"scales": 2}, image([0.0, 0.4])) == [[[0.0, 0.1, 0.3, 0.4], [0.0, 0.1, 0.3, 0.4]]]
     views = views_of(MANY)
     assert len(views) == len(set(views)) == 2 * 2 * 2 * 3
     assert View("horizontal", 90, 1.1, 0.9) in views
@@ -70,8 +70,8 @@ def test_the_average_is_of_probabilities_or_of_logits() -> None:
         value = images.mean(dim=(1, 2, 3))
         return torch.stack([10 * value, torch.zeros_like(value)], dim=1)
 
-    def mean(**given: Any) -> float:
-        views = Settings(image_size=(1, 1), **given).views
+    def mean(**options: Any) -> float:
+        views = Settings(image_size=(1, 1), **options).views
         return float(probabilities(network, image([0.8]), views, (1, 1))[0, 0])  # type: ignore[arg-type]
 
     def sigmoid(value: float) -> float:

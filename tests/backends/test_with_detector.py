@@ -230,19 +230,23 @@ def test_predict_uses_the_detectors_and_export_refuses_them(tmp_path: Path, cli:
     folder = ResultFolder(tmp_path / "results" / "squares")
     (record,) = folder.records()
     run_folder = folder.run_folder(record.run_id)
-    found = ClassPredictions.load(run_folder)
-    assert found.network is not None
-    assert record.metrics["network_macro_F1"] == pytest.approx(macro_f1(found.truth, found.network.argmax(axis=1), 3))
+    predictions = ClassPredictions.load(run_folder)
+    assert predictions.network is not None
+    assert record.metrics["network_macro_F1"] == pytest.approx(
+        macro_f1(predictions.truth, predictions.network.argmax(axis=1), 3)
+    )
     assert "network_macro_F1" in json.dumps(record.folds)
     assert "network macro F1" in (folder.root / "report.html").read_text()
     classifier = load_classifier(run_folder, device="cpu")
     assert classifier.scorer.name.endswith("with patchcore")
     root = Path(record.data["root"])
-    batch = [classifier.scorer.prepare(np.asarray(Image.open(root / name).convert("RGB"))) for name in found.names]
+    batch = [
+        classifier.scorer.prepare(np.asarray(Image.open(root / name).convert("RGB"))) for name in predictions.names
+    ]
     by_fold = classifier.scorer.by_fold(batch)
-    own = by_fold[found.folds, np.arange(len(found.names))]
-    assert np.abs(own - found.probabilities).max() < 1e-4
-    assert np.abs(own - found.network).max() > 0.01
+    own = by_fold[predictions.folds, np.arange(len(predictions.names))]
+    assert np.abs(own - predictions.probabilities).max() < 1e-4
+    assert np.abs(own - predictions.network).max() > 0.01
     with pytest.raises(
         StoreError, match="with patchcore found for average_weights; expected a run of trained networks alone"
     ):
@@ -250,7 +254,7 @@ def test_predict_uses_the_detectors_and_export_refuses_them(tmp_path: Path, cli:
     refused = cli("export", run_folder, "--format", "onnx")
     assert refused.exit_code == 2
     assert "export: a run with `with_detector` found" in refused.output
-    refused = cli("predict", run_folder, root / found.names[0], "--image-size", 96)
+    refused = cli("predict", run_folder, root / predictions.names[0], "--image-size", 96)
     assert refused.exit_code == 2
     assert "image_size: 96 x 96 found with a run with `with_detector`" in " ".join(refused.output.split())
 

@@ -26,10 +26,10 @@ def test_help_imports_nothing_heavy() -> None:
         "heavy = {'torch', 'anomalib', 'lightning', 'timm', 'pandas', 'numpy', 'pydantic'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
     for verb in ("sweep", "plan", "weights", "make-data"):
-        assert verb in done.stdout
+        assert verb in process.stdout
 
 
 def test_reports_import_neither_torch_nor_anomalib() -> None:
@@ -39,8 +39,8 @@ def test_reports_import_neither_torch_nor_anomalib() -> None:
         "heavy = {'torch', 'anomalib', 'lightning', 'timm', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
 
 
 def test_version(cli: Cli) -> None:

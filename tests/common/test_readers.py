@@ -175,7 +175,7 @@ def _is_number(text: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"[" * 100_000 + b"]" * 100_000, "levels of lists"),
         (b"[" * 60 + b"]" * 60, "more than 24 levels"),
@@ -188,10 +188,10 @@ def _is_number(text: str) -> bool:
         (b"{", "damaged"),
     ],
 )
-def test_json_that_is_no_plain_values(tmp_path: Path, content: bytes, said: str) -> None:
+def test_json_that_is_no_plain_values(tmp_path: Path, content: bytes, message: str) -> None:
     file = tmp_path / "a.json"
     file.write_bytes(content)
-    with pytest.raises(StoreError, match=said) as caught:
+    with pytest.raises(StoreError, match=message) as caught:
         read_json(file, advice="Remove it.")
     assert str(caught.value).startswith(f"{file}: ")
     assert str(caught.value).endswith("Remove it.")
@@ -206,13 +206,13 @@ def test_only_regular_files_of_a_decent_size_are_read(tmp_path: Path) -> None:
     folder.mkdir()
     with large.open("wb") as stream:
         stream.truncate(3 * MB)
-    for file, said in (
+    for file, kind in (
         (link, "a link"),
         (pipe, "a pipe"),
         (folder, "a folder"),
         (large, "3 MB"),
     ):
-        with pytest.raises(StoreError, match=f"{said} found, .* expected"):
+        with pytest.raises(StoreError, match=f"{kind} found, .* expected"):
             read_bytes(file, limit=2 * MB)
     with pytest.raises(FileNotFoundError):
         read_text(tmp_path / "none")
@@ -231,42 +231,42 @@ def test_a_table_of_ten_million_lines_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["runs", "report", ".locks", ".work", ".unfinished"])
 def test_a_result_folder_whose_parts_lead_elsewhere_is_refused(
-    made: ResultFolder, tmp_path: Path, name: str, cli: Any
+    sweep_folder: ResultFolder, tmp_path: Path, name: str, cli: Any
 ) -> None:
     import shutil
 
     victim = tmp_path / "victim"
     (victim / "inner").mkdir(parents=True)
     copy = tmp_path / "copy"
-    shutil.copytree(made.root, copy)
+    shutil.copytree(sweep_folder.root, copy)
     if name == "runs":
         shutil.move(copy / "runs", tmp_path / "elsewhere")
         (copy / "runs").symlink_to(tmp_path / "elsewhere")
     else:
         shutil.rmtree(copy / name, ignore_errors=True)
         (copy / name).symlink_to(victim)
-    done = cli("report", copy)
-    assert done.exit_code == 2
-    assert f"{copy / name}: a link found" in done.output.replace("\n", "")
+    result = cli("report", copy)
+    assert result.exit_code == 2
+    assert f"{copy / name}: a link found" in result.output.replace("\n", "")
     assert [path.name for path in victim.rglob("*")] == ["inner"]
 
 
-def test_reports_of_several_sweeps_copy_no_links(made: ResultFolder, tmp_path: Path, cli: Cli) -> None:
+def test_reports_of_several_sweeps_copy_no_links(sweep_folder: ResultFolder, tmp_path: Path, cli: Cli) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_text("secret")
     copy = tmp_path / "copy"
-    shutil.copytree(made.root, copy)
+    shutil.copytree(sweep_folder.root, copy)
     run = next(path for path in sorted((copy / "runs").iterdir()) if (path / "heatmaps").is_dir())
     (run / "heatmaps" / "link.jpg").symlink_to(secret)
     (run / "notes.txt").symlink_to(secret)
-    done = cli("report", copy, copy, "--output", tmp_path / "both")
-    assert done.exit_code == 0, done.output
+    result = cli("report", copy, copy, "--output", tmp_path / "both")
+    assert result.exit_code == 0, result.output
     copied = tmp_path / "both" / "runs" / run.name
     assert (copied / "record.json").is_file()
     assert not (copied / "heatmaps" / "link.jpg").exists()
     assert not (copied / "notes.txt").exists()
     for name in ("heatmaps/link.jpg", "notes.txt"):
-        assert f"left out: {run / name}: a link found" in done.output
+        assert f"left out: {run / name}: a link found" in result.output
 
 
 def test_folders_are_followed_once_and_leftovers_left_out(tmp_path: Path) -> None:
@@ -295,10 +295,10 @@ def test_folders_are_followed_once_and_leftovers_left_out(tmp_path: Path) -> Non
 def test_odd_names_come_back_from_a_table(tmp_path: Path, name: str) -> None:
     rows = [["path", "label", "score", "defect_type"], [guarded_path(name), 1, 0.5, name]]
     (tmp_path / "scores.csv").write_bytes(csv_text(rows).encode())
-    found = read_scores(tmp_path)
-    assert found is not None
-    assert found.names == (name,)
-    assert found.defects == (name,)
+    scores = read_scores(tmp_path)
+    assert scores is not None
+    assert scores.names == (name,)
+    assert scores.defects == (name,)
 
 
 def test_an_index_with_text_for_numbers_is_no_fault(tmp_path: Path) -> None:
@@ -310,15 +310,15 @@ def test_an_index_with_text_for_numbers_is_no_fault(tmp_path: Path) -> None:
     assert FileIndex(tmp_path / "index.json").update({str(file)}, set(), None) == []
 
 
-def test_what_is_emptied_is_no_link(made: ResultFolder, tmp_path: Path, cli: Cli) -> None:
+def test_what_is_emptied_is_no_link(sweep_folder: ResultFolder, tmp_path: Path, cli: Cli) -> None:
     victim = tmp_path / "victim"
     (victim / "run").mkdir(parents=True)
-    copy = Path(shutil.copytree(made.root, tmp_path / "copy"))
+    copy = Path(shutil.copytree(sweep_folder.root, tmp_path / "copy"))
     (copy / ".work").mkdir(exist_ok=True)
     (copy / ".work" / "any").symlink_to(victim)
-    done = cli("report", copy)
-    assert done.exit_code == 2
-    assert "a link found" in done.output
+    result = cli("report", copy)
+    assert result.exit_code == 2
+    assert "a link found" in result.output
     assert (victim / "run").is_dir()
 
 
@@ -355,8 +355,8 @@ def test_folds_whose_header_promises_more_than_there_is(tmp_path: Path) -> None:
         read_folds(file, 10)
 
 
-def test_pipes_for_files_hold_nothing_up(made: ResultFolder, tmp_path: Path, cli: Cli) -> None:
-    copy = ResultFolder(Path(shutil.copytree(made.root, tmp_path / "copy")))
+def test_pipes_for_files_hold_nothing_up(sweep_folder: ResultFolder, tmp_path: Path, cli: Cli) -> None:
+    copy = ResultFolder(Path(shutil.copytree(sweep_folder.root, tmp_path / "copy")))
     copy.config.unlink()
     os.mkfifo(copy.config)
     assert copy.read_config() == ""
@@ -367,8 +367,10 @@ def test_pipes_for_files_hold_nothing_up(made: ResultFolder, tmp_path: Path, cli
         copy.open_log()
 
 
-def test_what_a_record_calls_secret_hides_nothing_of_other_runs(made: ResultFolder, tmp_path: Path, cli: Cli) -> None:
-    copy = ResultFolder(Path(shutil.copytree(made.root, tmp_path / "copy")))
+def test_what_a_record_calls_secret_hides_nothing_of_other_runs(
+    sweep_folder: ResultFolder, tmp_path: Path, cli: Cli
+) -> None:
+    copy = ResultFolder(Path(shutil.copytree(sweep_folder.root, tmp_path / "copy")))
     first, second = copy.records()[:2]
     file = copy.run_folder(first.run_id) / "record.json"
     values = json.loads(file.read_text())
@@ -388,15 +390,15 @@ def test_what_a_record_calls_secret_hides_nothing_of_other_runs(made: ResultFold
 
 def test_control_characters_are_shown_and_not_obeyed(tmp_path: Path, cli: Cli, capsys: Any) -> None:
     name = "\x1b]0;title\x07\x1b[2Jgone\x9b1m\u202e"
-    done = cli("sweep", tmp_path / f"{name}.yaml")
-    assert done.exit_code == 2
+    result = cli("sweep", tmp_path / f"{name}.yaml")
+    assert result.exit_code == 2
     terminal = Terminal(io.StringIO())
     terminal.print(f"[bold]{escape(name)}[/]")
     table = Table(name)
     table.add_row(name)
     terminal.print(table)
     assert isinstance(terminal.file, io.StringIO)
-    for output in (done.output, terminal.file.getvalue()):
+    for output in (result.output, terminal.file.getvalue()):
         assert not set("\x1b\x07\x9b\u202e") & set(output)
         assert r"\x1b[2Jgone\x9b1m\u202e" in output
     assert printable("two\nlines\tand é") == "two\nlines\tand é"
@@ -415,7 +417,7 @@ def test_control_characters_are_shown_and_not_obeyed(tmp_path: Path, cli: Cli, c
     ],
 )
 def test_a_path_that_is_too_long_is_a_sentence(tmp_path: Path, cli: Cli, arguments: tuple[str, ...]) -> None:
-    done = cli(*(part.format(tmp_path / ("x" * 300)) for part in arguments))
-    assert done.exit_code == 2, done.output
-    assert done.output.startswith("error: ")
-    assert done.exception is None or isinstance(done.exception, SystemExit)
+    result = cli(*(part.format(tmp_path / ("x" * 300)) for part in arguments))
+    assert result.exit_code == 2, result.output
+    assert result.output.startswith("error: ")
+    assert result.exception is None or isinstance(result.exception, SystemExit)

@@ -120,15 +120,17 @@ def test_the_description_of_the_cpu_names_the_present_number() -> None:
     assert device.description == "cpu, 1 threads"
 
 
-@pytest.mark.parametrize(("asked", "number"), [("1", 1), (" 3,2", 3), ("", None), ("0", None), ("many", None)])
-def test_the_number_is_known_before_torch(asked: str, number: int | None) -> None:
+@pytest.mark.parametrize(("requested", "number"), [("1", 1), (" 3,2", 3), ("", None), ("0", None), ("many", None)])
+def test_the_number_is_known_before_torch(requested: str, number: int | None) -> None:
     """In a process without Torch, as for `plan`."""
     script = (
         "import sys; from harness.common import threads;print(threads.count(), threads.cores(), 'torch' in sys.modules)"
     )
-    environment = {"OMP_NUM_THREADS": asked, "PYTHONPATH": str(Path(threads.__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-    count, cores, imported = done.stdout.split()
+    environment = {"OMP_NUM_THREADS": requested, "PYTHONPATH": str(Path(threads.__file__).parents[2])}
+    process = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    count, cores, imported = process.stdout.split()
     assert (int(count), imported) == (number or int(cores), "False")
 
 
@@ -155,8 +157,10 @@ def test_a_process_of_the_harness_starts_with_its_share() -> None:
         "print(torch.get_num_threads(), torch.get_num_interop_threads())"
     )
     environment = {**os.environ, **threads.shared(threads.cores())}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["1", "1"]
+    process = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert process.stdout.split() == ["1", "1"]
 
 
 def measured(number: int, order: str, tree: Path) -> dict[str, Any]:
@@ -164,10 +168,10 @@ def measured(number: int, order: str, tree: Path) -> dict[str, Any]:
     base = next(path for path in tree.iterdir() if (path / "train").is_dir())
     test = next((base / "test" / "good").iterdir())
     command = [sys.executable, "-c", SCRIPT, str(number), order, str(base / "train" / "good"), str(test)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    measurement: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return measurement
 
 
 @pytest.mark.slow
@@ -175,8 +179,8 @@ def measured(number: int, order: str, tree: Path) -> dict[str, Any]:
 def test_the_order_of_detectors_changes_neither_scores_nor_threads(number: int, toy_tree: Path) -> None:
     first, last = (measured(number, order, toy_tree) for order in ("patchcore,padim", "padim,patchcore"))
     assert first["scores"] == last["scores"]
-    for found in (first, last):
-        assert len(found["inside"]) >= 4
-        assert all(numbers == [number] for numbers in found["inside"]), found["inside"]
-        assert set(found["after"]) == {number}
-        assert found["description"] == f"cpu, {number} threads"
+    for measurement in (first, last):
+        assert len(measurement["inside"]) >= 4
+        assert all(numbers == [number] for numbers in measurement["inside"]), measurement["inside"]
+        assert set(measurement["after"]) == {number}
+        assert measurement["description"] == f"cpu, {number} threads"

@@ -89,7 +89,7 @@ def test_interpolation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_problems_at_once_with_nearest_names(tmp_path: Path) -> None:
-    found = problems(
+    messages = problems(
         tmp_path,
         """
         sed: 3
@@ -101,8 +101,8 @@ def test_all_problems_at_once_with_nearest_names(tmp_path: Path) -> None:
         grid: {modle: padim}
         """,
     )
-    text = "\n".join(found)
-    assert len(found) == 8
+    text = "\n".join(messages)
+    assert len(messages) == 8
     for part in (
         "sed: unknown key; found 3. Did you mean 'seed'?",
         "device: expected auto, cpu, cuda, cuda:N or mps; found 'gpu'",

@@ -24,10 +24,10 @@ def images(folder: Path, number: int, source: Path) -> None:
 
 def test_one_category_in_mvtecs_layout(cli: Cli, toy_tree: Path) -> None:
     shutil.copytree(toy_tree / "plate", "bottle caps")
-    done = cli("init", "bottle caps")
-    assert done.exit_code == 0, done.output
-    assert "bottle-caps.yaml written for the images in bottle caps" in done.output
-    assert "python -m harness sweep bottle-caps.yaml" in done.output
+    result = cli("init", "bottle caps")
+    assert result.exit_code == 0, result.output
+    assert "bottle-caps.yaml written for the images in bottle caps" in result.output
+    assert "python -m harness sweep bottle-caps.yaml" in result.output
     text = Path("bottle-caps.yaml").read_text()
     title = "# One category of kind mvtec: bottle caps"
     assert text.startswith(f"{title}\n#\n#   python -m harness sweep bottle-caps.yaml")
@@ -40,8 +40,8 @@ def test_one_category_in_mvtecs_layout(cli: Cli, toy_tree: Path) -> None:
 def test_a_written_config_sweeps_on_real_features(cli: Cli, toy_tree: Path) -> None:
     cli("init", toy_tree)
     file = f"{toy_tree.name}.yaml"
-    done = cli("sweep", file, "latency=false", "device=cpu", "save_models=none")
-    assert done.exit_code == 0, done.output
+    result = cli("sweep", file, "latency=false", "device=cpu", "save_models=none")
+    assert result.exit_code == 0, result.output
     records = ResultFolder(Path("results") / toy_tree.name).records()
     assert {record.weights["source"] for record in records} == {"package"}
     assert {record.status for record in records} == {"ok"}
@@ -99,29 +99,29 @@ def test_what_is_no_folder_of_images_is_said(cli: Cli, toy_tree: Path) -> None:
         ("empty", "no images found"),
         ("flat", "3 images found, in an unknown layout"),
     ):
-        done = cli("init", name)
-        assert done.exit_code == 2
-        assert part in done.output
+        result = cli("init", name)
+        assert result.exit_code == 2
+        assert part in result.output
     assert not list(Path().glob("*.yaml"))
 
 
 def test_nothing_is_overwritten(cli: Cli, toy_tree: Path) -> None:
     shutil.copytree(toy_tree / "plate", "plate")
     Path("plate.yaml").write_text("mine")
-    done = cli("init", "plate")
-    assert done.exit_code == 2
-    assert "plate.yaml: exists already" in done.output
+    result = cli("init", "plate")
+    assert result.exit_code == 2
+    assert "plate.yaml: exists already" in result.output
     assert Path("plate.yaml").read_text() == "mine"
     Path("configs").mkdir()
     Path("configs/padim.yaml").write_text("mine")
-    done = cli("init")
-    assert done.exit_code == 2
+    result = cli("init")
+    assert result.exit_code == 2
     assert sorted(path.name for path in Path("configs").iterdir()) == ["padim.yaml"]
 
 
 def test_samples_are_the_configs_of_the_repository(cli: Cli) -> None:
-    done = cli("init")
-    assert done.exit_code == 0, done.output
+    result = cli("init")
+    assert result.exit_code == 0, result.output
     ours = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.yaml"))
     assert sorted(path for path in Path("configs").rglob("*.yaml")) == ours
     assert Path("configs/patchcore.yaml").read_text() == (samples() / "patchcore.yaml").read_text()

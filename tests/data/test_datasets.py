@@ -84,10 +84,10 @@ def test_fingerprint_follows_contents(tree: Path) -> None:
 
 def test_index_spares_reading_what_is_known(tree: Path) -> None:
     index = FileIndex(Path("index.json"))
-    seen: list[int] = []
-    load_splits(mvtec(tree), Path(), index, lambda done, total: seen.append(total))
+    totals: list[int] = []
+    load_splits(mvtec(tree), Path(), index, lambda done, total: totals.append(total))
     index.save()
-    assert seen
+    assert totals
     again: list[int] = []
     load_splits(mvtec(tree), Path(), FileIndex(Path("index.json")), lambda done, total: again.append(total))
     assert again == []

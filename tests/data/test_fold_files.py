@@ -258,9 +258,9 @@ def test_attacks_are_refused_and_nothing_runs(tmp_path: Path, name: str) -> None
 def test_the_attacks_would_work_with_pickle(tmp_path: Path) -> None:
     for name in ("a shell", "a folder", "eval", "a function of NumPy"):
         pickle.loads(ATTACKS[name][0])
-        made = [file for file in (Path("executed"), Path("executed.npy")) if file.exists()]
-        assert made, name
-        made[0].rename(name)
+        files = [file for file in (Path("executed"), Path("executed.npy")) if file.exists()]
+        assert files, name
+        files[0].rename(name)
 
 
 def test_a_shared_part_is_not_copied_for_each_pair(tmp_path: Path) -> None:
@@ -312,9 +312,9 @@ def test_a_file_that_runs_code_ends_a_sweep_with_status_2(tmp_path: Path, cli: C
         f"data: {{kind: labelled, root: {root}, folds: {file}}}\n"
         "grid: {model: baseline, backbone: test_resnet, image_size: 32}\n"
     )
-    done = cli("sweep", tmp_path / "c.yaml")
-    assert done.exit_code == 2, done.output
-    assert "refused: the name posix.system found. Expected pairs" in " ".join(done.output.split())
+    result = cli("sweep", tmp_path / "c.yaml")
+    assert result.exit_code == 2, result.output
+    assert "refused: the name posix.system found. Expected pairs" in " ".join(result.output.split())
     assert not Path("executed").exists()
 
 

@@ -43,15 +43,15 @@ def folds_by_group(folds: Any, groups: Any) -> dict[str, set[int]]:
 @pytest.mark.parametrize("group", ["lot", {"column": "lot"}, {"pattern": r"lot(\d+)_"}])
 @pytest.mark.parametrize("folds", [2, 3, 6])
 def test_a_group_stays_in_one_fold(tmp_path: Path, group: Any, folds: int) -> None:
-    found = split(lots(tmp_path), csv="t.csv", images="pictures", folds=folds, group=group)
-    assert all(len(numbers) == 1 for numbers in folds_by_group(found.folds, found.groups).values())
-    assert len(set(found.groups)) == 6
+    labelled = split(lots(tmp_path), csv="t.csv", images="pictures", folds=folds, group=group)
+    assert all(len(numbers) == 1 for numbers in folds_by_group(labelled.folds, labelled.groups).values())
+    assert len(set(labelled.groups)) == 6
     # Stratified: lots are alike here, so all folds have the same number of images of each label.
     for fold in range(folds):
-        of_fold = [found.train[i].state for i in found.val_indices(fold)]
+        of_fold = [labelled.train[i].state for i in labelled.val_indices(fold)]
         assert of_fold.count("good") == of_fold.count("bent") == 12 // folds
     again = split(tmp_path, csv="t.csv", images="pictures", folds=folds, group=group)
-    assert again.fingerprint == found.fingerprint
+    assert again.fingerprint == labelled.fingerprint
 
 
 def test_a_column_and_a_pattern_give_the_same_folds(tmp_path: Path) -> None:
@@ -66,19 +66,19 @@ def test_a_column_and_a_pattern_give_the_same_folds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("share", "groups"), [(0.2, 1), (0.34, 2), (0.5, 3), (0.9, 5), (0.01, 1), (0.99, 5)])
 def test_a_share_holds_out_whole_groups(tmp_path: Path, share: float, groups: int) -> None:
-    found = split(lots(tmp_path), csv="t.csv", images="pictures", folds=share, group="lot")
-    by_group = folds_by_group(found.folds, found.groups)
+    labelled = split(lots(tmp_path), csv="t.csv", images="pictures", folds=share, group="lot")
+    by_group = folds_by_group(labelled.folds, labelled.groups)
     assert sorted(map(sorted, by_group.values())) == [[ALWAYS_TRAINED]] * (6 - groups) + [[0]] * groups
-    said = any(f"data.folds asks for {share:.0%}: groups stay together" in note for note in found.notes)
-    assert said == (abs(groups / 6 - share) > 0.02)
+    has_note = any(f"data.folds asks for {share:.0%}: groups stay together" in note for note in labelled.notes)
+    assert has_note == (abs(groups / 6 - share) > 0.02)
 
 
 def test_the_record_and_the_notes_say_the_groups(tmp_path: Path) -> None:
-    found = split(lots(tmp_path), csv="t.csv", images="pictures", group="lot")
-    summary = Classification().data_summary(found)
+    labelled = split(lots(tmp_path), csv="t.csv", images="pictures", group="lot")
+    summary = Classification().data_summary(labelled)
     assert (summary["group"], summary["groups"]) == ("column lot", 6)
     assert Data.model_validate(summary).groups == 6
-    assert found.notes[0] == (
+    assert labelled.notes[0] == (
         "The folds keep 6 groups of 4 to 4 images together (column lot). Intervals and prediction sets treat images as "
         "independent, so with groups they may be too narrow."
     )
@@ -91,9 +91,9 @@ def test_toy_images_have_groups_too(tmp_path: Path) -> None:
     from harness.data.labelled.split import load_labelled
 
     data = LabelledToy(kind="toy", size=32, train=60, test=16, folds=2, group={"pattern": r"(\d)\.png"})  # type: ignore[arg-type]
-    found = load_labelled(data, tmp_path, FileIndex(tmp_path / "index.json"))
-    assert set(found.groups) == set("0123456789")
-    assert all(len(numbers) == 1 for numbers in folds_by_group(found.folds, found.groups).values())
+    labelled = load_labelled(data, tmp_path, FileIndex(tmp_path / "index.json"))
+    assert set(labelled.groups) == set("0123456789")
+    assert all(len(numbers) == 1 for numbers in folds_by_group(labelled.folds, labelled.groups).values())
 
 
 @pytest.mark.parametrize(
@@ -149,9 +149,9 @@ def test_rows_without_a_group_or_with_two_are_refused(tmp_path: Path) -> None:
 def test_copies_in_several_groups_are_left_out_as_ever(tmp_path: Path) -> None:
     root = lots(tmp_path)
     (root / "pictures" / "lot1_4.png").write_bytes((root / "pictures" / "lot0_0.png").read_bytes())
-    found = split(root, csv="t.csv", images="pictures", group="lot")
-    assert len(found.train) == len(found.groups) == 23
-    assert any("copies of others (pictures/lot1_4.png = pictures/lot0_0.png): left out" in n for n in found.notes)
+    labelled = split(root, csv="t.csv", images="pictures", group="lot")
+    assert len(labelled.train) == len(labelled.groups) == 23
+    assert any("copies of others (pictures/lot1_4.png = pictures/lot0_0.png): left out" in n for n in labelled.notes)
 
 
 def test_test_images_of_known_groups_are_said(tmp_path: Path) -> None:
@@ -201,9 +201,9 @@ def test_bad_groups_end_a_sweep_with_status_2(tmp_path: Path, cli: Cli, value: s
         f"task: classification\nweights: random\ndata: {{kind: labelled, root: {root}, group: {value}}}\n"
         "grid: {model: baseline, backbone: test_resnet, image_size: 32}\n"
     )
-    done = cli("sweep", tmp_path / "c.yaml")
-    assert done.exit_code == 2, done.output
-    assert words in " ".join(done.output.split())
+    result = cli("sweep", tmp_path / "c.yaml")
+    assert result.exit_code == 2, result.output
+    assert words in " ".join(result.output.split())
 
 
 def test_a_group_is_a_key_of_the_config(tmp_path: Path) -> None:
@@ -253,17 +253,17 @@ def test_folds_from_a_file_must_keep_groups_together(tmp_path: Path) -> None:
     st.sampled_from([2, 3, 5, 0.1, 0.3, 0.5, 0.8]),
     st.integers(0, 5),
 )
-def test_no_group_is_on_both_sides(images: list[tuple[str, str]], wanted: float, seed: int) -> None:
+def test_no_group_is_on_both_sides(images: list[tuple[str, str]], requested: float, seed: int) -> None:
     labels, groups = zip(*images, strict=True)
     try:
-        folds, notes = assign_folds(samples(*labels), wanted, seed, len(images), groups)
+        folds, notes = assign_folds(samples(*labels), requested, seed, len(images), groups)
     except DataError as error:
         assert str(error).startswith("data.")
         return
     by_group = folds_by_group(folds.tolist(), groups)
     assert all(len(numbers) == 1 for numbers in by_group.values())
     numbers = set(folds.tolist()) - {ALWAYS_TRAINED}
-    assert numbers == (set(range(int(wanted))) if wanted >= 2 else {0})
+    assert numbers == (set(range(int(requested))) if requested >= 2 else {0})
     # A fold always has something to train on, and each label without a training image is in a note.
     for fold in numbers:
         assert (folds != fold).any()

@@ -138,8 +138,8 @@ def test_a_resized_mask_follows_its_file(tmp_path: Path) -> None:
     for size in ((5, 7), (3, 4), (11, 9)):
         assert np.array_equal(read_mask(tmp_path / "m.png", size), resize_nearest(values > 0, size))
     assert resized_mask(tmp_path / "m.png", (3, 4)) is resized_mask(tmp_path / "m.png", (3, 4))
-    found = resized_mask(tmp_path / "m.png", (3, 4))
-    assert (found.area, found.pixels_of_file, found.value) == ((values > 0).sum(), 35, 0)
+    mask = resized_mask(tmp_path / "m.png", (3, 4))
+    assert (mask.area, mask.pixels_of_file, mask.value) == ((values > 0).sum(), 35, 0)
     Image.fromarray((values > 1).astype(np.uint8) * np.uint8(9)).save(tmp_path / "m.png")
     os.utime(tmp_path / "m.png", ns=(1, 1))
     assert resized_mask(tmp_path / "m.png", (3, 4)).value == 9

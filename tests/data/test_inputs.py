@@ -36,8 +36,8 @@ SQUARE[8:20, 10:30] = True
 
 
 def split_of(options: Any) -> Split:
-    (found,) = load_splits(options, Path.cwd(), FileIndex(Path("index.json")))
-    return found
+    (split,) = load_splits(options, Path.cwd(), FileIndex(Path("index.json")))
+    return split
 
 
 def copied(tree: Path) -> Path:
@@ -134,9 +134,9 @@ def test_grey_and_inverted_masks_are_said(toy_tree: Path, cli: Cli) -> None:
     config = write_config(
         Path("c.yaml"), f"data: {{kind: mvtec, root: {root}}}\nweights: random\ngrid: {{model: padim}}"
     )
-    said = cli("plan", config, "--no-check").output
-    assert notes[0] in said
-    assert notes[1] in said
+    output = cli("plan", config, "--no-check").output
+    assert notes[0] in output
+    assert notes[1] in output
 
 
 def test_masks_go_by_name_whatever_the_case_and_once(tmp_path: Path) -> None:
@@ -153,8 +153,8 @@ def test_masks_go_by_name_whatever_the_case_and_once(tmp_path: Path) -> None:
     for image, mask in names.items():
         save(images / image, np.zeros((4, 4)))
         save(masks / mask, np.zeros((4, 4)))
-    found = match_masks(sorted(images.iterdir()), images, masks)
-    assert {image.name: mask.name for image, (mask,) in found.items()} == names
+    matches = match_masks(sorted(images.iterdir()), images, masks)
+    assert {image.name: mask.name for image, (mask,) in matches.items()} == names
     save(masks / "e_mask.png", np.zeros((4, 4)))
     with pytest.raises(DataError, match=r"e\.png: 2 masks found .*, one expected"):
         match_masks(sorted(images.iterdir()), images, masks)
@@ -200,8 +200,8 @@ def test_copies_of_training_images_are_said_everywhere(toy_tree: Path, cli: Cli,
         shutil.copy(root / f"train/good/00{number}.png", root / f"test/good/copy{number}.png")
     shutil.copy(root / "train/good/004.png", root / "train/good/twin.png")
     text = f"data: {{kind: mvtec, root: {root}, val: 0.5}}\nweights: random\ngrid: {{backend: dummy, model: plain}}"
-    done = cli("sweep", write_config(Path("c.yaml"), text))
-    assert done.exit_code == 0, done.output
+    result = cli("sweep", write_config(Path("c.yaml"), text))
+    assert result.exit_code == 0, result.output
     copies = [
         note for note in split_of(MVTecData(kind="mvtec", root=str(root), val=0.5)).notes if "byte by byte" in note
     ]
@@ -210,7 +210,7 @@ def test_copies_of_training_images_are_said_everywhere(toy_tree: Path, cli: Cli,
     folder = ResultFolder(Path("results/c"))
     sheet = read_me(folder.workbook)
     for note in copies:
-        assert done.output.count(note) == 2  # before the runs and after them
+        assert result.output.count(note) == 2  # before the runs and after them
         assert note in sheet
         assert note in folder.report.read_text()
 
@@ -282,8 +282,8 @@ def test_paths_as_people_write_them(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     Path("$odd").mkdir()
     assert expanded("$odd") == "$odd"
     refused = {"$NOWHERE/x": r"\$NOWHERE is not set", "~nobody-at-all/x": "no such home", "a\x00b": "UTF-8"}
-    for wrong, said in refused.items():
-        with pytest.raises(ConfigError, match=f"output: .*{said}"):
+    for wrong, message in refused.items():
+        with pytest.raises(ConfigError, match=f"output: .*{message}"):
             load_config(write_config(Path("c.yaml"), text), [f'output="{wrong}"'.replace("\x00", "\\0")])
 
 
@@ -341,14 +341,14 @@ def test_what_comes_from_the_environment_is_concealed(
     assert "device: ${oc.env:WHERE}" in as_yaml(config)
     again = load_config(write_config(Path("again.yaml"), as_yaml(config)), ["name=c"])
     assert again.model_dump() == config.model_dump()
-    done = cli("sweep", "c.yaml")
-    assert done.exit_code == 1, done.output
+    result = cli("sweep", "c.yaml")
+    assert result.exit_code == 1, result.output
     report = cli("report", "results/c")
     folder = ResultFolder(Path("results/c"))
     book = load_workbook(folder.workbook)
     cells = [str(cell.value) for sheet in book for row in sheet.iter_rows() for cell in row]
     scripts = [file.read_text() for file in (folder.root / "report/runs").glob("*.js")]
-    for shown in (folder.config.read_text(), folder.report.read_text(), done.output, report.output, *cells, *scripts):
+    for shown in (folder.config.read_text(), folder.report.read_text(), result.output, report.output, *cells, *scripts):
         assert secret not in shown
     assert any("${oc.env:PARTS}" in cell for cell in cells)
     # Who needs the values has them.
@@ -365,11 +365,11 @@ def test_a_problem_names_its_entry_and_model(cli: Cli) -> None:
       - {backend: native, model: padim, backbone: resnet18, layers: [layer1], n_features: 1000, image_size: 64}
       - {backend: native, model: padim, backbone: resnet19, image_size: 64}
     """
-    said = cli("plan", write_config(Path("c.yaml"), text)).output
-    assert "grid[1]: padim, grid[1]: spade: backbone resnet18 has no layer 'layer9'" in said
-    assert "grid[2]: padim: n_features: found 1000" in said
-    assert "grid[3]: padim: unknown backbone 'resnet19'. Did you mean 'resnet18'" in said
-    assert "patchcore" not in said
+    output = cli("plan", write_config(Path("c.yaml"), text)).output
+    assert "grid[1]: padim, grid[1]: spade: backbone resnet18 has no layer 'layer9'" in output
+    assert "grid[2]: padim: n_features: found 1000" in output
+    assert "grid[3]: padim: unknown backbone 'resnet19'. Did you mean 'resnet18'" in output
+    assert "patchcore" not in output
     both = "grid: [{backend: native, model: [padim, spade], layers: [1, 1]}]"
     typed = text.split("grid:", maxsplit=1)[0] + both
     assert "(model spade)" in cli("plan", write_config(Path("d.yaml"), typed)).output
@@ -381,14 +381,14 @@ def test_an_encoding_that_lacks_letters_stops_nothing(toy_tree: Path) -> None:
     text = "data: {kind: mvtec, root: data}\nweights: random\ngrid: {model: padim, layers: [layer1]}"
     write_config(Path("c.yaml"), text)
     for encoding in ("cp1252", "ascii"):
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "harness", "plan", "c.yaml", "--no-check"],
             env={**os.environ, "PYTHONIOENCODING": encoding},
             capture_output=True,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
-        assert b"1 run" in done.stdout
+        assert process.returncode == 0, process.stderr
+        assert b"1 run" in process.stdout
 
 
 @pytest.mark.parametrize(
@@ -412,8 +412,8 @@ def test_images_that_end_as_masks_do_stay_images(tmp_path: Path) -> None:
         for name in ("0.png", "0_gt.png", "1.png", "1_label.png"):
             suffix = "" if folder == images or "0" in name else "_mask"
             save(folder / name.replace(".png", f"{suffix}.png"), np.zeros((4, 4)))
-    found = match_masks(sorted(images.iterdir()), images, masks)
-    assert {image.name: mask.name for image, (mask,) in found.items()} == {
+    matches = match_masks(sorted(images.iterdir()), images, masks)
+    assert {image.name: mask.name for image, (mask,) in matches.items()} == {
         "0.png": "0.png",
         "0_gt.png": "0_gt.png",
         "1.png": "1_mask.png",

@@ -62,24 +62,24 @@ def samples(*labels: str) -> list[LabelledSample]:
 
 
 def test_the_competitions_layout(tmp_path: Path) -> None:
-    found = split(competition(tmp_path))
-    assert found.labels == ("cable-cut", "cable-good", "tile-crack", "tile-good")
-    assert Counter(s.label for s in found.train) == dict.fromkeys(found.labels, 3)
-    assert (found.train[1].part, found.train[1].state, found.train[1].name) == ("cable", "cut", "train/1.png")
-    assert [s.key for s in found.test] == ["100", "101", "102", "103"]
-    assert {s.label for s in found.test} == {""}
-    assert found.sample_submission == tmp_path / "sample_submission.csv"
+    labelled = split(competition(tmp_path))
+    assert labelled.labels == ("cable-cut", "cable-good", "tile-crack", "tile-good")
+    assert Counter(s.label for s in labelled.train) == dict.fromkeys(labelled.labels, 3)
+    assert (labelled.train[1].part, labelled.train[1].state, labelled.train[1].name) == ("cable", "cut", "train/1.png")
+    assert [s.key for s in labelled.test] == ["100", "101", "102", "103"]
+    assert {s.label for s in labelled.test} == {""}
+    assert labelled.sample_submission == tmp_path / "sample_submission.csv"
     # Each fold judges one image of each label.
     for fold in (0, 1, 2):
-        assert sorted(found.train[i].label for i in found.val_indices(fold)) == list(found.labels)
-        assert sorted([*found.val_indices(fold), *found.train_indices(fold)]) == list(range(12))
+        assert sorted(labelled.train[i].label for i in labelled.val_indices(fold)) == list(labelled.labels)
+        assert sorted([*labelled.val_indices(fold), *labelled.train_indices(fold)]) == list(range(12))
 
 
 def test_the_distribution_counts_each_image_once(tmp_path: Path) -> None:
     root = competition(tmp_path, train=9)
     table(root / "test_df.csv", [{"index": i, "file_name": f"{i}.png", "label": "tile-good"} for i in range(4)])
-    found = split(root, folds=2)
-    counts = found.distribution()
+    labelled = split(root, folds=2)
+    counts = labelled.distribution()
     # cable-good has 3 images. Each other label has 2, and tile-crack and tile-good have none of the last image.
     assert list(counts) == ["fold 0", "fold 1", "test"]
     assert [sum(row) for row in zip(counts["fold 0"], counts["fold 1"], strict=True)] == [2, 3, 2, 2]
@@ -93,9 +93,9 @@ def test_a_table_with_names_of_its_own_and_labels_only(tmp_path: Path) -> None:
         picture(tmp_path / "pictures" / "a" / f"{i}.jpg", i * 20)
     table(tmp_path / "t.csv", [{"file": f"a/{i}.jpg", "what": ["nut-good", "nut-bent"][i % 2]} for i in range(8)])
     columns = {"file_name": "file", "label": "what"}
-    found = split(tmp_path, csv="t.csv", images="pictures", columns=columns, folds=2)
-    assert found.labels == ("nut-bent", "nut-good")
-    assert (found.train[1].part, found.train[1].state) == ("nut", "bent")
+    labelled = split(tmp_path, csv="t.csv", images="pictures", columns=columns, folds=2)
+    assert labelled.labels == ("nut-bent", "nut-good")
+    assert (labelled.train[1].part, labelled.train[1].state) == ("nut", "bent")
 
 
 def test_class_and_state_make_the_label(tmp_path: Path) -> None:
@@ -107,9 +107,9 @@ def test_class_and_state_make_the_label(tmp_path: Path) -> None:
 
 
 def test_mvtec_trees_and_folders_of_labels(tmp_path: Path, toy_tree: Path) -> None:
-    found = split(toy_tree, folds=2)
-    assert found.labels == ("plate-dent", "plate-good", "plate-scratch", "plate-stain")
-    assert Counter(s.label for s in found.train)["plate-good"] == 8 + 4
+    labelled = split(toy_tree, folds=2)
+    assert labelled.labels == ("plate-dent", "plate-good", "plate-scratch", "plate-stain")
+    assert Counter(s.label for s in labelled.train)["plate-good"] == 8 + 4
     for label in ("nut-good", "nut-bent"):
         for i in range(3):
             picture(tmp_path / label / f"{i}.png", i * 30 + len(label) + (label == "nut-bent"))
@@ -249,10 +249,10 @@ def test_a_label_left_with_one_image_once_copies_are_gone_is_always_trained(tmp_
         assert (root / "train" / name).is_file()
     # cable-cut has the images 1 and 5, of which one is a copy now.
     (root / "train" / "5.png").write_bytes((root / "train" / "1.png").read_bytes())
-    found = split(root, folds=2)
-    (place,) = [i for i, s in enumerate(found.train) if s.label == "cable-cut"]
-    assert found.folds[place] == ALWAYS_TRAINED
-    assert any("1 labels have a single image (cable-cut)" in note for note in found.notes)
+    labelled = split(root, folds=2)
+    (place,) = [i for i, s in enumerate(labelled.train) if s.label == "cable-cut"]
+    assert labelled.folds[place] == ALWAYS_TRAINED
+    assert any("1 labels have a single image (cable-cut)" in note for note in labelled.notes)
 
 
 def test_too_many_folds_for_every_label_are_refused() -> None:
@@ -269,10 +269,10 @@ def test_class_and_state_are_those_of_the_table(tmp_path: Path) -> None:
         part, state = parts[i % 4]
         rows.append({"file_name": f"{i}.png", "class": part, "state": state, "label": i % 4})
     table(root / "parts.csv", rows)
-    found = split(root, csv="parts.csv")
-    assert found.labels == ("0", "1", "2", "3")
-    assert found.label_specs == tuple(parts)
-    assert classes(found.label_specs) == {"t-shirt": [0, 1], "t-bolt": [2, 3]}
+    labelled = split(root, csv="parts.csv")
+    assert labelled.labels == ("0", "1", "2", "3")
+    assert labelled.label_specs == tuple(parts)
+    assert classes(labelled.label_specs) == {"t-shirt": [0, 1], "t-bolt": [2, 3]}
     rows[4]["class"] = "t-bolt"
     table(root / "parts.csv", rows)
     with pytest.raises(DataError, match="label '0' with class 't-bolt' and state 'good' found, before with 't-shirt'"):
@@ -284,9 +284,9 @@ def test_folders_of_labels_below_train_and_test(tmp_path: Path) -> None:
         picture(tmp_path / "train" / "nut-bent" / f"{i}.png", i)
         picture(tmp_path / "train" / "nut-good" / f"{i}.png", 50 + i)
         picture(tmp_path / "test" / "nut-good" / f"{i}.png", 100 + i)
-    found = split(tmp_path)
-    assert found.labels == ("nut-bent", "nut-good")
-    assert [sample.label for sample in found.test] == ["nut-good"] * 3
+    labelled = split(tmp_path)
+    assert labelled.labels == ("nut-bent", "nut-good")
+    assert [sample.label for sample in labelled.test] == ["nut-good"] * 3
     # One level deeper than that, nobody can say what the label is.
     picture(tmp_path / "train" / "nut-bent" / "more" / "9.png", 9)
     with pytest.raises(DataError, match=r"1 images of .* lie deeper .*train/nut-bent/more/9\.png"):
@@ -299,10 +299,10 @@ def test_folders_of_labels_with_images_to_be_named_beside_them(tmp_path: Path) -
         picture(tmp_path / "nut-good" / f"{i}.png", 50 + i)
         picture(tmp_path / "new" / f"{i}.png", 100 + i)
     table(tmp_path / "sample.csv", [{"file": "new/0.png", "label": "nut-good"}])
-    found = split(tmp_path, test_images="new", sample_submission="sample.csv")
-    assert found.labels == ("nut-bent", "nut-good")
-    assert [sample.name for sample in found.test] == [f"new/{i}.png" for i in range(3)]
-    assert found.sample_submission == tmp_path / "sample.csv"
+    labelled = split(tmp_path, test_images="new", sample_submission="sample.csv")
+    assert labelled.labels == ("nut-bent", "nut-good")
+    assert [sample.name for sample in labelled.test] == [f"new/{i}.png" for i in range(3)]
+    assert labelled.sample_submission == tmp_path / "sample.csv"
     with pytest.raises(DataError, match=r"data\.images: found, but layout folders has no table"):
         split(tmp_path, layout="folders", images="new")
 

@@ -29,10 +29,10 @@ def held_out(root: Path, val: float = 0.25) -> Split:
 
 def drawn(split: Split, max_pixels: int = MAX_PIXELS) -> list[Sample]:
     """The synthetic samples, with an index of their own as a new process has it."""
-    made = with_synthetic(split, Path("work"), FileIndex(Path("none.json")), max_pixels)
-    assert made.real_test == split.test
-    assert (made.fingerprint, made.test_fingerprint) == (split.fingerprint, split.test_fingerprint)
-    return [sample for sample in made.test if sample.synthetic]
+    extended = with_synthetic(split, Path("work"), FileIndex(Path("none.json")), max_pixels)
+    assert extended.real_test == split.test
+    assert (extended.fingerprint, extended.test_fingerprint) == (split.fingerprint, split.test_fingerprint)
+    return [sample for sample in extended.test if sample.synthetic]
 
 
 def contents(samples: list[Sample]) -> dict[str, bytes]:
@@ -63,8 +63,8 @@ def test_each_kind_lies_visibly_on_each_held_out_image(toy_tree: Path) -> None:
 
 def test_single_images_are_timed_on_real_ones(toy_tree: Path) -> None:
     split = held_out(toy_tree / "plate")
-    made = with_synthetic(split, Path("work"), FileIndex(Path("none.json")), MAX_PIXELS)
-    assert timed_images(made) == timed_images(split)
+    extended = with_synthetic(split, Path("work"), FileIndex(Path("none.json")), MAX_PIXELS)
+    assert timed_images(extended) == timed_images(split)
 
 
 def test_many_held_out_images_share_few_defects_evenly(tmp_path: Path) -> None:
@@ -77,8 +77,8 @@ def test_many_held_out_images_share_few_defects_evenly(tmp_path: Path) -> None:
 
 def test_few_held_out_images_are_told(toy_tree: Path) -> None:
     split = held_out(toy_tree / "plate")
-    made = with_synthetic(split, Path("work"), FileIndex(Path("none.json")), MAX_PIXELS)
-    assert made.notes[-1].startswith(f"Synthetic defects lie on 2 held-out images; at least {ENOUGH} expected.")
+    extended = with_synthetic(split, Path("work"), FileIndex(Path("none.json")), MAX_PIXELS)
+    assert extended.notes[-1].startswith(f"Synthetic defects lie on 2 held-out images; at least {ENOUGH} expected.")
     root = write_images(Path("enough"), lambda i: Image.new("RGB", (16, 16), (i, i, 99)), train=2 * ENOUGH)
     enough = held_out(root, val=0.5)
     assert with_synthetic(enough, Path("work"), FileIndex(Path("none.json")), MAX_PIXELS).notes == enough.notes

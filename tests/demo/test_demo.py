@@ -76,8 +76,8 @@ def test_uploads() -> None:
         File("?.exe", png(9)),
     ]
     known: dict[str, Any] = {}
-    found, problems = decode(files, known)
-    assert [one.name for one in found] == [
+    uploads, problems = decode(files, known)
+    assert [one.name for one in uploads] == [
         "a.png",
         "a-2.png",
         "A-3.png",
@@ -87,10 +87,10 @@ def test_uploads() -> None:
         "é.jpg",
         "image-2.png",
     ]
-    assert [one.reading.pixels[0, 0, 0] for one in found] == [1, 2, 3, 5, 6, 7, 8, 9]
-    assert set(known) == {one.digest for one in found}
+    assert [one.reading.pixels[0, 0, 0] for one in uploads] == [1, 2, 3, 5, 6, 7, 8, 9]
+    assert set(known) == {one.digest for one in uploads}
     again, _ = decode(files[:1], known)
-    assert again[0].reading is found[0].reading
+    assert again[0].reading is uploads[0].reading
     assert len(known) == 1
     assert problems[0] == "again.png: the same image as a.png; it is taken once."
     assert problems[1] == "empty.png: the file is empty. It is left out."
@@ -114,8 +114,8 @@ def results(trained: ResultFolder, classified: ResultFolder, tmp_path_factory: p
     config = root.parent / "with-maps.yaml"
     config.write_text(CONFIG.format(name="with-maps"))
     point = "grid=[{model: baseline, backbone: test_resnet, image_size: 96, lr: 5.0e-3}]"
-    done = CliRunner().invoke(app, ["sweep", str(config), point, "--output", str(root)])
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(app, ["sweep", str(config), point, "--output", str(root)])
+    assert result.exit_code == 0, result.output
     return root
 
 
@@ -174,9 +174,9 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture
@@ -185,16 +185,16 @@ def page(browser: Any, server: int) -> Iterator[Any]:
     opened = browser.new_page(viewport={"width": 1280, "height": 1000})
     opened.set_default_timeout(100_000)
     wrong: list[str] = []
-    asked: list[str] = []
+    urls: list[str] = []
     opened.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on("request", lambda request: asked.append(request.url))
+    opened.on("request", lambda request: urls.append(request.url))
     opened.goto(f"http://localhost:{server}")
     opened.get_by_role("tab", name="Test images of the run").wait_for()
     yield opened
     opened.close()
     assert wrong == []
-    hosts = {url.split("/")[2] for url in asked if url.startswith(("http", "ws"))}
+    hosts = {url.split("/")[2] for url in urls if url.startswith(("http", "ws"))}
     assert hosts == {f"localhost:{server}"}
 
 
@@ -240,9 +240,9 @@ def saved_rows(page: Any) -> list[dict[str, str]]:
 
 def predicted_rows(cli: Cli, run: Path, images: list[Path]) -> list[dict[str, str]]:
     """The rows of the command."""
-    done = cli("predict", run, *images)
-    assert done.exit_code == 0, done.output
-    return list(DictReader(done.stdout.splitlines()))
+    result = cli("predict", run, *images)
+    assert result.exit_code == 0, result.output
+    return list(DictReader(result.stdout.splitlines()))
 
 
 @in_browser
@@ -315,10 +315,10 @@ def test_a_classification_labels_dropped_images(page: Any, results: Path) -> Non
     model = load_classifier(folder.root, device="cpu")
     names = ClassPredictions.load(folder.run_folder(record.run_id)).test_names[:2]
     paths = [Path(str(record.data["root"])) / name for name in names]
-    found = model.predict(paths)
-    assert isinstance(found, list)
+    predictions = model.predict(paths)
+    assert isinstance(predictions, list)
     page.locator("input[type=file]").first.set_input_files(paths)
-    for one in found:
+    for one in predictions:
         first, second = one.labels[one.position], one.labels[one.second]
         page.get_by_text(f"label {first}, probability {one.probability:.3f}").first.wait_for()
         text = page.inner_text("body")
@@ -331,21 +331,21 @@ def test_a_classification_labels_dropped_images(page: Any, results: Path) -> Non
     rows = saved_rows(page)
     assert list(rows[0]) == list(CLASS_COLUMNS)
     assert [(row["path"], row["answer"]) for row in rows] == [
-        (path.name, one.answer) for path, one in zip(paths, found, strict=True)
+        (path.name, one.answer) for path, one in zip(paths, predictions, strict=True)
     ]
 
     # The least sure one comes first.
-    least, path = min(zip(found, paths, strict=True), key=lambda pair: pair[0].probability)
+    least, path = min(zip(predictions, paths, strict=True), key=lambda pair: pair[0].probability)
     facts = page.get_by_text("second label").all_inner_texts()
     assert f"label {least.label}, probability {least.probability:.3f}" in facts[0]
-    seen = model.grad_cam(path)
-    assert seen is not None
+    cam = model.grad_cam(path)
+    assert cam is not None
     blocks = page.locator("[data-testid=stVerticalBlock]")
     card = blocks.filter(has_text=path.name).filter(has_text="Grad-CAM of").last
     assert np.abs(picture(page, card, "image").astype(int) - read_image(path)).mean() < 8
     drawn = picture(page, card, f"Grad-CAM of {least.label}")
-    assert np.abs(drawn.astype(int) - heat(seen, (0, 1))).mean() < 8
-    assert np.abs(picture(page, card, "overlay").astype(int) - overlay(read_image(path), seen, (0, 1))).mean() < 8
+    assert np.abs(drawn.astype(int) - heat(cam, (0, 1))).mean() < 8
+    assert np.abs(picture(page, card, "overlay").astype(int) - overlay(read_image(path), cam, (0, 1))).mean() < 8
 
     # A run without maps says so, and labels the same images.
     choose(page, "Run", "one_class")
@@ -363,17 +363,17 @@ def test_test_images_worst_first(page: Any, results: Path) -> None:
     page.get_by_role("tab", name="Test images of the run").click()
     panel = page.get_by_role("tabpanel").last
     panel.get_by_text("ground truth").first.wait_for()
-    said = panel.get_by_text("ground truth").all_inner_texts()
-    assert len(said) == 5
+    captions = panel.get_by_text("ground truth").all_inner_texts()
+    assert len(captions) == 5
     threshold = float(record.thresholds["image"])
     rows = [row for row in scores_of(trained, record).values() if row["role"] == "test"]
     margins = sorted((float(r["score"]) - threshold) * (1 if r["label"] == "1" else -1) for r in rows)
     wrong = [margin for margin in margins if margin < 0]
     assert wrong
-    mistakes = sum("false positive" in text or "false negative" in text for text in said)
+    mistakes = sum("false positive" in text or "false negative" in text for text in captions)
     assert mistakes == min(len(wrong), 5)
     panel.get_by_role("button", name="Increment").or_(panel.get_by_test_id("stNumberInputStepUp")).first.click()
-    page.wait_for_function("text => !document.body.innerText.includes(text)", arg=said[0])
+    page.wait_for_function("text => !document.body.innerText.includes(text)", arg=captions[0])
 
 
 CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
@@ -490,8 +490,8 @@ def test_a_few_good_images_make_a_run(page: Any, results: Path, toy_tree: Path, 
     assert record.status == "ok"
     assert record.spec["model"] == "padim"
     assert record.metrics["image_AUROC"] in {0.0, 1.0}
-    done = cli("predict", saved, *bad)
-    assert done.exit_code == 0, done.output
+    result = cli("predict", saved, *bad)
+    assert result.exit_code == 0, result.output
     page.get_by_role("button", name="Save").click()
     page.get_by_text("exists already; choose another name").wait_for()
     page.get_by_role("link", name="Use a run").click()
@@ -553,16 +553,16 @@ def test_settings_keep_everything_here() -> None:
 
 
 def test_what_is_wrong_is_said(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = cli("demo", tmp_path / "nowhere", "--no-browser")
-    assert done.exit_code == 2
-    assert "nothing found; expected a folder with results of sweeps" in done.stderr
+    result = cli("demo", tmp_path / "nowhere", "--no-browser")
+    assert result.exit_code == 2
+    assert "nothing found; expected a folder with results of sweeps" in result.stderr
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        done = cli("demo", tmp_path, "--no-browser", "--port", taken.getsockname()[1])
-    assert done.exit_code == 2
-    assert "can't be used (Address already in use)" in done.stderr
+        result = cli("demo", tmp_path, "--no-browser", "--port", taken.getsockname()[1])
+    assert result.exit_code == 2
+    assert "can't be used (Address already in use)" in result.stderr
     monkeypatch.setattr(launch, "find_spec", lambda _: None)
-    done = cli("demo", tmp_path, "--no-browser")
-    assert done.exit_code == 2
-    assert "streamlit not installed. Run" in done.stderr
+    result = cli("demo", tmp_path, "--no-browser")
+    assert result.exit_code == 2
+    assert "streamlit not installed. Run" in result.stderr

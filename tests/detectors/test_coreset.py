@@ -143,10 +143,10 @@ def test_what_is_no_number_is_named(value: float) -> None:
 
 
 def test_progress_is_told_and_may_interrupt() -> None:
-    told: list[int] = []
-    KCenter(torch.from_numpy(make("random", 6000, 4, seed=0)), 0).extend(5000, told.append)
-    assert len(told) == 3
-    assert told[-1] == 5000
+    counts: list[int] = []
+    KCenter(torch.from_numpy(make("random", 6000, 4, seed=0)), 0).extend(5000, counts.append)
+    assert len(counts) == 3
+    assert counts[-1] == 5000
 
 
 @pytest.mark.slow
@@ -158,5 +158,5 @@ def test_the_threads_of_torch_stay_as_they_are() -> None:
         "k_center(torch.rand(99, 8), 9)\n"
         "print(torch.get_num_threads())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "1"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "1"

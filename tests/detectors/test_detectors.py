@@ -51,8 +51,8 @@ def make(name: str, **changes: Any) -> Detector:
 
 
 def evaluate_predictions(detector: Detector, images: list[Path]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    found = [detector.predict(path) for path in images]
-    return np.array([one.score for one in found]), np.stack([one.anomaly_map for one in found])
+    results = [detector.predict(path) for path in images]
+    return np.array([one.score for one in results]), np.stack([one.anomaly_map for one in results])
 
 
 @pytest.fixture
@@ -99,11 +99,11 @@ def test_batch_size_and_order_do_not_matter(
     def maps(batch_size: int, reverse: bool) -> dict[str, Any]:
         from harness.detectors import base
 
-        seen: dict[str, Any] = {}
+        raw_predictions: dict[str, Any] = {}
         original = base.join
 
         def spy(samples: Any, raw: Any, size: Any) -> Any:
-            seen.update(raw)
+            raw_predictions.update(raw)
             return original(samples, raw, size)
 
         monkeypatch.setattr(base, "join", spy)
@@ -112,7 +112,7 @@ def test_batch_size_and_order_do_not_matter(
             monkeypatch.setattr(base, "_mvtec_test", lambda root: list(listed(root))[::-1])
         make(name, batch_size=batch_size).fit(train).evaluate(toy_tree / "plate")
         monkeypatch.undo()
-        return seen
+        return raw_predictions
 
     one, many = maps(1, reverse=False), maps(7, reverse=True)
     assert set(one) == set(many)
@@ -300,8 +300,8 @@ def test_a_transformer_says_the_same_whoever_was_imported_before(unseen: list[Pa
     with backbone_weights("random"):
         theirs = TimmFeatureExtractor("vit_tiny_patch16_224", ["blocks.1"])
     assert torch.equal(features(), before)
-    found = theirs(torch.stack([Preprocessing((96, 64))(unseen[0])]))["blocks.1"]
-    np.testing.assert_allclose(found.detach(), before, rtol=1e-3, atol=1e-4)
+    their_features = theirs(torch.stack([Preprocessing((96, 64))(unseen[0])]))["blocks.1"]
+    np.testing.assert_allclose(their_features.detach(), before, rtol=1e-3, atol=1e-4)
 
 
 def test_nothing_learnt_nothing_scored(unseen: list[Path], tmp_path: Path) -> None:
@@ -396,9 +396,9 @@ def test_patchcore_agrees_with_anomalib_given_the_same_coreset(both: dict[str, A
         batch = images_of(both["test"][:6], ours)
         with torch.no_grad():
             expected = theirs(batch)
-        found: Scores = ours.score_batch(batch)
-        assert relative(found.images, expected.pred_score.reshape(-1)) < 1e-3
-        assert relative(found.maps, expected.anomaly_map[:, 0]) < 1e-3
+        scores: Scores = ours.score_batch(batch)
+        assert relative(scores.images, expected.pred_score.reshape(-1)) < 1e-3
+        assert relative(scores.maps, expected.anomaly_map[:, 0]) < 1e-3
 
 
 @pytest.mark.slow
@@ -417,9 +417,9 @@ def test_padim_agrees_with_anomalib_given_the_same_channels(both: dict[str, Any]
         theirs.eval()
         batch = images_of(both["test"][:6], ours)
         expected = theirs(batch)
-    found = ours.score_batch(batch)
-    assert relative(found.images, expected.pred_score.reshape(-1)) < 1e-3
-    assert relative(found.maps, expected.anomaly_map[:, 0]) < 1e-3
+    scores = ours.score_batch(batch)
+    assert relative(scores.images, expected.pred_score.reshape(-1)) < 1e-3
+    assert relative(scores.maps, expected.anomaly_map[:, 0]) < 1e-3
 
 
 def test_cflows_likelihood_is_anomalibs(both: dict[str, Any]) -> None:
@@ -438,8 +438,8 @@ def test_cflows_likelihood_is_anomalibs(both: dict[str, Any]) -> None:
     with torch.no_grad():
         latent, jacobian = theirs(vectors, [conditions])
         expected = get_logp(12, latent, jacobian) / 12
-        found = log_likelihood(ours, vectors, conditions)
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+        likelihood = log_likelihood(ours, vectors, conditions)
+    np.testing.assert_allclose(likelihood, expected, rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -465,8 +465,8 @@ def test_the_row_of_a_plain_implementation_under_its_settings() -> None:
 
 def test_upsampling_keeps_constants() -> None:
     for mode in ("nearest", "bilinear"):
-        found = upsample(torch.full((1, 3, 5), 2.0), (9, 11), mode)
-        np.testing.assert_allclose(found, np.full((1, 9, 11), 2.0), rtol=1e-6)
+        upsampled = upsample(torch.full((1, 3, 5), 2.0), (9, 11), mode)
+        np.testing.assert_allclose(upsampled, np.full((1, 9, 11), 2.0), rtol=1e-6)
 
 
 def test_cflow_learns(train: Path, unseen: list[Path]) -> None:

@@ -36,12 +36,12 @@ def test_a_fold_is_scored_by_a_model_of_the_other_images(name: str, toy_tree: Pa
     fold = Fold(1, 3)
     stage = in_fold(detector.score_stage("val", [detector]), fold)
     context = detector.stage_context({"train": paths}, lambda text: None, None)
-    found = Stages([stage], context).value(stage)
+    fold_scores = Stages([stage], context).value(stage)
     inside = fold.images(len(paths))
     alone: Detector = make(name).fit([path for path, held in zip(paths, inside, strict=True) if not held])
     expected = [alone.predict(path) for path, held in zip(paths, inside, strict=True) if held]
-    assert found.images.tolist() == pytest.approx([one.score for one in expected], rel=1e-3, abs=1e-4)
-    assert found.maps.shape == (int(inside.sum()), 64, 64)
+    assert fold_scores.images.tolist() == pytest.approx([one.score for one in expected], rel=1e-3, abs=1e-4)
+    assert fold_scores.maps.shape == (int(inside.sum()), 64, 64)
 
 
 @pytest.mark.slow

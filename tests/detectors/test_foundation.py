@@ -79,9 +79,9 @@ def batch(detector: Detector, paths: list[Path]) -> torch.Tensor:
 def assert_same_scores(ours: Detector, theirs: nn.Module, paths: list[Path], **tolerance: float) -> None:
     with torch.no_grad():
         expected = theirs.eval()(batch(ours, paths)).pred_score.flatten().numpy()
-    found, _ = evaluate_predictions(ours, paths)
-    assert np.ptp(found) > 10 * max(tolerance.get("atol", 0), tolerance.get("rtol", 0) * np.abs(found).max())
-    np.testing.assert_allclose(found, expected, **tolerance)
+    scores, _ = evaluate_predictions(ours, paths)
+    assert np.ptp(scores) > 10 * max(tolerance.get("atol", 0), tolerance.get("rtol", 0) * np.abs(scores).max())
+    np.testing.assert_allclose(scores, expected, **tolerance)
 
 
 # ---- AnomalyDINO
@@ -114,8 +114,8 @@ def test_the_foreground_is_that_of_a_principal_component() -> None:
     direction = rng.normal(size=12)
     for number in range(5):
         maps[number, :, 2:7, 3:8] += (8 if number < 2 else -8) * direction[:, None, None]
-    found = foreground(torch.from_numpy(maps).float(), 6.0).numpy()
-    for image, mask in zip(maps, found, strict=True):
+    masks = foreground(torch.from_numpy(maps).float(), 6.0).numpy()
+    for image, mask in zip(maps, masks, strict=True):
         first = PCA(1).fit_transform(image.reshape(12, -1).T).reshape(9, 11)
         expected = first > 6.0
         if expected[1:7, 2:8].sum() <= 0.35 * 36:
@@ -123,8 +123,8 @@ def test_the_foreground_is_that_of_a_principal_component() -> None:
         kernel = np.ones((3, 3), np.uint8)
         expected = cv2.morphologyEx(cv2.dilate(expected.astype(np.uint8), kernel), cv2.MORPH_CLOSE, kernel)
         assert np.array_equal(mask, expected.astype(bool))
-    assert found[:5].any(axis=(1, 2)).all()
-    assert not found[5].all()
+    assert masks[:5].any(axis=(1, 2)).all()
+    assert not masks[5].all()
 
 
 def test_without_an_object_only_the_bank_of_objects_fails(train: list[Path], unseen: list[Path]) -> None:
@@ -151,10 +151,10 @@ def test_largest_products_do_not_depend_on_other_prefixes(k: int) -> None:
     bank, queries = (torch.randn(n, 7, generator=generator) for n in (1100, 50))
     sizes = [2, 511, 512, 700, 1100]
     together = largest_products_in_prefixes(queries, bank, sizes, k)
-    for size, found in zip(sizes, together, strict=True):
+    for size, products in zip(sizes, together, strict=True):
         expected = (queries @ bank[:size].T).sort(dim=1, descending=True).values[:, :k]
-        torch.testing.assert_close(found, expected)
-        assert torch.equal(found, largest_products_in_prefixes(queries, bank, [size], k)[0])
+        torch.testing.assert_close(products, expected)
+        assert torch.equal(products, largest_products_in_prefixes(queries, bank, [size], k)[0])
 
 
 # ---- RAD
@@ -187,8 +187,8 @@ def test_pooled_patches_are_those_of_anomalib(train: list[Path], layers: tuple[s
     theirs.feature_extractor = SameFeatures(detector)
     images = batch(detector, train[:2])
     expected = theirs.train()(images)
-    found = pooled_patches(detector.extractor()(images), layers).permute(0, 2, 3, 1).flatten(0, 2)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    pooled = pooled_patches(detector.extractor()(images), layers).permute(0, 2, 3, 1).flatten(0, 2)
+    torch.testing.assert_close(pooled, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("k", [1, 9])
@@ -223,9 +223,9 @@ def test_merge_and_reduce_keeps_far_points_in_little_memory() -> None:
         # As in a binary counter, a level has one coreset at most.
         assert all(len(coreset) <= 10 for coreset in stream._levels.values())
     assert len(stream._levels) == bin(15).count("1")
-    found = stream.coreset(5)
-    assert len({int(np.linalg.norm(centers - point, axis=1).argmin()) for point in found.numpy()}) == 5
-    assert torch.equal(stream.coreset(8)[:5], found)
+    selected = stream.coreset(5)
+    assert len({int(np.linalg.norm(centers - point, axis=1).argmin()) for point in selected.numpy()}) == 5
+    assert torch.equal(stream.coreset(8)[:5], selected)
     assert torch.equal(farthest_first(points[:4], 9), points[:4])
 
 
@@ -251,17 +251,17 @@ def test_subspacead_is_a_residual_of_principal_components(
     vectors, grid = fused(unseen)
     residuals = ((vectors - model.inverse_transform(model.transform(vectors))) ** 2).sum(axis=1)
     upsampled = F.interpolate(torch.from_numpy(residuals.reshape(-1, 1, *grid)), (96, 96), mode="bilinear")
-    found, maps = evaluate_predictions(ours, unseen)
+    scores, maps = evaluate_predictions(ours, unseen)
     if share == 1:
         # There are more vectors than channels, so nothing is outside the space of all components.
-        assert np.abs(found).max() < 1e-6
+        assert np.abs(scores).max() < 1e-6
         return
     from scipy.ndimage import gaussian_filter
 
     expected = np.stack([gaussian_filter(image, 4, mode="mirror") for image in upsampled[:, 0].numpy()])
     np.testing.assert_allclose(maps, expected, rtol=1e-4, atol=1e-4 * expected.max())
     largest = np.sort(expected.reshape(len(expected), -1))[:, -92:].mean(axis=1)
-    np.testing.assert_allclose(found, largest, rtol=1e-4)
+    np.testing.assert_allclose(scores, largest, rtol=1e-4)
 
 
 def test_layers_of_different_widths_are_concatenated_or_refused() -> None:

@@ -27,8 +27,8 @@ def test_the_detector_of_the_guide_keeps_all_contracts() -> None:
     assert int(lines.stdout) < 80
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.knn_plugin"]
     command += ["-m", "slow or not slow", "-k", "knn or (says_alone and None)", *CONTRACTS]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-4000:]
-    passed = re.search(r"(\d+) passed", done.stdout)
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout[-4000:]
+    passed = re.search(r"(\d+) passed", process.stdout)
     assert passed is not None
     assert int(passed[1]) >= 14

@@ -73,10 +73,10 @@ def test_weights_of_packages_see_real_defects(cli: Cli) -> None:
         pixels.setdefault(record.spec["backbone"], {})[named] = value
         if named == "backbone":
             assert record.metrics["image_AUROC"] == pytest.approx(1.0, abs=0.01)
-    for found in pixels.values():
-        assert found["backbone"] > 0.98
-        assert found["backbone"] != found["imagenet"]
-        assert found["backbone"] == pytest.approx(found["imagenet"], abs=0.01)
+    for aurocs in pixels.values():
+        assert aurocs["backbone"] > 0.98
+        assert aurocs["backbone"] != aurocs["imagenet"]
+        assert aurocs["backbone"] == pytest.approx(aurocs["imagenet"], abs=0.01)
 
 
 STATES = f"""

@@ -39,9 +39,9 @@ def blended(recipe: dict[str, Any]) -> Blend:
 def result_of(rule: dict[str, Any], names: tuple[str, ...]) -> list[int]:
     """Labels after one rule; the first of the runs is the average."""
     recipe = {"runs": {name: name for name in names}, "soft": {names[0]: 1}, "rules": [rule]}
-    found = blended(recipe).predictions
-    assert found.predicted.tolist() == found.test_predicted.tolist()
-    return found.predicted.tolist()
+    predictions = blended(recipe).predictions
+    assert predictions.predicted.tolist() == predictions.test_predicted.tolist()
+    return predictions.predicted.tolist()
 
 
 # ---- averages
@@ -51,8 +51,8 @@ def test_an_average_of_logits_is_a_geometric_mean() -> None:
     one, two = np.array([[0.8, 0.2]], dtype=np.float32), np.array([[0.1, 0.9]], dtype=np.float32)
     # 3 to 1: powers 3/4 and 1/4 of the probabilities.
     first, second = 0.8**0.75 * 0.1**0.25, 0.2**0.75 * 0.9**0.25
-    found = average([one, two], [3, 1], "logits")
-    np.testing.assert_allclose(found, [[first / (first + second), second / (first + second)]], rtol=1e-6)
+    mean = average([one, two], [3, 1], "logits")
+    np.testing.assert_allclose(mean, [[first / (first + second), second / (first + second)]], rtol=1e-6)
     np.testing.assert_allclose(average([one, two], [3, 1], "probabilities"), [[0.625, 0.375]], rtol=1e-6)
     # A zero is a very small number, not the end of the label.
     zero = average([np.array([[1, 0]], dtype=np.float32), one], [1, 1], "logits")
@@ -64,10 +64,12 @@ def test_logits_are_averaged_over_folds_too() -> None:
     by_fold = [[[0.9, 0.05, 0.05, 0]], [[0.2, 0.8, 0, 0]]]
     write_run("one", LABELS, [0], [row(0)], by_fold)
     # 0.9 + 0.2 > 0.05 + 0.8, and 0.9 * 0.2 > 0.05 * 0.8; the probability tells the two apart.
-    found = {kind: blended({"runs": {"A": "one"}, "average": kind}).predictions for kind in ("probabilities", "logits")}
-    assert found["probabilities"].test_probabilities[0, 0] == pytest.approx(0.55)
+    blends = {
+        kind: blended({"runs": {"A": "one"}, "average": kind}).predictions for kind in ("probabilities", "logits")
+    }
+    assert blends["probabilities"].test_probabilities[0, 0] == pytest.approx(0.55)
     first, second = (0.9 * 0.2) ** 0.5, (0.05 * 0.8) ** 0.5
-    assert found["logits"].test_probabilities[0, 0] == pytest.approx(first / (first + second))
+    assert blends["logits"].test_probabilities[0, 0] == pytest.approx(first / (first + second))
 
 
 def test_a_rule_takes_an_average_of_other_sources() -> None:
@@ -163,8 +165,8 @@ def test_conditions_of_a_rule(conditions: dict[str, Any], applies: list[int]) ->
     now = [A_GOOD, A_BAD, B_BAD, B_GOOD]
     new = [A_BAD, B_BAD, B_BAD, A_BAD]
     runs(now=[now[0], now[1], (now[2], 0.5), now[3]], new=[new[0], (new[1], 0.5), (new[2], 0.8), new[3]])
-    found = result_of({"take": "new", **conditions}, ("now", "new"))
-    assert found == [new[i] if rule_applies else now[i] for i, rule_applies in enumerate(applies)]
+    labels = result_of({"take": "new", **conditions}, ("now", "new"))
+    assert labels == [new[i] if rule_applies else now[i] for i, rule_applies in enumerate(applies)]
 
 
 def test_the_second_label() -> None:

@@ -49,8 +49,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> ResultFolder:
     root = write_tree("mvtec_ad2", base / "data")
     shutil.copytree(root / "can", root / "rice")
     config = write_config(base / "private.yaml", CONFIG.format(root=root))
-    done = CliRunner().invoke(app, ["sweep", str(config), "--output", str(base / "results")])
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(app, ["sweep", str(config), "--output", str(base / "results")])
+    assert result.exit_code == 0, result.output
     return ResultFolder(base / "results" / "private")
 
 
@@ -106,9 +106,9 @@ def test_an_archive_of_a_sweep_has_every_private_image(swept: ResultFolder, cli:
         whole, mask = prediction.map_at_image_size(), prediction.mask()
         assert whole is not None
         assert mask is not None
-        found = tifffile.imread(io.BytesIO(files[f"anomaly_images/{place}.tiff"]))
-        assert (found.dtype, found.shape) == (np.float16, (SIZE, SIZE))
-        assert np.array_equal(found, whole.astype(np.float16))
+        anomaly_map = tifffile.imread(io.BytesIO(files[f"anomaly_images/{place}.tiff"]))
+        assert (anomaly_map.dtype, anomaly_map.shape) == (np.float16, (SIZE, SIZE))
+        assert np.array_equal(anomaly_map, whole.astype(np.float16))
         binary = np.asarray(Image.open(io.BytesIO(files[f"anomaly_images_thresholded/{place}.png"])))
         assert (binary.dtype, binary.shape) == (np.uint8, (SIZE, SIZE))
         assert np.array_equal(binary, np.where(mask, 255, 0))
@@ -162,9 +162,9 @@ def test_a_run_without_threshold_is_refused(copy: ResultFolder, cli: Cli) -> Non
     assert "no threshold of pixels found" in result.stderr
 
 
-def test_other_runs_formats_and_names_are_refused(swept: ResultFolder, made: ResultFolder, cli: Cli) -> None:
+def test_other_runs_formats_and_names_are_refused(swept: ResultFolder, sweep_folder: ResultFolder, cli: Cli) -> None:
     for arguments, message in (
-        ((made.root, "--format", "mvtec_ad2"), "is of data.kind toy; expected runs of data.kind mvtec_ad2"),
+        ((sweep_folder.root, "--format", "mvtec_ad2"), "is of data.kind toy; expected runs of data.kind mvtec_ad2"),
         ((swept.root, "--format", "mvtec_ad3"), "unknown format of a submission 'mvtec_ad3'. Did you mean 'mvtec_ad2'"),
         ((swept.root, "--format", "mvtec_ad2", "--out", "a.zip"), "expected a file with the suffix .tar.gz"),
         ((swept.root, "--format", "mvtec_ad2", "--out", "no/a.tar.gz"), "--out: no folder found"),
@@ -235,10 +235,10 @@ def maps_of(threshold: float) -> _Maps:
 def test_values_beyond_16_bits_keep_their_order(threshold: float) -> None:
     values = np.linspace(-1.5, 3, 100, dtype=np.float32).reshape(10, 10) * np.float32(abs(threshold))
     maps = maps_of(threshold)
-    found, mask = maps.of(Result(0.0, values, Thresholds(), (10, 10)))
+    anomaly_map, mask = maps.of(Result(0.0, values, Thresholds(), (10, 10)))
     assert np.array_equal(mask, values > threshold)
-    assert len(np.unique(found)) == 100
-    assert np.array_equal(np.argsort(found.ravel(), kind="stable"), np.arange(100))
+    assert len(np.unique(anomaly_map)) == 100
+    assert np.array_equal(np.argsort(anomaly_map.ravel(), kind="stable"), np.arange(100))
     (note,) = maps.notes()
     assert "16-bit floats hold their values" in note
 
@@ -247,9 +247,9 @@ def test_a_centre_crop_and_huge_values_are_said() -> None:
     values = np.arange(16, dtype=np.float32).reshape(4, 4)
     values[0, 0] = 1e6
     maps = maps_of(7.5)
-    found, mask = maps.of(Result(0.0, values, Thresholds(), (8, 8), (8, 8)))
-    assert found[0, 0] == found.min() == 1
-    assert found.max() == np.finfo(np.float16).max
+    anomaly_map, mask = maps.of(Result(0.0, values, Thresholds(), (8, 8), (8, 8)))
+    assert anomaly_map[0, 0] == anomaly_map.min() == 1
+    assert anomaly_map.max() == np.finfo(np.float16).max
     assert mask.sum() == 9
     cropped = [note for note in maps.notes() if "centre crop" in note or "beyond it" in note]
     assert len(cropped) == 2

@@ -147,10 +147,10 @@ def test_scores_that_are_no_numbers_fail_the_run_by_name(
         return original(samples, {path: (float("nan"), one) for path, (_, one) in raw.items()}, *more)
 
     monkeypatch.setattr("tests.dummy.join", spoilt)
-    found = cli("sweep", config)
-    assert found.exit_code == 1
+    result = cli("sweep", config)
+    assert result.exit_code == 1
     for row in rows("Failures"):
-        assert f"failed: {row['run']}: NaN or infinite scores for" in found.output
+        assert f"failed: {row['run']}: NaN or infinite scores for" in result.output
         assert row["error"] == "PredictionsError"
 
 
@@ -337,19 +337,19 @@ def test_two_sweeps_at_once_share_the_runs(config: Path) -> None:
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
     outputs = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
-    made = Path("made.txt").read_text().splitlines()
-    assert len(made) == len(set(made)) == 24
+    run_specs = Path("made.txt").read_text().splitlines()
+    assert len(run_specs) == len(set(run_specs)) == 24
     assert len(rows()) == 24
 
 
 def test_a_claim_is_exclusive_and_ends_with_its_holder(tmp_path: Path) -> None:
     folder = ResultFolder(tmp_path / "r")
     folder.create()
-    seen: list[bool] = []
+    claims: list[bool] = []
 
     def other() -> None:
         with folder.claim("x") as mine:
-            seen.append(mine)
+            claims.append(mine)
 
     with folder.claim("x") as mine:
         assert mine
@@ -357,7 +357,7 @@ def test_a_claim_is_exclusive_and_ends_with_its_holder(tmp_path: Path) -> None:
         thread.start()
         thread.join()
     other()
-    assert seen == [False, True]
+    assert claims == [False, True]
 
 
 def test_workbook_that_can_not_be_written_is_an_error_and_loses_nothing(cli: Cli, config: Path) -> None:

@@ -38,8 +38,8 @@ def kept(folder: ResultFolder) -> set[str]:
 
 
 def test_the_models_of_the_recommended_configuration_are_kept(cli: Cli, config: Path, dummy: type) -> None:
-    done = cli("sweep", config)
-    assert done.exit_code == 0, done.output
+    result = cli("sweep", config)
+    assert result.exit_code == 0, result.output
     folder = ResultFolder(Path("results/kept"))
     recommended = recommended_runs(Results.of(folder))
     assert {record.spec["category"] for record in recommended} == {"plate", "fabric"}
@@ -49,7 +49,7 @@ def test_the_models_of_the_recommended_configuration_are_kept(cli: Cli, config: 
     best = {name: max((r for r in folder.records() if r.spec["category"] == name), key=RunRecord.rank)
             for name in ("plate", "fabric")}  # fmt: skip
     assert {record.run_id for record in best.values()} != kept(folder)
-    assert "runs made again for it: 1" in " ".join(done.output.split())
+    assert "runs made again for it: 1" in " ".join(result.output.split())
     assert all(record.model for record in folder.records() if record.run_id in kept(folder))
     # A second call has nothing to do.
     runs = len(dummy.runs)  # type: ignore[attr-defined]
@@ -63,9 +63,9 @@ def test_another_budget_keeps_another_model_and_no_run_is_lost(cli: Cli, config:
     folder = ResultFolder(Path("results/kept"))
     before, first = {record.run_id: record.metrics for record in folder.records()}, kept(folder)
     slowest = max(record.cost["seconds_p50"] for record in folder.records() if record.run_id in first)
-    done = cli("sweep", config, f"recommend.max_ms={slowest * 1000 - 0.1}")
+    result = cli("sweep", config, f"recommend.max_ms={slowest * 1000 - 0.1}")
     if slowest > 0.001:
-        assert done.exit_code == 0, done.output
+        assert result.exit_code == 0, result.output
         assert kept(folder).isdisjoint(first)
         assert "recommend:" in folder.read_config()
     assert {record.run_id: record.metrics for record in folder.records()} == before
@@ -73,7 +73,7 @@ def test_another_budget_keeps_another_model_and_no_run_is_lost(cli: Cli, config:
 
 @pytest.mark.slow
 def test_one_answer_everywhere(cli: Cli, config: Path) -> None:
-    done = cli("sweep", config)
+    result = cli("sweep", config)
     folder = ResultFolder(Path("results/kept"))
     results = Results.of(folder)
     (answer,) = answers(results)
@@ -81,7 +81,7 @@ def test_one_answer_everywhere(cli: Cli, config: Path) -> None:
     name = answer.configuration.name
     runs = {record.run_id for record in recommended_runs(results)}
     # The terminal, the command, the page and the sheet.
-    assert f": {name}. report.html says why." in done.output
+    assert f": {name}. report.html says why." in result.output
     assert f": {name}." in cli("recommend", folder.root).output
     (on_page,) = answer_cards(results)
     assert (on_page["chosen"], on_page["run"] in runs) == (name, True)
@@ -100,13 +100,14 @@ def test_one_answer_everywhere(cli: Cli, config: Path) -> None:
 def test_where_its_model_is_not_kept_that_is_told(cli: Cli, config: Path) -> None:
     cli("sweep", config, "save_models=all")
     folder = ResultFolder(Path("results/kept"))
-    wanted = next(r for r in recommended_runs(Results.of(folder)) if r.spec["category"] == "plate")
-    file = folder.model_file(wanted.run_id)
+    recommended = next(r for r in recommended_runs(Results.of(folder)) if r.spec["category"] == "plate")
+    file = folder.model_file(recommended.run_id)
     assert file is not None
     file.unlink()
     run = find_run(folder.root, "plate")
-    assert run.record.run_id != wanted.run_id
-    assert f"configuration ({wanted.run_id}) was not: make it with" in run.note
+    assert run.record.run_id != recommended.run_id
+    assert f"configuration ({recommended.run_id}) was not: make it with" in run.note
     rivals = {run.record.data["fingerprint"]: run.record}
     assert not any(is_best(r, rivals) for r in folder.records()
-                   if r.spec["category"] == "plate" and r.run_id not in (run.record.run_id, wanted.run_id))  # fmt: skip
+                   if r.spec["category"] == "plate"
+                   and r.run_id not in (run.record.run_id, recommended.run_id))  # fmt: skip

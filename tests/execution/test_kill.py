@@ -59,17 +59,17 @@ def test_a_resumed_sweep_equals_an_undisturbed_one(tmp_path: Path, toy_tree: Pat
         "right after the first record": lambda: len(list(runs.glob("*/record.json"))) >= 1,
         "while files are gathered": lambda: len(list(runs.glob("*/record.json"))) >= 2 and any(work.glob("*/run/*")),
     }
-    done = 0
+    finished = 0
     for condition in moments.values():
         process = start(config, "cut")
         wait_for(condition, process)
         process.send_signal(signal.SIGKILL)
         process.wait()
         records = ResultFolder(Path("cut/killed")).records()
-        assert len(records) >= done
+        assert len(records) >= finished
         assert all(record.status == "ok" for record in records)
-        done = len(records)
-    assert done < 6
+        finished = len(records)
+    assert finished < 6
     assert start(config, "cut").wait() == 0
     assert rows("cut") == rows("whole")
     assert not any(work.iterdir())

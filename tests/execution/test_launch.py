@@ -38,12 +38,12 @@ grid:
 
 @pytest.mark.slow
 def test_workers_make_the_same_records_as_one_process(cli: Cli, toy_tree: Path) -> None:
-    made = {}
+    folders = {}
     for name, options in (("one", ()), ("two", ("--launcher", "local", "--jobs", 2))):
         result = cli("sweep", write_config(Path("c.yaml"), GRID.format(name=name, root=toy_tree)), *options)
         assert result.exit_code == 0, result.output
-        made[name] = ResultFolder(Path("results") / name)
-    one, two = ({record.run_id: record for record in folder.records()} for folder in made.values())
+        folders[name] = ResultFolder(Path("results") / name)
+    one, two = ({record.run_id: record for record in folder.records()} for folder in folders.values())
     assert set(one) == set(two)
     assert len(one) == 3
     assert {record.device for record in two.values()} == {f"cpu, {threads.shared(2)['OMP_NUM_THREADS']} threads"}
@@ -51,11 +51,13 @@ def test_workers_make_the_same_records_as_one_process(cli: Cli, toy_tree: Path) 
         # Other numbers of threads sum up in another order.
         for name, value in record.metrics.items():
             assert two[run_id].metrics[name] == pytest.approx(value, abs=1e-3), (run_id, name)
-        files = [sorted(p.name for p in made[n].run_folder(run_id).rglob("*") if "model" not in p.name) for n in made]
+        files = [
+            sorted(p.name for p in folders[n].run_folder(run_id).rglob("*") if "model" not in p.name) for n in folders
+        ]
         assert files[0] == files[1]
-    kept = [[r for r in runs if made[name].model_file(r)] for name, runs in (("one", one), ("two", two))]
+    kept = [[r for r in runs if folders[name].model_file(r)] for name, runs in (("one", one), ("two", two))]
     assert len(kept[0]) == len(kept[1]) == 1
-    assert not list((made["two"].root / ".work").iterdir())
+    assert not list((folders["two"].root / ".work").iterdir())
 
 
 def test_cores_are_divided_and_gpus_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,8 +67,8 @@ def test_cores_are_divided_and_gpus_handed_out(monkeypatch: pytest.MonkeyPatch) 
     assert environment(0, 20, [])["OMP_NUM_THREADS"] == "1"
     assert VISIBLE not in environment(0, 2, [])
     assert [environment(place, 3, ["4", "GPU-5f"])[VISIBLE] for place in range(3)] == ["4", "GPU-5f", "4"]
-    for asked, share in ((3, "3"), (8, "4")):
-        monkeypatch.setattr(threads, "count", lambda number=asked: number)
+    for requested, share in ((3, "3"), (8, "4")):
+        monkeypatch.setattr(threads, "count", lambda number=requested: number)
         # A worker never gets more than its share, and never more than the user asked for.
         assert set(environment(0, 2, []).values()) == {share}
 

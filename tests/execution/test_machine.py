@@ -38,12 +38,12 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "harness", *map(str, arguments)]
 
 
-def said(*arguments: object, status: int, prefix: list[str] | None = None) -> str:
+def output_of(*arguments: object, status: int, prefix: list[str] | None = None) -> str:
     """Run it to its end; gives what it said, which is no traceback."""
-    done = subprocess.run([*(prefix or []), *command(*arguments)], capture_output=True, text=True, check=False)
-    output = done.stdout + done.stderr
+    process = subprocess.run([*(prefix or []), *command(*arguments)], capture_output=True, text=True, check=False)
+    output = process.stdout + process.stderr
     assert "Traceback" not in output, output
-    assert done.returncode == status, output
+    assert process.returncode == status, output
     return output
 
 
@@ -62,7 +62,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory, toy_tree: Path) -> ResultFol
     """A finished sweep; not to be changed: copy it."""
     root = tmp_path_factory.mktemp("machine")
     config = write_config(root / "m.yaml", CONFIG.format(root=toy_tree))
-    said("sweep", config, "--output", root, status=0)
+    output_of("sweep", config, "--output", root, status=0)
     return ResultFolder(root / "machine")
 
 
@@ -85,8 +85,8 @@ def test_predict_export_and_report_are_killed(folder: ResultFolder, toy_tree: Pa
     rows = Path("rows.csv")
     whole = ["predict", folder.root, images, "--recursive", "--batch", "1"]
     killed([*whole, "--csv", rows], lambda: rows.is_file() and rows.read_text().count("\n") > 2, number)
-    said(*whole, "--csv", rows, status=0)
-    said(*whole, "--csv", "undisturbed.csv", status=0)
+    output_of(*whole, "--csv", rows, status=0)
+    output_of(*whole, "--csv", "undisturbed.csv", status=0)
     assert scores(rows) == scores(Path("undisturbed.csv"))
     best = max(folder.records(), key=lambda record: record.rank())
     exported = folder.run_folder(best.run_id) / "exported"
@@ -94,11 +94,11 @@ def test_predict_export_and_report_are_killed(folder: ResultFolder, toy_tree: Pa
     killed(export, lambda: any(exported.glob(".export-*/model.pt")), number)
     if number == 15:
         assert not list(exported.iterdir())
-    said(*export, status=0)
+    output_of(*export, status=0)
     assert sorted(path.name for path in exported.iterdir()) == ["model.pt", "model.pt.json"]
     shutil.rmtree(folder.root / "report")
     killed(["report", folder.root], (folder.root / "report").exists, number)
-    said("report", folder.root, status=0)
+    output_of("report", folder.root, status=0)
     assert folder.report.is_file()
     assert not list(folder.root.rglob("*.tmp"))
 
@@ -126,8 +126,8 @@ def test_a_large_image_takes_16_bytes_a_pixel(tmp_path: Path, kind: str) -> None
         "(mask_reading if 'painted' in sys.argv[1] else read)(sys.argv[1])\n"
         "print((getrusage(RUSAGE_SELF).ru_maxrss - before) * 1024)"
     )
-    done = subprocess.run([sys.executable, "-c", code, kind], capture_output=True, text=True, check=True)
-    assert int(done.stdout) / side**2 < 16.5
+    process = subprocess.run([sys.executable, "-c", code, kind], capture_output=True, text=True, check=True)
+    assert int(process.stdout) / side**2 < 16.5
 
 
 @pytest.mark.slow
@@ -140,10 +140,10 @@ def test_a_pipe_that_closes_ends_predict_as_it_ends_other_programs(folder: Resul
         assert process.stderr is not None
         assert process.stdout.readline().startswith(b"path,score")
         process.stdout.close()
-        said = process.stderr.read()
+        error_text = process.stderr.read()
     assert process.returncode == 141
-    assert b"Traceback" not in said
-    assert b"error" not in said
+    assert b"Traceback" not in error_text
+    assert b"error" not in error_text
 
 
 @pytest.mark.slow
@@ -155,24 +155,24 @@ def test_a_disk_that_is_full_is_a_sentence_and_nothing_is_left(
     config = write_config(tmp_path / "m.yaml", CONFIG.format(root=toy_tree))
     refused = 0
     for limit in (1_000, 30_000, 400_000):
-        done = subprocess.run(
+        process = subprocess.run(
             command("sweep", config, "--output", "full"),
             capture_output=True,
             text=True,
             check=False,
             preexec_fn=lambda most=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
         )
-        output = done.stdout + done.stderr
+        output = process.stdout + process.stderr
         assert "Traceback" not in output, output
-        assert done.returncode in (1, 2), (limit, output)
+        assert process.returncode in (1, 2), (limit, output)
         assert "File too large" in output, (limit, output)
         refused += 1
         left = [path for path in Path("full").rglob("*") if path.suffix == ".tmp" or ".work/" in path.as_posix()]
         assert not left, (limit, left)
     assert refused == 3
-    said("sweep", config, "--output", "full", status=0)
-    made = {record.run_id: record.metrics for record in ResultFolder(Path("full/machine")).records()}
-    assert made == {record.run_id: record.metrics for record in swept.records()}
+    output_of("sweep", config, "--output", "full", status=0)
+    metrics = {record.run_id: record.metrics for record in ResultFolder(Path("full/machine")).records()}
+    assert metrics == {record.run_id: record.metrics for record in swept.records()}
 
 
 @pytest.mark.slow
@@ -187,24 +187,24 @@ def test_without_the_right_to_write(folder: ResultFolder, toy_tree: Path, tmp_pa
         path.chmod(0o555 if path.is_dir() else 0o444)
     try:
         # Reading is all that data needs, and a result folder where nothing is made.
-        said("sweep", config, "--output", "out", status=0, prefix=UNPRIVILEGED)
-        said("plan", config, "--output", folder.root.parent, "--no-check", status=0, prefix=UNPRIVILEGED)
-        said("predict", folder.root, data / "plate/test/good", status=0, prefix=UNPRIVILEGED)
+        output_of("sweep", config, "--output", "out", status=0, prefix=UNPRIVILEGED)
+        output_of("plan", config, "--output", folder.root.parent, "--no-check", status=0, prefix=UNPRIVILEGED)
+        output_of("predict", folder.root, data / "plate/test/good", status=0, prefix=UNPRIVILEGED)
         for arguments in (
             ("sweep", config, "--output", folder.root.parent, "--fresh"),
             ("report", folder.root),
             ("export", folder.root, "--format", "torchscript"),
             ("make-data", folder.root / "new"),
         ):
-            output = said(*arguments, status=2, prefix=UNPRIVILEGED)
+            output = output_of(*arguments, status=2, prefix=UNPRIVILEGED)
             assert "Permission denied" in output
             assert "error: " in output
         hidden = data / "plate/test/good/000.png"
         hidden.chmod(0)
-        output = said("sweep", config, "--output", "other", status=2, prefix=UNPRIVILEGED)
+        output = output_of("sweep", config, "--output", "other", status=2, prefix=UNPRIVILEGED)
         assert f"{hidden}: can't be read (Permission denied)" in output
         (data / "plate/test/dent").chmod(0)
-        output = said("sweep", config, "--output", "other", status=2, prefix=UNPRIVILEGED)
+        output = output_of("sweep", config, "--output", "other", status=2, prefix=UNPRIVILEGED)
         assert "Permission denied" in output
     finally:
         for path in sorted(closed, key=lambda path: len(path.parts)):

@@ -118,8 +118,8 @@ def wait_for_nodes(address: str, count: int) -> None:
     command = [sys.executable, "-c", text]
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
-        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
-        if f"nodes {count}" in done.stdout:
+        process = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
+        if f"nodes {count}" in process.stdout:
             return
     raise AssertionError("the nodes did not come up")
 
@@ -156,15 +156,15 @@ def wait_for_trainings(process: subprocess.Popen[str], name: str) -> None:
 def test_a_node_that_dies_costs_a_retry_and_nothing_else(cluster: TwoNodes) -> None:
     for name in ("there", "here"):
         Path(f"{name}.yaml").write_text(CONFIG.format(name=name))
-    given = (FOUR, "trainer.max_epochs=30")
-    process = sweep("there.yaml", *given, "--launcher", "ray", "--address", cluster.address)
+    options = (FOUR, "trainer.max_epochs=30")
+    process = sweep("there.yaml", *options, "--launcher", "ray", "--address", cluster.address)
     wait_for_trainings(process, "there")
     cluster.other.kill()
     output, _ = process.communicate()
     assert process.returncode == 0, output
     assert "a task was lost with its worker or node" in output
     assert "1 of its runs are tried again" in output
-    local = sweep("here.yaml", *given)
+    local = sweep("here.yaml", *options)
     output, _ = local.communicate()
     assert local.returncode == 0, output
     there, here = (ResultFolder(Path("results") / name) for name in ("there", "here"))
@@ -248,15 +248,15 @@ def test_without_ray_it_is_said_how_to_install_it(toy_tree: Path) -> None:
     write_config(Path("c.yaml"), GRID.format(name="x", root=toy_tree))
     Path("s.yaml").write_text(Path("c.yaml").read_text().split("grid:", maxsplit=1)[0])
     space = "{backend: native, model: padim, n_features: {randint: [5, 9]}}"
-    for missing, given, said in (
+    for missing, arguments, package in (
         ("ray", ("sweep", "c.yaml", "--launcher", "ray"), "Ray"),
         ("ray", ("tune", "s.yaml", f"search.space={space}"), "Ray"),
         ("optuna", ("tune", "s.yaml", f"search.space={space}"), "optuna"),
     ):
         text = f"import sys; sys.modules[{missing!r}] = None; from harness.cli.main import app; app()"
-        done = subprocess.run([sys.executable, "-c", text, *given], capture_output=True, text=True, check=False)
-        assert done.returncode == 2
-        assert f"needs {said}, which is not installed; pip install 'harness[ray]'" in done.stderr
+        process = subprocess.run([sys.executable, "-c", text, *arguments], capture_output=True, text=True, check=False)
+        assert process.returncode == 2
+        assert f"needs {package}, which is not installed; pip install 'harness[ray]'" in process.stderr
 
 
 class Messages(list[Any]):
@@ -278,12 +278,12 @@ def test_a_job_names_what_a_node_can_not_read_and_takes_what_is_shipped(toy_tree
         run_job(7, job, messages, "test-home", str(tmp_path))
     assert not messages
     run_job(7, job, messages, "test-home", str(tmp_path), contents)
-    (made,) = [message for message in messages if message[0] == "record"]
-    assert made[1] == 7
-    record: RunRecord = made[2]
+    (record_message,) = [message for message in messages if message[0] == "record"]
+    assert record_message[1] == 7
+    record: RunRecord = record_message[2]
     assert record.status == "ok", record.error
     assert record.data["root"] == str(tree / "plate")
-    unpack(made[3], tmp_path / "came")
+    unpack(record_message[3], tmp_path / "came")
     assert (tmp_path / "came" / "scores.csv").is_file()
     assert record.run_id == job.runs[0].run_id
     shutil.rmtree(work_folder() / "test-home")

@@ -29,9 +29,9 @@ ALWAYS, NEVER = -1.0, 1.0  # the load of other programs is between 0 and 1
 
 
 def swept(cli: Cli, tree: Path, models: str) -> tuple[ResultFolder, str]:
-    done = cli("sweep", write_config(Path("c.yaml"), CONFIG.format(root=tree, models=models)))
-    assert done.exit_code == 0, done.output
-    return ResultFolder(Path("results/busy")), " ".join(done.output.split())
+    result = cli("sweep", write_config(Path("c.yaml"), CONFIG.format(root=tree, models=models)))
+    assert result.exit_code == 0, result.output
+    return ResultFolder(Path("results/busy")), " ".join(result.output.split())
 
 
 def again(capsys: pytest.CaptureFixture[str]) -> tuple[list[RunRecord], str]:

@@ -34,14 +34,14 @@ def classifier(classified: ResultFolder, model: str) -> Classifier:
     return load_classifier(classified.run_folder(record.run_id), device="cpu")
 
 
-@pytest.mark.parametrize("given", [(64, 64), (75, 120), (31, 20), (96, 768), (400, 17)])
+@pytest.mark.parametrize("image_size", [(64, 64), (75, 120), (31, 20), (96, 768), (400, 17)])
 @pytest.mark.parametrize("size", [(32, 32), (48, 24)])
-def test_resizing_is_pillows(given: tuple[int, int], size: tuple[int, int]) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (*given, 3), dtype=np.uint8)
+def test_resizing_is_pillows(image_size: tuple[int, int], size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*image_size, 3), dtype=np.uint8)
     resized = EightBitResize(size)(torch.from_numpy(pixels.transpose(2, 0, 1)[None]) / 255) * 255
     difference = np.abs(np.rint(resized[0].numpy()) - to_size(pixels, size))
     # Tall images may take the other order of the two directions. Then a difference is one step of 8 bits at most.
-    assert difference.max() <= (0 if given[0] < given[1] * 2 else 1)
+    assert difference.max() <= (0 if image_size[0] < image_size[1] * 2 else 1)
 
 
 @pytest.mark.parametrize("combination", ["mean", "vote"])
@@ -97,8 +97,8 @@ def test_commands_without_torch(classified: ResultFolder, tmp_path: Path, cli: C
     original = classifier(classified, "baseline")
     assert original.run is not None
     file, image = tmp_path / "c.onnx", images_of_check(original)[0]
-    done = cli("export", original.run.folder, "--format", "onnx", "--out", file)
-    assert done.exit_code == 0, done.output
+    result = cli("export", original.run.folder, "--format", "onnx", "--out", file)
+    assert result.exit_code == 0, result.output
     script = f"""
 import sys
 from harness.cli.main import app

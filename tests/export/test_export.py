@@ -53,9 +53,9 @@ def images_as_input(paths: Sequence[Path]) -> Any:
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 40)])
-@pytest.mark.parametrize("given", [(64, 64), (300, 171), (33, 57), (1, 9)])
-def test_resizing_is_torchs(size: tuple[int, int], given: tuple[int, int]) -> None:
-    image = torch.rand(2, 3, *given)
+@pytest.mark.parametrize("image_size", [(64, 64), (300, 171), (33, 57), (1, 9)])
+def test_resizing_is_torchs(size: tuple[int, int], image_size: tuple[int, int]) -> None:
+    image = torch.rand(2, 3, *image_size)
     # With 64 bits: with 32, Torch's own rounding of places is larger.
     theirs = transforms.resize(image.double(), list(size), antialias=True)
     assert (Resize(size)(image) - theirs).abs().max() < 1e-6
@@ -78,8 +78,8 @@ def test_the_module_says_what_the_detector_says(
     detector: Any = loaded.scorer.detector
     expected = loaded.predict(images)
     with torch.no_grad():
-        found = whole(detector, loaded.thresholds)(torch.from_numpy(images_as_input(images)))
-    answers = dict(zip(output_names(loaded.thresholds, maps=True), found, strict=True))
+        outputs = whole(detector, loaded.thresholds)(torch.from_numpy(images_as_input(images)))
+    answers = dict(zip(output_names(loaded.thresholds, maps=True), outputs, strict=True))
     assert list(answers) == ["score", "normalized_score", "label", "anomaly_map", "mask"]
     assert answers["score"].numpy() == pytest.approx([one.score for one in expected], rel=1e-5)
     assert answers["label"].tolist() == [one.label for one in expected]
@@ -115,9 +115,9 @@ def exported(
 ) -> Path:
     record = run_of(trained, backend, model, **params)
     file = tmp_path / f"{model}{formats.SUFFIXES[chosen]}"  # type: ignore[index]
-    done = cli("export", trained.run_folder(record.run_id), "--format", chosen, "--out", file)
-    assert done.exit_code == 0, done.output
-    assert "no label differs" in done.stdout
+    result = cli("export", trained.run_folder(record.run_id), "--format", chosen, "--out", file)
+    assert result.exit_code == 0, result.output
+    assert "no label differs" in result.stdout
     assert {path.name for path in tmp_path.iterdir()} == {
         file.name, f"{file.name}.json", *([f"{model}.bin"] if chosen == "openvino" else [])
     }  # fmt: skip
@@ -202,8 +202,8 @@ except BaseException as ended:
 assert not {{"torch", "timm", "anomalib"}} & set(sys.modules)
 print("none of them")
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert "none of them" in done.stdout, done.stderr
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "none of them" in process.stdout, process.stderr
     row = Path("out/predictions.csv").read_text().splitlines()[1].split(",")
     record = run_of(trained, "native", "padim")
     assert float(row[3]) == record.thresholds["image"]
@@ -272,8 +272,8 @@ def test_an_export_in_the_runs_own_folder_does_not_hide_its_model(
     record = run_of(trained, "native", "padim")
     run = tmp_path / "elsewhere"  # a copied run folder is a run
     shutil.copytree(trained.run_folder(record.run_id), run)
-    done = cli("export", run, "--format", "torchscript", "--out", run / "model.pt")
-    assert done.exit_code == 0, done.output
+    result = cli("export", run, "--format", "torchscript", "--out", run / "model.pt")
+    assert result.exit_code == 0, result.output
     loaded = load_model(run)
     assert loaded.run is not None
     assert loaded.run.file.name == "model.safetensors"
@@ -346,9 +346,9 @@ def test_torchscript_is_a_program_and_needs_trust(
     (tmp_path / "padim.pt.json").write_text(json.dumps(about))
     with pytest.raises(WeightsError, match=r"TorchScript is a program.*say --trust"):
         load_model(file)
-    done = cli("predict", file, images[0])
-    assert done.exit_code == 2
-    assert "say --trust" in done.stderr
+    result = cli("predict", file, images[0])
+    assert result.exit_code == 2
+    assert "say --trust" in result.stderr
     assert not written.exists()
     load_model(file, trust=True)
     assert written.exists()
@@ -386,9 +386,9 @@ def test_damaged_exports_are_refused(trained: ResultFolder, tmp_path: Path, cli:
 )
 def test_what_is_wrong_is_said(trained: ResultFolder, cli: Cli, arguments: list[str], sentence: str) -> None:
     run = trained.run_folder(run_of(trained, "native", "padim").run_id)
-    done = cli("export", run, *arguments)
-    assert done.exit_code == 2
-    assert sentence in done.stderr
+    result = cli("export", run, *arguments)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
 
 
 def test_without_test_images_others_are_asked_for(
@@ -400,12 +400,12 @@ def test_without_test_images_others_are_asked_for(
     values = json.loads((run / "record.json").read_text())
     values["data"]["root"] = str(tmp_path / "gone")
     (run / "record.json").write_text(json.dumps(values))
-    done = cli("export", run, "--format", "torchscript")
-    assert done.exit_code == 2
-    assert "none of the 10 test images of the run found" in done.stderr
-    assert "--check" in done.stderr
-    done = cli("export", run, "--format", "torchscript", "--check", images[0].parent)
-    assert done.exit_code == 0, done.output
+    result = cli("export", run, "--format", "torchscript")
+    assert result.exit_code == 2
+    assert "none of the 10 test images of the run found" in result.stderr
+    assert "--check" in result.stderr
+    result = cli("export", run, "--format", "torchscript", "--check", images[0].parent)
+    assert result.exit_code == 0, result.output
     assert (run / "exported" / "model.pt").is_file()
     # An export in its folder does not hide the run's own model.
     assert load_model(run).run is not None
@@ -414,6 +414,6 @@ def test_without_test_images_others_are_asked_for(
 def test_a_missing_package_is_named(trained: ResultFolder, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(formats.NEEDED, "openvino", ("openvino", "no_such_package"))
     run = trained.run_folder(run_of(trained, "native", "padim").run_id)
-    done = cli("export", run, "--format", "openvino")
-    assert done.exit_code == 2
-    assert "no_such_package not installed. Run" in done.stderr
+    result = cli("export", run, "--format", "openvino")
+    assert result.exit_code == 2
+    assert "no_such_package not installed. Run" in result.stderr

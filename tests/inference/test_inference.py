@@ -76,14 +76,14 @@ def test_one_image_in_every_form(native: Any, toy_tree: Path) -> None:
     expected = native.predict(path)
     assert isinstance(expected, Result)
     for image in (str(path), pixels, Image.fromarray(pixels), tensor, pixels.astype(np.uint16) * 257):
-        found = native.predict(image)
-        assert isinstance(found, Result)
-        assert found.score == expected.score
-        assert np.array_equal(found.anomaly_map, expected.anomaly_map)
+        predicted = native.predict(image)
+        assert isinstance(predicted, Result)
+        assert predicted.score == expected.score
+        assert np.array_equal(predicted.anomaly_map, expected.anomaly_map)
     for batch in ([path, pixels], np.stack([pixels] * 2), torch.stack([tensor] * 2), iter([path, path])):
-        found = native.predict(batch)
-        assert isinstance(found, list)
-        assert [one.score for one in found] == pytest.approx([expected.score] * 2, rel=1e-5)
+        predicted = native.predict(batch)
+        assert isinstance(predicted, list)
+        assert [one.score for one in predicted] == pytest.approx([expected.score] * 2, rel=1e-5)
     assert native.predict([]) == []
     grey = Image.fromarray(pixels).convert("L")
     assert native.predict(np.asarray(grey)).score == native.predict(grey).score
@@ -132,9 +132,9 @@ def test_maps_at_the_size_of_the_image(trained: ResultFolder, toy_tree: Path, tm
     # 64 of 96 pixels in the middle are seen: a sixth of the image is missing at each side.
     assert np.isnan(whole[:25]).all()
     assert np.isnan(whole[:, :50]).all()
-    seen = whole[25:125, 50:250]
-    assert not np.isnan(seen).any()
-    assert seen.max() == pytest.approx(result.anomaly_map.max(), rel=0.05)
+    inside = whole[25:125, 50:250]
+    assert not np.isnan(inside).any()
+    assert inside.max() == pytest.approx(result.anomaly_map.max(), rel=0.05)
     mask = result.mask()
     assert mask is not None
     assert mask.shape == (150, 300)
@@ -272,19 +272,19 @@ def _forget_checksum(folder: Path) -> None:
     (folder / "record.json").write_text(json.dumps({**record, "model": {}}))
 
 
-def test_no_model_to_be_had(copied: ResultFolder, made: ResultFolder, tmp_path: Path) -> None:
+def test_no_model_to_be_had(copied: ResultFolder, sweep_folder: ResultFolder, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="nothing found; expected a run's folder"):
         load_model(tmp_path / "nowhere")
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(StoreError, match=r"a file \.txt found"):
         load_model(tmp_path / "a.txt")
-    failed = next(record for record in made.records() if record.status == "failed")
+    failed = next(record for record in sweep_folder.records() if record.status == "failed")
     with pytest.raises(StoreError, match="this run failed"):
-        load_model(made.run_folder(failed.run_id))
+        load_model(sweep_folder.run_folder(failed.run_id))
     with pytest.raises(StoreError, match=r"saved models of 2 categories found; name one with --category.*plate"):
-        load_model(made.root)
+        load_model(sweep_folder.root)
     with pytest.raises(StoreError, match=r"--category: 'cable' found; .* has fabric, plate"):
-        load_model(made.root, category="cable")
+        load_model(sweep_folder.root, category="cable")
     (best,) = recommended_runs(Results.of(copied))
     (copied.run_folder(best.run_id) / str(best.model["file"])).unlink()
     with pytest.raises(StoreError, match=r"the model of this run was not kept\. Set save_models"):

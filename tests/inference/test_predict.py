@@ -60,27 +60,27 @@ def test_rows_have_the_scores_of_the_sweep(trained: ResultFolder, cli: Cli, back
         Path(record.data["root"]) / row["path"]: (row["score"], label)
         for row, label in zip(held_out, labels, strict=True)
     }
-    done = cli("predict", run, *expected, "--batch", 5, "--device", "cpu")
-    assert done.exit_code == 0, done.output
-    found = rows_of(done.stdout)
-    assert [row["path"] for row in found] == [str(path) for path in expected]
-    for row, (score, label) in zip(found, expected.values(), strict=True):
+    result = cli("predict", run, *expected, "--batch", 5, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    rows = rows_of(result.stdout)
+    assert [row["path"] for row in rows] == [str(path) for path in expected]
+    for row, (score, label) in zip(rows, expected.values(), strict=True):
         assert float(row["score"]) == pytest.approx(float(score), rel=1e-4)
         assert row["predicted_label"] == label
         assert float(row["threshold"]) == threshold
         assert (float(row["normalized_score"]) > 0.5) == (row["predicted_label"] == "1")
         assert float(row["seconds"]) > 0
         assert (row["reading"], row["error"]) == ("", "")
-    normal = sum(row["predicted_label"] == "0" for row in found)
-    assert f"12 images: {normal} normal, {12 - normal} anomalous." in done.stderr
+    normal = sum(row["predicted_label"] == "0" for row in rows)
+    assert f"12 images: {normal} normal, {12 - normal} anomalous." in result.stderr
 
 
 def test_a_sweep_is_its_recommended_run(trained: ResultFolder, cli: Cli, images: Path) -> None:
     (best,) = recommended_runs(Results.of(trained))
-    done = cli("predict", trained.root, images / "000.png")
-    assert done.exit_code == 0
-    assert f"the run of the recommended configuration of {trained.root}: {best.run_id}" in done.stderr
-    assert float(rows_of(done.stdout)[0]["threshold"]) == best.thresholds["image"]
+    result = cli("predict", trained.root, images / "000.png")
+    assert result.exit_code == 0
+    assert f"the run of the recommended configuration of {trained.root}: {best.run_id}" in result.stderr
+    assert float(rows_of(result.stdout)[0]["threshold"]) == best.thresholds["image"]
 
 
 def test_folders_patterns_and_lists(run: Path, cli: Cli, images: Path) -> None:
@@ -89,9 +89,9 @@ def test_folders_patterns_and_lists(run: Path, cli: Cli, images: Path) -> None:
 
         from harness.cli.main import app
 
-        done = CliRunner().invoke(app, ["predict", str(run), *map(str, arguments)], input=text)
-        assert done.exit_code == 0, done.output
-        return [str(Path(row["path"]).relative_to(images)) for row in rows_of(done.stdout)]
+        result = CliRunner().invoke(app, ["predict", str(run), *map(str, arguments)], input=text)
+        assert result.exit_code == 0, result.output
+        return [str(Path(row["path"]).relative_to(images)) for row in rows_of(result.stdout)]
 
     assert paths(images) == ["000.png", "001.png"]
     assert paths(images, "--recursive") == ["000.png", "001.png", "more/000.png"]
@@ -113,10 +113,10 @@ def test_what_is_unreadable_is_a_row_and_the_rest_goes_on(run: Path, cli: Cli, i
     Image.fromarray(np.full((9, 9), 3.0, np.float32)).save(images / "float.tif")
     (images / "notes.txt").write_text("not an image")
     Image.fromarray(read_image(images / "000.png")).convert("RGBA").save(images / "z.png")
-    done = cli("predict", run, images, images / "notes.txt", images / "gone.png", "--batch", 2)
-    assert done.exit_code == 1
-    found = {Path(row["path"]).name: row for row in rows_of(done.stdout)}
-    assert list(found) == [
+    result = cli("predict", run, images, images / "notes.txt", images / "gone.png", "--batch", 2)
+    assert result.exit_code == 1
+    rows = {Path(row["path"]).name: row for row in rows_of(result.stdout)}
+    assert list(rows) == [
         "000.png",
         "001.png",
         "broken.png",
@@ -126,26 +126,26 @@ def test_what_is_unreadable_is_a_row_and_the_rest_goes_on(run: Path, cli: Cli, i
         "notes.txt",
         "gone.png",
     ]
-    assert "truncated" in found["broken.png"]["error"]
-    assert "the file is empty" in found["empty.png"]["error"]
-    assert "0 to 1 expected" in found["float.tif"]["error"]
-    assert "no PNG, JPEG, BMP, TIFF or WebP" in found["notes.txt"]["error"]
-    assert "No such file" in found["gone.png"]["error"]
-    assert found["z.png"]["reading"] == "transparency ignored"
-    assert found["z.png"]["score"] == found["000.png"]["score"]
-    assert found["broken.png"]["score"] == found["broken.png"]["predicted_label"] == ""
-    assert "8 images: " in done.stderr
-    assert "5 failed (see their rows)." in done.stderr
+    assert "truncated" in rows["broken.png"]["error"]
+    assert "the file is empty" in rows["empty.png"]["error"]
+    assert "0 to 1 expected" in rows["float.tif"]["error"]
+    assert "no PNG, JPEG, BMP, TIFF or WebP" in rows["notes.txt"]["error"]
+    assert "No such file" in rows["gone.png"]["error"]
+    assert rows["z.png"]["reading"] == "transparency ignored"
+    assert rows["z.png"]["score"] == rows["000.png"]["score"]
+    assert rows["broken.png"]["score"] == rows["broken.png"]["predicted_label"] == ""
+    assert "8 images: " in result.stderr
+    assert "5 failed (see their rows)." in result.stderr
 
 
 def test_pictures_have_the_size_of_their_images(run: Path, cli: Cli, images: Path, tmp_path: Path) -> None:
     Image.open(images / "000.png").resize((150, 90)).save(images / "000.jpg")
     out = tmp_path / "out"
-    done = cli("predict", run, images, "--recursive", "--out", out)
-    assert done.exit_code == 0, done.output
-    assert done.stdout == ""
-    found = rows_of((out / "predictions.csv").read_text())
-    assert [Path(row["path"]).name for row in found] == ["000.jpg", "000.png", "001.png", "000.png"]
+    result = cli("predict", run, images, "--recursive", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    rows = rows_of((out / "predictions.csv").read_text())
+    assert [Path(row["path"]).name for row in rows] == ["000.jpg", "000.png", "001.png", "000.png"]
     names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     stems_ = ("000", "000-png", "001", "more/000")
     assert names == {"predictions.csv"} | {
@@ -169,12 +169,12 @@ def test_maps_as_16_bit_png(trained: ResultFolder, cli: Cli, images: Path, tmp_p
     steps = np.asarray(Image.open(tmp_path / "png" / "000.map.png"))
     raw = np.asarray(Image.open(tmp_path / "tiff" / "000.map.tiff"))
     assert steps.dtype == np.uint16
-    seen = ~np.isnan(raw)
-    assert 0.4 < seen.mean() < 0.5  # 64 of 96 pixels each way
-    assert (steps[~seen] == 0).all()
-    assert np.array_equal(steps[seen] >= 32768, raw[seen] >= record.thresholds["pixel"])
-    unit = normalize(raw[seen], record.thresholds["pixel"], record.thresholds["pixel_scale"])
-    assert np.abs(steps[seen] / 65535 - unit).max() < 1e-5
+    valid = ~np.isnan(raw)
+    assert 0.4 < valid.mean() < 0.5  # 64 of 96 pixels each way
+    assert (steps[~valid] == 0).all()
+    assert np.array_equal(steps[valid] >= 32768, raw[valid] >= record.thresholds["pixel"])
+    unit = normalize(raw[valid], record.thresholds["pixel"], record.thresholds["pixel_scale"])
+    assert np.abs(steps[valid] / 65535 - unit).max() < 1e-5
 
 
 def test_file_names_do_not_meet() -> None:
@@ -182,10 +182,10 @@ def test_file_names_do_not_meet() -> None:
         Path(name)
         for name in ("/a/x/1.png", "/a/x/1.jpg", "/a/X/1.PNG", "/a/y z/1.png", "/a/x/1-jpg.png", "/a/ö/1.png")
     ]
-    found = stems(paths)
-    assert len({name.lower() for name in found.values()}) == len(paths)
-    assert found[paths[0]] == "x/1"
-    assert found[paths[3]] == "y z/1"
+    file_names = stems(paths)
+    assert len({name.lower() for name in file_names.values()}) == len(paths)
+    assert file_names[paths[0]] == "x/1"
+    assert file_names[paths[3]] == "y z/1"
     assert stems([Path("../up/1.png")])[Path("../up/1.png")] == "1"
     assert stems([Path("..png")])[Path("..png")] == "image"
     assert len(stems([Path("x" * 240 + ".png")])[Path("x" * 240 + ".png")]) == 80
@@ -194,9 +194,9 @@ def test_file_names_do_not_meet() -> None:
 def test_paths_do_not_start_formulas(run: Path, cli: Cli, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(images)
     shutil.copy("000.png", "=1+1.png")
-    done = cli("predict", run, "=1+1.png")
-    assert done.exit_code == 0
-    (row,) = rows_of(done.stdout)
+    result = cli("predict", run, "=1+1.png")
+    assert result.exit_code == 0
+    (row,) = rows_of(result.stdout)
     assert row["path"] == "./=1+1.png"
     assert Path(row["path"]).is_file()
 
@@ -228,39 +228,39 @@ def test_what_is_wrong_is_said_before_any_work(
     (tmp_path / "outer").mkdir()
     shutil.copytree(images, tmp_path / "outer" / "inner")
     places = {"run": run, "images": images, "empty": tmp_path / "empty", "outer": tmp_path / "outer"}
-    done = cli("predict", *(argument.format(**places) for argument in arguments))
-    assert done.exit_code == 2
-    assert sentence in done.stderr
-    assert done.stdout == ""
+    result = cli("predict", *(argument.format(**places) for argument in arguments))
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert result.stdout == ""
     assert (images / "000.png").read_bytes() == (toy_tree / "plate" / "test" / "dent" / "000.png").read_bytes()
 
 
 def test_pictures_of_an_earlier_call_are_no_images(run: Path, cli: Cli, images: Path) -> None:
     for _ in range(2):
-        done = cli("predict", run, images, "--recursive", "--out", images / "found")
-        assert done.exit_code == 0, done.output
+        result = cli("predict", run, images, "--recursive", "--out", images / "found")
+        assert result.exit_code == 0, result.output
         assert len(rows_of((images / "found" / "predictions.csv").read_text())) == 3
 
 
 def test_an_image_without_pictures_is_said_and_the_rest_goes_on(run: Path, cli: Cli, images: Path) -> None:
     Image.new("RGB", (65501, 2)).save(images / "line.png")
-    done = cli("predict", run, images, "--out", "out", "--batch", 2)
-    assert done.exit_code == 1
-    found = {Path(row["path"]).name: row for row in rows_of(Path("out/predictions.csv").read_text())}
-    assert len(found) == 3
-    assert "a JPEG has at most 65500" in found["line.png"]["error"]
-    assert float(found["line.png"]["score"]) > 0
-    assert found["001.png"]["error"] == ""
+    result = cli("predict", run, images, "--out", "out", "--batch", 2)
+    assert result.exit_code == 1
+    rows = {Path(row["path"]).name: row for row in rows_of(Path("out/predictions.csv").read_text())}
+    assert len(rows) == 3
+    assert "a JPEG has at most 65500" in rows["line.png"]["error"]
+    assert float(rows["line.png"]["score"]) > 0
+    assert rows["001.png"]["error"] == ""
     assert Path("out/001.overlay.jpg").is_file()
-    assert "1 failed" in done.stderr
+    assert "1 failed" in result.stderr
 
 
 def test_images_of_two_pixels(trained: ResultFolder, cli: Cli, images: Path) -> None:
     run = trained.run_folder(run_of(trained, "native", "patchcore", center_crop=64).run_id)
     for size in ((1, 1), (300, 2), (2, 300)):
         Image.new("RGB", size, (9, 99, 199)).save(images / f"{size[0]}x{size[1]}.png")
-    done = cli("predict", run, images, "--out", "out")
-    assert done.exit_code == 0, done.output
+    result = cli("predict", run, images, "--out", "out")
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.slow
@@ -268,8 +268,8 @@ def test_names_that_are_no_text(run: Path, images: Path) -> None:
     odd = os.fsencode(images) + b"/caf\xe9.png"
     shutil.copy(os.fsencode(images / "000.png"), odd)
     command = [sys.executable, "-m", "harness", "predict", str(run), "-", "--csv", "rows.csv"]
-    done = subprocess.run(command, input=odd + b"\n", capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(command, input=odd + b"\n", capture_output=True, check=False)
+    assert process.returncode == 0, process.stderr
     assert Path("rows.csv").read_bytes().splitlines()[1].startswith(odd + b",")
     to_stdout = subprocess.run(command[:-2], input=odd + b"\n", capture_output=True, check=True)
     assert to_stdout.stdout.splitlines()[1].startswith(odd + b",")
@@ -280,18 +280,18 @@ def test_names_that_are_no_text(run: Path, images: Path) -> None:
 def test_rows_that_can_not_be_written_are_said(run: Path, images: Path) -> None:
     command = [sys.executable, "-m", "harness", "predict", str(run), str(images)]
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 2
-    assert "standard output: rows can't be written (No space left on device)" in done.stderr
-    assert "Traceback" not in done.stderr
+        process = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert process.returncode == 2
+    assert "standard output: rows can't be written (No space left on device)" in process.stderr
+    assert "Traceback" not in process.stderr
     with subprocess.Popen(
         [*command, "--batch", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as gone:
         assert gone.stdout is not None
         assert gone.stderr is not None
         gone.stdout.close()
-        said = gone.stderr.read()
-    assert "Traceback" not in said
+        error_text = gone.stderr.read()
+    assert "Traceback" not in error_text
     assert gone.returncode == 141
 
 
@@ -302,10 +302,10 @@ def test_no_threshold_no_labels(toy_tree: Path, cli: Cli, images: Path, tmp_path
     PaDiM("resnet18", ["layer1"], n_features=5, image_size=32, weights="random", progress=False).fit(good).save(
         "m.safetensors"
     )
-    done = cli("predict", "m.safetensors", images, "--out", "out")
-    assert done.exit_code == 0
-    assert "2 images: 2 scored." in done.stderr
-    assert "there is no threshold" in done.stderr
+    result = cli("predict", "m.safetensors", images, "--out", "out")
+    assert result.exit_code == 0
+    assert "2 images: 2 scored." in result.stderr
+    assert "there is no threshold" in result.stderr
     row = rows_of(Path("out/predictions.csv").read_text())[0]
     assert (row["predicted_label"], row["threshold"], row["normalized_score"]) == ("", "", "")
     assert not Path("out/000.outline.jpg").exists()

@@ -36,8 +36,8 @@ def test_the_rate_of_false_alarms_is_asked_again(copied: ResultFolder, run: Path
     before = (run / "record.json").read_bytes()
     calibration = read_calibration(run)
     assert calibration is not None
-    done = cli("threshold", run, "--false-alarms", 0.4)
-    assert done.exit_code == 0, done.output
+    result = cli("threshold", run, "--false-alarms", 0.4)
+    assert result.exit_code == 0, result.output
     thresholds = changed_thresholds(run)
     assert thresholds is not None and thresholds.image is not None and thresholds.false_alarms is not None
     count = len(calibration.scores)
@@ -60,9 +60,9 @@ def test_the_rate_of_false_alarms_is_asked_again(copied: ResultFolder, run: Path
 
 
 def test_a_rate_that_few_images_can_not_promise_is_told(run: Path, cli: Cli) -> None:
-    done = cli("threshold", run, "--false-alarms", 0.001)
-    assert done.exit_code == 0
-    assert "it needs 999 normal images" in " ".join(done.output.split())
+    result = cli("threshold", run, "--false-alarms", 0.001)
+    assert result.exit_code == 0
+    assert "it needs 999 normal images" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
@@ -79,9 +79,9 @@ def test_no_more_than_the_share_is_missed(copied: ResultFolder, run: Path, share
 
 
 def test_the_command_for_misses_says_that_it_is_optimistic(run: Path, cli: Cli) -> None:
-    done = cli("threshold", run, "--miss", 0)
-    assert done.exit_code == 0, done.output
-    output = " ".join(done.output.split())
+    result = cli("threshold", run, "--miss", 0)
+    assert result.exit_code == 0, result.output
+    output = " ".join(result.output.split())
     assert "0 of 6 anomalous ones missed" in output
     assert "new images have more errors" in output
 
@@ -99,9 +99,9 @@ def test_the_command_for_misses_says_that_it_is_optimistic(run: Path, cli: Cli) 
     ],
 )
 def test_bad_options(run: Path, cli: Cli, options: tuple[object, ...], message: str) -> None:
-    done = cli("threshold", run, *options)
-    assert done.exit_code == 2, done.output
-    assert message in " ".join(done.output.split())
+    result = cli("threshold", run, *options)
+    assert result.exit_code == 2, result.output
+    assert message in " ".join(result.output.split())
     assert not (run / THRESHOLD).exists()
 
 
@@ -110,18 +110,18 @@ def test_bad_options(run: Path, cli: Cli, options: tuple[object, ...], message: 
 )
 def test_a_damaged_file_is_named_with_what_to_do(run: Path, cli: Cli, text: str) -> None:
     (run / THRESHOLD).write_text(text)
-    done = cli("predict", run, run / "heatmaps", "--recursive")
-    assert done.exit_code == 2
-    output = " ".join(done.output.split())
+    result = cli("predict", run, run / "heatmaps", "--recursive")
+    assert result.exit_code == 2
+    output = " ".join(result.output.split())
     assert f"{run / THRESHOLD}: damaged" in output
     assert "Remove the file" in output
 
 
 def test_a_run_without_calibration_scores_says_what_to_do(copied: ResultFolder, run: Path, cli: Cli) -> None:
     (run / "calibration.csv").unlink()
-    done = cli("threshold", run, "--false-alarms", 0.1)
-    assert done.exit_code == 2
-    assert "no calibration.csv found" in " ".join(done.output.split())
+    result = cli("threshold", run, "--false-alarms", 0.1)
+    assert result.exit_code == 2
+    assert "no calibration.csv found" in " ".join(result.output.split())
     record = copied.read_record(run.name)
     assert record is not None
     with pytest.raises(Exception, match=r"calibration\.csv"):
@@ -129,8 +129,8 @@ def test_a_run_without_calibration_scores_says_what_to_do(copied: ResultFolder, 
 
 
 def test_a_sweep_stands_for_its_recommended_run(copied: ResultFolder, cli: Cli) -> None:
-    done = cli("threshold", copied.root, "--miss", 0)
-    assert done.exit_code == 0, done.output
+    result = cli("threshold", copied.root, "--miss", 0)
+    assert result.exit_code == 0, result.output
     (file,) = copied.runs.glob(f"*/{THRESHOLD}")
     assert json.loads(file.read_text())["fixed_by"].endswith("changed after the run")
     assert load_model(copied.root).thresholds == changed_thresholds(file.parent)
@@ -139,15 +139,15 @@ def test_a_sweep_stands_for_its_recommended_run(copied: ResultFolder, cli: Cli) 
 def test_a_classification_has_no_threshold(tmp_path: Path, cli: Cli) -> None:
     stored = Path(__file__).parent.parent / "stored" / "results" / "named"
     (run,) = sorted((stored / "runs").iterdir())[:1]
-    done = cli("threshold", run, "--miss", 0)
-    assert done.exit_code == 2
-    assert "a run of classification found; expected a detector" in " ".join(done.output.split())
+    result = cli("threshold", run, "--miss", 0)
+    assert result.exit_code == 2
+    assert "a run of classification found; expected a detector" in " ".join(result.output.split())
 
 
 def test_an_export_that_is_older_is_told(run: Path, cli: Cli) -> None:
     (run / "exported").mkdir()
-    done = cli("threshold", run, "--miss", 0)
-    assert "Exported models of this run keep their threshold" in " ".join(done.output.split())
+    result = cli("threshold", run, "--miss", 0)
+    assert "Exported models of this run keep their threshold" in " ".join(result.output.split())
 
 
 def test_a_damaged_file_is_left_out_of_the_report(copied: ResultFolder, run: Path) -> None:

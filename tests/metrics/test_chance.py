@@ -45,7 +45,7 @@ def test_resamples_are_ranked_like_the_images_drawn(images: tuple[Scores, Labels
     scores, labels = images
     positives, negatives = scores[labels], scores[~labels]
     (together,) = _resampled(scores, labels, threshold, 5, seed)
-    found = measure("image", together)
+    values = measure("image", together)
     rng = np.random.default_rng(seed)
     p = rng.integers(len(positives), size=(5, len(positives)))
     n = rng.integers(len(negatives), size=(5, len(negatives)))
@@ -54,17 +54,17 @@ def test_resamples_are_ranked_like_the_images_drawn(images: tuple[Scores, Labels
         drawn = np.concatenate([positives[p[draw]], negatives[n[draw]]])
         alone = measure("image", Ranking.of(drawn, drawn_labels, threshold))
         for name, value in alone.items():
-            np.testing.assert_allclose(found[name][draw], value, rtol=0, atol=1e-12, err_msg=name)
+            np.testing.assert_allclose(values[name][draw], value, rtol=0, atol=1e-12, err_msg=name)
 
 
 def test_intervals_are_the_same_each_time() -> None:
     scores, labels = binormal(np.random.default_rng(0), 40, 30)
-    found = intervals(scores, labels, 0.5)
-    assert found == intervals(scores.copy(), labels.copy(), 0.5)
-    assert found != intervals(scores, labels, 0.5, seed=1)
-    assert set(found) == {one.key for one in registry.METRICS if one.level == "image"}
+    by_metric = intervals(scores, labels, 0.5)
+    assert by_metric == intervals(scores.copy(), labels.copy(), 0.5)
+    assert by_metric != intervals(scores, labels, 0.5, seed=1)
+    assert set(by_metric) == {one.key for one in registry.METRICS if one.level == "image"}
     values = measure("image", Ranking.of(scores, labels, 0.5))
-    for name, (low, high) in found.items():
+    for name, (low, high) in by_metric.items():
         assert low < values[name] < high, name
 
 
@@ -94,9 +94,9 @@ def test_intervals_cover_the_truth_as_often_as_they_say(normal: int, anomalous: 
     covered = dict.fromkeys(truth, 0)
     for _ in range(200):
         scores, labels = binormal(rng, normal, anomalous, shift)
-        found = intervals(scores, labels, threshold, resamples=400)
+        by_metric = intervals(scores, labels, threshold, resamples=400)
         for name, value in truth.items():
-            covered[name] += found[name][0] <= value <= found[name][1]
+            covered[name] += by_metric[name][0] <= value <= by_metric[name][1]
     for name, times in covered.items():
         assert 0.90 <= times / 200 <= 1.0, name
 
@@ -114,12 +114,12 @@ def test_intervals_where_there_is_nothing_to_say() -> None:
 
 def test_where_all_are_right_the_end_is_the_exact_binomial_one() -> None:
     scores, labels = np.array([0.0, 1.0, 2.0, 3.0, 4.0]), np.array([False, False, False, True, True])
-    found = intervals(scores, labels, 2.5)
+    by_metric = intervals(scores, labels, 2.5)
     two, three = (beta.ppf(0.025, images, 1) for images in (2, 3))
-    assert found["image_AUROC"] == pytest.approx((two, 1.0))
-    assert found["image_Recall"] == pytest.approx((two, 1.0))
-    assert found["image_FalseNegatives"] == pytest.approx((0.0, 2 * (1 - two)))
-    assert found["image_FalsePositives"] == pytest.approx((0.0, 3 * (1 - three)))
+    assert by_metric["image_AUROC"] == pytest.approx((two, 1.0))
+    assert by_metric["image_Recall"] == pytest.approx((two, 1.0))
+    assert by_metric["image_FalseNegatives"] == pytest.approx((0.0, 2 * (1 - two)))
+    assert by_metric["image_FalsePositives"] == pytest.approx((0.0, 3 * (1 - three)))
 
 
 def test_draws_of_equal_labels_are_of_equal_images() -> None:
@@ -157,12 +157,12 @@ def slow_components(scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
 @given(images=scored(1))
 def test_components_agree_with_the_double_loop(images: tuple[Scores, Labels]) -> None:
     scores, labels = images
-    found = Components.of(scores, labels)
+    components = Components.of(scores, labels)
     anomalous, normal = slow_components(scores, labels)
-    np.testing.assert_allclose(found.anomalous, anomalous, atol=1e-12)
-    np.testing.assert_allclose(found.normal, normal, atol=1e-12)
-    assert found.auroc == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)
-    assert found.normal.mean() == pytest.approx(found.auroc)
+    np.testing.assert_allclose(components.anomalous, anomalous, atol=1e-12)
+    np.testing.assert_allclose(components.normal, normal, atol=1e-12)
+    assert components.auroc == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)
+    assert components.normal.mean() == pytest.approx(components.auroc)
 
 
 def slow_variance(several: Sequence[Scores], labels: Labels, contrast: Sequence[float]) -> tuple[float, float]:
@@ -194,9 +194,9 @@ def rescored(scores: Scores, seed: int, changed: float) -> Scores:
 def test_p_value_agrees_with_explicit_covariances(images: tuple[Scores, Labels], seed: int, changed: float) -> None:
     scores, labels = images
     other = rescored(scores, seed, changed)
-    wanted = slow_p([slow_variance([scores, other], labels, [1, -1])], len(labels))
+    expected = slow_p([slow_variance([scores, other], labels, [1, -1])], len(labels))
     first, second = [Components.of(scores, labels)], [Components.of(other, labels)]
-    assert paired_test(first, second) == pytest.approx(wanted, rel=1e-6)
+    assert paired_test(first, second) == pytest.approx(expected, rel=1e-6)
     assert paired_test(second, first) == paired_test(first, second)
 
 
@@ -206,12 +206,12 @@ def test_several_data_sets_are_independent(sets: list[tuple[Scores, Labels]], se
     others = [rescored(scores, seed + number, 0.5) for number, (scores, _) in enumerate(sets)]
     pairs = [(scores, other, labels) for (scores, labels), other in zip(sets, others, strict=True)]
     slow = [slow_variance([scores, other], labels, [1, -1]) for scores, other, labels in pairs]
-    wanted = slow_p(slow, sum(len(labels) for _, labels in sets))
+    expected = slow_p(slow, sum(len(labels) for _, labels in sets))
     first = [Components.of(scores, labels) for scores, _, labels in pairs]
     second = [Components.of(other, labels) for _, other, labels in pairs]
-    found = paired_test(first, second)
-    assert found == pytest.approx(wanted, rel=1e-6)
-    assert paired_test(first[::-1], second[::-1]) == pytest.approx(found, rel=1e-6)
+    p_value = paired_test(first, second)
+    assert p_value == pytest.approx(expected, rel=1e-6)
+    assert paired_test(first[::-1], second[::-1]) == pytest.approx(p_value, rel=1e-6)
 
 
 @settings(max_examples=200, deadline=None)
@@ -240,13 +240,13 @@ def test_equal_runs_do_not_differ() -> None:
 def test_equally_good_scorers_rarely_differ() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(100) >= 50
-    found = []
+    p_values = []
     for _ in range(400):
         common = rng.standard_normal(100) + 1.5 * labels
         one, other = (Components.of(common + rng.standard_normal(100), labels) for _ in range(2))
-        found.append(paired_test([one], [other]))
-    assert 0.02 <= np.mean([p is not None and p < 0.05 for p in found]) <= 0.09
-    assert None not in found
+        p_values.append(paired_test([one], [other]))
+    assert 0.02 <= np.mean([p is not None and p < 0.05 for p in p_values]) <= 0.09
+    assert None not in p_values
 
 
 def test_clearly_different_scorers_differ() -> None:
@@ -270,11 +270,11 @@ def test_no_p_value_for_a_single_image_of_a_class(normal: int, anomalous: int) -
     assert paired_test(enough[:1], enough[1:]) is not None
 
 
-@pytest.mark.parametrize(("images", "wanted"), [(5, 2.0**-4), (20, 2.0**-19), (2000, 2.0**-1000)])
-def test_no_variance_gives_the_smallest_p_value(images: int, wanted: float) -> None:
+@pytest.mark.parametrize(("images", "expected"), [(5, 2.0**-4), (20, 2.0**-19), (2000, 2.0**-1000)])
+def test_no_variance_gives_the_smallest_p_value(images: int, expected: float) -> None:
     """One scorer separates the classes, the other has them the wrong way round."""
     labels = np.arange(images) >= images // 2
     scores = labels.astype(np.float64)
     right, wrong = Components.of(scores, labels), Components.of(-scores, labels)
     assert (right.auroc, wrong.auroc) == (1.0, 0.0)
-    assert paired_test([right], [wrong]) == wanted
+    assert paired_test([right], [wrong]) == expected

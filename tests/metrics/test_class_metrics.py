@@ -39,11 +39,11 @@ def test_by_hand() -> None:
 def test_agrees_with_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     truth = rng.choice(12, 400, p=rng.dirichlet(np.ones(12)))
-    said = np.where(rng.random(400) < 0.7, truth, rng.integers(12, size=400))
+    predicted = np.where(rng.random(400) < 0.7, truth, rng.integers(12, size=400))
     present = np.unique(truth)
-    expected = reference.f1_score(truth, said, labels=present, average="macro")
-    assert macro_f1(truth, said, 12) == pytest.approx(expected, abs=1e-12)
-    assert (confusion(truth, said, 12) == reference.confusion_matrix(truth, said, labels=range(12))).all()
+    expected = reference.f1_score(truth, predicted, labels=present, average="macro")
+    assert macro_f1(truth, predicted, 12) == pytest.approx(expected, abs=1e-12)
+    assert (confusion(truth, predicted, 12) == reference.confusion_matrix(truth, predicted, labels=range(12))).all()
 
 
 def test_a_label_that_no_image_has_says_nothing() -> None:
@@ -55,18 +55,18 @@ def test_a_label_that_no_image_has_says_nothing() -> None:
 
 
 def test_a_label_that_a_fold_lacks_counts_if_it_is_predicted() -> None:
-    truth, said = np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1])
-    assert macro_f1_of_fold(truth, said) == pytest.approx((2 / 3 + 1 + 0) / 3)
-    assert macro_f1(truth, said, 3) == pytest.approx((2 / 3 + 1) / 2)
+    truth, predicted = np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1])
+    assert macro_f1_of_fold(truth, predicted) == pytest.approx((2 / 3 + 1 + 0) / 3)
+    assert macro_f1(truth, predicted, 3) == pytest.approx((2 / 3 + 1) / 2)
     assert macro_f1_of_fold(TRUTH, SAID) == pytest.approx(macro_f1(TRUTH, SAID, 3))
-    assert np.isnan(macro_f1_of_fold(truth[:0], said[:0]))
+    assert np.isnan(macro_f1_of_fold(truth[:0], predicted[:0]))
 
 
 def test_classes_and_states() -> None:
-    found = {one.name: one for one in groups(TRUTH, SAID, ["x", "x", "y"])}
-    assert found["x"].images == 5
+    classes = {one.name: one for one in groups(TRUTH, SAID, ["x", "x", "y"])}
+    assert classes["x"].images == 5
     # As x: 4 of 5 said, all right; as y: 1 of 1, said twice.
-    assert (found["x"].f1, found["y"].f1) == pytest.approx((8 / 9, 2 / 3))
+    assert (classes["x"].f1, classes["y"].f1) == pytest.approx((8 / 9, 2 / 3))
 
 
 def test_the_standard_error_is_that_of_many_test_sets() -> None:
@@ -101,9 +101,9 @@ def test_few_images_make_macro_f1_too_low_by_about_the_estimated_bias() -> None:
 def test_the_ends_of_the_interval() -> None:
     rng = np.random.default_rng(1)
     truth = np.repeat([0, 1, 2], [50, 10, 2])
-    said = np.where(rng.random(62) < 0.8, truth, (truth + 1) % 3)
-    low, high = macro_f1_interval(truth, said, 3) or (0, 0)
-    assert 0 < low < macro_f1(truth, said, 3) < high < 1
+    predicted = np.where(rng.random(62) < 0.8, truth, (truth + 1) % 3)
+    low, high = macro_f1_interval(truth, predicted, 3) or (0, 0)
+    assert 0 < low < macro_f1(truth, predicted, 3) < high < 1
     sure = macro_f1_interval(truth, truth, 3)
     assert sure is not None
     # Labels with few images count more: 62 images say as much as 14 of equal labels.
@@ -126,15 +126,15 @@ def test_the_interval_covers_the_truth(labels: int, images: int, accuracy: float
     truth = np.repeat(np.arange(labels), images)
     covered = 0
     for _ in range(300):
-        said = np.where(rng.random(len(truth)) < accuracy, truth, (truth + 1) % labels)
-        low, high = macro_f1_interval(truth, said, labels) or (0, 0)
+        predicted = np.where(rng.random(len(truth)) < accuracy, truth, (truth + 1) % labels)
+        low, high = macro_f1_interval(truth, predicted, labels) or (0, 0)
         covered += low <= accuracy <= high
     assert covered / 300 >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / 300)
 
 
 def test_of_equally_good_classifiers_few_reports_call_any_worse() -> None:
     rng = np.random.default_rng(3)
-    truth, false, seen = np.repeat(np.arange(16), 3), 0, 0
+    truth, false, detections = np.repeat(np.arange(16), 3), 0, 0
     for _ in range(200):
         shared = rng.random(len(truth)) < 0.8
         right = [shared | (rng.random(len(truth)) < 0.3) for _ in range(6)]
@@ -142,9 +142,9 @@ def test_of_equally_good_classifiers_few_reports_call_any_worse() -> None:
         bad = np.where(rng.random(len(truth)) < 0.4, truth, (truth + 1) % 16)
         ranked = sorted((MacroF1.of(truth, one, 16) for one in predicted), key=lambda one: -one.value)
         false += bool((compare_macro_f1(ranked, 200).p < 0.05).any())
-        seen += bool(compare_macro_f1([*ranked, MacroF1.of(truth, bad, 16)], 200).p[-1] < 0.05)
+        detections += bool(compare_macro_f1([*ranked, MacroF1.of(truth, bad, 16)], 200).p[-1] < 0.05)
     assert false / 200 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)
-    assert seen > 150
+    assert detections > 150
 
 
 def test_many_labels_with_one_image_are_told() -> None:

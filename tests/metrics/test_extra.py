@@ -67,9 +67,9 @@ def test_aupro_up_to_005_agrees_with_anomalib() -> None:
     maps, masks = smooth(6, 64)
     theirs = _AUPRO(fpr_limit=0.05)
     theirs.update(torch.from_numpy(maps.astype(np.float32)), torch.from_numpy(masks).int())
-    found = aupro5(case_of(maps, masks))
-    assert found == pytest.approx(float(theirs.compute()), abs=2e-3)
-    assert found == pytest.approx(evaluate(predictions_of(maps, masks), Thresholds(), 0.05)["pixel_AUPRO"], abs=1e-12)
+    value = aupro5(case_of(maps, masks))
+    assert value == pytest.approx(float(theirs.compute()), abs=2e-3)
+    assert value == pytest.approx(evaluate(predictions_of(maps, masks), Thresholds(), 0.05)["pixel_AUPRO"], abs=1e-12)
 
 
 def whole_numbers(seed: int, highest: int) -> tuple[Floats, Floats]:
@@ -94,10 +94,10 @@ def test_aupimo_agrees_with_anomalib(seed: int, highest: int) -> None:
     lower, upper = (float(rate.at[np.argmin(abs(rate.at - bound))]) for bound in (LOWER, UPPER))
     tensors = torch.from_numpy(maps).double(), torch.from_numpy(masks).int()
     *_, theirs, _ = aupimo_scores(*tensors, num_thresholds=highest + 1, fpr_bounds=(lower, upper), force=True)
-    found = [area(maps[i][masks[i]].astype(np.float32), rate, lower, upper) for i in range(3)]
-    assert 0.01 < min(found) < max(found) < 0.999
-    assert found == pytest.approx(theirs[:3].tolist(), abs=1e-6)
-    assert aupimo(case_of(maps, masks)) == pytest.approx(np.mean(found), abs=0.02)
+    areas = [area(maps[i][masks[i]].astype(np.float32), rate, lower, upper) for i in range(3)]
+    assert 0.01 < min(areas) < max(areas) < 0.999
+    assert areas == pytest.approx(theirs[:3].tolist(), abs=1e-6)
+    assert aupimo(case_of(maps, masks)) == pytest.approx(np.mean(areas), abs=0.02)
 
 
 def slow_aupimo(positives: Floats, normal: list[Floats]) -> float:
@@ -215,7 +215,7 @@ def slow_regions(case: PixelCase) -> tuple[float, float, list[tuple[int, bool]]]
         regions = [labels == n for n in range(1, count + 1)]
         regions = [region for region in regions if region.sum() >= case.test.protocol.min_area]
         defects += [(int(one.sum()), bool((one & called).sum() / one.sum() >= 0.25)) for one in regions]
-    return float(np.mean(right)), float(np.mean([found for _, found in defects])), defects
+    return float(np.mean(right)), float(np.mean([is_found for _, is_found in defects])), defects
 
 
 @pytest.mark.parametrize("min_area", [1, 12, 40])
@@ -229,7 +229,7 @@ def test_regions_agree_with_a_slow_reference(min_area: int) -> None:
     groups = recall_by_area(case)
     assert len(groups) == min(10, len(defects))
     assert sum(group["defects"] for group in groups) == len(defects)
-    assert sum(group["found"] for group in groups) == sum(found for _, found in defects)
+    assert sum(group["found"] for group in groups) == sum(is_found for _, is_found in defects)
     assert max(group["defects"] for group in groups) - min(group["defects"] for group in groups) <= 1
     for group in groups:
         assert group["smallest"] <= group["largest"]
@@ -298,12 +298,12 @@ def test_every_metric_at_the_original_size(tmp_path: Path) -> None:
     raw = {sample.path: (0.0, one) for sample, one in zip(samples, maps, strict=True)}
     test = join(samples, raw).under(Protocol("original", min_area=3))
     calibration = join(samples[3:], {sample.path: raw[sample.path] for sample in samples[3:]})
-    found = extra_values(NAMES, PixelCase(test, pixel_ranking(test, 1.2, 0.3), 1.2, calibration))
+    values = extra_values(NAMES, PixelCase(test, pixel_ranking(test, 1.2, 0.3), 1.2, calibration))
     resized = list(pairs(test))
     assert [one.shape for one, _ in resized] == [(40, 40)] * 3 + [(40, 60)] * 3
     pixels = np.concatenate([one.ravel() for one in resized_maps(test.part(np.arange(6) >= 3))]).astype(np.float64)
     called = np.concatenate([one.ravel() > pixels.mean() + 3 * pixels.std() for one, _ in resized])
     truth = np.concatenate([mask.ravel() for _, mask in resized])
-    assert found["pixel_SegF1"] == pytest.approx(f1_score(truth, called), abs=1e-6)
-    assert found.pop("pixel_AUPIMO") is None  # too few normal pixels
-    assert None not in found.values()
+    assert values["pixel_SegF1"] == pytest.approx(f1_score(truth, called), abs=1e-6)
+    assert values.pop("pixel_AUPIMO") is None  # too few normal pixels
+    assert None not in values.values()

@@ -29,14 +29,14 @@ def normal(count: int) -> Predictions:
 
 @given(count=st.integers(1, 300), rate=st.sampled_from([0.01, 0.02, 0.05, 0.07, 0.1, 0.3, 0.5]))
 def test_the_rank_is_that_of_the_formula(count: int, rate: float) -> None:
-    found = conformal_threshold(np.random.default_rng(count).permutation(count).astype(np.float64), rate)
+    threshold = conformal_threshold(np.random.default_rng(count).permutation(count).astype(np.float64), rate)
     rank = ceil((count + 1) * (1 - Fraction(str(rate))))
-    assert found.value == min(rank, count) - 1
+    assert threshold.value == min(rank, count) - 1
     if rank <= count:
-        assert 0 < found.false_alarms <= rate
+        assert 0 < threshold.false_alarms <= rate
     else:
-        assert found.false_alarms == 1 / (count + 1)
-    assert (count >= images_for(rate)) == (found.false_alarms <= rate)
+        assert threshold.false_alarms == 1 / (count + 1)
+    assert (count >= images_for(rate)) == (threshold.false_alarms <= rate)
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.25, 0.4])
@@ -48,10 +48,10 @@ def test_the_rate_is_exact_over_all_orders(rate: float) -> None:
 
 
 def test_the_record_says_what_holds_and_what_was_asked() -> None:
-    found = fix_thresholds(POLICY, normal(9))
-    assert (found.image, found.fixed_by) == (8.0, "9 training images in 5 folds")
-    assert (found.false_alarms, found.false_alarms_asked, found.guarantee) == (0.1, 0.01, "estimated")
-    assert (found.image_scale, found.pixel, found.pixel_scale) == (4.0, 17.5, None)
+    thresholds = fix_thresholds(POLICY, normal(9))
+    assert (thresholds.image, thresholds.fixed_by) == (8.0, "9 training images in 5 folds")
+    assert (thresholds.false_alarms, thresholds.false_alarms_asked, thresholds.guarantee) == (0.1, 0.01, "estimated")
+    assert (thresholds.image_scale, thresholds.pixel, thresholds.pixel_scale) == (4.0, 17.5, None)
     held_out = fix_thresholds({**POLICY, "method": "held_out"}, normal(99))
     assert (held_out.image, held_out.false_alarms, held_out.guarantee) == (98.0, 0.01, "promised")
     assert held_out.fixed_by == "99 held-out normal images"
@@ -60,11 +60,11 @@ def test_the_record_says_what_holds_and_what_was_asked() -> None:
 
 
 def test_thresholds_are_read_back_and_checked() -> None:
-    found = fix_thresholds(POLICY, normal(9))
-    assert Thresholds.from_dict(vars(found)) == found
+    thresholds = fix_thresholds(POLICY, normal(9))
+    assert Thresholds.from_dict(vars(thresholds)) == thresholds
     for change in ({"false_alarms": 1.0}, {"false_alarms_asked": "0.1"}, {"guarantee": "sure"}):
         with pytest.raises(ValueError, match="expected"):
-            Thresholds.from_dict({**vars(found), **change})
+            Thresholds.from_dict({**vars(thresholds), **change})
 
 
 @given(seed=st.integers(0, 50), share=st.sampled_from([0.0, 0.3, 0.5, 0.999, 1.0]))

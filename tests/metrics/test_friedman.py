@@ -32,13 +32,13 @@ PAPER = """
 
 def test_the_example_of_the_paper() -> None:
     values = np.array([line.split() for line in PAPER.split("\n") if line], dtype=float).T
-    found = rank(values)
-    assert found.means.round(3).tolist() == [3.143, 2.000, 2.893, 1.964]
-    assert found.critical == pytest.approx(1.25, abs=0.005)
-    assert found.significant
-    assert not found.never_significant
+    ranking = rank(values)
+    assert ranking.means.round(3).tolist() == [3.143, 2.000, 2.893, 1.964]
+    assert ranking.critical == pytest.approx(1.25, abs=0.005)
+    assert ranking.significant
+    assert not ranking.never_significant
     # The paper's statistic, 9.28, does not correct for ties; with the correction the p-value is smaller.
-    assert found.p < chi2.sf(9.28, 3)
+    assert ranking.p < chi2.sf(9.28, 3)
 
 
 @pytest.mark.parametrize(
@@ -47,34 +47,34 @@ def test_the_example_of_the_paper() -> None:
 )
 def test_the_critical_difference_is_that_of_the_published_table(members: int, q: float) -> None:
     """Demsar 2006, table 5 (a), at 5%; some of its values are cut, and not rounded, to three digits."""
-    found = critical_difference(members, 14) / math.sqrt(members * (members + 1) / (6 * 14))
-    assert found == pytest.approx(q, abs=0.001)
-    assert studentized_range.cdf(found * math.sqrt(2), members, math.inf) == pytest.approx(1 - LEVEL, abs=1e-6)
+    ratio = critical_difference(members, 14) / math.sqrt(members * (members + 1) / (6 * 14))
+    assert ratio == pytest.approx(q, abs=0.001)
+    assert studentized_range.cdf(ratio * math.sqrt(2), members, math.inf) == pytest.approx(1 - LEVEL, abs=1e-6)
 
 
 def test_a_hand_worked_example() -> None:
     """Three members on four data sets without ties: 1 2 3, 1 2 3, 1 3 2, 2 1 3."""
     values = np.array([[0.9, 0.9, 0.9, 0.8], [0.8, 0.8, 0.7, 0.9], [0.7, 0.7, 0.8, 0.7]])
-    found = rank(values)
-    assert found.ranks.tolist() == [[1, 1, 1, 2], [2, 2, 3, 1], [3, 3, 2, 3]]
-    assert found.means.tolist() == [1.25, 2.0, 2.75]
+    ranking = rank(values)
+    assert ranking.ranks.tolist() == [[1, 1, 1, 2], [2, 2, 3, 1], [3, 3, 2, 3]]
+    assert ranking.means.tolist() == [1.25, 2.0, 2.75]
     # 12 * 4 / (3 * 4) * (1.25^2 + 2^2 + 2.75^2 - 3 * 4^2 / 4) = 4.5, with 2 degrees of freedom.
-    assert found.p == pytest.approx(math.exp(-4.5 / 2))
-    assert not found.significant
+    assert ranking.p == pytest.approx(math.exp(-4.5 / 2))
+    assert not ranking.significant
 
 
 def test_ties_share_their_mean_rank() -> None:
-    found = rank(np.array([[0.9, 0.5], [0.9, 0.5], [0.1, 0.5]]))
-    assert found.ranks.tolist() == [[1.5, 2], [1.5, 2], [3, 2]]
+    ranking = rank(np.array([[0.9, 0.5], [0.9, 0.5], [0.1, 0.5]]))
+    assert ranking.ranks.tolist() == [[1.5, 2], [1.5, 2], [3, 2]]
     # Equal values whose means over seeds differ in the last digit only.
     assert 0.1 + 0.2 != 0.3
-    found = rank(np.array([[0.1 + 0.2, 0.3], [0.3, 0.1 + 0.2], [0.0, 0.0]]))
-    assert found.ranks.tolist() == [[1.5, 1.5], [1.5, 1.5], [3, 3]]
+    ranking = rank(np.array([[0.1 + 0.2, 0.3], [0.3, 0.1 + 0.2], [0.0, 0.0]]))
+    assert ranking.ranks.tolist() == [[1.5, 1.5], [1.5, 1.5], [3, 3]]
 
 
 def test_equal_members_do_not_differ() -> None:
-    found = rank(np.ones((3, 4)))
-    assert (found.means.tolist(), found.p, found.significant) == ([2, 2, 2], 1.0, False)
+    ranking = rank(np.ones((3, 4)))
+    assert (ranking.means.tolist(), ranking.p, ranking.significant) == ([2, 2, 2], 1.0, False)
 
 
 def test_with_few_data_sets_no_difference_can_be_significant() -> None:
@@ -98,9 +98,9 @@ def test_equally_good_members_rarely_differ() -> None:
     rng = np.random.default_rng(1)
     tests, friedman, nemenyi = 200, 0, 0
     for _ in range(tests):
-        found = rank(rng.random((6, 15)))
-        friedman += found.significant
-        nemenyi += bool(np.ptp(found.means) > found.critical)
+        ranking = rank(rng.random((6, 15)))
+        friedman += ranking.significant
+        nemenyi += bool(np.ptp(ranking.means) > ranking.critical)
     most = LEVEL + 3 * math.sqrt(LEVEL * (1 - LEVEL) / tests)
     assert friedman / tests <= most
     assert nemenyi / tests <= most

@@ -84,14 +84,14 @@ def number(value: npt.ArrayLike) -> float | None:
 def test_ranking_metrics_agree_with_scikit_learn(scores: Scores, data: st.DataObject) -> None:
     truth = data.draw(truths(len(scores)))
     ranking = Ranking.of(scores, truth)
-    found = measure("image", ranking) | measure("pixel", ranking)
+    values = measure("image", ranking) | measure("pixel", ranking)
     for level in ("image", "pixel"):
         names = [f"{level}_{name}" for name in ("AUROC", "AP", "F1Max")]
         if truth.all() or not truth.any():
-            assert [number(found[name]) for name in names] == [None] * 3
+            assert [number(values[name]) for name in names] == [None] * 3
             continue
         theirs = roc_auc_score(truth, scores), average_precision_score(truth, scores), best_f1(scores, truth)
-        assert [float(found[name]) for name in names] == pytest.approx(theirs, abs=1e-6)
+        assert [float(values[name]) for name in names] == pytest.approx(theirs, abs=1e-6)
 
 
 @settings(max_examples=300, deadline=None)
@@ -103,19 +103,19 @@ def test_metrics_at_a_threshold_agree_with_scikit_learn(scores: Scores, data: st
     threshold = data.draw(
         st.sampled_from([at, np.nextafter(at, -np.inf), np.nextafter(at, np.inf)]) | st.floats(-1e9, 1e9)
     )
-    found = {k: number(v) for k, v in measure("image", Ranking.of(scores, truth, float(threshold))).items()}
+    values = {k: number(v) for k, v in measure("image", Ranking.of(scores, truth, float(threshold))).items()}
     called = scores.astype(np.float64) > threshold
     (_, false_positives), (false_negatives, _) = confusion_matrix(truth, called, labels=[False, True]).tolist()
     both = truth.any() and not truth.all()
-    wanted = {
+    expected = {
         "image_F1Score": sklearn_f1(truth, called, zero_division=0) if both else None,
         "image_Precision": precision_score(truth, called) if both and called.any() else None,
         "image_Recall": recall_score(truth, called) if truth.any() else None,
         "image_FalsePositives": None if truth.all() else false_positives,
         "image_FalseNegatives": false_negatives if truth.any() else None,
     }
-    for name, value in wanted.items():
-        assert found[name] == (None if value is None else pytest.approx(value, abs=1e-6)), name
+    for name, value in expected.items():
+        assert values[name] == (None if value is None else pytest.approx(value, abs=1e-6)), name
 
 
 @pytest.mark.parametrize(("threshold", "above"), [(0.1, 1), (float(np.float32(0.1)), 0), (0.1000000015, 0)])
@@ -128,8 +128,8 @@ def test_a_threshold_between_the_numbers_of_single_precision(threshold: float, a
 
 def test_by_hand() -> None:
     ranking = Ranking.of(np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, False, True, True]), 0.4)
-    found = {name: float(value) for name, value in measure("image", ranking).items()}
-    assert found == pytest.approx(
+    values = {name: float(value) for name, value in measure("image", ranking).items()}
+    assert values == pytest.approx(
         {
             "image_AUROC": 3.5 / 4,
             "image_AP": 0.5 + 0.5 * 2 / 3,
@@ -213,17 +213,17 @@ def test_recall_and_misses_of_anomalous_images_alone() -> None:
 
 def slow_aupro(maps: Scores, masks: Truth, limit: float) -> float | None:
     """Every distinct score as a threshold, one after the other."""
-    found = []
+    regions = []
     for number_, mask in enumerate(masks):
         labels, count = ndimage.label(mask, np.ones((3, 3)))
-        found += [(number_, labels == region) for region in range(1, count + 1)]
-    if not found or masks.all():
+        regions += [(number_, labels == region) for region in range(1, count + 1)]
+    if not regions or masks.all():
         return None
     area, last_rate, last_overlap = 0.0, 0.0, 0.0
     for threshold in sorted(set(maps.ravel().tolist()), reverse=True):
         above = maps >= threshold
         rate = float(above[~masks].mean())
-        overlap = float(np.mean([above[image][region].mean() for image, region in found]))
+        overlap = float(np.mean([above[image][region].mean() for image, region in regions]))
         if rate > limit:
             at_limit = last_overlap + (overlap - last_overlap) * (limit - last_rate) / (rate - last_rate)
             return (area + (limit - last_rate) * (last_overlap + at_limit) / 2) / limit
@@ -247,9 +247,9 @@ def test_aupro_agrees_with_a_slow_reference(
     elements = st.sampled_from([-1.0, 0.0, 0.25, 3.0]) if tied else st.floats(-100, 100, width=32)
     maps = data.draw(hnp.arrays(np.float32, shape, elements=elements))
     masks = data.draw(truths(shape))
-    wanted = slow_aupro(maps, masks, limit)
-    found = number(aupro(ranked(maps, masks, limit)))
-    assert found == (None if wanted is None else pytest.approx(wanted, abs=1e-6))
+    expected = slow_aupro(maps, masks, limit)
+    value = number(aupro(ranked(maps, masks, limit)))
+    assert value == (None if expected is None else pytest.approx(expected, abs=1e-6))
 
 
 @pytest.mark.parametrize("limit", [0.05, 0.3, 1.0])
@@ -342,8 +342,8 @@ def policy(**changes: Any) -> dict[str, Any]:
 
 
 def test_thresholds_from_held_out_normal_images() -> None:
-    found = fix_thresholds(policy(), predictions([0, 0, 0]))
-    assert found == Thresholds(11.0, 5.5, "3 held-out normal images", image_scale=4.0)
+    thresholds = fix_thresholds(policy(), predictions([0, 0, 0]))
+    assert thresholds == Thresholds(11.0, 5.5, "3 held-out normal images", image_scale=4.0)
     assert fix_thresholds(policy(quantile=0.5), predictions([0, 0, 0])).image == 7.0
     assert fix_thresholds(policy(), replace(predictions([0]), maps=None, masks=None)).pixel is None
     nothing = Thresholds(None, None, "none: data.val is 0")
@@ -358,9 +358,9 @@ def test_thresholds_given_or_none() -> None:
 
 def test_thresholds_from_labelled_images() -> None:
     """Scores 3, 7, 11, 15; the pixels of the anomalous ones begin at 8."""
-    found = fix_thresholds(policy(method="f1_on_val"), predictions([0, 0, 0]), predictions([0, 0, 1, 1]))
-    assert (found.image, found.pixel) == (9.0, 7.5)
-    assert found.fixed_by == "best F1 on 2 normal and 2 anomalous images taken out of the test set"
+    thresholds = fix_thresholds(policy(method="f1_on_val"), predictions([0, 0, 0]), predictions([0, 0, 1, 1]))
+    assert (thresholds.image, thresholds.pixel) == (9.0, 7.5)
+    assert thresholds.fixed_by == "best F1 on 2 normal and 2 anomalous images taken out of the test set"
     without = fix_thresholds(policy(method="f1_on_val"), None, predictions([0, 0, 1, 1], with_masks=False))
     assert (without.image, without.pixel) == (9.0, None)
 
@@ -429,15 +429,17 @@ def scored(samples: list[Sample], seed: int = 0) -> Predictions:
 
 def test_validation_images_leave_the_test_set() -> None:
     everything = scored(samples_of(good=20, crack=10, hole=11, rare=1))
-    found = evaluate_predictions(everything, None, F1_ON_VAL, fpr_limit=0.2)
-    assert found.validation is not None
-    assert not set(found.validation.samples) & set(found.test.samples)
-    assert set(found.validation.samples) | set(found.test.samples) == set(everything.samples)
-    assert len(found.validation.samples) == 6 + 3 + 3
-    assert found.metrics == evaluate(found.test, found.thresholds, 0.2)
-    assert found.metrics != evaluate(everything, found.thresholds, 0.2)
-    assert found.intervals == intervals(found.test.scores, found.test.labels, found.thresholds.image)
-    reached = evaluate(found.validation, found.thresholds)
+    evaluation = evaluate_predictions(everything, None, F1_ON_VAL, fpr_limit=0.2)
+    assert evaluation.validation is not None
+    assert not set(evaluation.validation.samples) & set(evaluation.test.samples)
+    assert set(evaluation.validation.samples) | set(evaluation.test.samples) == set(everything.samples)
+    assert len(evaluation.validation.samples) == 6 + 3 + 3
+    assert evaluation.metrics == evaluate(evaluation.test, evaluation.thresholds, 0.2)
+    assert evaluation.metrics != evaluate(everything, evaluation.thresholds, 0.2)
+    assert evaluation.intervals == intervals(
+        evaluation.test.scores, evaluation.test.labels, evaluation.thresholds.image
+    )
+    reached = evaluate(evaluation.validation, evaluation.thresholds)
     assert reached["image_F1Score"] == reached["image_F1Max"]
     assert reached["pixel_F1Score"] == reached["pixel_F1Max"]
 
@@ -445,13 +447,13 @@ def test_validation_images_leave_the_test_set() -> None:
 @pytest.mark.parametrize("limit", [0.05, 1.0])
 def test_pixel_figures_of_a_run_are_those_of_its_maps(limit: float) -> None:
     everything = scored(samples_of(good=5, crack=5))
-    found = evaluate_predictions(everything, None, policy(method="fixed", pixel=0.5), limit).metrics
+    metrics = evaluate_predictions(everything, None, policy(method="fixed", pixel=0.5), limit).metrics
     maps, masks = everything.maps, everything.masks
     assert maps is not None
     assert masks is not None
-    assert found["pixel_AUPRO"] == pytest.approx(slow_aupro(maps, masks, limit), abs=1e-6)
-    assert found["pixel_AUROC"] == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-6)
-    assert found["pixel_F1Score"] == pytest.approx(sklearn_f1(masks.ravel(), maps.ravel() > 0.5), abs=1e-6)
+    assert metrics["pixel_AUPRO"] == pytest.approx(slow_aupro(maps, masks, limit), abs=1e-6)
+    assert metrics["pixel_AUROC"] == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-6)
+    assert metrics["pixel_F1Score"] == pytest.approx(sklearn_f1(masks.ravel(), maps.ravel() > 0.5), abs=1e-6)
 
 
 def test_scores_of_the_test_set_do_not_move_the_threshold() -> None:
@@ -468,18 +470,18 @@ def test_scores_of_the_test_set_do_not_move_the_threshold() -> None:
 def test_nothing_is_taken_out_otherwise() -> None:
     everything = scored(samples_of(good=4, crack=3))
     calibration = scored(samples_of(good=3), seed=1)
-    found = evaluate_predictions(everything, calibration, policy())
-    assert (found.test, found.validation, found.calibration) == (everything, None, calibration)
-    assert found.thresholds == fix_thresholds(policy(), calibration)
-    assert found.metrics == evaluate(everything, found.thresholds)
+    evaluation = evaluate_predictions(everything, calibration, policy())
+    assert (evaluation.test, evaluation.validation, evaluation.calibration) == (everything, None, calibration)
+    assert evaluation.thresholds == fix_thresholds(policy(), calibration)
+    assert evaluation.metrics == evaluate(everything, evaluation.thresholds)
 
 
 def test_each_type_of_defect_against_all_normal_images() -> None:
     everything = scored(samples_of(good=12, scratch=4, crack=7))
     threshold = 0.5
-    found = evaluate_predictions(everything, None, policy(method="fixed", image=threshold))
-    assert [(one["defect"], one["images"]) for one in found.defects] == [("crack", 7), ("scratch", 4)]
-    for one in found.defects:
+    evaluation = evaluate_predictions(everything, None, policy(method="fixed", image=threshold))
+    assert [(one["defect"], one["images"]) for one in evaluation.defects] == [("crack", 7), ("scratch", 4)]
+    for one in evaluation.defects:
         kept = np.array([sample.defect in {"good", one["defect"]} for sample in everything.samples])
         labels, scores = everything.labels[kept], everything.scores[kept]
         assert one["missed"] == (scores[labels] <= threshold).sum()

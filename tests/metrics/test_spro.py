@@ -52,15 +52,15 @@ def area(defect: Bools, value: int) -> float:
     return max(int(entry.threshold * defect.sum()), 1) if entry.relative else min(entry.threshold, int(defect.sum()))
 
 
-def slow_auspro(maps: Floats, found: list[tuple[int, Bools, float]], limit: float) -> float:
+def slow_auspro(maps: Floats, defects: list[tuple[int, Bools, float]], limit: float) -> float:
     """Every distinct score as a threshold: the mean of min(|A and P| / s, 1) against the false positive rate."""
     normal = np.ones(maps.shape, bool)
-    for number, defect, _ in found:
+    for number, defect, _ in defects:
         normal[number] &= ~defect
     points = [(0.0, 0.0)]
     for threshold in sorted(set(maps.ravel().tolist()), reverse=True):
         above = maps >= threshold
-        overlap = [min((above[number] & defect).sum() / s, 1.0) for number, defect, s in found]
+        overlap = [min((above[number] & defect).sum() / s, 1.0) for number, defect, s in defects]
         points.append((float(above[normal].mean()), float(np.mean(overlap))))
     total = 0.0
     for (x, y), (next_x, next_y) in pairwise(points):
@@ -74,7 +74,7 @@ def slow_auspro(maps: Floats, found: list[tuple[int, Bools, float]], limit: floa
 def test_random_maps_with_overlapping_masks_agree_with_a_slow_reference(seed: int) -> None:
     rng = np.random.default_rng(seed)
     maps = np.round(rng.standard_normal((4, 9, 11)), 1 + seed % 3).astype(np.float32)
-    samples, found = [], []
+    samples, defects = [], []
     for number in range(4):
         files = []
         for place in range(rng.integers(1, 4) if number else 0):
@@ -82,18 +82,18 @@ def test_random_maps_with_overlapping_masks_agree_with_a_slow_reference(seed: in
             defect = rng.random((9, 11)) < 0.25
             value = int(rng.choice([one.pixel_value for one in ENTRIES]))
             files.append(mask_file(f"{number}_{place}.png", defect, value))
-            found.append((number, defect, area(defect, value)))
+            defects.append((number, defect, area(defect, value)))
             maps[number] += defect * np.float32(rng.choice([0, 0.5, 2]))
         samples.append(sample(number, files))
     values = evaluate(predictions(samples, maps), NO_THRESHOLDS)
     for name, limit in LIMITS.items():
-        assert values[name] == pytest.approx(slow_auspro(maps, found, limit), abs=1e-6)
+        assert values[name] == pytest.approx(slow_auspro(maps, defects, limit), abs=1e-6)
         assert registry.metric(name).optional
 
 
 def test_at_the_original_size_maps_are_resized_and_saturations_are_those_of_the_data_set() -> None:
     rng = np.random.default_rng(0)
-    samples, found, shape = [], [], (18, 22)
+    samples, defects, shape = [], [], (18, 22)
     for number in range(3):
         image = Path(f"{number}.png").absolute()
         Image.new("L", shape[::-1]).save(image)
@@ -101,14 +101,14 @@ def test_at_the_original_size_maps_are_resized_and_saturations_are_those_of_the_
         for place, value in enumerate((255, 253) if number else ()):
             defect = rng.random(shape) < 0.2
             files.append(mask_file(f"{number}_{place}.png", defect, value))
-            found.append((number, defect, area(defect, value)))
+            defects.append((number, defect, area(defect, value)))
         samples.append(replace(sample(number, files), path=str(image)))
     test = predictions(samples, rng.standard_normal((3, 9, 11))).under(Protocol("original"))
     values = evaluate(test, NO_THRESHOLDS)
     resized = np.stack([one for one, _ in pairs(test)])
     assert resized.shape == (3, *shape)
     for name, limit in LIMITS.items():
-        assert values[name] == pytest.approx(slow_auspro(resized, found, limit), abs=1e-6), name
+        assert values[name] == pytest.approx(slow_auspro(resized, defects, limit), abs=1e-6), name
 
 
 def test_the_saturated_part_of_a_defect_is_enough() -> None:
@@ -175,12 +175,12 @@ def test_each_type_of_defect_has_the_metric_with_all_normal_images() -> None:
         files = [] if defect == "good" else [mask_file(f"{number}.png", rng.random((9, 11)) < 0.3)]
         samples.append(replace(sample(number, files), defect=defect))
     test = predictions(samples, maps)
-    found = evaluate_predictions(test, None, {"method": "none"})
-    assert [one["defect"] for one in found.defects] == ["logical", "structural"]
-    for one, numbers in zip(found.defects, ([0, 1, 3, 4], [0, 2, 3]), strict=True):
+    evaluation = evaluate_predictions(test, None, {"method": "none"})
+    assert [one["defect"] for one in evaluation.defects] == ["logical", "structural"]
+    for one, numbers in zip(evaluation.defects, ([0, 1, 3, 4], [0, 2, 3]), strict=True):
         alone = evaluate(test.part(np.isin(np.arange(5), numbers)), NO_THRESHOLDS)
         assert {name: one[name] for name in LIMITS} == {name: alone[name] for name in LIMITS}
-        assert one["pixel_AUsPRO30"] != found.metrics["pixel_AUsPRO30"]
+        assert one["pixel_AUsPRO30"] != evaluation.metrics["pixel_AUsPRO30"]
 
 
 def test_a_mask_that_changed_is_named() -> None:

@@ -90,21 +90,21 @@ def test_the_error_falls_by_a_temperature_of_other_images() -> None:
 def test_the_calibration_error_is_that_of_torchmetrics() -> None:
     logits, truth = drawn(700, seed=4)
     raw = softmax(2 * logits)
-    found = Reliability.of(raw, raw.argmax(axis=1), truth)
+    reliability = Reliability.of(raw, raw.argmax(axis=1), truth)
     expected = multiclass_calibration_error(torch.tensor(raw), torch.tensor(truth), num_classes=5, n_bins=15)
-    assert found.error == pytest.approx(float(expected), abs=1e-6)
-    assert found.images == 700
+    assert reliability.error == pytest.approx(float(expected), abs=1e-6)
+    assert reliability.images == 700
 
 
 def test_the_bins_by_hand() -> None:
     probabilities = np.array([[0.9, 0.1], [0.93, 0.07], [0.45, 0.55], [0.2, 0.8]])
-    found = Reliability.of(probabilities, probabilities.argmax(axis=1), np.array([0, 1, 1, -1]))
+    reliability = Reliability.of(probabilities, probabilities.argmax(axis=1), np.array([0, 1, 1, -1]))
     # 0.9 and 0.93 lie in one bin, which ends at 14 / 15. The last image has no label.
-    low, high = found.bins
+    low, high = reliability.bins
     assert (low.images, low.probability, low.accuracy, low.high) == (1, 0.55, 1, 1)
     assert (high.images, high.accuracy) == (2, 0.5)
     assert high.probability == pytest.approx(0.915)
-    assert found.error == pytest.approx((0.45 + 2 * 0.415) / 3)
+    assert reliability.error == pytest.approx((0.45 + 2 * 0.415) / 3)
     assert Reliability.of(probabilities, probabilities.argmax(axis=1), np.full(4, -1)).error is None
 
 

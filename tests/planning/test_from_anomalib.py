@@ -92,23 +92,23 @@ def test_folders_and_other_data() -> None:
 
 def test_the_new_file_runs(toy_tree: Path, cli: Cli) -> None:
     Path("theirs.yaml").write_text(TRAIN.replace("ROOT", str(toy_tree)))
-    done = cli("import", "theirs.yaml", "--out", "ours.yaml")
-    assert done.exit_code == 0, done.output
-    assert "left out: model.warp: no such argument of patchcore" in " ".join(done.output.split())
+    result = cli("import", "theirs.yaml", "--out", "ours.yaml")
+    assert result.exit_code == 0, result.output
+    assert "left out: model.warp: no such argument of patchcore" in " ".join(result.output.split())
     assert load_config(Path("ours.yaml")).data.train_batch_size == 4
-    done = cli("plan", "ours.yaml")
-    assert done.exit_code == 0, done.output
-    assert "2 runs" in done.output
+    result = cli("plan", "ours.yaml")
+    assert result.exit_code == 0, result.output
+    assert "2 runs" in result.output
     assert cli("import", "theirs.yaml", "--out", "ours.yaml").exit_code == 2  # the file stays
 
 
 def test_a_sweep_of_such_a_file_names_the_command(cli: Cli) -> None:
     for text in (TRAIN, BENCHMARK):
         Path("theirs.yaml").write_text(text)
-        done = cli("sweep", "theirs.yaml")
-        assert done.exit_code == 2
-        assert "theirs.yaml: a configuration of anomalib found" in done.output
-        assert "python -m harness import theirs.yaml" in " ".join(done.output.split())
+        result = cli("sweep", "theirs.yaml")
+        assert result.exit_code == 2
+        assert "theirs.yaml: a configuration of anomalib found" in result.output
+        assert "python -m harness import theirs.yaml" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(
@@ -125,6 +125,6 @@ def test_a_sweep_of_such_a_file_names_the_command(cli: Cli) -> None:
 )
 def test_bad_files(cli: Cli, text: str, message: str) -> None:
     Path("theirs.yaml").write_text(text)
-    done = cli("import", "theirs.yaml")
-    assert done.exit_code == 2
-    assert message in " ".join(done.output.split())
+    result = cli("import", "theirs.yaml")
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())

@@ -36,18 +36,18 @@ def test_all_images_have_the_identity_of_earlier_versions(tmp_path: Path) -> Non
     [("{model: patchcore, n_train: [1, 4, all]}", ""), (PATCHCORE, "n_train: [1, 4, all]")],
 )
 def test_an_axis_of_the_grid_or_of_the_whole_config(tmp_path: Path, grid: str, more: str) -> None:
-    found = plan(tmp_path, f"  {grid}", more)
-    assert [spec.n_train for spec in found.specs] == [1, 4, None]
-    assert [parameter(spec.as_dict(), "n_train") for spec in found.specs] == [1, 4, "all"]
-    assert len({run_id(spec, "data", None) for spec in found.specs}) == 3
-    assert all(spec.axes == ("n_train",) or "n_train" in spec.axes for spec in found.specs)
-    assert all(RunSpec.from_dict(spec.as_dict()) == replace(spec, axes=()) for spec in found.specs)
-    assert " n4 " in f"{found.specs[1].label()} "
+    planned = plan(tmp_path, f"  {grid}", more)
+    assert [spec.n_train for spec in planned.specs] == [1, 4, None]
+    assert [parameter(spec.as_dict(), "n_train") for spec in planned.specs] == [1, 4, "all"]
+    assert len({run_id(spec, "data", None) for spec in planned.specs}) == 3
+    assert all(spec.axes == ("n_train",) or "n_train" in spec.axes for spec in planned.specs)
+    assert all(RunSpec.from_dict(spec.as_dict()) == replace(spec, axes=()) for spec in planned.specs)
+    assert " n4 " in f"{planned.specs[1].label()} "
 
 
 def test_a_mapping_may_have_its_own_numbers(tmp_path: Path) -> None:
-    found = plan(tmp_path, "  - {model: padim, n_train: 2}\n  - {model: patchcore}", "n_train: 8")
-    assert [(spec.model, spec.n_train) for spec in found.specs] == [("padim", 2), ("patchcore", 8)]
+    planned = plan(tmp_path, "  - {model: padim, n_train: 2}\n  - {model: patchcore}", "n_train: 8")
+    assert [(spec.model, spec.n_train) for spec in planned.specs] == [("padim", 2), ("patchcore", 8)]
 
 
 @pytest.mark.parametrize("value", ["0", "[2, -1]", "few", "true", "2.5", "[]"])

@@ -37,40 +37,42 @@ def problems(tmp_path: Path, grid: str) -> str:
 
 
 def test_product_over_categories_axes_and_seeds(tmp_path: Path) -> None:
-    found = plan(
+    planned = plan(
         tmp_path,
         "  {model: patchcore, layers: [[layer2], [layer2, layer3]], num_neighbors: [1, 9]}",
         "seeds: [0, 1]",
         ("a", "b"),
     )
-    assert len(found.specs) == 2 * 2 * 2 * 2
-    assert found.collapsed == 0
-    assert [spec.category for spec in found.specs] == ["a"] * 8 + ["b"] * 8
+    assert len(planned.specs) == 2 * 2 * 2 * 2
+    assert planned.collapsed == 0
+    assert [spec.category for spec in planned.specs] == ["a"] * 8 + ["b"] * 8
 
 
 def test_union_of_mappings_runs_equal_points_once(tmp_path: Path) -> None:
-    found = plan(tmp_path, "  - {model: padim, n_features: [10, 20]}\n  - {model: PaDiM, n_features: 20}")
-    assert len(found.specs) == 2
-    assert (found.points, found.collapsed) == (3, 1)
+    planned = plan(tmp_path, "  - {model: padim, n_features: [10, 20]}\n  - {model: PaDiM, n_features: 20}")
+    assert len(planned.specs) == 2
+    assert (planned.points, planned.collapsed) == (3, 1)
 
 
 def test_a_default_spelled_out_is_the_same_run(tmp_path: Path) -> None:
-    found = plan(
+    planned = plan(
         tmp_path, "  - {model: patchcore}\n  - {model: patchcore, num_neighbors: 9, backbone: wide_resnet50_2}"
     )
-    assert len(found.specs) == 1
+    assert len(planned.specs) == 1
 
 
 def test_whole_number_for_a_float_is_the_same_run(tmp_path: Path) -> None:
-    found = plan(tmp_path, "  - {model: patchcore, coreset_sampling_ratio: [1, 1.0]}")
-    assert len(found.specs) == 1
-    assert found.specs[0].parameters["coreset_sampling_ratio"] == 1.0
+    planned = plan(tmp_path, "  - {model: patchcore, coreset_sampling_ratio: [1, 1.0]}")
+    assert len(planned.specs) == 1
+    assert planned.specs[0].parameters["coreset_sampling_ratio"] == 1.0
 
 
 def test_axis_collapses_for_models_without_it(tmp_path: Path) -> None:
-    found = plan(tmp_path, "  {model: [patchcore, padim], backbone: resnet18, coreset_sampling_ratio: [0.1, 0.2, 0.3]}")
-    assert [spec.model for spec in found.specs] == ["patchcore"] * 3 + ["padim"]
-    assert found.collapsed == 2
+    planned = plan(
+        tmp_path, "  {model: [patchcore, padim], backbone: resnet18, coreset_sampling_ratio: [0.1, 0.2, 0.3]}"
+    )
+    assert [spec.model for spec in planned.specs] == ["patchcore"] * 3 + ["padim"]
+    assert planned.collapsed == 2
 
 
 def test_axis_without_use_is_an_error_for_one_model(tmp_path: Path) -> None:
@@ -155,9 +157,9 @@ def test_planning_imports_little(tmp_path: Path, axis: str, heavy: set[str]) -> 
         f"heavy = {heavy!r} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "patchcore" in done.stdout
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert process.returncode == 0, process.stderr
+    assert "patchcore" in process.stdout
 
 
 @pytest.mark.parametrize("backend", ["native", "anomalib"])

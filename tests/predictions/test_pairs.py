@@ -58,11 +58,11 @@ def test_input_gives_the_arrays_themselves(mixed: Predictions) -> None:
 
 
 def test_original_resizes_maps_as_torch_does(mixed: Predictions) -> None:
-    found = list(pairs(mixed.under(AT_ORIGINAL)))
+    map_pairs = list(pairs(mixed.under(AT_ORIGINAL)))
     assert sizes(mixed.under(AT_ORIGINAL)) == [(40, 30), (21, 50), (33, 17)]
     assert mixed.maps is not None
     for (anomaly_map, mask), alone, one, size in zip(
-        found,
+        map_pairs,
         resized_maps(mixed.under(AT_ORIGINAL)),
         mixed.maps,
         [(40, 30), (21, 50), (33, 17)],
@@ -72,7 +72,11 @@ def test_original_resizes_maps_as_torch_does(mixed: Predictions) -> None:
         assert mask.shape == size
         assert anomaly_map == pytest.approx(theirs.numpy(), abs=1e-5)
         assert alone == pytest.approx(anomaly_map, abs=0)
-    assert [int(mask.sum()) for _, mask in found] == [int((disc(40, 30) > 0).sum()), int((disc(21, 50) > 0).sum()), 0]
+    assert [int(mask.sum()) for _, mask in map_pairs] == [
+        int((disc(40, 30) > 0).sum()),
+        int((disc(21, 50) > 0).sum()),
+        0,
+    ]
 
 
 def test_the_ranking_at_original_size_is_that_of_all_pixels(mixed: Predictions) -> None:
@@ -110,10 +114,10 @@ def test_a_centre_crop_counts_the_part_that_the_model_sees(tmp_path: Path) -> No
     mask[:20] = 255
     samples = [sample(tmp_path, "a", mask, (40, 40)), sample(tmp_path, "b", None, (40, 40))]
     raw = {s.path: (0.0, np.zeros((8, 8), np.float32)) for s in samples}
-    found = [mask for _, mask in pairs(join(samples, raw, (16, 16)).under(AT_ORIGINAL))]
-    assert [mask.shape for mask in found] == [(20, 20), (20, 20)]
-    assert (int(found[0].sum()), int(found[1].sum())) == (200, 0)
-    assert found[0][:10].all()
+    masks = [mask for _, mask in pairs(join(samples, raw, (16, 16)).under(AT_ORIGINAL))]
+    assert [mask.shape for mask in masks] == [(20, 20), (20, 20)]
+    assert (int(masks[0].sum()), int(masks[1].sum())) == (200, 0)
+    assert masks[0][:10].all()
 
 
 def test_the_size_of_an_image_that_a_camera_turned(tmp_path: Path) -> None:

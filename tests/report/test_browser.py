@@ -51,9 +51,9 @@ CONTRAST = """() => {
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as driver:
         # Containers run as root, which Chromium's sandbox refuses.
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture
@@ -87,8 +87,8 @@ def column(page: Any, name: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_table_sorts_by_any_column_both_ways(made: ResultFolder, open_report: Open) -> None:
-    page = open_report(made)
+def test_the_table_sorts_by_any_column_both_ways(sweep_folder: ResultFolder, open_report: Open) -> None:
+    page = open_report(sweep_folder)
     first = [float(text) for text in column(page, "image_AUROC")]
     assert len(first) == 16
     assert first == sorted(first, reverse=True)
@@ -115,8 +115,8 @@ def test_without_labels_the_page_ranks_by_synthetic_defects(tmp_path: Path, open
     page.wait_for_selector("#run[open]")
 
 
-def test_the_table_filters_by_words_and_category(made: ResultFolder, open_report: Open) -> None:
-    page = open_report(made)
+def test_the_table_filters_by_words_and_category(sweep_folder: ResultFolder, open_report: Open) -> None:
+    page = open_report(sweep_folder)
     page.fill("#filter", "power 4")
     assert page.inner_text("#shown") == "0 of 16 runs"
     page.fill("#filter", "POWER 3")
@@ -129,8 +129,10 @@ def test_the_table_filters_by_words_and_category(made: ResultFolder, open_report
 
 
 @pytest.mark.slow
-def test_a_plot_shows_the_setting_under_the_pointer_and_opens_its_run(made: ResultFolder, open_report: Open) -> None:
-    page = open_report(made)
+def test_a_plot_shows_the_setting_under_the_pointer_and_opens_its_run(
+    sweep_folder: ResultFolder, open_report: Open
+) -> None:
+    page = open_report(sweep_folder)
     page.locator("#plot-cost").scroll_into_view_if_needed()
     point = page.locator("#plot-cost .scatterlayer .trace .points path").first
     box = point.bounding_box()
@@ -143,8 +145,8 @@ def test_a_plot_shows_the_setting_under_the_pointer_and_opens_its_run(made: Resu
     page.wait_for_selector("dialog[open] #gallery")
 
 
-def test_the_answer_has_pictures_and_its_average_is_in_the_table(made: ResultFolder, open_report: Open) -> None:
-    page = open_report(made, width=390)
+def test_the_answer_has_pictures_and_its_average_is_in_the_table(sweep_folder: ResultFolder, open_report: Open) -> None:
+    page = open_report(sweep_folder, width=390)
     assert page.locator(".cases[data-answer] .tag").all_inner_texts() == ["found", "missed"]
     assert page.evaluate("document.querySelector('.figures').getBoundingClientRect().bottom") < 900
     assert page.locator("#averages tr").count() == 1
@@ -161,8 +163,8 @@ def test_the_answer_has_pictures_and_its_average_is_in_the_table(made: ResultFol
 
 
 @pytest.mark.slow
-def test_columns_can_be_chosen_one_by_one(made: ResultFolder, open_report: Open) -> None:
-    page = open_report(made)
+def test_columns_can_be_chosen_one_by_one(sweep_folder: ResultFolder, open_report: Open) -> None:
+    page = open_report(sweep_folder)
     page.click("text=Choose columns")
     page.uncheck("#boxes input[value=vs_best]")
     page.check("#boxes input[value=model_MB]")
@@ -173,8 +175,8 @@ def test_columns_can_be_chosen_one_by_one(made: ResultFolder, open_report: Open)
 
 
 @pytest.mark.slow
-def test_two_configurations_show_the_same_image(made: ResultFolder, open_report: Open) -> None:
-    page = open_report(made)
+def test_two_configurations_show_the_same_image(sweep_folder: ResultFolder, open_report: Open) -> None:
+    page = open_report(sweep_folder)
     page.locator("#side").scroll_into_view_if_needed()
     page.wait_for_selector("#side-pictures h3")
     counts = page.inner_text("#side-counts")
@@ -207,8 +209,8 @@ def test_the_effect_of_an_axis_with_names_has_a_series_for_each_rest(tmp_path: P
 
 
 @pytest.mark.slow
-def test_the_front_has_nothing_better_and_cheaper(made: ResultFolder, open_report: Open) -> None:
-    page = open_report(made)
+def test_the_front_has_nothing_better_and_cheaper(sweep_folder: ResultFolder, open_report: Open) -> None:
+    page = open_report(sweep_folder)
     traces = page.evaluate("document.getElementById('plot-cost').data.map(t => ({name: t.name, x: t.x, y: t.y}))")
     front = traces[0]
     assert front["name"] == "Pareto front"
@@ -219,8 +221,8 @@ def test_the_front_has_nothing_better_and_cheaper(made: ResultFolder, open_repor
 
 
 @pytest.mark.slow
-def test_the_front_of_an_error_rate_falls(made: ResultFolder, open_report: Open) -> None:
-    page = open_report(made)
+def test_the_front_of_an_error_rate_falls(sweep_folder: ResultFolder, open_report: Open) -> None:
+    page = open_report(sweep_folder)
     assert "image_FPR95" in page.locator("#cost-y option").evaluate_all("options => options.map(o => o.value)")
     points = "[{x: 1, y: 0.5}, {x: 2, y: 0.3}, {x: 3, y: 0.4}, {x: 4, y: 0.6}]"
     front = f"pareto({points}, 'ms_per_image_p50', name).map(point => point.y)"
@@ -229,16 +231,18 @@ def test_the_front_of_an_error_rate_falls(made: ResultFolder, open_report: Open)
 
 
 @pytest.mark.slow
-def test_a_number_s_effect_is_drawn_for_quality_and_cost(made: ResultFolder, open_report: Open) -> None:
-    page = open_report(made)
+def test_a_number_s_effect_is_drawn_for_quality_and_cost(sweep_folder: ResultFolder, open_report: Open) -> None:
+    page = open_report(sweep_folder)
     traces = page.evaluate("document.getElementById('plot-effect').data.map(t => ({x: t.x, y: t.y, axis: t.yaxis}))")
     lines = [trace for trace in traces if len(trace["x"]) == 3]
     assert [line["x"] for line in lines] == [[1, 2, 3], [1, 2, 3]]
     assert {line["axis"] for line in lines} == {"y", "y2"}
 
 
-def test_a_run_opens_by_keyboard_with_curves_histogram_and_gallery(made: ResultFolder, open_report: Open) -> None:
-    page = open_report(made)
+def test_a_run_opens_by_keyboard_with_curves_histogram_and_gallery(
+    sweep_folder: ResultFolder, open_report: Open
+) -> None:
+    page = open_report(sweep_folder)
     page.focus("#runs tbody tr button")
     page.keyboard.press("Enter")
     page.wait_for_selector("dialog[open] #gallery figure")
@@ -294,13 +298,13 @@ def test_a_run_shows_its_protocol_and_the_tables_of_metrics_on_request(tmp_path:
 
 
 @pytest.mark.slow
-def test_back_closes_a_run_and_forward_opens_it_again(made: ResultFolder, open_report: Open) -> None:
-    page = open_report(made)
+def test_back_closes_a_run_and_forward_opens_it_again(sweep_folder: ResultFolder, open_report: Open) -> None:
+    page = open_report(sweep_folder)
     page.locator("#runs tbody button").first.click()
     page.wait_for_selector("dialog[open] #gallery figure")
     page.go_back()
     page.wait_for_selector("dialog", state="hidden")
-    assert page.url == made.report.resolve().as_uri()
+    assert page.url == sweep_folder.report.resolve().as_uri()
     page.go_forward()
     page.wait_for_selector("dialog[open] #gallery figure")
     page.click("#close")
@@ -309,9 +313,9 @@ def test_back_closes_a_run_and_forward_opens_it_again(made: ResultFolder, open_r
 
 
 @pytest.mark.slow
-def test_a_link_leads_to_a_run(made: ResultFolder, open_report: Open) -> None:
-    run = next(record.run_id for record in made.records() if record.status == "ok")
-    page = open_report(made, anchor=f"#run={run}")
+def test_a_link_leads_to_a_run(sweep_folder: ResultFolder, open_report: Open) -> None:
+    run = next(record.run_id for record in sweep_folder.records() if record.status == "ok")
+    page = open_report(sweep_folder, anchor=f"#run={run}")
     page.wait_for_selector("dialog[open] #gallery figure")
     shown = page.evaluate("id => harness.data.runs.find((one) => one.run === id).label", run)
     assert page.inner_text("#run-title").startswith(shown)
@@ -326,9 +330,9 @@ def test_a_link_leads_to_a_run(made: ResultFolder, open_report: Open) -> None:
     ],
 )
 def test_nothing_hangs_over_and_text_is_readable(
-    made: ResultFolder, open_report: Open, width: int, scheme: str
+    sweep_folder: ResultFolder, open_report: Open, width: int, scheme: str
 ) -> None:
-    page = open_report(made, width=width, scheme=scheme)
+    page = open_report(sweep_folder, width=width, scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(CONTRAST) >= 4.5
     page.locator("#runs tbody button").first.click()
@@ -341,10 +345,10 @@ def test_nothing_hangs_over_and_text_is_readable(
 
 
 @pytest.mark.slow
-def test_markup_in_names_is_only_text(made: ResultFolder, open_report: Open, tmp_path: Path) -> None:
+def test_markup_in_names_is_only_text(sweep_folder: ResultFolder, open_report: Open, tmp_path: Path) -> None:
     """A category or a message may come from a folder's name, which anybody may have chosen."""
     copy = ResultFolder(tmp_path / "copy")
-    shutil.copytree(made.root, copy.root)
+    shutil.copytree(sweep_folder.root, copy.root)
     evil = "<img src=x onerror=window.hacked=1></script><script>window.hacked=1</script>"
     for file in copy.runs.glob("*/record.json"):
         record = json.loads(file.read_text())
@@ -364,11 +368,11 @@ def test_markup_in_names_is_only_text(made: ResultFolder, open_report: Open, tmp
 
 
 @pytest.mark.slow
-def test_a_single_file_shows_plots_and_runs(made: ResultFolder, browser: Any, tmp_path: Path) -> None:
-    write_single(Results.of(made), tmp_path / "alone.html")
+def test_a_single_file_shows_plots_and_runs(sweep_folder: ResultFolder, browser: Any, tmp_path: Path) -> None:
+    write_single(Results.of(sweep_folder), tmp_path / "alone.html")
     page = browser.new_page()
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
     page.goto((tmp_path / "alone.html").as_uri())
     page.wait_for_selector(READY)
     assert page.evaluate("document.getElementById('plot-cost').data.length") > 0
@@ -376,14 +380,16 @@ def test_a_single_file_shows_plots_and_runs(made: ResultFolder, browser: Any, tm
     page.keyboard.press("Enter")
     page.wait_for_selector("#plot-scores .main-svg")
     assert "Pictures are in the result folder" in page.locator("#run-body").inner_text()
-    assert len(asked) == 1
+    assert len(urls) == 1
     page.close()
 
 
 @pytest.mark.slow
-def test_a_page_without_its_folder_says_what_is_missing(made: ResultFolder, browser: Any, tmp_path: Path) -> None:
+def test_a_page_without_its_folder_says_what_is_missing(
+    sweep_folder: ResultFolder, browser: Any, tmp_path: Path
+) -> None:
     """Somebody mails report.html alone."""
-    shutil.copy(made.report, tmp_path)
+    shutil.copy(sweep_folder.report, tmp_path)
     page = browser.new_page()
     page.goto((tmp_path / "report.html").as_uri())
     page.wait_for_selector(READY)
@@ -425,10 +431,10 @@ def test_two_data_sets_are_plotted_one_at_a_time(open_report: Open, tmp_path: Pa
 
 @pytest.mark.slow
 def test_records_of_an_earlier_version_open_without_their_curves(
-    made: ResultFolder, open_report: Open, tmp_path: Path
+    sweep_folder: ResultFolder, open_report: Open, tmp_path: Path
 ) -> None:
     copy = ResultFolder(tmp_path / "copy")
-    shutil.copytree(made.root, copy.root, ignore=shutil.ignore_patterns("details.json", "report"))
+    shutil.copytree(sweep_folder.root, copy.root, ignore=shutil.ignore_patterns("details.json", "report"))
     write_report(copy)
     page = open_report(copy)
     page.locator("#runs tbody button").first.click()
@@ -483,8 +489,8 @@ def test_the_names_of_the_ranks_are_whole_and_readable(
         names = page.evaluate(RANK_NAMES)
         rows = page.evaluate("harness.data.ranks[0].rows")
         shown = [name.replace(" ", "") for name, *_ in names]
-        wanted = [f"{row['label']}({row['rank']:.2f})".replace("\n", "").replace(" ", "") for row in rows]
-        assert shown == wanted
+        expected = [f"{row['label']}({row['rank']:.2f})".replace("\n", "").replace(" ", "") for row in rows]
+        assert shown == expected
         assert len(set(shown)) == 12
         assert max(beyond for _, beyond, _, _ in names) <= 0
         # No name covers the next one.
@@ -511,8 +517,8 @@ def test_the_figure_of_the_ranks_marks_what_is_worse_than_the_first(ranked: Resu
 
 
 @pytest.mark.slow
-def test_ranks_on_few_categories_warn_and_mark_nothing(made: ResultFolder, open_report: Open) -> None:
-    page = open_report(made)
+def test_ranks_on_few_categories_warn_and_mark_nothing(sweep_folder: ResultFolder, open_report: Open) -> None:
+    page = open_report(sweep_folder)
     assert page.inner_text("#ranks-sentences .notice").startswith("FEW CATEGORIES: with fewer than 5")
     assert page.is_hidden("#ranks-band")
     assert page.evaluate("document.getElementById('plot-ranks').data.map((trace) => trace.name)") == [

@@ -24,8 +24,8 @@ from tests.report.conftest import FAIR, GOOD, NOISE, POOR, Run
 
 
 def answer(folder: ResultFolder) -> Recommendation:
-    (found,) = answers(Results.of(folder))
-    return found
+    (recommendation,) = answers(Results.of(folder))
+    return recommendation
 
 
 def names(folder: ResultFolder) -> list[str]:
@@ -141,22 +141,22 @@ def test_a_category_of_one_class_does_not_take_the_answer_away(folder: ResultFol
     for model in ("patchcore", "padim"):
         run(GOOD if model == "padim" else FAIR, spec={"model": model})
         run(NOISE.tolist(), [0] * 40, spec={"model": model, "category": "cable"})
-    found = answer(folder)
-    assert found.configuration is not None
-    assert found.configuration.name == "padim"
-    assert "Image AUROC is undefined on cable (one class only): left out of the mean." in found.reasons
-    assert found.others or "worse at 5%" in found.reasons[1]
+    recommendation = answer(folder)
+    assert recommendation.configuration is not None
+    assert recommendation.configuration.name == "padim"
+    assert "Image AUROC is undefined on cable (one class only): left out of the mean." in recommendation.reasons
+    assert recommendation.others or "worse at 5%" in recommendation.reasons[1]
 
 
 def test_settings_without_all_categories_are_left_out_by_name(folder: ResultFolder, run: Run) -> None:
     for category in ("bottle", "cable"):
         run(FAIR, spec={"category": category}, params={"k": 1})
     run(GOOD, params={"k": 2})
-    found = answer(folder)
-    assert found.configuration is not None
-    assert found.configuration.name == "patchcore k 1"
-    assert found.reasons[1] == "It is the only configuration."
-    assert "1 configurations lack runs on some categories and are left out." in found.reasons
+    recommendation = answer(folder)
+    assert recommendation.configuration is not None
+    assert recommendation.configuration.name == "patchcore k 1"
+    assert recommendation.reasons[1] == "It is the only configuration."
+    assert "1 configurations lack runs on some categories and are left out." in recommendation.reasons
 
 
 def two_datasets(run: Run) -> None:
@@ -213,8 +213,8 @@ def test_a_sure_answer_has_no_doubts(folder: ResultFolder, run: Run) -> None:
 def test_images_that_fixed_a_threshold_make_another_test_set(folder: ResultFolder, run: Run) -> None:
     run(GOOD)
     run(FAIR, spec={"threshold": {"method": "f1_on_val", "share": 0.3, "seed": 0}}, provenance={"began": "2026-02-01"})
-    found = answers(Results.of(folder))
-    assert [one.dataset for one in found] == [
+    recommendations = answers(Results.of(folder))
+    assert [one.dataset for one in recommendations] == [
         "mvtec /data",
         "mvtec /data, without the 30% that fixed the threshold (seed 0)",
     ]
@@ -229,9 +229,9 @@ def test_images_that_fixed_a_threshold_make_another_test_set(folder: ResultFolde
 )
 def test_thresholds_that_rest_on_little_are_told(folder: ResultFolder, run: Run, val: int, part: str) -> None:
     run(GOOD, data={"val": val}, spec={"threshold": {"method": "normal_quantile", "quantile": 0.99}})
-    found = notices(Results.of(folder))
-    assert len(found) == (1 if part else 0)
-    assert part in " ".join(found)
+    sentences = notices(Results.of(folder))
+    assert len(sentences) == (1 if part else 0)
+    assert part in " ".join(sentences)
 
 
 @pytest.mark.parametrize(("expected", "part"), [(1 / 101, "in 1 of 1 runs: 100 normal images"), (0.0099, "")])

@@ -139,10 +139,10 @@ def test_every_figure_of_a_classification_is_a_file(cli: Cli, tmp_path: Path) ->
     # The version that wrote this run did not count the images of each label.
     details["distribution"] = {name: list(range(len(details["labels"]))) for name in ("fold 0", "fold 1", "test")}
     (first / DETAILS).write_text(json.dumps(details))
-    done = cli("figures", folder.root, "--out", tmp_path / "out")
-    assert done.exit_code == 0, done.output
+    result = cli("figures", folder.root, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
     drawn = list((tmp_path / "out").rglob("*.svg"))
-    assert f"{len(drawn)} figures." in done.stdout
+    assert f"{len(drawn)} figures." in result.stdout
     assert {file.parent.name for file in drawn} == {first.name}
     written = {file.stem: file for file in drawn}
     # This folder is not of a search, and the page takes the layout alone from the other script.
@@ -274,12 +274,12 @@ def test_labels_are_text_whatever_is_in_them(folder: ResultFolder, tmp_path: Pat
 def test_pdf_files_of_another_metric(cli: Cli, folder: ResultFolder, tmp_path: Path) -> None:
     fake_run(folder, "one", GOOD, LABELS, metrics={"pixel_AUPRO": 0.5})
     without_figures(folder, "one")
-    done = cli("figures", folder.root, "--out", tmp_path, "--format", "pdf", "--metric", "pixel_AUPRO")
-    assert done.exit_code == 0, done.output
+    result = cli("figures", folder.root, "--out", tmp_path, "--format", "pdf", "--metric", "pixel_AUPRO")
+    assert result.exit_code == 0, result.output
     assert (tmp_path / "cost.pdf").read_bytes().startswith(b"%PDF")
-    done = cli("figures", folder.root, "--out", tmp_path, "--metric", "pixel_AUPR")
-    assert done.exit_code == 2
-    assert "unknown --metric 'pixel_AUPR'. Did you mean 'pixel_AUPRO'" in done.stderr
+    result = cli("figures", folder.root, "--out", tmp_path, "--metric", "pixel_AUPR")
+    assert result.exit_code == 2
+    assert "unknown --metric 'pixel_AUPR'. Did you mean 'pixel_AUPRO'" in result.stderr
 
 
 def test_what_is_wrong_is_said(cli: Cli, folder: ResultFolder, tmp_path: Path) -> None:
@@ -291,8 +291,8 @@ def test_what_is_wrong_is_said(cli: Cli, folder: ResultFolder, tmp_path: Path) -
         ((folder.root, "--out", tmp_path / "file"), "--out: can't write to"),
         ((STORED / "named", "--metric", "image_AUROC"), "--metric: 'image_AUROC' found; expected none"),
     ):
-        done = cli("figures", "--out", tmp_path / "out", *arguments)
-        assert (done.exit_code, done.stdout) == (2, ""), arguments
-        assert sentence in done.stderr
+        result = cli("figures", "--out", tmp_path / "out", *arguments)
+        assert (result.exit_code, result.stdout) == (2, ""), arguments
+        assert sentence in result.stderr
     assert not list((tmp_path / "out").glob("*.svg"))
     assert (tmp_path / "file").read_text() == "mine"

@@ -15,17 +15,17 @@ from tests.conftest import Cli
 
 
 @pytest.fixture
-def copied(made: ResultFolder) -> ResultFolder:
+def copied(sweep_folder: ResultFolder) -> ResultFolder:
     """A copy, in the working directory, of a finished sweep with a model."""
-    folder = ResultFolder(Path(shutil.copytree(made.root, "copied")))
+    folder = ResultFolder(Path(shutil.copytree(sweep_folder.root, "copied")))
     next(folder.runs.iterdir()).joinpath("model.ckpt").write_bytes(b"large")
     return folder
 
 
 def test_the_zip_has_reports_and_pictures_and_no_models(copied: ResultFolder, cli: Cli) -> None:
     copied.report.unlink()
-    done = cli("pack", copied.root)
-    assert done.exit_code == 0, done.output
+    result = cli("pack", copied.root)
+    assert result.exit_code == 0, result.output
     with zipfile.ZipFile("copied.zip") as archive:
         assert archive.testzip() is None
         names = set(archive.namelist())
@@ -35,7 +35,7 @@ def test_the_zip_has_reports_and_pictures_and_no_models(copied: ResultFolder, cl
     assert pictures
     assert pictures <= names
     assert not [name for name in names if "model." in name]
-    assert f"{len(pictures)} pictures, no models." in done.output
+    assert f"{len(pictures)} pictures, no models." in result.output
 
 
 def test_pictures_of_the_best_runs_come_first_until_the_limit(copied: ResultFolder) -> None:
@@ -67,8 +67,8 @@ def test_links_are_not_followed(copied: ResultFolder, tmp_path: Path, cli: Cli) 
 
 
 def test_the_single_file_has_the_plots_and_the_details_of_all_runs(copied: ResultFolder, cli: Cli) -> None:
-    done = cli("pack", copied.root, "--single")
-    assert done.exit_code == 0, done.output
+    result = cli("pack", copied.root, "--single")
+    assert result.exit_code == 0, result.output
     page = Path("copied.html").read_text()
     assert 'src="report/' not in page
     for record in copied.records():
@@ -84,6 +84,6 @@ def test_the_single_file_has_the_plots_and_the_details_of_all_runs(copied: Resul
     ],
 )
 def test_bad_input(copied: ResultFolder, cli: Cli, arguments: list[str], message: str) -> None:
-    done = cli("pack", *arguments)
-    assert done.exit_code == 2
-    assert message in " ".join(done.output.split())
+    result = cli("pack", *arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())

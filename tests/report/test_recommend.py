@@ -100,9 +100,9 @@ def test_a_wider_margin_makes_more_as_good(folder: ResultFolder, run: Run) -> No
 
 def test_the_command_says_all_and_how_to_keep_the_model(three: ResultFolder, cli: Cli) -> None:
     answer(three)
-    done = cli("recommend", three.root, "--max-ms", "50", "--max-memory", "800MB")
-    assert done.exit_code == 0, done.output
-    output = " ".join(done.output.split())
+    result = cli("recommend", three.root, "--max-ms", "50", "--max-memory", "800MB")
+    assert result.exit_code == 0, result.output
+    output = " ".join(result.output.split())
     assert "Recommended on mvtec data: patchcore k 2." in output
     assert f"python -m harness sweep {three.config} recommend.max_ms=50 recommend.max_memory=8e+08" in output
     nothing = cli("recommend", three.root, "--max-ms", "1")
@@ -126,9 +126,9 @@ def test_a_bad_limit_is_named_with_what_is_expected(
     three: ResultFolder, cli: Cli, options: tuple[str, str], message: str
 ) -> None:
     answer(three)
-    done = cli("recommend", three.root, *options)
-    assert done.exit_code == 2, done.output
-    assert message in " ".join(done.output.split())
+    result = cli("recommend", three.root, *options)
+    assert result.exit_code == 2, result.output
+    assert message in " ".join(result.output.split())
 
 
 def test_a_damaged_limit_in_the_stored_config_is_shown_and_harms_nothing(three: ResultFolder) -> None:

@@ -16,20 +16,20 @@ from harness.results.store import ResultFolder
 from tests.conftest import Cli, read_me
 
 
-def test_a_sweep_leaves_a_report_that_needs_no_network(made: ResultFolder) -> None:
-    page = made.report.read_text()
+def test_a_sweep_leaves_a_report_that_needs_no_network(sweep_folder: ResultFolder) -> None:
+    page = sweep_folder.report.read_text()
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
     for file in re.findall(r'src="([^"]+)"', page):
-        assert (made.root / file).is_file(), file
-    runs = [record.run_id for record in made.records() if record.status == "ok"]
+        assert (sweep_folder.root / file).is_file(), file
+    runs = [record.run_id for record in sweep_folder.records() if record.status == "ok"]
     assert len(runs) == 16
-    assert sorted(file.stem for file in (made.root / "report/runs").iterdir()) == sorted(runs)
+    assert sorted(file.stem for file in (sweep_folder.root / "report/runs").iterdir()) == sorted(runs)
 
 
-def test_the_answer_comes_first_with_why_and_what_it_costs(made: ResultFolder) -> None:
-    page = made.report.read_text()
+def test_the_answer_comes_first_with_why_and_what_it_costs(sweep_folder: ResultFolder) -> None:
+    page = sweep_folder.report.read_text()
     assert page.index("The answer") < page.index('id="runs"')
-    (answer,) = answers(Results.of(made))
+    (answer,) = answers(Results.of(sweep_folder))
     assert answer.configuration is not None
     quality, why, cost, full = answer.reasons
     assert re.match(r"Image AUROC 0\.\d{3} \(95%: 0\.\d{3} to [01]\.\d{3}\), pixel AUPRO 0\.\d{3}", quality)
@@ -42,15 +42,16 @@ def test_the_answer_comes_first_with_why_and_what_it_costs(made: ResultFolder) -
     assert re.match(r"Cost: fit 0\.0 s, \d\.0 ms an image, 95% of single images within \d\.0 ms", cost)
 
 
-def test_of_tied_settings_that_are_as_good_the_fastest_is_taken(made: ResultFolder) -> None:
+def test_of_tied_settings_that_are_as_good_the_fastest_is_taken(sweep_folder: ResultFolder) -> None:
     """`plain` is `mean` with power 1, which costs the same; the powers rank images almost alike and cost 1, 2, 3 ms."""
-    results = Results.of(made)
-    (found,) = results.configurations.values()
-    assert {configuration.cost("ms_per_image_p50") for configuration in found} == {1.0, 2.0, 3.0}
+    results = Results.of(sweep_folder)
+    (configurations,) = results.configurations.values()
+    assert {configuration.cost("ms_per_image_p50") for configuration in configurations} == {1.0, 2.0, 3.0}
     (answer,) = answers(results)
-    best = found[0]
+    best = configurations[0]
     assert answer.configuration is not None
-    close = [one for one in found if (one.metric("image_AUROC") or 0) >= (best.metric("image_AUROC") or 0) - 0.01
+    close = [one for one in configurations
+             if (one.metric("image_AUROC") or 0) >= (best.metric("image_AUROC") or 0) - 0.01
              and (one.metric("pixel_AUPRO") or 0) >= (best.metric("pixel_AUPRO") or 0) - 0.01
              and (one.metric("pixel_AUROC") or 0) >= (best.metric("pixel_AUROC") or 0) - 0.01]  # fmt: skip
     assert answer.configuration.cost("ms_per_image_p50") == min(one.cost("ms_per_image_p50") or 9 for one in close)
@@ -76,63 +77,65 @@ def without_torch(*arguments: object) -> str:
         "heavy = {'torch', 'anomalib', 'timm', 'lightning'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
-def test_report_is_rebuilt_from_the_records_alone_without_torch(made: ResultFolder, tmp_path: Path) -> None:
+def test_report_is_rebuilt_from_the_records_alone_without_torch(sweep_folder: ResultFolder, tmp_path: Path) -> None:
     copy = tmp_path / "mailed"
-    shutil.copytree(made.root, copy, ignore=shutil.ignore_patterns("report*", "*.xlsx", ".*", "config.yaml"))
+    shutil.copytree(sweep_folder.root, copy, ignore=shutil.ignore_patterns("report*", "*.xlsx", ".*", "config.yaml"))
     assert without_torch("report", copy).split() == [str(copy / "models_comparing.xlsx"), str(copy / "report.html")]
     page = (copy / "report.html").read_text()
-    assert all(record.run_id in page for record in made.records())
+    assert all(record.run_id in page for record in sweep_folder.records())
 
 
-def test_compare_needs_no_torch_either(made: ResultFolder) -> None:
-    assert "DeLong's paired test" in without_torch("compare", *run_folders(made, "plate")[:2])
+def test_compare_needs_no_torch_either(sweep_folder: ResultFolder) -> None:
+    assert "DeLong's paired test" in without_torch("compare", *run_folders(sweep_folder, "plate")[:2])
 
 
-def test_several_sweeps_are_shown_together(cli: Cli, made: ResultFolder, tmp_path: Path) -> None:
+def test_several_sweeps_are_shown_together(cli: Cli, sweep_folder: ResultFolder, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     for copy in (one, two):
-        shutil.copytree(made.root, copy)
+        shutil.copytree(sweep_folder.root, copy)
     for record in ResultFolder(two).records()[3:]:
         shutil.rmtree(two / "runs" / record.run_id)
     gone = ResultFolder(one).records()[0].run_id
     shutil.rmtree(one / "runs" / gone)
-    done = cli("report", one, two)
-    assert done.exit_code == 0, done.output
-    assert "is in several folders: the report shows the last one that finished." in done.output
+    result = cli("report", one, two)
+    assert result.exit_code == 0, result.output
+    assert "is in several folders: the report shows the last one that finished." in result.output
     together = ResultFolder(tmp_path / "combined")
-    assert {r.run_id for r in together.records()} == {r.run_id for r in made.records()}
+    assert {r.run_id for r in together.records()} == {r.run_id for r in sweep_folder.records()}
     assert list((together.root / "runs").glob("*/heatmaps/*.jpg"))
     assert not list((together.root / "runs").glob("*/model.*"))
     assert cli("report", one, two).exit_code == 0
 
 
-def test_report_refuses_what_it_would_overwrite_or_can_not_read(cli: Cli, made: ResultFolder, tmp_path: Path) -> None:
+def test_report_refuses_what_it_would_overwrite_or_can_not_read(
+    cli: Cli, sweep_folder: ResultFolder, tmp_path: Path
+) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("keep")
     for arguments, expected in (
         (["nothing"], "nothing: nothing found; expected a sweep's result folder"),
         ([tmp_path / "mine"], "no finished runs found; expected a sweep's result folder"),
-        ([made.root, "--output", tmp_path / "mine"], "is not empty and was not made by `report`"),
-        ([made.root, "--output", made.root], "is one of the sweeps"),
+        ([sweep_folder.root, "--output", tmp_path / "mine"], "is not empty and was not made by `report`"),
+        ([sweep_folder.root, "--output", sweep_folder.root], "is one of the sweeps"),
     ):
-        done = cli("report", *arguments)
-        assert done.exit_code == 2, arguments
-        assert expected in done.output.replace("\n", " "), done.output
+        result = cli("report", *arguments)
+        assert result.exit_code == 2, arguments
+        assert expected in result.output.replace("\n", " "), result.output
     assert (tmp_path / "mine/notes.txt").read_text() == "keep"
 
 
-def test_a_report_that_can_not_be_written_is_an_error(cli: Cli, made: ResultFolder, tmp_path: Path) -> None:
+def test_a_report_that_can_not_be_written_is_an_error(cli: Cli, sweep_folder: ResultFolder, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(made.root, copy, ignore=shutil.ignore_patterns("report"))
+    shutil.copytree(sweep_folder.root, copy, ignore=shutil.ignore_patterns("report"))
     (copy / "report").write_text("a file where a folder should be")
-    done = cli("report", copy)
-    assert done.exit_code == 2
-    assert f"{copy / 'report'}: can't be written" in done.output.replace("\n", "")
+    result = cli("report", copy)
+    assert result.exit_code == 2
+    assert f"{copy / 'report'}: can't be written" in result.output.replace("\n", "")
 
 
 def run_folders(folder: ResultFolder, category: str) -> list[Path]:
@@ -140,36 +143,36 @@ def run_folders(folder: ResultFolder, category: str) -> list[Path]:
             if r.status == "ok" and r.spec["category"] == category]  # fmt: skip
 
 
-def test_compare_prints_two_runs_and_the_paired_test(cli: Cli, made: ResultFolder) -> None:
-    first, second = run_folders(made, "plate")[:2]
-    done = cli("compare", first, second / "record.json")
-    assert done.exit_code == 0, done.output
-    assert re.search(r"image_AUROC +0\.\d{3} \(0\.\d{3} to [01]\.\d{3}\)", done.output)
+def test_compare_prints_two_runs_and_the_paired_test(cli: Cli, sweep_folder: ResultFolder) -> None:
+    first, second = run_folders(sweep_folder, "plate")[:2]
+    result = cli("compare", first, second / "record.json")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"image_AUROC +0\.\d{3} \(0\.\d{3} to [01]\.\d{3}\)", result.output)
     assert re.search(
-        r"second minus first: [+-]\d\.\d{4} .* p = [\d.e-]+ \(DeLong's paired test on 10 images\)", done.output
+        r"second minus first: [+-]\d\.\d{4} .* p = [\d.e-]+ \(DeLong's paired test on 10 images\)", result.output
     )
 
 
-def test_compare_wants_two_finished_runs_on_the_same_images(cli: Cli, made: ResultFolder) -> None:
-    plate, fabric = run_folders(made, "plate")[0], run_folders(made, "fabric")[0]
-    failed = next(made.run_folder(r.run_id) for r in made.records() if r.status == "failed")
+def test_compare_wants_two_finished_runs_on_the_same_images(cli: Cli, sweep_folder: ResultFolder) -> None:
+    plate, fabric = run_folders(sweep_folder, "plate")[0], run_folders(sweep_folder, "fabric")[0]
+    failed = next(sweep_folder.run_folder(r.run_id) for r in sweep_folder.records() if r.status == "failed")
     for pair, expected in (
         ((plate, fabric), "the paired test expects the same images for both"),
         ((plate, failed), "this run failed (asked to fail"),
         ((plate, "nowhere"), "nowhere: nothing found; expected a run's folder"),
-        ((made.root, plate), "no record.json found; expected a run's folder"),
+        ((sweep_folder.root, plate), "no record.json found; expected a run's folder"),
     ):
-        done = cli("compare", *pair)
-        assert done.exit_code == 2, pair
-        assert expected in done.output.replace("\n", " "), done.output
+        result = cli("compare", *pair)
+        assert result.exit_code == 2, pair
+        assert expected in result.output.replace("\n", " "), result.output
 
 
-def test_damaged_scores_are_named(cli: Cli, made: ResultFolder, tmp_path: Path) -> None:
+def test_damaged_scores_are_named(cli: Cli, sweep_folder: ResultFolder, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(made.root, copy)
+    shutil.copytree(sweep_folder.root, copy)
     broken = next(file for file in sorted((copy / "runs").glob("*/scores.csv")))
     broken.write_text("path,label,defect_type,score,predicted_label,role\na.png,1,dent,much,1,test\n")
-    done = cli("report", copy)
-    assert done.exit_code == 1
-    assert f"{broken}: damaged" in done.output.replace("\n", "")
+    result = cli("report", copy)
+    assert result.exit_code == 1
+    assert f"{broken}: damaged" in result.output.replace("\n", "")
     assert any(f"LEFT OUT: {broken}: damaged" in sentence for sentence in read_me(copy / "models_comparing.xlsx"))

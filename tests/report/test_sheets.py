@@ -31,10 +31,10 @@ SHEETS = ["Summary", "Read me", "Pivot image", "Pivot pixel", "Ranks", "Runs", "
 
 
 @pytest.fixture(scope="module")
-def book(made: ResultFolder) -> Iterator[Workbook]:
-    found = load_workbook(made.workbook)
-    yield found
-    found.close()
+def book(sweep_folder: ResultFolder) -> Iterator[Workbook]:
+    workbook = load_workbook(sweep_folder.workbook)
+    yield workbook
+    workbook.close()
 
 
 def rows(book: Workbook, sheet: str) -> list[dict[str, Any]]:
@@ -48,8 +48,8 @@ def test_sheets(book: Workbook) -> None:
     assert book.sheetnames == SHEETS
 
 
-def test_every_run_has_its_interval_and_stands_somewhere(made: ResultFolder, book: Workbook) -> None:
-    records = {record.run_id: record for record in made.records()}
+def test_every_run_has_its_interval_and_stands_somewhere(sweep_folder: ResultFolder, book: Workbook) -> None:
+    records = {record.run_id: record for record in sweep_folder.records()}
     finished = [row for row in rows(book, "Runs") if row["status"] == "ok"]
     assert len(finished) == 16
     for row in finished:
@@ -75,8 +75,8 @@ def test_costs_are_in_the_sheet_in_people_s_units(book: Workbook) -> None:
     assert (row["fit_seconds"], row["spent_seconds"]) == (0, 0)
 
 
-def test_pivots_average_categories_and_mark_the_best(made: ResultFolder, book: Workbook) -> None:
-    table = pivot_table(Results.of(made), ["pixel_AUROC", "pixel_AUPRO"])
+def test_pivots_average_categories_and_mark_the_best(sweep_folder: ResultFolder, book: Workbook) -> None:
+    table = pivot_table(Results.of(sweep_folder), ["pixel_AUROC", "pixel_AUPRO"])
     assert table["category"].tolist() == ["fabric", "plate", AVERAGE] * 2
     for block in (table.iloc[:3], table.iloc[3:]):
         values = block.iloc[:, 2:].to_numpy(dtype=float)
@@ -86,25 +86,27 @@ def test_pivots_average_categories_and_mark_the_best(made: ResultFolder, book: W
         values = [round(cell.value, 3) for cell in row[2:]]
         assert [cell.font.b for cell in row[2:]] == [value == max(values) for value in values]
     # A seed's own figures are those of its run.
-    records = [r for r in made.records() if r.status == "ok" and r.spec["category"] == "plate" and not r.spec["params"]]
+    records = [
+        r for r in sweep_folder.records() if r.status == "ok" and r.spec["category"] == "plate" and not r.spec["params"]
+    ]
     mean = np.mean([record.metrics["pixel_AUROC"] for record in records])
     assert table.loc[1, next(name for name in table if str(name).startswith("plain"))] == pytest.approx(mean)
 
 
-def test_a_setting_without_all_categories_has_no_average(made: ResultFolder) -> None:
-    records = made.records()
+def test_a_setting_without_all_categories_has_no_average(sweep_folder: ResultFolder) -> None:
+    records = sweep_folder.records()
     gone = next(r for r in records if r.status == "ok" and r.spec["params"].get("power") == 3)
     same = [
         r for r in records if r.spec["params"] == gone.spec["params"] and r.spec["category"] == gone.spec["category"]
     ]
-    table = pivot_table(Results(made, [r for r in records if r not in same]), ["image_AUROC"])
+    table = pivot_table(Results(sweep_folder, [r for r in records if r not in same]), ["image_AUROC"])
     column = next(name for name in table if "power 3" in str(name))
     blank = table[column].isna()
     assert table.loc[blank, "category"].tolist() in ([AVERAGE, gone.spec["category"]], [gone.spec["category"], AVERAGE])
 
 
-def test_seeds_have_mean_and_deviation_rows(made: ResultFolder, book: Workbook) -> None:
-    table = seeds_table(Results.of(made))
+def test_seeds_have_mean_and_deviation_rows(sweep_folder: ResultFolder, book: Workbook) -> None:
+    table = seeds_table(Results.of(sweep_folder))
     assert table["seed"].tolist() == [0, 1, "mean", "sd"] * 8
     values = table["pixel_AUROC"].tolist()[:4]
     assert values[2] == pytest.approx(np.mean(values[:2]))
@@ -112,11 +114,11 @@ def test_seeds_have_mean_and_deviation_rows(made: ResultFolder, book: Workbook) 
     assert [row["seed"] for row in rows(book, "Seeds")][:4] == [0, 1, "mean", "sd"]
 
 
-def test_defects_are_measured_against_all_normal_images(made: ResultFolder, book: Workbook) -> None:
-    found = rows(book, "Defects")
-    assert {(row["category"], row["defect_type"]) for row in found} >= {("plate", "dent"), ("plate", "scratch")}
-    row = found[0]
-    scores = Results.of(made).scores(row["run"])
+def test_defects_are_measured_against_all_normal_images(sweep_folder: ResultFolder, book: Workbook) -> None:
+    defect_rows = rows(book, "Defects")
+    assert {(row["category"], row["defect_type"]) for row in defect_rows} >= {("plate", "dent"), ("plate", "scratch")}
+    row = defect_rows[0]
+    scores = Results.of(sweep_folder).scores(row["run"])
     assert scores is not None
     good = scores.scores[~scores.labels]
     bad = scores.scores[[kind == row["defect_type"] for kind in scores.defects]]
@@ -124,13 +126,13 @@ def test_defects_are_measured_against_all_normal_images(made: ResultFolder, book
     assert row["image_AUROC"] == pytest.approx(np.mean(bad[:, None] > good) + np.mean(bad[:, None] == good) / 2)
 
 
-def test_runs_link_to_their_folders(made: ResultFolder, book: Workbook) -> None:
+def test_runs_link_to_their_folders(sweep_folder: ResultFolder, book: Workbook) -> None:
     sheet = book["Runs"]
     column = [cell.value for cell in sheet[1]].index("run") + 1
     for row in range(2, sheet.max_row + 1):
         cell = sheet.cell(row, column)
         assert cell.hyperlink is not None
-        assert (made.root / str(cell.hyperlink.target) / "record.json").is_file()
+        assert (sweep_folder.root / str(cell.hyperlink.target) / "record.json").is_file()
         assert cell.value in str(cell.hyperlink.target)
 
 
@@ -162,20 +164,20 @@ def test_the_worst_misses_are_pictured(book: Workbook) -> None:
         assert all(sheet.cell(row, column).alignment.wrap_text for column in range(3, sheet.max_column + 1))
 
 
-def test_environment_and_config_are_told(made: ResultFolder, book: Workbook) -> None:
+def test_environment_and_config_are_told(sweep_folder: ResultFolder, book: Workbook) -> None:
     facts = {row["fact"]: row for row in rows(book, "Environment")}
     assert {"harness", "python", "torch", "numpy", "cpu", "data plate", "data fabric"} <= set(facts)
     assert facts["numpy"]["value"] == np.__version__
     assert facts["data plate"]["runs"] == 10
     lines = [row[0] for row in book["Config"].iter_rows(min_row=2, values_only=True)]
-    assert "\n".join(str(line) for line in lines) == made.config.read_text().rstrip()
+    assert "\n".join(str(line) for line in lines) == sweep_folder.config.read_text().rstrip()
 
 
-def test_the_summary_is_of_all_categories_and_seeds(made: ResultFolder) -> None:
+def test_the_summary_is_of_all_categories_and_seeds(sweep_folder: ResultFolder) -> None:
     """The interval is that of the mean, narrower than a single category's; the test is DeLong's over both."""
-    results = Results.of(made)
-    (found,) = results.configurations.values()
-    best, other = found[0], found[-1]
+    results = Results.of(sweep_folder)
+    (configurations,) = results.configurations.values()
+    best, other = configurations[0], configurations[-1]
     ends = interval(results, best)
     assert ends is not None
     assert ends[0] <= (best.metric("image_AUROC") or -1) <= ends[1]
@@ -235,15 +237,15 @@ def test_f1_on_val_with_too_few_images_is_refused_before_any_work(cli: Cli, dumm
         "data: {kind: toy, category: plate, size: 64, train: 4, good: 1, bad: 4}\nweights: random\n"
         "threshold: f1_on_val\ngrid: {backend: dummy, model: plain}\n"
     )
-    done = cli("sweep", config)
-    assert done.exit_code == 2
-    assert "1 normal test images found, too few for a validation set" in done.output
+    result = cli("sweep", config)
+    assert result.exit_code == 2
+    assert "1 normal test images found, too few for a validation set" in result.output
     assert not Path("results/c").exists()
 
 
-def test_records_of_the_first_format_are_still_read(made: ResultFolder, tmp_path: Path) -> None:
+def test_records_of_the_first_format_are_still_read(sweep_folder: ResultFolder, tmp_path: Path) -> None:
     copy = ResultFolder(tmp_path / "old")
-    shutil.copytree(made.root, copy.root)
+    shutil.copytree(sweep_folder.root, copy.root)
     for file in copy.runs.glob("*/record.json"):
         record = json.loads(file.read_text())
         record["schema"] = 1
@@ -266,13 +268,13 @@ def test_records_of_the_first_format_are_still_read(made: ResultFolder, tmp_path
 
 @pytest.mark.skipif(OFFICE is None, reason="needs LibreOffice: Debian's libreoffice-calc")
 @pytest.mark.slow
-def test_libreoffice_opens_it_as_it_is(made: ResultFolder, book: Workbook, tmp_path: Path) -> None:
+def test_libreoffice_opens_it_as_it_is(sweep_folder: ResultFolder, book: Workbook, tmp_path: Path) -> None:
     """A damaged file is repaired or refused; here every sheet comes out with the same cells."""
-    shutil.copy(made.workbook, tmp_path / "sheet.xlsx")
+    shutil.copy(sweep_folder.workbook, tmp_path / "sheet.xlsx")
     convert = [str(OFFICE), "--headless", f"-env:UserInstallation=file://{tmp_path}/profile", "--convert-to",
                "ods", "--outdir", str(tmp_path / "out"), str(tmp_path / "sheet.xlsx")]  # fmt: skip
-    done = subprocess.run(convert, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(convert, capture_output=True, text=True, timeout=120, check=False)
+    assert process.returncode == 0, process.stderr
     back = [*convert[:4], "xlsx", "--outdir", str(tmp_path / "back"), str(tmp_path / "out/sheet.ods")]
     subprocess.run(back, capture_output=True, timeout=120, check=True)
     again = load_workbook(tmp_path / "back/sheet.xlsx")
@@ -288,8 +290,8 @@ def test_libreoffice_opens_it_as_it_is(made: ResultFolder, book: Workbook, tmp_p
     assert again["Runs"].auto_filter.ref == book["Runs"].auto_filter.ref
 
 
-def test_a_pivot_shows_the_best_settings_where_there_are_too_many(made: ResultFolder) -> None:
-    one = next(record for record in made.records() if record.status == "ok")
+def test_a_pivot_shows_the_best_settings_where_there_are_too_many(sweep_folder: ResultFolder) -> None:
+    one = next(record for record in sweep_folder.records() if record.status == "ok")
     records = [
         replace(
             one, run_id=f"run-{i}", spec={**one.spec, "params": {"power": float(i)}}, metrics={"image_AUROC": i / 300}

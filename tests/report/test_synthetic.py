@@ -63,9 +63,9 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def swept(cli: Cli, root: Path, powers: str = CLEAR, *overrides: str) -> tuple[Results, str]:
     """A sweep, and what it prints."""
     config = write_config(Path("ranked.yaml"), CONFIG.format(root=root, powers=powers))
-    done = cli("sweep", config, *overrides)
-    assert done.exit_code == 0, done.output
-    return Results.of(ResultFolder(Path("results/ranked"))), " ".join(done.output.split())
+    result = cli("sweep", config, *overrides)
+    assert result.exit_code == 0, result.output
+    return Results.of(ResultFolder(Path("results/ranked"))), " ".join(result.output.split())
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +75,9 @@ def finished(normal: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     config = write_config(root / "ranked.yaml", CONFIG.format(root=normal, powers=CLEAR))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.BACKENDS, "dummy", "tests.dummy:DummyBackend")
-        done = CliRunner().invoke(app, ["sweep", str(config), "--output", str(root / "results")])
-    assert done.exit_code == 0, done.output
-    return root / "results" / "ranked", " ".join(done.output.split())
+        result = CliRunner().invoke(app, ["sweep", str(config), "--output", str(root / "results")])
+    assert result.exit_code == 0, result.output
+    return root / "results" / "ranked", " ".join(result.output.split())
 
 
 @pytest.fixture
@@ -134,9 +134,9 @@ def test_an_unstable_ranking_gives_no_answer_and_says_what_to_do(cli: Cli, norma
     assert answer.configuration is None
     assert "No recommendation: The ranking by synthetic defects is unstable: 100% of the other" in output
     assert "expected at most 25%. Raise data.val, try more different configurations, or test on real" in output
-    asked = cli("recommend", results.folder.root)
-    assert asked.exit_code == 1
-    assert "The ranking by synthetic defects is unstable" in " ".join(asked.output.split())
+    result = cli("recommend", results.folder.root)
+    assert result.exit_code == 1
+    assert "The ranking by synthetic defects is unstable" in " ".join(result.output.split())
     (on_page,) = answer_cards(results)
     assert (on_page["chosen"], len(on_page["ranked"])) == (None, 3)
     assert rows(results, "Summary")[0][0]["recommended"] is None

@@ -61,8 +61,8 @@ def config(tmp_path_factory: pytest.TempPathFactory, toy_tree: Path) -> Path:
 @pytest.fixture(scope="module")
 def sound(config: Path) -> ResultFolder:
     """Two finished runs; not to be changed."""
-    done = CliRunner().invoke(app, ["sweep", str(config), "--output", str(config.parent / "made")])
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(app, ["sweep", str(config), "--output", str(config.parent / "made")])
+    assert result.exit_code == 0, result.output
     return ResultFolder(config.parent / "made" / "altered")
 
 
@@ -112,7 +112,7 @@ class Tried:
         self.victim.mkdir()
         self.runs = [folder.run_folder(record.run_id) for record in folder.records()]
 
-    def verbs(self, what: str, file: Path, *names: str) -> None:
+    def verbs(self, damage: str, file: Path, *names: str) -> None:
         """Each verb once; nothing that it makes stays."""
         before = {path: path.read_bytes() for path in self.runs[0].rglob("*") if path.is_file()}
         for name in names:
@@ -121,7 +121,7 @@ class Tried:
             if list(self.victim.iterdir()):
                 problem = f"wrote {list(self.victim.iterdir())}"
             if problem:
-                self.fell.append(f"{name}, {file.name}, {what}: {problem}")
+                self.fell.append(f"{name}, {file.name}, {damage}: {problem}")
         for path, content in before.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
@@ -129,8 +129,8 @@ class Tried:
     def _problem(self, name: str) -> str:
         root = str(self.folder.root)
         if name == "demo":
-            found, _ = choices(self.folder.root)
-            return "" if any(one.folder == self.runs[1] for one in found) else "the sound run is not offered"
+            offered, _ = choices(self.folder.root)
+            return "" if any(one.folder == self.runs[1] for one in offered) else "the sound run is not offered"
         arguments = {
             "report": ["report", root],
             "together": ["report", root, str(self.config.parent / "made" / "altered"), "--output", f"{root}-both"],
@@ -139,15 +139,15 @@ class Tried:
             "sweep": ["sweep", str(self.config), "--output", str(self.folder.root.parent)],
             "predict": ["predict", str(self.runs[0]), str(self.image)],
         }[name]
-        done = CliRunner().invoke(app, arguments)
+        result = CliRunner().invoke(app, arguments)
         shutil.rmtree(f"{root}-both", ignore_errors=True)
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            return f"{type(done.exception).__name__}: {done.exception}"
-        if done.exit_code not in (0, 1, 2) or (done.exit_code == 2 and "error: " not in done.output):
-            return f"exit status {done.exit_code}"
-        if name == "report" and done.exit_code in (0, 1) and not self._shows_the_other():
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            return f"{type(result.exception).__name__}: {result.exception}"
+        if result.exit_code not in (0, 1, 2) or (result.exit_code == 2 and "error: " not in result.output):
+            return f"exit status {result.exit_code}"
+        if name == "report" and result.exit_code in (0, 1) and not self._shows_the_other():
             return "the sound run is not shown"
-        return f"exit status 2: {done.output[:200]}" if name == "report" and done.exit_code == 2 else ""
+        return f"exit status 2: {result.output[:200]}" if name == "report" and result.exit_code == 2 else ""
 
     def _shows_the_other(self) -> bool:
         return self.runs[1].name in self.folder.report.read_text()
@@ -169,14 +169,14 @@ def test_every_value_in_every_way(tried: Tried, name: str, capsys: pytest.Captur
     verbs = ("report", "plan", "compare", "sweep", "predict", "demo")
     # Every second one is a report, which reads most of the file.
     turns = ("report", "plan", "report", "compare", "report", "sweep", "report", "predict", "report", "demo")
-    for number, (path, what) in enumerate((path, what) for path in places(values) for what in DAMAGES):
-        file.write_text(altered(values, path, DAMAGES[what]))
+    for number, (path, damage) in enumerate((path, damage) for path in places(values) for damage in DAMAGES):
+        file.write_text(altered(values, path, DAMAGES[damage]))
         # What the one reader refuses is the same to every verb, so every fourth of these values is enough. Of those
         # that pass for sound, every second is tried, and the verbs take turns, unless all are asked for.
         sound = is_read(file)
         chosen = verbs if EVERYTHING and sound else (turns[number // 2 % len(turns)],)
         if EVERYTHING or number % (2 if sound else 4) == 0:
-            tried.verbs(f"{'.'.join(map(str, path))}: {what}", file, *chosen)
+            tried.verbs(f"{'.'.join(map(str, path))}: {damage}", file, *chosen)
         file.write_text(json.dumps(values))
     with capsys.disabled():
         print(f"\n{name}: {tried.count} tries on altered values, {tried.count - len(tried.fell)} held")

@@ -19,10 +19,10 @@ def test_scores_are_read_back_exactly(tmp_path: Path) -> None:
     samples = tuple(Sample(f"/data/{name}", name, 0, "good") for name in NAMES)
     scores = np.array([0.1, 1 / 3])
     (tmp_path / CALIBRATION).write_text(calibration_csv(Predictions(samples, scores, None, None)))
-    found = read_calibration(tmp_path)
-    assert found is not None
-    assert found.names == NAMES
-    assert found.scores.tolist() == scores.tolist()
+    stored_scores = read_calibration(tmp_path)
+    assert stored_scores is not None
+    assert stored_scores.names == NAMES
+    assert stored_scores.scores.tolist() == scores.tolist()
 
 
 def test_a_run_without_the_file(tmp_path: Path) -> None:

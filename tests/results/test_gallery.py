@@ -67,9 +67,9 @@ def test_all_panels_show_the_same_place(tmp_path: Path, resized: tuple[int, int]
     (entry,) = draw_gallery(tmp_path, test, Thresholds(0.5, 0.5, ""))
     picture = cv2.cvtColor(cv2.imread(str(tmp_path / entry["file"])), cv2.COLOR_BGR2RGB)
     assert (picture.shape[1], picture.shape[0]) == (entry["width"], entry["height"]) == (4 * 256, 256)
-    seen, heat, truth, outlined = panels(picture)
+    input_panel, heat, truth, outlined = panels(picture)
     places = [
-        centre_of(seen.sum(axis=2) > 400),
+        centre_of(input_panel.sum(axis=2) > 400),
         centre_of(heat[..., 0] > 180),  # viridis ends in yellow
         centre_of(truth.sum(axis=2) > 400),
         centre_of(np.abs(outlined - np.array(OUTLINE)).sum(axis=2) < 120),

@@ -36,8 +36,8 @@ def files_of(results: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("name", ["stored", "named"])
 def test_a_sweep_goes_on_and_makes_nothing_again(stored: Path, name: str, cli: Cli) -> None:
     before = files_of(stored)
-    done = cli("sweep", f"{name}.yaml")
-    assert done.exit_code == 0, done.output
+    result = cli("sweep", f"{name}.yaml")
+    assert result.exit_code == 0, result.output
     assert files_of(stored) == before
     book = load_workbook(stored / name / "models_comparing.xlsx")
     records = ResultFolder(stored / name).records()
@@ -51,8 +51,8 @@ def test_a_missing_run_is_made_as_it_was(stored: Path, cli: Cli) -> None:
     before = {record.run_id: record for record in folder.records()}
     chosen = next(run_id for run_id in before if run_id.startswith("plate-native-padim"))
     shutil.rmtree(folder.run_folder(chosen))
-    done = cli("sweep", "stored.yaml")
-    assert done.exit_code == 0, done.output
+    result = cli("sweep", "stored.yaml")
+    assert result.exit_code == 0, result.output
     after = {record.run_id: record for record in folder.records()}
     assert after.keys() == before.keys()
     # Later versions may have more metrics.
@@ -65,9 +65,9 @@ def test_a_search_knows_its_trials(stored: Path, cli: Cli) -> None:
     pytest.importorskip("ray", reason="needs Ray: pip install 'harness[ray]'")
     before = files_of(stored)
     trials = json.loads((stored / "searched/search.json").read_text())
-    done = cli("plan", "searched.yaml")
-    assert done.exit_code == 0, done.output
-    assert "3 known" in done.output
+    result = cli("plan", "searched.yaml")
+    assert result.exit_code == 0, result.output
+    assert "3 known" in result.output
     report = cli("report", stored / "searched")
     assert report.exit_code == 0, report.output
     rows = list(load_workbook(stored / "searched/models_comparing.xlsx")["Search"].iter_rows(values_only=True))
@@ -79,9 +79,9 @@ def test_a_search_knows_its_trials(stored: Path, cli: Cli) -> None:
 @pytest.mark.parametrize("name", ["stored", "named", "searched"])
 def test_reports_open(stored: Path, name: str, cli: Cli) -> None:
     before = files_of(stored)
-    done = cli("report", stored / name)
-    assert done.exit_code == 0, done.output
-    assert "left out" not in done.output
+    result = cli("report", stored / name)
+    assert result.exit_code == 0, result.output
+    assert "left out" not in result.output
     for run_id in [record.run_id for record in ResultFolder(stored / name).records()]:
         assert run_id in (stored / name / "report.html").read_text()
     assert files_of(stored) == before
@@ -93,8 +93,8 @@ def test_reports_open(stored: Path, name: str, cli: Cli) -> None:
 
 
 def test_sweeps_are_shown_together(stored: Path, cli: Cli) -> None:
-    done = cli("report", stored / "stored", stored / "searched", "--output", "both")
-    assert done.exit_code == 0, done.output
+    result = cli("report", stored / "stored", stored / "searched", "--output", "both")
+    assert result.exit_code == 0, result.output
     assert len(ResultFolder(Path("both")).records()) == 7
 
 
@@ -114,13 +114,13 @@ def test_a_classifier_names_what_it_named(stored: Path) -> None:
     run = next((stored / "named/runs").glob("*focal*"))
     with (run / "names.csv").open() as stream:
         rows = [row for row in csv.DictReader(stream) if row["role"] == "test"]
-    found: Any = load_classifier(run, device="cpu").predict([Path("labels") / row["path"] for row in rows])
-    assert [one.label for one in found] == [row["predicted_label"] for row in rows]
+    predictions: Any = load_classifier(run, device="cpu").predict([Path("labels") / row["path"] for row in rows])
+    assert [one.label for one in predictions] == [row["predicted_label"] for row in rows]
 
 
 @pytest.mark.parametrize("arguments", [("--format", "torchscript")])
 def test_a_model_is_exported(stored: Path, arguments: tuple[str, ...], cli: Cli) -> None:
     run = next((stored / "stored/runs").glob("plate-native-padim*"))
-    done = cli("export", run, *arguments, "--check", "parts/plate/test/good")
-    assert done.exit_code == 0, done.output
+    result = cli("export", run, *arguments, "--check", "parts/plate/test/good")
+    assert result.exit_code == 0, result.output
     assert (run / "exported/model.pt.json").is_file()

@@ -124,9 +124,9 @@ def test_a_share_that_is_none_is_refused(value: str, expected: str) -> None:
 
 
 def test_the_command_refuses_a_share_of_too_few_images_and_leaves_nothing(cli: Cli) -> None:
-    found = cli("plan", write_config(Path("s.yaml"), SEARCH), "search.holdout=0.1")
-    assert found.exit_code == 2
-    assert "search.holdout: 0.1 found, which holds out 1 of 6 normal test images" in " ".join(found.output.split())
+    result = cli("plan", write_config(Path("s.yaml"), SEARCH), "search.holdout=0.1")
+    assert result.exit_code == 2
+    assert "search.holdout: 0.1 found, which holds out 1 of 6 normal test images" in " ".join(result.output.split())
     assert not Path("results/s").exists()
 
 
@@ -137,8 +137,8 @@ def test_the_default_depends_on_the_number_of_images() -> None:
     enough, sentence = decided(SEARCH, "data.good=40", "data.bad=20", "data.category=plate", "data.size=32")
     assert share_of(enough) == 0.3
     assert sentence.startswith("Held out: 30% of the test images (seed 0). No trial sees them")
-    asked, sentence = decided(SEARCH, "search.holdout=0")
-    assert share_of(asked) == 0
+    no_holdout, sentence = decided(SEARCH, "search.holdout=0")
+    assert share_of(no_holdout) == 0
     assert sentence == "Held out: no test images. The metric of the best trial will be too good."
     # The stored config has the share, and reads back.
     assert load_config(write_config(Path("again.yaml"), as_yaml(enough.config))).search == enough.config.search
@@ -173,13 +173,13 @@ def test_intermediate_metrics_do_not_depend_on_the_held_out_images() -> None:
     out = holdout_part(samples, 0.5, 0)
     other = np.where(out, rng.standard_normal(20), scores)
 
-    def found(spec: RunSpec, values: Any) -> Mapping[str, float | None]:
+    def metrics(spec: RunSpec, values: Any) -> Mapping[str, float | None]:
         test = Predictions(tuple(samples), values, None, None)
         return Detection().epoch_metrics(spec, EpochDetections(test, None))
 
-    assert found(run.spec, scores) == found(run.spec, other)
+    assert metrics(run.spec, scores) == metrics(run.spec, other)
     everything = replace(run.spec, holdout=())
-    assert found(everything, scores) != found(everything, other)
+    assert metrics(everything, scores) != metrics(everything, other)
 
 
 @pytest.fixture
@@ -193,8 +193,8 @@ def searched(tmp_path: Path) -> tuple[Prepared, Space, History]:
 def begun(tmp_path: Path) -> Prepared:
     """A search with one completed trial of one run, with half of the images held out."""
     prepared, _ = decided(SEARCH, "search.holdout=0.5", *SINGLE)
-    done: Prepared = run_trials(prepared, [{"power": 1.0}])[0]
-    return done
+    completed: Prepared = run_trials(prepared, [{"power": 1.0}])[0]
+    return completed
 
 
 def run_trials(prepared: Prepared, points: Any = ({"power": 1.0}, {"power": 3.0})) -> Any:
@@ -257,16 +257,16 @@ def test_the_report_has_the_best_trial_on_the_held_out_images(searched: tuple[Pr
     )
     report = SearchReport.of(Results.of(prepared.folder))
     assert report is not None
-    told = report.sentences()[1:3]
+    sentences = report.sentences()[1:3]
     images = sum(read(prepared, run.run_id).data["holdout"] for run in space.runs(best.point)) // 2
     value = f"{best.value:.3f} on the images of the search; {expected:.3f} (95%: "
-    assert told[0].startswith(f"The best is trial {best.number}, image_AUROC {value}")
-    assert told[0].endswith(f" on the {images} held-out images that no trial saw.")
-    assert told[1] == f"Its parameters: power {best.point['power']}."
+    assert sentences[0].startswith(f"The best is trial {best.number}, image_AUROC {value}")
+    assert sentences[0].endswith(f" on the {images} held-out images that no trial saw.")
+    assert sentences[1] == f"Its parameters: power {best.point['power']}."
     write_workbook(prepared.folder)
     write_report(prepared.folder)
-    assert told[0] in read_me(prepared.folder.workbook)
-    assert told[0] in prepared.folder.report.read_text()
+    assert sentences[0] in read_me(prepared.folder.workbook)
+    assert sentences[0] in prepared.folder.report.read_text()
 
 
 def test_held_out_images_that_the_backend_validated_on_are_not_new(tmp_path: Path) -> None:
@@ -282,10 +282,10 @@ def test_without_held_out_images_the_value_is_called_optimistic(tmp_path: Path) 
     _, _, history = run_trials(prepared)
     report = SearchReport.of(Results.of(prepared.folder))
     assert report is not None
-    told = " ".join(report.sentences())
-    assert "This value is optimistic. The best of 2 trials was chosen by the same images" in told
-    assert "(bootstrap bias correction, a lower bound)" in told
-    assert "no trial saw" not in told
+    text = " ".join(report.sentences())
+    assert "This value is optimistic. The best of 2 trials was chosen by the same images" in text
+    assert "(bootstrap bias correction, a lower bound)" in text
+    assert "no trial saw" not in text
     # A trial that was stopped early took part in the choice.
     before = report.corrected
     stopped = history.begin({"power": 1.5}, ["gone"])
@@ -361,20 +361,20 @@ def test_a_model_of_a_search_does_not_replace_that_of_a_grid_on_all_images(begun
 
 
 def test_a_plan_shows_the_held_out_images(cli: Cli) -> None:
-    found = cli("plan", write_config(Path("s.yaml"), SEARCH), "search.holdout=0.5")
-    assert found.exit_code == 0, found.output
-    assert "Held out: 50% of the test images (seed 0)." in " ".join(found.output.split())
+    result = cli("plan", write_config(Path("s.yaml"), SEARCH), "search.holdout=0.5")
+    assert result.exit_code == 0, result.output
+    assert "Held out: 50% of the test images (seed 0)." in " ".join(result.output.split())
 
 
 def test_a_classification_has_no_share(cli: Cli) -> None:
     prepared, sentence = decided(CLASSIFIERS)
     assert share_of(prepared) is None
     assert sentence == ""
-    found = cli("plan", "s.yaml", "search.holdout=0.3")
-    assert found.exit_code == 2
-    told = " ".join(found.output.split())
-    assert "search.holdout: 0.3 found, but the metrics of a classification are out of fold" in told
-    assert "Remove it." in told
+    result = cli("plan", "s.yaml", "search.holdout=0.3")
+    assert result.exit_code == 2
+    output = " ".join(result.output.split())
+    assert "search.holdout: 0.3 found, but the metrics of a classification are out of fold" in output
+    assert "Remove it." in output
 
 
 @pytest.fixture
@@ -408,17 +408,17 @@ def test_the_best_classification_is_reported_on_its_test_set(with_test_labels: R
     report = SearchReport(results, search_of(results, "macro_F1"))
     assert report.best is not None
     (best,) = (run for run in results.ok() if [run.run_id] == report.best["runs"])
-    told = " ".join(report.sentences())
-    assert f"on the images of the search; test_macro_F1 {best.metrics['test_macro_F1']:.3f} (95%: " in told
-    assert "on the 80 test images that no trial saw." in told
+    text = " ".join(report.sentences())
+    assert f"on the images of the search; test_macro_F1 {best.metrics['test_macro_F1']:.3f} (95%: " in text
+    assert "on the 80 test images that no trial saw." in text
     # A search for the metric of the test set itself has no other images.
-    told = " ".join(SearchReport(results, search_of(results, "test_macro_F1")).sentences())
-    assert "This value is optimistic." in told
-    assert "Expect a worse value on other images." in told
+    text = " ".join(SearchReport(results, search_of(results, "test_macro_F1")).sentences())
+    assert "This value is optimistic." in text
+    assert "Expect a worse value on other images." in text
 
 
 def test_the_best_classification_without_a_labelled_test_set_is_called_optimistic() -> None:
     results = Results.of(ResultFolder(ROOT / "tests/stored/results/named"))
-    told = " ".join(SearchReport(results, search_of(results, "macro_F1")).sentences())
-    assert "This value is optimistic." in told
-    assert "no trial saw" not in told
+    text = " ".join(SearchReport(results, search_of(results, "macro_F1")).sentences())
+    assert "This value is optimistic." in text
+    assert "no trial saw" not in text

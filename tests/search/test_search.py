@@ -68,7 +68,7 @@ def test_the_block_is_read_and_written_as_it_is_meant() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("search.space.num_neighbors=[1,3]", "num_neighbors: found [1, 3]; expected one value, or {choice: [1, 3]}"),
         ("search.space.num_neighbors={randint: [3]}", "expected [lower, upper] with lower < upper"),
@@ -86,10 +86,10 @@ def test_the_block_is_read_and_written_as_it_is_meant() -> None:
         ("search.space.image_size={choice: [8, 64]}", "image_size: expected a number from 16 up"),
     ],
 )
-def test_what_is_wrong_with_the_block_is_said(change: str, said: str) -> None:
+def test_what_is_wrong_with_the_block_is_said(change: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(write_config(Path("s.yaml"), SEARCH), [change])
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_of_an_error_rate_the_smallest_is_sought() -> None:
@@ -102,17 +102,17 @@ def test_of_an_error_rate_the_smallest_is_sought() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("coreset_ratio: {uniform: [0, 1]}", "patchcore has no such parameter. Did you mean 'coreset_sampling_ratio'?"),
         ("n_features: {randint: [1, 9]}", "search.space.n_features: patchcore has no such parameter."),
         ("precision: {choice: [1, 2]}", "precision: found 1, expected a name (the default is 'fp32')"),
     ],
 )
-def test_a_parameter_that_the_model_does_not_have_is_refused(change: str, said: str) -> None:
+def test_a_parameter_that_the_model_does_not_have_is_refused(change: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         space_of(SEARCH + f"    {change}\n").check()
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_keys_for_lightning_are_taken_where_it_trains_and_refused_where_not() -> None:
@@ -192,12 +192,12 @@ def test_points_survive_the_way_to_optuna_and_back(ratio: float, neighbours: int
         "coreset_sampling_ratio": Domain("loguniform", (0.01, 0.5)),
     }
     point = {"layers": ["layer1", "layer2"], "num_neighbors": neighbours, "coreset_sampling_ratio": ratio}
-    found = sampler.decoded(sampler.encoded(point, domains), domains)
-    assert found["coreset_sampling_ratio"] == pytest.approx(ratio, rel=1e-3)
-    assert 0.01 <= found["coreset_sampling_ratio"] <= 0.5
-    assert {**found, "coreset_sampling_ratio": ratio} == point
+    decoded = sampler.decoded(sampler.encoded(point, domains), domains)
+    assert decoded["coreset_sampling_ratio"] == pytest.approx(ratio, rel=1e-3)
+    assert 0.01 <= decoded["coreset_sampling_ratio"] <= 0.5
+    assert {**decoded, "coreset_sampling_ratio": ratio} == point
     for name, one in domains.items():
-        assert one.holds(found[name])
+        assert one.holds(decoded[name])
         assert sampler.distribution(one)._contains(
             sampler.distribution(one).to_internal_repr(sampler.encoded(point, domains)[name])
         )
@@ -223,14 +223,14 @@ def propose(count: int, known: Mapping[float, float] | None = None, **changes: A
     def end(trial_id: str, result: Mapping[str, Any]) -> Trial:
         return Trial(1, {}, [], "done", result["value"])
 
-    found = sampler.Sampler(search, search.domains, begin, end, 0)
+    searcher = sampler.Sampler(search, search.domains, begin, end, 0)
     for x, value in known.items():
-        found.add({"x": x}, "done", value)
+        searcher.add({"x": x}, "done", value)
     for number in range(count):
-        if found.suggest(str(number)) == "FINISHED":
+        if searcher.suggest(str(number)) == "FINISHED":
             break
         sign = 1 if search.mode == "min" else -1
-        found.on_trial_complete(str(number), {"value": sign * (tried[str(number)] - 0.3) ** 2})
+        searcher.on_trial_complete(str(number), {"value": sign * (tried[str(number)] - 0.3) ** 2})
     return list(tried.values())
 
 
@@ -255,9 +255,9 @@ def test_a_space_that_can_be_counted_is_tried_to_its_last_point() -> None:
 
 def test_numbers_are_short_but_tell_narrow_ranges_apart() -> None:
     for domain in ({"uniform": [0.9999, 0.99999]}, {"loguniform": [0.9999, 0.99999]}, {"uniform": [0, 5000]}):
-        found = propose(8, domain=domain)
-        assert len(set(found)) == 8
-        assert max(len(repr(x)) for x in found) <= 12
+        values = propose(8, domain=domain)
+        assert len(set(values)) == 8
+        assert max(len(repr(x)) for x in values) <= 12
 
 
 def test_no_more_than_the_limit_are_proposed_at_once() -> None:
@@ -266,19 +266,19 @@ def test_no_more_than_the_limit_are_proposed_at_once() -> None:
     from harness.search.history import Trial
 
     search = Search(space={"model": "m", "x": {"uniform": [0, 1]}})
-    found = sampler.Sampler(search, search.domains, lambda name, point: {}, lambda name, result: None, 0, limit=2)
-    assert found.suggest("a") == found.suggest("b") == {}
-    assert found.suggest("c") is None
-    found.on_trial_complete("a", error=True)
-    assert found.suggest("c") == {}
+    searcher = sampler.Sampler(search, search.domains, lambda name, point: {}, lambda name, result: None, 0, limit=2)
+    assert searcher.suggest("a") == searcher.suggest("b") == {}
+    assert searcher.suggest("c") is None
+    searcher.on_trial_complete("a", error=True)
+    assert searcher.suggest("c") == {}
     assert Trial(1, {}, []).state == "running"
 
 
 @pytest.fixture
-def searched(made: ResultFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Prepared, Space]:
+def searched(sweep_folder: ResultFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Prepared, Space]:
     """A search whose points are those of a finished grid."""
     monkeypatch.setitem(registry.BACKENDS, "dummy", "tests.dummy:DummyBackend")
-    shutil.copytree(made.root.parent, tmp_path / "results")
+    shutil.copytree(sweep_folder.root.parent, tmp_path / "results")
     text = CONFIG.format(name="demo").split("grid:", maxsplit=1)[0]
     text += "search: {num_samples: 6, space: {backend: dummy, model: mean, power: {choice: [1.0, 2.0, 3.0, 1.5]}}}"
     prepared = prepare(load_config(write_config(tmp_path / "s.yaml", text), ["output=results"]))
@@ -337,11 +337,15 @@ def test_what_failed_is_known_unless_it_is_to_be_tried_again_or_has_been_made(
 ) -> None:
     prepared, space = searched
     history = History(prepared.folder, space, prepared.records)
-    made = [run.run_id for run in space.runs({"power": 3.0})]
-    for power, runs, why in ((1.0, ["a"], "ValueError: no"), (2.0, ["b"], "WorkerLostError: died"), (3.0, made, "x")):
+    run_ids = [run.run_id for run in space.runs({"power": 3.0})]
+    for power, runs, why in (
+        (1.0, ["a"], "ValueError: no"),
+        (2.0, ["b"], "WorkerLostError: died"),
+        (3.0, run_ids, "x"),
+    ):
         trial = history.begin({"power": power}, runs)
         trial.state, trial.why = "failed", why
-    history.begin({"power": 1.0}, made)
+    history.begin({"power": 1.0}, run_ids)
     history.save()
     again = History(prepared.folder, space, prepared.records)
     # Those whose runs are there are done: a sweep made them, or a kill came just after the last one.
@@ -353,7 +357,7 @@ def test_what_failed_is_known_unless_it_is_to_be_tried_again_or_has_been_made(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", "damaged"),
         ("[]", "damaged"),
@@ -361,12 +365,12 @@ def test_what_failed_is_known_unless_it_is_to_be_tried_again_or_has_been_made(
         ('{"schema": 99, "trials": [], "metric": "image_AUROC"}', "A newer version of harness wrote the file"),
     ],
 )
-def test_a_damaged_history_is_said(searched: tuple[Prepared, Space], text: str, said: str) -> None:
+def test_a_damaged_history_is_said(searched: tuple[Prepared, Space], text: str, message: str) -> None:
     prepared, space = searched
     prepared.folder.search.write_text(text)
-    with pytest.raises(StoreError, match=said):
+    with pytest.raises(StoreError, match=message):
         History(prepared.folder, space, prepared.records)
-    if said == "damaged":
+    if message == "damaged":
         write_workbook(prepared.folder)
         sentences = read_me(prepared.folder.workbook)
         assert any(f"LEFT OUT: {prepared.folder.search}: damaged" in sentence for sentence in sentences)
@@ -390,11 +394,11 @@ def test_the_sheet_and_the_page_tell_of_a_search(searched: tuple[Prepared, Space
     folder = prepared.folder
     write_workbook(folder)
     header, *rows = load_workbook(folder.workbook)["Search"].iter_rows(values_only=True)
-    told = " ".join(read_me(folder.workbook))
-    assert "A search for the largest image_AUROC: 4 of 6 trials (3 completed, 1 stopped early)." in told
-    assert "(functional ANOVA): power 100%" in told
-    assert "The best of 4 trials was chosen by the same images" in told
-    assert "(bootstrap bias correction, a lower bound)" in told
+    text = " ".join(read_me(folder.workbook))
+    assert "A search for the largest image_AUROC: 4 of 6 trials (3 completed, 1 stopped early)." in text
+    assert "(functional ANOVA): power 100%" in text
+    assert "The best of 4 trials was chosen by the same images" in text
+    assert "(bootstrap bias correction, a lower bound)" in text
     table = [dict(zip(header, row, strict=True)) for row in rows]
     assert [row["trial"] for row in table] == [1, 2, 3, 4]
     best = [row["best_so_far"] for row in table]
@@ -409,9 +413,9 @@ def test_the_sheet_and_the_page_tell_of_a_search(searched: tuple[Prepared, Space
     assert 'href="#search"' in page
 
 
-def test_a_grid_has_no_sheet_of_a_search(made: ResultFolder) -> None:
-    assert SearchReport.of(Results.of(made)) is None
-    assert "Search" not in load_workbook(made.workbook).sheetnames
+def test_a_grid_has_no_sheet_of_a_search(sweep_folder: ResultFolder) -> None:
+    assert SearchReport.of(Results.of(sweep_folder)) is None
+    assert "Search" not in load_workbook(sweep_folder.workbook).sheetnames
 
 
 def test_the_best_of_many_that_know_nothing_is_corrected_to_chance() -> None:
@@ -458,9 +462,9 @@ def test_one_that_is_better_than_all_others_keeps_its_figure() -> None:
     value = (scores[0][labels][:, None] > scores[0][~labels]).mean()
     assert corrected(*draws) == pytest.approx(value, abs=0.02)
     truth = rng.integers(4, size=200)
-    said = [truth.copy(), *rng.integers(4, size=(9, 200))]
-    said[0][:20] = (truth[:20] + 1) % 4
-    assert corrected(*macro_f1_draws(truth, said, 4)) == pytest.approx(0.9, abs=0.02)
+    predicted = [truth.copy(), *rng.integers(4, size=(9, 200))]
+    predicted[0][:20] = (truth[:20] + 1) % 4
+    assert corrected(*macro_f1_draws(truth, predicted, 4)) == pytest.approx(0.9, abs=0.02)
     guesses = rng.integers(4, size=(60, 200))
     assert corrected(*macro_f1_draws(truth, list(guesses), 4)) == pytest.approx(0.25, abs=0.05)
 
@@ -491,18 +495,18 @@ trainer: {trainer}
 grid: {grid}
 """
     prepared = prepare(load_config(write_config(Path("c.yaml"), text)))
-    seen: list[tuple[int, Mapping[str, float | None]]] = []
-    said = {}
-    for rungs in (None, Rungs({1, 2, 3}, lambda epoch, metrics: seen.append((epoch, metrics)))):
+    epoch_metrics: list[tuple[int, Mapping[str, float | None]]] = []
+    results = {}
+    for rungs in (None, Rungs({1, 2, 3}, lambda epoch, metrics: epoch_metrics.append((epoch, metrics)))):
         folder = ResultFolder(tmp_path / "work")
         (record,) = execute_job(Job(prepared.config, prepared.runs, "key"), folder, lambda _: None, rungs)
         assert record.status == "ok", record.error
         assert not [text for text in record.warnings if "looked at" in text]
-        said[rungs is None] = (folder.staged(record.run_id) / "scores.csv").read_text(), record.metrics
-    assert said[True] == said[False]
+        results[rungs is None] = (folder.staged(record.run_id) / "scores.csv").read_text(), record.metrics
+    assert results[True] == results[False]
     # Not after the last one: that is the run itself.
-    assert [epoch for epoch, _ in seen] == [1, 2]
-    for _, metrics in seen:
+    assert [epoch for epoch, _ in epoch_metrics] == [1, 2]
+    for _, metrics in epoch_metrics:
         assert metrics["image_AUROC"] is not None
         assert metrics["image_F1Score"] is not None
         assert metrics["pixel_AUROC"] is not None
@@ -511,14 +515,14 @@ grid: {grid}
 def test_of_a_classification_the_first_fold_is_looked_at(tmp_path: Path) -> None:
     config = load_config(write_config(Path("c.yaml"), CLASSIFIED.format(name="c")), ["trainer.max_epochs=3"])
     prepared = prepare(config)
-    seen: list[tuple[int, Mapping[str, float | None]]] = []
-    rungs = Rungs({1, 2, 3}, lambda epoch, metrics: seen.append((epoch, metrics)))
+    epoch_metrics: list[tuple[int, Mapping[str, float | None]]] = []
+    rungs = Rungs({1, 2, 3}, lambda epoch, metrics: epoch_metrics.append((epoch, metrics)))
     (record,) = execute_job(
         Job(prepared.config, prepared.runs[:1], "key"), ResultFolder(tmp_path), lambda _: None, rungs
     )
-    assert [epoch for epoch, _ in seen] == [1, 2]
+    assert [epoch for epoch, _ in epoch_metrics] == [1, 2]
     curve = json.loads((ResultFolder(tmp_path).staged(record.run_id) / "details.json").read_text())["epochs"]["fold0"]
-    for (_, metrics), entry in zip(seen, curve, strict=False):
+    for (_, metrics), entry in zip(epoch_metrics, curve, strict=False):
         assert metrics["macro_F1"] == pytest.approx(entry["val_macro_F1"])
         assert metrics["accuracy"] is not None
 

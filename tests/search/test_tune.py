@@ -76,8 +76,8 @@ def tune(config: str, *options: str) -> str:
 
 
 def trials(folder: ResultFolder) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(folder.search.read_text())["trials"]
-    return found
+    entries: list[dict[str, Any]] = json.loads(folder.search.read_text())["trials"]
+    return entries
 
 
 def test_trials_are_runs_that_share_stages_and_are_not_made_twice(
@@ -89,10 +89,10 @@ def test_trials_are_runs_that_share_stages_and_are_not_made_twice(
     assert "a search for the largest image_AUROC, 6 trials, 0 known" in output
     folder = ResultFolder(Path("results/p"))
     records = {record.run_id: record for record in folder.records()}
-    made = trials(folder)
-    assert [trial["state"] for trial in made] == ["done"] * 6
-    assert sorted(run for trial in made for run in trial["runs"]) == sorted(records)
-    for trial in made:
+    first_trials = trials(folder)
+    assert [trial["state"] for trial in first_trials] == ["done"] * 6
+    assert sorted(run for trial in first_trials for run in trial["runs"]) == sorted(records)
+    for trial in first_trials:
         (run,) = trial["runs"]
         assert trial["value"] == records[run].metrics["image_AUROC"]
         assert records[run].spec["params"]["num_neighbors"] == trial["point"]["num_neighbors"]
@@ -105,7 +105,7 @@ def test_trials_are_runs_that_share_stages_and_are_not_made_twice(
     assert "6 trials, 6 known" in tune("p.yaml")
     tune("p.yaml", "search.num_samples=8")
     assert [trial["number"] for trial in trials(folder)] == list(range(1, 9))
-    assert trials(folder)[:6] == made
+    assert trials(folder)[:6] == first_trials
     rows = list(load_workbook(folder.workbook)["Search"].iter_rows(values_only=True))
     assert [row[0] for row in rows if isinstance(row[0], int)] == list(range(1, 9))
     page = open_report(folder)
@@ -135,9 +135,9 @@ def test_the_best_trial_is_reported_on_images_that_no_trial_saw(toy_tree: Path) 
     # The search goes on with the same images, and with no other ones.
     assert "3 trials, 3 known" in tune(*command)
     refused = start(*command, "search.holdout=0.25")
-    said = " ".join("".join(refused.communicate()).split())
+    message = " ".join("".join(refused.communicate()).split())
     assert refused.returncode == 2
-    assert "search.holdout: 0.25 found, but the trials in results/h/search.json have 0.5; expected 0.5" in said
+    assert "search.holdout: 0.25 found, but the trials in results/h/search.json have 0.5; expected 0.5" in message
 
 
 def test_a_sweep_of_a_trials_setting_is_the_same_run(toy_tree: Path) -> None:
@@ -161,20 +161,20 @@ def test_hopeless_trainings_are_stopped_early_and_leave_nothing_behind() -> None
     write_config(Path("c.yaml"), CLASSIFIERS.format(name="c"))
     output = tune("c.yaml")
     folder = ResultFolder(Path("results/c"))
-    found = trials(folder)
-    stopped = [trial for trial in found if trial["state"] == "stopped"]
-    done = [trial for trial in found if trial["state"] == "done"]
-    assert len(found) == 10
+    all_trials = trials(folder)
+    stopped = [trial for trial in all_trials if trial["state"] == "stopped"]
+    completed = [trial for trial in all_trials if trial["state"] == "done"]
+    assert len(all_trials) == 10
     assert stopped, output
-    assert done, output
+    assert completed, output
     assert "stopped after epoch" in output
     # At each rung, those that went on were better than one that was stopped there.
     for trial in stopped:
         epoch, reached = trial["looks"][-1]
         assert epoch in {1, 3, 9}
-        rivals = [value for other in found for at, value in other["looks"] if at == epoch and other is not trial]
+        rivals = [value for other in all_trials for at, value in other["looks"] if at == epoch and other is not trial]
         assert max(rivals) > reached
-    assert sorted(run for trial in done for run in trial["runs"]) == sorted(r.run_id for r in folder.records())
+    assert sorted(run for trial in completed for run in trial["runs"]) == sorted(r.run_id for r in folder.records())
     assert not (work_folder() / home_of(folder.root, "search")).exists()
     assert not list((folder.root / ".work").iterdir())
 
@@ -231,16 +231,16 @@ def test_a_node_that_dies_costs_its_trial_a_retry(cluster: TwoNodes) -> None:  #
 def test_a_time_budget_ends_a_search_that_goes_on_later() -> None:
     write_config(Path("t.yaml"), CLASSIFIERS.format(name="t"))
     folder = ResultFolder(Path("results/t"))
-    done: list[Any] = []
+    completed: list[Any] = []
     # On a busy machine a short budget ends before the first trial. 500 trials would take many minutes on any machine.
     for budget in (30, 120):
         output = tune("t.yaml", f"search.time_budget={budget}", "search.num_samples=500", "search.stop_early=false")
         assert "The time budget is used up" in output
-        done = [trial for trial in trials(folder) if trial["state"] == "done"]
-        if done:
+        completed = [trial for trial in trials(folder) if trial["state"] == "done"]
+        if completed:
             break
-    assert 0 < len(done) < 500
-    wanted = len(done) + 2
-    output = tune("t.yaml", f"search.num_samples={wanted}", "search.stop_early=false")
-    assert f"{wanted} trials, {len(done)} known" in output
-    assert len([trial for trial in trials(folder) if trial["state"] == "done"]) == wanted
+    assert 0 < len(completed) < 500
+    number = len(completed) + 2
+    output = tune("t.yaml", f"search.num_samples={number}", "search.stop_early=false")
+    assert f"{number} trials, {len(completed)} known" in output
+    assert len([trial for trial in trials(folder) if trial["state"] == "done"]) == number

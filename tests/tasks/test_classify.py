@@ -38,8 +38,8 @@ from tests.conftest import ROOT, Cli, read_me
 
 
 def record_of(folder: ResultFolder, model: str, **params: Any) -> RunRecord:
-    (found,) = [r for r in folder.records() if r.spec["model"] == model and params.items() <= r.spec["params"].items()]
-    return found
+    (record,) = [r for r in folder.records() if r.spec["model"] == model and params.items() <= r.spec["params"].items()]
+    return record
 
 
 def read_csv(file: Path | str) -> list[list[str]]:
@@ -59,11 +59,11 @@ def rows(folder: ResultFolder, title: str) -> list[dict[str, Any]]:
 
 def test_every_image_is_judged_by_networks_that_never_saw_it(classified: ResultFolder) -> None:
     record = record_of(classified, "baseline", balance="none")
-    found = ClassPredictions.load(classified.run_folder(record.run_id))
-    assert len(found.names) == record.data["judged"] == len(set(found.names))
-    assert sorted(np.unique(found.folds)) == [0, 1]
-    assert found.test_by_fold.shape == (2, record.data["test"], 16)
-    assert record.metrics["macro_F1"] == pytest.approx(macro_f1(found.truth, found.predicted, 16))
+    predictions = ClassPredictions.load(classified.run_folder(record.run_id))
+    assert len(predictions.names) == record.data["judged"] == len(set(predictions.names))
+    assert sorted(np.unique(predictions.folds)) == [0, 1]
+    assert predictions.test_by_fold.shape == (2, record.data["test"], 16)
+    assert record.metrics["macro_F1"] == pytest.approx(macro_f1(predictions.truth, predictions.predicted, 16))
     low, high = record.intervals["macro_F1"]
     assert low < record.metrics["macro_F1"] < high  # type: ignore[operator]
     # Test labels are not known: there is no figure of them.
@@ -72,11 +72,13 @@ def test_every_image_is_judged_by_networks_that_never_saw_it(classified: ResultF
     assert all(fold["epochs"] == 2 for fold in record.folds)
     assert record.task == "classification"
     # Without views there is another answer, and both are told.
-    assert found.plain is not None
-    assert record.metrics["plain_macro_F1"] == pytest.approx(macro_f1(found.truth, found.plain.argmax(axis=1), 16))
+    assert predictions.plain is not None
+    assert record.metrics["plain_macro_F1"] == pytest.approx(
+        macro_f1(predictions.truth, predictions.plain.argmax(axis=1), 16)
+    )
     names = read_dicts(classified.run_folder(record.run_id) / "predictions.csv")
     assert [row["role"] for row in names].count("test") == record.data["test"]
-    assert names[0]["predicted_label"] == found.labels[found.predicted[0]]
+    assert names[0]["predicted_label"] == predictions.labels[predictions.predicted[0]]
 
 
 def test_the_workbook_shows_settings_runs_labels_and_confusions(classified: ResultFolder) -> None:
@@ -139,15 +141,15 @@ def test_predict_names_as_the_sweep_did(classified: ResultFolder, cli: Cli, tmp_
     for model, params in (("baseline", {"balance": "none"}), ("one_class", {})):
         record = record_of(classified, model, **params)
         folder = classified.run_folder(record.run_id)
-        found = ClassPredictions.load(folder)
-        images = [str(Path(record.data["root"]) / name) for name in found.test_names]
+        predictions = ClassPredictions.load(folder)
+        images = [str(Path(record.data["root"]) / name) for name in predictions.test_names]
         result = cli("predict", folder, *images, "--csv", tmp_path / "rows.csv", "--batch", 3)
         assert result.exit_code == 0, result.output
         named = read_dicts(tmp_path / "rows.csv")
-        assert [row["predicted_label"] for row in named] == [found.labels[i] for i in found.test_predicted]
-        largest = found.test_probabilities.max(axis=1)
+        assert [row["predicted_label"] for row in named] == [predictions.labels[i] for i in predictions.test_predicted]
+        largest = predictions.test_probabilities.max(axis=1)
         assert [float(row["raw_probability"]) for row in named] == pytest.approx(largest, rel=1e-4)
-        calibrated = Temperature.from_dict(record.temperature).apply(found.test_probabilities).max(axis=1)
+        calibrated = Temperature.from_dict(record.temperature).apply(predictions.test_probabilities).max(axis=1)
         assert [float(row["probability"]) for row in named] == pytest.approx(calibrated, rel=1e-3)
         written = [row for row in read_dicts(folder / "predictions.csv") if row["role"] == "test"]
         assert [row["raw_probability"] for row in written] == [f"{value:.6f}" for value in largest]
@@ -156,10 +158,10 @@ def test_predict_names_as_the_sweep_did(classified: ResultFolder, cli: Cli, tmp_
 
 def test_a_run_has_a_temperature_and_an_earlier_run_gets_one(classified: ResultFolder, cli: Cli) -> None:
     record = record_of(classified, "baseline", balance="none")
-    found = ClassPredictions.load(classified.run_folder(record.run_id))
-    assert Temperature.from_dict(record.temperature) == Temperature.of(found)
+    predictions = ClassPredictions.load(classified.run_folder(record.run_id))
+    assert Temperature.from_dict(record.temperature) == Temperature.of(predictions)
     run = Path(shutil.copytree(classified.run_folder(record.run_id), "earlier"))
-    image = str(Path(record.data["root"]) / found.test_names[0])
+    image = str(Path(record.data["root"]) / predictions.test_names[0])
     values = json.loads((run / "record.json").read_text())
     del values["temperature"]
     (run / "record.json").write_text(json.dumps(values))
@@ -168,7 +170,7 @@ def test_a_run_has_a_temperature_and_an_earlier_run_gets_one(classified: ResultF
     assert isinstance(one, ClassResult)
     assert isinstance(other, ClassResult)
     assert np.array_equal(one.probabilities, other.probabilities)
-    note = f"temperature {record.temperature['value']:.3g}, from {len(found.names)} out-of-fold images"
+    note = f"temperature {record.temperature['value']:.3g}, from {len(predictions.names)} out-of-fold images"
     assert any(note in text for text in new.notes)
     # Without its probabilities, the earlier run has no temperature, and says so.
     (run / "probabilities.npz").unlink()
@@ -188,13 +190,15 @@ def test_the_sheet_shows_the_calibration_error_before_and_after(classified: Resu
     first = rows(classified, "Calibration")[0]
     run = rows(classified, "Summary")[0]["best_run"]
     record = next(one for one in classified.records() if one.run_id == run)
-    found = ClassPredictions.load(classified.run_folder(run))
+    predictions = ClassPredictions.load(classified.run_folder(run))
     assert first["temperature"] == pytest.approx(record.temperature["value"])
     for column, probabilities in (
-        ("ECE_raw", found.probabilities),
-        ("ECE_calibrated", cross_calibrated(found.probabilities, found.truth)),
+        ("ECE_raw", predictions.probabilities),
+        ("ECE_calibrated", cross_calibrated(predictions.probabilities, predictions.truth)),
     ):
-        assert first[column] == pytest.approx(Reliability.of(probabilities, found.predicted, found.truth).error)
+        assert first[column] == pytest.approx(
+            Reliability.of(probabilities, predictions.predicted, predictions.truth).error
+        )
     # The test has no labels.
     assert "test_ECE_raw" not in first
 
@@ -202,18 +206,18 @@ def test_the_sheet_shows_the_calibration_error_before_and_after(classified: Resu
 def test_answers_have_the_promised_coverage_of_the_sweep(classified: ResultFolder, cli: Cli, tmp_path: Path) -> None:
     record = record_of(classified, "baseline", balance="none")
     folder = classified.run_folder(record.run_id)
-    found = ClassPredictions.load(folder)
-    images = [str(Path(record.data["root"]) / name) for name in found.test_names]
+    predictions = ClassPredictions.load(folder)
+    images = [str(Path(record.data["root"]) / name) for name in predictions.test_names]
     options: list[Any]
     for options, coverage in (([], 0.9), (["--coverage", 0.5], 0.5)):
         result = cli("predict", folder, *images, "--csv", tmp_path / "rows.csv", *options)
         assert result.exit_code == 0, result.output
-        note = f"promised coverage of {coverage}, from {len(found.names)} out-of-fold images"
+        note = f"promised coverage of {coverage}, from {len(predictions.names)} out-of-fold images"
         assert note in " ".join(result.output.split())
-        sets = Calibration.of(found).sets(found.test_by_fold, coverage)
+        sets = Calibration.of(predictions).sets(predictions.test_by_fold, coverage)
         named = read_dicts(tmp_path / "rows.csv")
         for row, inside in zip(named, sets, strict=True):
-            labels = {label for label, member in zip(found.labels, inside, strict=True) if member}
+            labels = {label for label, member in zip(predictions.labels, inside, strict=True) if member}
             assert set(filter(None, row["label_set"].split("; "))) == labels
             assert row["answer"] == (row["predicted_label"] if len(labels) == 1 else DONT_KNOW)
         assert f"{sum(row['answer'] == DONT_KNOW for row in named)} don't know" in result.output
@@ -256,29 +260,31 @@ def test_a_wrong_coverage_is_refused(classified: ResultFolder, trained: ResultFo
 def test_the_report_shows_promised_and_realised_coverage(classified: ResultFolder, cli: Cli) -> None:
     copy = ResultFolder(Path(shutil.copytree(classified.root, "labelled")))
     for record in copy.records():
-        found = ClassPredictions.load(copy.run_folder(record.run_id))
-        replace(found, test_truth=np.arange(len(found.test_names)) % 16).save(copy.run_folder(record.run_id))
+        predictions = ClassPredictions.load(copy.run_folder(record.run_id))
+        replace(predictions, test_truth=np.arange(len(predictions.test_names)) % 16).save(
+            copy.run_folder(record.run_id)
+        )
     copy.config.write_text(copy.config.read_text().replace("coverage: 0.9", "coverage: 0.8"))
     assert cli("report", copy.root).exit_code == 0
     best = rows(copy, "Summary")[0]["best_run"]
-    found = ClassPredictions.load(copy.run_folder(best))
-    quality = SetQuality.of(Calibration.of(found).sets(found.test_by_fold, 0.8), found.test_truth)
+    predictions = ClassPredictions.load(copy.run_folder(best))
+    quality = SetQuality.of(Calibration.of(predictions).sets(predictions.test_by_fold, 0.8), predictions.test_truth)
     assert quality is not None
     first = rows(copy, "Coverage")[0]
-    assert (first["promised_coverage"], first["calibration_images"]) == (0.8, len(found.names))
+    assert (first["promised_coverage"], first["calibration_images"]) == (0.8, len(predictions.names))
     assert first["realised_coverage"] == pytest.approx(quality.realised)
     assert first["answers"] == pytest.approx(quality.single)
     calibration = rows(copy, "Calibration")[0]
-    assert calibration["labelled_test_images"] == len(found.test_names)
-    tested = Reliability.of(found.test_probabilities, found.test_predicted, found.test_truth)
+    assert calibration["labelled_test_images"] == len(predictions.test_names)
+    tested = Reliability.of(predictions.test_probabilities, predictions.test_predicted, predictions.test_truth)
     assert calibration["test_ECE_raw"] == pytest.approx(tested.error)
     assert (
-        f"The realised coverage is {quality.realised:.3f} on {len(found.test_names)} labelled images"
+        f"The realised coverage is {quality.realised:.3f} on {len(predictions.test_names)} labelled images"
         in copy.report.read_text()
     )
     risk = rows(copy, "Risk")
     assert risk[-1]["answered"] == 1
-    assert list(risk[-1].values())[1] == pytest.approx(1 - np.mean(found.predicted == found.truth))
+    assert list(risk[-1].values())[1] == pytest.approx(1 - np.mean(predictions.predicted == predictions.truth))
     copy.config.write_text("coverage: 2")
     assert cli("report", copy.root).exit_code == 0
     assert "coverage: 2 found; expected a number between 0 and 1" in copy.report.read_text()
@@ -287,14 +293,14 @@ def test_the_report_shows_promised_and_realised_coverage(classified: ResultFolde
 def test_many_labels_with_one_image_make_no_comparison(classified: ResultFolder, cli: Cli) -> None:
     copy = ResultFolder(Path(shutil.copytree(classified.root, "single")))
     for record in copy.records():
-        found = ClassPredictions.load(copy.run_folder(record.run_id))
-        first = np.unique(found.truth, return_index=True)[1]
+        predictions = ClassPredictions.load(copy.run_folder(record.run_id))
+        first = np.unique(predictions.truth, return_index=True)[1]
         few = replace(
-            found,
-            names=tuple(found.names[i] for i in first),
-            truth=found.truth[first],
-            folds=found.folds[first],
-            probabilities=found.probabilities[first],
+            predictions,
+            names=tuple(predictions.names[i] for i in first),
+            truth=predictions.truth[first],
+            folds=predictions.folds[first],
+            probabilities=predictions.probabilities[first],
             plain=None,
         )
         few.save(copy.run_folder(record.run_id))
@@ -409,9 +415,9 @@ def predictions(truth: list[int], rows: list[list[float]], test: list[list[float
     )
 
 
-def put(folder: Path, found: ClassPredictions, template: RunRecord, **data: Any) -> Path:
+def put(folder: Path, predictions: ClassPredictions, template: RunRecord, **data: Any) -> Path:
     folder.mkdir(parents=True)
-    found.save(folder)
+    predictions.save(folder)
     values = template.as_dict() | {"run_id": folder.name}
     values["data"] = {**values["data"], "sample_submission": None, "root": str(folder)} | data
     (folder / "record.json").write_text(json.dumps(values))
@@ -435,21 +441,21 @@ def test_a_blend_by_hand(classified: ResultFolder, cli: Cli) -> None:
     Path("mix.yaml").write_text(yaml.safe_dump(recipe))
     result = cli("blend", "mix.yaml", "--out", "sub.csv")
     assert result.exit_code == 0, result.output
-    found = ClassPredictions.load(next(Path("results/mix/runs").iterdir()))
+    blended = ClassPredictions.load(next(Path("results/mix/runs").iterdir()))
     # Averaged 3 to 1: 0.525 to 0.475 for the first label.
     average = macro_f1(one.truth, np.array([0, 1, 2, 1]), 3)
     assert average == 1
     assert "average of 0.75 A, 0.25 B: macro F1" in result.output
     assert "-> 1.0000" in result.output
     # The first rule takes B's a-bad for the first and the last image; the last was right before.
-    assert [found.labels[i] for i in found.predicted] == ["a-bad", "a-good", "b-good", "a-bad"]
+    assert [blended.labels[i] for i in blended.predicted] == ["a-bad", "a-good", "b-good", "a-bad"]
     assert "take B where its state is not good: macro F1 1.0000 ->" in result.output
     assert "1 labels changed: 0 corrected, 1 made wrong" in result.output
     assert [row[1] for row in read_csv("sub.csv")][1:] == ["a-bad", "a-good"]
     (record,) = ResultFolder(Path("results/mix")).records()
     assert record.spec["model"] == "blend"
     # Its own temperature, and no network for a map.
-    assert Temperature.from_dict(record.temperature) == Temperature.of(found)
+    assert Temperature.from_dict(record.temperature) == Temperature.of(blended)
     details = json.loads((ResultFolder(Path("results/mix")).run_folder(record.run_id) / "details.json").read_text())
     assert details["cam_note"] == "the run has no network of its own"
     assert load_workbook("results/mix/models_comparing.xlsx")["Summary"] is not None
@@ -506,9 +512,9 @@ def test_warnings_of_runs_are_those_of_their_blend(classified: ResultFolder, cli
 
 def test_a_submission_without_a_sample_says_what_images_are_called_by(classified: ResultFolder, cli: Cli) -> None:
     template = record_of(classified, "one_class")
-    found = predictions([0, 1], [[1, 0, 0], [0, 1, 0]], [[1, 0, 0]])
-    put(Path("files"), found, template)
-    put(Path("numbers"), replace(found, test_keys=("17",)), template)
+    own_predictions = predictions([0, 1], [[1, 0, 0], [0, 1, 0]], [[1, 0, 0]])
+    put(Path("files"), own_predictions, template)
+    put(Path("numbers"), replace(own_predictions, test_keys=("17",)), template)
     for name, head in (("files", "file_name"), ("numbers", "index")):
         result = cli("submit", name, "--out", "sub.csv")
         assert f"Columns: {head} and label" in result.output
@@ -521,8 +527,8 @@ def test_fitted_weights_are_never_worse_than_the_best_run() -> None:
     runs = []
     for noise in (1.2, 1.4, 3.0):
         logits = rng.normal(0, noise, (120, 4)) + 2 * np.eye(4)[truth]
-        found = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-        runs.append(found.astype(np.float32))
+        probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        runs.append(probabilities.astype(np.float32))
     shares = fit_weights(runs, truth)
     assert shares.sum() == pytest.approx(1)
     blended = macro_f1(truth, np.tensordot(shares, np.stack(runs), axes=1).argmax(axis=1), 4)
@@ -572,16 +578,16 @@ def test_weights_of_networks_are_averaged_fold_by_fold(classified: ResultFolder,
     run = classified.run_folder(record_of(classified, "baseline", balance="none").run_id)
     other = classified.run_folder(record_of(classified, "baseline", balance="sampler").run_id)
     # The average of a run with itself is the run.
-    made = {"own": [run, run], "soup": [run, other], "one": [run]}
-    runs = {name: {"average_weights": [str(path) for path in paths]} for name, paths in made.items()}
+    soups = {"own": [run, run], "soup": [run, other], "one": [run]}
+    runs = {name: {"average_weights": [str(path) for path in paths]} for name, paths in soups.items()}
     recipe = {"runs": runs, "soft": {"own": 1}}
     Path("soup.yaml").write_text(yaml.safe_dump(recipe))
     result = cli("blend", "soup.yaml", "--device", "cpu")
     assert result.exit_code == 0, result.output
-    found = ClassPredictions.load(next(Path("results/soup/runs").iterdir()))
+    blended = ClassPredictions.load(next(Path("results/soup/runs").iterdir()))
     before = ClassPredictions.load(run)
-    np.testing.assert_allclose(found.probabilities, before.probabilities, atol=1e-4)
-    np.testing.assert_allclose(found.test_probabilities, before.test_probabilities, atol=1e-4)
+    np.testing.assert_allclose(blended.probabilities, before.probabilities, atol=1e-4)
+    np.testing.assert_allclose(blended.test_probabilities, before.test_probabilities, atol=1e-4)
     assert "one: networks averaged over folds saw every image" in result.output
     assert "batch normalisation of the averaged networks" not in result.output
     wrong = {
@@ -643,9 +649,9 @@ def test_views_share_their_networks_and_settings_their_images(cli: Cli, monkeypa
     runs = {(r.spec["params"]["lr"], r.spec["params"]["tta"]): r for r in folder.records()}
     assert len(runs) == 4
     for lr in (5e-3, 1e-3):
-        plain, seen = (ClassPredictions.load(folder.run_folder(runs[lr, tta].run_id)) for tta in ("none", "flips"))
-        assert seen.plain is not None
-        assert np.array_equal(plain.probabilities, seen.plain)
+        plain, flipped = (ClassPredictions.load(folder.run_folder(runs[lr, tta].run_id)) for tta in ("none", "flips"))
+        assert flipped.plain is not None
+        assert np.array_equal(plain.probabilities, flipped.plain)
         assert runs[lr, "flips"].seconds["fit"] > 0
     assert not list((folder.root / ".unfinished").iterdir())
 

@@ -33,8 +33,8 @@ def stored(tmp_path: Path) -> Path:
 
 
 def task(name: str) -> Task:
-    found: Task = registry.load(registry.TASKS[name])()
-    return found
+    loaded: Task = registry.load(registry.TASKS[name])()
+    return loaded
 
 
 def test_every_task_has_all_parts() -> None:

@@ -64,19 +64,19 @@ def sizes(tmp_path_factory: pytest.TempPathFactory) -> ResultFolder:
 
     root = tmp_path_factory.mktemp("sizes")
     (root / "c.yaml").write_text(CONFIG)
-    done = CliRunner().invoke(app, ["sweep", str(root / "c.yaml"), *POINTS, "--output", str(root / "results")])
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(app, ["sweep", str(root / "c.yaml"), *POINTS, "--output", str(root / "results")])
+    assert result.exit_code == 0, result.output
     return ResultFolder(root / "results" / "sizes")
 
 
 def run_of(folder: ResultFolder, size: int | None, average: str | None = None) -> RunRecord:
-    wanted = (size, average)
-    (found,) = [
+    key = (size, average)
+    (record,) = [
         one
         for one in folder.records()
-        if (one.spec["params"].get("eval_image_size"), one.spec["params"].get("tta_average")) == wanted
+        if (one.spec["params"].get("eval_image_size"), one.spec["params"].get("tta_average")) == key
     ]
-    return found
+    return record
 
 
 def predictions(folder: ResultFolder, *run: Any) -> ClassPredictions:
@@ -95,10 +95,12 @@ def test_all_sizes_and_averages_share_one_training(sizes: ResultFolder) -> None:
     assert len({one.run_id for one in runs}) == 4
     assert len(trainings(sizes, list(runs))) == 1
     assert not list((sizes.root / ".unfinished").iterdir())
-    found = [predictions(sizes, size, average).probabilities for size in (None, 48) for average in (None, "logits")]
+    probabilities = [
+        predictions(sizes, size, average).probabilities for size in (None, 48) for average in (None, "logits")
+    ]
     for one in range(4):
         for other in range(one):
-            assert not np.array_equal(found[one], found[other])
+            assert not np.array_equal(probabilities[one], probabilities[other])
     # Averages are without views the same, and sizes are not.
     plain = [predictions(sizes, size, average).plain for size in (None, 48) for average in (None, "logits")]
     assert all(one is not None for one in plain)
@@ -260,9 +262,9 @@ def test_another_size_is_said_and_has_no_promise(sizes: ResultFolder, cli: Cli) 
     assert row["probability"] == row["raw_probability"]
     # The same networks as those of the run at this size.
     expected = load_classifier(sizes.run_folder(run_of(sizes, 48).run_id), device="cpu").predict("part.png")
-    found = load_classifier(run, device="cpu", image_size=48).predict("part.png")
-    assert np.array_equal(found.raw_probabilities, expected.raw_probabilities)  # type: ignore[union-attr]
-    assert float(row["raw_probability"]) == pytest.approx(found.raw_probabilities.max(), abs=1e-6)  # type: ignore[union-attr]
+    predicted = load_classifier(run, device="cpu", image_size=48).predict("part.png")
+    assert np.array_equal(predicted.raw_probabilities, expected.raw_probabilities)  # type: ignore[union-attr]
+    assert float(row["raw_probability"]) == pytest.approx(predicted.raw_probabilities.max(), abs=1e-6)  # type: ignore[union-attr]
 
 
 def test_the_size_of_the_run_keeps_its_promise(sizes: ResultFolder, cli: Cli) -> None:

@@ -141,8 +141,8 @@ def voted(tmp_path_factory: pytest.TempPathFactory) -> ResultFolder:
                "bn_statistics": "recomputed"}  # fmt: skip
     values["grid"] = [POINT | washers, POINT | {"model": "baseline"}]
     (root / "c.yaml").write_text(yaml.safe_dump(values))
-    done = CliRunner().invoke(app, ["sweep", str(root / "c.yaml"), "--output", str(root / "results")])
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(app, ["sweep", str(root / "c.yaml"), "--output", str(root / "results")])
+    assert result.exit_code == 0, result.output
     return ResultFolder(root / "results" / "voted")
 
 

@@ -41,8 +41,8 @@ def config_of(text: str, name: str = "c") -> SweepConfig:
 
 def swept(cli: Cli, text: str) -> RunRecord:
     """Sweep, and return the newest run."""
-    done = cli("sweep", write_config(Path("c.yaml"), TOY + FIXED + text + GRID))
-    assert done.exit_code == 0, done.output
+    result = cli("sweep", write_config(Path("c.yaml"), TOY + FIXED + text + GRID))
+    assert result.exit_code == 0, result.output
     return max(ResultFolder(Path("results/c")).records(), key=lambda record: record.provenance["began"])
 
 
@@ -144,22 +144,22 @@ def test_sheet_page_and_compare_tell_the_protocol(cli: Cli, dummy: type) -> None
     assert json.dumps(groups[0]["smallest"]) in script
     assert words in Path("results/c/report.html").read_text()
 
-    done = cli("compare", folder.run_folder(plain.run_id), folder.run_folder(changed.run_id))
-    assert done.exit_code == 0, done.output
-    said = " ".join(done.output.split())
-    assert "The runs have different protocols, so their pixel metrics can't be compared." in said
-    assert "protocol default" in said
+    result = cli("compare", folder.run_folder(plain.run_id), folder.run_folder(changed.run_id))
+    assert result.exit_code == 0, result.output
+    output = " ".join(result.output.split())
+    assert "The runs have different protocols, so their pixel metrics can't be compared." in output
+    assert "protocol default" in output
     same = cli("compare", folder.run_folder(plain.run_id), folder.run_folder(plain.run_id))
     assert "protocol" not in same.output
 
 
 def test_original_needs_memory(cli: Cli, dummy: type) -> None:
     """9 images of 64 x 64 pixels need 16 bytes for each pixel."""
-    done = cli("sweep", write_config(Path("c.yaml"), f"{TOY}protocol: original\nmemory_limit: 100 kB\n{GRID}"))
-    assert done.exit_code == 2
-    said = " ".join(done.output.split())
-    assert "protocol.size: original found, which needs 0.00059 GB of memory for the 0.03686 million pixels" in said
-    assert "Set a larger memory_limit, or protocol.size to input." in said
+    result = cli("sweep", write_config(Path("c.yaml"), f"{TOY}protocol: original\nmemory_limit: 100 kB\n{GRID}"))
+    assert result.exit_code == 2
+    output = " ".join(result.output.split())
+    assert "protocol.size: original found, which needs 0.00059 GB of memory for the 0.03686 million pixels" in output
+    assert "Set a larger memory_limit, or protocol.size to input." in output
     assert not Path("results/c/runs").exists()
 
 
@@ -171,11 +171,11 @@ def test_masks_that_vanish_under_a_rule_are_named_before_any_run(cli: Cli, dummy
     mask = next(Path("plate/ground_truth").rglob("*.png"))
     Image.fromarray(read_mask(mask).astype(np.uint8)).save(mask)
     data = f"data: {{kind: mvtec, root: plate}}\nweights: random\n{GRID}"
-    done = cli("sweep", write_config(Path("d.yaml"), f"{data}protocol: {{mask: above_half}}\n"))
-    assert done.exit_code == 2
-    said = " ".join(done.output.split())
-    assert "protocol.mask: above_half found, but 1 of " in said
-    assert mask.name in said
+    result = cli("sweep", write_config(Path("d.yaml"), f"{data}protocol: {{mask: above_half}}\n"))
+    assert result.exit_code == 2
+    output = " ".join(result.output.split())
+    assert "protocol.mask: above_half found, but 1 of " in output
+    assert mask.name in output
     assert cli("sweep", write_config(Path("e.yaml"), data)).exit_code == 0
 
 
@@ -187,8 +187,8 @@ def test_both_backends_measure_at_the_original_size(cli: Cli) -> None:
         "image_size: 32}\n"
     )
     config = write_config(Path("c.yaml"), f"{TOY}{FIXED}save_models: all\nprotocol: original\n{grid}")
-    done = cli("sweep", config)
-    assert done.exit_code == 0, done.output
+    result = cli("sweep", config)
+    assert result.exit_code == 0, result.output
     records = ResultFolder(Path("results/c")).records()
     assert {record.spec["backend"] for record in records} == {"native", "anomalib"}
     for record in records:

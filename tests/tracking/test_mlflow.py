@@ -33,9 +33,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(made: ResultFolder) -> TrackedRun:
-    record = next(record for record in made.records() if record.status == "ok")
-    return tracked_run(record, made.run_folder(record.run_id))
+def run(sweep_folder: ResultFolder) -> TrackedRun:
+    record = next(record for record in sweep_folder.records() if record.status == "ok")
+    return tracked_run(record, sweep_folder.run_folder(record.run_id))
 
 
 def test_a_run_is_in_the_local_store_once(run: TrackedRun, store: Path, tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 
-def test_the_folder_of_a_run_is_written_as_a_whole(made: ResultFolder, tmp_path: Path) -> None:
-    record = next(record for record in made.records() if record.status == "ok")
-    run = tracked_run(record, made.run_folder(record.run_id))
+def test_the_folder_of_a_run_is_written_as_a_whole(sweep_folder: ResultFolder, tmp_path: Path) -> None:
+    record = next(record for record in sweep_folder.records() if record.status == "ok")
+    run = tracked_run(record, sweep_folder.run_folder(record.run_id))
     folder = tmp_path / "tensorboard"
     TensorBoardTracker(folder, "parts").log(run)
     again = replace(run, metrics={**run.metrics, "image_AUROC": 0.25})

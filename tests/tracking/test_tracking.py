@@ -34,7 +34,7 @@ class Notes:
 
     modules: ClassVar[tuple[str, ...]] = ("json",)
     calls: ClassVar[list[TrackedRun]] = []
-    asked: ClassVar[list[str]] = []
+    run_ids: ClassVar[list[str]] = []
     down: ClassVar[bool] = False
     opened: ClassVar[list[tuple[Path, str]]] = []
 
@@ -43,7 +43,7 @@ class Notes:
         self.store = LOCAL
 
     def log(self, run: TrackedRun) -> str:
-        self.asked.append(run.run_id)
+        self.run_ids.append(run.run_id)
         if type(self).down:
             raise ConnectionError("no answer\nfrom the server")
         self.calls.append(run)
@@ -57,7 +57,7 @@ def notes(monkeypatch: pytest.MonkeyPatch, dummy: type) -> type[Notes]:
     del dummy
     monkeypatch.setitem(registry.TRACKERS, "notes", "tests.tracking.test_tracking:Notes")
     monkeypatch.setattr(Notes, "down", False)
-    for values in (Notes.calls, Notes.asked, Notes.opened):
+    for values in (Notes.calls, Notes.run_ids, Notes.opened):
         values.clear()
     return Notes
 
@@ -134,7 +134,7 @@ def test_a_tracker_that_is_down_is_told_once_and_asked_once(cli: Cli, config: Pa
     sentence = "notes: runs can't be logged (ConnectionError: no answer). The sweep goes on without notes."
     assert result.output.count(sentence) == 1
     assert "Start the same command again later: it logs the missing runs." in result.output
-    assert len(notes.asked) == 1
+    assert len(notes.run_ids) == 1
     assert Path("results/tracked/sweep.log").read_text().count(sentence) == 1
     assert [record.status for record in ResultFolder(Path("results/tracked")).records()] == ["ok", "ok"]
     notes.down = False
@@ -181,9 +181,9 @@ def test_every_tracker_has_an_extra_of_its_name(monkeypatch: pytest.MonkeyPatch)
     assert "pip install 'harness[mlflow]'" in sentences[0]
 
 
-def test_what_a_tracker_gets_of_a_run(made: ResultFolder) -> None:
-    record = next(record for record in made.records() if record.status == "ok" and record.intervals)
-    run = tracked_run(record, made.run_folder(record.run_id))
+def test_what_a_tracker_gets_of_a_run(sweep_folder: ResultFolder) -> None:
+    record = next(record for record in sweep_folder.records() if record.status == "ok" and record.intervals)
+    run = tracked_run(record, sweep_folder.run_folder(record.run_id))
     assert run.name.startswith(record.spec["category"])
     assert run.parameters["model"] == record.spec["model"]
     assert run.parameters["seed"] == str(record.spec["seed"])
@@ -196,12 +196,12 @@ def test_what_a_tracker_gets_of_a_run(made: ResultFolder) -> None:
     assert all(math.isfinite(value) for value in run.metrics.values())
     assert json.loads(run.record) == record.as_dict()
     assert set(run.pictures) == {
-        f"heatmaps/{file.name}" for file in (made.run_folder(record.run_id) / "heatmaps").glob("*.jpg")
+        f"heatmaps/{file.name}" for file in (sweep_folder.run_folder(record.run_id) / "heatmaps").glob("*.jpg")
     }
 
 
-def test_a_tracker_gets_references_in_place_of_secrets(made: ResultFolder, tmp_path: Path) -> None:
-    record = next(record for record in made.records() if record.status == "ok")
+def test_a_tracker_gets_references_in_place_of_secrets(sweep_folder: ResultFolder, tmp_path: Path) -> None:
+    record = next(record for record in sweep_folder.records() if record.status == "ok")
     secret = "/mnt/customer-4711"
     provenance = {**record.provenance, "references": {secret: "${oc.env:PARTS}"}}
     record = replace(
@@ -215,9 +215,9 @@ def test_a_tracker_gets_references_in_place_of_secrets(made: ResultFolder, tmp_p
     assert "customer" not in f"{run.record}{run.parameters}{run.tags}{run.name}"
 
 
-def test_a_link_in_a_run_folder_is_no_picture(made: ResultFolder, tmp_path: Path) -> None:
-    record = next(record for record in made.records() if record.status == "ok")
-    shutil.copytree(made.run_folder(record.run_id), tmp_path / "run")
+def test_a_link_in_a_run_folder_is_no_picture(sweep_folder: ResultFolder, tmp_path: Path) -> None:
+    record = next(record for record in sweep_folder.records() if record.status == "ok")
+    shutil.copytree(sweep_folder.run_folder(record.run_id), tmp_path / "run")
     (tmp_path / "run" / "link.jpg").symlink_to("/etc/hostname")
     assert "link.jpg" not in tracked_run(record, tmp_path / "run").pictures
 

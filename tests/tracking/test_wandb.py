@@ -24,9 +24,9 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_offline_files_hold_each_run_once(made: ResultFolder, tmp_path: Path) -> None:
-    record = next(record for record in made.records() if record.status == "ok")
-    run = tracked_run(record, made.run_folder(record.run_id))
+def test_offline_files_hold_each_run_once(sweep_folder: ResultFolder, tmp_path: Path) -> None:
+    record = next(record for record in sweep_folder.records() if record.status == "ok")
+    run = tracked_run(record, sweep_folder.run_folder(record.run_id))
     model = tmp_path / "model.safetensors"
     model.write_bytes(b"a model")
     tracker = WandbTracker(tmp_path / "wandb", "parts #1")
@@ -47,9 +47,9 @@ def test_offline_files_hold_each_run_once(made: ResultFolder, tmp_path: Path) ->
 
 
 def test_a_server_that_does_not_answer_is_an_error(
-    made: ResultFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sweep_folder: ResultFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = next(record for record in made.records() if record.status == "ok")
+    record = next(record for record in sweep_folder.records() if record.status == "ok")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -58,5 +58,5 @@ def test_a_server_that_does_not_answer_is_an_error(
         tracker = WandbTracker(tmp_path / "wandb", "parts")
         assert tracker.store == f"{address}/"
         with pytest.raises(Exception, match=r"(?i)timed out|timeout|connect|network|refused"):
-            tracker.log(tracked_run(record, made.run_folder(record.run_id)))
+            tracker.log(tracked_run(record, sweep_folder.run_folder(record.run_id)))
         tracker.close()

@@ -81,11 +81,15 @@ def fold_warnings(spec: RunSpec, images: int, least: int) -> list[str]:
         images: number of training images.
         least: smallest number of images that the detector can learn from.
     """
-    used, asked = len(folds_of(spec, images, least)), dict(spec.threshold).get("folds", 0)
-    if asked and not used:
-        return [f"threshold.folds: {asked} expected, none used: {images} training images are too few, so no threshold"]
+    used, expected = len(folds_of(spec, images, least)), dict(spec.threshold).get("folds", 0)
+    if expected and not used:
+        return [
+            f"threshold.folds: {expected} expected, none used: {images} training images are too few, so no threshold"
+        ]
     return (
-        [f"threshold.folds: {asked} expected, {used} used: there are no more training images"] if used < asked else []
+        [f"threshold.folds: {expected} expected, {used} used: there are no more training images"]
+        if used < expected
+        else []
     )
 
 

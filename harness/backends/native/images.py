@@ -41,7 +41,9 @@ class GroupImages:
             )
             self._positions[role] = {position: index for index, position in enumerate(chosen)}
             samples[role] = [samples[role][position] for position in chosen]
-        self.roles = {role: found for role, found in (samples | {"test": split.test}).items() if found}
+        self.roles = {
+            role: role_samples for role, role_samples in (samples | {"test": split.test}).items() if role_samples
+        }
 
     def split(self, spec: RunSpec) -> Split:
         """The data of a run.
@@ -62,8 +64,8 @@ class GroupImages:
             return list(stages)
         subset = self._subsets[spec]
         positions: Mapping[str, Sequence[int]] = {
-            role: [self._positions[role][position] for position in found]
-            for role, found in (("train", subset.train), ("val", subset.val))
+            role: [self._positions[role][position] for position in indices]
+            for role, indices in (("train", subset.train), ("val", subset.val))
         }
         return [on_positions(stage, positions) for stage in stages]
 

@@ -113,16 +113,25 @@ def good_labels(label_specs: Sequence[LabelSpec]) -> dict[str, int]:
     conditions: dict[str, list[int]] = {}
     for position, (class_name, _) in enumerate(label_specs):
         conditions.setdefault(class_name, []).append(position)
-    found = {}
+    by_class = {}
     for class_name, positions in conditions.items():
         good = [position for position in positions if is_normal(label_specs[position][1])]
         if len(good) == 1 and len(positions) > 1:
-            found[class_name] = good[0]
-    return found
+            by_class[class_name] = good[0]
+    return by_class
 
 
 def good_images(split: LabelledSplit, fold: int, class_name: str) -> list[int]:
-    """Return the positions of the good training images of a class in a fold."""
+    """Return the positions of the good training images of a class in a fold.
+
+    Args:
+        split: the labelled images.
+        fold: number of the fold, from 0.
+        class_name: a class of `good_labels`.
+
+    Returns:
+        Positions in `split.train`.
+    """
     label = split.labels[good_labels(split.label_specs)[class_name]]
     return [index for index in split.train_indices(fold) if split.train[index].label == label]
 

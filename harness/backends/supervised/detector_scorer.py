@@ -111,8 +111,8 @@ class DetectorScorer(TrainedScorer):
             on_device = {name: tensor.to(detector.device.torch) for name, tensor in state.items()}
             with torch.inference_mode():
                 batch = {layer: values[chosen] for layer, values in features.items()}
-                found = detector.score(on_device, batch, detector.view.input_size)
-            scores[rows] = found.images.double().cpu().numpy()
+                result = detector.score(on_device, batch, detector.view.input_size)
+            scores[rows] = result.images.double().cpu().numpy()
         return scores
 
     def export(self, file_format: Format, file: Path) -> list[str]:

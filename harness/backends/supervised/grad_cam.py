@@ -17,7 +17,14 @@ TOLERANCE = 1e-3  # of a logit, relative
 
 
 def feature_map(network: Classifier, images: torch.Tensor) -> torch.Tensor:
-    """The last feature map, (n, channels, height, width), of RGB images in [0, 1], (n, 3, height, width).
+    """The last feature map of a network.
+
+    Args:
+        network: a trained network.
+        images: RGB in [0, 1], (n, 3, height, width).
+
+    Returns:
+        Features, (n, channels, rows, columns).
 
     Raises:
         ValueError: the network has tokens instead.

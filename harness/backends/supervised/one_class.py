@@ -43,7 +43,17 @@ def class_targets(targets: npt.NDArray[np.int64], positions: Sequence[int]) -> n
 def merge(
     outputs: Iterable[tuple[str, Floats]], positions: Mapping[str, Sequence[int]], labels: int, combination: str
 ) -> tuple[Floats, Floats]:
-    """Merge the probabilities of all networks of a fold, as `merge_tensors` does for tensors."""
+    """Merge the probabilities of all networks of a fold, as `merge_tensors` does for tensors.
+
+    Args:
+        outputs: class and probabilities of each network; shapes as in `merge_tensors`.
+        positions: positions of the labels of each class with networks.
+        labels: number of all labels.
+        combination: how repeated networks of a class decide; see `combine`.
+
+    Returns:
+        Probabilities (n, labels), and the number of classes that claim each image, (n,).
+    """
     tensors = [(name, torch.from_numpy(np.asarray(values, dtype=np.float64))) for name, values in outputs]
     merged, claims = merge_tensors(tensors, positions, labels, combination)
     return merged.numpy(), claims.numpy()

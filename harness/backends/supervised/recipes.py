@@ -70,25 +70,25 @@ KEYS = tuple(RECIPES["small"])
 CHOICES = (AUTO, NONE, *RECIPES)
 
 
-def defaults(given: Mapping[str, Any]) -> Mapping[str, Any]:
+def defaults(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the defaults of a point of the grid, without the settings that a recipe will set.
 
     Without the key `recipe`, a point that sets any value of a recipe itself has none. So configurations of earlier
     versions keep their results.
 
     Args:
-        given: the values that the grid sets.
+        values: the values that the grid sets.
 
     Raises:
         ConfigError: there is no such recipe.
     """
-    name = given.get(KEY, NONE if any(key in given for key in KEYS) else AUTO)
+    name = values.get(KEY, NONE if any(key in values for key in KEYS) else AUTO)
     if name not in CHOICES:
         near = nearest(str(name), CHOICES)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ConfigError(f"{KEY}: found {name!r}, expected one of {', '.join(CHOICES)}.{hint}")
-    left = () if name == NONE else KEYS
-    return {key: value for key, value in DEFAULTS.items() if key not in left} | {KEY: name}
+    excluded = () if name == NONE else KEYS
+    return {key: value for key, value in DEFAULTS.items() if key not in excluded} | {KEY: name}
 
 
 def without_effect(values: Mapping[str, Any], model: str) -> dict[str, str]:
@@ -139,8 +139,8 @@ def with_recipe(spec: RunSpec, images: int, epochs: int) -> tuple[RunSpec, dict[
         recipe.
     """
     params = spec.parameters
-    asked = params.pop(KEY, NONE)
-    name = chosen(asked, images, epochs)
+    choice = params.pop(KEY, NONE)
+    name = chosen(choice, images, epochs)
     if name == NONE:
         return dataclasses.replace(spec, params=freeze_items(params)), {}
     recipe = dict(RECIPES[name])
@@ -151,7 +151,7 @@ def with_recipe(spec: RunSpec, images: int, epochs: int) -> tuple[RunSpec, dict[
     values = {key: value for key, value in recipe.items() if key not in params and key not in idle}
     return dataclasses.replace(spec, params=freeze_items({**params, **values})), {
         "name": name,
-        "asked": asked,
+        "asked": choice,
         "images": images,
         "epochs": epochs,
         "values": values,

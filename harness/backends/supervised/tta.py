@@ -86,8 +86,8 @@ class _Key:
 
     def chosen(self, values: Any) -> list[Any]:
         """Convert one value, or a list of them, to a list in the order of the attribute's values."""
-        found = {self.convert(value) for value in (values if isinstance(values, list | tuple) else [values])}
-        return sorted(found, key=FLIPS.index if self.attribute == "flip" else None)
+        converted = {self.convert(value) for value in (values if isinstance(values, list | tuple) else [values])}
+        return sorted(converted, key=FLIPS.index if self.attribute == "flip" else None)
 
     def problem(self, values: Any) -> str:
         """Return why a value is invalid; empty for a valid one."""

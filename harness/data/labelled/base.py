@@ -177,8 +177,8 @@ class Group(BaseModel):
     @model_validator(mode="after")
     def _column_or_pattern(self) -> Group:
         if (self.column is None) == (self.pattern is None):
-            found = "neither" if self.column is None else "both"
-            raise ValueError(f"{found} of `column` and `pattern` found; expected one of them")
+            which = "neither" if self.column is None else "both"
+            raise ValueError(f"{which} of `column` and `pattern` found; expected one of them")
         return self
 
 

@@ -60,7 +60,7 @@ def take_share() -> None:
 
     cpus = max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
     # Torch may have the number of an earlier task of this process, so that only the variable counts here.
-    threads.start(min(threads.asked() or cpus, cpus))
+    threads.start(min(threads.requested() or cpus, cpus))
 
 
 def records_of_job(

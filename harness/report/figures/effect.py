@@ -41,7 +41,7 @@ def longest_series(configurations: Sequence[Mapping[str, Any]]) -> str | None:
         for one in configurations:
             if axis in one["effects"]:
                 values.setdefault(one["effects"][axis]["series"], set()).add(one["effects"][axis]["value"])
-        points[axis] = sum(len(found) for found in values.values() if len(found) > 1)
+        points[axis] = sum(len(distinct) for distinct in values.values() if len(distinct) > 1)
     best = max(points, key=lambda axis: points[axis], default=None)
     return best if best is not None and points[best] else None
 
@@ -110,8 +110,8 @@ def _series(
         groups.values(), key=lambda points: (len(points) > 1, max(sign * value for value, _ in points.values())),
         reverse=True,
     )  # fmt: skip
-    found = [[(value, one) for value, (_, one) in points.items()] for points in best]
-    return [_Series(_name([one for _, one in points]), points) for points in found]
+    lines = [[(value, one) for value, (_, one) in points.items()] for points in best]
+    return [_Series(_name([one for _, one in points]), points) for points in lines]
 
 
 def _name(members: Sequence[Mapping[str, Any]]) -> str:

@@ -43,11 +43,11 @@ def _convergence(search: dict[str, Any]) -> Figure:
         values = [*best[-1:], *([trial["value"]] if trial["state"] == DONE else [])]
         best.append(max(values, key=lambda value: sign * value) if values else math.nan)
     axes.step([trial["number"] for trial in trials], best, where="post", color=colour(0), label="best so far")
-    done = [(trial["number"], trial["value"]) for trial in trials if trial["state"] == DONE]
+    completed = [(trial["number"], trial["value"]) for trial in trials if trial["state"] == DONE]
     stopped = [
         (trial["number"], trial["looks"][-1][1]) for trial in trials if trial["state"] == STOPPED and trial["looks"]
     ]
-    for points, mark, name, ink in ((done, "o", "completed", 0), (stopped, "X", "stopped early", 6)):
+    for points, mark, name, ink in ((completed, "o", "completed", 0), (stopped, "X", "stopped early", 6)):
         if points:
             axes.scatter(*zip(*points, strict=True), color=colour(ink), marker=mark, label=name)
     axes.set(xlabel="trial", ylabel=title(search["metric"]))
@@ -59,12 +59,14 @@ def _convergence(search: dict[str, Any]) -> Figure:
 def _parallel(search: dict[str, Any]) -> Figure:
     """A line for each completed trial through its values; better trials are darker and lie higher."""
     figure, axes = new_axes("Completed trials: their values and their result", height=4.8)
-    done = sorted(
+    completed = sorted(
         (trial for trial in search["trials"] if trial["state"] == DONE),
         key=lambda trial: search["sign"] * trial["value"],
     )
-    columns = [(one["name"], one["log"], [trial["point"][one["name"]] for trial in done]) for one in search["axes"]]
-    columns.append((search["metric"], False, [trial["value"] for trial in done]))
+    columns = [
+        (one["name"], one["log"], [trial["point"][one["name"]] for trial in completed]) for one in search["axes"]
+    ]
+    columns.append((search["metric"], False, [trial["value"] for trial in completed]))
     places = []
     for index, (_, log, values) in enumerate(columns):
         heights, ticks = _scale(values, log)
@@ -76,7 +78,7 @@ def _parallel(search: dict[str, Any]) -> Figure:
             axes.annotate(short, (index, height), offset, textcoords="offset points", fontsize=7,
                           ha="right" if last else "left", va="center", zorder=3, bbox=BEHIND)  # fmt: skip
     for rank, line in enumerate(zip(*places, strict=True), start=1):
-        strength = (rank / len(done)) ** 2
+        strength = (rank / len(completed)) ** 2
         axes.plot(range(len(line)), line, color=colour(0), alpha=0.15 + 0.85 * strength, linewidth=1 + 2 * strength)
     axes.set(xlim=(-0.15, len(columns) - 0.85), ylim=(-0.1, 1.1), yticks=[])
     axes.set_xticks(range(len(columns)), [name.replace("_", "\n") for name, _, _ in columns])

@@ -66,14 +66,25 @@ class Place:
         return FIRST_COST if FIRST_COST in costs else next(iter(costs), None)
 
     def average(self, configuration: Mapping[str, Any], name: str) -> float | None:
-        """The mean of a metric or cost over all categories; None where a category is missing."""
+        """The mean of a metric or cost over all categories; None where a category is missing.
+
+        Args:
+            configuration: as the page has it.
+            name: of the metric or cost.
+        """
         if configuration["complete"] < len(self.categories):
             return None
         value: float | None = configuration["values"][""].get(name)
         return value
 
     def better(self, name: str, first: float, second: float) -> bool:
-        """Whether the first value is better."""
+        """Whether the first value is better.
+
+        Args:
+            name: of the metric or cost of both values.
+            first: a value.
+            second: another value.
+        """
         falling = name in self.data["falling"] or (name in self.data["costs"] and name != FASTER)
         return first < second if falling else first > second
 
@@ -116,10 +127,10 @@ def _cost(place: Place, cost: str) -> Figure:
     figure, axes = new_axes(_heading(place))
     points = []
     for index, (name, members) in enumerate(place.families.items()):
-        found = _points(place, cost, members)
-        points += found
-        if found:
-            axes.scatter(*zip(*found, strict=True), color=colour(index), marker=marker(index), label=name)
+        family_points = _points(place, cost, members)
+        points += family_points
+        if family_points:
+            axes.scatter(*zip(*family_points, strict=True), color=colour(index), marker=marker(index), label=name)
     front = _front(place, cost, points)
     axes.step(*zip(*front, strict=True), where="post", color=QUIET, linestyle=":", label="Pareto front", zorder=1)
     axes.set(xscale="log", xlabel=title(cost), ylabel=title(place.metric))
