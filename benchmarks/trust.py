@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from benchmarks.trust_comparison import comparison, equivalence
@@ -11,6 +12,7 @@ from benchmarks.trust_coverage import coverage, promises
 from benchmarks.trust_false_alarms import false_alarms
 from benchmarks.trust_search import winners
 from benchmarks.trust_synthetic import synthetic, synthetic_subsets
+from harness import registry
 
 # `python -m benchmarks trust --only NAME ...` makes some of them.
 TABLES: dict[str, Callable[[bool], list[dict[str, Any]]]] = {
@@ -18,7 +20,8 @@ TABLES: dict[str, Callable[[bool], list[dict[str, Any]]]] = {
     "equivalence": equivalence,
     "coverage": coverage,
     "promises": promises,
-    "false_alarms": false_alarms,
+    # One table for each detector, since each takes up to an hour.
+    **{f"false_alarms_{name}": partial(false_alarms, detector=name) for name in registry.DETECTORS},
     "winners": winners,
     "synthetic": synthetic,
     "synthetic_subsets": synthetic_subsets,

@@ -135,14 +135,15 @@ def random_images(rng: np.random.Generator) -> list[npt.NDArray[np.uint8]]:
     return list(np.clip(pattern * contrast + brightness + noise, 0, 255).astype(np.uint8))
 
 
-def false_alarms(quick: bool) -> list[dict[str, Any]]:
-    """The table: each detector with each number of folds, and with held-out images.
+def false_alarms(quick: bool, detector: str) -> list[dict[str, Any]]:
+    """The table of a detector: a row for held-out images, and one for each number of folds.
 
     Args:
         quick: fewer splits.
+        detector: its name.
     """
     torch.set_num_threads(1)
-    return [row for name in registry.DETECTORS for row in _rows(name, quick)]
+    return list(_rows(detector, quick))
 
 
 def _rows(name: str, quick: bool) -> Iterator[dict[str, Any]]:
@@ -152,7 +153,6 @@ def _rows(name: str, quick: bool) -> Iterator[dict[str, Any]]:
     for folds in (None, *numbers):
         rate = pool.rate(folds, QUICK_SPLITS if quick else splits)
         yield {
-            "detector": name,
             "method": "held_out" if folds is None else f"cross_conformal, {folds} folds",
             "offered": folds is None or pool.detector.default_folds is not None,
             "splits": QUICK_SPLITS if quick else splits,
