@@ -156,9 +156,9 @@ def _rows(name: str, quick: bool) -> Iterator[dict[str, Any]]:
             "method": "held_out" if folds is None else f"cross_conformal, {folds} folds",
             "offered": folds is None or pool.detector.default_folds is not None,
             "splits": QUICK_SPLITS if quick else splits,
-            "expected": rate.expected,
-            "realised": rate.realised,
-            "standard_error": rate.error,
+            "expected": round(rate.expected, 4),
+            "realised": round(rate.realised, 4),
+            "standard_error": round(rate.error, 4),
         }
 
 
