@@ -126,7 +126,7 @@ def _validate(values: dict[str, Any], prefix: str, problems: list[str]) -> list[
     if problems:
         raise ConfigError([f"{prefix}{problem}" for problem in dict.fromkeys(problems)])
     for config in configs if places else ():
-        config._datasets = tuple(datasets)
+        config._datasets, config._common_threshold = tuple(datasets), config.threshold
     return configs
 
 

@@ -21,7 +21,7 @@ def as_yaml(config: SweepConfig) -> str:
     values = config.model_dump(exclude={"seed"} if config.grid else {"seed", "grid"}, exclude_none=True)
     if config.datasets:
         values["data"] = [options.model_dump(exclude_none=True) for options in config.datasets]
-    values["threshold"] = {key: value for key, value in config.threshold.policy().items() if value is not None}
+    values["threshold"] = {key: value for key, value in config.common_threshold.policy().items() if value is not None}
     values = {key: value for key, value in values.items() if key not in keys_of_others(config.task)}
     text = yaml.safe_dump(concealed(values, config.references), sort_keys=False, allow_unicode=True)
     return f"{NAMED_BY}{_one_line(config.named_by)}\n{text}" if config.named_by else text

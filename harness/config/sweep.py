@@ -100,11 +100,17 @@ class SweepConfig(BaseModel):
     _named_by: Path | None = PrivateAttr(default=None)
     _references: dict[str, str] = PrivateAttr(default_factory=dict)
     _datasets: tuple[BaseOptions, ...] = PrivateAttr(default=())
+    _common_threshold: Threshold | None = PrivateAttr(default=None)
 
     @property
     def datasets(self) -> tuple[BaseOptions, ...]:
         """All data sets of the config file, where `data` is a list; otherwise none."""
         return self._datasets
+
+    @property
+    def common_threshold(self) -> Threshold:
+        """The threshold in the config file. The plan sets the method in `threshold` for each data set."""
+        return self._common_threshold or self.threshold
 
     @property
     def named_by(self) -> Path | None:

@@ -82,6 +82,19 @@ def check_metrics(folder: ResultFolder, name: str, records: list[RunRecord]) -> 
         assert len(unlabelled) == record.data.get("unlabelled", 0) == UNLABELLED_IMAGES.get(name, 0)
 
 
+def test_each_data_set_has_its_own_method_of_the_threshold(cli: Cli) -> None:
+    data = [{"kind": "auto", "root": str(write_tree(name, Path(name)))} for name in ("autovi", "mvtec_ad2")]
+    text = CONFIG.format(data=json.dumps(data)).replace(
+        "threshold: {method: held_out}", "threshold: {false_alarms: 0.2}"
+    )
+    assert cli("sweep", write_config(Path("c.yaml"), text)).exit_code == 0
+    folder = ResultFolder(Path("results/kinds"))
+    methods = {record.data["kind"]: record.spec["threshold"]["method"] for record in folder.records()}
+    assert methods == {"mvtec": "cross_conformal", "mvtec_ad2": "held_out"}
+    stored = cli("plan", folder.config, "--no-check")
+    assert stored.output.count(", 0 to run now.") == 2, stored.output
+
+
 def test_a_limit_counts_the_runs_of_all_data_sets(cli: Cli) -> None:
     data = [{"kind": "auto", "root": str(write_tree(name, Path(name)))} for name in ("btad", "dagm")]
     file = write_config(Path("c.yaml"), CONFIG.format(data=json.dumps(data)))
