@@ -37,24 +37,24 @@ LABELS = 16
 class Bare(pl.LightningModule):
     """What somebody would write by hand."""
 
-    def __init__(self, network: Classifier, settings: Settings, lesson: FoldData) -> None:
+    def __init__(self, network: Classifier, settings: Settings, fold_data: FoldData) -> None:
         super().__init__()
         self.network = network
-        self._settings, self._lesson = settings, lesson
+        self._settings, self._fold_data = settings, fold_data
 
     def train_dataloader(self) -> DataLoader[Any]:
         """The same loader as ours."""
-        lesson, epoch = self._lesson, self.trainer.current_epoch
-        seed = seed_of(lesson.seed, epoch)
+        fold_data, epoch = self._fold_data, self.trainer.current_epoch
+        seed = seed_of(fold_data.seed, epoch)
         augment = augmentation(self._settings.augment)
-        pictures = Pictures(lesson.pixels, lesson.targets, lesson.train_indices, augment, seed)
-        return DataLoader(pictures, batch_sampler=lesson.batches(self._settings, epoch))
+        pictures = Pictures(fold_data.pixels, fold_data.targets, fold_data.train_indices, augment, seed)
+        return DataLoader(pictures, batch_sampler=fold_data.batches(self._settings, epoch))
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The same as ours."""
-        lesson = self._lesson
+        fold_data = self._fold_data
         return DataLoader(
-            Pictures(lesson.pixels, lesson.targets, lesson.val_indices), batch_size=lesson.eval_batch_size
+            Pictures(fold_data.pixels, fold_data.targets, fold_data.val_indices), batch_size=fold_data.eval_batch_size
         )
 
     def configure_optimizers(self) -> Any:
@@ -79,15 +79,15 @@ def measure(quick: bool) -> dict[str, Any]:
     repeats, epochs = (1, 1) if quick else (5, 2)
     cases = []
     for backbone, side, batch, images in CASES[:1] if quick else CASES:
-        settings, lesson = _lesson(side, batch, images)
+        settings, fold_data = _fold_data(side, batch, images)
         pairs = []
         for repeat in range(repeats + 1):
-            bare = _timed_bare(backbone, settings, lesson, epochs)
-            ours = _timed_ours(backbone, settings, lesson, epochs)
+            bare = _timed_bare(backbone, settings, fold_data, epochs)
+            ours = _timed_ours(backbone, settings, fold_data, epochs)
             if repeat or quick:
                 # The first pair warms up.
                 pairs.append((bare, ours))
-        learnt = epochs * len(lesson.train_indices)
+        learnt = epochs * len(fold_data.train_indices)
         ratio = statistics.median(bare / ours for bare, ours in pairs)
         cases.append({
             "backbone": backbone,
@@ -101,11 +101,11 @@ def measure(quick: bool) -> dict[str, Any]:
     return {"repeats": repeats, "epochs": epochs, "wanted": WANTED, "cases": cases}
 
 
-def _lesson(side: int, batch: int, images: int) -> tuple[Settings, FoldData]:
+def _fold_data(side: int, batch: int, images: int) -> tuple[Settings, FoldData]:
     rng = np.random.default_rng(0)
     total = images + images // 4
     settings = Settings(image_size=(side, side), augment="rotate45", lr=1e-3)
-    lesson = FoldData(
+    fold_data = FoldData(
         pixels=rng.integers(0, 255, (total, 3, side, side), dtype=np.uint8),
         targets=rng.integers(0, LABELS, total),
         train_indices=range(images),
@@ -117,11 +117,11 @@ def _lesson(side: int, batch: int, images: int) -> tuple[Settings, FoldData]:
         num_workers=0,
         seed=0,
     )
-    return settings, lesson
+    return settings, fold_data
 
 
-def _timed_bare(backbone: str, settings: Settings, lesson: FoldData, epochs: int) -> float:
-    module = Bare(build(backbone, LABELS, settings, None, 0), settings, lesson)
+def _timed_bare(backbone: str, settings: Settings, fold_data: FoldData, epochs: int) -> float:
+    module = Bare(build(backbone, LABELS, settings, None, 0), settings, fold_data)
     with tempfile.TemporaryDirectory() as folder:
         trainer = pl.Trainer(
             max_epochs=epochs, accelerator="cpu", devices=1, logger=False,
@@ -133,10 +133,10 @@ def _timed_bare(backbone: str, settings: Settings, lesson: FoldData, epochs: int
         return time.perf_counter() - start
 
 
-def _timed_ours(backbone: str, settings: Settings, lesson: FoldData, epochs: int) -> float:
+def _timed_ours(backbone: str, settings: Settings, fold_data: FoldData, epochs: int) -> float:
     network = build(backbone, LABELS, settings, None, 0)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         trainer = {"max_epochs": epochs}
-        train(network, settings, lambda: lesson, Path(folder), pick("cpu"), trainer, None, lambda text: None)
+        train(network, settings, lambda: fold_data, Path(folder), pick("cpu"), trainer, None, lambda text: None)
         return time.perf_counter() - start

@@ -17,7 +17,7 @@ WILDCARDS = re.compile(r"[*?\[]")
 SHOWN = 5  # entries without an image that an error names
 
 
-class Named(Protocol):
+class NamedImage(Protocol):
     """An image of any task: `harness.data.samples.Sample` or a labelled sample."""
 
     @property
@@ -29,7 +29,7 @@ class Named(Protocol):
         """The path relative to the category's root, with forward slashes."""
 
 
-AnySample = TypeVar("AnySample", bound=Named)
+AnySample = TypeVar("AnySample", bound=NamedImage)
 
 
 @dataclass

@@ -59,7 +59,7 @@ def pictures(n: int = 24, labels: int = 3) -> tuple[np.ndarray, np.ndarray]:
     return images, targets.astype(np.int64)
 
 
-def lesson(seed: int = 0, n: int = 24, **changes: Any) -> FoldData:
+def fold_data(seed: int = 0, n: int = 24, **changes: Any) -> FoldData:
     pixels, targets = pictures(n)
     values: dict[str, Any] = {
         "pixels": pixels, "targets": targets, "train_indices": range(n - 6), "val_indices": range(n - 6, n),
@@ -76,7 +76,7 @@ def learn(
     trainer: dict[str, Any] | None = None,
     **options: Any,
 ) -> Trained:
-    train_settings, chosen = settings(**options), data or lesson()
+    train_settings, chosen = settings(**options), data or fold_data()
     network = build(BACKBONE, chosen.outputs, train_settings, None, chosen.seed)
     return train(
         network, train_settings, lambda: chosen, folder, CPU, {"max_epochs": epochs, **(trainer or {})}, None, stage
@@ -270,7 +270,7 @@ def test_the_sampler_draws_rare_labels_more_often(strength: float, shares: list[
         np.array([0] * 81 + [1] * 9 + [2], dtype=np.int64) if strength == 0.5 else np.repeat([0, 1, 2], (90, 9, 1))
     )
     count = len(targets)
-    data = lesson(pixels=np.zeros((count, 3, *SIZE), np.uint8), targets=targets, train_indices=range(count))
+    data = fold_data(pixels=np.zeros((count, 3, *SIZE), np.uint8), targets=targets, train_indices=range(count))
     sampler, none = settings(balance="sampler", balance_strength=strength), settings()
     drawn = np.concatenate([targets[data.order(sampler, epoch)] for epoch in range(60)])
     assert np.bincount(drawn) / len(drawn) == pytest.approx(shares, abs=0.03)
@@ -279,12 +279,12 @@ def test_the_sampler_draws_rare_labels_more_often(strength: float, shares: list[
 
 
 def test_a_last_batch_of_one_image_is_dropped() -> None:
-    assert [len(batch) for batch in lesson(train_indices=range(17)).batches(settings(), 0)] == [8, 8]
-    assert [len(batch) for batch in lesson(train_indices=range(18)).batches(settings(), 0)] == [8, 8, 2]
+    assert [len(batch) for batch in fold_data(train_indices=range(17)).batches(settings(), 0)] == [8, 8]
+    assert [len(batch) for batch in fold_data(train_indices=range(18)).batches(settings(), 0)] == [8, 8, 2]
 
 
 def test_processes_share_the_images_of_an_epoch() -> None:
-    data, train_settings = lesson(train_indices=range(19)), settings()
+    data, train_settings = fold_data(train_indices=range(19)), settings()
     shares = [[i for batch in data.batches(train_settings, 0, (rank, 2)) for i, _ in batch] for rank in range(2)]
     assert [len(share) for share in shares] == [10, 10]
     # 19 images for 20 places: the first one has two.
@@ -304,7 +304,7 @@ def test_each_draw_of_an_image_has_an_augmentation_of_its_own() -> None:
 @pytest.mark.parametrize("processes", [1, 2])
 def test_the_sampler_numbers_the_draws_of_an_image(processes: int) -> None:
     targets = np.repeat([0, 1], (20, 2))
-    data = lesson(pixels=np.zeros((22, 3, *SIZE), np.uint8), targets=targets, train_indices=range(22), outputs=2)
+    data = fold_data(pixels=np.zeros((22, 3, *SIZE), np.uint8), targets=targets, train_indices=range(22), outputs=2)
     train_settings = settings(balance="sampler")
     shares = [data.batches(train_settings, 3, (rank, processes)) for rank in range(processes)]
     draws = [draw for share in shares for batch in share for draw in batch]
@@ -356,7 +356,7 @@ def test_the_momentum_is_that_of_the_settings() -> None:
 def test_a_network_has_the_statistics_of_its_weights(tmp_path: Path, options: dict[str, Any]) -> None:
     trained = learn(tmp_path / "t", 6, lr=1e-2, **options)
     statistics = {key: value.clone() for key, value in trained.network.state_dict().items() if "running" in key}
-    data = lesson()
+    data = fold_data()
     batches = [torch.from_numpy(data.pixels[[data.train_indices[i] for i, _ in b]]) for b in data.statistics_batches()]
     recompute(trained.network.features, (trained.network.normalised(as_images(batch)) for batch in batches))
     for key, value in trained.network.state_dict().items():
@@ -578,9 +578,9 @@ def test_each_variant_lowers_its_loss(tmp_path: Path, options: dict[str, Any]) -
     # A mixed batch has a high loss, so one epoch says little.
     assert np.median(losses[1:]) < losses[0], losses
     assert all(math.isfinite(value) for entry in trained.history for value in entry.values())
-    named = predict_all(trained.network, lesson().pixels, range(24), PLAIN, 8, CPU)
-    assert named.shape == (24, 3)
-    assert named.sum(axis=1) == pytest.approx(np.ones(24))
+    probabilities = predict_all(trained.network, fold_data().pixels, range(24), PLAIN, 8, CPU)
+    assert probabilities.shape == (24, 3)
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(24))
 
 
 def test_schedules_move_the_learning_rate(tmp_path: Path) -> None:
@@ -608,7 +608,7 @@ def test_curves_go_to_tensorboard_too(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     network = build(BACKBONE, 3, settings(), None, 0)
-    trained = train(network, settings(), lesson, tmp_path / "t", CPU, {"max_epochs": 3}, tmp_path / "board", str)
+    trained = train(network, settings(), fold_data, tmp_path / "t", CPU, {"max_epochs": 3}, tmp_path / "board", str)
     events = EventAccumulator(str(tmp_path / "board")).Reload()
     for name in ("train_loss", "val_loss", "val_macro_F1"):
         assert [e.value for e in events.Scalars(name)] == pytest.approx([e[name] for e in trained.history], rel=1e-6)
@@ -626,22 +626,22 @@ def test_early_stopping_and_the_best_epoch(tmp_path: Path) -> None:
     best = int(np.argmax(figures))
     assert len(figures) == min(12, best + 3)
     assert trained.epoch == best + 1
-    named = predict_all(trained.network, lesson().pixels, lesson().val_indices, PLAIN, 8, CPU)
+    probabilities = predict_all(trained.network, fold_data().pixels, fold_data().val_indices, PLAIN, 8, CPU)
     from harness.metrics.classification import macro_f1
 
-    assert macro_f1(lesson().targets[18:], named.argmax(axis=1), 3) == pytest.approx(figures[best])
+    assert macro_f1(fold_data().targets[18:], probabilities.argmax(axis=1), 3) == pytest.approx(figures[best])
 
 
 def test_early_stopping_and_the_best_epoch_by_the_loss(tmp_path: Path) -> None:
     # Random labels: the loss of the validation soon rises.
-    data = lesson(targets=np.random.default_rng(1).integers(0, 3, 24))
+    data = fold_data(targets=np.random.default_rng(1).integers(0, 3, 24))
     trained = learn(tmp_path, 12, data, early_stopping=2, keep="best", monitor="loss", lr=1e-2)
     losses = [entry["val_loss"] for entry in trained.history]
     best = int(np.argmin(losses))
     assert len(losses) == best + 3 < 12
     assert trained.epoch == best + 1
-    named = predict_all(trained.network, data.pixels, data.val_indices, PLAIN, 8, CPU)
-    own = named[np.arange(6), data.targets[18:]]
+    probabilities = predict_all(trained.network, data.pixels, data.val_indices, PLAIN, 8, CPU)
+    own = probabilities[np.arange(6), data.targets[18:]]
     assert -np.log(own).mean() == pytest.approx(losses[best], rel=1e-4)
 
 
@@ -682,8 +682,10 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Pat
     # A third call trains nothing: the network is there.
     again = learn(tmp_path / "cut", 5, stage=pytest.fail, **options)
     for one in (whole, again):
-        named = predict_all(one.network, lesson().pixels, range(24), FLIPPED, 8, CPU)
-        assert np.array_equal(named, predict_all(resumed.network, lesson().pixels, range(24), FLIPPED, 8, CPU))
+        probabilities = predict_all(one.network, fold_data().pixels, range(24), FLIPPED, 8, CPU)
+        assert np.array_equal(
+            probabilities, predict_all(resumed.network, fold_data().pixels, range(24), FLIPPED, 8, CPU)
+        )
     assert set(load_file(tmp_path / "cut" / WEIGHTS)) == set(again.network.state_dict())
 
 
@@ -721,15 +723,15 @@ def test_weights_are_averaged_at_the_end_and_judged_as_they_are_kept(tmp_path: P
     # Until the averaging begins, with epoch 7, all is as without it.
     for one, other in list(zip(trained.history, plain.history, strict=False))[:6]:
         assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
-    named = predict_all(trained.network, lesson().pixels, lesson().val_indices, PLAIN, 8, CPU)
-    judged = macro_f1(lesson().targets[18:], named.argmax(axis=1), 3)
+    probabilities = predict_all(trained.network, fold_data().pixels, fold_data().val_indices, PLAIN, 8, CPU)
+    judged = macro_f1(fold_data().targets[18:], probabilities.argmax(axis=1), 3)
     assert judged == pytest.approx(trained.history[trained.epoch - 1]["val_macro_F1"])
     if not extra:
         assert not torch.equal(trained.network.head.weight, plain.network.head.weight)
 
 
 def test_schedules_count_steps_and_not_batches(tmp_path: Path) -> None:
-    options = {"schedule": "one_cycle", "lr": 1e-3, "data": lesson(n=46)}
+    options = {"schedule": "one_cycle", "lr": 1e-3, "data": fold_data(n=46)}
     trained = learn(tmp_path, 6, trainer={"accumulate_grad_batches": 3}, **options)
     assert trained.history[-1]["lr"] < 1e-5
     assert max(entry["lr"] for entry in trained.history) > 5e-4
@@ -738,20 +740,20 @@ def test_schedules_count_steps_and_not_batches(tmp_path: Path) -> None:
 def test_averaging_does_not_copy_the_images() -> None:
     from copy import deepcopy
 
-    data = lesson()
+    data = fold_data()
     assert deepcopy(data) is data
 
 
 def test_images_that_judge_are_never_augmented(tmp_path: Path) -> None:
     from harness.backends.supervised.module import Training
 
-    module = Training(build(BACKBONE, 3, settings(), None, 0), settings(augment="heavy", mix="mixup"), lesson(), 1)
+    module = Training(build(BACKBONE, 3, settings(), None, 0), settings(augment="heavy", mix="mixup"), fold_data(), 1)
     images = torch.cat([batch[0] for batch in module.val_dataloader()])
-    assert torch.equal(images, torch.from_numpy(lesson().pixels[list(lesson().val_indices)]))
+    assert torch.equal(images, torch.from_numpy(fold_data().pixels[list(fold_data().val_indices)]))
 
 
 def test_a_label_without_images_to_learn_from(tmp_path: Path) -> None:
-    data = lesson(outputs=4)  # and no image of the fourth
+    data = fold_data(outputs=4)  # and no image of the fourth
     for number, options in enumerate(({"loss": "arcface", "balance": "class_weights"}, {"balance": "sampler"})):
         trained = learn(tmp_path / str(number), 2, data, **options)
         assert all(math.isfinite(value) for entry in trained.history for value in entry.values())
@@ -800,7 +802,7 @@ def test_several_processes_train_one_network(tmp_path: Path, strategy: str) -> N
 
 
 def test_a_batch_with_one_label_only_trains(tmp_path: Path) -> None:
-    data = lesson(targets=np.zeros(24, dtype=np.int64))
+    data = fold_data(targets=np.zeros(24, dtype=np.int64))
     for loss in CHOICES["loss"]:
         trained = learn(tmp_path / loss, 2, data, loss=loss, balance="class_weights")
         assert math.isfinite(trained.history[-1]["train_loss"])
