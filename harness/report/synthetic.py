@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import kendalltau, rankdata
 
 from harness.common.errors import StoreError
 from harness.data.synthetic import ENOUGH, background
@@ -164,10 +163,14 @@ def tau_and_regret(true: Sequence[float], synthetic: Sequence[float]) -> tuple[f
     Returns:
         Tau, NaN where all values of a side are equal. The highest true value minus that of the choice.
     """
+    from scipy.stats import kendalltau
+
     return float(kendalltau(true, synthetic).statistic), max(true) - true[int(np.argmax(synthetic))]
 
 
 def _ranks(values: Sequence[float]) -> list[int]:
+    from scipy.stats import rankdata
+
     return [int(rank) for rank in rankdata(-np.array(values), method="min")]
 
 
