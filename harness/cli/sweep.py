@@ -192,10 +192,20 @@ def _sweep(
     console = terminal()
     sweeps = prepare_all(configs, image_progress(console))
     summaries: list[SweepSummary] = []
-    for prepared in sweeps:
-        summary = _sweep_one(prepared, _pending(prepared, fresh, retry_failed), limit, console, verbose, launch)
-        if summary is None:
+    for position, prepared in enumerate(sweeps):
+        runs = _pending(prepared, fresh, retry_failed)
+        console.print(headline(prepared, len(runs[:limit])))
+        print_notes(prepared, console)
+        if not _has_work(prepared, runs[:limit]):
+            _store_limits(prepared)
+            log_runs(prepared, verbose)
             continue
+        try:
+            summary = _run(prepared, runs, limit, console, verbose, launch)
+        except HarnessError:
+            for later in sweeps[position + 1 :]:
+                later.discard_toy_data()
+            raise
         summaries.append(summary)
         if summary.interrupted:
             break
@@ -204,27 +214,18 @@ def _sweep(
     return finish(sweeps, console, summaries)
 
 
-def _sweep_one(
-    prepared: Prepared,
-    runs: Sequence[PlannedRun],
-    limit: int | None,
-    console: Console,
-    verbose: bool,
-    launch: LaunchOptions,
-) -> SweepSummary | None:
-    """Execute at most `limit` runs on one data set. The result is None where nothing is to do."""
-    console.print(headline(prepared, len(runs[:limit])))
-    print_notes(prepared, console)
+def _has_work(prepared: Prepared, runs: Sequence[PlannedRun]) -> bool:
+    """Whether there are runs to execute, or models of the recommended configuration to make."""
     from harness.execution.keep import without_model
 
+    return bool(runs) or (prepared.folder.runs.is_dir() and bool(without_model(prepared, prepared.runs)))
+
+
+def _store_limits(prepared: Prepared) -> None:
+    """Write the config if its limits changed, because the reports read the limits from the stored config."""
     folder, config = prepared.folder, prepared.config
-    if not runs[:limit] and folder.config.is_file() and limits_of(folder.read_config()) != config.recommend:
-        # The reports read the limits from this file.
+    if folder.config.is_file() and limits_of(folder.read_config()) != config.recommend:
         write_atomic(folder.config, as_yaml(config))
-    if runs[:limit] or (folder.runs.is_dir() and without_model(prepared, prepared.runs)):
-        return _run(prepared, runs, limit, console, verbose, launch)
-    log_runs(prepared, verbose)
-    return None
 
 
 def _run(

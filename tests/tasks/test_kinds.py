@@ -140,3 +140,12 @@ def test_two_kinds_share_a_folder_and_its_report(cli: Cli) -> None:
     header, *rows = load_workbook(folder.workbook)["Defects"].iter_rows(values_only=True)
     assert header[2:8] == ("images", "missed", "image_AUROC", "image_AP", "pixel_AUsPRO5", "pixel_AUsPRO30")
     assert [(row[0], row[6] is None) for row in rows] == [("can", True), ("engine_wiring", False)]
+
+
+def test_a_refused_sweep_leaves_no_toy_data_of_any_data_set(cli: Cli) -> None:
+    data = json.dumps([{"kind": "toy", "size": size, "train": 8, "good": 2, "bad": 1} for size in (32, 48)])
+    text = CONFIG.format(data=data).replace("layers: [layer1]", "layers: [nowhere]")
+    result = cli("sweep", write_config(Path("c.yaml"), text))
+    assert result.exit_code == 2
+    assert "nowhere" in result.stderr
+    assert not Path("results").exists()
