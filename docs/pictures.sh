@@ -26,7 +26,7 @@ picture() {  # of a page: its folder, the height shown, where to
         --screenshot="$work/report.png" "file://$1/report.html" >/dev/null 2>&1
     convert "$work/report.png" +dither -colors 128 "$3"
 }
-picture "$results" 1500 "$here/report.png"
+picture "$results" 1180 "$here/report.png"
 picture "$(cd "$3" && pwd)" 2900 "$here/classify.png"
 python "$here/part.py" "$4" "#search" "$work/search.png"
 convert "$work/search.png" +dither -colors 64 "$here/search.png"
