@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.inputs import HAZELNUT, require
 from harness.audit.copies import copy_findings
-from harness.audit.pictures import TRAIN, Picture, of_folder
+from harness.audit.images import TRAIN, AuditImage, of_folder
 from harness.audit.scan import scan
 from harness.audit.unusual import Model, score
 from harness.data.images import RGB, read_image
@@ -31,14 +31,14 @@ SIZE = 256
 def measure(quick: bool) -> dict[str, Any]:
     """Copies, defects and times."""
     require()
-    pictures = of_folder(HAZELNUT)
+    images = of_folder(HAZELNUT)
     with tempfile.TemporaryDirectory() as folder:
-        copies = [_copies(pictures, name, target, change, Path(folder)) for name, target, change in _changes()]
+        copies = [_copies(images, name, target, change, Path(folder)) for name, target, change in _changes()]
     with tempfile.TemporaryDirectory() as folder:
-        mixtures = _mixtures(pictures, 200 if quick else 10_000, Path(folder))
+        mixtures = _mixtures(images, 200 if quick else 10_000, Path(folder))
         large = _large(mixtures, Path(folder))
         scores = _scores(mixtures[: 50 if quick else 1000])
-    return {"copies": copies, "defects": _defects(pictures, quick), "large": large, "scores": scores}
+    return {"copies": copies, "defects": _defects(images, quick), "large": large, "scores": scores}
 
 
 def _changes() -> list[tuple[str, str, Change]]:
@@ -69,34 +69,32 @@ def _cut(pixels: RGB, file: Path, rng: np.random.Generator, share: float) -> Non
     _jpeg(pixels[top : SIZE - bottom, left : SIZE - right], file, 60)
 
 
-def _copies(pictures: Sequence[Picture], name: str, target: str, change: Change, folder: Path) -> dict[str, Any]:
+def _copies(images: Sequence[AuditImage], name: str, target: str, change: Change, folder: Path) -> dict[str, Any]:
     """Recall and false pairs with a copy of every second image in the other role."""
     rng = np.random.default_rng(0)
     planted = {}
-    for number, picture in enumerate(pictures[::2]):
+    for number, image in enumerate(images[::2]):
         file = folder / f"{abs(hash(name))}-{number}"
-        change(read_image(picture.path), file, rng)
+        change(read_image(image.path), file, rng)
         path = file.with_suffix(".jpg")
         if not path.exists():
-            path.write_bytes(Path(picture.path).read_bytes())
-        planted[picture.name] = replace(picture, path=str(path), name=path.name, role="test", masks=())
-    recall, false = _recall_and_false(
-        [*pictures, *planted.values()], {(one, copy.name) for one, copy in planted.items()}
-    )
-    return {"planted": name, "images": len(pictures) + len(planted), "recall": recall, "false": false, "wanted": target}
+            path.write_bytes(Path(image.path).read_bytes())
+        planted[image.name] = replace(image, path=str(path), name=path.name, role="test", masks=())
+    recall, false = _recall_and_false([*images, *planted.values()], {(one, copy.name) for one, copy in planted.items()})
+    return {"planted": name, "images": len(images) + len(planted), "recall": recall, "false": false, "wanted": target}
 
 
-def _recall_and_false(pictures: Sequence[Picture], truth: set[tuple[str, str]]) -> tuple[float, float]:
-    scans, _ = scan(pictures)
-    pairs = {frozenset((finding.picture.name, finding.other.name)) for finding in copy_findings(scans) if finding.other}
+def _recall_and_false(images: Sequence[AuditImage], truth: set[tuple[str, str]]) -> tuple[float, float]:
+    scans, _ = scan(images)
+    pairs = {frozenset((finding.image.name, finding.other.name)) for finding in copy_findings(scans) if finding.other}
     true_pairs = {frozenset(pair) for pair in truth}
-    return len(pairs & true_pairs) / len(true_pairs), len(pairs - true_pairs) / len(pictures)
+    return len(pairs & true_pairs) / len(true_pairs), len(pairs - true_pairs) / len(images)
 
 
-def _mixtures(pictures: Sequence[Picture], number: int, folder: Path) -> list[Picture]:
+def _mixtures(images: Sequence[AuditImage], number: int, folder: Path) -> list[AuditImage]:
     """Training images of two turned hazelnuts each."""
     rng = np.random.default_rng(0)
-    sources = [read_image(picture.path) for picture in pictures]
+    sources = [read_image(image.path) for image in images]
     mixed = []
     for index in range(number):
         turned = []
@@ -107,25 +105,25 @@ def _mixtures(pictures: Sequence[Picture], number: int, folder: Path) -> list[Pi
             )
         path = folder / f"{index:05}.png"
         cv2.imwrite(str(path), (turned[0] / 2 + turned[1] / 2).round().astype(np.uint8)[..., ::-1])
-        mixed.append(Picture(str(path), path.name, TRAIN, "", "good", False))
+        mixed.append(AuditImage(str(path), path.name, TRAIN, "", "good", False))
     return mixed
 
 
-def _large(mixtures: Sequence[Picture], folder: Path) -> dict[str, Any]:
+def _large(mixtures: Sequence[AuditImage], folder: Path) -> dict[str, Any]:
     """Time, recall and false pairs among many images; 1% of them have a copy as JPEG."""
     truth, copies = set(), []
     kept = mixtures[: len(mixtures) - len(mixtures) // 100]
-    for picture in kept[::100]:
-        file = folder / f"copy-{picture.name}"
-        _jpeg(read_image(picture.path), file, 50)
-        copies.append(replace(picture, path=f"{file}.jpg", name=f"{file.name}.jpg", role="test"))
-        truth.add((picture.name, copies[-1].name))
-    pictures = [*kept, *copies]
+    for image in kept[::100]:
+        file = folder / f"copy-{image.name}"
+        _jpeg(read_image(image.path), file, 50)
+        copies.append(replace(image, path=f"{file}.jpg", name=f"{file.name}.jpg", role="test"))
+        truth.add((image.name, copies[-1].name))
+    images = [*kept, *copies]
     begin = time.perf_counter()
-    recall, false = _recall_and_false(pictures, truth)
+    recall, false = _recall_and_false(images, truth)
     seconds = round(time.perf_counter() - begin, 1)
     return {
-        "images": len(pictures),
+        "images": len(images),
         "planted": len(truth),
         "seconds": seconds,
         "wanted_seconds": 300,
@@ -134,23 +132,23 @@ def _large(mixtures: Sequence[Picture], folder: Path) -> dict[str, Any]:
     }
 
 
-def _defects(pictures: Sequence[Picture], quick: bool) -> dict[str, Any]:
+def _defects(images: Sequence[AuditImage], quick: bool) -> dict[str, Any]:
     """Ranks of defects among the training images, two defects at a time."""
-    normal = [picture for picture in pictures if picture.role == TRAIN]
-    defects = [replace(picture, role=TRAIN, anomalous=False) for picture in pictures if picture.anomalous]
+    normal = [image for image in images if image.role == TRAIN]
+    defects = [replace(image, role=TRAIN, anomalous=False) for image in images if image.anomalous]
     ranks = []
     for start in range(0, 2 if quick else len(defects), 2):
         planted = defects[start : start + 2]
         scored = score([*normal, *planted], Model(), lambda text: None).train
-        ordered = [picture.name for picture, _ in sorted(scored, key=lambda pair: -pair[1])]
-        ranks += [ordered.index(picture.name) + 1 for picture in planted]
-    images = len(normal) + 2
-    top = -(-images * 5 // 100)
+        ordered = [image.name for image, _ in sorted(scored, key=lambda pair: -pair[1])]
+        ranks += [ordered.index(image.name) + 1 for image in planted]
+    total = len(normal) + 2
+    top = -(-total * 5 // 100)
     share = sum(rank <= top for rank in ranks) / len(ranks)
-    return {"images": images, "ranks": ranks, "in_top_5_percent": share, "wanted": "80%"}
+    return {"images": total, "ranks": ranks, "in_top_5_percent": share, "wanted": "80%"}
 
 
-def _scores(pictures: Sequence[Picture]) -> dict[str, Any]:
+def _scores(images: Sequence[AuditImage]) -> dict[str, Any]:
     begin = time.perf_counter()
-    score(pictures, Model(), lambda text: None)
-    return {"images": len(pictures), "seconds": round(time.perf_counter() - begin, 1)}
+    score(images, Model(), lambda text: None)
+    return {"images": len(images), "seconds": round(time.perf_counter() - begin, 1)}

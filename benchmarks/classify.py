@@ -21,7 +21,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from harness.backends.supervised.augment import augmentation
-from harness.backends.supervised.fold_data import FoldData, Pictures, as_images, seed_of
+from harness.backends.supervised.fold_data import FoldData, FoldDataset, as_images, seed_of
 from harness.backends.supervised.network import Classifier, build
 from harness.backends.supervised.schedules import optimizer
 from harness.backends.supervised.settings import Settings
@@ -47,15 +47,14 @@ class Bare(pl.LightningModule):
         fold_data, epoch = self._fold_data, self.trainer.current_epoch
         seed = seed_of(fold_data.seed, epoch)
         augment = augmentation(self._settings.augment)
-        pictures = Pictures(fold_data.pixels, fold_data.targets, fold_data.train_indices, augment, seed)
-        return DataLoader(pictures, batch_sampler=fold_data.batches(self._settings, epoch))
+        dataset = FoldDataset(fold_data.pixels, fold_data.targets, fold_data.train_indices, augment, seed)
+        return DataLoader(dataset, batch_sampler=fold_data.batches(self._settings, epoch))
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The same as ours."""
         fold_data = self._fold_data
-        return DataLoader(
-            Pictures(fold_data.pixels, fold_data.targets, fold_data.val_indices), batch_size=fold_data.eval_batch_size
-        )
+        dataset = FoldDataset(fold_data.pixels, fold_data.targets, fold_data.val_indices)
+        return DataLoader(dataset, batch_size=fold_data.eval_batch_size)
 
     def configure_optimizers(self) -> Any:
         """The same as ours."""

@@ -30,7 +30,7 @@ def measure(quick: bool) -> dict[str, Any]:
     for size in BANKS:
         bank = tiled(all_patches, size)
         ours.state, theirs.memory_bank = {"bank": bank}, bank
-        images = [ours.view(picture)[None] for picture in pictures[5:9]]
+        images = [ours.preprocessing(picture)[None] for picture in pictures[5:9]]
         repeats = 5 if quick else 60 if size < 50_000 else 30
         durations = _in_turn([ours.score_batch, lambda image: _forward(theirs, image)], images, repeats)
         mine, their = ours.score_batch(images[0]), _forward(theirs, images[0])

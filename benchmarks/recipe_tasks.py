@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.inputs import HAZELNUT, training_images
-from harness.backends.supervised.pictures import to_size
+from harness.backends.supervised.decoding import to_size
 from harness.data.images import read_image
 from harness.data.labelled.toy_images import SHARES, draw
 from harness.data.synthetic import KINDS

@@ -10,9 +10,9 @@ import numpy as np
 
 from harness.audit.copies import copy_findings
 from harness.audit.finding import KINDS, UNREADABLE, Finding
+from harness.audit.images import TRAIN, AuditImage
 from harness.audit.near import Thumbs
 from harness.audit.odd import mask_findings, odd_findings
-from harness.audit.pictures import TRAIN, Picture
 from harness.audit.scan import Scan, Unreadable, scan
 from harness.audit.unusual import Model, Scored, score
 from harness.data.images import MAX_PIXELS
@@ -26,7 +26,7 @@ class Audit:
 
     Attributes:
         name: of the data.
-        pictures: all images.
+        images: all images.
         findings: in the order of `KINDS`; in a kind by falling value.
         scored: scores by PatchCore; empty where the audit did not train.
         notes: what the audit left out, one sentence each.
@@ -34,7 +34,7 @@ class Audit:
     """
 
     name: str
-    pictures: Sequence[Picture]
+    images: Sequence[AuditImage]
     findings: Sequence[Finding]
     scored: Scored
     notes: Sequence[str]
@@ -46,16 +46,16 @@ class Audit:
 
     def excluded(self) -> list[str]:
         """Names of the images that the harness proposes to leave out, sorted."""
-        return sorted({finding.picture.name for finding in self.findings if finding.exclude})
+        return sorted({finding.image.name for finding in self.findings if finding.exclude})
 
     def summary(self) -> list[str]:
         """The findings in a few sentences."""
-        roles = Counter(picture.role for picture in self.pictures)
-        images = f"{len(self.pictures)} images ({roles[TRAIN]} for training)"
+        roles = Counter(image.role for image in self.images)
+        images = f"{len(self.images)} images ({roles[TRAIN]} for training)"
         counts = [(kind, len(self.of_kind(kind))) for kind in KINDS]
         totals = ", ".join(f"{kind}: {count}" for kind, count in counts if count)
         across = sum(
-            finding.other is not None and finding.other.role != finding.picture.role for finding in self.findings
+            finding.other is not None and finding.other.role != finding.image.role for finding in self.findings
         )
         sentences = [f"{images} looked at. {f'Found: {totals}.' if totals else 'Nothing unusual found.'}"]
         if across:
@@ -70,7 +70,7 @@ class Audit:
 
 def audit(
     name: str,
-    pictures: Sequence[Picture],
+    images: Sequence[AuditImage],
     model: Model | None,
     max_pixels: int = MAX_PIXELS,
     progress: Callable[[str], None] = lambda text: None,
@@ -79,35 +79,35 @@ def audit(
 
     Args:
         name: of the data.
-        pictures: the images.
+        images: the images.
         model: the detector that scores training images; None to leave this part out.
         max_pixels: largest allowed number of pixels of an image.
         progress: called with a text about the progress.
     """
-    scans, unreadable = scan(pictures, max_pixels, lambda done, total: progress(f"images {done} of {total}"))
+    scans, unreadable = scan(images, max_pixels, lambda done, total: progress(f"images {done} of {total}"))
     progress("copies")
     findings = [*map(_unreadable, unreadable), *copy_findings(scans), *odd_findings(scans)]
     findings += mask_findings(scans, max_pixels)
     scored = Scored(notes=["Training images are not scored, because --no-model asks for it."])
     if model is not None:
-        scored = score([one.picture for one in scans], model, progress)
-    return Audit(name, pictures, _ordered([*findings, *scored.findings]), scored, scored.notes, _thumbs(scans))
+        scored = score([one.image for one in scans], model, progress)
+    return Audit(name, images, _ordered([*findings, *scored.findings]), scored, scored.notes, _thumbs(scans))
 
 
 def _unreadable(one: Unreadable) -> Finding:
-    return Finding(UNREADABLE, one.picture, one.problem, exclude=True)
+    return Finding(UNREADABLE, one.image, one.problem, exclude=True)
 
 
 def _ordered(findings: Sequence[Finding]) -> list[Finding]:
     kinds = list(KINDS)
-    return sorted(findings, key=lambda one: (kinds.index(one.kind), -(one.value or 0.0), one.picture.name))
+    return sorted(findings, key=lambda one: (kinds.index(one.kind), -(one.value or 0.0), one.image.name))
 
 
 def _thumbs(scans: Sequence[Scan]) -> dict[str, Thumbs]:
-    return {one.picture.path: np.asarray(one.thumb) for one in scans}
+    return {one.image.path: np.asarray(one.thumb) for one in scans}
 
 
-def first_to_look_at(scored: Scored) -> list[tuple[Picture, float]]:
+def first_to_look_at(scored: Scored) -> list[tuple[AuditImage, float]]:
     """The training images with the highest scores, 5% of them and at least one, the highest first.
 
     Args:

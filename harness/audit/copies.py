@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.audit.finding import CONTRADICTION, COPY, NEAR, Finding
+from harness.audit.images import TEST, AuditImage
 from harness.audit.near import WHOLE, NearCopy, near_copies
-from harness.audit.pictures import TEST, Picture
 from harness.audit.scan import Scan
 
 
@@ -20,26 +20,26 @@ def copy_findings(scans: Sequence[Scan]) -> list[Finding]:
     """
     first: dict[str, Scan] = {}
     findings = []
-    for one in sorted(scans, key=lambda one: _order(one.picture)):
+    for one in sorted(scans, key=lambda one: _order(one.image)):
         original = first.setdefault(one.sha256, one)
         if original is not one:
-            findings.append(_finding(COPY, original.picture, one.picture, "the same bytes", 1.0))
+            findings.append(_finding(COPY, original.image, one.image, "the same bytes", 1.0))
     unique = list(first.values())
     if not unique:
         return findings
     for pair in near_copies(np.stack([one.thumb for one in unique])):
-        images = [unique[pair.first].picture, unique[pair.second].picture]
+        images = [unique[pair.first].image, unique[pair.second].image]
         kept, left_out = sorted(images, key=_order)
         findings.append(_finding(NEAR, kept, left_out, _words(pair, unique), pair.similarity))
     return findings
 
 
-def _order(picture: Picture) -> tuple[bool, str]:
+def _order(image: AuditImage) -> tuple[bool, str]:
     """The first of several copies stays. A test image comes first, so that the test does not change."""
-    return picture.role != TEST, picture.name
+    return image.role != TEST, image.name
 
 
-def _finding(kind: str, kept: Picture, left_out: Picture, words: str, value: float) -> Finding:
+def _finding(kind: str, kept: AuditImage, left_out: AuditImage, words: str, value: float) -> Finding:
     """A contradiction is for a person to decide, so it proposes nothing."""
     roles = f"{kept.role} and {left_out.role}" if kept.role != left_out.role else f"both {kept.role}"
     if kept.label and left_out.label and kept.label != left_out.label:

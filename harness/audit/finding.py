@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.audit.pictures import Picture
+from harness.audit.images import AuditImage
 
 # Kinds of findings with their titles, in the order of the page.
 COPY, NEAR, CONTRADICTION = "exact copy", "near copy", "copies with different labels"
@@ -27,7 +27,7 @@ class Finding:
 
     Attributes:
         kind: one of `KINDS`.
-        picture: the image.
+        image: the image.
         reason: one sentence, or a few words.
         other: the image that it resembles; None without one.
         value: score, similarity or another number of the reason; None without one.
@@ -35,8 +35,8 @@ class Finding:
     """
 
     kind: str
-    picture: Picture
+    image: AuditImage
     reason: str
-    other: Picture | None = None
+    other: AuditImage | None = None
     value: float | None = None
     exclude: bool = False

@@ -35,9 +35,9 @@ def odd_findings(scans: Sequence[Scan]) -> list[Finding]:
     Args:
         scans: of all readable images.
     """
-    ordered = sorted(scans, key=lambda one: one.picture.group)
+    ordered = sorted(scans, key=lambda one: one.image.group)
     findings = []
-    for _, members in groupby(ordered, key=lambda one: one.picture.group):
+    for _, members in groupby(ordered, key=lambda one: one.image.group):
         group = list(members)
         findings += [*_rare(group), *_extreme(group)]
     return findings
@@ -54,7 +54,7 @@ def _rare(group: Sequence[Scan]) -> Iterator[Finding]:
             continue
         for one, value in zip(group, values, strict=True):
             if value != usual:
-                yield Finding(ODD, one.picture, f"{title}: {value}; {count} of {len(group)} images have {usual}")
+                yield Finding(ODD, one.image, f"{title}: {value}; {count} of {len(group)} images have {usual}")
 
 
 def _extreme(group: Sequence[Scan]) -> Iterator[Finding]:
@@ -68,7 +68,7 @@ def _extreme(group: Sequence[Scan]) -> Iterator[Finding]:
             words = (low if distance < 0 else high) if abs(distance) > FAR else ""
             if words:
                 reason = f"{words}: {name} {value:.2f}, {float(np.median(values)):.2f} in the median"
-                yield Finding(ODD, one.picture, reason, value=float(value))
+                yield Finding(ODD, one.image, reason, value=float(value))
 
 
 def deviations(values: npt.NDArray[np.float64], least: float = 1e-12) -> npt.NDArray[np.float64]:
@@ -94,9 +94,9 @@ def mask_findings(scans: Sequence[Scan], max_pixels: int = MAX_PIXELS) -> list[F
         max_pixels: largest allowed number of pixels of a mask.
     """
     return [
-        Finding(MASK, one.picture, reason)
+        Finding(MASK, one.image, reason)
         for one in scans
-        for file in one.picture.masks
+        for file in one.image.masks
         if (reason := _mask_problem(one, file, max_pixels))
     ]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from harness.audit.images import AuditImage
 from harness.audit.near import SIDE, Thumbs
-from harness.audit.pictures import Picture
 from harness.common import threads
 from harness.common.errors import DataError
 from harness.data.images import MAX_PIXELS, from_bytes
@@ -28,7 +28,7 @@ class Scan:
     """Facts about one readable image.
 
     Attributes:
-        picture: the image.
+        image: the image.
         sha256: of the file.
         height, width: in pixels, upright.
         mode: how the file stores colours, in a few words; "" for plain 8-bit RGB.
@@ -40,7 +40,7 @@ class Scan:
         thumb: (SIDE, SIDE) grey.
     """
 
-    picture: Picture
+    image: AuditImage
     sha256: str
     height: int
     width: int
@@ -57,51 +57,51 @@ class Unreadable:
     """An image that can't be read.
 
     Attributes:
-        picture: the image.
+        image: the image.
         problem: one sentence.
     """
 
-    picture: Picture
+    image: AuditImage
     problem: str
 
 
 def scan(
-    pictures: Sequence[Picture], max_pixels: int = MAX_PIXELS, progress: Progress | None = None
+    images: Sequence[AuditImage], max_pixels: int = MAX_PIXELS, progress: Progress | None = None
 ) -> tuple[list[Scan], list[Unreadable]]:
     """Read all images.
 
     Args:
-        pictures: the images.
+        images: the images.
         max_pixels: largest allowed number of pixels of an image.
         progress: called with (number of read images, number of images).
     """
     scans, unreadable = [], []
     with ThreadPoolExecutor(threads.count()) as pool:
-        for count, result in enumerate(pool.map(partial(_read, max_pixels), pictures), 1):
+        for count, result in enumerate(pool.map(partial(_read, max_pixels), images), 1):
             if isinstance(result, Scan):
                 scans.append(result)
             else:
                 unreadable.append(result)
             if progress is not None:
-                progress(count, len(pictures))
+                progress(count, len(images))
     return scans, unreadable
 
 
-def _read(max_pixels: int, picture: Picture) -> Scan | Unreadable:
+def _read(max_pixels: int, image: AuditImage) -> Scan | Unreadable:
     try:
-        content = Path(picture.path).read_bytes()
-        reading = from_bytes(content, picture.path, max_pixels)
+        content = Path(image.path).read_bytes()
+        reading = from_bytes(content, image.path, max_pixels)
     except OSError as error:
-        return Unreadable(picture, f"{picture.path}: can't be read ({error.strerror}).")
+        return Unreadable(image, f"{image.path}: can't be read ({error.strerror}).")
     except DataError as error:
-        return Unreadable(picture, error.problems[0])
+        return Unreadable(image, error.problems[0])
     grey = cv2.cvtColor(reading.pixels, cv2.COLOR_RGB2GRAY)
     height, width = grey.shape
     factor = SHARPNESS_SIDE / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA) if factor < 1 else grey
     return Scan(
-        picture=picture,
+        image=image,
         sha256=sha256(content).hexdigest(),
         height=height,
         width=width,

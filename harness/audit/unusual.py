@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.audit.finding import LABEL, UNUSUAL, Finding
+from harness.audit.images import TRAIN, AuditImage
 from harness.audit.odd import deviations
-from harness.audit.pictures import TRAIN, Picture
 from harness.common.errors import ConfigError, HarnessError, WeightsError
 from harness.detectors import PatchCore
 from harness.detectors.folds import Fold, in_fold
@@ -60,27 +60,27 @@ class Scored:
         notes: what was left out or sampled, one sentence each.
     """
 
-    train: list[tuple[Picture, float]] = field(default_factory=list)
-    test: list[tuple[Picture, float]] = field(default_factory=list)
+    train: list[tuple[AuditImage, float]] = field(default_factory=list)
+    test: list[tuple[AuditImage, float]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-def score(pictures: Sequence[Picture], model: Model, progress: Callable[[str], None]) -> Scored:
+def score(images: Sequence[AuditImage], model: Model, progress: Callable[[str], None]) -> Scored:
     """Score the training images of each group by folds, and the test images of a detection.
 
     Args:
-        pictures: readable images.
+        images: readable images.
         model: the detector.
         progress: called with a text about the progress.
     """
     scored = Scored()
-    groups = dict.fromkeys(picture.group for picture in pictures)
+    groups = dict.fromkeys(image.group for image in images)
     few = []
     for group in groups:
-        members = [picture for picture in pictures if picture.group == group]
-        train = [picture for picture in members if picture.role == TRAIN]
-        test = [picture for picture in members if picture.role != TRAIN and picture.anomalous is not None]
+        members = [image for image in images if image.group == group]
+        train = [image for image in members if image.role == TRAIN]
+        test = [image for image in members if image.role != TRAIN and image.anomalous is not None]
         if len(train) < LEAST:
             few.append(f"{group or 'the data'} ({len(train)})")
             continue
@@ -96,7 +96,7 @@ def score(pictures: Sequence[Picture], model: Model, progress: Callable[[str], N
     return scored
 
 
-def _sample(scored: Scored, group: str, train: list[Picture]) -> list[Picture]:
+def _sample(scored: Scored, group: str, train: list[AuditImage]) -> list[AuditImage]:
     if len(train) <= MOST:
         return train
     chosen = np.sort(np.random.default_rng(0).permutation(len(train))[:MOST])
@@ -107,40 +107,40 @@ def _sample(scored: Scored, group: str, train: list[Picture]) -> list[Picture]:
 def _group(
     scored: Scored,
     group: str,
-    train: Sequence[Picture],
-    test: Sequence[Picture],
+    train: Sequence[AuditImage],
+    test: Sequence[AuditImage],
     model: Model,
     progress: Callable[[str], None],
 ) -> None:
     prefix = f"{group}: " if group else ""
     of_train, of_test = _scores(train, test, model, lambda text: progress(f"{prefix}{text}"))
     distances = deviations(of_train)
-    for picture, value, distance in zip(train, of_train, distances, strict=True):
-        scored.train.append((picture, float(value)))
+    for image, value, distance in zip(train, of_train, distances, strict=True):
+        scored.train.append((image, float(value)))
         if distance > OUTLIER:
             reason = f"score {value:.3g}, {float(np.median(of_train)):.3g} in the median of the training images"
-            scored.findings.append(Finding(UNUSUAL, picture, reason, value=float(value)))
-    scored.test += [(picture, float(value)) for picture, value in zip(test, of_test, strict=True)]
+            scored.findings.append(Finding(UNUSUAL, image, reason, value=float(value)))
+    scored.test += [(image, float(value)) for image, value in zip(test, of_test, strict=True)]
     scored.findings += _labels(of_train, test, of_test)
 
 
 def _labels(
-    of_train: npt.NDArray[np.float64], test: Sequence[Picture], of_test: npt.NDArray[np.float64]
+    of_train: npt.NDArray[np.float64], test: Sequence[AuditImage], of_test: npt.NDArray[np.float64]
 ) -> list[Finding]:
     """Normal test images that score like defects, and anomalous ones that score like most normal images."""
-    anomalous = np.array([bool(picture.anomalous) for picture in test], dtype=bool)
+    anomalous = np.array([bool(image.anomalous) for image in test], dtype=bool)
     defect = float(np.median(of_test[anomalous])) if anomalous.any() else -np.inf
     normal = np.concatenate([of_train, of_test[~anomalous]])
     high = max(defect, float(np.median(normal) + OUTLIER * _spread(normal)))
     usual = float(np.median(normal))
     findings = []
-    for picture, value in zip(test, of_test, strict=True):
-        if not picture.anomalous and value > high:
+    for image, value in zip(test, of_test, strict=True):
+        if not image.anomalous and value > high:
             reason = f"labelled normal, score {value:.3g}: above {high:.3g}, as defects are"
-            findings.append(Finding(LABEL, picture, reason, value=float(value)))
-        elif picture.anomalous and value <= usual:
-            reason = f"labelled {picture.label!r}, score {value:.3g}: below {usual:.3g}, the median of normal images"
-            findings.append(Finding(LABEL, picture, reason, value=float(value)))
+            findings.append(Finding(LABEL, image, reason, value=float(value)))
+        elif image.anomalous and value <= usual:
+            reason = f"labelled {image.label!r}, score {value:.3g}: below {usual:.3g}, the median of normal images"
+            findings.append(Finding(LABEL, image, reason, value=float(value)))
     return findings
 
 
@@ -151,7 +151,7 @@ def _spread(values: npt.NDArray[np.float64]) -> float:
 
 
 def _scores(
-    train: Sequence[Picture], test: Sequence[Picture], model: Model, progress: Callable[[str], None]
+    train: Sequence[AuditImage], test: Sequence[AuditImage], model: Model, progress: Callable[[str], None]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Out-of-fold scores of the training images, and scores of the test images."""
     detector = PatchCore(
@@ -164,7 +164,7 @@ def _scores(
         device=model.device,
         progress=False,
     )
-    images = {"train": [picture.path for picture in train], "test": [picture.path for picture in test]}
+    images = {"train": [image.path for image in train], "test": [image.path for image in test]}
     context = detector.stage_context({role: paths for role, paths in images.items() if paths}, progress, None)
     folds = [Fold(number, FOLDS) for number in range(FOLDS)]
     roots: list[Stage] = [in_fold(detector.score_stage("val", [detector]), fold) for fold in folds]

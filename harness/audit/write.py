@@ -17,7 +17,7 @@ from PIL import Image
 
 from harness.audit.audit import Audit, first_to_look_at
 from harness.audit.finding import KINDS, Finding
-from harness.audit.pictures import Picture
+from harness.audit.images import AuditImage
 from harness.common.files import make_folder, write_atomic
 from harness.common.tables import csv_text
 from harness.report.read_me import NOTICE, sheet_of
@@ -63,9 +63,9 @@ def rows_of(result: Audit) -> list[dict[str, Any]]:
     return [
         {
             "kind": one.kind,
-            "image": one.picture.name,
-            "role": one.picture.role,
-            "label": one.picture.label,
+            "image": one.image.name,
+            "role": one.image.role,
+            "label": one.image.label,
             "other_image": one.other.name if one.other else "",
             "other_role": one.other.role if one.other else "",
             "value": one.value,
@@ -82,7 +82,7 @@ def exclude_of(result: Audit) -> str:
     # A name that begins with the mark of a comment would be none.
     lines = [f"[#]{name[1:]}" if name.startswith("#") else name for name in proposed]
     for kind in KINDS:
-        names = sorted({one.picture.name for one in result.of_kind(kind)} - set(proposed))
+        names = sorted({one.image.name for one in result.of_kind(kind)} - set(proposed))
         lines += [f"# {kind}:", *(f"# {name}" for name in names)] if names else []
     return HEAD + "".join(f"{line}\n" for line in lines)
 
@@ -95,8 +95,8 @@ def book_of(result: Audit) -> bytes:
     findings = pd.DataFrame(rows_of(result), columns=list(COLUMNS))
     add_sheet(book, Sheet("Audit", findings, notices, frozen=2, empty="nothing unusual found"))
     add_sheet(book, sheet_of([(NOTICE, sentence) for sentence in notices]))
-    scored = [(picture, value) for pairs in (result.scored.train, result.scored.test) for picture, value in pairs]
-    rows = [(picture.name, picture.role, picture.label, value) for picture, value in scored]
+    scored = [(image, value) for pairs in (result.scored.train, result.scored.test) for image, value in pairs]
+    rows = [(image.name, image.role, image.label, value) for image, value in scored]
     frame = pd.DataFrame(rows, columns=["image", "role", "label", "score"]).sort_values(
         ["role", "score"], ascending=[False, False], ignore_index=True
     )
@@ -113,7 +113,7 @@ def page_of(result: Audit) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     sections = [_section(kind, KINDS[kind], result.of_kind(kind), result) for kind in KINDS if result.of_kind(kind)]
     if first := first_to_look_at(result.scored):
-        findings = [Finding(FIRST, picture, f"score {value:.3g}", value=value) for picture, value in first]
+        findings = [Finding(FIRST, image, f"score {value:.3g}", value=value) for image, value in first]
         title = "The 5% of the training images that a detector of the others finds most anomalous."
         sections.append(_section(FIRST, title, findings, result))
     return environment.from_string(text).render(
@@ -132,10 +132,10 @@ def _section(kind: str, text: str, findings: Sequence[Finding], result: Audit) -
 
 
 def _card(one: Finding, result: Audit) -> dict[str, Any]:
-    images = [_image(picture, result) for picture in (one.picture, one.other) if picture is not None]
+    images = [_shown(image, result) for image in (one.image, one.other) if image is not None]
     return {
-        "name": one.picture.name,
-        "role": _role(one.picture),
+        "name": one.image.name,
+        "role": _role(one.image),
         "other": one.other.name if one.other else "",
         "other_role": _role(one.other) if one.other else "",
         "reason": one.reason,
@@ -143,15 +143,15 @@ def _card(one: Finding, result: Audit) -> dict[str, Any]:
     }
 
 
-def _role(picture: Picture) -> str:
-    return f"{picture.role}, {picture.label}" if picture.label else picture.role
+def _role(image: AuditImage) -> str:
+    return f"{image.role}, {image.label}" if image.label else image.role
 
 
-def _image(picture: Picture, result: Audit) -> dict[str, str]:
+def _shown(image: AuditImage, result: Audit) -> dict[str, str]:
     """A thumbnail inside the page; empty for an unreadable image."""
-    thumb = result.thumbs.get(picture.path)
+    thumb = result.thumbs.get(image.path)
     if thumb is None:
         return {}
     stream = io.BytesIO()
     Image.fromarray(thumb).save(stream, "JPEG", quality=85)
-    return {"source": f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}", "name": picture.name}
+    return {"source": f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}", "name": image.name}

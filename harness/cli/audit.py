@@ -41,7 +41,7 @@ def audit(
     config = _config(data, overrides)
     with capture_logs(io.StringIO(), show=False):
         from harness.audit.audit import audit as look
-        from harness.audit.pictures import of_folder, pictures_of
+        from harness.audit.images import images_of, of_folder
         from harness.audit.unusual import model_of
         from harness.audit.write import write_audit
 
@@ -49,12 +49,10 @@ def audit(
     parent = Path(expanded(str(output))) if output else Path(config.output if config else "results")
     defaults = {"weights": config.weights, "device": config.device} if config else {}
     model = model_of({**defaults, **{key: value for key, value in options.items() if value is not None}})
-    pictures = pictures_of(config) if config else of_folder(data)
+    images = images_of(config) if config else of_folder(data)
     max_pixels = config.data.max_pixels if config else MAX_PIXELS
     with console.status("images") as status, capture_logs(io.StringIO(), show=False):
-        result = look(
-            name, pictures, model if with_model else None, max_pixels, lambda text: status.update(escape(text))
-        )
+        result = look(name, images, model if with_model else None, max_pixels, lambda text: status.update(escape(text)))
     files = write_audit(parent / name / FOLDER, result)
     for sentence in result.notes:
         console.print(f"[yellow]{escape(sentence)}[/]")

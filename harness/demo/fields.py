@@ -17,7 +17,7 @@ CAMERA_HELP = (
 
 
 @dataclass(frozen=True)
-class Picture:
+class CameraImage:
     """A picture from a camera, as an uploaded file.
 
     Attributes:
@@ -55,12 +55,12 @@ def image_field(label: str, key: str) -> list[Upload]:
     return uploads
 
 
-def _camera(key: str) -> list[Picture]:
+def _camera(key: str) -> list[CameraImage]:
     """Show a camera where the user wants one, and the names of its pictures; they stay until the user removes them.
 
     The browser asks for permission as soon as the page shows a camera, so the page shows none before.
     """
-    pictures: list[Picture] = st.session_state.setdefault(f"pictures-{key}", [])
+    pictures: list[CameraImage] = st.session_state.setdefault(f"pictures-{key}", [])
     if st.toggle("Take pictures with a camera", key=f"camera-{key}", help=CAMERA_HELP):
         st.camera_input("Camera", key=f"shot-{key}", on_change=_keep, args=(key,), width=CAMERA_WIDTH)
     if pictures:
@@ -76,4 +76,4 @@ def _keep(key: str) -> None:
         return
     number = st.session_state.get(f"shots-{key}", 0) + 1
     st.session_state[f"shots-{key}"] = number
-    st.session_state[f"pictures-{key}"].append(Picture(f"picture-{number}.jpg", shot.getvalue()))
+    st.session_state[f"pictures-{key}"].append(CameraImage(f"picture-{number}.jpg", shot.getvalue()))

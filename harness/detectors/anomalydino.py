@@ -174,5 +174,5 @@ class DirectionHead(nn.Module):
             largest.append((vectors @ block.T).topk(min(k, len(block)), dim=2).values)
         products = torch.cat(largest, dim=2).topk(k, dim=2).values
         distances = (1 - products).mean(dim=2).reshape(-1, *maps.shape[2:])
-        scores = patch_scores(distances * detector.visible(maps), detector.view.input_size)
+        scores = patch_scores(distances * detector.visible(maps), detector.preprocessing.input_size)
         return scores.images, scores.maps

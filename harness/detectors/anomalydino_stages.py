@@ -186,5 +186,5 @@ class DirectionScores(Stage):
             empty = int((~masks.flatten(1).any(dim=1)).sum())
             if empty:
                 context.warn(f"masking: no object found in {empty} of {len(masks)} images; their scores are 0")
-        size = context.images[self.distances.embedding.features.role].view.input_size
+        size = context.images[self.distances.embedding.features.role].input_size
         return patch_scores(nearest, size)

@@ -109,7 +109,7 @@ class Detector(ABC):
             that out-of-fold scores say nothing about the final model; `benchmarks/trust_false_alarms.py` measures it.
         state: tensors of the fitted detector; None before `fit`.
         weights: source of the backbone's weights.
-        view: preprocessing of the images.
+        preprocessing: preprocessing of the images.
     """
 
     name: ClassVar[str]
@@ -149,9 +149,9 @@ class Detector(ABC):
         chosen_layers(backbone, self.layers)
         self.weights: Weights = resolve(options.get("weights", "auto"), backbone)
         normalization = effective(options.get("normalization", BACKBONE), self.weights.normalization)
-        self.view = Preprocessing(size, crop, normalization)
+        self.preprocessing = Preprocessing(size, crop, normalization)
         # An unsupported image size raises a ConfigError here.
-        construction(backbone, self.view.input_size)
+        construction(backbone, self.preprocessing.input_size)
         self.device: Device = pick(options.get("device", "auto"))
         self._extractor: Extractor | None = None
 
@@ -222,9 +222,9 @@ class Detector(ABC):
         """
         problems = []
         stride = chosen_layers(self.backbone, self.layers)[0].stride
-        height, width = self.view.input_size
+        height, width = self.preprocessing.input_size
         if is_transformer(self.backbone) and (height % stride or width % stride):
-            axis = "center_crop" if self.view.crop else "image_size"
+            axis = "center_crop" if self.preprocessing.crop else "image_size"
             multiple = f"{max(height // stride, 1) * stride}x{max(width // stride, 1) * stride}"
             problems.append(
                 f"{axis}: {height}x{width} found; expected multiples of {stride}, the patch size of {self.backbone}, "
@@ -303,7 +303,7 @@ class Detector(ABC):
         Raises:
             NotFittedError: the detector is not fitted.
         """
-        scores = self.score_batch(self.view(image)[None])
+        scores = self.score_batch(self.preprocessing(image)[None])
         return Prediction(float(scores.images[0]), scores.maps[0].cpu().numpy())
 
     def evaluate(self, data: str | Path | Split) -> dict[str, float | None]:
@@ -326,7 +326,7 @@ class Detector(ABC):
                     raw[samples[done].path] = (score, anomaly_map)
                     done += 1
                 reporter.show(f"scores {done / len(samples):.0%}")
-        test = join(samples, raw, self.view.size)
+        test = join(samples, raw, self.preprocessing.size)
         return evaluate(test, Thresholds(None, None, "none"))
 
     def save(self, path: str | Path) -> Path:
@@ -389,7 +389,8 @@ class Detector(ABC):
         return context
 
     def _source(self, images: Sequence[ImageLike]) -> ImageSource:
-        return ImageSource(images, self.view, self._options.get("batch_size", 32), self._options.get("num_workers", 0))
+        options = self._options
+        return ImageSource(images, self.preprocessing, options.get("batch_size", 32), options.get("num_workers", 0))
 
     def fitted(self) -> State:
         """The state of the fitted detector.
@@ -407,7 +408,7 @@ class Detector(ABC):
             self._extractor = build_extractor(
                 self.backbone,
                 self.needed_layers(),
-                self.view.input_size,
+                self.preprocessing.input_size,
                 self.weights,
                 self.weights_seed,
                 self.precision,
@@ -418,7 +419,7 @@ class Detector(ABC):
     def grids(self) -> list[tuple[int, int]]:
         """(height, width) of the features of each layer, in the order of `layers`."""
         with torch.no_grad():
-            features = self.extractor()(torch.zeros(1, 3, *self.view.input_size, device=self.device.torch))
+            features = self.extractor()(torch.zeros(1, 3, *self.preprocessing.input_size, device=self.device.torch))
         return [(features[layer].shape[2], features[layer].shape[3]) for layer in self.layers]
 
     def score_batch(self, batch: torch.Tensor) -> Scores:
@@ -429,7 +430,7 @@ class Detector(ABC):
             self.state = state = {name: tensor.to(device) for name, tensor in state.items()}
         with torch.no_grad():
             features = self.extractor()(batch.to(device))
-            return self.score(state, features, self.view.input_size)
+            return self.score(state, features, self.preprocessing.input_size)
 
 
 def _compact(tensor: torch.Tensor) -> torch.Tensor:

@@ -101,7 +101,7 @@ class CFlow(Detector):
     def head(self) -> nn.Module:
         """The trained flows as a module for export."""
         widths = [layer.channels for layer in chosen_layers(self.backbone, self.layers)]
-        return CFlowHead(self.fitted(), self.layers, widths, self.grids(), self.flow, self.view.input_size)
+        return CFlowHead(self.fitted(), self.layers, widths, self.grids(), self.flow, self.preprocessing.input_size)
 
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
         """Score a batch by the likelihoods of its features.
@@ -244,7 +244,7 @@ class CFlowScores(Stage):
         state, maps = inputs[0], {layer: inputs[1][layer] for layer in self.flows.layers}
         widths = {layer: maps[layer].shape[1] for layer in self.flows.layers}
         flows = build_flows(self.flows.flow, widths, state)
-        size, device = context.images[self.features.role].view.input_size, context.device.torch
+        size, device = context.images[self.features.role].input_size, context.device.torch
         count, scores = len(next(iter(maps.values()))), []
         for i in range(count):
             image = {layer: values[i : i + 1].to(device) for layer, values in maps.items()}

@@ -72,7 +72,7 @@ class BatchScores(Stage):
         state, maps = inputs
         detector, device = self.learnt.detector, context.device.torch
         state = {name: tensor.to(device) for name, tensor in state.items()}
-        size = context.images[self.features.role].view.input_size
+        size = context.images[self.features.role].input_size
         layers = {layer: maps[layer] for layer in detector.needed_layers()}
         count, scores = len(next(iter(layers.values()))), []
         for first in range(0, count, IMAGES):
@@ -98,5 +98,5 @@ class ScoringHead(nn.Module):
     def forward(self, features: FeatureMaps) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute scores (n,) and maps (n, height, width) from features by layer."""
         state = {name: self.get_buffer(f"state{number}") for number, name in enumerate(self._names)}
-        scores = self._detector.score(state, features, self._detector.view.input_size)
+        scores = self._detector.score(state, features, self._detector.preprocessing.input_size)
         return scores.images, scores.maps

@@ -196,7 +196,7 @@ class Features(Stage):
     def _extract(self, context: StageContext, layers: tuple[str, ...]) -> dict[str, torch.Tensor]:
         images = context.images[self.role]
         extractor = build_extractor(
-            context.backbone, layers, images.view.input_size, context.weights, self.seed, self.precision
+            context.backbone, layers, images.input_size, context.weights, self.seed, self.precision
         )
         extractor.to(context.device.torch)
         maps: dict[str, torch.Tensor] = {}

@@ -161,7 +161,7 @@ class MHPatchCore(Detector):
 
     def head(self) -> nn.Module:
         """The bank as a module for export."""
-        return MHPatchCoreHead(self.fitted(), self.layers, self.num_neighbors, self.view.input_size)
+        return MHPatchCoreHead(self.fitted(), self.layers, self.num_neighbors, self.preprocessing.input_size)
 
 
 class MHPatchCoreHead(nn.Module):

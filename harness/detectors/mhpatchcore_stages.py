@@ -270,7 +270,7 @@ class WhitenedScores(Stage):
             inputs: neighbourhoods by size of the bank.
         """
         role = self.neighbourhoods.whitened.embedding.features.role
-        return squared_scores(inputs[0][self.size], self.num_neighbors, context.images[role].view.input_size)
+        return squared_scores(inputs[0][self.size], self.num_neighbors, context.images[role].input_size)
 
     def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
         """The neighbourhoods in the bank of one size."""

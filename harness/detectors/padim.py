@@ -87,7 +87,7 @@ class PaDiM(Detector):
     def head(self) -> nn.Module:
         """The Gaussians as a module for export."""
         widths = [layer.channels for layer in chosen_layers(self.backbone, self.layers)]
-        return PaDiMHead(self.fitted(), self.layers, self.grids(), widths, self.view.input_size)
+        return PaDiMHead(self.fitted(), self.layers, self.grids(), widths, self.preprocessing.input_size)
 
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
         """Score a batch by Mahalanobis distances.
@@ -212,7 +212,7 @@ class PaDiMScores(Stage):
             inputs: the Gaussians, and features by layer.
         """
         state, maps = inputs
-        size = context.images[self.features.role].view.input_size
+        size = context.images[self.features.role].input_size
         return _scores(state, [maps[layer] for layer in self.gaussians.layers], size, context.device.torch)
 
 

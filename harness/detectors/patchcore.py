@@ -120,7 +120,7 @@ class PatchCore(Detector):
     def head(self) -> nn.Module:
         """The bank as a module for export."""
         return PatchCoreHead(
-            self.fitted()["bank"], self.layers, self.num_neighbors, self.view.input_size, self.upsampling
+            self.fitted()["bank"], self.layers, self.num_neighbors, self.preprocessing.input_size, self.upsampling
         )
 
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:

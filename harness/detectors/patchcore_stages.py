@@ -181,7 +181,7 @@ class PatchMaps(Stage):
             context: context of the stage.
             inputs: neighbourhoods by ratio.
         """
-        size = context.images[self.neighbourhoods.embedding.features.role].view.input_size
+        size = context.images[self.neighbourhoods.embedding.features.role].input_size
         return blur(upsample(inputs[0][self.ratio].distances, size, self.upsampling))
 
     def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:

@@ -143,5 +143,5 @@ class RADHead(nn.Module):
         comparison = (detector.k_image, detector.pos_radius)
         maps = [features[layer] for layer in detector.layers]
         distances = batch_distances(state, maps, features[detector.token], [comparison])
-        scores = map_scores(distances[comparison], detector.view.input_size)
+        scores = map_scores(distances[comparison], detector.preprocessing.input_size)
         return scores.images, scores.maps

@@ -217,4 +217,4 @@ class RADScores(Stage):
             context: size of the maps.
             inputs: distances by comparison.
         """
-        return map_scores(inputs[0][self.comparison], context.images[self.distances.features.role].view.input_size)
+        return map_scores(inputs[0][self.comparison], context.images[self.distances.features.role].input_size)

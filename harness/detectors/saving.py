@@ -66,11 +66,11 @@ def description(detector: Detector) -> dict[str, Any]:
         "layers": detector.layers,
         "parameters": detector.parameters(),
         "options": {
-            "image_size": detector.view.size,
-            "center_crop": detector.view.crop,
+            "image_size": detector.preprocessing.size,
+            "center_crop": detector.preprocessing.crop,
             "precision": detector.precision,
             "seed": detector.seed,
-            "normalization": detector.view.normalization.as_dict(),
+            "normalization": detector.preprocessing.normalization.as_dict(),
         },
         "weights": detector.weights.as_dict(),
     }
@@ -122,7 +122,8 @@ def build_saved(metadata: dict[str, Any], tensors: dict[str, torch.Tensor], devi
     }
     detector = cls(backbone=metadata["backbone"], layers=metadata["layers"], **metadata["parameters"], **options)
     detector.weights = Weights.from_dict(metadata["weights"])
-    extractor = Extractor(detector.backbone, detector.needed_layers(), detector.view.input_size, detector.precision)
+    size = detector.preprocessing.input_size
+    extractor = Extractor(detector.backbone, detector.needed_layers(), size, detector.precision)
     network = {name.removeprefix(BACKBONE): t for name, t in tensors.items() if name.startswith(BACKBONE)}
     extractor.network.load_state_dict(network)
     state = {name: t for name, t in tensors.items() if not name.startswith(BACKBONE)}

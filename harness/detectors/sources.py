@@ -98,30 +98,36 @@ class ImageSource(Dataset[torch.Tensor]):
     """Images in a fixed order, as a Torch data set.
 
     Args:
-        pictures: at least one image.
-        view: preprocessing of the images.
+        images: at least one image.
+        preprocessing: preprocessing of the images.
         batch_size: number of images in a batch.
         num_workers: number of processes that decode images; 0 for this process.
     """
 
     def __init__(
-        self, pictures: Sequence[ImageLike], view: Preprocessing, batch_size: int = 32, num_workers: int = 0
+        self, images: Sequence[ImageLike], preprocessing: Preprocessing, batch_size: int = 32, num_workers: int = 0
     ) -> None:
-        self.pictures, self.view = pictures, view
+        self.images, self.preprocessing = images, preprocessing
         self._batch_size, self._num_workers = batch_size, num_workers
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the preprocessed images."""
+        return self.preprocessing.input_size
 
     def key(self) -> dict[str, Any]:
         """The parameters that features depend on, beside the images' contents; the batch size changes the last bits."""
-        values = self.view.normalization
+        values = self.preprocessing.normalization
         # The keys of version 0.1 have no normalisation; it always used ImageNet's values.
         normalized = {} if values == OF_IMAGENET else {"mean": values.mean, "std": values.std}
-        return {"size": self.view.size, "crop": self.view.crop, "batch_size": self._batch_size, **normalized}
+        size, crop = self.preprocessing.size, self.preprocessing.crop
+        return {"size": size, "crop": crop, "batch_size": self._batch_size, **normalized}
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return self.view(self.pictures[index])
+        return self.preprocessing(self.images[index])
 
     def batches(self) -> Iterator[torch.Tensor]:
         """Batches (up to batch_size, 3, height, width); each image once, in order."""

@@ -100,7 +100,7 @@ class SPADE(Detector):
         """The gallery as a module for export."""
         state = self.fitted()
         k = min(self.num_neighbors, len(state["pooled"]))
-        return SPADEHead(state, self.layers, self.pooled_layer, k, self.view.input_size)
+        return SPADEHead(state, self.layers, self.pooled_layer, k, self.preprocessing.input_size)
 
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
         """Score a batch by the distances to the gallery.

@@ -92,7 +92,7 @@ class GalleryScores(Stage):
         numbers = sorted({min(k, images) for k in self.numbers})
         layers = self.gallery.layers
         galleries = {layer: state[GALLERY + layer] for layer in layers}
-        device, size = context.device.torch, context.images[self.features.role].view.input_size
+        device, size = context.device.torch, context.images[self.features.role].input_size
         pooled = pool(maps[self.gallery.pooled_layer]).to(device)
         features = {layer: maps[layer] for layer in layers}
         scores = []

@@ -263,5 +263,5 @@ class SubspaceScores(Stage):
             context: size of the maps.
             inputs: squared distances by share.
         """
-        size = context.images[self.residuals.embedding.features.role].view.input_size
+        size = context.images[self.residuals.embedding.features.role].input_size
         return _scores(inputs[0][self.share], size)

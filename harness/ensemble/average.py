@@ -11,9 +11,9 @@ import torch
 
 from harness.backends.supervised.batch_norm import STATISTICS_IMAGES, layers, recompute
 from harness.backends.supervised.classifier import SupervisedScorer
+from harness.backends.supervised.decoding import to_size
 from harness.backends.supervised.fold_data import as_images
 from harness.backends.supervised.network import Member
-from harness.backends.supervised.pictures import to_size
 from harness.common.errors import StoreError
 from harness.data.images import read_image
 from harness.ensemble.runs import ClassRun, check_images

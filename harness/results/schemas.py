@@ -267,8 +267,8 @@ class RecordFile(BaseModel):
         return self
 
 
-class Picture(_Strict):
-    """A picture of the gallery."""
+class GalleryImage(_Strict):
+    """An image of the gallery."""
 
     file: Inside
     role: str
@@ -344,7 +344,7 @@ class DetailsFile(_Strict):
 
     holdout: HoldoutMetrics | None = None
     curves: dict[str, dict[str, list[Number | None]]] = {}
-    gallery: list[Picture] = []
+    gallery: list[GalleryImage] = []
     labels: list[Label] = []
     classes: list[Group] = []
     states: list[Group] = []

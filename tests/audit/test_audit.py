@@ -13,7 +13,7 @@ from PIL import Image
 
 from harness.audit.audit import Audit, audit, first_to_look_at
 from harness.audit.finding import CONTRADICTION, COPY, MASK, NEAR, ODD, UNREADABLE
-from harness.audit.pictures import of_folder, pictures_of
+from harness.audit.images import images_of, of_folder
 from harness.audit.unusual import Model
 from harness.audit.write import write_audit
 from harness.config.load import load_config
@@ -47,7 +47,7 @@ def look(tree: Path) -> Audit:
 
 
 def pairs(result: Audit, kind: str) -> set[tuple[str, str]]:
-    return {(one.picture.name, one.other.name) for one in result.of_kind(kind) if one.other}
+    return {(one.image.name, one.other.name) for one in result.of_kind(kind) if one.other}
 
 
 def test_different_images_give_no_finding(tree: Path) -> None:
@@ -80,7 +80,7 @@ def test_odd_images(tree: Path) -> None:
     blurred.save(tree / "train/good/001.png")
     Image.open(tree / "train/good/002.png").resize((80, 96)).save(tree / "train/good/002.png")
     Image.open(tree / "train/good/003.png").convert("L").save(tree / "train/good/003.png")
-    reasons = {(one.picture.name[-7:-4], one.reason.split(":")[0]) for one in look(tree).of_kind(ODD)}
+    reasons = {(one.image.name[-7:-4], one.reason.split(":")[0]) for one in look(tree).of_kind(ODD)}
     assert reasons >= {("000", "dark"), ("001", "blurred"), ("002", "size"), ("003", "mode")}
 
 
@@ -88,13 +88,13 @@ def test_wrong_masks(tree: Path) -> None:
     inside = np.zeros((96, 96), dtype=bool)
     inside[20:40, 20:40] = True
     masks(tree, inside, np.zeros((96, 96), dtype=bool), ~inside)
-    reasons = {one.picture.name: one.reason for one in look(tree).of_kind(MASK)}
+    reasons = {one.image.name: one.reason for one in look(tree).of_kind(MASK)}
     assert set(reasons) == {"test/cut/001.png", "test/cut/002.png"}
     assert "empty" in reasons["test/cut/001.png"]
     assert "border" in reasons["test/cut/002.png"]
     shutil.rmtree(tree / "ground_truth")
     masks(tree, np.ones((96, 96), dtype=bool), inside[:50], inside)
-    reasons = {one.picture.name: one.reason for one in look(tree).of_kind(MASK)}
+    reasons = {one.image.name: one.reason for one in look(tree).of_kind(MASK)}
     assert "full" in reasons["test/cut/000.png"]
     assert "96 x 50 pixels, its image 96 x 96" in reasons["test/cut/001.png"]
 
@@ -125,7 +125,7 @@ def test_a_classification_is_audited_too(tree: Path, tmp_path: Path) -> None:
         f"task: classification\ndata: {{kind: labelled, root: {tree}}}\n"
         "grid: {model: classifier, backbone: resnet18}\n"
     )
-    result = audit("parts", pictures_of(load_config(write_config(tmp_path / "c.yaml", text))), None)
+    result = audit("parts", images_of(load_config(write_config(tmp_path / "c.yaml", text))), None)
     (contradiction,) = result.of_kind(CONTRADICTION)
     assert contradiction.reason.endswith("(both train)")
 
@@ -151,7 +151,7 @@ def test_a_defect_among_normal_images_has_a_high_score(tmp_path: Path) -> None:
     defect = next((tree / "test/hole").iterdir())
     shutil.copy(defect, tree / "train/good/planted.png")
     result = audit("hazelnut", of_folder(tree), Model())
-    assert "train/good/planted.png" in {picture.name for picture, _ in first_to_look_at(result.scored)}
+    assert "train/good/planted.png" in {image.name for image, _ in first_to_look_at(result.scored)}
     assert pairs(result, CONTRADICTION) == {("train/good/planted.png", f"test/hole/{defect.name}")}
 
 

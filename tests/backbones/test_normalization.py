@@ -260,8 +260,8 @@ def test_a_saved_detector_keeps_it_and_one_of_version_0_1_has_imagenets(toy_tree
             .save(tmp_path / f"{normalization}.safetensors")
         )
         detectors[normalization] = load(file, "cpu", progress=False)
-    assert values(detectors["backbone"].view.normalization) == HALVES
-    assert detectors["imagenet"].view.normalization == OF_IMAGENET
+    assert values(detectors["backbone"].preprocessing.normalization) == HALVES
+    assert detectors["imagenet"].preprocessing.normalization == OF_IMAGENET
     assert detectors["backbone"].predict(image).score != detectors["imagenet"].predict(image).score
     # As version 0.1 wrote it: without the option.
     old = tmp_path / "old.safetensors"

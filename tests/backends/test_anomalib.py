@@ -106,6 +106,7 @@ def test_one_run_has_everything(toy_tree: Path) -> None:
     assert outcome.weights["backbone"] == "resnet18"
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_scores(toy_tree: Path) -> None:
     first, second = (run(*prepared(toy_tree, PATCHCORE)) for _ in range(2))
     assert first.test.scores.tolist() == second.test.scores.tolist()
@@ -243,6 +244,7 @@ def test_real_images_without_weights_stop_with_how_to_get_them(cli: Cli, toy_tre
     assert not Path("out").exists()
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_in_the_engine_is_recorded(cli: Cli, toy_tree: Path) -> None:
     """CFlow wants as many positions as a batch of fibers has, and says so only when it is fitted."""
     text = (

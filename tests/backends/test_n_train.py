@@ -84,7 +84,7 @@ def test_all_sizes_and_seeds_share_the_features(
     decoded: list[str] = []
     original = ImageSource.__getitem__
     monkeypatch.setattr(
-        ImageSource, "__getitem__", lambda self, i: (decoded.append(str(self.pictures[i])), original(self, i))[1]
+        ImageSource, "__getitem__", lambda self, i: (decoded.append(str(self.images[i])), original(self, i))[1]
     )
     # Random weights depend on the seed, so each seed has its own features.
     specs = [run.spec for run in runs if run.spec.seed == 0]
@@ -130,7 +130,7 @@ def test_a_group_without_all_images_reads_whole_batches_only(
     read: set[str] = set()
     original = ImageSource.__getitem__
     monkeypatch.setattr(
-        ImageSource, "__getitem__", lambda self, i: (read.add(str(self.pictures[i])), original(self, i))[1]
+        ImageSource, "__getitem__", lambda self, i: (read.add(str(self.images[i])), original(self, i))[1]
     )
     few = outcomes(specs, whole, tmp_path)
     batches = [[sample.path for sample in whole.train[i : i + 2]] for i in range(0, len(whole.train), 2)]

@@ -13,7 +13,7 @@ from harness.data.listing import list_images
 from harness.detectors.base import Detector
 from harness.detectors.folds import Fold, in_fold
 from harness.detectors.stages import Stages
-from tests.detectors.test_detectors import make
+from tests.detectors.cases import make
 
 # `python -m benchmarks trust` has 1,000 random splits; fewer have a larger standard error.
 SPLITS = 100

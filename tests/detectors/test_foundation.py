@@ -27,7 +27,7 @@ from harness.detectors.merge_reduce import MergeReduce, farthest_first
 from harness.detectors.mhpatchcore_stages import pooled_patches
 from harness.detectors.neighbours import largest_products_in_prefixes
 from harness.detectors.stages import Stages
-from tests.detectors.test_detectors import evaluate_predictions, make
+from tests.detectors.cases import evaluate_predictions, make
 
 Floats = npt.NDArray[np.float64]
 
@@ -73,7 +73,7 @@ class SameFeatures(nn.Module):
 
 
 def batch(detector: Detector, paths: list[Path]) -> torch.Tensor:
-    return torch.stack([detector.view(path) for path in paths])
+    return torch.stack([detector.preprocessing(path) for path in paths])
 
 
 def assert_same_scores(ours: Detector, theirs: nn.Module, paths: list[Path], **tolerance: float) -> None:

@@ -11,7 +11,8 @@ import pytest
 from tests.conftest import ROOT
 
 CONTRACTS = (
-    "tests/detectors/test_detectors.py",
+    "tests/detectors/test_contract.py",
+    "tests/detectors/test_reproducible.py",
     "tests/export/test_export.py",
     "tests/inference/test_inference.py",
     "tests/backends/test_native.py",

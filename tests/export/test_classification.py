@@ -15,9 +15,9 @@ from PIL import Image
 
 from harness import load_classifier, load_model
 from harness.backends import formats
+from harness.backends.supervised.decoding import to_size
 from harness.backends.supervised.export import EightBitResize
 from harness.backends.supervised.one_class import merge, merge_tensors
-from harness.backends.supervised.pictures import to_size
 from harness.common.errors import ExportError, HarnessError, StoreError, WeightsError
 from harness.export.write import export, images_of_check
 from harness.inference.classifier import Classifier

@@ -627,10 +627,10 @@ def test_a_bad_recipe_is_one_sentence(classified: ResultFolder, cli: Cli, recipe
 
 @pytest.mark.slow
 def test_views_share_their_networks_and_settings_their_images(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.backends.supervised import pictures, training
+    from harness.backends.supervised import decoding, training
 
     calls: dict[str, int] = {"_fit": 0, "decode": 0}
-    for module, name in ((training, "_fit"), (pictures, "decode")):
+    for module, name in ((training, "_fit"), (decoding, "decode")):
         original = getattr(module, name)
 
         def counted(*arguments: Any, _name: str = name, _original: Any = original, **named: Any) -> Any:
@@ -638,7 +638,7 @@ def test_views_share_their_networks_and_settings_their_images(cli: Cli, monkeypa
             return _original(*arguments, **named)
 
         monkeypatch.setattr(module, name, counted)
-    monkeypatch.setattr(pictures, "_CACHE", {})
+    monkeypatch.setattr(decoding, "_CACHE", {})
     Path("c.yaml").write_text(CONFIG.format(name="shared"))
     point = "model: baseline, backbone: test_resnet, image_size: 32, lr: [5.0e-3, 1.0e-3], tta: [none, flips]"
     result = cli("sweep", "c.yaml", f"grid=[{{{point}}}]")

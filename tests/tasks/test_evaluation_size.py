@@ -16,8 +16,8 @@ from PIL import Image
 
 from harness import load_classifier
 from harness.backends.supervised.classifier import SupervisedScorer
+from harness.backends.supervised.decoding import ImagesBySize
 from harness.backends.supervised.network import Member, build
-from harness.backends.supervised.pictures import ImagesBySize
 from harness.backends.supervised.settings import Settings
 from harness.common.devices import pick
 from harness.common.errors import ConfigError

@@ -53,4 +53,4 @@ def _data_problems(spec: RunSpec, split: Split, detector: Detector) -> Iterator[
 
 def _coreset_problems(spec: RunSpec, images: int, detector: Detector) -> Iterator[str]:
     layer = chosen_layers(detector.backbone, detector.layers)[0]
-    return coreset_problems(spec, images, layer, detector.view.input_size)
+    return coreset_problems(spec, images, layer, detector.preprocessing.input_size)

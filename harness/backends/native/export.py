@@ -40,7 +40,7 @@ def whole(detector: Detector, thresholds: Thresholds) -> Whole:
         detector: the fitted detector.
         thresholds: see `harness.predictions.decision.Thresholds`.
     """
-    view = detector.view
+    view = detector.preprocessing
     prepare = Prepare(view.size, view.crop, view.normalization.mean, view.normalization.std)
     return Whole(prepare, Scoring(detector.extractor(), detector.head()), Decision(thresholds)).cpu()
 

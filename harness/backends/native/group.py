@@ -167,7 +167,7 @@ def _outcome(
             *([weights.note] if weights.note else []),
         ],
         scorer=partial(_scorer, detector, state, costs),
-        timing_key=(network_key(detector), detector.view, detector.timing_key(), spec.n_train),
+        timing_key=(network_key(detector), detector.preprocessing, detector.timing_key(), spec.n_train),
     )
 
 
@@ -197,7 +197,7 @@ def _look(
 
 def _scored(detector: Detector, samples: Sequence[Sample]) -> Predictions:
     batches = [
-        detector.score_batch(torch.stack([detector.view(sample.path) for sample in samples[i : i + AT_ONCE]]))
+        detector.score_batch(torch.stack([detector.preprocessing(sample.path) for sample in samples[i : i + AT_ONCE]]))
         for i in range(0, len(samples), AT_ONCE)
     ]
     return _predictions(samples, concatenate(batches), detector)
@@ -209,7 +209,7 @@ def _predictions(samples: Sequence[Sample], scores: Scores, detector: Detector) 
         sample.path: (float(score), anomaly_map)
         for sample, score, anomaly_map in zip(samples, scores.images.tolist(), maps, strict=True)
     }
-    return join(samples, raw, detector.view.size)
+    return join(samples, raw, detector.preprocessing.size)
 
 
 def _saver(detector: Detector, state: State, costs: Costs) -> Callable[[Path], None]:

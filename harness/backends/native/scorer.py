@@ -32,8 +32,8 @@ class NativeScorer:
         self.detector = detector
         self.name = detector.name
         self.device = detector.device.description
-        self.resized = detector.view.size if detector.view.crop else None
-        self.input_size = detector.view.input_size
+        self.resized = detector.preprocessing.size if detector.preprocessing.crop else None
+        self.input_size = detector.preprocessing.input_size
         self.notes: tuple[str, ...] = ()
         # The network is built here, so that the first image is not slower.
         detector.extractor()
@@ -53,7 +53,7 @@ class NativeScorer:
 
     def prepare(self, pixels: RGB) -> torch.Tensor:
         """Resize, crop and normalise an image; return (3, height, width)."""
-        return self.detector.view(as_tensor(pixels))
+        return self.detector.preprocessing(as_tensor(pixels))
 
     def score(self, prepared: Sequence[torch.Tensor]) -> tuple[npt.NDArray[np.float64], Floats | None]:
         """Score prepared images.

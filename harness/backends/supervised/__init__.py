@@ -17,7 +17,7 @@ margins.py     the labels with ArcFace's margin
 one_class.py   networks for each class, and the merging of their probabilities
 units.py       the networks of a run
 fold.py        the result of a fold, and the merging of folds
-pictures.py    the decoded images
+decoding.py    the decoded images
 with_detector.py    detectors and rules beside the networks; class_detectors.py and good_rule.py belong to it
 detector_scorer.py  saving, loading and prediction of networks with detectors
 classifier.py  saving, loading and prediction of trained networks

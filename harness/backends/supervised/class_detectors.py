@@ -185,7 +185,7 @@ def detector_problems(option: Any, spec: RunSpec, split: LabelledSplit, device: 
         images = min(count for count in counts.values() if count >= least)
         parameters = replace(spec, params=freeze_items(detector.parameters()), layers=detector.layers)
         layer = chosen_layers(detector.backbone, detector.layers)[0]
-        problems = coreset_problems(parameters, images, layer, detector.view.input_size)
+        problems = coreset_problems(parameters, images, layer, detector.preprocessing.input_size)
         yield from (f"{KEY}: {problem}" for problem in (*detector.problems(images), *problems))
 
 

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from harness.backends.cost import size
+from harness.backends.supervised.decoding import Pixels
 from harness.backends.supervised.grad_cam import maps_of_labels, obstacle
 from harness.backends.supervised.label_scorer import TorchLabelScorer
 from harness.backends.supervised.model_file import opened
 from harness.backends.supervised.network import Member, build, refusal
 from harness.backends.supervised.one_class import classes, merge_tensors
-from harness.backends.supervised.pictures import Pixels
 from harness.backends.supervised.settings import Settings
 from harness.backends.supervised.views import probabilities
 from harness.common.devices import Device, pick

@@ -15,11 +15,11 @@ from harness.backends.cost import size
 from harness.backends.scorers import size_refused
 from harness.backends.supervised.class_detectors import KEY, build_detector
 from harness.backends.supervised.classifier import DETECTORS, FORMAT, KIND, METADATA, SupervisedScorer
+from harness.backends.supervised.decoding import Pixels
 from harness.backends.supervised.fold import FoldResult
 from harness.backends.supervised.good_rule import Classes, Rule, apply_rule
 from harness.backends.supervised.label_scorer import TrainedScorer
 from harness.backends.supervised.model_file import opened
-from harness.backends.supervised.pictures import Pixels
 from harness.backends.supervised.settings import WITHOUT
 from harness.backends.supervised.with_detector import Models, add_detectors
 from harness.common.errors import ConfigError
@@ -61,7 +61,7 @@ class DetectorScorer(TrainedScorer):
 
     def prepare(self, pixels: RGB) -> Prepared:
         """Convert an image to the inputs of networks and detectors. Several threads may call this method at once."""
-        return self.networks.prepare(pixels), self.models.detector.view(as_tensor(pixels))
+        return self.networks.prepare(pixels), self.models.detector.preprocessing(as_tensor(pixels))
 
     def by_fold(self, prepared: Sequence[Prepared]) -> npt.NDArray[np.float64]:
         """Return probabilities (folds, n, labels), after the rules. Only one thread at a time may call this."""
@@ -111,7 +111,7 @@ class DetectorScorer(TrainedScorer):
             on_device = {name: tensor.to(detector.device.torch) for name, tensor in state.items()}
             with torch.inference_mode():
                 batch = {layer: values[chosen] for layer, values in features.items()}
-                result = detector.score(on_device, batch, detector.view.input_size)
+                result = detector.score(on_device, batch, detector.preprocessing.input_size)
             scores[rows] = result.images.double().cpu().numpy()
         return scores
 

@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 
 from harness.backends.supervised.augment import Augment
 from harness.backends.supervised.batch_norm import STATISTICS_IMAGES
+from harness.backends.supervised.decoding import Pixels
 from harness.backends.supervised.losses import label_weights
-from harness.backends.supervised.pictures import Pixels
 from harness.backends.supervised.settings import Settings
 
 # A position in the training images, and how often the epoch has drawn this image before.
@@ -27,7 +27,7 @@ def seed_of(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-class Pictures(Dataset[tuple[torch.Tensor, int]]):
+class FoldDataset(Dataset[tuple[torch.Tensor, int]]):
     """A subset of the decoded images with their targets.
 
     Args:

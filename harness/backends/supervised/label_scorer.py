@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from harness.backends.scorers import LabelScorer
+from harness.backends.supervised.decoding import Pixels, to_size
 from harness.backends.supervised.fold_data import as_images
 from harness.backends.supervised.model_file import write_model
-from harness.backends.supervised.pictures import Pixels, to_size
 from harness.common.devices import Device
 from harness.data.images import RGB
 from harness.data.labelled.base import LabelSpec

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from harness.backends.supervised.augment import augmentation, mixing
 from harness.backends.supervised.batch_norm import recompute
-from harness.backends.supervised.fold_data import FoldData, Pictures, as_images, seed_of
+from harness.backends.supervised.fold_data import FoldData, FoldDataset, as_images, seed_of
 from harness.backends.supervised.losses import Loss, label_weights
 from harness.backends.supervised.network import Classifier
 from harness.backends.supervised.schedules import optimizer, plateau, schedule
@@ -63,15 +63,15 @@ class Training(pl.LightningModule):
         epoch = self.trainer.current_epoch
         data = self._data
         seed = seed_of(data.seed, epoch)
-        pictures = Pictures(data.pixels, data.targets, data.train_indices, self._augment, seed)
+        dataset = FoldDataset(data.pixels, data.targets, data.train_indices, self._augment, seed)
         sampler = data.batches(self._settings, epoch, self._share)
-        return DataLoader(pictures, batch_sampler=sampler, num_workers=data.num_workers)
+        return DataLoader(dataset, batch_sampler=sampler, num_workers=data.num_workers)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Build the loader of the validation images, without augmentation; each process validates on all images."""
         data = self._data
-        pictures = Pictures(data.pixels, data.targets, data.val_indices)
-        return DataLoader(pictures, batch_size=data.eval_batch_size, num_workers=data.num_workers)
+        dataset = FoldDataset(data.pixels, data.targets, data.val_indices)
+        return DataLoader(dataset, batch_size=data.eval_batch_size, num_workers=data.num_workers)
 
     def recompute_statistics(self) -> None:
         """Compute the statistics of batch normalisation anew, from training images without augmentation.
@@ -79,8 +79,8 @@ class Training(pl.LightningModule):
         Each process computes the statistics of the same images, so that all have the same network.
         """
         data = self._data
-        pictures = Pictures(data.pixels, data.targets, data.train_indices)
-        loader = DataLoader(pictures, batch_sampler=data.statistics_batches(), num_workers=data.num_workers)
+        dataset = FoldDataset(data.pixels, data.targets, data.train_indices)
+        loader = DataLoader(dataset, batch_sampler=data.statistics_batches(), num_workers=data.num_workers)
         with self.trainer.precision_plugin.forward_context():
             images = (as_images(batch[0].to(self.device)) for batch in loader)
             recompute(self.network.features, map(self.network.normalised, images))

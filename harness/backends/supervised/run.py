@@ -16,13 +16,13 @@ from harness.backends.cost import PeakMemory
 from harness.backends.supervised.batch_norm import MOST_INITIAL, initial_share
 from harness.backends.supervised.callbacks import OnEpoch
 from harness.backends.supervised.classifier import SupervisedScorer
+from harness.backends.supervised.decoding import ImagesBySize, Pixels
 from harness.backends.supervised.detector_scorer import with_detectors
 from harness.backends.supervised.fold import FoldResult, fold_predictions, merge_folds
 from harness.backends.supervised.fold_data import FoldData
 from harness.backends.supervised.margins import Mask, of_outputs, with_margin
 from harness.backends.supervised.network import Member, build
 from harness.backends.supervised.one_class import class_targets, classes, merge, notes
-from harness.backends.supervised.pictures import ImagesBySize, Pixels
 from harness.backends.supervised.recipes import EPOCHS, settings_of
 from harness.backends.supervised.training import Trained, predict_all, train
 from harness.backends.supervised.tta import PLAIN, Views

@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from harness.backends.supervised.callbacks import BEST, LAST, Checkpoints, OnEpoch, Progress, training_callbacks
+from harness.backends.supervised.decoding import Pixels
 from harness.backends.supervised.fold_data import FoldData, as_images
 from harness.backends.supervised.module import Training
 from harness.backends.supervised.network import Classifier
-from harness.backends.supervised.pictures import Pixels
 from harness.backends.supervised.settings import Settings
 from harness.backends.supervised.tta import Views
 from harness.backends.supervised.views import probabilities

@@ -12,9 +12,9 @@ import torch
 
 from harness.backbones.resolve import Weights
 from harness.backends.base import RunContext
+from harness.backends.supervised.decoding import Pixels, decode_once
 from harness.backends.supervised.fold_data import as_images
 from harness.backends.supervised.network import Classifier, build
-from harness.backends.supervised.pictures import Pixels, decode_once
 from harness.backends.supervised.probe.heads import Features
 from harness.backends.supervised.probe.settings import ProbeSettings
 from harness.common.devices import Device

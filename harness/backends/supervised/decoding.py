@@ -18,7 +18,7 @@ from harness.common.threads import count
 from harness.data.images import RGB, read_image
 
 Pixels = npt.NDArray[np.uint8]
-FILE = "pictures-{}x{}.dat"
+FILE = "images-{}x{}.dat"
 
 
 def to_size(pixels: RGB, size: tuple[int, int]) -> Pixels:

@@ -17,7 +17,7 @@ TRAIN, TEST = "train", "test"
 
 
 @dataclass(frozen=True)
-class Picture:
+class AuditImage:
     """One image.
 
     Attributes:
@@ -39,7 +39,7 @@ class Picture:
     masks: tuple[str, ...] = ()
 
 
-def pictures_of(config: SweepConfig) -> list[Picture]:
+def images_of(config: SweepConfig) -> list[AuditImage]:
     """The images of a config, without those of `data.exclude`.
 
     Raises:
@@ -50,7 +50,7 @@ def pictures_of(config: SweepConfig) -> list[Picture]:
     return of_detection(config.detection_data, config.work_dir)
 
 
-def of_folder(folder: Path) -> list[Picture]:
+def of_folder(folder: Path) -> list[AuditImage]:
     """The images of a folder in MVTec AD's layout.
 
     Raises:
@@ -59,7 +59,7 @@ def of_folder(folder: Path) -> list[Picture]:
     return of_detection(MVTecData(kind="mvtec", root=str(folder)), folder)
 
 
-def of_detection(options: DataOptions, work_dir: Path) -> list[Picture]:
+def of_detection(options: DataOptions, work_dir: Path) -> list[AuditImage]:
     """The images of a detection.
 
     Args:
@@ -69,25 +69,25 @@ def of_detection(options: DataOptions, work_dir: Path) -> list[Picture]:
     Raises:
         DataError: files or folders have problems, or there are no images.
     """
-    pictures = []
+    images = []
     for category, lists in load_lists(options, work_dir):
         for role, samples in ((TRAIN, (*lists.train, *lists.val)), (TEST, lists.test)):
             for sample in samples:
                 name = f"{lists.folder}/{sample.name}" if lists.folder else sample.name
                 anomalous = bool(sample.label)
-                pictures.append(Picture(sample.path, name, role, category, sample.defect, anomalous, sample.masks))
+                images.append(AuditImage(sample.path, name, role, category, sample.defect, anomalous, sample.masks))
         if not lists.train and not lists.test:
             raise DataError(f"{lists.root}: no images found; expected train/good and test/<defect> with images.")
-    return pictures
+    return images
 
 
-def _labelled(options: LabelledOptions, work_dir: Path) -> list[Picture]:
+def _labelled(options: LabelledOptions, work_dir: Path) -> list[AuditImage]:
     lists, _ = load_labelled_lists(options, work_dir)
-    pictures = [
-        Picture(sample.path, sample.name, role, sample.label, sample.label)
+    images = [
+        AuditImage(sample.path, sample.name, role, sample.label, sample.label)
         for role, samples in ((TRAIN, lists.train), (TEST, lists.test))
         for sample in samples
     ]
-    if not pictures:
+    if not images:
         raise DataError(f"{lists.root}: no images found; expected labelled images.")
-    return pictures
+    return images
