@@ -44,7 +44,7 @@ def measure(quick: bool) -> dict[str, Any]:
 
 
 def predicted(parts: dict[str, float], groups: int = GROUPS, nodes: int = NODES) -> dict[str, float]:
-    """See scaling.md: T = start + plan + max(waves * group, runs * landing) + workbook, one job a node."""
+    """The formula of scaling.md: T = start + plan + max(waves * group, runs * landing) + workbook, one job a node."""
     runs = groups * RUNS
     nodes_take = math.ceil(groups / nodes) * parts["group_seconds"]
     driver_takes = runs * (parts["message_seconds"] + parts["landing_seconds"])

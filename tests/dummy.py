@@ -22,7 +22,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 
 
 class DummyBackend:
-    """See `harness.backends.base.Backend`. With `fail: true` a run raises; all runs on a category are one group."""
+    """A quick backend. With `fail: true` a run raises; all runs on a category are one group."""
 
     task: ClassVar[str] = "detection"
     heavy: ClassVar[str] = "tests.dummy"
@@ -46,7 +46,7 @@ class DummyBackend:
         return spec.seed
 
     def share_levels(self, spec: RunSpec) -> tuple[Hashable, ...]:
-        """See `Backend.share_levels`."""
+        """No work is shared on part of a group."""
         del spec
         return ()
 

@@ -21,7 +21,8 @@ from harness.config.stored import as_yaml
 from harness.config.sweep import SweepConfig
 from harness.execution.launchers.options import IN_PROCESS, LaunchOptions
 from harness.execution.log_capture import capture_logs
-from harness.planning.prepare import PlannedRun, Prepared, check, prepare, prepare_all, remarks
+from harness.planning.check import check, remarks
+from harness.planning.prepare import PlannedRun, Prepared, prepare, prepare_all
 from harness.planning.skip import Skipped, record_skipped, without_weights
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from harness.execution.launchers.options import LaunchOptions, heavy_modules
 from harness.execution.log_capture import capture_logs
 from harness.execution.progress import SweepProgress
 from harness.execution.writer import SweepSummary
-from harness.planning.prepare import Prepared, check
+from harness.planning.check import check
+from harness.planning.prepare import Prepared
 from harness.search.history import History
 from harness.search.holdout import with_holdout
 from harness.search.points import Space

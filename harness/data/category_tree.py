@@ -42,7 +42,7 @@ class CategoryTree(DataOptions):
 
     @classmethod
     def recognises(cls, root: Path) -> bool:
-        """See `DataOptions.recognises`."""
+        """Whether the folder is a category of this layout, or has one."""
         return cls.is_category(root) or bool(cls._found(root))
 
     @classmethod

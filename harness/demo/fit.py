@@ -33,7 +33,8 @@ from harness.demo.uploads import Upload
 from harness.execution.progress import SweepProgress
 from harness.execution.sweep import execute
 from harness.inference.model import load_model
-from harness.planning.prepare import check, prepare
+from harness.planning.check import check
+from harness.planning.prepare import prepare
 from harness.report.html import write_report
 from harness.results.record import RunRecord
 from harness.results.store import ResultFolder

@@ -9,7 +9,8 @@
 patchcore.py, padim.py, spade.py, cflow.py,    the methods; a file NAME_stages.py has the stages of the method NAME
 anomalydino.py, subspacead.py, mhpatchcore.py,
 rad.py
-base.py, default.py, arguments.py, saving.py   the class of all detectors, and the parts that they share
+base.py, options.py, default.py,               the class of all detectors, and the parts that they share
+arguments.py, saving.py
 stages.py, context.py, reporter.py             computes the common work of several runs once
 folds.py                                       the stages of a detector for a part of the training images
 features.py, embedding.py, sources.py          images -> feature maps -> patch vectors

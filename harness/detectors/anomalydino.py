@@ -29,11 +29,12 @@ from harness.detectors.anomalydino_stages import (
     patch_scores,
 )
 from harness.detectors.arguments import check_number, check_whole
-from harness.detectors.base import Detector, Options, State
+from harness.detectors.base import Detector, State
 from harness.detectors.features import FeatureMaps
 from harness.detectors.foreground import Foreground, foreground
 from harness.detectors.maps import Scores
 from harness.detectors.neighbours import largest_products_in_prefixes
+from harness.detectors.options import Options
 from harness.detectors.stages import Stage
 
 MASKINGS = ("none", "test", "both")

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypedDict, Unpack
+from typing import Any, ClassVar, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +22,13 @@ from harness.common.errors import ConfigError, NotFittedError
 from harness.config.threshold import FOLDS
 from harness.data.base import existing_dir
 from harness.data.samples import Sample, Split
-from harness.detectors.arguments import check_pixels
 from harness.detectors.cache import StageCache
 from harness.detectors.context import StageContext
 from harness.detectors.default import BatchScores, Learnt, ScoringHead
 from harness.detectors.features import PRECISIONS, Extractor, FeatureMaps, Features, build_extractor
 from harness.detectors.maps import Scores
 from harness.detectors.memory import Memory
+from harness.detectors.options import Options, check_names, image_sizes
 from harness.detectors.reporter import Reporter
 from harness.detectors.saving import save
 from harness.detectors.sources import ImageLike, ImageSource, Preprocessing, fingerprint, image_list
@@ -39,41 +39,6 @@ from harness.predictions.detection import join
 
 # The tensors of a fitted detector by name: with the backbone, everything that scoring needs.
 State = dict[str, torch.Tensor]
-
-
-class Options(TypedDict, total=False):
-    """Keyword arguments of every detector.
-
-    Attributes:
-        image_size: size in pixels after resizing: one number, or (height, width). Default: `default_image_size`.
-        center_crop: size in pixels of the centre crop after resizing. Default: no crop.
-        precision: precision of the backbone: fp32, bf16 or fp16. Default: fp32.
-        weights: auto, pretrained, random or a path. Default: auto.
-        normalization: backbone (the values of the weights' training), imagenet, or a mapping with mean and std, three
-            numbers each for RGB in 0 to 1. Default: backbone.
-        device: auto, cpu, cuda, cuda:N or mps. Default: auto.
-        seed: seed of all random numbers. Default: 0.
-        batch_size: number of images in a batch. Default: 32.
-        num_workers: number of processes that decode images. Default: 0, this process.
-        memory_limit: bytes of memory for features. Default: half of the available memory.
-        cache: folder of the cache of costly stages. Default: no cache.
-        cache_limit: largest size of the cache in bytes. Default: 20 GB.
-        progress: whether to show progress. Default: True.
-    """
-
-    image_size: int | Sequence[int]
-    center_crop: int | Sequence[int] | None
-    precision: str
-    weights: str
-    normalization: str | Mapping[str, Sequence[float]]
-    device: str
-    seed: int
-    batch_size: int
-    num_workers: int
-    memory_limit: int | None
-    cache: str | Path | None
-    cache_limit: int
-    progress: bool
 
 
 @dataclass(frozen=True)
@@ -95,7 +60,7 @@ class Detector(ABC):
     Args:
         backbone: timm's name.
         layers: names of the feature layers, or depths in percent; see `harness.backbones.layers.default_layers`.
-        options: see `Options`.
+        options: see `harness.detectors.options.Options`.
 
     Attributes:
         name: name in the registry.
@@ -122,9 +87,7 @@ class Detector(ABC):
     default_folds: ClassVar[int | None] = FOLDS
 
     def __init__(self, backbone: str, layers: Sequence[str], **options: Unpack[Options]) -> None:
-        unknown = set(options) - set(Options.__annotations__)
-        if unknown:
-            raise TypeError(f"{type(self).__name__}: unknown argument {', '.join(sorted(unknown))}")
+        check_names(type(self).__name__, options)
         self.backbone = backbone
         self.precision = options.get("precision", "fp32")
         self.seed = options.get("seed", 0)
@@ -132,11 +95,7 @@ class Detector(ABC):
         self._options = options
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision: found {self.precision!r}, expected {', '.join(PRECISIONS)}.")
-        size = check_pixels("image_size", options.get("image_size", self.default_image_size))
-        center_crop = options.get("center_crop")
-        crop = None if center_crop is None else check_pixels("center_crop", center_crop)
-        if crop is not None and (crop[0] > size[0] or crop[1] > size[1]):
-            raise ConfigError(f"center_crop: found {crop}, expected at most the image size, {size}.")
+        size, crop = image_sizes(options, self.default_image_size)
         known_backbone(backbone)
         if self.only_transformers and not is_transformer(backbone):
             raise ConfigError(

@@ -17,12 +17,13 @@ from torch import nn
 from harness.backbones.layers import chosen_layers
 from harness.common.errors import ConfigError
 from harness.detectors.arguments import check_number, check_whole
-from harness.detectors.base import Detector, Options, State
+from harness.detectors.base import Detector, State
 from harness.detectors.context import StageContext
 from harness.detectors.embedding import rows
 from harness.detectors.features import FeatureMaps, Features
 from harness.detectors.flows import Flow, all_seeded, build_flows, likelihood_maps, log_likelihood, positions, train
 from harness.detectors.maps import Scores, concatenate, upsample
+from harness.detectors.options import Options
 from harness.detectors.stages import Stage
 
 LARGEST = "largest."

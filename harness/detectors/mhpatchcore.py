@@ -20,7 +20,7 @@ from torch import nn
 
 from harness.common.errors import ConfigError
 from harness.detectors.arguments import check_number, check_whole
-from harness.detectors.base import Detector, Options, State
+from harness.detectors.base import Detector, State
 from harness.detectors.embedding import Patches
 from harness.detectors.features import FeatureMaps
 from harness.detectors.maps import Scores, blur, upsample
@@ -36,6 +36,7 @@ from harness.detectors.mhpatchcore_stages import (
 )
 from harness.detectors.moments import Moments, check_share
 from harness.detectors.neighbours import nearest_in_prefixes
+from harness.detectors.options import Options
 from harness.detectors.patchcore_stages import find_neighbourhood, image_scores
 from harness.detectors.stages import Stage
 

@@ -16,11 +16,12 @@ from torch import nn
 from harness.backbones.layers import chosen_layers
 from harness.common.errors import ConfigError, DataError
 from harness.detectors.arguments import check_whole
-from harness.detectors.base import Detector, Options, State
+from harness.detectors.base import Detector, State
 from harness.detectors.context import StageContext
 from harness.detectors.features import FeatureMaps, Features
 from harness.detectors.gaussian import fit_gaussians, gather, mahalanobis
 from harness.detectors.maps import Scores, blur, upsample
+from harness.detectors.options import Options
 from harness.detectors.stages import Stage
 
 # The paper's numbers of channels (section V-A).

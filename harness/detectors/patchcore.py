@@ -15,11 +15,12 @@ from torch import nn
 from harness.common.errors import ConfigError
 from harness.detectors.arguments import check_number, check_whole
 from harness.detectors.bank import Bank, CoresetOrder
-from harness.detectors.base import Detector, Options, State
+from harness.detectors.base import Detector, State
 from harness.detectors.embedding import Embedding, Patches, embed, rows
 from harness.detectors.features import FeatureMaps
 from harness.detectors.maps import Scores, blur, upsample
 from harness.detectors.neighbours import nearest_in_prefixes
+from harness.detectors.options import Options
 from harness.detectors.patchcore_stages import (
     BankState,
     Neighbourhoods,

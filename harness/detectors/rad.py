@@ -19,9 +19,10 @@ from torch import nn
 from harness.backbones.networks import whole_network
 from harness.common.errors import ConfigError
 from harness.detectors.arguments import check_whole
-from harness.detectors.base import Detector, Options, State
+from harness.detectors.base import Detector, State
 from harness.detectors.features import CLASS_TOKEN, FeatureMaps
 from harness.detectors.maps import Scores, concatenate
+from harness.detectors.options import Options
 from harness.detectors.rad_stages import (
     PositionBank,
     PositionDistances,

@@ -14,9 +14,10 @@ from torch import nn
 
 from harness.backbones.layers import chosen_layers, feature_layers
 from harness.detectors.arguments import check_whole
-from harness.detectors.base import Detector, Options, State
+from harness.detectors.base import Detector, State
 from harness.detectors.features import FeatureMaps
 from harness.detectors.maps import Scores, blur, concatenate, upsample
+from harness.detectors.options import Options
 from harness.detectors.spade_stages import (
     GALLERY,
     Gallery,

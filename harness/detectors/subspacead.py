@@ -21,12 +21,13 @@ from torch.nn import functional as F
 from harness.backbones.layers import chosen_layers
 from harness.common.errors import ConfigError
 from harness.detectors.arguments import check_whole
-from harness.detectors.base import Detector, Options, State
+from harness.detectors.base import Detector, State
 from harness.detectors.context import StageContext
 from harness.detectors.embedding import Embedding, Patches
 from harness.detectors.features import FeatureMaps
 from harness.detectors.maps import Scores, blur, mean_of_largest, upsample
 from harness.detectors.moments import Components, Moments, check_share
+from harness.detectors.options import Options
 from harness.detectors.stages import Stage
 
 FUSIONS = ("mean", "concatenate")

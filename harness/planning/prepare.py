@@ -228,64 +228,6 @@ def _other_config(config: SweepConfig) -> list[str]:
     ]
 
 
-def check(runs: Sequence[PlannedRun], device: str, entries: Mapping[RunSpec, str] | None = None) -> None:
-    """Let the backends check the names, layers, weights and values of runs before the first run starts.
-
-    Args:
-        runs: the planned runs.
-        device: value of `device:` in the config.
-        entries: see `harness.planning.plan.Plan`. A problem of some entries only gets the names of these entries.
-
-    Raises:
-        ConfigError: a run would fail; one sentence for each problem.
-    """
-    problems = dict.fromkeys(_problems(runs, device))
-    if problems:
-        raise ConfigError(_with_entries(problems, runs, device, entries or {}))
-
-
-def _with_entries(
-    problems: Iterable[str], runs: Sequence[PlannedRun], device: str, entries: Mapping[RunSpec, str]
-) -> list[str]:
-    """Add the entry of the grid and the model to each problem that does not concern all entries and models."""
-    groups: dict[tuple[str, str], list[PlannedRun]] = {}
-    for run in runs:
-        groups.setdefault((entries.get(run.spec, "grid"), run.spec.model), []).append(run)
-    if len(groups) < 2:
-        return list(problems)
-    by_group = {group: set(_problems(members, device)) for group, members in groups.items()}
-    sentences = []
-    for problem in problems:
-        places = [f"{entry}: {model}" for (entry, model), of_group in by_group.items() if problem in of_group]
-        sentences.append(f"{', '.join(places)}: {problem}" if 0 < len(places) < len(groups) else problem)
-    return sentences
-
-
-def _problems(runs: Sequence[PlannedRun], device: str) -> list[str]:
-    problems: list[str] = []
-    for name in dict.fromkeys(run.spec.backend for run in runs):
-        of_backend = [run for run in runs if run.spec.backend == name]
-        splits = {run.spec.category: run.split for run in of_backend}
-        problems += backend(name).check([run.spec for run in of_backend], splits, device)
-    return problems
-
-
-def remarks(runs: Sequence[PlannedRun], device: str) -> list[str]:
-    """Collect the backends' notes for the user about runs.
-
-    Args:
-        runs: the planned runs.
-        device: value of `device:` in the config.
-
-    Returns:
-        One sentence for each note.
-    """
-    notes: list[str] = []
-    for name in dict.fromkeys(run.spec.backend for run in runs):
-        notes += backend(name).remarks([run.spec for run in runs if run.spec.backend == name], device)
-    return notes
-
-
 def backend(name: str) -> Backend:
     """The backend registered as `name`."""
     registered: Backend = registry.lookup(registry.BACKENDS, "backend", name)()

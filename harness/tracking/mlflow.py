@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class MLflowTracker:
-    """See `harness.tracking.base.Tracker`. A run of MLflow has the run id as its tag `harness.run_id`."""
+    """A tracker of MLflow. A run of MLflow has the run id as its tag `harness.run_id`."""
 
     modules: ClassVar[tuple[str, ...]] = ("mlflow", "sqlalchemy", "alembic")
 

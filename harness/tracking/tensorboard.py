@@ -10,7 +10,7 @@ from harness.tracking.base import LOCAL, TrackedRun
 
 
 class TensorBoardTracker:
-    """See `harness.tracking.base.Tracker`. The folder of a run has the run id as its name, and is written as a whole.
+    """A tracker of TensorBoard. The folder of a run has the run id as its name, and is written as a whole.
 
     TensorBoard has no store for files, so it gets no model.
     """

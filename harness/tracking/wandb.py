@@ -18,7 +18,7 @@ RETRIES = 1
 
 
 class WandbTracker:
-    """See `harness.tracking.base.Tracker`. The run id is also the id of the run in Weights & Biases.
+    """A tracker of Weights & Biases. The run id is also the id of the run in Weights & Biases.
 
     The mode is that of WANDB_MODE. Without it, the mode is online with WANDB_API_KEY, and offline without a key.
     """

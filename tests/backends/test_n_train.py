@@ -18,7 +18,8 @@ from harness.config.load import load_config
 from harness.config.spec import RunSpec
 from harness.data.samples import Split
 from harness.detectors.sources import ImageSource
-from harness.planning.prepare import PlannedRun, check, prepare
+from harness.planning.check import check
+from harness.planning.prepare import PlannedRun, prepare
 from tests.conftest import write_config
 
 COMMON = "backend: native, backbone: resnet18, image_size: 64"

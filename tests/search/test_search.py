@@ -22,7 +22,8 @@ from harness.config.search import Domain
 from harness.config.stored import as_yaml
 from harness.execution.jobs import Job, Rungs, execute_job
 from harness.metrics.selection import auroc_draws, corrected, macro_f1_draws
-from harness.planning.prepare import Prepared, check, prepare
+from harness.planning.check import check
+from harness.planning.prepare import Prepared, prepare
 from harness.report.excel import write_workbook
 from harness.report.html import write_report
 from harness.report.results import Results
