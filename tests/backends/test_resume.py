@@ -31,7 +31,10 @@ class Killed(BaseException):
     ],
     ids=["one_cycle", "ema", "swa", "arcface", "recomputed", "cosine"],
 )
-def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
+    tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.backends.supervised.callbacks.CHECKPOINT_SHARE", 1e9)
     whole = learn(tmp_path / "whole", 5, **options)
 
     def stop(text: str) -> None:
@@ -73,11 +76,35 @@ def test_a_kill_after_the_last_epoch_changes_nothing(
         raise Killed
 
     with monkeypatch.context() as patched:
+        patched.setattr("harness.backends.supervised.callbacks.CHECKPOINT_SHARE", 1e9)
         patched.setattr("harness.backends.supervised.training.save_file", kill)
         with pytest.raises(Killed):
             learn(tmp_path / "cut", 6, **options)
     resumed = learn(tmp_path / "cut", 6, stage=pytest.fail, **options)
     assert [e["train_loss"] for e in resumed.history] == [e["train_loss"] for e in whole.history]
+    for key, value in whole.network.state_dict().items():
+        assert torch.equal(value, resumed.network.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_epochs_after_the_checkpoint_are_repeated_with_the_same_numbers(
+    tmp_path: Path, keep: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = learn(tmp_path / "whole", 5, keep=keep)
+
+    def stop(text: str) -> None:
+        if text.startswith("epoch 4"):
+            raise Killed
+
+    # Only the first epoch has a checkpoint, and each better one with `keep: best`.
+    monkeypatch.setattr("harness.backends.supervised.callbacks.CHECKPOINT_SHARE", 0.0)
+    with pytest.raises(Killed):
+        learn(tmp_path / "cut", 5, stage=stop, keep=keep)
+    resumed = learn(tmp_path / "cut", 5, keep=keep)
+    if keep == "last":
+        assert resumed.resumed == 1
+    assert resumed.epoch == whole.epoch
+    assert [entry["train_loss"] for entry in resumed.history] == [entry["train_loss"] for entry in whole.history]
     for key, value in whole.network.state_dict().items():
         assert torch.equal(value, resumed.network.state_dict()[key]), key
 

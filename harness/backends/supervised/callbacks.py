@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from harness.backends.supervised.settings import Settings
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 SWA_FROM = 0.75  # share of the epochs before the averaging starts
+CHECKPOINT_SHARE = 0.05  # largest share of the time for checkpoints, apart from the first one and the best ones
 # Called with the number of finished epochs, and the probabilities (n, outputs) of the validation images.
 OnEpoch = Callable[[int, npt.NDArray[np.float32]], None]
 
@@ -141,16 +143,23 @@ class _Swa(_Average):
 
 
 class Checkpoints(Checkpoint):
-    """Writes a checkpoint of each epoch atomically.
+    """Writes checkpoints at the ends of epochs, atomically.
+
+    The first epoch has a checkpoint. A later epoch has one where `CHECKPOINT_SHARE` of the time since the last one
+    suffices to write it. A resumed training repeats the epochs after its checkpoint with the same numbers.
 
     Args:
         folder: folder of the checkpoints.
-        best: whether the checkpoint of the best epoch is written too.
+        best: whether each epoch that is the best one so far has a checkpoint too.
         monitor: macro_F1 or loss of the validation, which decides on the best epoch.
+        always: whether each epoch has a checkpoint. A training in other processes needs it, since the last checkpoint
+            returns its history.
     """
 
-    def __init__(self, folder: Path, best: bool, monitor: str) -> None:
-        self._folder, self._best, self._monitor = folder, best, monitor
+    def __init__(self, folder: Path, best: bool, monitor: str, always: bool = False) -> None:
+        self._folder, self._best, self._monitor, self._always = folder, best, monitor, always
+        self._written: float | None = None
+        self._seconds = 0.0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write a checkpoint. Lightning calls this callback last, when the states of all others are up to date.
@@ -160,16 +169,28 @@ class Checkpoints(Checkpoint):
             pl_module: the trained module.
         """
         assert isinstance(pl_module, Training)
+        best = self._best and trainer.is_global_zero and self._is_best(pl_module)
+        if not (self._always or best or self._is_due()):
+            return
+        begin = time.monotonic()
         scratch = self._folder / f".{LAST}"
         trainer.save_checkpoint(scratch)  # all processes must call this method, and the first process writes the file
         if not trainer.is_global_zero:
             return
-        *earlier, last = (_quality(entry, self._monitor) for entry in pl_module.history)
-        if self._best and (not earlier or last > max(earlier)):
+        if best:
             copy = self._folder / f".{BEST}"
             _link_or_copy(scratch, copy)
             copy.replace(self._folder / BEST)
         scratch.replace(self._folder / LAST)
+        self._written = time.monotonic()
+        self._seconds = self._written - begin
+
+    def _is_due(self) -> bool:
+        return self._written is None or (time.monotonic() - self._written) * CHECKPOINT_SHARE >= self._seconds
+
+    def _is_best(self, module: Training) -> bool:
+        *earlier, last = (_quality(entry, self._monitor) for entry in module.history)
+        return not earlier or last > max(earlier)
 
 
 def _quality(entry: Mapping[str, float], monitor: str) -> float:

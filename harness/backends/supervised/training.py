@@ -119,13 +119,14 @@ def _fit(
 ) -> None:
     epochs = trainer["max_epochs"]
     # The callbacks of this process cannot be sent to other processes.
-    progress = [Progress(stage, on_epoch, epochs)] if trainer.get("strategy", "auto") == "auto" else []
+    in_process = trainer.get("strategy", "auto") == "auto"
+    progress = [Progress(stage, on_epoch, epochs)] if in_process else []
     runner = pl.Trainer(
         **{**device.trainer_arguments(), **trainer},
         callbacks=[
             *training_callbacks(settings, epochs),
             *progress,
-            Checkpoints(folder, best=settings.keep == "best", monitor=settings.monitor),
+            Checkpoints(folder, best=settings.keep == "best", monitor=settings.monitor, always=not in_process),
         ],
         logger=TensorBoardLogger(str(log_to), name="", version="") if log_to is not None else False,
         default_root_dir=folder,
