@@ -23,7 +23,7 @@ from harness.report.notices import (
     random_weights_notice,
     unfinished_notice,
 )
-from harness.report.standings import AS_GOOD, SIMILAR
+from harness.report.standings import in_words
 from harness.results.record import RunRecord
 
 HEADLINE = ("macro_F1", "accuracy", "tail_F1", "class_F1", "state_F1")
@@ -261,7 +261,6 @@ def answers(classification: ClassificationResults) -> list[str]:
         text += f" (95%: {ends[0]:.3f} to {ends[1]:.3f})." if ends else "."
         marks = [standing.mark for standing in classification.standings(configurations)]
         if any(marks[1:]):
-            text += f" {marks.count(AS_GOOD)} of the {len(configurations) - 1} others are as good. "
-            text += f"{marks.count(SIMILAR)} have no significant difference from the best."
+            text += f" {in_words(marks[1:])}"
         sentences.append(f"{text} The label {labels[frequent]!r} for every image would give {baseline:.3f}.")
     return sentences

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from harness.report.results import Results
 
 BEST, AS_GOOD, SIMILAR, WORSE = "best", "as good", "no significant difference", "worse"
+# For one, and for several.
+VERBS = {
+    AS_GOOD: ("is as good", "are as good"),
+    SIMILAR: ("has no significant difference from it", "have no significant difference from it"),
+    WORSE: ("is worse", "are worse"),
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,19 @@ class Standing:
             margin: of equal quality. A difference below the margin does not count, even if it is significant.
         """
         return cls(AS_GOOD if upper < margin else WORSE if p < LEVEL else SIMILAR, p, upper)
+
+
+def in_words(marks: Sequence[str]) -> str:
+    """A sentence after the name of the best one: how many of the others have each mark.
+
+    Args:
+        marks: of all others, at least one of them not empty.
+    """
+    if len(marks) == 1:
+        return f"The other configuration {VERBS[marks[0]][0]}."
+    counts = [(marks.count(mark), verbs) for mark, verbs in VERBS.items()]
+    *first, last = [f"{count} {verbs[count > 1]}" for count, verbs in counts if count]
+    return f"Of the {len(marks)} others, {', '.join(first)}{' and ' if first else ''}{last}."
 
 
 def standings(comparison: Comparison, margin: float) -> list[Standing]:

@@ -12,6 +12,7 @@ from harness.common.errors import ConfigError
 from harness.config.recommend import Limits, limits_of, with_options
 from harness.report.recommend import Recommendation, answers
 from harness.report.results import Results
+from harness.report.standings import in_words
 from harness.results.store import ResultFolder
 from tests.conftest import Cli
 from tests.report.conftest import FAIR, GOOD, LABELS, POOR, Run, scores
@@ -182,3 +183,20 @@ def test_a_faster_one_within_the_margin_is_not_called_insignificant(folder: Resu
     assert one.configuration is not None and one.configuration.name == "patchcore k 2"
     assert "is better by less than the margin of 0.2, and this configuration takes 1.0 ms" in one.reasons[1]
     assert "is not significantly better (p = 1.00)" in answer(folder).reasons[1]
+
+
+@pytest.mark.parametrize(
+    ("marks", "expected"),
+    [
+        (["worse"], "The other configuration is worse."),
+        (["no significant difference"], "The other configuration has no significant difference from it."),
+        (["worse", "worse"], "Of the 2 others, 2 are worse."),
+        (["as good", "worse", "as good"], "Of the 3 others, 2 are as good and 1 is worse."),
+        (
+            ["as good", "no significant difference", "worse", ""],
+            "Of the 4 others, 1 is as good, 1 has no significant difference from it and 1 is worse.",
+        ),
+    ],
+)
+def test_marks_in_words(marks: list[str], expected: str) -> None:
+    assert in_words(marks) == expected
