@@ -10,7 +10,8 @@ import streamlit as st
 from harness.demo.dropped import cached, dropped_images
 from harness.demo.show import choose_opacity, notes, plain, problems
 from harness.demo.uploads import Upload
-from harness.inference.classifier import DONT_KNOW, Classifier, ClassResult
+from harness.inference.class_result import DONT_KNOW, ClassResult
+from harness.inference.classifier import Classifier
 from harness.predictions.detection import Floats
 from harness.predictions.drawing import heat, overlay
 

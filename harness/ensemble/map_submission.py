@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import frexp
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +15,7 @@ from harness.common.errors import ConfigError, DataError, StoreError
 from harness.common.files import replacement
 from harness.data.listing import list_images
 from harness.ensemble.archive import check_archive, tar_gz
+from harness.ensemble.submission_maps import Float16, SubmissionMaps
 from harness.inference.find import SavedRun, find_run, finished_run
 from harness.inference.model import Model, model_of
 from harness.inference.predictor import BATCH
@@ -29,9 +29,6 @@ from harness.results.thresholds import thresholds_of
 
 SUFFIX = ".tar.gz"
 SHOWN = 20  # images in an error message
-# Thresholds of maps that a 16-bit float holds as they are, with values up to 64 times the threshold.
-PLAIN = (2.0**-4, 2.0**10)
-Float16 = npt.NDArray[np.float16]
 
 
 class SubmissionFormat(Protocol):
@@ -258,7 +255,8 @@ def submit_maps(
         with tar_gz(scratch) as add:
             for run in runs:
                 model = model_of(run.saved, device, trust)
-                maps = _Maps(run)
+                assert run.threshold is not None
+                maps = SubmissionMaps(run.saved.folder, run.threshold)
                 for name, result in _predicted(model, run):
                     names = form.names(run.category, name)
                     for member, content in zip(names, form.files(*maps.of(result)), strict=True):
@@ -288,46 +286,3 @@ def _count_notes(run: CategoryRun, form: SubmissionFormat) -> Iterator[str]:
         images = sum(name.startswith(f"{part}/") for name in run.images)
         if images != expected:
             yield f"{run.category}: {images} images of {part} found; the data set has {expected}"
-
-
-class _Maps:
-    """The maps of one run as 16-bit floats.
-
-    Args:
-        run: with a threshold of pixels.
-    """
-
-    def __init__(self, run: CategoryRun) -> None:
-        assert run.threshold is not None
-        self._run, self._threshold = run, run.threshold
-        # A power of two changes no digit of a float, so the order of the pixels stays.
-        fits = not self._threshold or PLAIN[0] <= abs(self._threshold) <= PLAIN[1]
-        self._exponent = 0 if fits else -frexp(self._threshold)[1]
-        self._clipped = self._cropped = 0
-
-    def of(self, result: Result) -> tuple[Float16, npt.NDArray[np.bool_]]:
-        """The map and the mask of an image, at the size of the image.
-
-        Raises:
-            StoreError: the model has no maps.
-        """
-        whole = result.map_at_image_size()
-        if whole is None:
-            raise StoreError(f"{self._run.saved.folder}: a model without maps found; expected one with maps.")
-        outside = np.isnan(whole)
-        mask = whole > self._threshold
-        self._cropped += int(outside.any())
-        whole[outside] = whole[~outside].min()
-        scaled = np.ldexp(whole, self._exponent)
-        limit = float(np.finfo(np.float16).max)
-        self._clipped += int((np.abs(scaled) > limit).sum())
-        return np.clip(scaled, -limit, limit).astype(np.float16), mask
-
-    def notes(self) -> Iterator[str]:
-        """What differs between the raw maps and those of the archive, one sentence each."""
-        if self._exponent:
-            yield f"the maps are multiplied by 2**{self._exponent}, so that 16-bit floats hold their values"
-        if self._clipped:
-            yield f"{self._clipped} pixels have the largest or smallest 16-bit float: their values are beyond it"
-        if self._cropped:
-            yield f"pixels outside the centre crop have the smallest value of their map ({self._cropped} images)"

@@ -17,7 +17,8 @@ from harness.common.tables import Rows as CsvRows
 from harness.common.tables import csv_text, guarded_path
 from harness.common.threads import count
 from harness.data.images import MAX_PIXELS, Reading, read
-from harness.inference.classifier import Classifier, ClassResult
+from harness.inference.class_result import ClassResult
+from harness.inference.classifier import Classifier
 from harness.inference.model import Model
 from harness.inference.pictures import MapFormat, stems, write_pictures
 from harness.inference.result import Result

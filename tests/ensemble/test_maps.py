@@ -17,12 +17,10 @@ from PIL import Image
 from harness import load_model, registry
 from harness.common.errors import StoreError
 from harness.ensemble.archive import check_archive, tar_gz
-from harness.ensemble.map_submission import CategoryRun, _Maps
 from harness.ensemble.mvtec_ad2 import MVTecAD2Submission
-from harness.inference.find import SavedRun
+from harness.ensemble.submission_maps import SubmissionMaps
 from harness.inference.result import Result
 from harness.predictions.decision import Thresholds
-from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
 from tests.conftest import Cli, write_config
 from tests.trees import SIZE, write_tree
@@ -226,15 +224,10 @@ def test_the_check_finds_every_wrong_file() -> None:
         check_archive(Path("a.tar.gz"), dict.fromkeys(names, (4, 6)), form.problem)
 
 
-def maps_of(threshold: float) -> _Maps:
-    record = RunRecord("run", "ok", {}, [], {}, thresholds={"pixel": threshold})
-    return _Maps(CategoryRun("can", SavedRun(Path("none"), record, Path("none")), ()))
-
-
 @pytest.mark.parametrize("threshold", [3e-7, 2.5e6, -4e5])
 def test_values_beyond_16_bits_keep_their_order(threshold: float) -> None:
     values = np.linspace(-1.5, 3, 100, dtype=np.float32).reshape(10, 10) * np.float32(abs(threshold))
-    maps = maps_of(threshold)
+    maps = SubmissionMaps(Path("none"), threshold)
     anomaly_map, mask = maps.of(Result(0.0, values, Thresholds(), (10, 10)))
     assert np.array_equal(mask, values > threshold)
     assert len(np.unique(anomaly_map)) == 100
@@ -246,7 +239,7 @@ def test_values_beyond_16_bits_keep_their_order(threshold: float) -> None:
 def test_a_centre_crop_and_huge_values_are_said() -> None:
     values = np.arange(16, dtype=np.float32).reshape(4, 4)
     values[0, 0] = 1e6
-    maps = maps_of(7.5)
+    maps = SubmissionMaps(Path("none"), 7.5)
     anomaly_map, mask = maps.of(Result(0.0, values, Thresholds(), (8, 8), (8, 8)))
     assert anomaly_map[0, 0] == anomaly_map.min() == 1
     assert anomaly_map.max() == np.finfo(np.float16).max

@@ -23,7 +23,7 @@ from harness import load_classifier, load_model
 from harness.common.errors import PredictionsError, StoreError, WeightsError
 from harness.ensemble.fit import fit_weights
 from harness.ensemble.runs import ClassRun
-from harness.inference.classifier import DONT_KNOW, ClassResult
+from harness.inference.class_result import DONT_KNOW, ClassResult
 from harness.metrics.classification import macro_f1
 from harness.metrics.conformal import Calibration, SetQuality
 from harness.metrics.reliability import Reliability

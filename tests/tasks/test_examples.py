@@ -12,7 +12,7 @@ from PIL import Image
 from harness import load_classifier
 from harness.common.errors import DataError
 from harness.data.images import read_image
-from harness.inference.classifier import ClassResult
+from harness.inference.class_result import ClassResult
 from harness.predictions.classification import ClassPredictions
 from harness.predictions.drawing import at_image_size, heat, overlay
 from harness.results.store import ResultFolder
