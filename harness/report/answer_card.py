@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from harness.metrics.intervals import binomial_interval
 from harness.registry import SYNTHETIC_AUROC
 from harness.report.configurations import Configuration
 from harness.report.facts import INTERVAL, category, short_names
@@ -81,7 +82,8 @@ def key_figures(results: Results, configuration: Configuration) -> list[Figure]:
     anomalous = sum(record.data["test_anomalous"] for record in configuration.records)
     normal = sum(record.data["test"] for record in configuration.records) - anomalous
     rates = false_alarms(configuration.records)
-    limit = "" if rates[EXPECTED] is None else f"at most {100 * rates[EXPECTED]:.2g}% {rates[GUARANTEE]} on new ones"
+    rate = rates[EXPECTED]
+    limit = "" if rate is None else f"{rates[GUARANTEE]} for new images: at most {100 * rate:.2g}%"
     figures = [
         _quality(results, configuration),
         _errors("false alarms", configuration, "image_FalsePositives", normal, "normal images", limit),
@@ -110,7 +112,9 @@ def _errors(
     if not images or len(known) < len(counts):
         return None
     wrong = sum(known)
-    return name, f"{wrong / images:.1%}", "; ".join(filter(None, [f"{wrong:.0f} of {images} {of}", limit]))
+    low, high = binomial_interval(wrong, images)
+    remark = f"{wrong:.0f} of {images} {of} (95%: {low:.1%} to {high:.1%})"
+    return name, f"{wrong / images:.1%}", "; ".join(filter(None, [remark, limit]))
 
 
 def _time(configuration: Configuration) -> Figure | None:
@@ -124,7 +128,7 @@ def _size(configuration: Configuration) -> Figure | None:
     megabytes, seconds = configuration.cost("model_MB"), configuration.cost("fit_seconds")
     if megabytes is None:
         return None
-    return "model", f"{megabytes:.1f} MB", "" if seconds is None else f"trained in {seconds:.1f} s"
+    return "model size", f"{megabytes:.1f} MB", "" if seconds is None else f"trained in {seconds:.1f} s"
 
 
 def defect_pictures(results: Results, configuration: Configuration) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from harness.data.labelled.base import TEST
 from harness.metrics.classification import macro_f1
 from harness.metrics.macro_f1 import too_many_singles
 from harness.report.classification_results import ClassificationResults
+from harness.report.configurations import Configuration
 from harness.report.facts import axis_columns, busy, costs, interval_text, parameter, weights_source
 from harness.report.notices import (
     busy_notice,
@@ -259,8 +260,23 @@ def answers(classification: ClassificationResults) -> list[str]:
         baseline = macro_f1(truth, np.full(len(truth), frequent, dtype=np.int64), len(labels))
         text = f"Best: {best.name}: macro F1 {value:.3f} out of fold"
         text += f" (95%: {ends[0]:.3f} to {ends[1]:.3f})." if ends else "."
+        accuracy = best.metric("accuracy")
+        if accuracy is not None:
+            text += f" {accuracy:.1%} of the images get the right label."
         marks = [standing.mark for standing in classification.standings(configurations)]
         if any(marks[1:]):
             text += f" {in_words(marks[1:])}"
-        sentences.append(f"{text} The label {labels[frequent]!r} for every image would give {baseline:.3f}.")
+        text += f" The label {labels[frequent]!r} for every image would have a macro F1 of {baseline:.3f}."
+        sentences.append(f"{text}{_cost(best)}")
     return sentences
+
+
+def _cost(configuration: Configuration) -> str:
+    """A sentence on the time of an image and the size of the model, after a space; empty without both."""
+    megabytes, ms = configuration.cost("model_MB"), configuration.latency
+    parts = [] if ms is None else [f"An image takes {ms:.1f} ms on {configuration.first.device}"]
+    if configuration.busy and ms is not None:
+        parts[0] += " (timed on a busy machine: too long)"
+    if megabytes is not None:
+        parts.append(f"{'the' if parts else 'The'} model has {megabytes:.1f} MB")
+    return f" {', and '.join(parts)}." if parts else ""

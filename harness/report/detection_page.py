@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,10 @@ LEFT_OUT = {"status", "warnings", "weights", "weights_sha256", "data"}
 
 def page_part(results: Results) -> PagePart:
     """The template of the page, its scripts and their data."""
-    context = {"notices": notices(results), "answers": answer_cards(results), "margin": results.limits.margin}
+    sentences = notices(results)
+    # The header has the first words of the first notice, so that nobody misses it below the answer.
+    lead = re.split(r"[:.](?:\s|$)", sentences[0])[0] if sentences else ""
+    context = {"notices": sentences, "lead": lead, "answers": answer_cards(results), "margin": results.limits.margin}
     return PagePart("report.html", SCRIPTS, _data(results), context)
 
 

@@ -90,11 +90,46 @@ def _others(results: Results, tested: Sequence[tuple[Configuration, Standing]]) 
         (SIMILAR, "with no significant difference from the best"),
     ]
     listed = [f"{counts[mark]} {words}" for mark, words in parts if counts[mark]]
-    text = f"The others: {'; '.join(listed)}."
+    text = f"Compared with the best: {'; '.join(listed)}."
     bounds = [standing.upper for _, standing in tested if standing.mark == SIMILAR and standing.upper is not None]
     if bounds:
         text += f" The test images are too few to exclude that one of the last is worse by {max(bounds):.2f}."
     return text
+
+
+def faster(leader: Configuration, best: Configuration, candidates: Sequence[Configuration], margin: float) -> str:
+    """Why a faster configuration is not the recommended one; empty without such a configuration.
+
+    Args:
+        leader: the recommended configuration.
+        best: the best configuration.
+        candidates: those with no significant difference from the best, best first.
+        margin: of equal quality.
+    """
+    for one in candidates:
+        lower = [name.replace("_", " ") for name in metrics_below(one, best, margin)]
+        if lower and not one.busy and one.latency is not None and one.latency < (leader.latency or 0):
+            return (
+                f"{one.name} takes {one.latency:.1f} ms. But its {' and its '.join(lower)} "
+                f"{'is' if len(lower) == 1 else 'are'} below that of the best by more than the margin of {margin:g}."
+            )
+    return ""
+
+
+def metrics_below(configuration: Configuration, best: Configuration, margin: float) -> list[str]:
+    """The image and pixel metrics that are lower than those of the best by more than the margin, or missing.
+
+    Args:
+        configuration: any.
+        best: the best configuration.
+        margin: of equal quality.
+    """
+    below = []
+    for metric in (INTERVAL, *PIXELS):
+        value, best_value = configuration.metric(metric), best.metric(metric)
+        if best_value is not None and (value is None or value < best_value - margin):
+            below.append(metric)
+    return below
 
 
 def _on_new_images(results: Results, tested: Sequence[Configuration]) -> str:

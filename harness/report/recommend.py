@@ -10,7 +10,6 @@ from harness.report.budget import Budget
 from harness.report.configurations import Configuration
 from harness.report.facts import INTERVAL
 from harness.report.false_alarms import rate_sentence
-from harness.report.reasons import PIXELS
 from harness.report.results import Results
 from harness.report.standings import WORSE, Standing, of_configurations
 from harness.report.synthetic import agreement, dataset_ranking, synthetic_ranking
@@ -97,10 +96,12 @@ def _answer(results: Results, dataset: str, group: Sequence[Configuration]) -> R
     )
     tested = list(zip(inside, standings, strict=True))
     alike = [(one, standing) for one, standing in tested if standing.mark and standing.mark != WORSE]
-    leader = _fastest([one for one, _ in alike if _as_good(one, inside[0], results.limits.margin)], inside[0])
+    margin = results.limits.margin
+    leader = _fastest([one for one, _ in alike if not reasons.metrics_below(one, inside[0], margin)], inside[0])
     sentences = [
         reasons.quality(results, leader),
         reasons.choice(results, leader, tested),
+        reasons.faster(leader, inside[0], [one for one, _ in alike], margin),
         reasons.cost_of_limits(results, budget, leader, complete),
         reasons.left_out(group, complete, best),
         agreement(results, dataset),
@@ -137,15 +138,6 @@ def _without_labels(results: Results, dataset: str, group: Sequence[Configuratio
     sentences = [*ranking.sentences(), alarms, reasons.cost(results, leader), reasons.in_full(leader)]
     doubts = reasons.doubts(results, leader)
     return Recommendation(dataset, leader, [], [*filter(None, sentences)], doubts, synthetic=True)
-
-
-def _as_good(configuration: Configuration, best: Configuration, margin: float) -> bool:
-    """Whether image and pixel metrics are lower than those of the best by at most the margin."""
-    for metric in (INTERVAL, *PIXELS):
-        value, best_value = configuration.metric(metric), best.metric(metric)
-        if best_value is not None and (value is None or value < best_value - margin):
-            return False
-    return True
 
 
 def _fastest(candidates: Sequence[Configuration], best: Configuration) -> Configuration:

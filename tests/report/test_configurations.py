@@ -94,7 +94,8 @@ def test_the_answer_warns_of_choosing_on_the_test_images(folder: ResultFolder, r
     assert answer(folder).reasons[1] == "It is the only configuration."
     run(POOR, params={"k": 2})
     assert answer(folder).reasons[1] == (
-        "It has the highest mean image AUROC of 2 configurations. The others: 1 worse (significantly, at 5%). "
+        "It has the highest mean image AUROC of 2 configurations. "
+        "Compared with the best: 1 worse (significantly, at 5%). "
         "The best of 2 is chosen by these very images: expect an image AUROC of about 1.000 on new ones "
         "(bootstrap bias corrected)."
     )

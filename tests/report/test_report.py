@@ -34,7 +34,7 @@ def test_the_answer_comes_first_with_why_and_what_it_costs(sweep_folder: ResultF
     quality, why, cost, full = answer.reasons
     assert re.match(r"Image AUROC 0\.\d{3} \(95%: 0\.\d{3} to [01]\.\d{3}\), pixel AUPRO 0\.\d{3}", quality)
     assert re.search(r"misses \d+ of 24 anomalous images, and calls \d+ of 16 normal ones anomalous", quality)
-    assert re.search(r"The others: \d+ ", why)
+    assert re.search(r"Compared with the best: \d+ ", why)
     assert re.search(r"expect an image AUROC of about 0\.\d{3} on new ones", why)
     assert full.startswith("In full: model ")
     assert answer.doubts

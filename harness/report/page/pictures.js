@@ -22,6 +22,7 @@ function drawCases() {
     const { pictures, note } = harness.data.pictures[target.dataset.answer];
     const shown = harness.data.single ? [] : pictures;
     const figures = shown.map((one) => picture(one.folder, one.threshold, { ...one, name: harness.data.categories.length > 1 ? `${one.category} ${one.name}` : one.name }));
+    if (figures.length) figures.push(el("div", { class: "strip quiet", "aria-hidden": "true" }, ...PANELS.map((name) => el("span", {}, name))));
     const kept = pictures.length > shown.length ? "Pictures are in the result folder, and not in this file." : "";
     target.replaceChildren(...figures, ...[note, kept].filter(Boolean).map((text) => el("p", { class: "quiet" }, text)));
   }
