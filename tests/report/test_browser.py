@@ -585,6 +585,18 @@ def test_one_setting_shows_confusions_pairs_and_epochs(classified: ResultFolder,
         assert one["risk"]["risk"][-1] == pytest.approx(wrong / sum(map(sum, one["confusion"])), abs=1e-5)
 
 
+@pytest.mark.slow
+def test_a_table_fades_out_where_columns_are_hidden(sweep_folder: ResultFolder, open_report: Open) -> None:
+    page = open_report(sweep_folder, width=390)
+    box = page.locator(".scroll:has(#runs)")
+    page.wait_for_function("document.querySelector('.scroll:has(#runs)').classList.contains('more')")
+    assert "gradient" in box.evaluate("node => getComputedStyle(node).maskImage")
+    box.evaluate("node => { node.scrollLeft = node.scrollWidth; }")
+    page.wait_for_function("!document.querySelector('.scroll:has(#runs)').classList.contains('more')")
+    page.set_viewport_size({"width": 4000, "height": 800})
+    page.wait_for_function("!document.querySelector('.scroll.more')")
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 @pytest.mark.slow
 def test_the_page_of_a_classification_fits_and_is_readable(

@@ -111,6 +111,7 @@ async function showConfiguration() {
 }
 
 document.addEventListener("DOMContentLoaded", () => {
+  fadeTables();
   if (!harness.data.settings.length) { document.body.dataset.ready = "true"; return; }
   startSorting();
   document.getElementById("setting").addEventListener("change", showConfiguration);

@@ -101,3 +101,13 @@ function families() {
     name, configurations, colour: palette(index), symbol: symbol(index),
   }));
 }
+
+// A table with columns beyond its right edge fades out there, so that a cut number does not look like a whole one.
+function fadeTables() {
+  const update = (box) => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+  const sizes = new ResizeObserver((entries) => entries.forEach((entry) => update(entry.target.closest(".scroll"))));
+  for (const box of document.querySelectorAll("main .scroll")) {
+    [box, ...box.children].forEach((one) => sizes.observe(one));
+    box.addEventListener("scroll", () => update(box), { passive: true });
+  }
+}

@@ -14,6 +14,7 @@ function start() {
     if (history.state?.run) openRun(history.state.run, false);
     else if (dialog.open) dialog.close();
   });
+  fadeTables();
   if (!harness.data.runs.length) { document.body.dataset.ready = "true"; return; }
   drawCases();
   startTable();
