@@ -301,10 +301,10 @@ def _by_name(result: dict[str, Any]) -> str:
 
 def _audit(result: dict[str, Any]) -> str:
     rows = [
-        [one["planted"], one["images"], f"**{one['recall']:.0%}** (wanted: {one['wanted']})", f"{one['false']:.1%}"]
+        [one["planted"], one["images"], f"**{one['recall']:.0%}** ({one['wanted']})", f"{one['false']:.1%}"]
         for one in result["copies"]
     ]
-    copies = _table(["planted copies", "images", "found", "false pairs / images"], rows)
+    copies = _table(["planted copies", "images", "found (wanted)", "false pairs / images"], rows)
     defects, large, scores = result["defects"], result["large"], result["scores"]
     ranks = ", ".join(map(str, defects["ranks"]))
     times = [
