@@ -38,8 +38,8 @@ class DummyBackend:
         del splits, device
         return ["power: found 99, expected less."] if any(s.parameters.get("power") == 99 for s in specs) else []
 
-    def remarks(self, specs: Sequence[RunSpec], device: str) -> list[str]:
-        del specs, device
+    def remarks(self, specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
+        del specs, splits, device
         return []
 
     def share_key(self, spec: RunSpec) -> Hashable:

@@ -235,14 +235,15 @@ class Backend(Protocol):
             device: auto, cpu, cuda, cuda:N or mps.
         """
 
-    def remarks(self, specs: Sequence[RunSpec], device: str) -> list[str]:
+    def remarks(self, specs: Sequence[RunSpec], splits: Mapping[str, Any], device: str) -> list[str]:
         """Return notes that a user must read before the runs, one sentence each; usually none.
 
         Args:
             specs: the runs.
+            splits: their data, by category.
             device: auto, cpu, cuda, cuda:N or mps.
         """
-        del specs, device
+        del specs, splits, device
         return []
 
     def share_key(self, spec: RunSpec) -> Hashable:

@@ -57,6 +57,17 @@ def of_subset(spec: RunSpec, problem: str) -> str:
     return problem if spec.n_train is None else f"n_train {spec.n_train}: {problem}"
 
 
+def patches_of(images: int, first: Layer, input_size: tuple[int, int]) -> int:
+    """The number of patches of all training images.
+
+    Args:
+        images: number of training images.
+        first: the layer that defines the grid of patches.
+        input_size: (height, width) of the network's input.
+    """
+    return images * ceil(input_size[0] / first.stride) * ceil(input_size[1] / first.stride)
+
+
 def coreset_problems(spec: RunSpec, images: int, first: Layer, input_size: tuple[int, int]) -> Iterator[str]:
     """Yield a problem if the coreset would be empty or smaller than `num_neighbors`.
 
@@ -73,7 +84,7 @@ def coreset_problems(spec: RunSpec, images: int, first: Layer, input_size: tuple
     if not 0 < ratio <= 1:
         yield f"coreset_sampling_ratio: found {ratio}, expected a share above 0 and up to 1."
         return
-    patches = images * ceil(input_size[0] / first.stride) * ceil(input_size[1] / first.stride)
+    patches = patches_of(images, first, input_size)
     size = int(patches * ratio)
     if size < 1:
         yield (

@@ -63,5 +63,7 @@ def remarks(runs: Sequence[PlannedRun], device: str) -> list[str]:
     """
     notes: list[str] = []
     for name in dict.fromkeys(run.spec.backend for run in runs):
-        notes += backend(name).remarks([run.spec for run in runs if run.spec.backend == name], device)
+        of_backend = [run for run in runs if run.spec.backend == name]
+        splits = {run.spec.category: run.split for run in of_backend}
+        notes += backend(name).remarks([run.spec for run in of_backend], splits, device)
     return notes

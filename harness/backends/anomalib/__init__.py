@@ -3,6 +3,7 @@
 catalog.py   the models and their parameters (no heavy imports)
 needs.py     image sizes, numbers of images, files and packages that each model needs
 checks.py    problems of specs that need no training
+coreset_time.py  a note on coresets that take long
 assets.py    files that models would download, taken from this machine
 build.py     builds anomalib's model from a spec
 data.py      the split as an anomalib datamodule
@@ -56,17 +57,20 @@ class AnomalibBackend(Backend):
 
         return check_specs(specs, splits, device)
 
-    def remarks(self, specs: Sequence[RunSpec], device: str) -> list[str]:
-        """Return notes on networks too large for a CPU, and on weights whose licence has conditions.
+    def remarks(self, specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
+        """Return notes on networks and coresets too large for a CPU, and on weights whose licence has conditions.
 
         Args:
             specs: the runs.
+            splits: their data, by category.
             device: auto, cpu, cuda, cuda:N or mps.
         """
         from harness.backbones.networks import licence_notes
         from harness.backends.anomalib.checks import slow_models
+        from harness.backends.anomalib.coreset_time import slow_coresets
 
-        return [*slow_models(specs, device), *licence_notes(str(spec.backbone) for spec in specs)]
+        notes = [*slow_models(specs, device), *slow_coresets(specs, splits, device)]
+        return [*notes, *licence_notes(str(spec.backbone) for spec in specs)]
 
     def share_key(self, spec: RunSpec) -> Hashable:
         """Return the spec itself, so that each run is its own group."""

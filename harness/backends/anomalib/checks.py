@@ -58,7 +58,7 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
                 ] = None
                 continue
             check_weights(spec.weights, spec.backbone, checked)
-            layers = _named_layers(spec)
+            layers = named_layers(spec)
             if layers:
                 outputs = chosen_layers(spec.backbone, layers)
                 problems.update(dict.fromkeys(_parameter_problems(spec, split, outputs)))
@@ -124,7 +124,7 @@ def _is_own_default(spec: RunSpec) -> bool:
     return spec.backbone == default and not timm.is_model(str(spec.backbone).partition(".")[0])
 
 
-def _named_layers(spec: RunSpec) -> tuple[str, ...]:
+def named_layers(spec: RunSpec) -> tuple[str, ...]:
     """Layers with a name; models with numbered layers check the numbers themselves."""
     single = spec.parameters.get("layer")
     names = spec.layers if spec.layers is not None else (single,) if single else ()

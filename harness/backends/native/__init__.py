@@ -60,16 +60,17 @@ class NativeBackend(Backend):
 
         return check_specs(specs, splits, device)
 
-    def remarks(self, specs: Sequence[RunSpec], device: str) -> list[str]:
+    def remarks(self, specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
         """Return a note for each backbone whose weights have a licence with conditions.
 
         Args:
             specs: the runs.
+            splits: their data, by category.
             device: auto, cpu, cuda, cuda:N or mps.
         """
         from harness.backbones.networks import licence_notes
 
-        del device
+        del splits, device
         return licence_notes(str(spec.backbone) for spec in specs)
 
     def share_key(self, spec: RunSpec) -> Hashable:
