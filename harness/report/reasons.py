@@ -158,7 +158,17 @@ def none_inside(budget: Budget, configurations: Sequence[Configuration]) -> list
     return [
         f"No configuration keeps all limits ({budget.text()}).",
         f"The nearest is {nearest.name} ({_auroc(nearest)}): change {budget.changes(nearest)}.",
+        *filter(None, [_late(budget, configurations)]),
     ]
+
+
+def _late(budget: Budget, configurations: Sequence[Configuration]) -> str:
+    """A sentence on times from a busy machine, where a limit counts them; else empty."""
+    late = sum(one.busy for one in configurations)
+    if not late or not any(limit.timed for limit in budget.limits):
+        return ""
+    times = "1 time is" if late == 1 else f"{late} times are"
+    return f"{times} from a busy machine and too long: run the sweep again with --fresh when it is idle."
 
 
 def _auroc(configuration: Configuration) -> str:
@@ -183,10 +193,7 @@ def cost_of_limits(
     if not budget.limits:
         return ""
     best, value = configurations[0], leader.metric(INTERVAL)
-    text = f"It keeps all limits ({budget.text()})."
-    late = sum(one.busy for one in configurations)
-    if late and any(limit.key == "max_ms" for limit in budget.limits):
-        text += f" {late} times are from a busy machine and too long: run the sweep again with --fresh when it is idle."
+    text = " ".join(filter(None, [f"It keeps all limits ({budget.text()}).", _late(budget, configurations)]))
     better = [one for one in configurations if budget.exceeded(one) and (one.metric(INTERVAL) or 0) > (value or 0)]
     if not better:
         return f"{text} No configuration outside the limits has a higher image AUROC."
