@@ -12,7 +12,7 @@ from harness.report.configurations import Configuration, axis_values
 from harness.report.facts import INTERVAL
 from harness.report.false_alarms import rate_sentence
 from harness.report.results import Results
-from harness.report.selection import auroc_without_bias
+from harness.report.selection import RIVALS, auroc_without_bias
 from harness.report.standings import AS_GOOD, SIMILAR, WORSE, Standing, difference_interval, interval
 from harness.results.exported import ExportedCost, exported_costs
 
@@ -20,7 +20,6 @@ BUSY = ", timed on a busy machine: too long"
 GUESSING = 0.5  # AUROC of random scores
 FEW = 10  # images of a class; a test set with fewer is too small for a recommendation
 PIXELS = ("pixel_AUPRO", "pixel_AUROC")
-RIVALS = 40  # the best configurations; those behind them are hardly ever the best of a bootstrap sample
 
 
 def quality(results: Results, leader: Configuration) -> str:
