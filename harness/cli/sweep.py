@@ -14,7 +14,7 @@ from harness.cli.execute import execute_runs, has_work, store_limits, without
 from harness.cli.summary import finish, headline, image_progress, log_runs, print_notes
 from harness.common.errors import ConfigError, HarnessError
 from harness.common.paths import expanded
-from harness.common.terminal import plain_table, terminal
+from harness.common.terminal import print_rows, terminal
 from harness.config.load import load_config, load_configs, one_run
 from harness.config.sweep import SweepConfig
 from harness.execution.launchers.options import IN_PROCESS, LaunchOptions
@@ -164,13 +164,13 @@ def _show(prepared: Prepared, console: Console, checked: bool) -> None:
             runs = without(pending, skipped)
             check(runs, prepared.config.device, prepared.plan.entries)
             notes = remarks(runs, prepared.config.device)
-    table = plain_table(("", "state", "seed", "run"), fold=True)
+    rows = []
     for position, run in enumerate(prepared.runs, 1):
         state = "done" if prepared.is_done(run) else "failed" if prepared.has_failed(run) else "to do"
         state = "skipped: no weights" if run.run_id in skipped_ids else state
         state = "damaged" if prepared.is_damaged(run) else state
-        table.add_row(str(position), state, str(run.spec.seed), escape(run.run_id))
-    console.print(table)
+        rows.append((str(position), state, str(run.spec.seed), run.run_id))
+    print_rows(console, ("", "state", "seed", "run"), rows)
     print_notes(prepared, console)
     for note in notes:
         console.print(escape(note))

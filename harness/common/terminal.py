@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.table import Table
 
+LONG_TABLE = 500  # rows
 # A terminal obeys these characters: they move the cursor, change the title, or remove text. The last two ranges change
 # the direction of reading.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -78,3 +80,22 @@ def plain_table(columns: Sequence[str], fold: bool = False) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold" if fold else "ellipsis")
     return table
+
+
+def print_rows(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table without lines. A long table has plain text, because Rich takes a millisecond for each row.
+
+    Args:
+        console: the terminal.
+        columns: headers of the left-aligned columns.
+        rows: the cells, as plain text.
+    """
+    if len(rows) <= LONG_TABLE:
+        table = plain_table(columns, fold=True)
+        for row in rows:
+            table.add_row(*map(escape, row))
+        console.print(table)
+        return
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in (columns, *rows))
+    console.out("\n".join(lines), highlight=False)

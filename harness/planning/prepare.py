@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -191,9 +191,10 @@ def identified(specs: Iterable[RunSpec], splits: Mapping[str, AnySplit]) -> tupl
         splits: the data, by category.
     """
     runs = []
+    hash_of = cache(local_hash)
     for spec in specs:
         split = splits[spec.category]
-        identity = run_id(spec, split.fingerprint, local_hash(spec.weights, spec.backbone))
+        identity = run_id(spec, split.fingerprint, hash_of(spec.weights, spec.backbone))
         runs.append(PlannedRun(identity, spec, split))
     return tuple(runs)
 
