@@ -64,7 +64,7 @@ TASK_REPORTS: dict[str, str] = {
     "detection": "harness.report.detection:DetectionReport",
     "classification": "harness.report.classification:ClassificationReport",
 }
-# Formats of `submit --format`; see harness/ensemble/map_submission.py.
+# Formats of `submit --format`; see harness/ensemble/submission_format.py.
 SUBMISSIONS: dict[str, str] = {
     "mvtec_ad2": "harness.ensemble.mvtec_ad2:MVTecAD2Submission",
 }

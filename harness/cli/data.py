@@ -16,7 +16,7 @@ from harness.common.errors import DataError
 from harness.common.terminal import terminal
 from harness.config.first import data_lines
 from harness.data.base import DataOptions
-from harness.data.detect import detect
+from harness.data.detect import detect, wrong_names
 from harness.data.survey import Survey, survey
 
 SHOWN = 3  # sizes and modes that the terminal lists
@@ -36,6 +36,8 @@ def data(folder: Path) -> int:
     content = survey(options, Path())
     console = terminal()
     _print_content(console, folder, keys, content)
+    if hint := wrong_names(folder, keys["kind"], content.categories):
+        console.print(f"[yellow]{escape(hint)}[/]", highlight=False, soft_wrap=True)
     console.print("\ndata:", highlight=False)
     for line in data_lines(keys, content.categories):
         console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)

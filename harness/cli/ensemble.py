@@ -16,27 +16,33 @@ from harness.execution.log_capture import capture_logs
 SHOWN = 5  # labels in the summary of a submission
 
 
-def submit(paths: Sequence[Path], out: Path | None, form: str | None, device: str, trust: bool) -> int:
+def submit(paths: Sequence[Path], out: Path | None, form: str | None, partial: bool, device: str, trust: bool) -> int:
     """Write a submission, and print a summary: labels of classifications, or with a format the maps of detections.
 
     Args:
         paths: folders of runs, or of sweeps.
         out: the file; None for submission.csv, or for submission.tar.gz with a format.
         form: name of the format; None for labels.
+        partial: whether categories and images of the format's data set may be missing.
         device: auto, cpu, cuda, cuda:N or mps.
         trust: whether a checkpoint may execute code.
 
     Raises:
+        ConfigError: `partial` without a format, or a wrong suffix.
+        DataError: images are missing.
         UnknownNameError: there is no such format.
         StoreError: the folder of `out` is missing, or a run can't be used.
     """
-    if form is None:
-        return _submit_labels(paths, out or Path("submission.csv"))
-    return _submit_maps(paths, out or Path("submission.tar.gz"), form, device, trust)
+    if form is not None:
+        return _submit_maps(paths, out or Path("submission.tar.gz"), form, partial, device, trust)
+    if partial:
+        raise ConfigError("--partial: found without --format; expected both. Remove --partial, or add --format.")
+    return _submit_labels(paths, out or Path("submission.csv"))
 
 
-def _submit_maps(paths: Sequence[Path], out: Path, name: str, device: str, trust: bool) -> int:
-    from harness.ensemble.map_submission import SUFFIX, category_runs, submission_format
+def _submit_maps(paths: Sequence[Path], out: Path, name: str, partial: bool, device: str, trust: bool) -> int:
+    from harness.ensemble.map_submission import SUFFIX, category_runs
+    from harness.ensemble.submission_format import submission_format
 
     form = submission_format(name)
     if not out.name.endswith(SUFFIX):
@@ -46,7 +52,7 @@ def _submit_maps(paths: Sequence[Path], out: Path, name: str, device: str, trust
     with capture_logs(io.StringIO(), show=False):
         from harness.ensemble.map_submission import submit_maps
 
-        runs = category_runs(paths, form)
+        runs = category_runs(paths, form, partial)
         for run in runs:
             console.print(escape(f"{run.category}: {run.saved.record.run_id}, pixel threshold {run.threshold:g}"))
         with progress_bar(errors) as bar:
@@ -58,7 +64,7 @@ def _submit_maps(paths: Sequence[Path], out: Path, name: str, device: str, trust
         console.print(f"[yellow]Categories without a run: {escape(', '.join(submission.missing))}[/]")
     counts = ", ".join(f"{images} of {category}" for category, images in submission.images.items())
     total = sum(submission.images.values())
-    console.print(escape(f"{total} images: {counts}. The archive was read again and is complete."))
+    console.print(escape(f"{total} images: {counts}. The archive was read again and has all of them."))
     console.print(f"[bold]{escape(str(out))}[/]")
     return 0
 

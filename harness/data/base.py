@@ -103,6 +103,8 @@ class DataOptions(BaseOptions):
     validated: ClassVar[bool] = False
     # Classes of anomalib that read the same data, for `import`.
     datamodules: ClassVar[tuple[str, ...]] = ()
+    # Names of folders in the root and in a category, for hints on wrong names.
+    folder_names: ClassVar[tuple[str, ...]] = ()
     # Why the data has no category, and what to do; empty for data with categories.
     no_category: ClassVar[str] = ""
 

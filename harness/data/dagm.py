@@ -27,6 +27,7 @@ class DAGMData(CategoryTree):
         root: the folder of a class, or of several classes.
     """
 
+    folder_names: ClassVar[tuple[str, ...]] = (TRAIN, TEST, MASKS)
     layout: ClassVar[str] = f"{TRAIN}, {TRAIN}/{MASKS}, {TEST} and {TEST}/{MASKS}"
 
     @classmethod

@@ -9,6 +9,9 @@ from __future__ import annotations
 import inspect
 import math
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +58,8 @@ class DatamoduleData(DataOptions):
         try:
             _keep_normal_test_images(datamodule)
             datamodule.prepare_data()
-            datamodule.setup()
+            with _texts_as_objects():
+                datamodule.setup()
         # anomalib's datamodules raise many types of exceptions.
         except Exception as error:
             raise DataError(f"data.kind: anomalib's {self.kind} failed ({type(error).__name__}: {error}).") from error
@@ -99,6 +103,18 @@ class DatamoduleData(DataOptions):
         if "val_split_mode" in inspect.signature(cls.__init__).parameters:
             arguments["val_split_mode"] = "none"
         return cls(**arguments)
+
+
+@contextmanager
+def _texts_as_objects() -> Iterator[None]:
+    """Give columns of texts the type of pandas 2: MVTecLOCO puts lists of masks into one, which pandas 3 refuses."""
+    import pandas as pd
+
+    with warnings.catch_warnings():
+        # pandas 3 has the option, and announces its end with pandas 4.
+        warnings.filterwarnings("ignore", message="The 'future.infer_string' option is deprecated")
+        with pd.option_context("future.infer_string", False):
+            yield
 
 
 def _keep_normal_test_images(datamodule: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,6 @@ from harness.data.base import DataOptions, existing_dir
 from harness.data.listing import list_images, subfolders
 
 AUTO = "auto"
-# Names of folders that kinds are recognised by.
-KNOWN = (
-    "train", "test", "good", "ground_truth", "validation", "test_public", "split_csv", "realiad_jsons", "MT_Free",
-    "Imgs", "normal", "logical_anomalies", "structural_anomalies",
-)  # fmt: skip
 SHOWN = 5  # wrong names in a message
 
 
@@ -56,17 +52,56 @@ def _unknown(root: Path) -> str:
             return (
                 f"{problem}; expected one of {', '.join(registry.DATASETS)}. {root / name} is of kind {kind}: use it."
             )
-    below = [f"{name}/{inner}" for name in subfolders(root) for inner in subfolders(root / name)]
-    hints = [
-        f"{path} (did you mean {near[0]}?)"
-        for path in (*subfolders(root), *below)
-        if (name := Path(path).name) not in KNOWN and (near := nearest(name, KNOWN))
-    ]
-    if hints:
-        return f"{problem}; expected the folders of a kind. Wrong names may be {', '.join(hints[:SHOWN])}. Rename them."
+    if hints := _nearest_kind_hints(root):
+        return f"{problem}; expected the folders of a kind. Wrong names may be {_listed(hints)}. Rename them."
     images = len(list_images(root))
     there = f"{images} images found, in an unknown layout" if images else "no images found"
     return (
         f"{root}: {there}; expected train/good, test/good and test/<defect>, a folder called good, "
         f"normal or ok, or one of the kinds {', '.join(registry.DATASETS)}. Move the images into such folders."
     )
+
+
+def wrong_names(root: Path, kind: str, categories: Sequence[str]) -> str:
+    """A sentence about names of folders that are similar to a name of the kind which is missing beside them.
+
+    Args:
+        root: a folder that `kind` recognises.
+        kind: of the data.
+        categories: of the data; their names are right.
+
+    Returns:
+        The sentence; empty if all names look right.
+    """
+    names = _options(kind).folder_names
+    # Below a right name, such as test, lie folders of defects with any name.
+    hints = _hints(root, [name for name in subfolders(root) if name not in names], names, categories)
+    return f"Wrong names may be {_listed(hints)}. The harness does not use these folders: rename them." if hints else ""
+
+
+def _nearest_kind_hints(root: Path) -> list[str]:
+    """The hints of the kind with the most right names, among the kinds with hints."""
+    below = subfolders(root)
+    there = [*below, *(inner for name in below for inner in subfolders(root / name))]
+    kinds = [_options(kind).folder_names for kind in registry.DATASETS]
+    kinds.sort(key=lambda names: -sum(name in names for name in there))
+    return next((hints for names in kinds if (hints := _hints(root, below, names))), [])
+
+
+def _hints(root: Path, below: Sequence[str], names: Sequence[str], categories: Sequence[str] = ()) -> list[str]:
+    """Paths with the nearest right name, for folders in `root` and in the folders `below`."""
+    hints = []
+    for base in ("", *below):
+        there = subfolders(root / base)
+        missing = [name for name in names if name not in there]
+        hints += [
+            f"{Path(base, name)} (did you mean {near[0]}?)"
+            for name in there
+            if name not in names and name not in categories and (near := nearest(name, missing))
+        ]
+    return hints
+
+
+def _listed(hints: Sequence[str]) -> str:
+    more = f" and {len(hints) - SHOWN} more" if len(hints) > SHOWN else ""
+    return ", ".join(hints[:SHOWN]) + more

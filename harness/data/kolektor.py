@@ -34,6 +34,7 @@ class KolektorData(DataOptions):
         test_split_ratio: of KolektorSDD, the share of the parts whose normal images are for the test.
     """
 
+    folder_names: ClassVar[tuple[str, ...]] = ("train", "test")
     no_category: ClassVar[str] = "Kolektor has none; remove the key"
 
     root: PathText

@@ -31,6 +31,7 @@ class MagneticTilesData(DataOptions):
         test_split_ratio: the share of the normal images for the test.
     """
 
+    folder_names: ClassVar[tuple[str, ...]] = (FREE, IMAGES)
     no_category: ClassVar[str] = "the magnetic tiles have none; remove the key"
 
     root: PathText

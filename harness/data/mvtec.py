@@ -37,6 +37,17 @@ class MVTecData(DataOptions):
     """
 
     datamodules: ClassVar[tuple[str, ...]] = ("MVTecAD", "MVTec")
+    folder_names: ClassVar[tuple[str, ...]] = (
+        "train",
+        "validation",
+        "test",
+        "ground_truth",
+        GOOD,
+        "ok",
+        "ko",
+        "normal",
+        "bad",
+    )
     root: PathText
 
     @classmethod

@@ -18,7 +18,7 @@ from harness.data.base import existing_dir
 from harness.data.category_tree import CategoryTree
 from harness.data.listing import list_images
 from harness.data.mvtec import normal_images, read_tree
-from harness.data.samples import Sample, SampleLists
+from harness.data.samples import GOOD, Sample, SampleLists
 
 PUBLIC, PRIVATE = "test_public", ("test_private", "test_private_mixed")
 MASKS = f"{PUBLIC}/ground_truth"
@@ -33,6 +33,7 @@ class MVTecAD2Data(CategoryTree):
 
     validated: ClassVar[bool] = True
     datamodules: ClassVar[tuple[str, ...]] = ("MVTecAD2",)
+    folder_names: ClassVar[tuple[str, ...]] = ("train", "validation", PUBLIC, *PRIVATE, GOOD, "bad", "ground_truth")
     layout: ClassVar[str] = f"train/good, validation/good, {PUBLIC}/good, {PUBLIC}/bad and {PUBLIC}/ground_truth/bad"
 
     @classmethod

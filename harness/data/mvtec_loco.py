@@ -19,7 +19,7 @@ from harness.common.errors import DataError
 from harness.data.base import existing_dir
 from harness.data.category_tree import CategoryTree
 from harness.data.mvtec import normal_images, read_tree
-from harness.data.samples import SampleLists
+from harness.data.samples import GOOD, SampleLists
 from harness.data.saturation import FILE
 
 MASKS = "ground_truth"
@@ -35,6 +35,7 @@ class MVTecLocoData(CategoryTree):
 
     validated: ClassVar[bool] = True
     datamodules: ClassVar[tuple[str, ...]] = ("MVTecLOCO",)
+    folder_names: ClassVar[tuple[str, ...]] = ("train", "validation", "test", MASKS, GOOD, *TYPES)
     layout: ClassVar[str] = f"train/good, validation/good, test/good and test/{TYPES[0]} or test/{TYPES[1]}"
 
     @classmethod

@@ -55,6 +55,12 @@ class RealIADData(DataOptions):
     """
 
     datamodules: ClassVar[tuple[str, ...]] = ("RealIAD",)
+    folder_names: ClassVar[tuple[str, ...]] = (
+        JSONS,
+        *(f"{IMAGES}{size}" for size in ("256", "512", "1024", "raw")),
+        NORMAL,
+        "NG",
+    )
     root: PathText
     images: str | None = None
     split: str = JSONS

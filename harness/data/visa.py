@@ -40,6 +40,17 @@ class VisAData(DataOptions):
     """
 
     datamodules: ClassVar[tuple[str, ...]] = ("Visa",)
+    folder_names: ClassVar[tuple[str, ...]] = (
+        SPLITS,
+        "visa_pytorch",
+        "1cls",
+        "Data",
+        "Images",
+        "Masks",
+        "train",
+        "test",
+        "ground_truth",
+    )
     default_split: ClassVar[str] = "1cls"
 
     root: PathText

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from harness import registry
 from harness.common.errors import ConfigError, DataError, StoreError
 from harness.common.files import replacement
 from harness.data.listing import list_images
 from harness.ensemble.archive import check_archive, tar_gz
-from harness.ensemble.submission_maps import Float16, SubmissionMaps
+from harness.ensemble.submission_format import SubmissionFormat, categories_without_run, count_problems
+from harness.ensemble.submission_maps import SubmissionMaps
 from harness.inference.find import SavedRun, find_run, finished_run
 from harness.inference.model import Model, model_of
 from harness.inference.predictor import BATCH
@@ -29,56 +25,6 @@ from harness.results.thresholds import thresholds_of
 
 SUFFIX = ".tar.gz"
 SHOWN = 20  # images in an error message
-
-
-class SubmissionFormat(Protocol):
-    """What a data set asks for; `SUBMISSIONS` of the registry lists the formats."""
-
-    @property
-    def kind(self) -> str:
-        """The kind of data of its runs."""
-
-    @property
-    def parts(self) -> Sequence[str]:
-        """Folders of the images, below the folder of a category."""
-
-    @property
-    def categories(self) -> Mapping[str, int]:
-        """The number of images in each part, by category."""
-
-    def names(self, category: str, image: str) -> tuple[str, str]:
-        """The paths of the files of an image in the archive.
-
-        Args:
-            category: of the image.
-            image: path of the image below the folder of the category.
-
-        Returns:
-            The path of the map, and of the mask.
-        """
-
-    def files(self, anomaly_map: Float16, mask: npt.NDArray[np.bool_]) -> tuple[bytes, bytes]:
-        """The content of the files of an image.
-
-        Args:
-            anomaly_map: (height, width) of the image; larger is more anomalous.
-            mask: same shape, True is anomalous.
-
-        Returns:
-            The file of the map, and of the mask.
-        """
-
-    def problem(self, name: str, content: bytes, size: tuple[int, int]) -> str:
-        """Check a file of an archive.
-
-        Args:
-            name: its path in the archive.
-            content: of the file.
-            size: (height, width) of its image in pixels.
-
-        Returns:
-            A sentence about what is wrong; empty for a good file.
-        """
 
 
 @dataclass(frozen=True)
@@ -121,28 +67,19 @@ class MapSubmission:
     notes: list[str] = field(default_factory=list)
 
 
-def submission_format(name: str) -> SubmissionFormat:
-    """The format of a name.
-
-    Raises:
-        UnknownNameError: there is no such format.
-    """
-    form: SubmissionFormat = registry.lookup(registry.SUBMISSIONS, "format of a submission", name)()
-    return form
-
-
-def category_runs(paths: Sequence[Path], form: SubmissionFormat) -> list[CategoryRun]:
+def category_runs(paths: Sequence[Path], form: SubmissionFormat, partial: bool) -> list[CategoryRun]:
     """The run of each category, checked before any prediction.
 
     Args:
         paths: folders of runs, or of sweeps; a sweep gives its recommended run of each category.
         form: the format.
+        partial: whether categories and images of the data set may be missing.
 
     Raises:
         ConfigError: a run is of another task or of another kind of data.
         StoreError: there is no run, its model was not kept, or it has no threshold of pixels or no unlabelled images;
             or two runs are of the same category.
-        DataError: the images on disk are not those that the run predicted.
+        DataError: the images on disk are not those that the run predicted, or not all images of the data set.
     """
     runs: dict[str, CategoryRun] = {}
     problems: list[str] = []
@@ -160,7 +97,22 @@ def category_runs(paths: Sequence[Path], form: SubmissionFormat) -> list[Categor
             problems += _image_problems(run, form)
     if problems:
         raise DataError(problems)
+    if not partial:
+        _check_complete({name: run.images for name, run in sorted(runs.items())}, form)
     return [runs[name] for name in sorted(runs)]
+
+
+def _check_complete(images: Mapping[str, Sequence[str]], form: SubmissionFormat) -> None:
+    """Refuse what a server would refuse after the upload."""
+    problems = [f"{problem}." for name, files in images.items() for problem in count_problems(form, name, files)]
+    if missing := categories_without_run(form, images):
+        problems.append(
+            f"{', '.join(missing)}: no run found; expected a run for each of the {len(form.categories)} categories of "
+            "the data set."
+        )
+    if problems:
+        remedy = "The archive would not be complete. Add the runs and images, or give --partial to write it anyway."
+        raise DataError([*problems, remedy])
 
 
 def _saved_runs(path: Path, form: SubmissionFormat) -> Iterator[SavedRun]:
@@ -249,7 +201,7 @@ def submit_maps(
         StoreError: a model has no maps, or the archive can't be written.
         DataError: an image can't be read.
     """
-    submission = MapSubmission(missing=[name for name in form.categories if name not in {run.category for run in runs}])
+    submission = MapSubmission(missing=categories_without_run(form, {run.category for run in runs}))
     sizes: dict[str, tuple[int, int]] = {}
     with replacement(out) as scratch:
         with tar_gz(scratch) as add:
@@ -265,7 +217,7 @@ def submit_maps(
                     on_image()
                 submission.images[run.category] = len(run.images)
                 submission.notes += [f"{run.category}: {note}" for note in (*model.notes, *maps.notes())]
-                submission.notes += _count_notes(run, form)
+                submission.notes += count_problems(form, run.category, run.images)
         check_archive(scratch, sizes, form.problem)
     return submission
 
@@ -274,15 +226,3 @@ def _predicted(model: Model, run: CategoryRun) -> Iterator[tuple[str, Result]]:
     for begin in range(0, len(run.images), BATCH):
         names = run.images[begin : begin + BATCH]
         yield from zip(names, model.predict([run.root / name for name in names]), strict=True)
-
-
-def _count_notes(run: CategoryRun, form: SubmissionFormat) -> Iterator[str]:
-    """A sentence for each part whose number of images is not that of the data set."""
-    expected = form.categories.get(run.category)
-    if expected is None:
-        yield f"{run.category}: no category of the data set, which has {', '.join(form.categories)}"
-        return
-    for part in form.parts:
-        images = sum(name.startswith(f"{part}/") for name in run.images)
-        if images != expected:
-            yield f"{run.category}: {images} images of {part} found; the data set has {expected}"

@@ -14,6 +14,7 @@ import pytest
 from openpyxl import load_workbook
 from PIL import Image
 
+from harness import registry
 from harness.common.errors import ConfigError, DataError, ImageTooLargeError
 from harness.common.paths import expanded, name_of_file, problem_of_name
 from harness.config.load import load_config
@@ -30,6 +31,7 @@ from harness.data.split import load_splits
 from harness.results.store import ResultFolder
 from tests.conftest import Cli, read_me, write_config
 from tests.dummy import PARAMETERS
+from tests.trees import write_tree
 
 SQUARE = np.zeros((40, 50), dtype=bool)
 SQUARE[8:20, 10:30] = True
@@ -262,6 +264,24 @@ def test_a_datamodule_whose_normal_images_have_no_mask() -> None:
             save(category / name / f"{number:03}_regular{mask}.png", value)
     split = split_of(DatamoduleData(kind="MVTecAD2", root=str(root), category="can"))  # type: ignore[call-arg]
     assert {sample.label: bool(sample.masks) for sample in split.test} == {0: False, 1: True}
+
+
+@pytest.mark.parametrize(
+    ("kind", "category", "masks"),
+    [
+        ("mvtec_loco", "pushpins", {"good": [0, 0], "logical_anomalies": [1, 2], "structural_anomalies": [1, 2]}),
+        ("real_iad", "audiojack", {"good": [0, 0], "HS": [1] * 6}),
+    ],
+)
+def test_a_datamodule_gives_all_masks_and_types(kind: str, category: str, masks: dict[str, list[int]]) -> None:
+    root = write_tree(kind, Path("root").absolute())
+    (name,) = registry.load(registry.DATASETS[kind]).datamodules
+    split = split_of(DatamoduleData(kind=name, root=str(root), category=category))  # type: ignore[call-arg]
+    numbers: dict[str, list[int]] = {}
+    for sample in split.test:
+        numbers.setdefault(sample.defect, []).append(len(sample.masks))
+        assert all(Path(file).is_file() for file in sample.masks)
+    assert {defect: sorted(counts) for defect, counts in numbers.items()} == masks
 
 
 def test_paths_as_people_write_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

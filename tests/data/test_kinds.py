@@ -458,6 +458,53 @@ def test_an_unknown_folder_gets_the_nearest_right_names() -> None:
         config_of(kind="auto")
 
 
+@pytest.mark.parametrize(
+    ("folders", "hint"),
+    [
+        (("train/good", "Test/good"), r"Test \(did you mean test\?\)"),
+        (("part/train", "part/validation", "part/test_pubilc"), r"part/test_pubilc \(did you mean test_public\?\)"),
+        (("Class1/Trian", "Class1/Test"), r"Class1/Trian \(did you mean Train\?\)"),
+        (("candle/Data", "splitcsv"), r"splitcsv \(did you mean split_csv\?\)"),
+    ],
+)
+def test_the_kind_with_the_most_right_names_gives_the_hint(folders: tuple[str, ...], hint: str) -> None:
+    for folder in folders:
+        Path("root", folder).mkdir(parents=True)
+    with pytest.raises(DataError, match=f"Wrong names may be {hint}"):
+        detect(Path("root"))
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("mvtec_ad", "zipper/ground_truth", "zipper/ground_truht"),
+        ("mvtec_ad", "zipper/train", "zipper/trian"),
+        ("btad", "01/ground_truth", "01/groundtruth"),
+        ("mvtec_ad2", "can/test_private", "can/tset_private"),
+        ("mvtec_loco", "pushpins/validation", "pushpins/validaton"),
+        ("real_iad", "realiad_512", "realiad512"),
+        ("magnetic_tiles", "MT_Blowhole/Imgs", "MT_Blowhole/Igms"),
+    ],
+)
+def test_the_command_shows_wrong_names_of_a_recognised_folder(name: str, right: str, wrong: str, cli: Cli) -> None:
+    root = write_tree(name, Path("root"))
+    (root / right).mkdir(exist_ok=True)
+    (root / right).rename(root / wrong)
+    result = cli("data", "root")
+    assert f"Wrong names may be {wrong} (did you mean {Path(right).name}?). " in result.stdout
+
+
+def test_names_of_defects_and_categories_are_no_wrong_names(cli: Cli) -> None:
+    root = write_tree("mvtec_ad", Path("root"))
+    (root / "zipper").rename(root / "trail")
+    for part in ("test", "ground_truth"):
+        (root / f"trail/{part}/broken_large").rename(root / f"trail/{part}/bead")
+    for folder in ("root", "root/trail"):
+        result = cli("data", folder)
+        assert result.exit_code == 0, result.output
+        assert "Wrong names" not in result.stdout
+
+
 @pytest.mark.parametrize("name", TREES)
 def test_the_command_prints_a_block_that_a_sweep_reads(name: str, cli: Cli) -> None:
     write_tree(name, Path("root"))
@@ -479,6 +526,7 @@ def test_the_command_prints_a_block_that_a_sweep_reads(name: str, cli: Cli) -> N
     assert counts["unlabelled"] == unlabelled
     assert f"{categories * anomalous} anomalous test images with a mask, 0 without" in result.stdout
     assert f"{SIZE} x {SIZE}" in result.stdout
+    assert "Wrong names" not in result.stdout
     block = yaml.safe_load(result.stdout[result.stdout.index("\ndata:") :].split("\n\n")[0])["data"]
     assert splits(**block)[0].kind == TREES[name][0]
 

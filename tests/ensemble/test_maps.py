@@ -85,7 +85,7 @@ def content(file: str | Path) -> dict[str, bytes]:
 
 
 def test_an_archive_of_a_sweep_has_every_private_image(swept: ResultFolder, cli: Cli) -> None:
-    result = cli("submit", swept.root, "--format", "mvtec_ad2")
+    result = cli("submit", swept.root, "--format", "mvtec_ad2", "--partial")
     assert result.exit_code == 0, result.output
     files = content("submission.tar.gz")
     images = [f"test_private/00{n}_regular" for n in (0, 1)] + [f"test_private_mixed/00{n}_mixed" for n in (0, 1)]
@@ -114,13 +114,13 @@ def test_an_archive_of_a_sweep_has_every_private_image(swept: ResultFolder, cli:
     assert "can: 2 images of test_private found; the data set has 321" in result.output
     assert "8 images: 4 of can, 4 of rice" in result.output
     first = Path("submission.tar.gz").read_bytes()
-    assert cli("submit", swept.root, "--format", "mvtec_ad2").exit_code == 0
+    assert cli("submit", swept.root, "--format", "mvtec_ad2", "--partial").exit_code == 0
     assert Path("submission.tar.gz").read_bytes() == first
 
 
 def test_runs_by_name_give_their_categories(swept: ResultFolder, cli: Cli) -> None:
     run = run_of(swept, "rice")
-    result = cli("submit", run, run, "--format", "mvtec_ad2", "--out", "rice.tar.gz")
+    result = cli("submit", run, run, "--format", "mvtec_ad2", "--out", "rice.tar.gz", "--partial")
     assert result.exit_code == 0, result.output
     assert {name.split("/")[1] for name in content("rice.tar.gz")} == {"rice"}
     assert "Categories without a run: can, fabric" in result.output
@@ -141,6 +141,69 @@ def test_images_without_a_prediction_are_listed(copy: ResultFolder, cli: Cli) ->
     assert result.stderr.count("without a prediction found (test_private_mixed/900_mixed.png)") == 2
     assert "can: 1 predicted images are missing in" in result.stderr
     assert Path("submission.tar.gz").read_bytes() == b"earlier"
+
+
+@pytest.mark.parametrize(
+    ("data_set", "messages"),
+    [
+        (
+            {"can": 2, "fabric": 2, "rice": 2, "vial": 2},
+            ["fabric, vial: no run found; expected a run for each of the 4 categories"],
+        ),
+        (
+            {"can": 2, "rice": 3},
+            [f"rice: 2 images of {part} found; the data set has 3." for part in MVTecAD2Submission.parts],
+        ),
+        ({"rice": 2}, ["can: no category of the data set, which has rice."]),
+    ],
+    ids=["category", "images", "unknown"],
+)
+def test_an_incomplete_archive_is_refused(
+    swept: ResultFolder, cli: Cli, monkeypatch: pytest.MonkeyPatch, data_set: dict[str, int], messages: list[str]
+) -> None:
+    Path("submission.tar.gz").write_bytes(b"earlier")
+    monkeypatch.setattr(MVTecAD2Submission, "categories", data_set)
+    result = cli("submit", swept.root, "--format", "mvtec_ad2")
+    assert result.exit_code == 2
+    lines = result.stderr.splitlines()
+    assert len(lines) == len(messages) + 1
+    assert all(message in line for message, line in zip(messages, lines, strict=False))
+    assert "not be complete. Add the runs and images, or give --partial" in lines[-1]
+    assert [path.name for path in Path.cwd().iterdir()] == ["submission.tar.gz"]
+    assert Path("submission.tar.gz").read_bytes() == b"earlier"
+
+
+def test_a_part_without_images_is_refused(copy: ResultFolder, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MVTecAD2Submission, "categories", {"can": 2})
+    run = run_of(copy, "can")
+    rows = [line for line in (run / "scores.csv").read_text().splitlines() if "test_private_mixed" not in line]
+    (run / "scores.csv").write_text("\n".join(rows) + "\n")
+    shutil.rmtree(Path("data", "can", "test_private_mixed"))
+    result = cli("submit", run, "--format", "mvtec_ad2")
+    assert result.exit_code == 2
+    first, last = result.stderr.splitlines()
+    assert "can: 0 images of test_private_mixed found; the data set has 2." in first
+    assert "give --partial" in last
+    assert not Path("submission.tar.gz").exists()
+
+
+def test_a_complete_archive_needs_no_option(swept: ResultFolder, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MVTecAD2Submission, "categories", dict.fromkeys(CATEGORIES, 2))
+    result = cli("submit", swept.root, "--format", "mvtec_ad2")
+    assert result.exit_code == 0, result.output
+    assert len(content("submission.tar.gz")) == 16
+    assert "the data set has" not in result.output
+    assert "without a run" not in result.output
+
+
+def test_a_long_list_of_images_says_how_many_more(copy: ResultFolder, cli: Cli) -> None:
+    private = Path("data", "can", "test_private")
+    for number in range(900, 923):
+        shutil.copy(private / "000_regular.png", private / f"{number}_regular.png")
+    result = cli("submit", copy.root, "--format", "mvtec_ad2")
+    assert result.exit_code == 2
+    assert "can: 23 images of" in result.stderr
+    assert "test_private/919_regular.png and 3 more); expected a prediction" in result.stderr
 
 
 def test_a_run_without_unlabelled_images_is_refused(copy: ResultFolder, cli: Cli) -> None:
@@ -167,6 +230,7 @@ def test_other_runs_formats_and_names_are_refused(swept: ResultFolder, sweep_fol
         ((swept.root, "--format", "mvtec_ad2", "--out", "a.zip"), "expected a file with the suffix .tar.gz"),
         ((swept.root, "--format", "mvtec_ad2", "--out", "no/a.tar.gz"), "--out: no folder found"),
         ((swept.root,), "`submit --format` takes detections"),
+        ((swept.root, "--partial"), "--partial: found without --format"),
         (("nowhere", "--format", "mvtec_ad2"), "nowhere: nothing found"),
     ):
         result = cli("submit", *arguments)
@@ -180,7 +244,7 @@ def test_an_interrupted_archive_leaves_the_old_one(
 ) -> None:
     Path("submission.tar.gz").write_bytes(b"earlier")
     monkeypatch.setattr(MVTecAD2Submission, "problem", lambda *_: "wrong.")
-    result = cli("submit", swept.root, "--format", "mvtec_ad2")
+    result = cli("submit", swept.root, "--format", "mvtec_ad2", "--partial")
     assert result.exit_code == 2
     assert "wrong." in result.stderr
     assert "11 more files are wrong" in result.stderr

@@ -110,6 +110,10 @@ def submit(
     file_format: Annotated[
         str | None, typer.Option("--format", help=f"Format for maps of detections: {', '.join(registry.SUBMISSIONS)}.")
     ] = None,
+    partial: Annotated[
+        bool,
+        typer.Option("--partial", help="With --format: write the archive even if categories or images are missing."),
+    ] = False,
     device: Device = "auto",
     trust: Trust = False,
     debug: Debug = False,
@@ -120,7 +124,7 @@ def submit(
     """
     from harness.cli import ensemble as commands
 
-    guard(lambda: commands.submit(runs, out, file_format, device, trust), debug)
+    guard(lambda: commands.submit(runs, out, file_format, partial, device, trust), debug)
 
 
 def blend(
