@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from shutil import rmtree
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from harness.execution.interrupt import Interrupt
 from harness.execution.keep import keep_recommended
 from harness.execution.launchers.ray_connection import RayConnection
 from harness.execution.progress import SweepProgress
+from harness.execution.retime import retime
 from harness.execution.writer import SweepSummary
 from harness.planning.prepare import Prepared
 from harness.search.asha import ASHA
@@ -107,7 +109,10 @@ class Tuning:
     def _keep_model(self) -> None:
         points = [trial.point for trial in self._history.finished]
         runs = {run.run_id: run for point in points for run in self._space.runs(point)}
-        keep_recommended(self._session, self._prepared, [*self._prepared.runs, *runs.values()])
+        prepared = replace(self._prepared, runs=(*self._prepared.runs, *runs.values()))
+        # The recommendation may depend on the new times.
+        retime(prepared, self._session.writer, self._progress)
+        keep_recommended(self._session, prepared, prepared.runs)
 
     def _fit(self) -> None:
         # Ray Tune warns of the missing files of its loggers, which are switched off.
