@@ -431,6 +431,21 @@ def test_folders_that_are_no_category_are_named() -> None:
     assert not any("left out" in note for note in splits(kind="dagm", root="root", category="Class2")[0].notes)
 
 
+def test_copies_of_kolektor_are_left_out_beside_their_originals_only() -> None:
+    root = write_tree("kolektor_sdd2", Path("root"))
+    (split,) = splits(kind="kolektor", root="root")
+    assert not any("copy" in sample.name for sample in (*split.train, *split.test))
+    (note,) = [note for note in split.notes if "left out" in note]
+    assert note.endswith("root/train: copies of files left out: 10001 (copy).png, 10001_GT (copy).png.")
+    (root / "train/10001.png").unlink()
+    with pytest.raises(DataError, match=r"no mask found for .*10001 \(copy\)\.png"):
+        splits(kind="kolektor", root="root")
+    write_tree("kolektor_sdd", Path("parts"))
+    image(Path("parts/kos02/Part0 (copy).jpg"), 20, grey=True)
+    (parts,) = splits(kind="kolektor", root="parts")
+    assert any("kos02: copies of files left out: Part0 (copy).jpg." in note for note in parts.notes)
+
+
 def test_masks_of_autovi_lie_in_a_folder_of_their_image() -> None:
     root = write_tree("autovi", Path("root"))
     mask(root / "engine_wiring/ground_truth/obstruction/0001/0001.png", 254, slice(0, 4))
