@@ -19,7 +19,7 @@ from typing import ClassVar
 
 from harness.common.errors import DataError, unknown_name
 from harness.common.paths import PathText
-from harness.data.base import DataOptions, existing_dir
+from harness.data.base import DataOptions, existing_dir, listed
 from harness.data.listing import list_images, subfolders
 from harness.data.masks import ImagesAndMasks, match_masks, separate_masks
 from harness.data.samples import GOOD, Sample, SampleLists, is_normal
@@ -117,7 +117,7 @@ def read_tree(base: Path, test: str = "test", truth: str = "ground_truth") -> Sa
     test_dir, truth_dir = existing_dir(base / test, "test images"), base / truth
     notes: list[str] = []
     train = normal_images(base / "train", base, notes)
-    problems: list[str] = []
+    problems = _masks_alone(test_dir, truth_dir)
     samples: list[Sample] = []
     for defect in subfolders(test_dir):
         if test_dir / defect == truth_dir:
@@ -140,6 +140,21 @@ def read_tree(base: Path, test: str = "test", truth: str = "ground_truth") -> Sa
     if saturation := read_saturation(base):
         samples = [replace(sample, saturation=saturation) if sample.masks else sample for sample in samples]
     return SampleLists(base, train, tuple(samples), tuple(notes))
+
+
+def _masks_alone(test_dir: Path, truth_dir: Path) -> list[str]:
+    """A sentence about masks beside the folders of the types of defect, whose images do not exist."""
+    if not truth_dir.is_dir():
+        return []
+    known = set(subfolders(test_dir))
+    paths = [path for path in list_images(truth_dir) if path.relative_to(truth_dir).parts[0] not in known]
+    if not paths:
+        return []
+    places = sorted({str(truth_dir / path.relative_to(truth_dir).parts[0]) for path in paths})
+    return [
+        f"{listed(places)}: masks without images found; expected a folder of test images with the same name in "
+        f"{test_dir}. Restore the images, or remove the masks."
+    ]
 
 
 def normal_images(folder: Path, base: Path, notes: list[str] | None = None) -> tuple[Sample, ...]:
@@ -178,7 +193,7 @@ def _samples(
         notes.append(
             f"{folder}: {len(masks)} files beside the images {use}, such as {next(iter(masks.values()))[0].name}."
         )
-    if mask_dir is not None and content.images:
+    if mask_dir is not None and (content.images or mask_dir.is_dir()):
         masks = match_masks(content.images, folder, existing_dir(mask_dir, f"masks of {defect!r}"))
     return [
         Sample(

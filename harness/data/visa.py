@@ -146,6 +146,11 @@ def _sample(root: Path, file: Path, row: dict[str, str]) -> Sample:
     label = LABELS[row["label"]]
     if label and not row["mask"]:
         raise DataError(f"{file}: no mask of {row['image']!r} found; expected one for an anomaly. Correct the row.")
+    if not label and row["mask"]:
+        raise DataError(
+            f"{file}: the mask {row['mask']!r} of the normal image {row['image']!r} found; expected an empty cell. "
+            "Correct the mask or the label of the row."
+        )
     image = confined(root, row["image"], file)
     masks = (str(confined(root, row["mask"], file)),) if label else ()
     return Sample(str(image), image.relative_to(root).as_posix(), label, BAD if label else GOOD, masks)

@@ -154,6 +154,24 @@ MISTAKES: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] 
         lambda root: mask(root / "01/ground_truth/ko/0009.png"),
         r"no image found for the mask .*0009\.png",
     ),
+    "mvtec: a folder of masks without a folder of images": (
+        "mvtec_ad",
+        {},
+        lambda root: mask(root / "zipper/ground_truth/split_teeth/000_mask.png"),
+        r"zipper/ground_truth/split_teeth: masks without images found; expected .*zipper/test\.",
+    ),
+    "mvtec: masks without a folder of their type": (
+        "mvtec_ad",
+        {},
+        lambda root: mask(root / "zipper/ground_truth/000_mask.png"),
+        r"zipper/ground_truth/000_mask\.png: masks without images found",
+    ),
+    "mvtec: masks of an empty folder of images": (
+        "mvtec_ad",
+        {},
+        lambda root: [file.unlink() for file in (root / "zipper/test/broken_large").iterdir()] and None,
+        r"no image found for the mask .*broken_large/000_mask\.png",
+    ),
     "mvtec: an unknown category": ("mvtec_ad", {"category": "botle"}, lambda root: None, "unknown category 'botle'"),
     "mvtec: no test": (
         "mvtec_ad",
@@ -191,6 +209,12 @@ MISTAKES: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] 
         {},
         lambda root: rmtree(root / "pushpins/ground_truth/logical_anomalies/001"),
         r"no mask found for .*logical_anomalies/001\.png",
+    ),
+    "loco: a folder of masks without a folder of images": (
+        "mvtec_loco",
+        {},
+        lambda root: rmtree(root / "pushpins/test/structural_anomalies"),
+        r"ground_truth/structural_anomalies: masks without images found; expected .*pushpins/test\.",
     ),
     "loco: no defects_config.json": (
         "mvtec_loco",
@@ -246,6 +270,12 @@ MISTAKES: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] 
         removed("can/test_public/bad/001_overexposed.png"),
         r"no image found for the mask .*001_overexposed_mask\.png",
     ),
+    "ad2: masks without the folder bad": (
+        "mvtec_ad2",
+        {},
+        lambda root: rmtree(root / "can/test_public/bad"),
+        r"can/test_public/ground_truth/bad: masks without images found; expected .*can/test_public\.",
+    ),
     "ad2: no public test": (
         "mvtec_ad2",
         {},
@@ -265,11 +295,23 @@ MISTAKES: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] 
         replaced(CSV, "Anomaly/000.JPG,candle/Data/Masks/Anomaly/000.png", "Anomaly/000.JPG,"),
         r"1cls\.csv: no mask of 'candle/Data/Images/Anomaly/000\.JPG' found.*Line 8",
     ),
+    "visa: a mask of a normal image": (
+        "visa",
+        {},
+        replaced(CSV, "Normal/0005.JPG,", "Normal/0005.JPG,candle/Data/Masks/Anomaly/000.png"),
+        r"1cls\.csv: the mask 'candle/.*/000\.png' of the normal image 'candle/.*/0005\.JPG' found.*Line 7",
+    ),
     "visa: a mask outside the root": (
         "visa",
         {},
         replaced(CSV, "candle/Data/Masks/Anomaly/000.png", "/etc/hostname"),
         r"1cls\.csv: '/etc/hostname' found, which leaves",
+    ),
+    "visa prepared: a folder of masks without a folder of images": (
+        "visa_prepared",
+        {},
+        lambda root: rmtree(root / "visa_pytorch/candle/test/bad"),
+        "candle/ground_truth/bad: masks without images found",
     ),
     "visa prepared: an image without mask": (
         "visa_prepared",
@@ -339,6 +381,12 @@ MISTAKES: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] 
         {},
         replaced(JSON, '"mask_path": "NG', '"mask_path": "../../NG'),
         r"audiojack\.json: '\.\./\.\./NG/HS/.*\.png' found, which leaves",
+    ),
+    "real_iad: a mask of a normal image": (
+        "real_iad",
+        {},
+        replaced(JSON, '"mask_path": null', '"mask_path": "x.png"'),
+        rf"audiojack\.json: the mask 'x\.png' of the normal image 'OK/{OK_IMAGE}\.jpg' found; expected null",
     ),
     "real_iad: a damaged JSON": ("real_iad", {}, written(JSON, '{"train": []}'), r"audiojack\.json: damaged .*test"),
     "real_iad: an unknown category": ("real_iad", {"category": "usb"}, lambda root: None, "unknown category 'usb'"),
