@@ -20,6 +20,7 @@ from typing import ClassVar
 from harness.common.errors import DataError, unknown_name
 from harness.common.paths import PathText
 from harness.data.base import DataOptions, existing_dir, listed
+from harness.data.category_tree import with_left_out
 from harness.data.listing import list_images, subfolders
 from harness.data.masks import ImagesAndMasks, match_masks, separate_masks
 from harness.data.samples import GOOD, Sample, SampleLists, is_normal
@@ -63,7 +64,9 @@ class MVTecData(DataOptions):
             DataError: see `load_tree`.
         """
         del work_dir
-        lists = load_tree(existing_dir(Path(self.root), "data.root"), category)
+        root = existing_dir(Path(self.root), "data.root")
+        lists = load_tree(root, category)
+        lists = with_left_out(lists, self, root, find_categories(root))
         if (lists.root / "validation" / GOOD).is_dir():
             note = f"{lists.root / 'validation'}: not used by kind mvtec. Kind mvtec_loco fixes the threshold with it."
             lists = replace(lists, notes=(*lists.notes, note))

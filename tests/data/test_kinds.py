@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from shutil import rmtree
+from shutil import copytree, rmtree
 
 import pytest
 import yaml
@@ -470,13 +470,31 @@ def test_a_category_of_a_kind_without_categories_is_refused(name: str, cli: Cli)
     assert "data.category: found a category, but" in result.stderr
 
 
-def test_folders_that_are_no_category_are_named() -> None:
-    root = write_tree("dagm", Path("root"))
-    (root / "Class1/Train").rename(root / "Class1/Trian")
-    (split,) = splits(kind="dagm", root="root")
-    assert split.category == "Class2"
-    assert any("root: Class1 left out, because no category of kind dagm is in it." in note for note in split.notes)
-    assert not any("left out" in note for note in splits(kind="dagm", root="root", category="Class2")[0].notes)
+@pytest.mark.parametrize(
+    ("name", "place", "category", "folder", "wrong"),
+    [
+        ("dagm", "root", "Class1", "Train", "Trian"),
+        ("mvtec_ad", "root", "zipper", "train", "trian"),
+        # A folder of training images without normal ones.
+        ("btad", "root", "02", "train/ok", "train/oks"),
+        ("mvtec_loco", "root", "pushpins", "validation", "valid"),
+        ("visa_prepared", "root/visa_pytorch", "candle", "train", "trian"),
+    ],
+)
+def test_folders_that_are_no_category_are_named(name: str, place: str, category: str, folder: str, wrong: str) -> None:
+    write_tree(name, Path("root"))
+    kind, kept = TREES[name][0], "kept"
+    for other in Path(place).iterdir():
+        if other.name != category:
+            rmtree(other)
+    copytree(Path(place, category), Path(place, kept))
+    assert not any("left out" in note for split in splits(kind=kind, root="root") for note in split.notes)
+    Path(place, category, folder).rename(Path(place, category, wrong))
+    (split,) = splits(kind=kind, root="root")
+    assert split.category == kept
+    note = f"{place}: {category} left out, because no category of kind {kind} is in it."
+    assert any(note in one for one in split.notes)
+    assert not any("left out" in note for note in splits(kind=split.kind, root="root", category=kept)[0].notes)
 
 
 def test_copies_of_kolektor_are_left_out_beside_their_originals_only() -> None:
@@ -554,6 +572,14 @@ def test_the_command_shows_what_is_wrong_after_the_content(cli: Cli) -> None:
     assert "bottle" in result.stdout
     assert "no mask found for" in result.stderr
     assert cli("data", "nowhere").exit_code == 2
+
+
+def test_the_command_says_once_what_every_category_leaves_out(cli: Cli) -> None:
+    root = write_tree("mvtec_ad", Path("root"))
+    (root / "cable/trian").mkdir(parents=True)
+    result = cli("data", "root")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("cable left out, because no category of kind mvtec is in it.") == 1
 
 
 def test_a_json_entry_needs_its_keys() -> None:
