@@ -26,6 +26,8 @@ from harness.data.masks import ImagesAndMasks, match_masks, separate_masks
 from harness.data.samples import GOOD, Sample, SampleLists, is_normal
 from harness.data.saturation import read_saturation
 
+VALIDATION = "validation"
+
 
 class MVTecData(DataOptions):
     """Options of `kind: mvtec`.
@@ -67,8 +69,8 @@ class MVTecData(DataOptions):
         root = existing_dir(Path(self.root), "data.root")
         lists = load_tree(root, category)
         lists = with_left_out(lists, self, root, find_categories(root))
-        if (lists.root / "validation" / GOOD).is_dir():
-            note = f"{lists.root / 'validation'}: not used by kind mvtec. Kind mvtec_loco fixes the threshold with it."
+        if (lists.root / VALIDATION / GOOD).is_dir():
+            note = f"{lists.root / VALIDATION}: not used by kind mvtec. Kind mvtec_loco fixes the threshold with it."
             lists = replace(lists, notes=(*lists.notes, note))
         return lists
 
@@ -176,6 +178,25 @@ def normal_images(folder: Path, base: Path, notes: list[str] | None = None) -> t
         existing_dir(folder / GOOD, "normal training images" if folder.name == "train" else "normal images")
     notes = [] if notes is None else notes
     return tuple(sample for name in names for sample in _samples(folder / name, base, 0, GOOD, notes))
+
+
+def validation_images(base: Path) -> tuple[Sample, ...]:
+    """The samples of the folder `validation` of a category, which fix the threshold.
+
+    Args:
+        base: of the category.
+
+    Raises:
+        DataError: there is no folder of normal images, or no image in it.
+    """
+    folder = base / VALIDATION
+    samples = normal_images(folder, base)
+    if not samples:
+        raise DataError(
+            f"{folder / GOOD}: no images found; expected at least 1 normal image, which fixes the threshold. "
+            "Restore the images."
+        )
+    return samples
 
 
 def _normal(folder: Path) -> list[str]:

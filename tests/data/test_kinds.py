@@ -198,6 +198,18 @@ MISTAKES: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] 
         r"no image found for the mask .*0777/0000\.png",
     ),
     "loco: an unknown category": ("mvtec_loco", {"category": "pins"}, lambda root: None, "unknown category 'pins'"),
+    "loco: an empty folder of validation images": (
+        "mvtec_loco",
+        {},
+        lambda root: [file.unlink() for file in (root / "pushpins/validation/good").iterdir()] and None,
+        "pushpins/validation/good: no images found; expected at least 1",
+    ),
+    "loco: all validation images excluded": (
+        "mvtec_loco",
+        {"exclude": ["*/validation/**"]},
+        lambda root: None,
+        "data.exclude: all 3 normal validation images of .*pushpins are left out",
+    ),
     "loco: no masks": (
         "mvtec_loco",
         {},
@@ -245,6 +257,18 @@ MISTAKES: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] 
         {},
         lambda root: (root / "can/validation").rename(root / "can/valid") and None,
         "normal images: nothing found at .*can/validation/good",
+    ),
+    "ad2: an empty folder of validation images": (
+        "mvtec_ad2",
+        {},
+        lambda root: [file.unlink() for file in (root / "can/validation/good").iterdir()] and None,
+        "can/validation/good: no images found; expected at least 1 normal image, which fixes the threshold",
+    ),
+    "ad2: all validation images excluded": (
+        "mvtec_ad2",
+        {"exclude": ["can/validation/**"]},
+        lambda root: None,
+        "data.exclude: all 3 normal validation images of .*can are left out; expected some to stay",
     ),
     "ad2: an image without mask": (
         "mvtec_ad2",
