@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
+from harness.cli.execute import execute_runs, has_work, store_limits, without
 from harness.cli.summary import finish, headline, image_progress, log_runs, print_notes
 from harness.common.errors import ConfigError, HarnessError
-from harness.common.files import make_folder, write_atomic
 from harness.common.paths import expanded
 from harness.common.terminal import plain_table, terminal
 from harness.config.load import load_config, load_configs, one_run
-from harness.config.recommend import limits_of
-from harness.config.stored import as_yaml
 from harness.config.sweep import SweepConfig
 from harness.execution.launchers.options import IN_PROCESS, LaunchOptions
 from harness.execution.log_capture import capture_logs
 from harness.planning.check import check, remarks
 from harness.planning.prepare import PlannedRun, Prepared, prepare, prepare_all
-from harness.planning.skip import Skipped, record_skipped, without_weights
+from harness.planning.skip import without_weights
 
 if TYPE_CHECKING:
     from harness.execution.writer import SweepSummary
@@ -163,7 +161,7 @@ def _show(prepared: Prepared, console: Console, checked: bool) -> None:
         with capture_logs(io.StringIO(), show=False):
             skipped = without_weights(pending, prepared.runs)
             skipped_ids = {skip.run.run_id for skip in skipped}
-            runs = _without(pending, skipped)
+            runs = without(pending, skipped)
             check(runs, prepared.config.device, prepared.plan.entries)
             notes = remarks(runs, prepared.config.device)
     table = plain_table(("", "state", "seed", "run"), fold=True)
@@ -197,12 +195,12 @@ def _sweep(
         runs = _pending(prepared, fresh, retry_failed)
         console.print(headline(prepared, len(runs[:limit])))
         print_notes(prepared, console)
-        if not _has_work(prepared, runs[:limit]):
-            _store_limits(prepared)
+        if not has_work(prepared, runs[:limit]):
+            store_limits(prepared)
             log_runs(prepared, verbose)
             continue
         try:
-            summary = _run(prepared, runs, limit, console, verbose, launch)
+            summary = execute_runs(prepared, runs, limit, console, verbose, launch)
         except HarnessError:
             for later in sweeps[position + 1 :]:
                 later.discard_toy_data()
@@ -213,71 +211,6 @@ def _sweep(
         if limit is not None:
             limit -= len(summary.done) + len(summary.failed)
     return finish(sweeps, console, summaries)
-
-
-def _has_work(prepared: Prepared, runs: Sequence[PlannedRun]) -> bool:
-    """Whether there are runs to execute, or models of the recommended configuration to make."""
-    from harness.execution.keep import without_model
-
-    return bool(runs) or (prepared.folder.runs.is_dir() and bool(without_model(prepared, prepared.runs)))
-
-
-def _store_limits(prepared: Prepared) -> None:
-    """Write the config if its limits changed, because the reports read the limits from the stored config."""
-    folder, config = prepared.folder, prepared.config
-    if folder.config.is_file() and limits_of(folder.read_config()) != config.recommend:
-        write_atomic(folder.config, as_yaml(config))
-
-
-def _run(
-    prepared: Prepared,
-    runs: Sequence[PlannedRun],
-    limit: int | None,
-    console: Console,
-    verbose: bool,
-    launch: LaunchOptions,
-) -> SweepSummary:
-    """Check the runs, then execute at most `limit` runs. The output of libraries goes to sweep.log."""
-    from harness.execution.progress import SweepProgress
-    from harness.execution.sweep import execute
-
-    output = io.StringIO()
-    folder = prepared.folder
-    with SweepProgress(len(runs[:limit]), live=console.is_terminal and not verbose) as progress:
-        progress.start("checking models, backbones and weights", stage="")
-        started = False
-        try:
-            with launch.make(folder, progress, prepared.config, runs[:limit]) as launcher:
-                with capture_logs(output, verbose):
-                    skipped = without_weights(runs, prepared.runs)
-                    # Skipped runs do not count for the limit.
-                    runs = _without(runs, skipped)[:limit]
-                    check(runs, launch.device(prepared.config.device), prepared.plan.entries)
-                    launcher.ready()
-                progress.expect(len(runs))
-                for remark in remarks(runs, launch.device(prepared.config.device)):
-                    progress.note(remark)
-                if prepared.config.cache is not None:
-                    make_folder(Path(prepared.config.cache), "cache")
-                # A refused sweep leaves no files, so all checks come before the first file.
-                started = True
-                folder.create()
-                prepared.index.save()
-                write_atomic(folder.config, as_yaml(prepared.config))
-                record_skipped(skipped, folder, prepared.config)
-                with folder.open_log() as log:
-                    log.write(output.getvalue())
-                    with capture_logs(log, verbose):
-                        return execute(prepared, runs, progress, launcher, launch.retries)
-        except HarnessError:
-            if not started:
-                prepared.discard_toy_data()
-            raise
-
-
-def _without(runs: Sequence[PlannedRun], skipped: Sequence[Skipped]) -> list[PlannedRun]:
-    skipped_ids = {skip.run.run_id for skip in skipped}
-    return [run for run in runs if run.run_id not in skipped_ids]
 
 
 def _load_all(config_file: Path, overrides: Sequence[str], output: Path | None) -> list[SweepConfig]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
+from harness.cli.execute import execute_runs, has_work, store_limits
 from harness.cli.summary import log_runs
 from harness.common.errors import ConfigError, HarnessError
 from harness.common.files import write_atomic
@@ -17,7 +18,7 @@ from harness.config.stored import as_yaml
 from harness.config.sweep import SweepConfig
 from harness.execution.launchers.connect import require_ray
 from harness.execution.launchers.node import home_of
-from harness.execution.launchers.options import LaunchOptions, heavy_modules
+from harness.execution.launchers.options import IN_PROCESS, LaunchOptions, heavy_modules
 from harness.execution.log_capture import capture_logs
 from harness.execution.progress import SweepProgress
 from harness.execution.writer import SweepSummary
@@ -70,8 +71,7 @@ def search(
 
             # Another metric or another space may give another importance.
             save_importance(history, new_sampler(prepared, space, history, None, None, None))
-            log_runs(prepared, verbose)
-            return None, 0
+            return _finished(prepared, space, history, console, verbose), 0
         with SweepProgress(remaining, live=console.is_terminal and not verbose) as progress:
             progress.start("checking models, backbones and weights", stage="")
             output = io.StringIO()
@@ -92,6 +92,20 @@ def search(
         if not started:
             prepared.discard_toy_data()
         raise
+
+
+def _finished(
+    prepared: Prepared, space: Space, history: History, console: Console, verbose: bool
+) -> SweepSummary | None:
+    """Without a trial to run: store the limits, and make missing models of the recommended configuration."""
+    trials = (run for trial in history.finished for run in space.runs(trial.point))
+    runs = {run.run_id: run for run in (*prepared.runs, *trials)}
+    prepared = replace(prepared, runs=tuple(runs.values()))
+    store_limits(prepared)
+    if not has_work(prepared, []):
+        log_runs(prepared, verbose)
+        return None
+    return execute_runs(prepared, [], None, console, verbose, IN_PROCESS)
 
 
 def _tune(

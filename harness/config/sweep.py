@@ -170,6 +170,11 @@ class SweepConfig(BaseModel):
                 raise ValueError(f"`{name}` has no effect in task {self.task!r}; expected no such key. Remove it")
         for name in sorted({axis for mapping in self.grid for axis in mapping} & keys_of_others(self.task)):
             raise ValueError(f"grid.{name}: no axis of task {self.task!r}; expected no such axis. Remove it")
+        known = registry.load(registry.TASKS[self.task]).recommend_keys
+        for name in sorted(self.recommend.model_dump(exclude_defaults=True).keys() - known):
+            raise ValueError(
+                f"recommend.{name}: no limit of task {self.task!r}; expected {', '.join(sorted(known))}. Remove it"
+            )
         return self
 
     @model_validator(mode="after")

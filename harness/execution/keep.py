@@ -1,4 +1,4 @@
-"""`save_models: best`: at the end, the saved models are those of the recommended configuration."""
+"""At the end, the models of the recommended configuration are saved; with `save_models: best` no others are."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def without_model(prepared: Prepared, runs: Sequence[PlannedRun]) -> list[Planne
 
 
 def keep_recommended(session: RunSession, prepared: Prepared, runs: Sequence[PlannedRun]) -> None:
-    """Keep the models of the recommended configuration, one for each category, and delete the others.
+    """Keep the models of the recommended configuration, one for each category. `save_models: best` deletes the others.
 
     During a sweep the best run of each category keeps its model. The recommendation is known at the end only. Where its
     model was not kept, the run is made again, and only its model is taken.
@@ -51,7 +51,7 @@ def keep_recommended(session: RunSession, prepared: Prepared, runs: Sequence[Pla
                 _take_model(session, record)
         finally:
             session.release(run_ids, claims)
-    for record in recommended:
+    for record in recommended if prepared.config.save_models == "best" else ():
         if folder.model_file(record.run_id):
             session.writer.models.replace(record)
 
@@ -64,8 +64,8 @@ def _without_model(
 
 
 def _recommended(prepared: Prepared) -> list[RunRecord]:
-    """The runs whose models are to be kept; none with another `save_models`."""
-    if prepared.config.save_models != "best":
+    """The runs whose models are to be kept; none with `save_models: none`."""
+    if prepared.config.save_models == "none":
         return []
     # The limits of this call count, also where config.yaml has those of an earlier one.
     results = replace(Results.of(prepared.folder), limits=prepared.config.recommend)

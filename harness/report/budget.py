@@ -20,12 +20,14 @@ class Limit:
         value: the value of a configuration; None where unknown.
         text: a value with its unit.
         least: whether the limit is the smallest allowed value instead of the largest.
+        timed: whether the value is a time of single images, which is too long on a busy machine.
     """
 
     key: str
     value: Callable[[Configuration], float | None]
     text: Callable[[float], str]
     least: bool = False
+    timed: bool = False
 
     def excess(self, value: float | None, limit: float) -> float:
         """By which share a value is beyond the limit; 0 or less inside, infinite where the value is unknown.
@@ -50,7 +52,7 @@ def _megabytes(value: float) -> str:
 
 
 LIMITS = (
-    Limit("max_ms", lambda one: one.latency, "{:.1f} ms".format),
+    Limit("max_ms", lambda one: one.latency, "{:.1f} ms".format, timed=True),
     Limit("max_memory", _bytes("peak_memory_MB"), _megabytes),
     Limit("max_model", _bytes("model_MB"), _megabytes),
     Limit("max_fit", lambda one: one.cost("fit_seconds"), "{:.1f} s".format),
@@ -89,6 +91,8 @@ class Budget:
         for limit in self.exceeded(configuration):
             value = limit.value(configuration)
             reached = "an unknown value" if value is None else limit.text(value)
+            if limit.timed and configuration.busy:
+                reached += " (timed on a busy machine: too long)"
             parts.append(f"{limit.key} from {limit.text(self.limits[limit])} to {reached}")
         return " and ".join(parts)
 
@@ -96,6 +100,8 @@ class Budget:
         """The limits in words."""
         return ", ".join(f"{limit.key} {limit.text(value)}" for limit, value in self.limits.items())
 
-    def options(self) -> str:
-        """The limits as overrides of a config, such as `recommend.max_ms=30.0`."""
-        return " ".join(f"recommend.{limit.key}={value:g}" for limit, value in self.limits.items())
+    @staticmethod
+    def overrides(limits: Limits) -> list[str]:
+        """The limits and another margin than the default as overrides of a config, such as `recommend.max_ms=30.0`."""
+        values = limits.model_dump(exclude_none=True, exclude_defaults=True)
+        return [f"recommend.{key}={value!r}" for key, value in values.items()]

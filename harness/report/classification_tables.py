@@ -24,6 +24,8 @@ from harness.report.notices import (
     random_weights_notice,
     unfinished_notice,
 )
+from harness.report.results import Results
+from harness.report.selection import RIVALS, macro_f1_without_bias
 from harness.report.standings import in_words
 from harness.results.record import RunRecord
 
@@ -265,7 +267,7 @@ def answers(classification: ClassificationResults) -> list[str]:
             text += f" {accuracy:.1%} of the images get the right label."
         marks = [standing.mark for standing in classification.standings(configurations)]
         if any(marks[1:]):
-            text += f" {in_words(marks[1:])}"
+            text += f" {in_words(marks[1:])}{_on_new_images(classification.results, configurations, value)}"
         text += f" The label {labels[frequent]!r} for every image would have a macro F1 of {baseline:.3f}."
         sentences.append(f"{text}{_cost(best)}")
     return sentences
@@ -280,3 +282,16 @@ def _cost(configuration: Configuration) -> str:
     if megabytes is not None:
         parts.append(f"{'the' if parts else 'The'} model has {megabytes:.1f} MB")
     return f" {', and '.join(parts)}." if parts else ""
+
+
+def _on_new_images(results: Results, tested: Sequence[Configuration], value: float) -> str:
+    """A sentence after a space: the macro F1 of the best one without the bias of the choice."""
+    if results.folder.search.is_file():
+        # A search proposes its trials from the same images, and its own part of the report says more.
+        return ""
+    estimate = macro_f1_without_bias(results, [one.records for one in tested[:RIVALS]])
+    text = f" The best of {len(tested)} is chosen by these very images: expect "
+    # With few images of a label, labels are missing in a bootstrap sample, and the estimate may be too high.
+    if estimate is None or estimate >= value:
+        return f"{text}a somewhat lower macro F1 on new ones."
+    return f"{text}a macro F1 of about {estimate:.3f} on new ones (bootstrap bias corrected)."

@@ -12,7 +12,7 @@ from harness.report.configurations import Configuration, axis_values
 from harness.report.facts import INTERVAL
 from harness.report.false_alarms import rate_sentence
 from harness.report.results import Results
-from harness.report.selection import auroc_without_bias
+from harness.report.selection import RIVALS, auroc_without_bias
 from harness.report.standings import AS_GOOD, SIMILAR, WORSE, Standing, difference_interval, interval
 from harness.results.exported import ExportedCost, exported_costs
 
@@ -20,7 +20,6 @@ BUSY = ", timed on a busy machine: too long"
 GUESSING = 0.5  # AUROC of random scores
 FEW = 10  # images of a class; a test set with fewer is too small for a recommendation
 PIXELS = ("pixel_AUPRO", "pixel_AUROC")
-RIVALS = 40  # the best configurations; those behind them are hardly ever the best of a bootstrap sample
 
 
 def quality(results: Results, leader: Configuration) -> str:
@@ -158,7 +157,17 @@ def none_inside(budget: Budget, configurations: Sequence[Configuration]) -> list
     return [
         f"No configuration keeps all limits ({budget.text()}).",
         f"The nearest is {nearest.name} ({_auroc(nearest)}): change {budget.changes(nearest)}.",
+        *filter(None, [_late(budget, configurations)]),
     ]
+
+
+def _late(budget: Budget, configurations: Sequence[Configuration]) -> str:
+    """A sentence on times from a busy machine, where a limit counts them; else empty."""
+    late = sum(one.busy for one in configurations)
+    if not late or not any(limit.timed for limit in budget.limits):
+        return ""
+    times = "1 time is" if late == 1 else f"{late} times are"
+    return f"{times} from a busy machine and too long: run the sweep again with --fresh when it is idle."
 
 
 def _auroc(configuration: Configuration) -> str:
@@ -183,10 +192,7 @@ def cost_of_limits(
     if not budget.limits:
         return ""
     best, value = configurations[0], leader.metric(INTERVAL)
-    text = f"It keeps all limits ({budget.text()})."
-    late = sum(one.busy for one in configurations)
-    if late and any(limit.key == "max_ms" for limit in budget.limits):
-        text += f" {late} times are from a busy machine and too long: run the sweep again with --fresh when it is idle."
+    text = " ".join(filter(None, [f"It keeps all limits ({budget.text()}).", _late(budget, configurations)]))
     better = [one for one in configurations if budget.exceeded(one) and (one.metric(INTERVAL) or 0) > (value or 0)]
     if not better:
         return f"{text} No configuration outside the limits has a higher image AUROC."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import yaml
+
 from harness.common.errors import ConfigError
 from harness.report.budget import Budget
 from harness.report.facts import short_names
@@ -37,6 +39,15 @@ def answer_lines(results: Results) -> tuple[list[str], bool]:
         files = [results.folder.model_file(run.run_id) for run in answer.configuration.best_runs]
         lines += [f"Model: {file}" for file in files if file is not None]
         if None in files:
-            options = " ".join(filter(None, [str(results.folder.config), Budget.of(results.limits).options()]))
-            lines.append(f"Not every model was kept. Make and keep them: python -m harness sweep {options}")
+            lines.append(f"Not every model was kept. Make and keep them: {_command(results)}")
     return lines, all(answer.configuration for answer in items)
+
+
+def _command(results: Results) -> str:
+    """The command that makes the missing models of the recommended configurations, with the limits of the answer."""
+    documents = list(yaml.safe_load_all(results.folder.read_config()))
+    stored = documents[0] if len(documents) == 1 and isinstance(documents[0], dict) else {}
+    words = ["python -m harness", "tune" if "search" in stored else "sweep", str(results.folder.config)]
+    if stored.get("save_models") == "none":
+        words.append("save_models=best")
+    return " ".join([*words, *Budget.overrides(results.limits)])

@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from harness.common.errors import StoreError
-from harness.metrics.selection import corrected, macro_f1_draws, with_others
-from harness.predictions.classification import ClassPredictions
+from harness.metrics.selection import with_others
 from harness.report.facts import cell
 from harness.report.holdout import unseen
 from harness.report.results import Results
-from harness.report.selection import auroc_without_bias
+from harness.report.selection import auroc_without_bias, macro_f1_without_bias
 from harness.results.record import RunRecord
 
 
@@ -156,7 +153,7 @@ class SearchReport:
         if self.metric == "image_AUROC":
             estimate = self._corrected_auroc(runs)
         elif self.metric == "macro_F1":
-            estimate = self._corrected_f1(runs)
+            estimate = macro_f1_without_bias(self._results, runs)
         if estimate is None:
             return None
         # A trial that was stopped early has no predictions, but it took part in the choice.
@@ -170,22 +167,6 @@ class SearchReport:
                 by_category.setdefault(str(record.spec["category"]), []).append(record)
             members.append(by_category)
         return auroc_without_bias(self._results, members)
-
-    def _corrected_f1(self, trials: Sequence[Sequence[RunRecord]]) -> float | None:
-        of_seeds = []
-        for seed in dict.fromkeys(record.spec["seed"] for record in trials[0]):
-            runs = [record for trial in trials for record in trial if record.spec["seed"] == seed]
-            try:
-                predictions = [ClassPredictions.load(self._results.folder.run_folder(record.run_id)) for record in runs]
-            except StoreError:
-                return None
-            first = predictions[0]
-            if len(predictions) < len(trials) or any(one.names != first.names for one in predictions):
-                return None
-            # All seeds share the bootstrap samples.
-            of_seeds.append(macro_f1_draws(first.truth, [one.predicted for one in predictions], len(first.labels)))
-        drawn, left_out = np.mean(of_seeds, axis=0)
-        return corrected(drawn, left_out)
 
     def page(self) -> dict[str, Any]:
         """The data of the page."""

@@ -24,11 +24,13 @@ class Task(DataKinds, Protocol):
         name: value of `task:` in the config.
         backend: backend of a grid without the axis `backend`.
         config_keys: top-level keys of the config that only this task uses.
+        recommend_keys: keys of the block `recommend` that the task uses.
     """
 
     name: str
     backend: str
     config_keys: frozenset[str]
+    recommend_keys: frozenset[str]
 
     def spec_fields(self, config: SweepConfig, signature: Signature) -> dict[str, Any]:
         """Return the fields of `RunSpec` that come from the task's own keys of the config.

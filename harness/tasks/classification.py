@@ -50,6 +50,7 @@ class Classification:
     name = "classification"
     backend = "supervised"
     config_keys = frozenset({"coverage"})
+    recommend_keys = frozenset({"margin"})
 
     def spec_fields(self, config: SweepConfig, signature: Signature) -> dict[str, Any]:
         """Return empty values for the threshold and for AUPRO: a classification has neither.

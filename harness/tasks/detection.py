@@ -13,6 +13,7 @@ from harness.backends.base import AnySplit, Detected, EpochDetections, EpochPred
 from harness.backends.scorers import Scorer
 from harness.common.errors import DataError
 from harness.common.files import write_atomic
+from harness.config.recommend import Limits
 from harness.config.spec import RunSpec, freeze_items
 from harness.config.threshold import CROSS_CONFORMAL
 from harness.data.base import BaseOptions
@@ -43,6 +44,7 @@ class Detection:
     name = "detection"
     backend = "anomalib"
     config_keys = frozenset({"threshold", "aupro_limit", "protocol", "extra_metrics", "rank", "n_train"})
+    recommend_keys = frozenset(Limits.model_fields)
 
     def spec_fields(self, config: SweepConfig, signature: Signature) -> dict[str, Any]:
         """Return the method of the thresholds, the limit of AUPRO, and what differs from a default of other metrics.

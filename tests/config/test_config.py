@@ -221,3 +221,10 @@ def test_the_ranking_by_labels_is_no_part_of_a_run() -> None:
     assert ranked.as_dict()["rank"] == "synthetic"
     assert RunSpec.from_dict(ranked.as_dict()) == ranked
     assert run_id(ranked, "data", None) != run_id(spec, "data", None)
+
+
+def test_a_classification_has_no_limits_of_a_recommendation(tmp_path: Path) -> None:
+    text = "task: classification\ndata: {kind: toy}\nrecommend: {%s}\ngrid: {model: baseline}"
+    assert load(tmp_path, text % "margin: 0.02").recommend.margin == 0.02
+    (problem,) = problems(tmp_path, text % "max_ms: 30")
+    assert "recommend.max_ms: no limit of task 'classification'; expected margin. Remove it" in problem

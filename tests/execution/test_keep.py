@@ -111,3 +111,18 @@ def test_where_its_model_is_not_kept_that_is_told(cli: Cli, config: Path) -> Non
     assert not any(is_best(r, rivals) for r in folder.records()
                    if r.spec["category"] == "plate"
                    and r.run_id not in (run.record.run_id, recommended.run_id))  # fmt: skip
+
+
+def test_all_makes_a_missing_model_and_deletes_none(cli: Cli, config: Path) -> None:
+    cli("sweep", config, "save_models=none")
+    folder = ResultFolder(Path("results/kept"))
+    assert not kept(folder)
+    recommended = {record.run_id for record in recommended_runs(Results.of(folder))}
+    result = cli("sweep", config, "save_models=all")
+    assert result.exit_code == 0, result.output
+    assert kept(folder) == recommended
+    cli("sweep", config, "save_models=all", "--fresh", "--limit", "3")
+    assert kept(folder) > recommended
+    before = kept(folder)
+    cli("sweep", config, "save_models=all")
+    assert kept(folder) == before

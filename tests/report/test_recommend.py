@@ -105,10 +105,37 @@ def test_the_command_says_all_and_how_to_keep_the_model(three: ResultFolder, cli
     assert result.exit_code == 0, result.output
     output = " ".join(result.output.split())
     assert "Recommended on mvtec data: patchcore k 2." in output
-    assert f"python -m harness sweep {three.config} recommend.max_ms=50 recommend.max_memory=8e+08" in output
+    assert f"python -m harness sweep {three.config} recommend.max_ms=50.0 recommend.max_memory=800000000" in output
     nothing = cli("recommend", three.root, "--max-ms", "1")
     assert nothing.exit_code == 1
     assert "No configuration keeps all limits" in nothing.output
+
+
+@pytest.mark.parametrize(
+    ("stored", "options", "expected"),
+    [
+        ("", (), "sweep {config}"),
+        ("search: {metric: image_AUROC}\n", (), "tune {config}"),
+        ("save_models: none\n", (), "sweep {config} save_models=best"),
+        ("save_models: all\n", ("--margin", "0.0123456789"), "sweep {config} recommend.margin=0.0123456789"),
+        ("", ("--max-ms", "50.1234567"), "sweep {config} recommend.max_ms=50.1234567"),
+    ],
+)
+def test_the_command_for_a_missing_model_is_complete(
+    three: ResultFolder, cli: Cli, stored: str, options: tuple[str, ...], expected: str
+) -> None:
+    three.config.write_text(f"name: x\n{stored}")
+    lines = " ".join(cli("recommend", three.root, *options).output.split())
+    assert lines.endswith(f"Make and keep them: python -m harness {expected.format(config=three.config)}")
+
+
+@pytest.mark.parametrize("limit", ["9", "50"])
+def test_a_busy_time_over_a_limit_is_named(folder: ResultFolder, run: Run, limit: str) -> None:
+    run(GOOD, params={"k": 1}, cost={"seconds_p50": 0.080, "latency_busy": True})
+    run(POOR, params={"k": 2}, cost={"seconds_p50": 0.010})
+    reasons = " ".join(answer(folder, max_ms=limit).reasons)
+    assert "1 time is from a busy machine and too long: run the sweep again with --fresh when it is idle." in reasons
+    assert ("to 80.0 ms (timed on a busy machine: too long)" in reasons) == (limit == "50")
 
 
 @pytest.mark.parametrize(

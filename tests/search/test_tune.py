@@ -103,6 +103,12 @@ def test_trials_are_runs_that_share_stages_and_are_not_made_twice(
     assert not list((folder.root / ".work").iterdir())
     # The same command again has nothing to do; for more trials, only those are made.
     assert "6 trials, 6 known" in tune("p.yaml")
+    # Except that a missing model is made again, and that new limits are stored.
+    (kept,) = (file for run in records if (file := folder.model_file(run)) is not None)
+    kept.unlink()
+    tune("p.yaml", "recommend.max_fit=1h")
+    assert sum(folder.model_file(run) is not None for run in records) == 1
+    assert "max_fit: 3600.0" in folder.read_config()
     tune("p.yaml", "search.num_samples=8")
     assert [trial["number"] for trial in trials(folder)] == list(range(1, 9))
     assert trials(folder)[:6] == first_trials
