@@ -171,6 +171,9 @@ def kolektor_sdd2(root: Path) -> None:
     for number in range(10000, 10006):
         image(root / f"train/{number}.png", number, defect=number == 10005)
         mask(root / f"train/{number}_GT.png", empty=number != 10005)
+    # The archive holds copies of a few files.
+    image(root / "train/10001 (copy).png", 10001)
+    mask(root / "train/10001_GT (copy).png", empty=True)
     for number in range(20000, 20004):
         image(root / f"test/{number}.png", number, defect=number > 20001)
         mask(root / f"test/{number}_GT.png", empty=number <= 20001)

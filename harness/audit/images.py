@@ -8,9 +8,9 @@ from pathlib import Path
 from harness.common.errors import DataError
 from harness.config.sweep import SweepConfig
 from harness.data.base import DataOptions
+from harness.data.detect import detect, options_of
 from harness.data.labelled.base import LabelledOptions
 from harness.data.labelled.split import load_labelled_lists
-from harness.data.mvtec import MVTecData
 from harness.data.split import load_lists
 
 TRAIN, TEST = "train", "test"
@@ -51,12 +51,12 @@ def images_of(config: SweepConfig) -> list[AuditImage]:
 
 
 def of_folder(folder: Path) -> list[AuditImage]:
-    """The images of a folder in MVTec AD's layout.
+    """The images of a folder of any kind of detection data, see `detect`.
 
     Raises:
-        DataError: the folder has another layout or no images.
+        DataError: no kind recognises the folder, or it has no images.
     """
-    return of_detection(MVTecData(kind="mvtec", root=str(folder)), folder)
+    return of_detection(options_of(detect(folder, "audit")), folder)
 
 
 def of_detection(options: DataOptions, work_dir: Path) -> list[AuditImage]:

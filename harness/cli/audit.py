@@ -25,7 +25,7 @@ def audit(
     """Audit the images of a config or a folder, write the files, and print the findings in a few sentences.
 
     Args:
-        data: a YAML file, or a folder in MVTec AD's layout.
+        data: a YAML file, or a folder of any kind of detection data.
         overrides: KEY=VALUE pairs for the config.
         output: parent of the result folder; None for the value of the config, or results.
         with_model: whether a detector scores the training images.

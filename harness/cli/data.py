@@ -11,12 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness import registry
 from harness.common.errors import DataError
 from harness.common.terminal import terminal
 from harness.config.first import data_lines
-from harness.data.base import DataOptions
-from harness.data.detect import detect, wrong_names
+from harness.data.detect import detect, options_of, wrong_names
 from harness.data.survey import Survey, survey
 
 SHOWN = 3  # sizes and modes that the terminal lists
@@ -32,8 +30,7 @@ def data(folder: Path) -> int:
         DataError: no kind recognises the folder, or its files have problems. The content comes first.
     """
     keys = detect(folder, "data")
-    options: DataOptions = registry.load(registry.DATASETS[keys["kind"]]).model_validate(keys)
-    content = survey(options, Path())
+    content = survey(options_of(keys), Path())
     console = terminal()
     _print_content(console, folder, keys, content)
     if hint := wrong_names(folder, keys["kind"], content.categories):

@@ -16,11 +16,9 @@ from typing import Any
 
 import yaml
 
-from harness import registry
 from harness.common.errors import ConfigError, DataError
 from harness.common.files import write_atomic
-from harness.data.base import DataOptions
-from harness.data.detect import detect
+from harness.data.detect import detect, options_of
 from harness.data.folder_layout import FolderLayout, find_folders
 
 LARGEST_SIZE = 256
@@ -144,7 +142,7 @@ def _layout_of(folder: Path) -> ImageLayout:
     keys = detect(folder, "init")
     if keys["kind"] == "folder" and (layout := find_folders(folder)):
         return _folders(folder, layout)
-    options: DataOptions = registry.load(registry.DATASETS[keys["kind"]]).model_validate(keys)
+    options = options_of(keys)
     categories = options.categories(Path())
     title = "One category" if categories == [""] else f"{len(categories)} categories"
     examples = [Path(sample.path) for sample in options.load(categories[0], Path()).train[:1]]

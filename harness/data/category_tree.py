@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -87,15 +88,24 @@ class CategoryTree(DataOptions):
                 unknown = unknown_name("category", category, self._found(self.folder))
                 raise DataError(f"data.category: {unknown} Root: {self.folder}.")
             raise DataError(f"{base}: no category of kind {self.kind} found; expected {self.layout}.")
-        lists = self.read(base)
-        return replace(lists, folder=category, notes=(*lists.notes, *self._left_out(category)))
+        lists = replace(self.read(base), folder=category)
+        return with_left_out(lists, self, self.folder, self._found(self.folder))
 
-    def _left_out(self, category: str) -> list[str]:
-        """A sentence about the folders beside the categories, where the config names no category."""
-        others = sorted(set(subfolders(self.folder)) - set(self._found(self.folder)))
-        if not category or self.category is not None or not others:
-            return []
-        return [f"{self.folder}: {listed(others)} left out, because no category of kind {self.kind} is in it."]
+
+def with_left_out(lists: SampleLists, options: DataOptions, root: Path, categories: Sequence[str]) -> SampleLists:
+    """The samples of a category, with a note about the folders beside the categories if the config names no category.
+
+    Args:
+        lists: of the category.
+        options: the `data:` block.
+        root: the folder of the categories; with `lists.root` itself there are no others.
+        categories: names of all categories in `root`.
+    """
+    others = sorted(set(subfolders(root)) - set(categories))
+    if lists.root == root or options.category is not None or not others:
+        return lists
+    note = f"{root}: {listed(others)} left out, because no category of kind {options.kind} is in it."
+    return replace(lists, notes=(*lists.notes, note))
 
 
 def confined(root: Path, name: str, source: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,15 @@ def detect(root: Path, key: str = "data.root") -> dict[str, Any]:
     if kind is None:
         raise DataError(f"{key}: {_unknown(root)}")
     return {"kind": kind, "root": str(root), **_options(kind).keys_of(root)}
+
+
+def options_of(keys: Mapping[str, Any]) -> DataOptions:
+    """The options of a `data:` block that `detect` found.
+
+    Args:
+        keys: of the block.
+    """
+    return _options(keys["kind"]).model_validate(dict(keys))
 
 
 def _options(kind: str) -> type[DataOptions]:

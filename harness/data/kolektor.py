@@ -4,10 +4,15 @@
     root/{train,test}/10000.png, 10000_GT.png             KolektorSDD2
 
 Each image has a mask. An image is anomalous if its mask has a pixel that is not 0.
+
+The archive of KolektorSDD2 holds copies of a few files, such as `10301 (copy).png` and `10301_GT (copy).png`. The
+harness leaves a copy beside its original out.
 """
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
@@ -24,6 +29,7 @@ from harness.data.test_share import without_split
 
 PART, DEFECT = "kos", "defect"
 SUFFIXES = ("_label", "_gt")
+COPY = re.compile(r" \(([\w ]+ )?copy( \d+)?\)$")  # what file managers add to the name of a copy
 
 
 class KolektorData(DataOptions):
@@ -56,17 +62,20 @@ class KolektorData(DataOptions):
         """
         del category, work_dir
         root = existing_dir(Path(self.root), "data.root")
+        notes: list[str] = []
         if parts := _parts(root):
-            samples = [sample for part in parts for sample in _samples(root / part, root)]
-            return without_split(root, samples, self.test_split_ratio, self.split_seed, _part)
+            samples = [sample for part in parts for sample in _samples(root / part, root, notes)]
+            lists = without_split(root, samples, self.test_split_ratio, self.split_seed, _part)
+            return replace(lists, notes=(*lists.notes, *notes))
         for name in ("train", "test"):
             if not (root / name).is_dir():
                 raise DataError(
                     f"data.root: {root} has neither folders {PART}01, {PART}02 ... nor the folder {name!r}; expected "
                     "KolektorSDD or KolektorSDD2. Choose the folder with these folders."
                 )
-        train, test = _samples(root / "train", root), _samples(root / "test", root)
-        return SampleLists.without_training_defects(root, train, test, root / "train")
+        train, test = (_samples(root / name, root, notes) for name in ("train", "test"))
+        lists = SampleLists.without_training_defects(root, train, test, root / "train")
+        return replace(lists, notes=(*lists.notes, *notes))
 
 
 def _parts(root: Path) -> list[str]:
@@ -77,8 +86,14 @@ def _part(sample: Sample) -> str:
     return PurePosixPath(sample.name).parts[0]
 
 
-def _samples(folder: Path, root: Path) -> list[Sample]:
-    content = separate_masks(list_images(folder), SUFFIXES)
+def _samples(folder: Path, root: Path, notes: list[str]) -> list[Sample]:
+    paths = list_images(folder)
+    # A copy without its original stays: it may be the only file of its image.
+    known = set(paths)
+    copies = [path for path in paths if COPY.search(path.stem) and path.with_stem(COPY.sub("", path.stem)) in known]
+    if copies:
+        notes.append(f"{folder}: copies of files left out: {listed([path.name for path in copies])}.")
+    content = separate_masks([path for path in paths if path not in copies], SUFFIXES)
     missing = [str(path) for path in content.images if path not in content.masks]
     if missing:
         raise DataError(

@@ -19,11 +19,14 @@ from typing import ClassVar
 
 from harness.common.errors import DataError, unknown_name
 from harness.common.paths import PathText
-from harness.data.base import DataOptions, existing_dir
+from harness.data.base import DataOptions, existing_dir, listed
+from harness.data.category_tree import with_left_out
 from harness.data.listing import list_images, subfolders
 from harness.data.masks import ImagesAndMasks, match_masks, separate_masks
 from harness.data.samples import GOOD, Sample, SampleLists, is_normal
 from harness.data.saturation import read_saturation
+
+VALIDATION = "validation"
 
 
 class MVTecData(DataOptions):
@@ -74,9 +77,11 @@ class MVTecData(DataOptions):
             DataError: see `load_tree`.
         """
         del work_dir
-        lists = load_tree(existing_dir(Path(self.root), "data.root"), category)
-        if (lists.root / "validation" / GOOD).is_dir():
-            note = f"{lists.root / 'validation'}: not used by kind mvtec. Kind mvtec_loco fixes the threshold with it."
+        root = existing_dir(Path(self.root), "data.root")
+        lists = load_tree(root, category)
+        lists = with_left_out(lists, self, root, find_categories(root))
+        if (lists.root / VALIDATION / GOOD).is_dir():
+            note = f"{lists.root / VALIDATION}: not used by kind mvtec. Kind mvtec_loco fixes the threshold with it."
             lists = replace(lists, notes=(*lists.notes, note))
         return lists
 
@@ -128,7 +133,7 @@ def read_tree(base: Path, test: str = "test", truth: str = "ground_truth") -> Sa
     test_dir, truth_dir = existing_dir(base / test, "test images"), base / truth
     notes: list[str] = []
     train = normal_images(base / "train", base, notes)
-    problems: list[str] = []
+    problems = _masks_alone(test_dir, truth_dir)
     samples: list[Sample] = []
     for defect in subfolders(test_dir):
         if test_dir / defect == truth_dir:
@@ -153,6 +158,21 @@ def read_tree(base: Path, test: str = "test", truth: str = "ground_truth") -> Sa
     return SampleLists(base, train, tuple(samples), tuple(notes))
 
 
+def _masks_alone(test_dir: Path, truth_dir: Path) -> list[str]:
+    """A sentence about masks beside the folders of the types of defect, whose images do not exist."""
+    if not truth_dir.is_dir():
+        return []
+    known = set(subfolders(test_dir))
+    paths = [path for path in list_images(truth_dir) if path.relative_to(truth_dir).parts[0] not in known]
+    if not paths:
+        return []
+    places = sorted({str(truth_dir / path.relative_to(truth_dir).parts[0]) for path in paths})
+    return [
+        f"{listed(places)}: masks without images found; expected a folder of test images with the same name in "
+        f"{test_dir}. Restore the images, or remove the masks."
+    ]
+
+
 def normal_images(folder: Path, base: Path, notes: list[str] | None = None) -> tuple[Sample, ...]:
     """The samples of the folder `good` in a folder, or of a folder with a name of the same meaning.
 
@@ -169,6 +189,25 @@ def normal_images(folder: Path, base: Path, notes: list[str] | None = None) -> t
         existing_dir(folder / GOOD, "normal training images" if folder.name == "train" else "normal images")
     notes = [] if notes is None else notes
     return tuple(sample for name in names for sample in _samples(folder / name, base, 0, GOOD, notes))
+
+
+def validation_images(base: Path) -> tuple[Sample, ...]:
+    """The samples of the folder `validation` of a category, which fix the threshold.
+
+    Args:
+        base: of the category.
+
+    Raises:
+        DataError: there is no folder of normal images, or no image in it.
+    """
+    folder = base / VALIDATION
+    samples = normal_images(folder, base)
+    if not samples:
+        raise DataError(
+            f"{folder / GOOD}: no images found; expected at least 1 normal image, which fixes the threshold. "
+            "Restore the images."
+        )
+    return samples
 
 
 def _normal(folder: Path) -> list[str]:
@@ -189,7 +228,7 @@ def _samples(
         notes.append(
             f"{folder}: {len(masks)} files beside the images {use}, such as {next(iter(masks.values()))[0].name}."
         )
-    if mask_dir is not None and content.images:
+    if mask_dir is not None and (content.images or mask_dir.is_dir()):
         masks = match_masks(content.images, folder, existing_dir(mask_dir, f"masks of {defect!r}"))
     return [
         Sample(

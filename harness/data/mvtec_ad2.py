@@ -17,7 +17,7 @@ from typing import ClassVar
 from harness.data.base import existing_dir
 from harness.data.category_tree import CategoryTree
 from harness.data.listing import list_images
-from harness.data.mvtec import normal_images, read_tree
+from harness.data.mvtec import read_tree, validation_images
 from harness.data.samples import GOOD, Sample, SampleLists
 
 PUBLIC, PRIVATE = "test_public", ("test_private", "test_private_mixed")
@@ -55,4 +55,4 @@ class MVTecAD2Data(CategoryTree):
             if (base / part).is_dir()
             for path in list_images(base / part)
         ]
-        return replace(lists, val=normal_images(base / "validation", base), unlabelled=tuple(unlabelled))
+        return replace(lists, val=validation_images(base), unlabelled=tuple(unlabelled))

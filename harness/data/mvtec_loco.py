@@ -18,7 +18,7 @@ from typing import ClassVar
 from harness.common.errors import DataError
 from harness.data.base import existing_dir
 from harness.data.category_tree import CategoryTree
-from harness.data.mvtec import normal_images, read_tree
+from harness.data.mvtec import VALIDATION, read_tree, validation_images
 from harness.data.samples import GOOD, SampleLists
 from harness.data.saturation import FILE
 
@@ -41,7 +41,7 @@ class MVTecLocoData(CategoryTree):
     @classmethod
     def is_category(cls, folder: Path) -> bool:
         """Whether a folder has validation images and one of the two types of defects."""
-        return (folder / "validation").is_dir() and any((folder / "test" / name).is_dir() for name in TYPES)
+        return (folder / VALIDATION).is_dir() and any((folder / "test" / name).is_dir() for name in TYPES)
 
     def read(self, base: Path) -> SampleLists:
         """List the samples of a category.
@@ -53,4 +53,4 @@ class MVTecLocoData(CategoryTree):
             raise DataError(f"{base / FILE}: nothing found; expected the file of the data set. Restore it.")
         existing_dir(base / MASKS, "masks")
         lists = read_tree(base, truth=MASKS)
-        return replace(lists, val=normal_images(base / "validation", base))
+        return replace(lists, val=validation_images(base))

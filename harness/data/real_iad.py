@@ -121,6 +121,12 @@ class RealIADData(DataOptions):
             if self.views and not any(f"_{view}_" in Path(entry.image_path).name for view in self.views):
                 continue
             label = int(entry.anomaly_class != NORMAL)
+            if entry.mask_path and not label:
+                problems.append(
+                    f"{file}: the mask {entry.mask_path!r} of the normal image {entry.image_path!r} found; expected "
+                    "null. Correct mask_path or anomaly_class."
+                )
+                continue
             try:
                 image = confined(base, entry.image_path, file)
                 masks = (str(confined(base, entry.mask_path, file)),) if label and entry.mask_path else ()

@@ -80,16 +80,19 @@ def load_lists(options: DataOptions, work_dir: Path) -> list[tuple[str, SampleLi
 
 
 def _without(exclusions: Exclusions, lists: SampleLists) -> SampleLists:
-    before = len(exclusions.excluded)
+    first = len(exclusions.excluded)
     train, val, test, unlabelled = (
         exclusions.without(samples, lists.folder) for samples in (lists.train, lists.val, lists.test, lists.unlabelled)
     )
-    excluded = tuple(exclusions.excluded[before:])
-    if lists.train and not train:
-        raise DataError(
-            f"{exclusions.source}: all {len(lists.train)} normal training images of {lists.root} are left out; "
-            "expected some to stay. Remove entries."
-        )
+    excluded = tuple(exclusions.excluded[first:])
+    problems = [
+        f"{exclusions.source}: all {len(before)} normal {role} images of {lists.root} are left out; expected some to "
+        "stay. Remove entries."
+        for role, before, after in (("training", lists.train, train), ("validation", lists.val, val))
+        if before and not after
+    ]
+    if problems:
+        raise DataError(problems)
     notes = (*lists.notes, *note_of(excluded))
     return replace(lists, train=train, val=val, test=test, unlabelled=unlabelled, notes=notes, excluded=excluded)
 

@@ -91,7 +91,13 @@ def survey(options: DataOptions, work_dir: Path) -> Survey:
             sizes[width, height] += 1
             modes[mode] += 1
     return Survey(
-        tuple(categories), tuple(parts), sizes, modes, modes.total(), tuple(notes), tuple(dict.fromkeys(problems))
+        tuple(categories),
+        tuple(parts),
+        sizes,
+        modes,
+        modes.total(),
+        tuple(dict.fromkeys(notes)),
+        tuple(dict.fromkeys(problems)),
     )
 
 

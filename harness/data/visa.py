@@ -19,7 +19,7 @@ from harness.common.errors import DataError, StoreError, unknown_name
 from harness.common.paths import PathText
 from harness.common.reading import read_rows
 from harness.data.base import DataOptions, existing_dir
-from harness.data.category_tree import confined
+from harness.data.category_tree import confined, with_left_out
 from harness.data.listing import subfolders
 from harness.data.mvtec import find_categories, load_tree
 from harness.data.samples import GOOD, Sample, SampleLists
@@ -81,7 +81,8 @@ class VisAData(DataOptions):
         del work_dir
         if prepared := self._prepared():
             above = prepared.relative_to(self._root())
-            return replace(load_tree(prepared, category), folder=(above / category).as_posix())
+            lists = replace(load_tree(prepared, category), folder=(above / category).as_posix())
+            return with_left_out(lists, self, prepared, find_categories(prepared))
         root, rows = self._root(), list(self._table())
         names = {row["object"] for _, row in rows}
         if category not in names:
@@ -157,6 +158,11 @@ def _sample(root: Path, file: Path, row: dict[str, str]) -> Sample:
     label = LABELS[row["label"]]
     if label and not row["mask"]:
         raise DataError(f"{file}: no mask of {row['image']!r} found; expected one for an anomaly. Correct the row.")
+    if not label and row["mask"]:
+        raise DataError(
+            f"{file}: the mask {row['mask']!r} of the normal image {row['image']!r} found; expected an empty cell. "
+            "Correct the mask or the label of the row."
+        )
     image = confined(root, row["image"], file)
     masks = (str(confined(root, row["mask"], file)),) if label else ()
     return Sample(str(image), image.relative_to(root).as_posix(), label, BAD if label else GOOD, masks)

@@ -13,14 +13,16 @@ from PIL import Image
 
 from harness.audit.audit import Audit, audit, first_to_look_at
 from harness.audit.finding import CONTRADICTION, COPY, MASK, NEAR, ODD, UNREADABLE
-from harness.audit.images import images_of, of_folder
+from harness.audit.images import images_of, of_detection, of_folder
 from harness.audit.unusual import Model
 from harness.audit.write import write_audit
 from harness.config.load import load_config
+from harness.data.detect import detect, options_of
 from harness.data.index import FileIndex
 from harness.data.mvtec import MVTecData
 from harness.data.split import load_splits
 from tests.conftest import HAZELNUT, Cli, read_me, real_data, write_config
+from tests.trees import TREES, write_tree
 
 
 @pytest.fixture
@@ -170,11 +172,39 @@ def test_the_command_takes_a_folder_and_a_config(cli: Cli, tree: Path, tmp_path:
     assert (tmp_path / "other" / "c" / "audit" / "audit.html").is_file()
 
 
+@pytest.mark.parametrize("name", TREES)
+def test_a_folder_of_every_kind_has_the_images_of_its_sweep(name: str) -> None:
+    root = write_tree(name, Path("root"))
+    images = of_folder(root)
+    options = options_of(detect(root)).model_copy(update={"val": 0})
+    splits = load_splits(options, Path("work"), FileIndex(Path("index.json")))
+    samples = [sample for split in splits for sample in (*split.train, *split.val, *split.real_test)]
+    assert sorted(image.path for image in images) == sorted(sample.path for sample in samples)
+    assert {image.path: image.masks for image in images} == {sample.path: sample.masks for sample in samples}
+    assert {image.group for image in images} == {split.category for split in splits}
+    # The names are those that data.exclude takes.
+    excluded = next(image for image in images if image.role == "test")
+    kept = of_detection(options.model_copy(update={"exclude": [excluded.name]}), Path("work"))
+    assert {image.path for image in images} - {image.path for image in kept} == {excluded.path}
+
+
+@pytest.mark.parametrize("name", ["mvtec_ad2", "visa", "real_iad"])
+def test_the_command_takes_folders_of_other_kinds(name: str, cli: Cli) -> None:
+    write_tree(name, Path("root"))
+    shown = cli("audit", "root", "--no-model")
+    assert shown.exit_code == 0, shown.output
+    assert f"{len(of_folder(Path('root')))} images (" in shown.output
+    assert Path("results/root/audit/audit.csv").is_file()
+
+
 def test_bad_input_has_a_message(cli: Cli, tree: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
+    write_tree("mvtec_loco", tmp_path / "above" / "loco")
     for arguments, words in (
         (("audit", "nowhere"), "nothing found; expected a config or a folder"),
-        (("audit", "empty"), "expected train/good"),
+        (("audit", "empty"), "audit: empty: no images found; expected train/good"),
+        (("audit", "above"), "audit: no known kind of data found in above; expected one of"),
+        (("audit", "above"), "above/loco is of kind mvtec_loco: use it."),
         (("audit", tree, "data.val=0"), "an override found for the folder"),
         (("audit", tree, "--backbone", "resnet18"), "--backbone: found without --layers"),
     ):

@@ -136,7 +136,11 @@ def no_image(base: Path) -> None:
         (lambda b: [f.unlink() for f in (b / "train/good").iterdir()], ["no normal training images found"]),
         (lambda b: [f.unlink() for f in (b / "train/good").glob("00[1-9].png")], ["at least 2 are expected"]),
         (lambda b: shutil.rmtree(b / "test"), ["test images: nothing found"]),
-        (lambda b: [shutil.rmtree(f) for f in (b / "test").iterdir()], ["no test images found"]),
+        (lambda b: [shutil.rmtree(f) for f in (b / "test").iterdir()], ["masks without images found"]),
+        (
+            lambda b: [shutil.rmtree(f) for f in (*(b / "test").iterdir(), b / "ground_truth")],
+            ["no test images found"],
+        ),
         (spoil_mask_name, ["no mask found for", "no image found for the mask"]),
         (spoil_mask_size, ["10 x 12 pixels found, 64 x 64 expected"]),
         (truncate, ["can't be read as an image", "can't be read as an image"]),

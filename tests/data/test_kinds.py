@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from shutil import rmtree
+from shutil import copytree, rmtree
 
 import pytest
 import yaml
@@ -154,6 +154,24 @@ MISTAKES: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] 
         lambda root: mask(root / "01/ground_truth/ko/0009.png"),
         r"no image found for the mask .*0009\.png",
     ),
+    "mvtec: a folder of masks without a folder of images": (
+        "mvtec_ad",
+        {},
+        lambda root: mask(root / "zipper/ground_truth/split_teeth/000_mask.png"),
+        r"zipper/ground_truth/split_teeth: masks without images found; expected .*zipper/test\.",
+    ),
+    "mvtec: masks without a folder of their type": (
+        "mvtec_ad",
+        {},
+        lambda root: mask(root / "zipper/ground_truth/000_mask.png"),
+        r"zipper/ground_truth/000_mask\.png: masks without images found",
+    ),
+    "mvtec: masks of an empty folder of images": (
+        "mvtec_ad",
+        {},
+        lambda root: [file.unlink() for file in (root / "zipper/test/broken_large").iterdir()] and None,
+        r"no image found for the mask .*broken_large/000_mask\.png",
+    ),
     "mvtec: an unknown category": ("mvtec_ad", {"category": "botle"}, lambda root: None, "unknown category 'botle'"),
     "mvtec: no test": (
         "mvtec_ad",
@@ -180,6 +198,18 @@ MISTAKES: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] 
         r"no image found for the mask .*0777/0000\.png",
     ),
     "loco: an unknown category": ("mvtec_loco", {"category": "pins"}, lambda root: None, "unknown category 'pins'"),
+    "loco: an empty folder of validation images": (
+        "mvtec_loco",
+        {},
+        lambda root: [file.unlink() for file in (root / "pushpins/validation/good").iterdir()] and None,
+        "pushpins/validation/good: no images found; expected at least 1",
+    ),
+    "loco: all validation images excluded": (
+        "mvtec_loco",
+        {"exclude": ["*/validation/**"]},
+        lambda root: None,
+        "data.exclude: all 3 normal validation images of .*pushpins are left out",
+    ),
     "loco: no masks": (
         "mvtec_loco",
         {},
@@ -191,6 +221,12 @@ MISTAKES: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] 
         {},
         lambda root: rmtree(root / "pushpins/ground_truth/logical_anomalies/001"),
         r"no mask found for .*logical_anomalies/001\.png",
+    ),
+    "loco: a folder of masks without a folder of images": (
+        "mvtec_loco",
+        {},
+        lambda root: rmtree(root / "pushpins/test/structural_anomalies"),
+        r"ground_truth/structural_anomalies: masks without images found; expected .*pushpins/test\.",
     ),
     "loco: no defects_config.json": (
         "mvtec_loco",
@@ -222,6 +258,18 @@ MISTAKES: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] 
         lambda root: (root / "can/validation").rename(root / "can/valid") and None,
         "normal images: nothing found at .*can/validation/good",
     ),
+    "ad2: an empty folder of validation images": (
+        "mvtec_ad2",
+        {},
+        lambda root: [file.unlink() for file in (root / "can/validation/good").iterdir()] and None,
+        "can/validation/good: no images found; expected at least 1 normal image, which fixes the threshold",
+    ),
+    "ad2: all validation images excluded": (
+        "mvtec_ad2",
+        {"exclude": ["can/validation/**"]},
+        lambda root: None,
+        "data.exclude: all 3 normal validation images of .*can are left out; expected some to stay",
+    ),
     "ad2: an image without mask": (
         "mvtec_ad2",
         {},
@@ -246,6 +294,12 @@ MISTAKES: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] 
         removed("can/test_public/bad/001_overexposed.png"),
         r"no image found for the mask .*001_overexposed_mask\.png",
     ),
+    "ad2: masks without the folder bad": (
+        "mvtec_ad2",
+        {},
+        lambda root: rmtree(root / "can/test_public/bad"),
+        r"can/test_public/ground_truth/bad: masks without images found; expected .*can/test_public\.",
+    ),
     "ad2: no public test": (
         "mvtec_ad2",
         {},
@@ -265,11 +319,23 @@ MISTAKES: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] 
         replaced(CSV, "Anomaly/000.JPG,candle/Data/Masks/Anomaly/000.png", "Anomaly/000.JPG,"),
         r"1cls\.csv: no mask of 'candle/Data/Images/Anomaly/000\.JPG' found.*Line 8",
     ),
+    "visa: a mask of a normal image": (
+        "visa",
+        {},
+        replaced(CSV, "Normal/0005.JPG,", "Normal/0005.JPG,candle/Data/Masks/Anomaly/000.png"),
+        r"1cls\.csv: the mask 'candle/.*/000\.png' of the normal image 'candle/.*/0005\.JPG' found.*Line 7",
+    ),
     "visa: a mask outside the root": (
         "visa",
         {},
         replaced(CSV, "candle/Data/Masks/Anomaly/000.png", "/etc/hostname"),
         r"1cls\.csv: '/etc/hostname' found, which leaves",
+    ),
+    "visa prepared: a folder of masks without a folder of images": (
+        "visa_prepared",
+        {},
+        lambda root: rmtree(root / "visa_pytorch/candle/test/bad"),
+        "candle/ground_truth/bad: masks without images found",
     ),
     "visa prepared: an image without mask": (
         "visa_prepared",
@@ -339,6 +405,12 @@ MISTAKES: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] 
         {},
         replaced(JSON, '"mask_path": "NG', '"mask_path": "../../NG'),
         r"audiojack\.json: '\.\./\.\./NG/HS/.*\.png' found, which leaves",
+    ),
+    "real_iad: a mask of a normal image": (
+        "real_iad",
+        {},
+        replaced(JSON, '"mask_path": null', '"mask_path": "x.png"'),
+        rf"audiojack\.json: the mask 'x\.png' of the normal image 'OK/{OK_IMAGE}\.jpg' found; expected null",
     ),
     "real_iad: a damaged JSON": ("real_iad", {}, written(JSON, '{"train": []}'), r"audiojack\.json: damaged .*test"),
     "real_iad: an unknown category": ("real_iad", {"category": "usb"}, lambda root: None, "unknown category 'usb'"),
@@ -422,13 +494,46 @@ def test_a_category_of_a_kind_without_categories_is_refused(name: str, cli: Cli)
     assert "data.category: found a category, but" in result.stderr
 
 
-def test_folders_that_are_no_category_are_named() -> None:
-    root = write_tree("dagm", Path("root"))
-    (root / "Class1/Train").rename(root / "Class1/Trian")
-    (split,) = splits(kind="dagm", root="root")
-    assert split.category == "Class2"
-    assert any("root: Class1 left out, because no category of kind dagm is in it." in note for note in split.notes)
-    assert not any("left out" in note for note in splits(kind="dagm", root="root", category="Class2")[0].notes)
+@pytest.mark.parametrize(
+    ("name", "place", "category", "folder", "wrong"),
+    [
+        ("dagm", "root", "Class1", "Train", "Trian"),
+        ("mvtec_ad", "root", "zipper", "train", "trian"),
+        # A folder of training images without normal ones.
+        ("btad", "root", "02", "train/ok", "train/oks"),
+        ("mvtec_loco", "root", "pushpins", "validation", "valid"),
+        ("visa_prepared", "root/visa_pytorch", "candle", "train", "trian"),
+    ],
+)
+def test_folders_that_are_no_category_are_named(name: str, place: str, category: str, folder: str, wrong: str) -> None:
+    write_tree(name, Path("root"))
+    kind, kept = TREES[name][0], "kept"
+    for other in Path(place).iterdir():
+        if other.name != category:
+            rmtree(other)
+    copytree(Path(place, category), Path(place, kept))
+    assert not any("left out" in note for split in splits(kind=kind, root="root") for note in split.notes)
+    Path(place, category, folder).rename(Path(place, category, wrong))
+    (split,) = splits(kind=kind, root="root")
+    assert split.category == kept
+    note = f"{place}: {category} left out, because no category of kind {kind} is in it."
+    assert any(note in one for one in split.notes)
+    assert not any("left out" in note for note in splits(kind=split.kind, root="root", category=kept)[0].notes)
+
+
+def test_copies_of_kolektor_are_left_out_beside_their_originals_only() -> None:
+    root = write_tree("kolektor_sdd2", Path("root"))
+    (split,) = splits(kind="kolektor", root="root")
+    assert not any("copy" in sample.name for sample in (*split.train, *split.test))
+    (note,) = [note for note in split.notes if "left out" in note]
+    assert note.endswith("root/train: copies of files left out: 10001 (copy).png, 10001_GT (copy).png.")
+    (root / "train/10001.png").unlink()
+    with pytest.raises(DataError, match=r"no mask found for .*10001 \(copy\)\.png"):
+        splits(kind="kolektor", root="root")
+    write_tree("kolektor_sdd", Path("parts"))
+    image(Path("parts/kos02/Part0 (copy).jpg"), 20, grey=True)
+    (parts,) = splits(kind="kolektor", root="parts")
+    assert any("kos02: copies of files left out: Part0 (copy).jpg." in note for note in parts.notes)
 
 
 def test_masks_of_autovi_lie_in_a_folder_of_their_image() -> None:
@@ -539,6 +644,14 @@ def test_the_command_shows_what_is_wrong_after_the_content(cli: Cli) -> None:
     assert "bottle" in result.stdout
     assert "no mask found for" in result.stderr
     assert cli("data", "nowhere").exit_code == 2
+
+
+def test_the_command_says_once_what_every_category_leaves_out(cli: Cli) -> None:
+    root = write_tree("mvtec_ad", Path("root"))
+    (root / "cable/trian").mkdir(parents=True)
+    result = cli("data", "root")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("cable left out, because no category of kind mvtec is in it.") == 1
 
 
 def test_a_json_entry_needs_its_keys() -> None:

@@ -107,7 +107,7 @@ def audit(
     data: Annotated[
         Path,
         typer.Argument(
-            metavar="CONFIG|DIR", help="A sweep's YAML file, or a folder in MVTec layout.", show_default=False
+            metavar="CONFIG|DIR", help="A sweep's YAML file, or a folder that `data` recognises.", show_default=False
         ),
     ],
     overrides: Overrides = None,
