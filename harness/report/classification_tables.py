@@ -289,7 +289,9 @@ def _on_new_images(results: Results, tested: Sequence[Configuration], value: flo
     if results.folder.search.is_file():
         # A search proposes its trials from the same images, and its own part of the report says more.
         return ""
-    estimate = macro_f1_without_bias(results, [one.records for one in tested[:RIVALS]])
+    members = [one.records for one in tested[:RIVALS]]
+    key = ("macro F1 without bias", tested[0].first.run_id)
+    estimate = results.once(key, lambda: macro_f1_without_bias(results, members))
     text = f" The best of {len(tested)} is chosen by these very images: expect "
     # With few images of a label, labels are missing in a bootstrap sample, and the estimate may be too high.
     if estimate is None or estimate >= value:
