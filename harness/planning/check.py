@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from harness.backends.base import AnySplit, Backend
 from harness.common.errors import ConfigError
 from harness.config.spec import RunSpec
 from harness.planning.prepare import PlannedRun, backend
@@ -44,11 +45,16 @@ def _with_entries(
 
 def _problems(runs: Sequence[PlannedRun], device: str) -> list[str]:
     problems: list[str] = []
-    for name in dict.fromkeys(run.spec.backend for run in runs):
-        of_backend = [run for run in runs if run.spec.backend == name]
-        splits = {run.spec.category: run.split for run in of_backend}
-        problems += backend(name).check([run.spec for run in of_backend], splits, device)
+    for of_backend, specs, splits in _by_backend(runs):
+        problems += of_backend.check(specs, splits, device)
     return problems
+
+
+def _by_backend(runs: Sequence[PlannedRun]) -> Iterator[tuple[Backend, list[RunSpec], dict[str, AnySplit]]]:
+    """Each backend with the specs of its runs and their data, by category."""
+    for name in dict.fromkeys(run.spec.backend for run in runs):
+        members = [run for run in runs if run.spec.backend == name]
+        yield backend(name), [run.spec for run in members], {run.spec.category: run.split for run in members}
 
 
 def remarks(runs: Sequence[PlannedRun], device: str) -> list[str]:
@@ -62,8 +68,6 @@ def remarks(runs: Sequence[PlannedRun], device: str) -> list[str]:
         One sentence for each note.
     """
     notes: list[str] = []
-    for name in dict.fromkeys(run.spec.backend for run in runs):
-        of_backend = [run for run in runs if run.spec.backend == name]
-        splits = {run.spec.category: run.split for run in of_backend}
-        notes += backend(name).remarks([run.spec for run in of_backend], splits, device)
+    for of_backend, specs, splits in _by_backend(runs):
+        notes += of_backend.remarks(specs, splits, device)
     return notes
