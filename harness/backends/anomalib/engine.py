@@ -26,12 +26,13 @@ from harness.backends.anomalib.memory import steady_selection
 from harness.backends.anomalib.needs import needs_of
 from harness.backends.anomalib.places import before_crop
 from harness.backends.anomalib.scorer import AnomalibScorer
-from harness.backends.base import HELD_OUT, TEST_IMAGES, Detected, RunContext
+from harness.backends.base import HELD_OUT, TEST_IMAGES, TEST_IMAGES_OF_TRIALS, Detected, RunContext
 from harness.backends.cost import PeakMemory, size
 from harness.common.devices import pick
 from harness.config.spec import RunSpec, thaw
 from harness.data.samples import Split
 from harness.data.subset import part_of
+from harness.metrics.validation import seen_by_trials
 from harness.predictions.detection import Floats, join
 
 
@@ -134,11 +135,15 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
     batch_size = needs_of(spec.model).batch or spec.train_batch_size
     if batch_size != spec.train_batch_size:
         warnings.append(_overruled("data.train_batch_size", spec.train_batch_size, batch_size, model))
-    # anomalib's own metrics count all images of a test, so the images that no metric counts have a test of their own.
-    uncounted = tuple(sample for sample in split.test if sample.synthetic or sample.unlabelled)
+    # anomalib validates on the first test, and its own metrics count all images of a test. So the images that neither
+    # may see have a test of their own.
+    seen = {sample.path for sample in seen_by_trials(split.test, dict(spec.holdout)) if not sample.synthetic}
+    counted, uncounted = (
+        tuple(sample for sample in split.test if (sample.path in seen) is count) for count in (True, False)
+    )
     datamodules = [
         SplitDataModule(replace(split, test=samples), batch_size, spec.eval_batch_size, context.num_workers)
-        for samples in (split.real_test, uncounted)
+        for samples in (counted, uncounted)
         if samples
     ]
     datamodule = datamodules[0]
@@ -182,7 +187,7 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
         device=device.description,
         save_model=_saver(engine, model),
         cost=cost,
-        validation=HELD_OUT if split.val else TEST_IMAGES,
+        validation=HELD_OUT if split.val else TEST_IMAGES_OF_TRIALS if spec.holdout else TEST_IMAGES,
         own_metrics={f"anomalib_{key}": _finite(value) for key, value in (metrics[0] if metrics else {}).items()},
         weights=_weights_record(spec, used),
         warnings=warnings + moved + [weights.note for weights in used.values() if weights.note],
