@@ -88,7 +88,7 @@ def holdout_part(samples: Sequence[Sample], share: float, seed: int) -> npt.NDAr
     return selection
 
 
-def seen_by_trials(samples: Sequence[Sample], holdout: Mapping[str, Any]) -> list[Sample]:
+def samples_of_trials(samples: Sequence[Sample], holdout: Mapping[str, Any]) -> list[Sample]:
     """The test images that the trials of a search may see.
 
     Args:

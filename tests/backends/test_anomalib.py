@@ -35,7 +35,7 @@ from harness.data.index import FileIndex
 from harness.data.samples import Split
 from harness.data.split import load_splits
 from harness.data.synthetic import with_synthetic
-from harness.metrics.validation import seen_by_trials
+from harness.metrics.validation import samples_of_trials
 from harness.planning.plan import make_plan
 from tests.conftest import Cli, write_config
 
@@ -166,9 +166,9 @@ def test_anomalib_does_not_see_the_images_that_a_search_holds_out(toy_tree: Path
     spec = replace(spec, holdout=freeze_items(held_out))
     before = run(spec, split)
     assert before.validation == "test images that the search did not hold out"
-    seen = seen_by_trials(split.test, held_out)
+    allowed = samples_of_trials(split.test, held_out)
     for sample in split.test:
-        if sample not in seen:
+        if sample not in allowed:
             noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
             Image.fromarray(noise).save(sample.path)
     after = run(spec, split)

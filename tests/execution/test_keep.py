@@ -117,20 +117,20 @@ def test_every_command_takes_the_model_of_the_recommended_configuration(cli: Cli
     result = cli("sweep", config)
     assert result.exit_code == 0, result.output
     folder = ResultFolder(Path("results/real"))
-    before = taken(cli, folder)
+    before = run_of_all_commands(cli, folder)
     sizes = {record.run_id: record.cost["model_size"] or 0 for record in folder.records()}
     smallest = min(sizes, key=sizes.__getitem__)
     assert smallest != before
     other = cli("recommend", folder.root, "--max-model", sizes[smallest]).output
     assert "These limits hold for this answer only." in other
-    assert taken(cli, folder) == before
+    assert run_of_all_commands(cli, folder) == before
     words = other.split("To store the limits: python -m harness ")[1].split()
     assert cli(*words).exit_code == 0
-    assert taken(cli, folder) == smallest
+    assert run_of_all_commands(cli, folder) == smallest
     assert "These limits hold" not in cli("recommend", folder.root).output
 
 
-def taken(cli: Cli, folder: ResultFolder) -> str:
+def run_of_all_commands(cli: Cli, folder: ResultFolder) -> str:
     """The run that the answer names, and that all commands take."""
     (record,) = recommended_runs(Results.of(folder))
     assert f"{folder.runs.name}/{record.run_id}/" in cli("recommend", folder.root).output.replace("\n", "")

@@ -32,7 +32,7 @@ from harness.common.devices import pick
 from harness.config.spec import RunSpec, thaw
 from harness.data.samples import Split
 from harness.data.subset import part_of
-from harness.metrics.validation import seen_by_trials
+from harness.metrics.validation import samples_of_trials
 from harness.predictions.detection import Floats, join
 
 
@@ -137,9 +137,9 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
         warnings.append(_overruled("data.train_batch_size", spec.train_batch_size, batch_size, model))
     # anomalib validates on the first test, and its own metrics count all images of a test. So the images that neither
     # may see have a test of their own.
-    seen = {sample.path for sample in seen_by_trials(split.test, dict(spec.holdout)) if not sample.synthetic}
+    allowed = {sample.path for sample in samples_of_trials(split.test, dict(spec.holdout)) if not sample.synthetic}
     counted, uncounted = (
-        tuple(sample for sample in split.test if (sample.path in seen) is count) for count in (True, False)
+        tuple(sample for sample in split.test if (sample.path in allowed) is count) for count in (True, False)
     )
     datamodules = [
         SplitDataModule(replace(split, test=samples), batch_size, spec.eval_batch_size, context.num_workers)
