@@ -64,8 +64,8 @@ class Dinomaly(Detector):
     only_transformers = True
     uses_seed = True
     trains_in_epochs = True
-    # Each fold would be a whole training. The measured rate of false alarms is not below the expected one, as it is with
-    # most detectors (`python -m benchmarks trust --only false_alarms_dinomaly`).
+    # Each fold would be a whole training. The measured rate of false alarms is not below the expected one, as that of
+    # most detectors is (`python -m benchmarks trust --only false_alarms_dinomaly`).
     default_folds = None
 
     def __init__(
