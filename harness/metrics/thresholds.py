@@ -14,7 +14,7 @@ from harness.metrics.order import quantile_of_maps
 from harness.metrics.ranking import Ranking
 from harness.predictions.decision import ESTIMATED, PROMISED, Thresholds
 from harness.predictions.detection import Predictions
-from harness.predictions.pairs import measurable, pairs
+from harness.predictions.pairs import counted, measurable, pairs
 
 
 def fix_thresholds(
@@ -95,7 +95,7 @@ def _best_f1(validation: Predictions) -> Thresholds:
     pixel = None
     if measurable(validation):
         # The maps of this share of the test images have different sizes under the protocol `original`.
-        maps, masks = zip(*((one.ravel(), mask.ravel()) for one, mask in pairs(validation)), strict=True)
+        maps, masks = zip(*((one.ravel(), mask.ravel()) for one, mask in pairs(counted(validation))), strict=True)
         pixel = best_f1_threshold(np.concatenate(maps), np.concatenate(masks))
     fixed_by = f"best F1 on {normal} normal and {anomalous} anomalous images taken out of the test set"
     return Thresholds(best_f1_threshold(validation.scores, labels), pixel, fixed_by)

@@ -1,18 +1,18 @@
-"""Checks of a protocol against the test images, before any training."""
+"""Checks of a protocol against the test images, and notes, before any training."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
 from harness.common import threads
-from harness.common.errors import DataError
 from harness.data.base import listed
 from harness.data.images import pixels_of
-from harness.data.mask_images import ABOVE_0, union
+from harness.data.mask_images import ABOVE_0, is_empty
 from harness.data.samples import Split
 from harness.predictions.detection import Protocol
 
@@ -34,8 +34,7 @@ def protocol_problems(protocol: Protocol, splits: Sequence[Split], memory_limit:
     if protocol.original:
         limit = psutil.virtual_memory().available // 2 if memory_limit is None else memory_limit
         problems += (problem for split in masked for problem in _too_large(split, limit))
-    if protocol.mask != ABOVE_0:
-        problems += (problem for split in masked for problem in _without_pixels(split, protocol.mask))
+    problems += (problem for split in masked for problem in _without_pixels(split, protocol.mask))
     return problems
 
 
@@ -50,23 +49,37 @@ def _too_large(split: Split, limit: int) -> Iterator[str]:
         )
 
 
+def with_rule_notes(split: Split, rule: str) -> Split:
+    """The split, with a note on the defects that have no anomalous pixel under a rule.
+
+    Args:
+        split: of one category.
+        rule: for the anomalous pixels of a mask.
+    """
+    masked, empty = _masks(split, rule)
+    if not empty:
+        return split
+    note = (
+        f"protocol.mask: by the rule {rule}, the masks of {len(empty)} of {masked} defective images have no anomalous "
+        f"pixel, such as {empty[0]}. Image metrics count these images, pixel metrics leave them out."
+    )
+    return replace(split, notes=(*split.notes, note))
+
+
 def _without_pixels(split: Split, rule: str) -> Iterator[str]:
-    """The problem of masks without an anomalous pixel under a rule, such as masks with 0 and 1."""
-    samples = [sample for sample in split.real_test if sample.masks]
-
-    def is_empty(paths: tuple[str, ...]) -> bool:
-        try:
-            return not union(paths, None, rule).any()
-        # The check of the data says what is wrong with a damaged mask.
-        except DataError:
-            return False
-
-    with ThreadPoolExecutor(threads.count()) as pool:
-        empty = list(pool.map(is_empty, [sample.masks for sample in samples]))
-    names = [sample.masks[0] for sample, has_none in zip(samples, empty, strict=True) if has_none]
-    if names:
+    """The problem of masks that have all no anomalous pixel under a rule, such as masks with 0 and 1."""
+    masked, empty = _masks(split, rule)
+    if masked and len(empty) == masked:
         yield (
-            f"protocol.mask: {rule} found, but {len(names)} of {len(samples)} masks have no value above half of "
-            f"their range: {listed(names)}; expected such a value in each. Correct the masks, or set protocol.mask to "
-            "above_0."
+            f"protocol.mask: {rule} found, but none of the {masked} masks in {split.root} has a value above half of "
+            f"its range: {listed(empty)}; expected such values. Set protocol.mask to above_0, or scale the masks."
         )
+
+
+def _masks(split: Split, rule: str) -> tuple[int, list[str]]:
+    """The number of test images with masks, and the first mask of each image that is empty under a rule."""
+    samples = [sample for sample in split.real_test if sample.masks] if rule != ABOVE_0 else []
+    with ThreadPoolExecutor(threads.count()) as pool:
+        empty = pool.map(lambda sample: is_empty(sample.masks, rule), samples)
+        names = [sample.masks[0] for sample, has_none in zip(samples, empty, strict=True) if has_none]
+    return len(samples), names

@@ -716,8 +716,8 @@ def test_a_note_counts_what_a_reader_leaves_out(name: str) -> None:
     if tree != "vad":
         assert not any("not used" in one or "left out" in one for one in splits(**{**block, **detect(root)})[0].notes)
     change(root)
-    (found,) = [one for one in splits(**block)[0].notes if "not used" in one or "left out" in one]
-    assert found.endswith(note), found
+    (sentence,) = [one for one in splits(**block)[0].notes if "not used" in one or "left out" in one]
+    assert sentence.endswith(note), sentence
 
 
 @pytest.mark.parametrize("name", TREES)

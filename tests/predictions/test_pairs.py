@@ -13,10 +13,13 @@ from PIL import Image
 from harness.data.images import ORIENTATION, upright_size
 from harness.data.mask_images import ABOVE_0, ABOVE_HALF, read_mask
 from harness.data.samples import Sample
+from harness.metrics.evaluate import evaluate
 from harness.metrics.pixel_ranking import pixel_ranking
 from harness.metrics.ranking import Ranking, measure
+from harness.metrics.thresholds import fix_thresholds
+from harness.predictions.decision import Thresholds
 from harness.predictions.detection import ORIGINAL, Predictions, Protocol, join
-from harness.predictions.pairs import pairs, resized_maps, sizes, vanished
+from harness.predictions.pairs import counted, pairs, resized_maps, sizes, vanished
 from harness.tasks.protocol import BYTES
 
 AT_ORIGINAL = Protocol(size=ORIGINAL)
@@ -188,3 +191,29 @@ def test_small_masks_vanish_at_the_input_size_only(tmp_path: Path) -> None:
     predictions = join([one], {one.path: (0.0, np.zeros((8, 8), np.float32))})
     assert vanished(predictions) == ["a"]
     assert vanished(predictions.under(AT_ORIGINAL)) == []
+
+
+@pytest.mark.parametrize("size", ["input", ORIGINAL])
+def test_pixel_metrics_leave_out_a_defect_without_a_pixel_by_the_rule(tmp_path: Path, size: str) -> None:
+    """The ranking is that of the other images; its pixels are neither anomalous nor normal."""
+    faint = disc(40, 30) // 3
+    samples = [
+        sample(tmp_path, "a", disc(40, 30), (40, 30)),
+        sample(tmp_path, "b", faint, (40, 30)),
+        sample(tmp_path, "c", None, (40, 30)),
+    ]
+    maps = np.random.default_rng(1).random((3, 16, 12)).astype(np.float32)
+    whole = join(samples, {s.path: (float(i), one) for i, (s, one) in enumerate(zip(samples, maps, strict=True))})
+    under = whole.under(Protocol(size=size, mask=ABOVE_HALF))
+    assert counted(whole) is whole
+    assert [one.name for one in counted(under).samples] == ["a", "c"]
+    assert vanished(under) == []
+    without = under.part(np.array([True, False, True]))
+    thresholds = Thresholds(0.5, 0.5, "")
+    values, expected = evaluate(under, thresholds, extra=["pixel_AUPRO5"]), evaluate(without, thresholds)
+    assert values["pixel_AUPRO5"] is not None
+    for name in ("pixel_AUROC", "pixel_AP", "pixel_F1Score", "pixel_AUPRO"):
+        assert values[name] == expected[name]
+    assert values["image_AP"] == evaluate(whole, thresholds)["image_AP"] != expected["image_AP"]
+    by_labels = fix_thresholds({"method": "f1_on_val"}, None, under)
+    assert by_labels.pixel == fix_thresholds({"method": "f1_on_val"}, None, without).pixel

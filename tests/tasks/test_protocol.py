@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ from harness.report.notices import notices
 from harness.report.results import Results
 from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
-from tests.conftest import Cli, write_config
+from tests.conftest import Cli, read_me, write_config
+from tests.trees import write_tree
 
 TOY = "data: {kind: toy, category: plate, size: 64, train: 4, good: 3, bad: 2}\nweights: random\nlatency: false\n"
 GRID = "grid: {backend: dummy, model: plain}\n"
@@ -163,20 +165,63 @@ def test_original_needs_memory(cli: Cli, dummy: type) -> None:
     assert not Path("results/c/runs").exists()
 
 
-def test_masks_that_vanish_under_a_rule_are_named_before_any_run(cli: Cli, dummy: type, toy_tree: Path) -> None:
-    """A mask of 0 and 1 has no value above half of its range."""
-    import shutil
-
+def test_masks_without_a_pixel_under_a_rule(cli: Cli, dummy: type, toy_tree: Path) -> None:
+    """Some such masks are named at the head of sheet and page. A rule that no mask fits ends the sweep."""
     shutil.copytree(toy_tree / "plate", "plate")
-    mask = next(Path("plate/ground_truth").rglob("*.png"))
-    Image.fromarray(read_mask(mask).astype(np.uint8)).save(mask)
+    masks = sorted(Path("plate/ground_truth").rglob("*.png"))
     data = f"data: {{kind: mvtec, root: plate}}\nweights: random\n{GRID}"
-    result = cli("sweep", write_config(Path("d.yaml"), f"{data}protocol: {{mask: above_half}}\n"))
+    half = write_config(Path("d.yaml"), f"{data}protocol: {{mask: above_half}}\n")
+    # A small defect with smooth edges only.
+    Image.fromarray(read_mask(masks[0]).astype(np.uint8) * 90).save(masks[0])
+    result = cli("sweep", half)
+    assert result.exit_code == 0, result.output
+    words = f"by the rule above_half, the masks of 1 of {len(masks)} defective images have no anomalous pixel, such as "
+    assert words in " ".join(result.output.split())
+    (record,) = ResultFolder(Path("results/d")).records()
+    (note,) = [note for note in record.data["notes"] if words in note]
+    assert note.endswith(f"{masks[0]}. Image metrics count these images, pixel metrics leave them out.")
+    assert record.data["test_anomalous"] == len(masks)
+    assert record.warnings == []
+    assert note in read_me(Path("results/d/models_comparing.xlsx"))
+    assert words in Path("results/d/report.html").read_text()
+    # Masks with 0 and 1.
+    for mask in masks:
+        Image.fromarray(read_mask(mask).astype(np.uint8)).save(mask)
+    result = cli("sweep", half)
     assert result.exit_code == 2
     output = " ".join(result.output.split())
-    assert "protocol.mask: above_half found, but 1 of " in output
-    assert mask.name in output
-    assert cli("sweep", write_config(Path("e.yaml"), data)).exit_code == 0
+    assert f"protocol.mask: above_half found, but none of the {len(masks)} masks in " in output
+    assert masks[0].name in output
+    result = cli("sweep", write_config(Path("e.yaml"), data))
+    assert result.exit_code == 0
+    assert "above_half" not in result.output
+
+
+def test_read_me_and_page_always_say_the_protocol(cli: Cli, dummy: type) -> None:
+    swept(cli, "")
+    folder = ResultFolder(Path("results/c"))
+    default = "masks are resized to the maps (protocol input), and a value not 0 is anomalous (above_0)."
+    sentence = f"Pixel metrics: {default}"
+    assert sentence in read_me(folder.workbook)
+    assert sentence in folder.report.read_text()
+    swept(cli, "protocol: {size: original, mask: above_half, min_area: 2}\nextra_metrics: [region_Recall]\n")
+    original = (
+        "maps are resized to the masks (protocol original), and a value above half of the range is anomalous "
+        "(above_half); regions below 2 pixels do not count."
+    )
+    for words in (f"Pixel metrics of 1 of 2 runs: {default}", f"Pixel metrics of 1 of 2 runs: {original}"):
+        assert words in read_me(folder.workbook)
+        assert words in folder.report.read_text()
+
+
+def test_the_protocol_of_metrics_that_count_at_the_size_of_the_masks(cli: Cli, dummy: type) -> None:
+    root = write_tree("mvtec_loco", Path("loco"))
+    words = "pixel_AUsPRO5 and pixel_AUsPRO30 count resized masks too, unlike the evaluation of their data set."
+    for size, resized in (("input", True), ("original", False)):
+        text = f"data: {{kind: mvtec_loco, root: {root}}}\nprotocol: {size}\n{GRID}"
+        result = cli("sweep", write_config(Path(f"{size}.yaml"), text))
+        assert result.exit_code == 0, result.output
+        assert (words in read_me(Path("results") / size / "models_comparing.xlsx")) == resized
 
 
 @pytest.mark.slow
