@@ -188,10 +188,11 @@ METRICS: tuple[Metric, ...] = (
     _extra("region", "Precision", "region_recall:region_precision", at_threshold=True),
     _extra("region", "Recall", "region_recall:region_recall", at_threshold=True),
 )
-# Tables of details.json that belong to metrics of `extra_metrics`: metric -> (name, "module:attribute").
+# Tables of details.json that belong to metrics of `extra_metrics`: name -> (metric, "module:attribute").
 METRIC_TABLES: dict[str, tuple[str, str]] = {
-    "pixel_AUPIMO": ("aupimo_by_image", "harness.metrics.pimo:aupimo_by_image"),
-    "region_Recall": ("recall_by_area", "harness.metrics.region_recall:recall_by_area"),
+    "aupimo_by_image": ("pixel_AUPIMO", "harness.metrics.pimo:aupimo_by_image"),
+    "pimo_curve": ("pixel_AUPIMO", "harness.metrics.pimo:pimo_curve"),
+    "recall_by_area": ("region_Recall", "harness.metrics.region_recall:recall_by_area"),
 }
 CLASSIFICATION_METRICS: tuple[Metric, ...] = tuple(
     Metric(name)
