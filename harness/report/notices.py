@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from harness.backends.base import TEST_IMAGES
+from harness.data.base import joint_notes
 from harness.data.mask_images import ABOVE_0
 from harness.predictions.detection import Protocol
 from harness.registry import METRICS, metric
@@ -126,11 +127,8 @@ def unfinished_notice(results: Results) -> list[str]:
 def data_notices(ok: Sequence[RunRecord]) -> list[str]:
     """Notes on problems in the data of the runs, each sentence once."""
     several = len({record.spec["category"] for record in ok}) > 1
-    notes = [(record, note) for record in ok for note in record.data.get("notes") or []]
     # A note on every run concerns the sweep, and not a category.
-    common = {note for note, count in Counter(note for _, note in notes).items() if count == len(ok)}
-    prefixed = (note if note in common or not several else f"{category(record)}: {note}" for record, note in notes)
-    return list(dict.fromkeys(prefixed))
+    return joint_notes([(category(record) if several else "", record.data.get("notes") or []) for record in ok])
 
 
 def damaged_notice(results: Results) -> list[str]:

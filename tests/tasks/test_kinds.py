@@ -125,7 +125,7 @@ def test_every_data_set_is_checked_before_any_run(cli: Cli) -> None:
     assert "data[2].rot: unknown key" in message
     assert "data[1]: the same images as in data[0] found" in refused("sweep", 0, 0)
     assert "data: a list of 2 data sets found" in refused("tune", 0, 0)
-    assert "data: a list of 2 data sets found" in refused("audit", 0, 0)
+    assert "data[1]: the same images as in data[0] found" in refused("audit", 0, 0)
 
 
 def test_two_kinds_share_a_folder_and_its_report(cli: Cli) -> None:
