@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from harness.data.images import upright_size
-from harness.data.mask_images import ABOVE_0, Mask, is_empty, union
+from harness.data.mask_images import ABOVE_0, Mask, marked_pixels, union
 from harness.predictions.detection import Floats, Predictions, centre
 from harness.predictions.drawing import seen_part
 
@@ -30,7 +30,7 @@ def counted(predictions: Predictions) -> Predictions:
     rule = predictions.protocol.mask
     if rule == ABOVE_0:
         return predictions
-    empty = [bool(sample.masks) and is_empty(sample.masks, rule) for sample in predictions.samples]
+    empty = [bool(sample.masks) and not marked_pixels(sample.masks, rule) for sample in predictions.samples]
     return predictions.part(~np.array(empty, dtype=np.bool_)) if any(empty) else predictions
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import Result
 from openpyxl import load_workbook
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -17,6 +18,7 @@ from harness.common.errors import ConfigError
 from harness.config.load import load_config
 from harness.config.spec import RunSpec
 from harness.config.sweep import SweepConfig
+from harness.data.images import pixels_of
 from harness.data.mask_images import read_mask
 from harness.inference import load_model
 from harness.planning.prepare import PlannedRun, prepare
@@ -155,14 +157,25 @@ def test_sheet_page_and_compare_tell_the_protocol(cli: Cli, dummy: type) -> None
     assert "protocol" not in same.output
 
 
-def test_original_needs_memory(cli: Cli, dummy: type) -> None:
-    """9 images of 64 x 64 pixels need 16 bytes for each pixel."""
-    result = cli("sweep", write_config(Path("c.yaml"), f"{TOY}protocol: original\nmemory_limit: 100 kB\n{GRID}"))
+def test_original_needs_memory(cli: Cli, dummy: type, toy_tree: Path) -> None:
+    """110 bytes for each anomalous pixel, 4 for each pixel of a block, and 24 for each of the largest image."""
+    root = toy_tree / "plate"
+    anomalous = sum(int(read_mask(file).sum()) for file in (root / "ground_truth").rglob("*.png"))
+    areas = [pixels_of(file) for file in (root / "test").rglob("*.png")]
+    needed = 110 * anomalous + 4 * sum(areas) + 24 * max(areas)
+    data = f"data: {{kind: mvtec, root: {root}}}\nweights: random\nprotocol: original\n{GRID}"
+
+    def sweep(limit: int) -> Result:
+        return cli("sweep", write_config(Path("c.yaml"), f"{data}memory_limit: {limit}\n"))
+
+    result = sweep(needed - 1)
     assert result.exit_code == 2
     output = " ".join(result.output.split())
-    assert "protocol.size: original found, which needs 0.00059 GB of memory for the 0.03686 million pixels" in output
+    assert f"protocol.size: original found, which needs {needed / 1e9:.3g} GB of memory for {len(areas)} test" in output
+    assert f"with {anomalous / 1e6:.4g} million anomalous pixels; expected at most" in output
     assert "Set a larger memory_limit, or protocol.size to input." in output
     assert not Path("results/c/runs").exists()
+    assert sweep(needed).exit_code == 0
 
 
 def test_masks_without_a_pixel_under_a_rule(cli: Cli, dummy: type, toy_tree: Path) -> None:
