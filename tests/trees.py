@@ -250,6 +250,7 @@ TREES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "magnetic_tiles": ("magnetic_tiles", magnetic_tiles),
     "folders": ("folder", folders),
 }
+WITHOUT_MASKS = {"vad"}
 
 
 def write_tree(name: str, root: Path) -> Path:

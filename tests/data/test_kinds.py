@@ -21,7 +21,7 @@ from harness.data.mask_images import union
 from harness.data.samples import Saturation, Split
 from harness.data.split import load_splits
 from tests.conftest import Cli, write_config
-from tests.trees import SIZE, TREES, image, mask, write_tree
+from tests.trees import SIZE, TREES, WITHOUT_MASKS, image, mask, write_tree
 
 # Training images, validation images, test images by type of defect, unlabelled images: of the first category.
 CONTENTS: dict[str, tuple[int, int, dict[str, int], int]] = {
@@ -41,9 +41,6 @@ CONTENTS: dict[str, tuple[int, int, dict[str, int], int]] = {
     "magnetic_tiles": (4, 0, {"good": 1, "Blowhole": 2}, 0),
     "folders": (4, 0, {"good": 1, "bent": 2}, 0),
 }
-
-
-WITHOUT_MASKS = {"vad"}
 
 
 def config_of(**data: object) -> SweepConfig:
