@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from harness.backends.base import TEST_IMAGES
+from harness.backends.base import TEST_IMAGES, TEST_IMAGES_OF_TRIALS
 from harness.data.base import joint_notes
 from harness.data.mask_images import ABOVE_0
 from harness.predictions.detection import Protocol
@@ -24,7 +24,7 @@ def notices(results: Results) -> list[str]:
     ok = results.ok()
     sentences = [*random_weights_notice(ok), *unfinished_notice(results), *damaged_notice(results)]
     sentences += [*data_notices(ok), *protocol_notices(ok)]
-    count = sum(record.data.get("validation") == TEST_IMAGES for record in ok)
+    count = sum(record.data.get("validation") in {TEST_IMAGES, TEST_IMAGES_OF_TRIALS} for record in ok)
     if count:
         sentences.append(
             f"VALIDATED ON TEST IMAGES in {count} of {len(ok)} runs: with data.val 0 anomalib takes the test images "
