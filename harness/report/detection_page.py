@@ -31,7 +31,7 @@ from harness.report.facts import (
 from harness.report.html import as_script, replace_file
 from harness.report.learning_curve import curve_figures
 from harness.report.more_images import more_images
-from harness.report.notices import notices
+from harness.report.notices import notices, protocol_sentences
 from harness.report.parts import PagePart
 from harness.report.recommend import answers
 from harness.report.results import Results
@@ -65,7 +65,13 @@ def page_part(results: Results) -> PagePart:
     sentences = notices(results)
     # The header has the first words of the first notice, so that nobody misses it below the answer.
     lead = re.split(r"[:.](?:\s|$)", sentences[0])[0] if sentences else ""
-    context = {"notices": sentences, "lead": lead, "answers": answer_cards(results), "margin": results.limits.margin}
+    context = {
+        "notices": sentences,
+        "lead": lead,
+        "answers": answer_cards(results),
+        "margin": results.limits.margin,
+        "protocol": " ".join(protocol_sentences(results.ok())),
+    }
     return PagePart("report.html", SCRIPTS, _data(results), context)
 
 

@@ -66,7 +66,7 @@ def _sheets(results: Results) -> Iterator[SheetPart]:
     """All sheets in their order, without those that would be empty."""
     summary, *others = _all_sheets(results)
     assert isinstance(summary, Sheet)
-    captions = [(sheet.title, sheet.notices) for sheet in others if isinstance(sheet, Sheet)]
+    captions = [(sheet.title, [*sheet.notices, *sheet.remarks]) for sheet in others if isinstance(sheet, Sheet)]
     yield summary
     yield read_me(in_few_words(results).sentences, summary, captions)
     yield from others
