@@ -13,11 +13,12 @@ from harness.report.classification_coverage import coverage_sentence, coverage_s
 from harness.report.classification_results import ClassificationResults
 from harness.report.classification_tables import answers, notices, summary_table
 from harness.report.configurations import Configuration
+from harness.report.model_styles import ModelStyles
 from harness.report.parts import PagePart
 from harness.report.results import Results
 from harness.report.sheets import run_address
 
-SCRIPTS = ("common.js", "plots.js", "search.js", "classification.js")
+SCRIPTS = ("common.js", "styles.js", "plots.js", "search.js", "classification.js")
 SHOWN = 60  # configurations whose details are in the page
 POINTS = 200  # of a risk-coverage curve
 PAIRS = 12  # confused pairs of each configuration
@@ -61,6 +62,7 @@ def _configuration(classification: ClassificationResults, configuration: Configu
     record = next(one for one in configuration.records if one.run_id == configuration.best_run)
     return {
         "name": configuration.name,
+        "style": ModelStyles.of(classification.results).style(record),
         "folder": folder,
         "labels": details.get("labels", []),
         "classes": details.get("classes", []),

@@ -13,14 +13,12 @@ import jinja2
 
 from harness.common.errors import StoreError
 from harness.common.files import write_atomic
+from harness.report.model_styles import styles_for_scripts
 from harness.report.parts import task_report
 from harness.report.results import Results
 from harness.report.search import SearchReport
 from harness.report.tables import environment_table, failures_table
 from harness.results.store import REPORT_FILES, RUNS, ResultFolder
-
-# Okabe and Ito's colours, which colour-blind people can tell apart; yellow is too pale for lines on white.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7a7a7a")
 
 
 def write_report(folder: ResultFolder, results: Results | None = None) -> None:
@@ -67,7 +65,7 @@ def build_page(results: Results, single: bool = False) -> str:
     """
     page = files("harness.report") / "page"
     part = task_report(results).page(results)
-    data = {**part.data, "single": single, "palette": PALETTE}
+    data = {**part.data, "single": single, "styles": styles_for_scripts()}
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     search_report = SearchReport.of(results)
     search = ""

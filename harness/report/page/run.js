@@ -28,8 +28,8 @@ async function openRun(id, moves = true) {
   }
   body.replaceChildren(metricsAndCosts(run, details), curvesAndScores(details), defects(details), areas(details), overlaps(details), gallery(run, details));
   if (!harness.data.single) body.append(el("p", { class: "quiet" }, "Files: ", el("a", { href: run.folder }, run.folder)));
-  if (details.curves) drawCurves(details);
-  else if (details.scores.length) drawScores(details);
+  if (details.curves) drawCurves(run, details);
+  else if (details.scores.length) drawScores(run, details);
 }
 
 function falseAlarms(run) {
@@ -62,17 +62,18 @@ function curvesAndScores(details) {
   return el("div", { class: "plots" }, ...(details.curves ? ["roc", "pr", "scores"] : ["scores"]).map((name) => el("div", { class: "plot", id: "plot-" + name })));
 }
 
-function drawCurves(details) {
+// Curves and scores have the colour of the model, as in the plots of all configurations.
+function drawCurves(run, details) {
   const curves = details.curves ?? {};
-  const levels = [["image", colour("good"), "solid"], ["pixel", colour("bad"), "dash"]].filter(([level]) => curves[level]?.fpr);
-  const line = (level, ink, dash, x, y) => ({ type: "scatter", mode: "lines", name: level, x: curves[level][x], y: curves[level][y], line: { color: ink, dash, width: 2 } });
+  const levels = [["image", "solid"], ["pixel", "dash"]].filter(([level]) => curves[level]?.fpr);
+  const line = (level, dash, x, y) => ({ type: "scatter", mode: "lines", name: level, x: curves[level][x], y: curves[level][y], line: { color: colourOf(run.style), dash, width: 2 } });
   const unit = { range: [-0.02, 1.02] };
-  draw("plot-roc", levels.map(([level, ink, dash]) => line(level, ink, dash, "fpr", "tpr")), { title: { text: "ROC", font: { size: 14 } }, margin: { l: 50, r: 8, t: 30, b: 44 }, xaxis: { ...unit, title: { text: "false positive rate" } }, yaxis: { ...unit, title: { text: "true positive rate" } }, legend: { x: 0.98, y: 0.02, xanchor: "right", yanchor: "bottom" } });
-  draw("plot-pr", levels.map(([level, ink, dash]) => line(level, ink, dash, "recall", "precision")), { title: { text: "Precision and recall", font: { size: 14 } }, margin: { l: 50, r: 8, t: 30, b: 44 }, xaxis: { ...unit, title: { text: "recall" } }, yaxis: { ...unit, title: { text: "precision" } }, legend: { x: 0.02, y: 0.02, yanchor: "bottom" } });
-  drawScores(details);
+  draw("plot-roc", levels.map(([level, dash]) => line(level, dash, "fpr", "tpr")), { title: { text: "ROC", font: { size: 14 } }, margin: { l: 50, r: 8, t: 30, b: 44 }, xaxis: { ...unit, title: { text: "false positive rate" } }, yaxis: { ...unit, title: { text: "true positive rate" } }, legend: { x: 0.98, y: 0.02, xanchor: "right", yanchor: "bottom" } });
+  draw("plot-pr", levels.map(([level, dash]) => line(level, dash, "recall", "precision")), { title: { text: "Precision and recall", font: { size: 14 } }, margin: { l: 50, r: 8, t: 30, b: 44 }, xaxis: { ...unit, title: { text: "recall" } }, yaxis: { ...unit, title: { text: "precision" } }, legend: { x: 0.02, y: 0.02, yanchor: "bottom" } });
+  drawScores(run, details);
 }
 
-function drawScores(details) {
+function drawScores(run, details) {
   const of = (label) => details.scores.filter((_, i) => details.labels[i] === label);
   const low = details.scores.reduce((a, b) => Math.min(a, b), Infinity);
   const high = details.scores.reduce((a, b) => Math.max(a, b), -Infinity);
@@ -80,7 +81,7 @@ function drawScores(details) {
   const bins = { start: low, end: high + size, size };
   const bars = (name, label, ink, pattern) => ({ type: "histogram", name, x: of(label), xbins: bins, opacity: 0.75, marker: { color: ink, pattern: { shape: pattern, fillmode: "overlay", fgcolor: colour("ground"), size: 5 } } });
   const at = details.thresholds.image;
-  draw("plot-scores", [bars("normal", 0, colour("good"), ""), bars("anomalous", 1, colour("bad"), "/")], {
+  draw("plot-scores", [bars("normal", 0, colour("quiet"), ""), bars("anomalous", 1, colourOf(run.style), "/")], {
     title: { text: "Scores of the test images", font: { size: 14 } }, margin: { l: 44, r: 8, t: 30, b: 44 }, barmode: "overlay",
     xaxis: { title: { text: "raw score" } }, yaxis: { title: { text: "images" }, dtick: Math.max(1, Math.ceil(details.scores.length / 30)) }, legend: { x: 0.98, y: 0.98, xanchor: "right", yanchor: "top", bgcolor: "rgba(0,0,0,0)" },
     shapes: at == null ? [] : [{ type: "line", x0: at, x1: at, yref: "paper", y0: 0, y1: 1, line: { color: colour("ink"), width: 2, dash: "dot" } }],
@@ -130,7 +131,7 @@ function gallery(run, details) {
   if (!details.curves) return el("p", { class: "quiet" }, "No curves and pictures: an earlier version made this run, or its details.json is missing.");
   if (harness.data.single && pictures.length) return el("p", { class: "quiet" }, "Pictures are in the result folder, and not in this file.");
   if (!pictures.length) return el("p", { class: "quiet" }, "No pictures.");
-  return el("div", {}, el("h3", {}, "Test images, the worst first"), el("p", { class: "quiet" }, LEGEND), el("div", { class: "strip quiet" }, ...PANELS.map((name) => el("span", {}, name))),
+  return el("div", {}, el("h3", {}, "Test images, the worst first"), el("p", { class: "quiet" }, LEGEND),
     el("div", { class: "gallery", id: "gallery" }, ...pictures.map((one) => picture(run.folder, details.thresholds.image, one))));
 }
 
