@@ -13,6 +13,7 @@ from rich.table import Table
 from harness.backends.latency import BUSY
 from harness.common.terminal import plain_table
 from harness.report import classification_tables as tables
+from harness.report.classification_answer import answers
 from harness.report.classification_calibration import CALIBRATION_CAPTION, calibration_table
 from harness.report.classification_coverage import (
     COVERAGE_CAPTION,
@@ -131,7 +132,7 @@ class ClassificationReport:
         """The best configurations, a sentence for each data set, and the notices."""
         classification = ClassificationResults(results)
         table = best_table(classification) if results.ok() else None
-        sentences = [*tables.answers(classification), *coverage_sentences(classification)]
+        sentences = [*answers(classification), *coverage_sentences(classification)]
         return Answer(table, sentences, tables.notices(classification))
 
 

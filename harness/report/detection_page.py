@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pandas as pd
 from harness.backends.latency import BUSY
 from harness.config.axes import COLUMNS
 from harness.registry import SYNTHETIC_AUROC, metric
+from harness.report import glossary
 from harness.report.answer_card import answer_cards, answer_pictures
 from harness.report.category_ranks import rank_figures
 from harness.report.configurations import Configuration, axis_values
@@ -28,6 +28,7 @@ from harness.report.facts import (
     metric_columns,
     short_names,
 )
+from harness.report.false_alarms import false_alarms
 from harness.report.html import as_script, replace_file
 from harness.report.learning_curve import curve_figures
 from harness.report.model_styles import ModelStyles
@@ -64,10 +65,8 @@ LEFT_OUT = {"status", "warnings", "weights", "weights_sha256", "data"}
 
 def page_part(results: Results) -> PagePart:
     """The template of the page, its scripts and their data."""
-    sentences = notices(results)
-    # The header has the first words of the first notice, so that nobody misses it below the answer.
-    lead = re.split(r"[:.](?:\s|$)", sentences[0])[0] if sentences else ""
-    context = {"notices": sentences, "lead": lead, "answers": answer_cards(results), "margin": results.limits.margin}
+    terms = glossary.with_margin(glossary.DETECTION, results.limits.margin)
+    context = {"notices": notices(results), "answers": answer_cards(results), "terms": terms}
     return PagePart("report.html", SCRIPTS, _data(results), context)
 
 
@@ -158,6 +157,7 @@ def _averages(results: Results, points: Sequence[Configuration]) -> list[dict[st
                 **axis_values(configuration.first, axis_columns(results.ok())),
                 **{name: _plain(configuration.metric(name)) for name in names if not metric(name).count},
                 **{name: _plain(configuration.cost(name)) for name in COSTS},
+                **{name: _plain(rate) for name, rate in false_alarms(configuration.records).items()},
                 LOW: ends[0] if ends else None,
                 HIGH: ends[1] if ends else None,
                 BUSY: "yes" if configuration.busy else None,

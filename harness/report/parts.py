@@ -31,7 +31,7 @@ class PagePart:
         template: a file of report/page/.
         scripts: files of report/page/, in the order in which they run.
         data: for the scripts, as JSON.
-        context: for the template.
+        context: for the template, with the notices and the terms of the task.
     """
 
     template: str

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from harness.report.sheets import EXPLAINED, Sheet
+from harness.report import glossary
+from harness.report.sheets import Sheet
 
 TITLE = "Read me"
 NOTICE = "notice"
@@ -49,4 +50,4 @@ def _rows(
     for title, sentences in captions:
         yield from ((f"sheet {title}", sentence) for sentence in sentences)
     names = [str(name) for name in summary.frame]
-    yield from ((f"column {name}", text) for name, text in EXPLAINED.items() if name in names)
+    yield from ((f"column {name}", text) for name, text in glossary.COLUMNS.items() if name in names)

@@ -16,8 +16,7 @@ from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.properties import PageSetupProperties
 from openpyxl.worksheet.worksheet import Worksheet
 
-from harness.registry import SYNTHETIC_AUROC, metric
-from harness.report.category_ranks import MEAN_RANK
+from harness.registry import metric
 from harness.report.cells import (
     HEADER,
     LONGEST,
@@ -30,6 +29,7 @@ from harness.report.cells import (
     number_format,
     write,
 )
+from harness.report.glossary import COLUMNS
 from harness.results.store import RUNS
 
 # White to blue: colour-blind readers can tell the colours apart, and black digits stay readable.
@@ -41,18 +41,6 @@ TALLEST = 409  # points, by the format's definition
 PAGE = 205  # characters on the width of a landscape page that is still readable
 FULL_SCALE = 0.1  # a smaller difference of a share has no strong colours
 MOST_COLUMNS = 16_384  # by the format's definition
-
-# Comments on headers.
-EXPLAINED = {
-    "configurations_tried": "A configuration is a point of the grid: all axes except category and seed.",
-    "vs_best": "The first metric against the best one on the same images. 'as good': lower by less than the margin. "
-    "'worse': significantly lower. At most 5% of such reports call one worse that is equally good.",
-    "p_vs_best": "p-value of the difference, adjusted for the choice of the best and for the number of tests.",
-    SYNTHETIC_AUROC: "AUROC of synthetic defects against held-out normal images (rank: synthetic).",
-    "synthetic_rank": "The rank by synthetic AUROC, among all configurations of the data set.",
-    MEAN_RANK: "Mean over the categories of the rank by image AUROC of all configurations; 1 is the best. See Ranks.",
-    "may_be_lower_by": "With a confidence of 95%, the first metric is lower than that of the best by at most this.",
-}
 
 
 @dataclass(frozen=True)
@@ -184,8 +172,8 @@ def _column(sheet: Worksheet, data: Sheet, position: int, name: str, styles: Sty
     head = write(sheet, 1, position, name)
     head.font, head.fill = bold("FFFFFF"), HEADER
     head.alignment = alignment(is_text, "\n" in name)
-    if name in EXPLAINED:
-        head.comment = Comment(EXPLAINED[name], "harness")
+    if name in COLUMNS:
+        head.comment = Comment(COLUMNS[name], "harness")
     links = data.links.get(name)
     for row, (value, text) in enumerate(zip(values, texts, strict=True)):
         if not text:

@@ -177,6 +177,24 @@ def test_columns_can_be_chosen_one_by_one(sweep_folder: ResultFolder, open_repor
 
 
 @pytest.mark.slow
+def test_the_table_of_runs_has_the_rates_of_false_alarms(tmp_path: Path, open_report: Open) -> None:
+    folder = ResultFolder(tmp_path / "alarms")
+    folder.create()
+    rate = {"false_alarms": 0.1, "false_alarms_asked": 0.1, "guarantee": "promised"}
+    thresholds = {"image": 0.5, "fixed_by": "9 held-out normal images", **rate}
+    for category, alarms in (("lid", 0), ("box", 1)):
+        fake_run(folder, category, [0.1, 0.6, 0.8, 0.9], [0, 0, 1, 1], spec={"category": category},
+                 thresholds=thresholds, metrics={"image_FalsePositives": alarms})  # fmt: skip
+    write_report(folder)
+    page = open_report(folder)
+    page.click("#runs th[data-name=false_alarms_on_test] button")
+    assert column(page, "false_alarms_on_test") == ["0.0%", "50.0%"]
+    assert column(page, "false_alarms_expected") == ["10.0%", "10.0%"]
+    assert page.inner_text("#single-runs").count("10.0% promised") == 2
+    assert "25.0%" in page.inner_text("#averages")
+
+
+@pytest.mark.slow
 def test_two_configurations_show_the_same_image(sweep_folder: ResultFolder, open_report: Open) -> None:
     page = open_report(sweep_folder)
     page.locator("#side").scroll_into_view_if_needed()
@@ -648,6 +666,16 @@ def test_the_page_of_a_classification_fits_and_is_readable(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.get_by_text("Glossary").click()
     assert page.evaluate(CONTRAST) >= 4.5
+    # Numbers and labels of the confusion matrix are large enough to read; a narrow screen scrolls.
+    page.locator("#plot-confusion").scroll_into_view_if_needed()
+    texts = "[...document.querySelectorAll('#plot-confusion text')]"
+    assert page.evaluate(f"Math.min(...{texts}.map((node) => parseFloat(getComputedStyle(node).fontSize)))") >= 11
+    cells = page.locator("#plot-confusion .hm image").first.bounding_box()
+    assert cells["width"] >= 16 * 20
+    # The answer is on the first screen, before all notices.
+    assert (
+        page.locator(".card .figures").bounding_box()["y"] < page.locator("#notices .notice").first.bounding_box()["y"]
+    )
 
 
 @pytest.mark.slow

@@ -39,8 +39,8 @@ def lab(rgb: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 @pytest.mark.parametrize("blindness", BLINDNESS)
 @pytest.mark.parametrize("palette", [PALETTE, DARK_PALETTE])
 def test_colour_blind_readers_can_tell_the_models_apart(palette: tuple[str, ...], blindness: str) -> None:
-    seen = [lab(np.clip(BLINDNESS[blindness] @ linear(colour), 0, 1)) for colour in palette]
-    closest = min(float(np.linalg.norm(one - other)) for one, other in itertools.combinations(seen, 2))
+    points = [lab(np.clip(BLINDNESS[blindness] @ linear(colour), 0, 1)) for colour in palette]
+    closest = min(float(np.linalg.norm(one - other)) for one, other in itertools.combinations(points, 2))
     # A difference of 2.3 is just noticeable.
     assert closest > 10
 

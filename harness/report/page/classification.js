@@ -22,14 +22,19 @@ function startSorting() {
   }));
 }
 
+const NUMBERED = 40; // labels of a matrix with numbers in its cells
+
 function drawConfusion(one) {
   const names = one.labels.map((label) => escaped(label.label));
   const shares = one.confusion.map((row) => { const sum = row.reduce((a, b) => a + b, 0) || 1; return row.map((count) => count / sum); });
   const text = one.confusion.map((row) => row.map((count) => count || ""));
   const side = Math.max(420, Math.min(1400, 200 + 24 * names.length));
-  document.getElementById("plot-confusion").style.height = `${side}px`;
-  return draw("plot-confusion", [{ type: "heatmap", x: names, y: names, z: shares, text, texttemplate: names.length <= 40 ? "%{text}" : "", zmin: 0, zmax: 1, colorscale: [[0, colour("ground")], [1, colourOf(one.style)]], showscale: false, xgap: 1, ygap: 1, customdata: one.confusion, hovertemplate: "true %{y}<br>predicted %{x}<br>%{customdata} images<extra></extra>" }],
-    { height: side, xaxis: { automargin: true, tickangle: -45, dtick: 1, type: "category" }, yaxis: { automargin: true, autorange: "reversed", dtick: 1, type: "category" }, margin: { l: 120, r: 8, t: 8, b: 120 } });
+  const numbered = names.length <= NUMBERED;
+  // In pixels, with 8 for a letter. On a narrow screen the reader scrolls, because smaller numbers would be illegible.
+  const width = (numbered ? 26 : 12) * names.length + 8 * Math.max(...names.map((name) => name.length));
+  Object.assign(document.getElementById("plot-confusion").style, { height: `${side}px`, minWidth: `${width}px` });
+  return draw("plot-confusion", [{ type: "heatmap", x: names, y: names, z: shares, text, texttemplate: numbered ? "%{text}" : "", textfont: { size: 12 }, zmin: 0, zmax: 1, colorscale: [[0, colour("ground")], [1, colourOf(one.style)]], showscale: false, xgap: 1, ygap: 1, customdata: one.confusion, hovertemplate: "true %{y}<br>predicted %{x}<br>%{customdata} images<extra></extra>" }],
+    { height: side, xaxis: { automargin: true, tickangle: -45, dtick: 1, type: "category", fixedrange: true }, yaxis: { automargin: true, autorange: "reversed", dtick: 1, type: "category", fixedrange: true }, margin: { l: 120, r: 8, t: 8, b: 120 } });
 }
 
 function drawRisk(one) {

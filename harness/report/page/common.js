@@ -34,6 +34,7 @@ function digits(name) {
 
 function shown(name, value) {
   if (value == null) return "";
+  if (name.startsWith("false_alarms_") && typeof value === "number") return `${(100 * value).toFixed(1)}%`;
   const places = digits(name);
   return typeof value === "number" && places != null ? value.toFixed(places) : String(value);
 }

@@ -33,9 +33,8 @@ async function openRun(id, moves = true) {
 }
 
 function falseAlarms(run) {
-  const rate = (value) => `${(100 * value).toFixed(1)}%`;
-  const expected = run.false_alarms_expected == null ? "" : ` False alarms on normal images: at most ${rate(run.false_alarms_expected)} (${run.false_alarms_guarantee})`;
-  const measured = run.false_alarms_on_test == null ? "" : `${expected ? ", and" : " False alarms on normal images:"} ${rate(run.false_alarms_on_test)} on the test images`;
+  const expected = run.false_alarms_expected == null ? "" : ` False alarms on normal images: at most ${shown("false_alarms_expected", run.false_alarms_expected)} (${run.false_alarms_guarantee})`;
+  const measured = run.false_alarms_on_test == null ? "" : `${expected ? ", and" : " False alarms on normal images:"} ${shown("false_alarms_on_test", run.false_alarms_on_test)} on the test images`;
   return expected || measured ? `${expected}${measured}.` : "";
 }
 
