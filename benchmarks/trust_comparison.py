@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from statistics import NormalDist
+from statistics import NormalDist, median
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.metrics.best import LEVEL, compare_with_best
+from harness.metrics.best import LEVEL, RESAMPLES, compare_with_best
 from harness.metrics.delong import Components, paired_test
 
 Rows = list[list[Components]]
@@ -87,6 +88,26 @@ def equivalence(quick: bool) -> list[dict[str, Any]]:
         row = {"best": best, "images_of_a_class": images, "reports": reports}
         rows.append(row | {"false_as_good": round(float(np.mean(wrong)), 3)})
     return rows
+
+
+def comparison_time(quick: bool) -> list[dict[str, Any]]:
+    """A row with the seconds of one comparison of many configurations, beside Holm's correction of DeLong's tests.
+
+    Args:
+        quick: one repetition instead of five.
+    """
+    configurations, images = 100, 500
+    _, report = _report(np.random.default_rng(2), np.linspace(0.95, 0.75, configurations), images, images, 1, 0.8)
+    methods: dict[str, Callable[[Rows], object]] = {"harness": compare_with_best, "holm": _holm}
+    row: dict[str, Any] = {"configurations": configurations, "images": 2 * images, "resamples": RESAMPLES}
+    for name, method in methods.items():
+        seconds = []
+        for _ in range(1 if quick else 5):
+            start = time.perf_counter()
+            method(report)
+            seconds.append(time.perf_counter() - start)
+        row[f"{name}_seconds"] = round(median(seconds), 3)
+    return [row]
 
 
 def _report(

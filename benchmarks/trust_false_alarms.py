@@ -7,7 +7,7 @@ stages of each registered detector run on features of one pool of small images, 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,11 +23,11 @@ from harness.detectors.folds import Fold, in_fold, with_features
 from harness.detectors.stages import Stage, Stages
 from harness.metrics.false_alarms import conformal_threshold
 
-POOL, TRAIN, TEST, SIZE = 400, 30, 60, 32
-HELD_OUT = 10  # of the images of `TRAIN`
-RATE = 0.1
-NUMBERS_OF_FOLDS = (3, 5, 10)
-SPLITS, SPLITS_OF_TRAININGS, QUICK_SPLITS = 1000, 50, 5
+POOL, TEST, SIZE = 400, 60, 32
+SPLITS, SPLITS_BEFORE, SPLITS_OF_TRAININGS, QUICK_SPLITS = 1000, 200, 50, 5
+# Detectors for the table of small rates, which needs many images.
+FAST = ("padim", "subspacead")
+QUANTILE = 0.99  # of `normal_quantile`, as the harness had it by default
 # Small values of parameters, for each detector that has such a parameter.
 SMALL = {
     "n_features": 20, "num_neighbors": 3, "coreset_sampling_ratio": 0.1,
@@ -57,6 +57,54 @@ class Chosen(Features):
         del context, inputs
         indices = torch.tensor(self.indices)
         return {layer: features[indices] for layer, features in self.pool.items()}
+
+
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to fix a threshold.
+
+    Attributes:
+        name: shown in the table.
+        fix: maps the scores of normal images to the threshold and to the rate that it is fixed for.
+        images: number of normal images, for training and threshold.
+        held_out: how many of them the training does not see.
+        folds: number of folds of the training images; None for held-out images.
+    """
+
+    name: str
+    fix: Callable[[Scores], tuple[float, float]]
+    images: int
+    held_out: int = 0
+    folds: int | None = None
+
+    @classmethod
+    def with_held_out(cls, rate: float = 0.1, images: int = 30, held_out: int = 10) -> Method:
+        """`held_out`."""
+        return cls("held_out", lambda scores: conformal_threshold(scores, rate), images, held_out)
+
+    @classmethod
+    def with_folds(cls, folds: int, rate: float = 0.1, images: int = 30) -> Method:
+        """`cross_conformal`."""
+        name = f"cross_conformal, {folds} folds"
+        return cls(name, lambda scores: conformal_threshold(scores, rate), images, folds=folds)
+
+
+METHODS = (Method.with_held_out(), *map(Method.with_folds, (3, 5, 10)))
+# 99 images are the least for a rate of 0.01.
+SMALL_RATES = (
+    Method.with_held_out(0.01, images=129, held_out=99),
+    Method.with_folds(3, 0.01, images=99),
+    Method.with_folds(5, 0.01, images=99),
+)
+BEFORE = Method(
+    "normal_quantile, 2 held-out images",
+    lambda scores: (float(np.quantile(scores, QUANTILE, method="higher")), 1 - QUANTILE),
+    images=30,
+    held_out=2,
+)
 
 
 @dataclass(frozen=True)
@@ -92,35 +140,34 @@ class Pool:
         features = self.detector.features("train", [self.detector])
         self._pool: FeatureMaps = Stages([features], self._context).value(features)
 
-    def rate(self, folds: int | None, splits: int) -> Rate:
-        """The rates of `cross_conformal`, or of `held_out`.
+    def rate(self, method: Method, splits: int) -> Rate:
+        """The rates of a method.
 
         Args:
-            folds: number of folds; None for held-out images.
+            method: fixes the thresholds.
             splits: number of random splits.
         """
         expected, rates = 0.0, []
         for split in range(splits):
             order = np.random.default_rng([1, split]).permutation(POOL)
-            calibration, test = self._scores(order, folds)
-            threshold, expected = conformal_threshold(calibration, RATE)
+            calibration, test = self._scores(order, method)
+            threshold, expected = method.fix(calibration)
             rates.append(float((test > threshold).mean()))
         return Rate(expected, float(np.mean(rates)), float(np.std(rates) / np.sqrt(splits)))
 
-    def _scores(
-        self, order: npt.NDArray[np.int64], folds: int | None
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def _scores(self, order: npt.NDArray[np.int64], method: Method) -> tuple[Scores, Scores]:
         """Scores of the calibration images and of the test images."""
-        held_out = HELD_OUT if folds is None else 0
-        roles = {"val": order[:held_out], "train": order[held_out:TRAIN], "test": order[TRAIN : TRAIN + TEST]}
+        ends = (method.held_out, method.images, method.images + TEST)
+        val, train, test_images, _ = np.split(order, ends)
+        roles = {"val": val, "train": train, "test": test_images}
 
         def choose(features: Features) -> Features:
             return Chosen(**vars(features), indices=tuple(roles[features.role].tolist()), pool=self._pool)
 
         group = [self.detector]
         parts: list[Stage] = [self.detector.score_stage("val", group)]
-        if folds is not None:
-            parts = [in_fold(parts[0], Fold(number, folds)) for number in range(folds)]
+        if method.folds is not None:
+            parts = [in_fold(parts[0], Fold(number, method.folds)) for number in range(method.folds)]
         roots = [with_features(root, choose) for root in (*parts, self.detector.score_stage("test", group))]
         stages = Stages(roots, self._context)
         *calibration, test = [stages.value(root).images.double().numpy() for root in roots]
@@ -142,24 +189,47 @@ def false_alarms(quick: bool, detector: str) -> list[dict[str, Any]]:
         quick: fewer splits.
         detector: its name.
     """
+    pool = Pool(detector)
+    return _rows(pool, METHODS[:2] if pool.detector.trains_in_epochs else METHODS, quick)
+
+
+def small_rates(quick: bool) -> list[dict[str, Any]]:
+    """The table of a rate of 0.01, with as many images as such a promise needs.
+
+    Args:
+        quick: fewer splits.
+    """
+    return [{"detector": name} | row for name in FAST for row in _rows(Pool(name), SMALL_RATES, quick)]
+
+
+def before(quick: bool) -> list[dict[str, Any]]:
+    """The table of the default of earlier versions, for each detector.
+
+    Args:
+        quick: fewer splits.
+    """
+    return [
+        {"detector": name} | row
+        for name in registry.DETECTORS
+        for row in _rows(Pool(name), [BEFORE], quick, SPLITS_BEFORE)
+    ]
+
+
+def _rows(pool: Pool, methods: Sequence[Method], quick: bool, splits: int = SPLITS) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
-    return list(_rows(detector, quick))
-
-
-def _rows(name: str, quick: bool) -> Iterator[dict[str, Any]]:
-    pool = Pool(name)
-    splits = SPLITS_OF_TRAININGS if pool.detector.trains_in_epochs else SPLITS
-    numbers = NUMBERS_OF_FOLDS[:1] if pool.detector.trains_in_epochs else NUMBERS_OF_FOLDS
-    for folds in (None, *numbers):
-        rate = pool.rate(folds, QUICK_SPLITS if quick else splits)
-        yield {
-            "method": "held_out" if folds is None else f"cross_conformal, {folds} folds",
-            "offered": folds is None or pool.detector.default_folds is not None,
-            "splits": QUICK_SPLITS if quick else splits,
+    splits = QUICK_SPLITS if quick else SPLITS_OF_TRAININGS if pool.detector.trains_in_epochs else splits
+    rows = []
+    for method in methods:
+        rate = pool.rate(method, splits)
+        rows.append({
+            "method": method.name,
+            "offered": method.folds is None or pool.detector.default_folds is not None,
+            "splits": splits,
             "expected": round(rate.expected, 4),
             "realised": round(rate.realised, 4),
             "standard_error": round(rate.error, 4),
-        }
+        })  # fmt: skip
+    return rows
 
 
 def _ignore(text: str) -> None:

@@ -22,6 +22,7 @@ from harness.predictions.detection import Predictions
 # The images that a backend used for validation; see `Detected.validation`.
 HELD_OUT = "held-out normal images"
 TEST_IMAGES = "test images"
+TEST_IMAGES_OF_TRIALS = "test images that the search did not hold out"
 
 # The data of a run, for any task.
 AnySplit = Split | LabelledSplit
@@ -174,7 +175,8 @@ class Detected(Outcome):
         calibration: predictions for normal samples, each by a model that did not learn from the sample. With
             `threshold.method: cross_conformal`, out-of-fold predictions for the training samples; otherwise predictions
             for the held-out samples, None without such samples.
-        validation: images that the backend used for validation: `HELD_OUT`, `TEST_IMAGES`, or "" for none.
+        validation: images that the backend used for validation: `HELD_OUT`, `TEST_IMAGES`,
+            `TEST_IMAGES_OF_TRIALS`, or "" for none.
     """
 
     test: Predictions

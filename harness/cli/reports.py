@@ -6,7 +6,6 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,8 +134,7 @@ def recommend(folder: Path, options: Mapping[str, str | None]) -> int:
 
     console = terminal()
     results = Results.of(result_folder(folder))
-    results = replace(results, limits=with_options(results.limits, options))
-    lines, complete = answer_lines(results)
+    lines, complete = answer_lines(results, with_options(results.limits, options))
     for line in lines:
         console.print(escape(line))
     return 0 if complete else 1

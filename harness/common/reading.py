@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from harness.common.errors import StoreError
 from harness.common.schema_errors import sentence
 
-MB = 2**20
+MB = 10**6  # as in texts of a config such as 100 MB
 DEPTH = 24  # levels of nested lists and mappings
 LARGEST = 1e100  # a product of a few such numbers is still finite
 WHOLE = 2**63  # limit of whole numbers

@@ -12,11 +12,13 @@ TIME = re.compile(r"\s*(\d+(?:\.\d*)?)\s*([a-z]*)\s*")
 
 
 def byte_size(value: Any) -> Any:
-    """A number of bytes from a text such as 20 GB; other values stay as they are.
+    """A number of bytes from a text such as 20 GB, or from a number such as 1e8; other values stay as they are.
 
     Raises:
         ValueError: the text is no size.
     """
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if not isinstance(value, str):
         return value
     try:

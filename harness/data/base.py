@@ -97,6 +97,7 @@ class DataOptions(BaseOptions):
         category: one category or a list of them; by default all.
         val: the share of normal training images that the harness holds out to fix the threshold; 0 holds out none. By
             default 0 with `threshold.method: cross_conformal`, and for data with validation images, otherwise 0.1.
+        unify: whether each configuration also runs with one model for all categories, beside a model for each category.
     """
 
     # Whether the data set has validation images, which fix the threshold without a share of the training images.
@@ -110,6 +111,7 @@ class DataOptions(BaseOptions):
 
     category: str | list[str] | None = None
     val: float | None = Field(default=None, ge=0, lt=1)
+    unify: bool = False
     _detected: bool = PrivateAttr(default=False)
 
     @property

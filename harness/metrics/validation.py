@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +86,26 @@ def holdout_part(samples: Sequence[Sample], share: float, seed: int) -> npt.NDAr
                 "share, or set search.holdout to 0."
             )
     return selection
+
+
+def samples_of_trials(samples: Sequence[Sample], holdout: Mapping[str, Any]) -> list[Sample]:
+    """The test images that the trials of a search may see.
+
+    Args:
+        samples: all test images.
+        holdout: `share` and `seed` of the held-out images; empty without such images.
+
+    Returns:
+        The labelled images that are not held out.
+
+    Raises:
+        DataError: see `holdout_part`.
+    """
+    labelled = [sample for sample in samples if not sample.unlabelled]
+    if not holdout:
+        return labelled
+    selection = holdout_part(labelled, **holdout)
+    return [sample for sample, held_out in zip(labelled, selection, strict=True) if not held_out]
 
 
 def _classes(samples: Sequence[Sample]) -> tuple[tuple[str, npt.NDArray[np.bool_]], ...]:

@@ -10,6 +10,7 @@ from harness.registry import SYNTHETIC_AUROC
 from harness.report.configurations import Configuration
 from harness.report.facts import INTERVAL, category, short_names
 from harness.report.false_alarms import EXPECTED, GUARANTEE, false_alarms
+from harness.report.holdout import unseen
 from harness.report.key_figures import Figure, size_figure, time_figure
 from harness.report.recommend import Recommendation, answers
 from harness.report.results import Results
@@ -94,6 +95,12 @@ def key_figures(results: Results, configuration: Configuration) -> list[Figure]:
 
 
 def _quality(results: Results, configuration: Configuration) -> Figure | None:
+    tested = unseen(results, configuration.records, INTERVAL)
+    if tested is not None:
+        ends = tested.interval
+        remark = f"95%: {ends[0]:.3f} to {ends[1]:.3f}; " if ends else ""
+        remark += f"{tested.place}; {configuration.metric(INTERVAL):.3f} on the images of the search"
+        return INTERVAL.replace("_", " "), f"{tested.value:.3f}", remark
     ends = interval(results, configuration)
     for name in (INTERVAL, SYNTHETIC_AUROC):
         if (value := configuration.metric(name)) is not None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_DOWN, ROUND_UP, Context
 
+from harness.common.reading import MB
 from harness.config.recommend import Limits
 from harness.report.configurations import Configuration
-from harness.report.facts import MB
 
 
 @dataclass(frozen=True)
@@ -18,14 +19,16 @@ class Limit:
     Attributes:
         key: of the block `recommend`.
         value: the value of a configuration; None where unknown.
-        text: a value with its unit.
+        unit: of the values in sentences; empty for a share.
+        scale: number of the limit's own units in such a unit.
         least: whether the limit is the smallest allowed value instead of the largest.
         timed: whether the value is a time of single images, which is too long on a busy machine.
     """
 
     key: str
     value: Callable[[Configuration], float | None]
-    text: Callable[[float], str]
+    unit: str = ""
+    scale: float = 1.0
     least: bool = False
     timed: bool = False
 
@@ -42,21 +45,33 @@ class Limit:
             return limit / value - 1 if value else math.inf
         return value / limit - 1
 
+    def text(self, value: float) -> str:
+        """A limit with its unit."""
+        return self._with_unit(f"{value / self.scale:g}")
+
+    def enough(self, value: float) -> str:
+        """A limit that a value just keeps, in three digits: never one that is too tight by rounding.
+
+        Args:
+            value: of a configuration.
+        """
+        three_digits = Context(prec=3, rounding=ROUND_DOWN if self.least else ROUND_UP)
+        return self._with_unit(f"{three_digits.create_decimal(repr(value / self.scale)).normalize():f}")
+
+    def _with_unit(self, number: str) -> str:
+        return f"{number} {self.unit}".rstrip()
+
 
 def _bytes(name: str) -> Callable[[Configuration], float | None]:
     return lambda one: None if (value := one.cost(name)) is None else value * MB
 
 
-def _megabytes(value: float) -> str:
-    return f"{value / 1e6:.0f} MB"
-
-
 LIMITS = (
-    Limit("max_ms", lambda one: one.latency, "{:.1f} ms".format, timed=True),
-    Limit("max_memory", _bytes("peak_memory_MB"), _megabytes),
-    Limit("max_model", _bytes("model_MB"), _megabytes),
-    Limit("max_fit", lambda one: one.cost("fit_seconds"), "{:.1f} s".format),
-    Limit("min_recall", lambda one: one.metric("image_Recall"), "{:.3f}".format, least=True),
+    Limit("max_ms", lambda one: one.latency, "ms", timed=True),
+    Limit("max_memory", _bytes("peak_memory_MB"), "MB", MB),
+    Limit("max_model", _bytes("model_MB"), "MB", MB),
+    Limit("max_fit", lambda one: one.cost("fit_seconds"), "s"),
+    Limit("min_recall", lambda one: one.metric("image_Recall"), least=True),
 )
 
 
@@ -86,11 +101,11 @@ class Budget:
         return min(configurations, key=lambda one: max(self.exceeded(one).values(), default=0.0), default=None)
 
     def changes(self, configuration: Configuration) -> str:
-        """The limits as they must be for a configuration, such as `max_ms from 30.0 ms to 41.3 ms`."""
+        """The limits as they must be for a configuration, such as `max_ms from 30 ms to 41.4 ms`."""
         parts = []
         for limit in self.exceeded(configuration):
             value = limit.value(configuration)
-            reached = "an unknown value" if value is None else limit.text(value)
+            reached = "an unknown value" if value is None else limit.enough(value)
             if limit.timed and configuration.busy:
                 reached += " (timed on a busy machine: too long)"
             parts.append(f"{limit.key} from {limit.text(self.limits[limit])} to {reached}")

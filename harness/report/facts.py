@@ -10,6 +10,7 @@ from typing import Any
 from harness import registry
 from harness.backbones.normalization import BACKBONE, IMAGENET, Normalization
 from harness.backends.latency import BUSY
+from harness.common.reading import MB
 from harness.config.axes import COLUMNS, NORMALIZATION
 from harness.config.axes import parameter as value_of
 from harness.results.record import RunRecord
@@ -20,7 +21,6 @@ HEADLINE = ("image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_F1Score")
 INTERVAL = "image_AUROC"
 LOW, HIGH = f"{INTERVAL}_low", f"{INTERVAL}_high"
 ENDS = f"{INTERVAL} 95%"
-MB = 2**20
 # Times of single images; a column with the name BUSY says whether they were taken on a busy machine.
 LATENCIES = ("ms_per_image_p50", "ms_per_image_p95")
 

@@ -20,11 +20,13 @@ class Term:
         names: the term, and other terms with the same meaning.
         text: the meaning, in sentences; `{margin}` stands for the margin of equal quality.
         forms: how else the term appears in a sentence.
+        glossary_only: whether sentences mostly use the names in another meaning, so that only the glossary explains them.
     """
 
     names: tuple[str, ...]
     text: str
     forms: tuple[str, ...] = ()
+    glossary_only: bool = False
 
 
 CONFIGURATION = Term(("configuration",), "One point of the grid: the values of all axes except category and seed.")
@@ -57,6 +59,7 @@ DETECTION = (
         ("F1Score", "precision", "recall"),
         "All three use the threshold that was fixed before the test. Recall is the share of detected defects, "
         "precision the share of correct alarms. F1 is high if both are high.",
+        glossary_only=True,
     ),
     Term(
         ("promised",),
@@ -78,6 +81,7 @@ DETECTION = (
         ("p",),
         "The p-value of the difference from the best, adjusted for the choice of the best and for the number of tests. "
         "At most 5% of such reports call an equally good one worse.",
+        glossary_only=True,
     ),
     LOWER,
     Term(
@@ -196,9 +200,10 @@ def used(terms: Sequence[Term], texts: Sequence[str]) -> list[tuple[str, str]]:
         texts: plain text.
     """
     text = " ".join(texts)
-    matches = [(_pattern([*term.names, *term.forms]).search(text), term) for term in terms]
-    places = sorted((match.start(), index) for index, (match, _) in enumerate(matches) if match)
-    return [(terms[index].names[0], terms[index].text) for _, index in places]
+    known = [term for term in terms if not term.glossary_only]
+    matches = [_pattern([*term.names, *term.forms]).search(text) for term in known]
+    places = sorted((match.start(), index) for index, match in enumerate(matches) if match)
+    return [(known[index].names[0], known[index].text) for _, index in places]
 
 
 def pieces(text: str, terms: Sequence[Term]) -> Iterator[tuple[str, str]]:
@@ -210,7 +215,8 @@ def pieces(text: str, terms: Sequence[Term]) -> Iterator[tuple[str, str]]:
         text: plain text.
         terms: of the task.
     """
-    meanings = {name.lower(): term.text for term in terms for name in (*term.names, *term.forms)}
+    known = [term for term in terms if not term.glossary_only]
+    meanings = {name.lower(): term.text for term in known for name in (*term.names, *term.forms)}
     end = 0
     for match in _pattern([*meanings]).finditer(text):
         meaning = meanings.pop(match[0].lower(), "")

@@ -31,7 +31,7 @@ class Unseen:
         images: number of images, of all categories.
         kind: `held-out` or `test`.
         interval: 95% confidence interval; None where there is none.
-        validated: whether the backend used these images for validation.
+        validated: whether the backend used these images for validation, as anomalib did in earlier versions.
     """
 
     metric: str
@@ -41,9 +41,14 @@ class Unseen:
     interval: tuple[float, float] | None = None
     validated: bool = False
 
+    @property
+    def place(self) -> str:
+        """Where the metric was measured."""
+        return f"on the {self.images} {self.kind} images that no trial saw"
+
     def __str__(self) -> str:
         low_high = f" (95%: {self.interval[0]:.3f} to {self.interval[1]:.3f})" if self.interval else ""
-        return f"{self.value:.3f}{low_high} on the {self.images} {self.kind} images that no trial saw"
+        return f"{self.value:.3f}{low_high} {self.place}"
 
 
 def unseen(results: Results, runs: Sequence[RunRecord], metric: str) -> Unseen | None:
@@ -76,6 +81,7 @@ def _on_held_out_images(results: Results, runs: Sequence[RunRecord], metric: str
     ends = interval(results, configuration, HOLDOUT) if metric == INTERVAL else _of_single(tested, metric)
     # All seeds of a category are tested on the same images.
     images = {run.spec["category"]: one["images"] for run, one in zip(runs, details, strict=True) if one is not None}
+    # Since TEST_IMAGES_OF_TRIALS exists, no run of a search has TEST_IMAGES.
     validated = any(run.data.get("validation") == TEST_IMAGES for run in runs)
     return Unseen(metric, value, sum(images.values()), "held-out", ends, validated)
 

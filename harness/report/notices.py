@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from harness.backends.base import TEST_IMAGES
+from harness.backends.base import TEST_IMAGES, TEST_IMAGES_OF_TRIALS
 from harness.report.facts import busy, category, protocol
 from harness.report.false_alarms import threshold_notices
 from harness.report.results import Results
@@ -20,7 +20,7 @@ def notices(results: Results) -> list[str]:
     ok = results.ok()
     sentences = [*random_weights_notice(ok), *unfinished_notice(results), *damaged_notice(results)]
     sentences += [*data_notices(ok), *protocol_notices(ok)]
-    count = sum(record.data.get("validation") == TEST_IMAGES for record in ok)
+    count = sum(record.data.get("validation") in {TEST_IMAGES, TEST_IMAGES_OF_TRIALS} for record in ok)
     if count:
         sentences.append(
             f"VALIDATED ON TEST IMAGES in {count} of {len(ok)} runs: with data.val 0 anomalib takes the test images "

@@ -11,6 +11,7 @@ from harness.report.budget import Budget
 from harness.report.configurations import Configuration, axis_values
 from harness.report.facts import INTERVAL
 from harness.report.false_alarms import rate_sentence
+from harness.report.holdout import unseen
 from harness.report.results import Results
 from harness.report.selection import RIVALS, auroc_without_bias
 from harness.report.standings import AS_GOOD, SIMILAR, WORSE, Standing, difference_interval, interval
@@ -29,8 +30,10 @@ def quality(results: Results, leader: Configuration) -> str:
         results: of the result folder.
         leader: the recommended configuration.
     """
-    ends = interval(results, leader)
-    parts = [f"image AUROC {leader.metric(INTERVAL):.3f}" + (f" (95%: {ends[0]:.3f} to {ends[1]:.3f})" if ends else "")]
+    tested = unseen(results, leader.records, INTERVAL)
+    parts = [f"image AUROC {tested or _with_interval(results, leader)}"]
+    if tested is not None:
+        parts.append(f"on the images of the search image AUROC {leader.metric(INTERVAL):.3f}")
     for name in PIXELS:
         value = leader.metric(name)
         if value is not None:
@@ -51,6 +54,11 @@ def quality(results: Results, leader: Configuration) -> str:
             + (", summed over seeds and categories." if len(leader.records) > 1 else ".")
         )
     return " ".join(filter(None, [text, rate_sentence(leader.records)]))
+
+
+def _with_interval(results: Results, leader: Configuration) -> str:
+    ends = interval(results, leader)
+    return f"{leader.metric(INTERVAL):.3f}" + (f" (95%: {ends[0]:.3f} to {ends[1]:.3f})" if ends else "")
 
 
 def choice(results: Results, leader: Configuration, tested: Sequence[tuple[Configuration, Standing]]) -> str:
@@ -135,8 +143,8 @@ def _on_new_images(results: Results, tested: Sequence[Configuration]) -> str:
     """The estimate of the best one's AUROC without the bias of the choice."""
     if tested[0].first.spec.get("holdout"):
         return (
-            f"The best of {len(tested)} is chosen by these very images. The part on the search has the best trial's "
-            "metric on images that no trial saw."
+            f"The best of {len(tested)} was chosen by the images of the search. The image AUROC on images that no "
+            "trial saw does not have the bias of this choice."
         )
     text = f"The best of {len(tested)} is chosen by these very images: expect "
     estimate = auroc_without_bias(results, [one.by_category for one in tested[:RIVALS]])

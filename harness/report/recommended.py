@@ -5,6 +5,7 @@ from __future__ import annotations
 import yaml
 
 from harness.common.errors import ConfigError
+from harness.config.recommend import Limits
 from harness.report.budget import Budget
 from harness.report.facts import short_names
 from harness.report.parts import task_report
@@ -18,28 +19,38 @@ def recommended_runs(results: Results) -> list[RunRecord]:
     return [run for configuration in task_report(results).recommended(results) for run in configuration.best_runs]
 
 
-def answer_lines(results: Results) -> tuple[list[str], bool]:
+def answer_lines(stored: Results, limits: Limits) -> tuple[list[str], bool]:
     """The answer of `harness recommend`, and whether every data set has a recommended configuration.
 
     Args:
-        results: of a detection.
+        stored: results of a detection, with the limits of the stored config.
+        limits: of this answer.
 
     Raises:
         ConfigError: the results are of another task.
     """
-    if results.task != "detection":
-        raise ConfigError(f"recommend: results of task {results.task!r} found; expected a detection. See report.html.")
+    if stored.task != "detection":
+        raise ConfigError(f"recommend: results of task {stored.task!r} found; expected a detection. See report.html.")
+    results = stored.under(limits)
     lines = []
     items = answers(results)
-    for name, answer in zip(short_names([answer.dataset for answer in items]), items, strict=True):
+    names = short_names([answer.dataset for answer in items])
+    for name, answer, without in zip(names, items, answers(stored), strict=True):
         if answer.configuration is None:
             lines += [f"No recommendation on {name}.", *answer.reasons]
             continue
         lines += [f"{answer.word} on {name}: {answer.configuration.name}.", *answer.doubts, *answer.reasons]
         files = [results.folder.model_file(run.run_id) for run in answer.configuration.best_runs]
         lines += [f"Model: {file}" for file in files if file is not None]
+        other = without.configuration if without.configuration != answer.configuration else None
+        if other is not None:
+            lines.append(
+                f"These limits hold for this answer only. The report, predict, export and demo take {other.name}."
+            )
         if None in files:
             lines.append(f"Not every model was kept. Make and keep them: {_command(results)}")
+        elif other is not None:
+            lines.append(f"To store the limits: {_command(results)}")
     return lines, all(answer.configuration for answer in items)
 
 

@@ -110,6 +110,10 @@ class Results:
         groups = self.configurations.values()
         return {record.run_id: one.name for group in groups for one in group for record in one.records}
 
+    def under(self, limits: Limits) -> Results:
+        """The same results with other limits."""
+        return replace(self, limits=limits, _kept={})
+
     def once(self, key: object, compute: Callable[[], T]) -> T:
         """Return a value that several parts of a report need, and compute it at the first call only.
 

@@ -115,6 +115,7 @@ class Spec(_Strict):
     rank: Literal["synthetic"] | None = None
     protocol: ProtocolRecord = ProtocolRecord()
     extra_metrics: list[str] = []
+    unify: bool = False
 
 
 class Data(_Strict):

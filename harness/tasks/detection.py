@@ -202,6 +202,7 @@ def data_summary(split: Split) -> dict[str, Any]:
         "masks": split.has_masks,
         "notes": list(split.notes),
         **({"excluded": split.excluded} if split.excluded else {}),
+        **({"unified": split.unified} if split.unified > 1 else {}),
     }
 
 

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 import torch
 from anomalib.engine import Engine
 from lightning.pytorch import seed_everything
+from PIL import Image
 from torchvision.transforms.v2 import Compose, RandomHorizontalFlip, Resize
 
 from harness.backbones.inject import backbone_weights
@@ -27,12 +29,13 @@ from harness.backends.anomalib.data import SplitDataModule
 from harness.backends.base import Outcome, RunContext
 from harness.common.errors import ConfigError
 from harness.config.load import load_config
-from harness.config.spec import RunSpec
+from harness.config.spec import RunSpec, freeze_items
 from harness.data.images import MAX_PIXELS
 from harness.data.index import FileIndex
 from harness.data.samples import Split
 from harness.data.split import load_splits
 from harness.data.synthetic import with_synthetic
+from harness.metrics.validation import samples_of_trials
 from harness.planning.plan import make_plan
 from tests.conftest import Cli, write_config
 
@@ -154,6 +157,24 @@ def test_val_of_zero_uses_anomalibs_own_default(toy_tree: Path) -> None:
     outcome = run(*prepared(toy_tree, PATCHCORE, val=0))
     assert outcome.calibration is None
     assert outcome.own_metrics["anomalib_image_F1Score"] is not None
+
+
+def test_anomalib_does_not_see_the_images_that_a_search_holds_out(toy_tree: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(toy_tree, tmp_path / "tree"))
+    spec, split = prepared(root, PATCHCORE, val=0)
+    held_out = {"share": 0.5, "seed": 0}
+    spec = replace(spec, holdout=freeze_items(held_out))
+    before = run(spec, split)
+    assert before.validation == "test images that the search did not hold out"
+    allowed = samples_of_trials(split.test, held_out)
+    for sample in split.test:
+        if sample not in allowed:
+            noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(sample.path)
+    after = run(spec, split)
+    # Its metrics depend on the validation too, which fixes the threshold and the scale of the scores.
+    assert after.own_metrics == before.own_metrics
+    assert after.test.scores.tolist() != before.test.scores.tolist()
 
 
 def test_without_masks_maps_stay_and_truth_is_missing(toy_tree: Path, tmp_path: Path) -> None:

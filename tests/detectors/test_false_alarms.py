@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.trust_false_alarms import SPLITS_OF_TRAININGS, Pool
+from benchmarks.trust_false_alarms import SPLITS_OF_TRAININGS, Method, Pool
 from harness import registry
 from harness.data.listing import list_images
 from harness.detectors.base import Detector
@@ -48,7 +48,7 @@ def test_a_fold_is_scored_by_a_model_of_the_other_images(name: str, toy_tree: Pa
 @pytest.mark.parametrize("folds", [3])  # the benchmark has 5 and 10 too
 @pytest.mark.parametrize("name", OUT_OF_FOLD)
 def test_new_images_give_no_more_false_alarms_than_estimated(name: str, folds: int) -> None:
-    rate = Pool(name).rate(folds, SPLITS)
+    rate = Pool(name).rate(Method.with_folds(folds), SPLITS)
     assert rate.realised <= rate.expected + 3 * rate.error
 
 
@@ -56,5 +56,5 @@ def test_new_images_give_no_more_false_alarms_than_estimated(name: str, folds: i
 @pytest.mark.parametrize("name", NAMES)
 def test_new_images_give_no_more_false_alarms_than_promised(name: str) -> None:
     pool = Pool(name)
-    rate = pool.rate(None, SPLITS_OF_TRAININGS if pool.detector.trains_in_epochs else SPLITS)
+    rate = pool.rate(Method.with_held_out(), SPLITS_OF_TRAININGS if pool.detector.trains_in_epochs else SPLITS)
     assert rate.realised <= rate.expected + 3 * rate.error

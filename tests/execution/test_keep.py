@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import shutil
 from pathlib import Path
 
 import pytest
 from openpyxl import load_workbook
 
+from harness import load_model
+from harness.demo.use import choices
 from harness.inference.find import find_run
 from harness.report.answer_card import answer_cards
 from harness.report.recommend import answers
@@ -24,6 +28,16 @@ data: {kind: toy, category: [plate, fabric], size: 64, train: 6, good: 12, bad: 
 weights: random
 save_models: best
 grid: {backend: dummy, model: mean, power: [1.0, 1.5, 2.0, 2.5, 3.0]}
+"""
+REAL = """
+name: real
+data: {kind: toy, category: plate, size: 64, train: 8, good: 12, bad: 6, val: 0.25}
+weights: random
+save_models: all
+latency: false
+grid:
+  - {backend: native, model: patchcore, backbone: resnet18, layers: [layer2], image_size: 64}
+  - {backend: native, model: padim, n_features: 2, backbone: resnet18, layers: [layer1], image_size: 64}
 """
 
 
@@ -90,10 +104,52 @@ def test_one_answer_everywhere(cli: Cli, config: Path) -> None:
     assert rows[0]["recommended"]
     (row,) = [row for row in rows if row["recommended"]]
     assert row["best_run"] in runs
-    # The kept models, and what predict, export, demo and load_model take: all of them call find_run.
+    # The kept models.
     assert kept(folder) == runs
     assert {find_run(folder.root, category).record.run_id for category in ("plate", "fabric")} == runs
     assert "recommended configuration" in find_run(folder.root, "plate").note
+
+
+@pytest.mark.slow
+def test_every_command_takes_the_model_of_the_recommended_configuration(cli: Cli, tmp_path: Path) -> None:
+    """Real models, and an answer that changes with its limits."""
+    config = write_config(tmp_path / "real.yaml", REAL)
+    result = cli("sweep", config)
+    assert result.exit_code == 0, result.output
+    folder = ResultFolder(Path("results/real"))
+    before = run_of_all_commands(cli, folder)
+    sizes = {record.run_id: record.cost["model_size"] or 0 for record in folder.records()}
+    smallest = min(sizes, key=sizes.__getitem__)
+    assert smallest != before
+    other = cli("recommend", folder.root, "--max-model", sizes[smallest]).output
+    assert "These limits hold for this answer only." in other
+    assert run_of_all_commands(cli, folder) == before
+    words = other.split("To store the limits: python -m harness ")[1].split()
+    assert cli(*words).exit_code == 0
+    assert run_of_all_commands(cli, folder) == smallest
+    assert "These limits hold" not in cli("recommend", folder.root).output
+
+
+def run_of_all_commands(cli: Cli, folder: ResultFolder) -> str:
+    """The run that the answer names, and that all commands take."""
+    (record,) = recommended_runs(Results.of(folder))
+    assert f"{folder.runs.name}/{record.run_id}/" in cli("recommend", folder.root).output.replace("\n", "")
+    image = next(Path("results/_toy").rglob("test/good/*.png"))
+    assert cli("predict", folder.root, image, "--csv", "out.csv", "--device", "cpu").exit_code == 0
+    with Path("out.csv").open() as file:
+        score = float(next(csv.DictReader(file))["score"])
+    models = {run.run_id: load_model(folder.run_folder(run.run_id), device="cpu") for run in folder.records()}
+    assert {run_id for run_id, model in models.items() if model.predict(image).score == pytest.approx(score)} == {
+        record.run_id
+    }
+    assert load_model(folder.root, device="cpu").predict(image).score == pytest.approx(score)
+    assert cli("export", folder.root, "--format", "torchscript").exit_code == 0
+    (exported,) = folder.runs.glob("*/exported")
+    assert exported.parent.name == record.run_id
+    shutil.rmtree(exported)
+    offered, _ = choices(folder.root.parent)
+    assert (offered[0].record.run_id, offered[0].title.endswith("(recommended)")) == (record.run_id, True)
+    return record.run_id
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ TERMS = {name: term.text for term in DETECTION for name in term.names}
 
 
 def test_only_the_first_place_of_a_term_has_its_meaning() -> None:
-    text = "Image AUROC 0.9 (95%: 0.8 to 1.0); image AUROC of 95% of <b>."
+    text = "Image AUROC 0.9 (95%: 0.8 to 1.0); image AUROC of 95% of <b>, precision fp32."
     parts = list(pieces(text, DETECTION))
     assert "".join(part for part, _ in parts) == text
     meanings = {part: meaning for part, meaning in parts if meaning}

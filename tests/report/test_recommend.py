@@ -65,15 +65,34 @@ def test_the_limits_have_a_price_with_an_interval_and_a_neighbour(three: ResultF
     assert f"They cost {(best or 0) - (chosen or 0):.3f} of image AUROC (95%: 0." in price
     assert "against the best without limits, patchcore k 1" in price
     assert "The nearest better one outside is patchcore k 2" in price
-    assert "change max_ms from 20.0 ms to 40.0 ms" in price
+    assert "change max_ms from 20 ms to 40 ms" in price
 
 
 def test_where_none_fits_the_smallest_change_is_named(three: ResultFolder) -> None:
     one = answer(three, max_ms=9, max_model="9 MB")
     assert one.configuration is None
-    assert one.reasons[0] == "No configuration keeps all limits (max_ms 9.0 ms, max_model 9 MB)."
+    assert one.reasons[0] == "No configuration keeps all limits (max_ms 9 ms, max_model 9 MB)."
     assert "patchcore k 3" in one.reasons[1]
-    assert "change max_ms from 9.0 ms to 10.0 ms and max_model from 9 MB to 10 MB." in one.reasons[1]
+    assert "change max_ms from 9 ms to 10 ms and max_model from 9 MB to 10 MB." in one.reasons[1]
+
+
+@pytest.mark.parametrize(
+    ("key", "limit", "changed"),
+    [("max_ms", 30, "42.4 ms"), ("max_model", 1000, "124 MB"), ("max_memory", "0.2 MB", "0.346 MB")],
+)
+def test_the_advised_limit_is_never_too_tight_by_rounding(
+    folder: ResultFolder, run: Run, key: str, limit: object, changed: str
+) -> None:
+    run(GOOD, cost={"seconds_p50": 0.04234, "model_size": 123456789, "peak_memory": 345678})
+    refused = answer(folder, **{key: limit})
+    assert refused.configuration is None
+    assert refused.reasons[1].endswith(f" to {changed}.")
+    assert answer(folder, **{key: changed.removesuffix(" ms")}).configuration is not None
+
+
+@pytest.mark.parametrize("text", ["100000000", "1e8", "100MB", "0.1 GB"])
+def test_a_size_is_a_number_or_a_text_with_a_unit(text: str) -> None:
+    assert with_options(Limits(), {"max_model": text}).max_model == 100_000_000
 
 
 def test_an_unknown_cost_does_not_fit(folder: ResultFolder, run: Run) -> None:
@@ -89,7 +108,7 @@ def test_recall_is_a_limit_from_below(folder: ResultFolder, run: Run) -> None:
     configuration = answer(folder, min_recall=0.95).configuration
     assert configuration is not None
     assert configuration.name == "patchcore k 2"
-    assert "min_recall from 0.990 to 0.970" in answer(folder, min_recall=0.99).reasons[1]
+    assert "min_recall from 0.99 to 0.97" in answer(folder, min_recall=0.99).reasons[1]
 
 
 def test_a_wider_margin_makes_more_as_good(folder: ResultFolder, run: Run) -> None:
@@ -135,7 +154,7 @@ def test_a_busy_time_over_a_limit_is_named(folder: ResultFolder, run: Run, limit
     run(POOR, params={"k": 2}, cost={"seconds_p50": 0.010})
     reasons = " ".join(answer(folder, max_ms=limit).reasons)
     assert "1 time is from a busy machine and too long: run the sweep again with --fresh when it is idle." in reasons
-    assert ("to 80.0 ms (timed on a busy machine: too long)" in reasons) == (limit == "50")
+    assert ("to 80 ms (timed on a busy machine: too long)" in reasons) == (limit == "50")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +205,7 @@ def test_options_replace_what_the_config_says() -> None:
 def test_the_costs_of_an_exported_model_stand_beside(three: ResultFolder) -> None:
     folder = three.run_folder("run-0") / "exported"
     folder.mkdir()
-    cost = {"seconds_p50": 0.0123, "latency_busy": False, "file_size": 2 * 2**20}
+    cost = {"seconds_p50": 0.0123, "latency_busy": False, "file_size": 2e6}
     (folder / "model.onnx.json").write_text(json.dumps({"format": "onnx", "cost": cost}))
     # A file of an earlier version, and damaged ones, have no costs.
     (folder / "model.pt.json").write_text(json.dumps({"format": "torchscript"}))

@@ -31,9 +31,12 @@ from harness.planning.prepare import Prepared, prepare
 from harness.predictions.classification import ClassPredictions
 from harness.predictions.detection import Predictions
 from harness.report import configurations
+from harness.report.answer_card import key_figures
 from harness.report.excel import write_workbook
 from harness.report.facts import dataset
+from harness.report.holdout import unseen
 from harness.report.html import write_report
+from harness.report.recommend import answers
 from harness.report.results import Results
 from harness.report.search import SearchReport
 from harness.results.best_models import BestModels
@@ -255,7 +258,8 @@ def test_the_report_has_the_best_trial_on_the_held_out_images(searched: tuple[Pr
     expected = np.mean(
         [auroc(read_scores(prepared.folder.run_folder(run.run_id), HOLDOUT)) for run in space.runs(best.point)]
     )
-    report = SearchReport.of(Results.of(prepared.folder))
+    results = Results.of(prepared.folder)
+    report = SearchReport.of(results)
     assert report is not None
     sentences = report.sentences()[1:3]
     images = sum(read(prepared, run.run_id).data["holdout"] for run in space.runs(best.point)) // 2
@@ -267,6 +271,18 @@ def test_the_report_has_the_best_trial_on_the_held_out_images(searched: tuple[Pr
     write_report(prepared.folder)
     assert sentences[0] in read_me(prepared.folder.workbook)
     assert sentences[0] in prepared.folder.report.read_text()
+    # The answer's headline is measured on the same images.
+    (answer,) = answers(results)
+    assert answer.configuration is not None
+    leader = unseen(results, answer.configuration.records, "image_AUROC")
+    assert leader is not None
+    name, value, remark = key_figures(results, answer.configuration)[0]
+    assert (name, value) == ("image AUROC", f"{leader.value:.3f}")
+    assert remark.endswith(
+        f"; on the {images} held-out images that no trial saw; {answer.configuration.metric('image_AUROC'):.3f} on the "
+        "images of the search"
+    )
+    assert answer.reasons[0].startswith(f"Image AUROC {leader}, on the images of the search image AUROC ")
 
 
 def test_held_out_images_that_the_backend_validated_on_are_not_new(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
@@ -26,12 +26,13 @@ from harness.backends.anomalib.memory import steady_selection
 from harness.backends.anomalib.needs import needs_of
 from harness.backends.anomalib.places import before_crop
 from harness.backends.anomalib.scorer import AnomalibScorer
-from harness.backends.base import HELD_OUT, TEST_IMAGES, Detected, RunContext
+from harness.backends.base import HELD_OUT, TEST_IMAGES, TEST_IMAGES_OF_TRIALS, Detected, RunContext
 from harness.backends.cost import PeakMemory, size
 from harness.common.devices import pick
 from harness.config.spec import RunSpec, thaw
 from harness.data.samples import Split
 from harness.data.subset import part_of
+from harness.metrics.validation import samples_of_trials
 from harness.predictions.detection import Floats, join
 
 
@@ -116,13 +117,12 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
 
     Args:
         spec: the run.
-        split: the data; the run may use a subset.
+        split: its data.
         context: resources and options.
 
     Raises:
         Exception: any error of anomalib, Lightning or Torch.
     """
-    split = part_of(split, spec.n_train, spec.seed)
     seed_everything(spec.seed, workers=True, verbose=False)
     context.stage("building")
     with local_assets(spec), backbone_weights(spec.weights, spec.seed) as used:
@@ -134,11 +134,15 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
     batch_size = needs_of(spec.model).batch or spec.train_batch_size
     if batch_size != spec.train_batch_size:
         warnings.append(_overruled("data.train_batch_size", spec.train_batch_size, batch_size, model))
-    # anomalib's own metrics count all images of a test, so the images that no metric counts have a test of their own.
-    uncounted = tuple(sample for sample in split.test if sample.synthetic or sample.unlabelled)
+    # anomalib validates on the first test, and its own metrics count all images of a test. So the images that neither
+    # may see have a test of their own.
+    allowed = {sample.path for sample in samples_of_trials(split.test, dict(spec.holdout)) if not sample.synthetic}
+    counted, uncounted = (
+        tuple(sample for sample in split.test if (sample.path in allowed) is count) for count in (True, False)
+    )
     datamodules = [
         SplitDataModule(replace(split, test=samples), batch_size, spec.eval_batch_size, context.num_workers)
-        for samples in (split.real_test, uncounted)
+        for samples in (counted, uncounted)
         if samples
     ]
     datamodule = datamodules[0]
@@ -182,12 +186,36 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
         device=device.description,
         save_model=_saver(engine, model),
         cost=cost,
-        validation=HELD_OUT if split.val else TEST_IMAGES,
+        validation=HELD_OUT if split.val else TEST_IMAGES_OF_TRIALS if spec.holdout else TEST_IMAGES,
         own_metrics={f"anomalib_{key}": _finite(value) for key, value in (metrics[0] if metrics else {}).items()},
         weights=_weights_record(spec, used),
         warnings=warnings + moved + [weights.note for weights in used.values() if weights.note],
         scorer=partial(_scorer, model, spec, context.device),
     )
+
+
+def run_unified(specs: Sequence[RunSpec], split: Split, context: RunContext) -> Iterator[Detected]:
+    """Fit and test one model for the specs of all categories, which differ in the category only.
+
+    Args:
+        specs: the runs.
+        split: the data of all categories.
+        context: resources and options.
+
+    Yields:
+        The outcome of each category. anomalib's own metrics are left out, since they count the images of all categories
+        at once.
+
+    Raises:
+        Exception: any error of anomalib, Lightning or Torch.
+    """
+    whole = run_spec(specs[0], split, context)
+    for spec in specs:
+        own = part_of(split, None, spec.seed, spec.category)
+        calibration = None if whole.calibration is None or not own.val else whole.calibration.of(own.val)
+        test = whole.test.of(own.test)
+        key = replace(spec, category="")
+        yield replace(whole, spec=spec, test=test, calibration=calibration, own_metrics={}, timing_key=key)
 
 
 def _trainer_arguments(spec: RunSpec, model: AnomalibModule) -> tuple[dict[str, Any], list[str]]:

@@ -43,7 +43,7 @@ function alongAxis(axis, series) {
   const values = [...new Set(series.flatMap(({ points }) => points.map((point) => point.x)))];
   if (values.some((value) => typeof value !== "number")) {
     values.sort((a, b) => String(a).localeCompare(String(b), undefined, { numeric: true }));
-    return { type: "category", categoryorder: "array", categoryarray: values.map(String), tickvals: values.map(String), ticktext: values.map((value) => escaped(String(value)).replace(/(.{14}[^+_.]*[+_.])/g, "$1<br>")) };
+    return { type: "category", categoryorder: "array", categoryarray: values.map(String), tickvals: values.map(String), ticktext: values.map((value) => escaped(String(value)).replace(/(.{14}[^+_]*[+_])/g, "$1<br>")) };
   }
   const wide = Math.min(...values) > 0 && Math.max(...values) / Math.min(...values) >= 8;
   const ticks = values.sort((a, b) => a - b).slice(0, 12);
