@@ -20,7 +20,7 @@ class Term:
         names: the term, and other terms with the same meaning.
         text: the meaning, in sentences; `{margin}` stands for the margin of equal quality.
         forms: how else the term appears in a sentence.
-        glossary_only: whether sentences mostly use the names in another meaning, so that only the glossary explains them.
+        glossary_only: whether only the glossary explains the names, because sentences use them in other meanings too.
     """
 
     names: tuple[str, ...]
@@ -42,6 +42,10 @@ LOWER = Term(
 IMAGE_AUROC = Term(
     ("image AUROC",),
     "The probability that an anomalous image gets a higher score than a normal one: 1 is perfect, 0.5 is guessing.",
+)
+BIAS_CORRECTED = Term(
+    ("bootstrap bias corrected",),
+    "The best of many is partly lucky. Resamples of the images measure this luck, and it is subtracted.",
 )
 DETECTION = (
     CONFIGURATION,
@@ -84,10 +88,7 @@ DETECTION = (
         glossary_only=True,
     ),
     LOWER,
-    Term(
-        ("bootstrap bias corrected",),
-        "The best of many is partly lucky. Resamples of the test images measure this luck, and it is subtracted.",
-    ),
+    BIAS_CORRECTED,
     Term(("Pareto front",), "The Pareto-optimal configurations: no other configuration is both better and cheaper."),
 )
 MACRO_F1 = Term(
@@ -126,6 +127,7 @@ CLASSIFICATION = (
         "good, at most 5% of reports call any of them worse.",
     ),
     LOWER,
+    BIAS_CORRECTED,
     Term(
         ("prediction set",),
         "The labels that an image may have. A set with one label is an answer; for other sets the answer is \"don't "
