@@ -25,6 +25,7 @@ from harness.report.classification_coverage import (
 from harness.report.classification_page import page_part
 from harness.report.classification_results import ClassificationResults
 from harness.report.configurations import Configuration
+from harness.report.glossary import CLASSIFICATION, with_margin
 from harness.report.parts import Answer, PagePart, SheetPart
 from harness.report.results import Results
 from harness.report.sheets import Sheet, chosen_rows, run_links
@@ -133,7 +134,8 @@ class ClassificationReport:
         classification = ClassificationResults(results)
         table = best_table(classification) if results.ok() else None
         sentences = [*answers(classification), *coverage_sentences(classification)]
-        return Answer(table, sentences, tables.notices(classification))
+        terms = with_margin(CLASSIFICATION, results.limits.margin)
+        return Answer(table, sentences, tables.notices(classification), terms)
 
 
 def best_table(classification: ClassificationResults) -> Table:

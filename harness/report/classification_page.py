@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.report import glossary
 from harness.report.classification_answer import answer_cards
 from harness.report.classification_calibration import calibration_sentence, diagram
 from harness.report.classification_coverage import coverage_sentence
 from harness.report.classification_results import ClassificationResults
 from harness.report.classification_tables import notices, summary_table
 from harness.report.configurations import Configuration
+from harness.report.glossary import CLASSIFICATION, with_margin
 from harness.report.model_styles import ModelStyles
 from harness.report.parts import PagePart
 from harness.report.results import Results
@@ -40,7 +40,7 @@ def page_part(results: Results) -> PagePart:
         "settings": [configuration.name for configuration in configurations],
     }
     data = {"settings": [_configuration(classification, configuration) for configuration in configurations]}
-    terms = glossary.with_margin(glossary.CLASSIFICATION, results.limits.margin)
+    terms = with_margin(CLASSIFICATION, results.limits.margin)
     context = {"page": page, "notices": notices(classification), "terms": terms}
     return PagePart("classification.html", SCRIPTS, data, context)
 

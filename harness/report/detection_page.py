@@ -12,7 +12,6 @@ import pandas as pd
 from harness.backends.latency import BUSY
 from harness.config.axes import COLUMNS
 from harness.registry import SYNTHETIC_AUROC, metric
-from harness.report import glossary
 from harness.report.answer_card import answer_cards, answer_pictures
 from harness.report.category_ranks import rank_figures
 from harness.report.configurations import Configuration, axis_values
@@ -29,6 +28,7 @@ from harness.report.facts import (
     short_names,
 )
 from harness.report.false_alarms import false_alarms
+from harness.report.glossary import DETECTION, with_margin
 from harness.report.html import as_script, replace_file
 from harness.report.learning_curve import curve_figures
 from harness.report.model_styles import ModelStyles
@@ -65,7 +65,7 @@ LEFT_OUT = {"status", "warnings", "weights", "weights_sha256", "data"}
 
 def page_part(results: Results) -> PagePart:
     """The template of the page, its scripts and their data."""
-    terms = glossary.with_margin(glossary.DETECTION, results.limits.margin)
+    terms = with_margin(DETECTION, results.limits.margin)
     context = {"notices": notices(results), "answers": answer_cards(results), "terms": terms}
     return PagePart("report.html", SCRIPTS, _data(results), context)
 

@@ -64,5 +64,14 @@ def test_every_visible_column_of_the_summary_has_a_comment(folder: ResultFolder,
     explained = [name for name in IN_SUMMARY if name in heads and name not in {"configuration", "recommended"}]
     assert len(explained) == 7
     assert all(COLUMNS[name] in str(heads[name].text) for name in explained)
-    rows = [row[0].value for row in book["Read me"]]
+    rows = [str(row[0].value) for row in book["Read me"]]
     assert {f"column {name}" for name in explained} <= set(rows)
+
+
+def test_the_sheet_read_me_explains_the_words_of_its_answer() -> None:
+    folder = ResultFolder(ROOT / "tests" / "stored" / "results" / "named")
+    book = load_workbook(io.BytesIO(build_workbook(Results.of(folder))))
+    rows = {str(about.value): text.value for about, text in book["Read me"].iter_rows()}
+    meanings = {f"word {name}": term.text for term in CLASSIFICATION for name in term.names}
+    for name in ("macro F1", "out of fold", "promised coverage", "prediction set"):
+        assert rows[f"word {name}"] == meanings[f"word {name}"]
