@@ -64,7 +64,7 @@ class Axis:
 
 
 ALL_IMAGES = "all"
-N_TRAIN = "n_train"
+N_TRAIN, UNIFY = "n_train", "unify"
 # In the order of the sheet's columns.
 AXES: tuple[Axis, ...] = (
     Axis("model", parameter=False, implies=("params.", "trainer.", "layers")),
@@ -81,6 +81,7 @@ AXES: tuple[Axis, ...] = (
     Axis("eval_image_size", structural=False, sides=True, column=False, default_axis="image_size"),
     Axis("tta", structural=False, mapped=True, column=False),
     Axis(N_TRAIN, parameter=False, structural=False, column=False, recorded=True, default=ALL_IMAGES),
+    Axis(UNIFY, parameter=False, structural=False, column=False, recorded=True, default=False),
 )
 NORMALIZATION = "normalization"
 SMALLEST_SIDE = 16  # pixels of an image

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.backbones.normalization import OF_IMAGENET, effective
 from harness.common.errors import ConfigError
-from harness.config.axes import ALL_IMAGES, MAPPED, N_TRAIN, NORMALIZATION, SET_VALUED, SIDES, SMALLEST_SIDE
+from harness.config.axes import ALL_IMAGES, MAPPED, N_TRAIN, NORMALIZATION, SET_VALUED, SIDES, SMALLEST_SIDE, UNIFY
 
 Axis = list[Any]
 
@@ -50,6 +50,9 @@ def _check_values(axes: Mapping[str, Axis]) -> None:
         for size in axes.get(name, []):
             _check_size(name, size)
     check_numbers_of_images(axes.get(N_TRAIN, []))
+    for value in axes.get(UNIFY, []):
+        if not isinstance(value, bool):
+            raise ValueError(f"{UNIFY}: expected true or false; found {value!r}")
     for normalization in axes.get(NORMALIZATION, []):
         try:
             effective(normalization, OF_IMAGENET)

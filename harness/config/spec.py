@@ -56,6 +56,7 @@ class RunSpec:
         extra_metrics: names of the metrics beside those of every run.
         n_train: number of normal images that the run may use, see `harness.data.subset`; None for all, as in earlier
             versions.
+        unify: whether the model learns from the images of all categories, see `harness.data.unify`.
         axes: names of the axes in the grid, which tables show first. The axes are no part of the identity.
     """
 
@@ -80,6 +81,7 @@ class RunSpec:
     protocol: tuple[tuple[str, Any], ...] = ()
     extra_metrics: tuple[str, ...] = ()
     n_train: int | None = None
+    unify: bool = False
     axes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -90,7 +92,7 @@ class RunSpec:
     def as_dict(self) -> dict[str, Any]:
         """Convert to plain values for JSON."""
         # In the order of the fields, as in every earlier record.
-        optional = {"normalization", "holdout", "rank", "protocol", "extra_metrics", "n_train", "axes"}
+        optional = {"normalization", "holdout", "rank", "protocol", "extra_metrics", "n_train", "unify", "axes"}
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in optional}
         values |= {
             "layers": list(self.layers) if self.layers is not None else None,
@@ -104,6 +106,7 @@ class RunSpec:
         values |= {"protocol": dict(self.protocol)} if self.protocol else {}
         values |= {"extra_metrics": list(self.extra_metrics)} if self.extra_metrics else {}
         values |= {"n_train": self.n_train} if self.n_train is not None else {}
+        values |= {"unify": True} if self.unify else {}
         return values | ({"rank": self.rank} if self.rank else {})
 
     @classmethod
@@ -143,6 +146,7 @@ class RunSpec:
         if self.normalization is not None and "normalization" in self.axes:
             parts.append(self.normalization.text)
         parts += [f"n{self.n_train}"] if self.n_train is not None else []
+        parts += ["unified"] if self.unify else []
         parts += [f"{s}px" for s in ("x".join(map(str, dict.fromkeys(self.image_size or ()))),) if s]
         if self.backend != "anomalib":
             parts.insert(0, self.backend)

@@ -23,7 +23,7 @@ from harness import registry
 from harness.common.devices import DEVICE
 from harness.common.errors import unknown_name
 from harness.common.paths import FolderName, PathText
-from harness.config.axes import ALL_IMAGES, N_TRAIN
+from harness.config.axes import ALL_IMAGES, N_TRAIN, UNIFY
 from harness.config.coverage import COVERAGE, Coverage
 from harness.config.grid import Axis, check_numbers_of_images, normalise
 from harness.config.protocol import ProtocolOptions
@@ -142,7 +142,10 @@ class SweepConfig(BaseModel):
 
     def with_axes(self, mapping: Mapping[str, Axis]) -> dict[str, Axis]:
         """A mapping of the grid with the axes of the whole config, such as `n_train`."""
-        return {**mapping} if self.n_train == [ALL_IMAGES] else {N_TRAIN: self.n_train, **mapping}
+        axes: dict[str, Axis] = {} if self.n_train == [ALL_IMAGES] else {N_TRAIN: self.n_train}
+        if isinstance(self.data, DataOptions) and self.data.unify:
+            axes[UNIFY] = [False, True]
+        return {**axes, **mapping}
 
     @property
     def work_dir(self) -> Path:
@@ -219,6 +222,22 @@ class SweepConfig(BaseModel):
                 f"{N_TRAIN}: {self.n_train} found with `search`; expected one value, since all trials must learn from "
                 "equal numbers of images. Set one value"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _all_categories_where_needed(self) -> SweepConfig:
+        place = f"data.{UNIFY}" if isinstance(self.data, DataOptions) and self.data.unify else ""
+        place = place or next((f"grid.{UNIFY}" for mapping in self.grid if True in mapping.get(UNIFY, [])), "")
+        if self.search is not None and UNIFY in self.search.space:
+            place = f"search.space.{UNIFY}"
+        if not place:
+            return self
+        if self.task != "detection":
+            raise ValueError(f"{place}: found, but one network of a classification has all classes; remove the axis")
+        if self.search is not None:
+            raise ValueError(f"{place}: found with `search`; expected a grid. Remove {place}, or `search`")
+        if self.numbers_of_images:
+            raise ValueError(f"{place}: found with {N_TRAIN}; expected all images. Remove {place}, or {N_TRAIN}")
         return self
 
     @model_validator(mode="after")

@@ -114,6 +114,8 @@ class Split:
         notes: warnings about the data for readers of the metrics, one sentence each.
         synthetic: True for toy data, which may use random weights.
         excluded: number of images that `data.exclude` leaves out.
+        parts: of the split of all categories, those of each category; see `harness.data.unify`. Empty for one category.
+        unified: of a category's split, number of the categories whose images train; 1 for its own images alone.
     """
 
     kind: str
@@ -128,6 +130,8 @@ class Split:
     held_out: tuple[float, int] = (0.0, 0)
     notes: tuple[str, ...] = ()
     excluded: int = 0
+    parts: tuple[Split, ...] = ()
+    unified: int = 1
 
     @property
     def real_test(self) -> tuple[Sample, ...]:

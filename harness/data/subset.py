@@ -1,7 +1,10 @@
-"""Some of a split's normal images, for runs with `n_train`: subsets of a seed are nested, and equal for all detectors.
+"""The images of a run among those of a split, which several runs share.
 
-A subset has a prefix of one random order of the training images. With held-out images, it has a prefix of a random
-order of these images too, so that their share stays about the same.
+- A run with `n_train` uses some of the normal images. The subsets of a seed are nested, and equal for all detectors.
+  A subset has a prefix of one random order of the training images. With held-out images, it has a prefix of a random
+  order of these images too, so that their share stays about the same.
+- A run of one category, on the split of all categories (`harness.data.unify`), learns from the training images of all
+  categories. The other images are those of its category.
 """
 
 from __future__ import annotations
@@ -16,50 +19,67 @@ from harness.data.samples import Sample, Split
 
 @dataclass(frozen=True)
 class Subset:
-    """Positions of the images of a subset, ascending.
+    """Positions of the images of a run, ascending.
 
     Attributes:
         train: among the training images.
         val: among the held-out images.
+        test: among the test images.
     """
 
     train: tuple[int, ...]
     val: tuple[int, ...]
+    test: tuple[int, ...]
 
     @classmethod
-    def of(cls, split: Split, images: int | None, seed: int) -> Subset:
-        """Choose the images.
+    def of(cls, split: Split, images: int | None, seed: int, category: str = "") -> Subset:
+        """Choose the images of a run.
 
         Args:
             split: all images.
-            images: number of normal images, training and held-out; None for all.
-            seed: of the random order.
+            images: number of normal images of the run, training and held-out; None for all.
+            seed: of the run.
+            category: of the run, on the split of all categories.
         """
-        train, val = len(split.train), len(split.val)
-        if images is None:
-            return cls(tuple(range(train)), tuple(range(val)))
-        # At least one held-out image, and at least one for the training.
-        held_out = min(max(1, round(images * val / (train + val))), images - 1) if val else 0
-        return cls(_prefix(train, images - held_out, [seed, 0]), _prefix(val, held_out, [seed, 1]))
+        train, val, test = (tuple(range(len(role))) for role in (split.train, split.val, split.test))
+        if images is not None:
+            # At least one held-out image, and at least one for the training.
+            held_out = min(max(1, round(images * len(val) / (len(train) + len(val)))), images - 1) if val else 0
+            train = _prefix(len(train), images - held_out, [seed, 0])
+            val = _prefix(len(val), held_out, [seed, 1])
+        if split.parts:
+            val, test = (_of_category(split, category, role) for role in ("val", "test"))
+        return cls(train, val, test)
 
-    def part(self, split: Split) -> Split:
-        """The split with the images of the subset; its fingerprints and its test images stay those of all images.
+    def part(self, split: Split, category: str = "") -> Split:
+        """The split of a run; its fingerprints stay those of all images of its category.
 
         Args:
             split: all images.
+            category: of the run, on the split of all categories.
         """
-        return replace(split, train=_chosen(split.train, self.train), val=_chosen(split.val, self.val))
+        own = next((part for part in split.parts if part.category == category), split)
+        return replace(
+            own,
+            train=_chosen(split.train, self.train),
+            val=_chosen(split.val, self.val),
+            test=_chosen(split.test, self.test),
+            unified=max(1, len(split.parts)),
+        )
 
 
-def part_of(split: Split, images: int | None, seed: int) -> Split:
+def part_of(split: Split, images: int | None, seed: int, category: str = "") -> Split:
     """The split of a run.
 
     Args:
         split: all images.
         images: number of normal images of the run, training and held-out; None for all.
         seed: of the run.
+        category: of the run, on the split of all categories.
     """
-    return split if images is None else Subset.of(split, images, seed).part(split)
+    if images is None and not split.parts:
+        return split
+    return Subset.of(split, images, seed, category).part(split, category)
 
 
 def problems_of(splits: Sequence[Split], numbers: Sequence[int]) -> list[str]:
@@ -86,6 +106,17 @@ def problems_of(splits: Sequence[Split], numbers: Sequence[int]) -> list[str]:
                 "out. Remove the 1, or set data.val to 0."
             )
     return problems
+
+
+def _of_category(split: Split, category: str, role: str) -> tuple[int, ...]:
+    """Positions of a category's images in a role of the split of all categories."""
+    start = 0
+    for part in split.parts:
+        end = start + len(getattr(part, role))
+        if part.category == category:
+            return tuple(range(start, end))
+        start = end
+    raise KeyError(category)
 
 
 def _prefix(count: int, length: int, seed: Sequence[int]) -> tuple[int, ...]:

@@ -52,8 +52,8 @@ def _problems(runs: Sequence[PlannedRun], device: str) -> list[str]:
 
 def _by_backend(runs: Sequence[PlannedRun]) -> Iterator[tuple[Backend, list[RunSpec], dict[str, AnySplit]]]:
     """Each backend with the specs of its runs and their data, by category."""
-    for name in dict.fromkeys(run.spec.backend for run in runs):
-        members = [run for run in runs if run.spec.backend == name]
+    for name, unify in dict.fromkeys((run.spec.backend, run.spec.unify) for run in runs):
+        members = [run for run in runs if (run.spec.backend, run.spec.unify) == (name, unify)]
         yield backend(name), [run.spec for run in members], {run.spec.category: run.split for run in members}
 
 

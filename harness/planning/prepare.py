@@ -18,6 +18,7 @@ from harness import registry
 from harness.backbones.local import local_hash
 from harness.backends.base import AnySplit, Backend, Signature
 from harness.common.errors import ConfigError, HarnessError, UnknownNameError
+from harness.config.axes import UNIFY
 from harness.config.load import at_place
 from harness.config.spec import RunSpec, run_id
 from harness.config.stored import other_file_of
@@ -25,6 +26,7 @@ from harness.config.sweep import SweepConfig
 from harness.data.index import FileIndex, Progress
 from harness.data.samples import Split
 from harness.data.subset import part_of
+from harness.data.unify import unified
 from harness.planning.plan import Plan, make_plan
 from harness.planning.threshold import with_method, with_notes
 from harness.results.record import RunRecord
@@ -40,7 +42,8 @@ class PlannedRun:
     Attributes:
         run_id: the identity.
         spec: of the run.
-        split: the data of the category, equal for all runs, which share work on it.
+        split: the data of the category, or of all categories where one model learns from all; equal for all runs, which
+            share work on it.
     """
 
     run_id: str
@@ -49,8 +52,10 @@ class PlannedRun:
 
     @property
     def own_split(self) -> AnySplit:
-        """The data with the normal images that the run uses."""
-        return part_of(self.split, self.spec.n_train, self.spec.seed) if isinstance(self.split, Split) else self.split
+        """The data with the images that the run uses."""
+        if not isinstance(self.split, Split):
+            return self.split
+        return part_of(self.split, self.spec.n_train, self.spec.seed, self.spec.category)
 
     def record(self, status: Literal["ok", "failed", "skipped"], **fields: Any) -> RunRecord:
         """The record of this run.
@@ -175,6 +180,7 @@ def prepare(config: SweepConfig, progress: Progress | None = None, index: FileIn
             problems += [problem for problem in error.problems if problem not in problems]
     problems += config_task.problems(config, splits)
     toy_folders = tuple(path for path in missing if path.exists())
+    problems += _one_category(plan, splits)
     if plan is None or problems:
         _discard(toy_folders, config.work_dir)
         raise ConfigError(problems)
@@ -192,11 +198,19 @@ def identified(specs: Iterable[RunSpec], splits: Mapping[str, AnySplit]) -> tupl
     """
     runs = []
     hash_of = cache(local_hash)
+    of_all = cache(lambda: unified([split for split in splits.values() if isinstance(split, Split)]))
     for spec in specs:
-        split = splits[spec.category]
+        split = of_all() if spec.unify else splits[spec.category]
         identity = run_id(spec, split.fingerprint, hash_of(spec.weights, spec.backbone))
         runs.append(PlannedRun(identity, spec, split))
     return tuple(runs)
+
+
+def _one_category(plan: Plan | None, splits: Sequence[AnySplit]) -> list[str]:
+    """The problem of one model for all categories, where there is one category."""
+    if plan is None or len(splits) != 1 or not any(spec.unify for spec in plan.specs):
+        return []
+    return [f"{UNIFY}: true found, but the data has one category; expected two or more. Remove {UNIFY}."]
 
 
 def _discard(toy_folders: Iterable[Path], work_dir: Path) -> None:

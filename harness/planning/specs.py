@@ -10,7 +10,7 @@ from harness import registry
 from harness.backbones.normalization import BACKBONE, input_of
 from harness.backends.base import Signature
 from harness.common.errors import ConfigError, HarnessError
-from harness.config.axes import ALL_IMAGES, MAPPED, N_TRAIN, NORMALIZATION, RECORDED, TRAINING_LIMITS
+from harness.config.axes import ALL_IMAGES, MAPPED, N_TRAIN, NORMALIZATION, RECORDED, TRAINING_LIMITS, UNIFY
 from harness.config.spec import RunSpec, freeze_items
 from harness.config.sweep import SweepConfig
 
@@ -142,6 +142,7 @@ def spec_of(
         **registry.load(registry.TASKS[config.task])().spec_fields(config, signature),
         normalization=normalization,
         n_train=None if (images := point.get(N_TRAIN, config.n_train[0])) == ALL_IMAGES else images,
+        unify=bool(point.get(UNIFY, False)),
         axes=tuple(axis for axis in point if axis in of_point or axis in RECORDED),
     )
 

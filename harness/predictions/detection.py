@@ -83,6 +83,20 @@ class Predictions:
         masks = None if self.masks is None else self.masks[selection]
         return replace(self, samples=samples, scores=self.scores[selection], maps=maps, masks=masks)
 
+    def of(self, samples: Sequence[Sample]) -> Predictions:
+        """The predictions for some of the samples, with masks only if some of these have a mask.
+
+        Args:
+            samples: some of the samples.
+        """
+        positions = {sample.path: position for position, sample in enumerate(self.samples)}
+        raw = {
+            sample.path: (float(self.scores[position]), None if self.maps is None else self.maps[position])
+            for sample in samples
+            for position in [positions[sample.path]]
+        }
+        return join(samples, raw, self.resized).under(self.protocol)
+
     def under(self, protocol: Protocol) -> Predictions:
         """The same predictions under a protocol; masks are read again where its rule is another one.
 

@@ -11,6 +11,7 @@ from harness.report.configurations import Configuration
 from harness.report.facts import INTERVAL, category, short_names
 from harness.report.false_alarms import EXPECTED, GUARANTEE, false_alarms
 from harness.report.holdout import unseen
+from harness.report.key_figures import Figure, size_figure, time_figure
 from harness.report.recommend import Recommendation, answers
 from harness.report.results import Results
 from harness.report.sheets import run_address
@@ -20,8 +21,6 @@ from harness.results.record import RunRecord
 
 OTHERS_SHOWN = 12
 MISSED, FALSE_ALARM, FOUND = "missed", "false-alarm", "found"
-# A line of the key figures: name, value, remark.
-Figure = tuple[str, str, str]
 
 
 def answer_cards(results: Results) -> list[dict[str, Any]]:
@@ -89,8 +88,8 @@ def key_figures(results: Results, configuration: Configuration) -> list[Figure]:
         _quality(results, configuration),
         _errors("false alarms", configuration, "image_FalsePositives", normal, "normal images", limit),
         _errors("missed defects", configuration, "image_FalseNegatives", anomalous, "anomalous images"),
-        _time(configuration),
-        _size(configuration),
+        time_figure(configuration),
+        size_figure(configuration),
     ]
     return [figure for figure in figures if figure is not None]
 
@@ -122,20 +121,6 @@ def _errors(
     low, high = binomial_interval(wrong, images)
     remark = f"{wrong:.0f} of {images} {of} (95%: {low:.1%} to {high:.1%})"
     return name, f"{wrong / images:.1%}", "; ".join(filter(None, [remark, limit]))
-
-
-def _time(configuration: Configuration) -> Figure | None:
-    if configuration.latency is None:
-        return None
-    remark = f"on {configuration.first.device}" + (", timed on a busy machine: too long" if configuration.busy else "")
-    return "time for an image", f"{configuration.latency:.1f} ms", remark
-
-
-def _size(configuration: Configuration) -> Figure | None:
-    megabytes, seconds = configuration.cost("model_MB"), configuration.cost("fit_seconds")
-    if megabytes is None:
-        return None
-    return "model size", f"{megabytes:.1f} MB", "" if seconds is None else f"trained in {seconds:.1f} s"
 
 
 def defect_pictures(results: Results, configuration: Configuration) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from rich.table import Table
 from harness.backends.latency import BUSY
 from harness.common.terminal import plain_table
 from harness.report import classification_tables as tables
+from harness.report.classification_answer import answers
 from harness.report.classification_calibration import CALIBRATION_CAPTION, calibration_table
 from harness.report.classification_coverage import (
     COVERAGE_CAPTION,
@@ -24,6 +25,7 @@ from harness.report.classification_coverage import (
 from harness.report.classification_page import page_part
 from harness.report.classification_results import ClassificationResults
 from harness.report.configurations import Configuration
+from harness.report.glossary import CLASSIFICATION, with_margin
 from harness.report.parts import Answer, PagePart, SheetPart
 from harness.report.results import Results
 from harness.report.sheets import Sheet, chosen_rows, run_links
@@ -131,8 +133,9 @@ class ClassificationReport:
         """The best configurations, a sentence for each data set, and the notices."""
         classification = ClassificationResults(results)
         table = best_table(classification) if results.ok() else None
-        sentences = [*tables.answers(classification), *coverage_sentences(classification)]
-        return Answer(table, sentences, tables.notices(classification))
+        sentences = [*answers(classification), *coverage_sentences(classification)]
+        terms = with_margin(CLASSIFICATION, results.limits.margin)
+        return Answer(table, sentences, tables.notices(classification), terms)
 
 
 def best_table(classification: ClassificationResults) -> Table:

@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.report.classification_answer import answer_cards
 from harness.report.classification_calibration import calibration_sentence, diagram
-from harness.report.classification_coverage import coverage_sentence, coverage_sentences
+from harness.report.classification_coverage import coverage_sentence
 from harness.report.classification_results import ClassificationResults
-from harness.report.classification_tables import answers, notices, summary_table
+from harness.report.classification_tables import notices, summary_table
 from harness.report.configurations import Configuration
+from harness.report.glossary import CLASSIFICATION, with_margin
+from harness.report.model_styles import ModelStyles
 from harness.report.parts import PagePart
 from harness.report.results import Results
 from harness.report.sheets import run_address
 
-SCRIPTS = ("common.js", "plots.js", "search.js", "classification.js")
+SCRIPTS = ("common.js", "styles.js", "plots.js", "search.js", "classification.js")
 SHOWN = 60  # configurations whose details are in the page
 POINTS = 200  # of a risk-coverage curve
 PAIRS = 12  # confused pairs of each configuration
@@ -31,14 +34,15 @@ def page_part(results: Results) -> PagePart:
     columns = [str(name) for name in table if name != "best_run"]
     rows = [[_cell(str(name), row[name]) for name in columns] for row in table.to_dict("records")]
     page = {
-        "answers": [*answers(classification), *coverage_sentences(classification)],
-        "notices": notices(classification),
+        "answers": answer_cards(classification),
         "columns": [name.replace("_", " ") for name in columns],
         "rows": rows,
         "settings": [configuration.name for configuration in configurations],
     }
     data = {"settings": [_configuration(classification, configuration) for configuration in configurations]}
-    return PagePart("classification.html", SCRIPTS, data, {"page": page})
+    terms = with_margin(CLASSIFICATION, results.limits.margin)
+    context = {"page": page, "notices": notices(classification), "terms": terms}
+    return PagePart("classification.html", SCRIPTS, data, context)
 
 
 def _cell(name: str, value: Any) -> dict[str, Any]:
@@ -61,6 +65,7 @@ def _configuration(classification: ClassificationResults, configuration: Configu
     record = next(one for one in configuration.records if one.run_id == configuration.best_run)
     return {
         "name": configuration.name,
+        "style": ModelStyles.of(classification.results).style(record),
         "folder": folder,
         "labels": details.get("labels", []),
         "classes": details.get("classes", []),

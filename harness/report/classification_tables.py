@@ -12,10 +12,8 @@ import pandas as pd
 from harness.backends.latency import BUSY
 from harness.config.axes import columns
 from harness.data.labelled.base import TEST
-from harness.metrics.classification import macro_f1
 from harness.metrics.macro_f1 import too_many_singles
 from harness.report.classification_results import ClassificationResults
-from harness.report.configurations import Configuration
 from harness.report.facts import axis_columns, busy, costs, interval_text, parameter, weights_source
 from harness.report.notices import (
     busy_notice,
@@ -24,9 +22,6 @@ from harness.report.notices import (
     random_weights_notice,
     unfinished_notice,
 )
-from harness.report.results import Results
-from harness.report.selection import RIVALS, macro_f1_without_bias
-from harness.report.standings import in_words
 from harness.results.record import RunRecord
 
 HEADLINE = ("macro_F1", "accuracy", "tail_F1", "class_F1", "state_F1")
@@ -246,54 +241,3 @@ def _singles_notice(truth: npt.NDArray[np.int64]) -> str:
 def _selects_on_metrics(record: RunRecord) -> bool:
     params = record.spec["params"]
     return bool(params.get("keep") == "best" or params.get("early_stopping") or params.get("schedule") == "plateau")
-
-
-def answers(classification: ClassificationResults) -> list[str]:
-    """The best configuration in words, for each data set."""
-    sentences = []
-    for configurations in classification.results.configurations.values():
-        best = configurations[0]
-        value, ends = best.metric("macro_F1"), classification.interval(best)
-        if value is None:
-            continue
-        predictions = classification.predictions(best.first.run_id)
-        truth, labels = predictions.truth, predictions.labels
-        frequent = int(np.bincount(truth, minlength=len(labels)).argmax())
-        baseline = macro_f1(truth, np.full(len(truth), frequent, dtype=np.int64), len(labels))
-        text = f"Best: {best.name}: macro F1 {value:.3f} out of fold"
-        text += f" (95%: {ends[0]:.3f} to {ends[1]:.3f})." if ends else "."
-        accuracy = best.metric("accuracy")
-        if accuracy is not None:
-            text += f" {accuracy:.1%} of the images get the right label."
-        marks = [standing.mark for standing in classification.standings(configurations)]
-        if any(marks[1:]):
-            text += f" {in_words(marks[1:])}{_on_new_images(classification.results, configurations, value)}"
-        text += f" The label {labels[frequent]!r} for every image would have a macro F1 of {baseline:.3f}."
-        sentences.append(f"{text}{_cost(best)}")
-    return sentences
-
-
-def _cost(configuration: Configuration) -> str:
-    """A sentence on the time of an image and the size of the model, after a space; empty without both."""
-    megabytes, ms = configuration.cost("model_MB"), configuration.latency
-    parts = [] if ms is None else [f"An image takes {ms:.1f} ms on {configuration.first.device}"]
-    if configuration.busy and ms is not None:
-        parts[0] += " (timed on a busy machine: too long)"
-    if megabytes is not None:
-        parts.append(f"{'the' if parts else 'The'} model has {megabytes:.1f} MB")
-    return f" {', and '.join(parts)}." if parts else ""
-
-
-def _on_new_images(results: Results, tested: Sequence[Configuration], value: float) -> str:
-    """A sentence after a space: the macro F1 of the best one without the bias of the choice."""
-    if results.folder.search.is_file():
-        # A search proposes its trials from the same images, and its own part of the report says more.
-        return ""
-    members = [one.records for one in tested[:RIVALS]]
-    key = ("macro F1 without bias", tested[0].first.run_id)
-    estimate = results.once(key, lambda: macro_f1_without_bias(results, members))
-    text = f" The best of {len(tested)} is chosen by these very images: expect "
-    # With few images of a label, labels are missing in a bootstrap sample, and the estimate may be too high.
-    if estimate is None or estimate >= value:
-        return f"{text}a somewhat lower macro F1 on new ones."
-    return f"{text}a macro F1 of about {estimate:.3f} on new ones (bootstrap bias corrected)."

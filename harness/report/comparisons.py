@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from harness.backends.latency import BUSY
-from harness.config.axes import COLUMNS, TRAINING_LIMITS, columns
+from harness.config.axes import COLUMNS, TRAINING_LIMITS, UNIFY, columns
 from harness.metrics.delong import paired_test
 from harness.report.category_ranks import MEAN_RANK, mean_ranks
 from harness.report.configurations import Configuration, axis_values
@@ -211,7 +211,8 @@ def _key_without_backend(record: RunRecord) -> str:
     values = record.spec.get("normalization") or {}
     same = [record.data["fingerprint"], record.weights.get("sha256"), values.get("mean"), values.get("std")]
     # Records with the default protocol have none.
-    return repr([*same, *(record.spec[key] for key in keys), record.spec.get("protocol"), record.n_train])
+    optional = (record.spec.get("protocol"), record.spec.get(UNIFY), record.n_train)
+    return repr([*same, *(record.spec[key] for key in keys), *optional])
 
 
 def _pairs(records: Sequence[RunRecord]) -> Iterator[tuple[RunRecord, RunRecord]]:

@@ -22,10 +22,11 @@ from harness.report.configurations import Configuration
 from harness.report.defect_areas import RECALL, defect_areas_table
 from harness.report.detection_page import page_part, write_details
 from harness.report.facts import ENDS, HEADLINE, HIGH, INTERVAL, LATENCIES, LOW, axis_columns, metric_columns
+from harness.report.glossary import DETECTION, with_margin
 from harness.report.learning_curve import curve_table
 from harness.report.misses import add_misses
 from harness.report.more_images import in_few_words, more_images
-from harness.report.notices import notices
+from harness.report.notices import notices, protocol_sentences
 from harness.report.parts import Answer, PagePart, SheetPart
 from harness.report.recommend import answers, recommendations
 from harness.report.results import Results
@@ -100,6 +101,7 @@ class DetectionReport:
             scaled=metrics,
             links=run_links(runs, "run"),
             marked=_on_test_images(runs) | busy_cells(runs),
+            remarks=protocol_sentences(results.ok()),
         )
         yield partial(add_misses, results=results)
         defects = defects_table(results)
@@ -155,7 +157,8 @@ class DetectionReport:
     def answer(self, results: Results) -> Answer:
         """The best runs, the recommendation, what more images would bring, and the notices."""
         sentences = [*recommendations(results), *in_few_words(results)]
-        return Answer(best_table(results) if results.ok() else None, sentences, notices(results))
+        table, terms = best_table(results) if results.ok() else None, with_margin(DETECTION, results.limits.margin)
+        return Answer(table, sentences, notices(results), terms)
 
 
 def _ranks_sheet(results: Results) -> Iterator[Sheet]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,13 @@ from harness.report.facts import (
     metric_columns,
     short_names,
 )
+from harness.report.false_alarms import false_alarms
+from harness.report.glossary import DETECTION, with_margin
 from harness.report.html import as_script, replace_file
 from harness.report.learning_curve import curve_figures
+from harness.report.model_styles import ModelStyles
 from harness.report.more_images import more_images
-from harness.report.notices import notices
+from harness.report.notices import notices, protocol_sentences
 from harness.report.parts import PagePart
 from harness.report.recommend import answers
 from harness.report.results import Results
@@ -43,6 +45,7 @@ from harness.results.run_folder import RECORD
 
 SCRIPTS = (
     "common.js",
+    "styles.js",
     "pictures.js",
     "table.js",
     "plots.js",
@@ -62,10 +65,13 @@ LEFT_OUT = {"status", "warnings", "weights", "weights_sha256", "data"}
 
 def page_part(results: Results) -> PagePart:
     """The template of the page, its scripts and their data."""
-    sentences = notices(results)
-    # The header has the first words of the first notice, so that nobody misses it below the answer.
-    lead = re.split(r"[:.](?:\s|$)", sentences[0])[0] if sentences else ""
-    context = {"notices": sentences, "lead": lead, "answers": answer_cards(results), "margin": results.limits.margin}
+    terms = with_margin(DETECTION, results.limits.margin)
+    context = {
+        "notices": notices(results),
+        "answers": answer_cards(results),
+        "terms": terms,
+        "protocol": " ".join(protocol_sentences(results.ok())),
+    }
     return PagePart("report.html", SCRIPTS, _data(results), context)
 
 
@@ -105,6 +111,7 @@ def _data(results: Results) -> dict[str, Any]:
     axes = axis_columns(ok)
     points = [configuration for of_dataset in results.configurations.values() for configuration in of_dataset]
     datasets, varying = list(results.configurations), varying_axes(points, axes)
+    styles, verdicts = ModelStyles.of(results), _verdicts(results)
     metrics = [name for name in metric_columns(ok) if any(record.metrics.get(name) is not None for record in ok)]
     return {
         "metrics": metrics,
@@ -119,6 +126,7 @@ def _data(results: Results) -> dict[str, Any]:
         "categories": sorted({category(record) for record in ok}),
         "settings": [
             _configuration(configuration, datasets, axes, effect, metrics)
+            | {"style": styles.style(configuration.first), "recommended": verdicts.get(id(configuration))}
             for configuration, effect in zip(points, effects(points, varying, axes), strict=True)
         ],
         "pairs": [name for name, group in results.configurations.items() if len(group) > 1],
@@ -154,6 +162,7 @@ def _averages(results: Results, points: Sequence[Configuration]) -> list[dict[st
                 **axis_values(configuration.first, axis_columns(results.ok())),
                 **{name: _plain(configuration.metric(name)) for name in names if not metric(name).count},
                 **{name: _plain(configuration.cost(name)) for name in COSTS},
+                **{name: _plain(rate) for name, rate in false_alarms(configuration.records).items()},
                 LOW: ends[0] if ends else None,
                 HIGH: ends[1] if ends else None,
                 BUSY: "yes" if configuration.busy else None,
@@ -167,11 +176,16 @@ def _averages(results: Results, points: Sequence[Configuration]) -> list[dict[st
     return rows
 
 
+def _verdicts(results: Results) -> dict[int, str]:
+    """The verdict on each recommended configuration, by its identity in memory."""
+    return {id(answer.configuration): answer.verdict for answer in answers(results) if answer.configuration}
+
+
 def _runs(results: Results, points: Sequence[Configuration]) -> list[dict[str, Any]]:
     frame = runs_table(results)
     if frame.empty:
         return []
-    marks = {id(answer.configuration): answer.verdict for answer in answers(results)}
+    marks, styles = _verdicts(results), ModelStyles.of(results)
     positions = {record.run_id: index for index, configuration in enumerate(points) for record in configuration.records}
     records = {record.run_id: record for record in results.records}
     rows = []
@@ -181,7 +195,8 @@ def _runs(results: Results, points: Sequence[Configuration]) -> list[dict[str, A
         # A notice explains why a run has no configuration here.
         label = results.configuration_name(records[row["run"]])
         values["recommended"] = None if configuration is None else marks.get(id(points[configuration]))
-        rows.append({**values, "setting": configuration, "label": label, "folder": run_address(row["run"])})
+        address, style = run_address(row["run"]), styles.style(records[row["run"]])
+        rows.append({**values, "setting": configuration, "label": label, "folder": address, "style": style})
     return rows
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from openpyxl import Workbook
 
 from harness.common.files import write_atomic
+from harness.report.glossary import used
 from harness.report.parts import SheetPart, task_report
 from harness.report.read_me import read_me
 from harness.report.results import Results
@@ -66,9 +67,10 @@ def _sheets(results: Results) -> Iterator[SheetPart]:
     """All sheets in their order, without those that would be empty."""
     summary, *others = _all_sheets(results)
     assert isinstance(summary, Sheet)
-    captions = [(sheet.title, sheet.notices) for sheet in others if isinstance(sheet, Sheet)]
+    captions = [(sheet.title, [*sheet.notices, *sheet.remarks]) for sheet in others if isinstance(sheet, Sheet)]
     yield summary
-    yield read_me(in_few_words(results).sentences, summary, captions)
+    answer = in_few_words(results)
+    yield read_me(answer.sentences, used(answer.terms, answer.sentences), summary, captions)
     yield from others
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -13,14 +14,13 @@ import jinja2
 
 from harness.common.errors import StoreError
 from harness.common.files import write_atomic
+from harness.report.glossary import glossary, pieces, used
+from harness.report.model_styles import styles_for_scripts
 from harness.report.parts import task_report
 from harness.report.results import Results
 from harness.report.search import SearchReport
 from harness.report.tables import environment_table, failures_table
 from harness.results.store import REPORT_FILES, RUNS, ResultFolder
-
-# Okabe and Ito's colours, which colour-blind people can tell apart; yellow is too pale for lines on white.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7a7a7a")
 
 
 def write_report(folder: ResultFolder, results: Results | None = None) -> None:
@@ -67,15 +67,17 @@ def build_page(results: Results, single: bool = False) -> str:
     """
     page = files("harness.report") / "page"
     part = task_report(results).page(results)
-    data = {**part.data, "single": single, "palette": PALETTE}
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    data = {**part.data, "single": single, "styles": styles_for_scripts()}
+    templates = jinja2.FunctionLoader(lambda name: (page / name).read_text(encoding="utf-8"))
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, loader=templates)
+    environment.globals |= {"pieces": pieces, "used": used, "glossary": glossary}
     search_report = SearchReport.of(results)
     search = ""
     if search_report is not None:
         data = {**data, "search": (search_data := search_report.page())}
-        search = environment.from_string((page / "search.html").read_text(encoding="utf-8")).render(search_data)
-    template = environment.from_string((page / part.template).read_text(encoding="utf-8"))
-    return template.render(
+        search = environment.get_template("search.html").render(search_data)
+    notices = part.context["notices"]
+    return environment.get_template(part.template).render(
         search=search,
         name=results.folder.root.resolve().name,
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -93,6 +95,8 @@ def build_page(results: Results, single: bool = False) -> str:
         plotly_source=_plotly().decode() if single else "",
         run_details=_details(results) if single else [],
         workbook=results.folder.workbook.name,
+        # The header has the first words of the first notice, so that nobody misses it below the answer.
+        lead=re.split(r"[:.](?:\s|$)", notices[0])[0] if notices else "",
         **part.context,
     )
 

@@ -13,6 +13,7 @@ from harness.config.axes import ALL_IMAGES, N_TRAIN
 from harness.metrics.learning import over_seeds
 from harness.report.configurations import Configuration, current, key_without, labels
 from harness.report.facts import HIGH, INTERVAL, LOW, dataset, short_names
+from harness.report.model_styles import ModelStyles
 from harness.report.results import Results
 from harness.report.standings import interval
 from harness.results.record import RunRecord
@@ -169,9 +170,14 @@ def curve_figures(results: Results, sentences: Mapping[str, Sequence[str]]) -> l
         if of_dataset:
             more = len(of_dataset) - SHOWN
             note = [f"The plot has the {SHOWN} best of {len(of_dataset)} configurations."] if more > 0 else []
-            lines = [{"label": curve.label, "points": [_figure(one) for one in curve.points]} for curve in of_dataset]
-            figures.append({"dataset": index, "sentences": [*sentences.get(name, []), *note], "lines": lines[:SHOWN]})
+            lines = [_line(results, curve) for curve in of_dataset[:SHOWN]]
+            figures.append({"dataset": index, "sentences": [*sentences.get(name, []), *note], "lines": lines})
     return figures
+
+
+def _line(results: Results, curve: Curve) -> dict[str, Any]:
+    style = ModelStyles.of(results).style(curve.last.runs.first)
+    return {"label": curve.label, "style": style, "points": [_figure(one) for one in curve.points]}
 
 
 def _figure(point: Point) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,6 +13,7 @@ from rich.table import Table
 
 from harness import registry
 from harness.report.configurations import Configuration
+from harness.report.glossary import Term
 from harness.report.results import Results
 from harness.report.sheets import Sheet
 
@@ -31,7 +32,7 @@ class PagePart:
         template: a file of report/page/.
         scripts: files of report/page/, in the order in which they run.
         data: for the scripts, as JSON.
-        context: for the template.
+        context: for the template, with its notices and its terms.
     """
 
     template: str
@@ -48,11 +49,13 @@ class Answer:
         table: the best runs; None where no run finished.
         sentences: the recommendation, and the result of a search.
         notices: warnings that a reader needs first.
+        terms: words of the task, for those who meet them in the sentences.
     """
 
     table: Table | None
     sentences: list[str]
     notices: list[str]
+    terms: Sequence[Term]
 
 
 class TaskReport(Protocol):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
+from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
@@ -16,8 +17,7 @@ from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.properties import PageSetupProperties
 from openpyxl.worksheet.worksheet import Worksheet
 
-from harness.registry import SYNTHETIC_AUROC, metric
-from harness.report.category_ranks import MEAN_RANK
+from harness.registry import metric
 from harness.report.cells import (
     HEADER,
     LONGEST,
@@ -30,6 +30,8 @@ from harness.report.cells import (
     number_format,
     write,
 )
+from harness.report.glossary import COLUMNS
+from harness.report.standings import WORSE
 from harness.results.store import RUNS
 
 # White to blue: colour-blind readers can tell the colours apart, and black digits stay readable.
@@ -41,18 +43,7 @@ TALLEST = 409  # points, by the format's definition
 PAGE = 205  # characters on the width of a landscape page that is still readable
 FULL_SCALE = 0.1  # a smaller difference of a share has no strong colours
 MOST_COLUMNS = 16_384  # by the format's definition
-
-# Comments on headers.
-EXPLAINED = {
-    "configurations_tried": "A configuration is a point of the grid: all axes except category and seed.",
-    "vs_best": "The first metric against the best one on the same images. 'as good': lower by less than the margin. "
-    "'worse': significantly lower. At most 5% of such reports call one worse that is equally good.",
-    "p_vs_best": "p-value of the difference, adjusted for the choice of the best and for the number of tests.",
-    SYNTHETIC_AUROC: "AUROC of synthetic defects against held-out normal images (rank: synthetic).",
-    "synthetic_rank": "The rank by synthetic AUROC, among all configurations of the data set.",
-    MEAN_RANK: "Mean over the categories of the rank by image AUROC of all configurations; 1 is the best. See Ranks.",
-    "may_be_lower_by": "With a confidence of 95%, the first metric is lower than that of the best by at most this.",
-}
+VS_BEST = "vs_best"  # the column of verdicts on the first scaled column
 
 
 @dataclass(frozen=True)
@@ -63,8 +54,9 @@ class Sheet:
         title: name of the sheet.
         frame: the rows.
         notices: sentences that a reader needs. They stand on the sheet *Read me*, and as a comment on the first header.
+        remarks: sentences for the sheet *Read me* alone.
         bold: (row, column) of bold cells.
-        scaled: columns with a colour scale, which ends at the best value.
+        scaled: columns with a colour scale, which ends at the best value. The column `vs_best` compares the first one.
         falling: scaled columns where smaller values are better, in addition to metrics that declare it.
         links: by column, an address for each row, relative to the workbook.
         marked: (row, column) of cells with the colour of a warning.
@@ -88,6 +80,7 @@ class Sheet:
     chosen: Collection[int] = ()
     format: str = ""
     empty: str = "no finished runs yet"
+    remarks: Sequence[str] = ()
 
 
 def add_sheet(book: Workbook, data: Sheet) -> Worksheet:
@@ -184,8 +177,8 @@ def _column(sheet: Worksheet, data: Sheet, position: int, name: str, styles: Sty
     head = write(sheet, 1, position, name)
     head.font, head.fill = bold("FFFFFF"), HEADER
     head.alignment = alignment(is_text, "\n" in name)
-    if name in EXPLAINED:
-        head.comment = Comment(EXPLAINED[name], "harness")
+    if name in COLUMNS:
+        head.comment = Comment(COLUMNS[name], "harness")
     links = data.links.get(name)
     for row, (value, text) in enumerate(zip(values, texts, strict=True)):
         if not text:
@@ -202,17 +195,34 @@ def _column(sheet: Worksheet, data: Sheet, position: int, name: str, styles: Sty
             dimension = sheet.row_dimensions[2 + row]
             dimension.height = min(TALLEST, max(dimension.height or 0, lines * LINE_HEIGHT))
     if name in data.scaled:
-        numbers = [value for value in values if isinstance(value, float) and not math.isnan(value)]
-        if numbers:
-            rule = _scale(numbers, metric(name).higher_is_better and name not in data.falling)
+        numbers = [value for value in values if _is_number(value)]
+        if numbers and min(numbers) < max(numbers):
+            rule = _scale(numbers, metric(name).higher_is_better and name not in data.falling, _similar(data, name))
             sheet.conditional_formatting.add(f"{letter}2:{letter}{1 + len(values)}", rule)
 
 
-def _scale(numbers: Sequence[float], rising: bool) -> Rule:
-    """Colours from the worst to the best value. Shares that hardly differ get nearly the same colour."""
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isnan(value)
+
+
+def _similar(data: Sheet, name: str) -> list[float]:
+    """The values of the compared metric that are not significantly worse than the best; of other metrics none."""
+    if name != data.scaled[0] or VS_BEST not in data.frame:
+        return []
+    pairs = zip(data.frame[name], data.frame[VS_BEST], strict=True)
+    return [value for value, mark in pairs if _is_number(value) and isinstance(mark, str) and mark != WORSE]
+
+
+def _scale(numbers: Sequence[float], rising: bool, similar: Sequence[float]) -> Rule:
+    """Colours from the worst to the best value. Shares that hardly differ get nearly the same colour.
+
+    So do values without a significant difference: they have the upper half of the colours, whatever their distance.
+    """
     low, high = min(numbers), max(numbers)
     if low >= 0 and high <= 1:
         low, high = (min(low, high - FULL_SCALE), high) if rising else (low, max(high, low + FULL_SCALE))
+    if similar:
+        low, high = (min(low, 2 * min(similar) - high), high) if rising else (low, max(high, 2 * max(similar) - low))
     first, last = (WORST, BEST) if rising else (BEST, WORST)
     rule: Rule = ColorScaleRule(  # type: ignore[no-untyped-call]
         start_type="num", start_value=low, start_color=first, end_type="num", end_value=high, end_color=last

@@ -25,6 +25,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: Debia
 
 Open = Callable[..., Any]
 READY = "body[data-ready=true]"
+# The traces of the figure of cost, without the ring around the recommended configuration.
+COST = "document.getElementById('plot-cost').data.filter((trace) => trace.name !== 'recommended')"
 
 # WCAG's contrast of text against what lies behind it, the least on the page.
 CONTRAST = """() => {
@@ -175,6 +177,24 @@ def test_columns_can_be_chosen_one_by_one(sweep_folder: ResultFolder, open_repor
 
 
 @pytest.mark.slow
+def test_the_table_of_runs_has_the_rates_of_false_alarms(tmp_path: Path, open_report: Open) -> None:
+    folder = ResultFolder(tmp_path / "alarms")
+    folder.create()
+    rate = {"false_alarms": 0.1, "false_alarms_asked": 0.1, "guarantee": "promised"}
+    thresholds = {"image": 0.5, "fixed_by": "9 held-out normal images", **rate}
+    for category, alarms in (("lid", 0), ("box", 1)):
+        fake_run(folder, category, [0.1, 0.6, 0.8, 0.9], [0, 0, 1, 1], spec={"category": category},
+                 thresholds=thresholds, metrics={"image_FalsePositives": alarms})  # fmt: skip
+    write_report(folder)
+    page = open_report(folder)
+    page.click("#runs th[data-name=false_alarms_on_test] button")
+    assert column(page, "false_alarms_on_test") == ["0.0%", "50.0%"]
+    assert column(page, "false_alarms_expected") == ["10.0%", "10.0%"]
+    assert page.inner_text("#single-runs").count("10.0% promised") == 2
+    assert "25.0%" in page.inner_text("#averages")
+
+
+@pytest.mark.slow
 def test_two_configurations_show_the_same_image(sweep_folder: ResultFolder, open_report: Open) -> None:
     page = open_report(sweep_folder)
     page.locator("#side").scroll_into_view_if_needed()
@@ -200,18 +220,56 @@ def test_the_effect_of_an_axis_with_names_has_a_series_for_each_rest(tmp_path: P
     page = open_report(folder)
     assert page.locator("#effect-axis option").all_inner_texts() == ["layers", "k"]
     page.select_option("#effect-axis", "layers")
-    names = page.locator("#effect-series li").all_inner_texts()
-    assert sorted(names) == ["patchcore k 1", "patchcore k 9"]
-    lines = "document.getElementById('plot-effect').data.map((trace) => [trace.x, trace.line.color])"
+    names = page.locator("#effect-names li").all_inner_texts()
+    assert sorted(names) == ["●patchcore k 1", "●patchcore k 9"]
+    lines = (
+        "document.getElementById('plot-effect').data.filter((trace) => trace.mode === 'lines+markers')"
+        ".map((trace) => [trace.x, trace.line.color])"
+    )
     traces = page.evaluate(lines)
     assert all(values == ["layer1", "layer2", "layer2+layer3"] for values, _ in traces)
     assert len({ink for _, ink in traces}) == 2
 
 
 @pytest.mark.slow
+def test_a_model_has_one_colour_and_the_recommended_one_a_ring_in_all_plots(tmp_path: Path, open_report: Open) -> None:
+    folder = ResultFolder(tmp_path / "models")
+    folder.create()
+    for number, (model, backend) in enumerate(itertools.product(("padim", "patchcore"), ("anomalib", "native"))):
+        spec = {"model": model, "backend": backend}
+        cost, metrics = {"seconds_p50": 0.01 * (number + 1)}, {"image_AUROC": 0.9 + number / 100}
+        fake_run(folder, f"run-{number}", [0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], spec=spec, cost=cost, metrics=metrics)
+    write_report(folder)
+    page = open_report(folder)
+    recommended = page.evaluate("harness.data.settings.find((one) => one.recommended)")
+    colours = {}
+    for plot in ("cost", "compare", "effect"):
+        traces = page.evaluate(f"document.getElementById('plot-{plot}').data")
+        points = {run: colour for one in traces for run, colour in zip(one.get("customdata", []),
+                  one["marker"]["color"] if "marker" in one else [], strict=False)}  # fmt: skip
+        colours[plot] = {run: points[run] for run in sorted(points)}
+        rings = [one for one in traces if one["name"] == "recommended"]
+        costs = recommended["values"][""]["ms_per_image_p50"]
+        assert [ring["text"] for ring in rings] == [[recommended["recommended"]]] * {
+            "cost": 1,
+            "compare": 0,
+            "effect": 2,
+        }[plot]
+        assert plot != "cost" or rings[0]["x"] == [costs]
+    assert colours["cost"] == colours["compare"] == colours["effect"]
+    assert len(colours["cost"]) == 4
+    assert len(set(colours["cost"].values())) == 2
+    names = page.locator("#cost-names li").all_inner_texts()
+    assert sorted(name[1:] for name in names[:-1]) == [
+        f"{model} ({backend})" for model in ("padim", "patchcore") for backend in ("anomalib", "native")
+    ]
+    assert len({name[0] for name in names[:-1]}) == 4
+
+
+@pytest.mark.slow
 def test_the_front_has_nothing_better_and_cheaper(sweep_folder: ResultFolder, open_report: Open) -> None:
     page = open_report(sweep_folder)
-    traces = page.evaluate("document.getElementById('plot-cost').data.map(t => ({name: t.name, x: t.x, y: t.y}))")
+    traces = page.evaluate(f"{COST}.map(t => ({{name: t.name, x: t.x, y: t.y}}))")
     front = traces[0]
     assert front["name"] == "Pareto front"
     points = [pair for trace in traces[1:] for pair in zip(trace["x"], trace["y"], strict=True)]
@@ -258,6 +316,8 @@ def test_a_run_opens_by_keyboard_with_curves_histogram_and_gallery(
     assert roles == sorted(roles, key=order.index)
     panel = page.locator("#gallery figure").first.locator("[role=img]")
     assert panel.count() == 4
+    captions = page.locator("#gallery .strip").evaluate_all("strips => strips.map((strip) => strip.innerText)")
+    assert {text.replace("\n", " ") for text in captions} == {"image anomaly map mask predicted outline"}
     url = panel.first.evaluate("node => node.style.backgroundImage.slice(5, -2)")
     size = page.evaluate(
         "url => new Promise(done => { const i = new Image(); i.onload = () => done([i.naturalWidth, i.naturalHeight]);"
@@ -279,7 +339,8 @@ def test_a_run_shows_its_protocol_and_the_tables_of_metrics_on_request(tmp_path:
               "found": 4}]  # fmt: skip
     images = [{"name": f"bad/{number}.png", "value": number / 20} for number in range(12)]
     details = folder.run_folder("one") / DETAILS
-    tables = {"recall_by_area": groups, "aupimo_by_image": images}
+    points = [{"rate": 10.0**power, "overlap": 0.2 * (7 + power)} for power in (-6, -5, -4, -3)]
+    tables = {"recall_by_area": groups, "aupimo_by_image": images, "pimo_curve": points}
     details.write_text(json.dumps({**(json.loads(details.read_text()) if details.exists() else {}), **tables}))
     write_report(folder)
     page = open_report(folder)
@@ -292,6 +353,8 @@ def test_a_run_shows_its_protocol_and_the_tables_of_metrics_on_request(tmp_path:
     assert ["4 to 9", "4", "2", "0.500"] in rows
     assert ["30", "4", "4", "1.000"] in rows
     assert "AUPIMO of single images, the 10 lowest of 12" in text
+    curve = page.locator("#plot-pimo").evaluate("(plot) => ({ x: plot.data[1].x, axis: plot.layout.xaxis.type })")
+    assert curve == {"x": [point["rate"] for point in points], "axis": "log"}
     assert "bad/9.png" in text
     assert "bad/10.png" not in text
     assert "0.750" in text
@@ -418,7 +481,7 @@ def test_two_data_sets_are_plotted_one_at_a_time(open_report: Open, tmp_path: Pa
             )
     write_report(folder)
     page = open_report(folder)
-    points = "document.getElementById('plot-cost').data.slice(1).reduce((n, t) => n + t.x.length, 0)"
+    points = f"{COST}.slice(1).reduce((n, t) => n + t.x.length, 0)"
     assert page.evaluate(points) == 2
     page.select_option("#dataset", "1")
     page.wait_for_function(f"{points} === 3")
@@ -606,6 +669,16 @@ def test_the_page_of_a_classification_fits_and_is_readable(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.get_by_text("Glossary").click()
     assert page.evaluate(CONTRAST) >= 4.5
+    # Numbers and labels of the confusion matrix are large enough to read; a narrow screen scrolls.
+    page.locator("#plot-confusion").scroll_into_view_if_needed()
+    texts = "[...document.querySelectorAll('#plot-confusion text')]"
+    assert page.evaluate(f"Math.min(...{texts}.map((node) => parseFloat(getComputedStyle(node).fontSize)))") >= 11
+    cells = page.locator("#plot-confusion .hm image").first.bounding_box()
+    assert cells["width"] >= 16 * 20
+    # The answer is on the first screen, before all notices.
+    assert (
+        page.locator(".card .figures").bounding_box()["y"] < page.locator("#notices .notice").first.bounding_box()["y"]
+    )
 
 
 @pytest.mark.slow

@@ -13,14 +13,18 @@ from typing import Any
 
 import matplotlib as mpl
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import rgb_to_hsv, to_rgb
+from matplotlib.lines import Line2D
 from PIL import Image
 
-from harness.report.figures.canvas import STYLE, NamedFigure
+from harness.report.figures.canvas import INK, MARKERS, QUIET, STYLE, NamedFigure, lines_of, shade
 from harness.report.figures.curve import curve_figure
 from harness.report.figures.ranks import ranks_figure
 from harness.report.figures.search import search_figures
 from harness.report.figures.sweep import Place, sweep_figures
 from harness.report.figures.write import write_figures
+from harness.report.model_styles import PALETTE
 from harness.report.parts import task_report
 from harness.report.results import Results
 from harness.results.run_folder import DETAILS
@@ -40,6 +44,7 @@ AXES = {
     "curve": ("normal images", "image AUROC"),
     "roc": ("false positive rate", "true positive rate"),
     "pr": ("recall", "precision"),
+    "pimo": ("false positive rate of normal images", "1e-05", "overlap with the defect"),
     "scores": ("raw score", "images"),
     "convergence": ("trial", "image AUROC"),
     "parallel": ("neighbors",),
@@ -89,6 +94,9 @@ def parts(folder: ResultFolder) -> ResultFolder:
             fake_run(folder, f"{category}-{name}", values, LABELS, spec={**spec, "category": category}, params=params)
             if (category, name) != ("lid", "good"):
                 without_figures(folder, f"{category}-{name}")
+    details = folder.run_folder("lid-good") / DETAILS
+    points = [{"rate": 10.0**power, "overlap": 0.2 * (7 + power)} for power in (-6, -5, -4, -3)]
+    details.write_text(json.dumps({**json.loads(details.read_text()), "pimo_curve": points}))
     return folder
 
 
@@ -112,7 +120,8 @@ def learnt() -> dict[str, Any]:
         {"images": 4.0, "value": 0.8, "low": 0.7, "high": 0.85},
         {"images": 40.0, "value": 0.9, "low": None, "high": None},
     ]
-    return {"dataset": 0, "sentences": [], "lines": [{"label": "padim\nnative", "points": points}]}
+    line = {"label": "padim\nnative", "style": {"model": 0, "backend": 0}, "points": points}
+    return {"dataset": 0, "sentences": [], "lines": [line]}
 
 
 def test_every_figure_of_a_detection_is_a_file(parts: ResultFolder, tmp_path: Path) -> None:
@@ -162,6 +171,8 @@ def data_of(**changes: Any) -> dict[str, Any]:
             "dataset": 0,
             "complete": 1,
             "run": f"{model} {speed}",
+            "style": {"model": ["padim", "patchcore"].index(model), "backend": 0},
+            "recommended": "recommended" if value == 0.9 else None,
         }
         for model, speed, value in points
     ]
@@ -174,20 +185,55 @@ def drawn_of(data: dict[str, Any]) -> dict[str, Any]:
     return {one.name: one.figure.axes for one in sweep_figures(Place(data, 0, "image_AUROC"))}
 
 
+def series_of(axes: Axes) -> list[Line2D]:
+    """The lines of the series, without points and rings."""
+    return [line for line in axes.lines if line.get_linestyle() != "None"]
+
+
+def values_of(axes: Axes, name: str) -> list[Any]:
+    """The points of each line with a name."""
+    return [line.get_xydata().tolist() for line in axes.lines if line.get_label() == name]
+
+
+def test_a_model_has_one_colour_in_all_figures() -> None:
+    drawn = drawn_of(data_of(leaders=["padim 70.0", "patchcore 50.0"]))
+    points = [(line.get_label(), line) for line in drawn["cost"][0].lines]
+    points += [(bars.get_label(), bars.lines[0]) for bars in drawn["compare"][0].containers]
+    for name, colour in (("padim", PALETTE[0]), ("patchcore", PALETTE[1])):
+        of_model = [line for label, line in points if label == f"{name} (native)"]
+        assert len(of_model) == 2
+        lines = [line for line in drawn["effect"][0].lines if line.get_label() == name]
+        assert {line.get_markeredgecolor() for line in of_model} == {line.get_color() for line in lines} == {colour}
+    marks = {line.get_markeredgecolor() for line in drawn["effect"][0].lines if line.get_marker() in MARKERS[:2]}
+    assert marks == {PALETTE[0], PALETTE[1], INK}
+
+
+def test_lines_of_one_model_differ_and_keep_their_hue() -> None:
+    blue, orange = ({"model": model, "backend": 0} for model in (0, 1))
+    lines = lines_of([[blue], [blue, blue], [orange], [blue, orange], [orange, blue]])
+    assert [line["color"] for line in lines] == [PALETTE[0], shade(blue, 1), PALETTE[1], QUIET, QUIET]
+    assert len({(line["color"], str(line["linestyle"])) for line in lines}) == 5
+    assert len({str(line) for line in lines_of([[blue]] * 30)}) == 30
+    hues = [rgb_to_hsv(to_rgb(shade(blue, place)))[0] for place in range(5)]
+    assert hues == pytest.approx([hues[0]] * 5, abs=0.02)
+
+
 def test_the_figures_have_the_values_of_the_page() -> None:
     drawn = drawn_of(data_of())
     (cost,) = drawn["cost"]
-    assert [points.get_offsets().tolist() for points in cost.collections] == [
-        [[90, 0.7], [70, 0.8]],
-        [[60, 0.75], [50, 0.9]],
-    ]
+    assert values_of(cost, "padim (native)") == [[[90, 0.7], [70, 0.8]]]
+    assert values_of(cost, "patchcore (native)") == [[[60, 0.75], [50, 0.9]]]
     # More images in a second are cheaper: the front begins there, and leaves out what is slower and worse.
-    assert cost.lines[0].get_xydata().tolist() == [[90, 0.7], [70, 0.8], [50, 0.9]]
+    assert values_of(cost, "Pareto front") == [[[90, 0.7], [70, 0.8], [50, 0.9]]]
+    assert values_of(cost, "_ring") == [[[50, 0.9]]]
+    assert [note.get_text() for note in cost.texts] == ["recommended"]
     quality, speed = drawn["effect"]
     # The best series comes first; what its configurations share is its name.
-    assert [line.get_xydata().tolist() for line in quality.lines] == [[[50, 0.9], [60, 0.75]], [[70, 0.8], [90, 0.7]]]
-    assert [line.get_label() for line in quality.lines] == ["patchcore", "padim"]
-    assert [line.get_ydata().tolist() for line in speed.lines] == [[50, 60], [70, 90]]
+    assert [line.get_label() for line in series_of(quality)] == ["patchcore", "padim"]
+    assert values_of(quality, "patchcore") == [[[50, 0.9], [60, 0.75]]]
+    assert values_of(quality, "padim") == [[[70, 0.8], [90, 0.7]]]
+    assert [line.get_ydata().tolist() for line in series_of(speed)] == [[50, 60], [70, 90]]
+    assert (values_of(quality, "_ring"), values_of(speed, "_ring")) == ([[[50, 0.9]]], [[[50, 50]]])
     (bar,) = drawn["compare"][0].containers
     (ends,) = bar.lines[2][0].get_segments()
     assert ends[:, 0].tolist() == pytest.approx([0.6, 0.95])
@@ -201,7 +247,7 @@ def test_an_axis_of_words_has_them_at_its_ticks() -> None:
     quality, speed = drawn_of(data)["effect"]
     assert [tick.get_text() for tick in speed.get_xticklabels()] == ["layer1", "layer1+layer2"]
     # Of two configurations with one value, the better one counts.
-    (line,) = quality.lines
+    (line,) = series_of(quality)
     assert line.get_xydata().tolist() == [[0, 0.75], [1, 0.9]]
 
 
@@ -228,7 +274,7 @@ def test_what_has_no_value_is_left_out() -> None:
 
 def test_a_smaller_error_rate_is_better() -> None:
     cost = drawn_of(data_of(falling=["image_AUROC"]))["cost"][0]
-    assert cost.lines[0].get_xydata().tolist() == [[90, 0.7]]
+    assert values_of(cost, "Pareto front") == [[[90, 0.7]]]
 
 
 def test_bars_outside_of_the_critical_difference_are_marked() -> None:

@@ -17,6 +17,7 @@ from harness.report.detection_page import _data
 from harness.report.excel import build_workbook
 from harness.report.facts import HEADLINE
 from harness.report.results import Results
+from harness.report.sheets import Sheet, add_sheet
 from harness.report.tables import runs_table
 from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
@@ -204,6 +205,28 @@ def test_small_differences_have_nearly_the_same_colour() -> None:
     (scale,) = [area.rules[0].colorScale for area in sheet.conditional_formatting if str(area.sqref).startswith(column)]
     low, high = (float(end.val) for end in scale.cfvo)
     assert (low, high) == (pytest.approx(0.899), 0.999)
+
+
+def ends_of_scale(values: list[float], marks: list[str | None]) -> tuple[float, float] | None:
+    """The values with the first and the last colour of image AUROC; None without colours."""
+    book = Workbook()
+    frame = pd.DataFrame({"image_AUROC": values, "vs_best": marks})
+    sheet = add_sheet(book, Sheet("Summary", frame, scaled=["image_AUROC"]))
+    scales = [area.rules[0].colorScale for area in sheet.conditional_formatting]
+    return (float(scales[0].cfvo[0].val), float(scales[0].cfvo[1].val)) if scales else None
+
+
+def test_values_without_a_significant_difference_have_similar_colours() -> None:
+    alike = "no significant difference"
+    # 0.5 is in the middle of the colours, although it is the lowest value.
+    assert ends_of_scale([0.9, 0.7, 0.5], ["best", alike, alike]) == (pytest.approx(0.1), 0.9)
+    # A value that is significantly worse may have the last colour.
+    assert ends_of_scale([0.9, 0.8, 0.5], ["best", alike, "worse"]) == (0.5, 0.9)
+    assert ends_of_scale([0.9, 0.8, 0.2], ["best", None, "worse"]) == (0.2, 0.9)
+
+
+def test_equal_values_have_no_colours() -> None:
+    assert ends_of_scale([0.0, 0.0], [None, None]) is None
 
 
 def test_empty_results_make_a_valid_workbook() -> None:

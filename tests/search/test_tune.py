@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,16 @@ def tune(config: str, *options: str) -> str:
 def trials(folder: ResultFolder) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = json.loads(folder.search.read_text())["trials"]
     return entries
+
+
+def events_of(folder: ResultFolder) -> dict[str, Any]:
+    """Macro F1 of each run in the folder of TensorBoard, as its own reader reads it."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return {
+        run.name: pytest.approx(EventAccumulator(str(run)).Reload().Scalars("macro_F1")[0].value)
+        for run in (folder.root / "tensorboard").iterdir()
+    }
 
 
 def test_trials_are_runs_that_share_stages_and_are_not_made_twice(
@@ -165,7 +176,8 @@ def test_a_sweep_of_a_trials_setting_is_the_same_run(toy_tree: Path) -> None:
 
 def test_hopeless_trainings_are_stopped_early_and_leave_nothing_behind() -> None:
     write_config(Path("c.yaml"), CLASSIFIERS.format(name="c"))
-    output = tune("c.yaml")
+    tracked = find_spec("tensorboard") is not None
+    output = tune("c.yaml", *(["tracking=[tensorboard]"] if tracked else []))
     folder = ResultFolder(Path("results/c"))
     all_trials = trials(folder)
     stopped = [trial for trial in all_trials if trial["state"] == "stopped"]
@@ -181,6 +193,10 @@ def test_hopeless_trainings_are_stopped_early_and_leave_nothing_behind() -> None
         rivals = [value for other in all_trials for at, value in other["looks"] if at == epoch and other is not trial]
         assert max(rivals) > reached
     assert sorted(run for trial in completed for run in trial["runs"]) == sorted(r.run_id for r in folder.records())
+    if tracked:
+        # The tracker has each run that finished, and nothing of a training that was stopped.
+        assert "warning: tensorboard" not in output
+        assert events_of(folder) == {record.run_id: record.metrics["macro_F1"] for record in folder.records()}
     assert not (work_folder() / home_of(folder.root, "search")).exists()
     assert not list((folder.root / ".work").iterdir())
 

@@ -15,6 +15,7 @@ export.py    export of a saved model
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,13 +25,14 @@ from harness.backends.base import Backend, Failure, Outcome, RunContext, Signatu
 from harness.backends.scorers import Scorer
 from harness.config.spec import RunSpec
 from harness.data.samples import Split
+from harness.data.subset import part_of
 
 # Added to anomalib's parameters: the coreset selection of PatchCore, by anomalib or by harness/detectors/coreset.py.
 CORESET = {"patchcore": {"coreset": "anomalib"}}
 
 
 class AnomalibBackend(Backend):
-    """Runs anomalib's models. A group is one run, because anomalib shares no work between runs."""
+    """Runs anomalib's models. A group is one training, because anomalib shares no work between trainings."""
 
     task: ClassVar[str] = "detection"
     heavy: ClassVar[str] = "harness.backends.anomalib.engine"
@@ -73,25 +75,29 @@ class AnomalibBackend(Backend):
         return [*notes, *licence_notes(str(spec.backbone) for spec in specs)]
 
     def share_key(self, spec: RunSpec) -> Hashable:
-        """Return the spec itself, so that each run is its own group."""
-        return spec
+        """Return the spec itself, so that each run is its own group; without the category where categories share it."""
+        return replace(spec, category="") if spec.unify else spec
 
     def run(self, specs: Sequence[RunSpec], split: Split, context: RunContext) -> Iterator[Outcome | Failure]:
-        """Train and test each spec in turn; release the memory after each run.
+        """Train and test each spec in turn, or one model for the specs of all categories; then release the memory.
 
         Args:
             specs: the runs.
             split: their data.
             context: resources and options.
         """
-        from harness.backends.anomalib.engine import run_spec
+        from harness.backends.anomalib.engine import run_spec, run_unified
         from harness.backends.anomalib.memory import release_memory
 
-        for spec in specs:
-            try:
-                yield run_spec(spec, split, context)
-            finally:
+        try:
+            if split.parts:
+                yield from run_unified(specs, split, context)
+                return
+            for spec in specs:
+                yield run_spec(spec, part_of(split, spec.n_train, spec.seed), context)
                 release_memory()
+        finally:
+            release_memory()
 
     def load(self, spec: RunSpec, file: Path, device: str, trust: bool) -> Scorer:
         """Load a saved model. Most of anomalib's checkpoints load without executing code.

@@ -42,7 +42,7 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
         pick(device)
     checked: set[tuple[str, str]] = set()
     for spec in specs:
-        split = part_of(splits[spec.category], spec.n_train, spec.seed)
+        split = part_of(splits[spec.category], spec.n_train, spec.seed, spec.category)
         problems.update(dict.fromkeys(_trainer_problems(spec.trainer)))
         problems.update(dict.fromkeys(_needs_problems(spec, split)))
         with collected(problems):

@@ -63,6 +63,6 @@ def _selection(spec: RunSpec, split: Split) -> _Selection | None:
     if ratio is None or spec.backbone is None or not layers or spec.parameters.get("coreset") == "exact":
         return None
     first = chosen_layers(spec.backbone, layers)[0]
-    images = len(part_of(split, spec.n_train, spec.seed).train)
+    images = len(part_of(split, spec.n_train, spec.seed, spec.category).train)
     patches = patches_of(images, first, spec.image_size or DEFAULT_SIZE)
     return _Selection(spec, patches, int(patches * ratio))

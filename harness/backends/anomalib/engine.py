@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
@@ -117,13 +117,12 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
 
     Args:
         spec: the run.
-        split: the data; the run may use a subset.
+        split: its data.
         context: resources and options.
 
     Raises:
         Exception: any error of anomalib, Lightning or Torch.
     """
-    split = part_of(split, spec.n_train, spec.seed)
     seed_everything(spec.seed, workers=True, verbose=False)
     context.stage("building")
     with local_assets(spec), backbone_weights(spec.weights, spec.seed) as used:
@@ -193,6 +192,30 @@ def run_spec(spec: RunSpec, split: Split, context: RunContext) -> Detected:
         warnings=warnings + moved + [weights.note for weights in used.values() if weights.note],
         scorer=partial(_scorer, model, spec, context.device),
     )
+
+
+def run_unified(specs: Sequence[RunSpec], split: Split, context: RunContext) -> Iterator[Detected]:
+    """Fit and test one model for the specs of all categories, which differ in the category only.
+
+    Args:
+        specs: the runs.
+        split: the data of all categories.
+        context: resources and options.
+
+    Yields:
+        The outcome of each category. anomalib's own metrics are left out, since they count the images of all categories
+        at once.
+
+    Raises:
+        Exception: any error of anomalib, Lightning or Torch.
+    """
+    whole = run_spec(specs[0], split, context)
+    for spec in specs:
+        own = part_of(split, None, spec.seed, spec.category)
+        calibration = None if whole.calibration is None or not own.val else whole.calibration.of(own.val)
+        test = whole.test.of(own.test)
+        key = replace(spec, category="")
+        yield replace(whole, spec=spec, test=test, calibration=calibration, own_metrics={}, timing_key=key)
 
 
 def _trainer_arguments(spec: RunSpec, model: AnomalibModule) -> tuple[dict[str, Any], list[str]]:

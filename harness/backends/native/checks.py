@@ -26,7 +26,7 @@ def check_specs(specs: Sequence[RunSpec], splits: Mapping[str, Split], device: s
     problems: dict[str, None] = {}
     checked: set[tuple[str, str]] = set()
     for spec in specs:
-        split = part_of(splits[spec.category], spec.n_train, spec.seed)
+        split = part_of(splits[spec.category], spec.n_train, spec.seed, spec.category)
         with collected(problems):
             known_backbone(str(spec.backbone))
             check_weights(spec.weights, str(spec.backbone), checked)

@@ -16,25 +16,24 @@ class Costs:
 
     Args:
         device: the device of the detectors.
-        test_images: number of test images.
     """
 
-    def __init__(self, device: Device, test_images: int) -> None:
+    def __init__(self, device: Device) -> None:
         self._peak = PeakMemory(device)
-        self._test_images = test_images
         self._network: tuple[Hashable, Extractor] | None = None
 
-    def of(self, detector: Detector, state: State, test_seconds: float) -> dict[str, float | None]:
+    def of(self, detector: Detector, state: State, test_seconds: float, test_images: int) -> dict[str, float | None]:
         """Return the cost of a detector, see `harness.backends.base.Outcome.cost`.
 
         Args:
             detector: the detector.
             state: its fitted state.
             test_seconds: time of the test, in seconds.
+            test_images: number of test images.
         """
         # The peak must not include the timing of single images, which is not a part of a run.
         cost = self._peak.cost()
-        cost["images_per_second"] = self._test_images / test_seconds if test_seconds else None
+        cost["images_per_second"] = test_images / test_seconds if test_seconds else None
         with self.fitted(detector, state):
             cost["model_size"] = size(detector.extractor().network.state_dict().values()) + size(state.values())
         return cost

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from harness import registry
@@ -78,7 +79,7 @@ def run_group(specs: Sequence[RunSpec], split: Split, context: RunContext) -> It
     group = list(detectors.values())
     images = GroupImages(detectors, split, specs[0].eval_batch_size, cached=context.cache is not None)
     paths = {role: [sample.path for sample in samples] for role, samples in images.roles.items()}
-    costs = Costs(group[0].device, len(split.test))
+    costs = Costs(group[0].device)
     stage_context = group[0].stage_context(paths, context.stage, split.fingerprint, context.scratch)
     plans = {spec: _Plan.of(spec, detector, group, images) for spec, detector in detectors.items()}
     stages = Stages((stage for plan in plans.values() for stage in plan.pending), stage_context)
@@ -104,19 +105,21 @@ class _Plan:
         test: the scores of the test images.
         calibration: the scores of the calibration images; one stage for each fold.
         pending: stages whose results the run still needs.
+        own: which training images are of the run's category; None where all of them are.
     """
 
     fit: Stage
     test: Stage
     calibration: tuple[Stage, ...]
     pending: list[Stage]
+    own: list[bool] | None
 
     @classmethod
     def of(cls, spec: RunSpec, detector: Detector, group: Sequence[Detector], images: GroupImages) -> _Plan:
         calibration = calibration_stages(spec, detector, group, images.split(spec))
         stages = [detector.fit_stage(group), detector.score_stage("test", group), *calibration]
         fit, test, *calibration = images.stages(spec, stages)
-        return cls(fit, test, tuple(calibration), [*calibration, fit, test])
+        return cls(fit, test, tuple(calibration), [*calibration, fit, test], images.own_training_images(spec))
 
 
 def _outcome(
@@ -140,6 +143,9 @@ def _outcome(
     calibration, folds = None, folds_of(spec, len(split.train), detector.least_images)
     if plan.calibration:
         calibration = calibrate(folds, split, plan.pending, stages, stage_context.memory, checked)
+        if folds and plan.own is not None:
+            # The threshold of a category comes from its own images.
+            calibration = calibration.part(np.array(plan.own))
     fit_seconds = stages.standalone_seconds(plan.fit)
     test_seconds = {s: t for s, t in stages.standalone_seconds(plan.test).items() if s not in fit_seconds}
     all_seconds = {**fit_seconds, **test_seconds}
@@ -158,7 +164,7 @@ def _outcome(
         },
         device=detector.device.description,
         save_model=_saver(detector, state, costs),
-        cost=costs.of(detector, state, sum(test_seconds.values())),
+        cost=costs.of(detector, state, sum(test_seconds.values()), len(split.test)),
         validation=HELD_OUT if split.val and not folds else "",
         weights={"backbone": detector.backbone, **weights.as_dict()},
         warnings=[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from harness.config.spec import RunSpec
 from harness.data.samples import Sample, Split
@@ -12,7 +12,7 @@ from harness.detectors.stages import Stage
 
 
 class GroupImages:
-    """The images of a group of runs on subsets of the same data.
+    """The images of a group of runs on parts of the same data: some of the images, or those of one category.
 
     A group without a run on all images needs some features only. It computes them in the same batches as a group with
     all images, because the batch of an image changes the last bits of its features.
@@ -29,7 +29,7 @@ class GroupImages:
 
     def __init__(self, specs: Iterable[RunSpec], split: Split, batch_size: int, cached: bool) -> None:
         self._split = split
-        self._subsets = {spec: Subset.of(split, spec.n_train, spec.seed) for spec in specs}
+        self._subsets = {spec: Subset.of(split, spec.n_train, spec.seed, spec.category) for spec in specs}
         subsets = self._subsets.values()
         samples: dict[str, Sequence[Sample]] = {"train": split.train, "val": split.val}
         needed = {"train": [one.train for one in subsets], "val": [one.val for one in subsets]}
@@ -41,9 +41,9 @@ class GroupImages:
             )
             self._positions[role] = {position: index for index, position in enumerate(chosen)}
             samples[role] = [samples[role][position] for position in chosen]
-        self.roles = {
-            role: role_samples for role, role_samples in (samples | {"test": split.test}).items() if role_samples
-        }
+        self._positions["test"] = {position: position for position in range(len(split.test))}
+        samples["test"] = split.test
+        self.roles = {role: role_samples for role, role_samples in samples.items() if role_samples}
 
     def split(self, spec: RunSpec) -> Split:
         """The data of a run.
@@ -51,7 +51,19 @@ class GroupImages:
         Args:
             spec: of the group.
         """
-        return self._split if spec.n_train is None else self._subsets[spec].part(self._split)
+        return self._subsets[spec].part(self._split, spec.category)
+
+    def own_training_images(self, spec: RunSpec) -> list[bool] | None:
+        """Which training images of a run are of its category; None where all of them are.
+
+        Args:
+            spec: of the group.
+        """
+        own = next((part for part in self._split.parts if part.category == spec.category), None)
+        if own is None:
+            return None
+        paths = {sample.path for sample in own.train}
+        return [sample.path in paths for sample in self.split(spec).train]
 
     def stages(self, spec: RunSpec, stages: Sequence[Stage]) -> list[Stage]:
         """The stages of a run on its own images.
@@ -60,14 +72,14 @@ class GroupImages:
             spec: of the group.
             stages: the same on all images of the group.
         """
-        if spec.n_train is None:
-            return list(stages)
         subset = self._subsets[spec]
-        positions: Mapping[str, Sequence[int]] = {
-            role: [self._positions[role][position] for position in indices]
-            for role, indices in (("train", subset.train), ("val", subset.val))
-        }
-        return [on_positions(stage, positions) for stage in stages]
+        positions: dict[str, Sequence[int]] = {}
+        for role, indices in (("train", subset.train), ("val", subset.val), ("test", subset.test)):
+            of_role = [self._positions[role][position] for position in indices]
+            # Stages on all images stay as they are, so that runs share them.
+            if of_role != list(range(len(self.roles.get(role, ())))):
+                positions[role] = of_role
+        return [on_positions(stage, positions) for stage in stages] if positions else list(stages)
 
 
 def in_whole_batches(positions: Iterable[Sequence[int]], count: int, batch_size: int) -> list[int]:

@@ -10,18 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.report.figures.canvas import (
-    GOOD,
     QUIET,
     NamedFigure,
     add_legend,
-    colour,
+    colour_of,
     new_axes,
     new_rows,
+    shade,
     whole_numbers,
 )
 
-# Side of the diagram, colour, mark.
-SIDES = (("raw", QUIET, "none"), ("calibrated", GOOD, GOOD))
 MOST_LINES = 36  # that a legend can name
 
 
@@ -33,11 +31,11 @@ def calibration_figures(one: Mapping[str, Any], heading: str) -> Iterator[NamedF
         heading: of each figure.
     """
     if any(one["reliability"].values()):
-        yield NamedFigure("reliability", _reliability(one["reliability"], heading))
+        yield NamedFigure("reliability", _reliability(one, heading))
     if one["epochs"]:
-        yield NamedFigure("epochs", _epochs(one["epochs"], heading))
+        yield NamedFigure("epochs", _epochs(one, heading))
     if one["risk"]["answered"]:
-        yield NamedFigure("risk", _risk(one["risk"], heading))
+        yield NamedFigure("risk", _risk(one, heading))
 
 
 def _percent(axes: Axes) -> None:
@@ -45,16 +43,17 @@ def _percent(axes: Axes) -> None:
         axis.set_major_formatter(lambda share, _: f"{share:.0%}")
 
 
-def _reliability(reliability: Mapping[str, list[dict[str, float]]], heading: str) -> Figure:
+def _reliability(one: Mapping[str, Any], heading: str) -> Figure:
     """The reliability diagram: the share of right labels in bins of the probability, with 95% intervals."""
     figure, axes = new_axes(heading, height=4.8)
     axes.plot([0, 1], [0, 1], color=QUIET, linestyle=":", linewidth=1, label="calibrated perfectly")
-    for name, ink, face in SIDES:
-        bins = reliability[name]
+    own = colour_of(one["style"])
+    for name, ink, face in (("raw", QUIET, "none"), ("calibrated", own, own)):
+        bins = one["reliability"][name]
         if not bins:
             continue
         across, up, low, high, images = (
-            np.array([one[key] for one in bins]) for key in ("probability", "accuracy", "low", "high", "images")
+            np.array([entry[key] for entry in bins]) for key in ("probability", "accuracy", "low", "high", "images")
         )
         errors = np.maximum(0.0, np.stack([up - low, high - up]))
         axes.errorbar(across, up, errors, color=ink, linewidth=1, capsize=2, label=name)
@@ -67,9 +66,9 @@ def _reliability(reliability: Mapping[str, list[dict[str, float]]], heading: str
     return figure
 
 
-def _epochs(epochs: Mapping[str, list[dict[str, Any]]], heading: str) -> Figure:
+def _epochs(one: Mapping[str, Any], heading: str) -> Figure:
     figure, rows = new_rows(heading, (1.0, 1.0), shared=True)
-    for index, (name, entries) in enumerate(epochs.items()):
+    for index, (name, entries) in enumerate(one["epochs"].items()):
         numbers = [entry["epoch"] for entry in entries]
         for row, key, label, line in (
             (rows[0], "val_macro_F1", "macro F1", "-"),
@@ -77,7 +76,7 @@ def _epochs(epochs: Mapping[str, list[dict[str, Any]]], heading: str) -> Figure:
             (rows[1], "val_loss", "validation loss", "-"),
         ):
             values = [np.nan if entry[key] is None else entry[key] for entry in entries]
-            row.plot(numbers, values, color=colour(index), linestyle=line, label=f"{name} {label}")
+            row.plot(numbers, values, color=shade(one["style"], index), linestyle=line, label=f"{name} {label}")
     rows[0].set(ylim=(0, 1.02), ylabel="macro F1")
     rows[1].set(xlabel="epoch", ylabel="loss")
     whole_numbers(rows[1].xaxis)
@@ -87,10 +86,10 @@ def _epochs(epochs: Mapping[str, list[dict[str, Any]]], heading: str) -> Figure:
     return figure
 
 
-def _risk(risk: Mapping[str, list[float]], heading: str) -> Figure:
+def _risk(one: Mapping[str, Any], heading: str) -> Figure:
     """The risk-coverage curve: the share of wrong answers among the surest images."""
     figure, axes = new_axes(heading)
-    axes.step(risk["answered"], risk["risk"], where="post", color=GOOD)
+    axes.step(one["risk"]["answered"], one["risk"]["risk"], where="post", color=colour_of(one["style"]))
     axes.set(xlim=(0, 1.02), xlabel="share of images with an answer, out of fold", ylabel="wrong answers")
     axes.set_ylim(bottom=0.0)
     _percent(axes)

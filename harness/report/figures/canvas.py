@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from harness.report.html import PALETTE
+from harness.report.model_styles import LINES, PALETTE, SHADES
 
 # The marks of the page, by their names in matplotlib.
 MARKERS = ("o", "D", "s", "^", "X", "*")
-QUIET, GOOD, BAD, INK = "#7a7a7a", PALETTE[0], PALETTE[1], "#222222"
+# The colours of what belongs to no model.
+QUIET, INK, GROUND = "#7a7a7a", "#222222", "white"
+# The lines of the page, by their names in matplotlib.
+DASHES: Mapping[str, Any] = {
+    "solid": "-", "dash": "--", "dot": ":", "dashdot": "-.", "longdash": (0, (8, 3)), "longdashdot": (0, (8, 3, 1, 3)),
+}  # fmt: skip
+# The fills of the page, by their names in matplotlib.
+FILLS: Sequence[Any] = ("full", "none", "top")
 WIDTH = 6.4  # inches
 TITLE_WIDTH = 78  # characters of a line
 MANY = 40  # labels of an axis that are still legible
@@ -35,7 +44,7 @@ STYLE: Any = {
     "axes.spines.right": False,
     "grid.color": "#dddddd",
     "legend.frameon": False,
-    "figure.facecolor": "white",
+    "figure.facecolor": GROUND,
 }
 
 
@@ -119,14 +128,71 @@ def named_ticks(axes: Axes, names: Sequence[str], vertical: bool = False) -> Non
         axes.set_xticks(places, shown, fontsize=size, rotation=45, ha="right", rotation_mode="anchor")
 
 
-def colour(index: int) -> str:
-    """The colour of a model; the palette repeats."""
-    return PALETTE[index % len(PALETTE)]
+def colour_of(style: Mapping[str, int]) -> str:
+    """The colour of a model.
+
+    Args:
+        style: of the model, as the page has it; see `harness.report.model_styles`.
+    """
+    return PALETTE[style["model"] % len(PALETTE)]
 
 
-def marker(index: int) -> str:
-    """The mark of a model; models of equal colour have different marks."""
-    return MARKERS[(index + index // len(PALETTE)) % len(MARKERS)]
+def mark_of(style: Mapping[str, int]) -> dict[str, Any]:
+    """Colour, symbol and fill of a model's points, as arguments of matplotlib's plots.
+
+    Args:
+        style: of the model, as the page has it.
+    """
+    model, ink = style["model"], colour_of(style)
+    mark = MARKERS[(model + model // len(PALETTE)) % len(MARKERS)]
+    fill = FILLS[style["backend"] % len(FILLS)]
+    return {"marker": mark, "fillstyle": fill, "markerfacecolor": ink, "markeredgecolor": ink}
+
+
+def shade(style: Mapping[str, int], place: int) -> str:
+    """The colour of a model in one of its shades; the first one is the colour itself.
+
+    Args:
+        style: of the model, as the page has it.
+        place: of the shade, from 0.
+    """
+    share = SHADES[place % len(SHADES)]
+    own, other = to_rgb(colour_of(style)), to_rgb(GROUND if share < 0 else INK)
+    red, green, blue = (one + abs(share) * (end - one) for one, end in zip(own, other, strict=True))
+    return to_hex((red, green, blue))
+
+
+def lines_of(series: Sequence[Sequence[Mapping[str, int]]]) -> list[dict[str, Any]]:
+    """Colour and line of each series: shades of a model's colour, and grey from model to model. No two are alike.
+
+    Args:
+        series: the styles of the points of each series.
+    """
+    used: Counter[int] = Counter()
+    lines = []
+    for styles in series:
+        model = styles[0]["model"] if len({style["model"] for style in styles}) == 1 else -1
+        ink = QUIET if model < 0 else shade(styles[0], used[model])
+        lines.append({"color": ink, "linestyle": DASHES[LINES[used[model] % len(LINES)]]})
+        used[model] += 1
+    return lines
+
+
+def ring(axes: Axes, points: Sequence[tuple[float, float, str | None]]) -> None:
+    """Put a ring with a word around the recommended configuration.
+
+    Args:
+        axes: the axes.
+        points: the place of each configuration, and the verdict on it; None for those that are not recommended.
+    """
+    for across, up, word in points:
+        if word:
+            axes.plot([across], [up], "o", markersize=13, fillstyle="none", markeredgecolor=INK, label="_ring")
+            right = sum(other > across for other, _, _ in points) < len(points) / 2
+            axes.annotate(
+                word, (across, up), (-6 if right else 6, 6), textcoords="offset points", va="bottom", color=INK,
+                ha="right" if right else "left",
+            )  # fmt: skip
 
 
 def title(name: str) -> str:

@@ -14,22 +14,23 @@ from harness.common.errors import ConfigError
 from harness.report.classification_results import ClassificationResults
 from harness.report.figures.calibration import calibration_figures
 from harness.report.figures.canvas import (
-    GOOD,
+    GROUND,
     MANY,
+    QUIET,
     WIDTH,
     NamedFigure,
     add_legend,
-    colour,
+    colour_of,
     named_ticks,
     new_axes,
     new_rows,
+    shade,
     whole_numbers,
 )
 from harness.report.parts import task_report
 from harness.report.results import Results
 
 TEST = "test"  # the images of the test have an axis of their own
-BLUES = LinearSegmentedColormap.from_list("blues", ["white", GOOD])
 
 
 def classification_figures(results: Results, metric: str) -> Iterator[NamedFigure]:
@@ -76,7 +77,8 @@ def _confusion(one: Mapping[str, Any], heading: str) -> Figure:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
     side = _width(len(names))
     figure, axes = new_axes(heading, height=side, width=side)
-    axes.imshow(shares, cmap=BLUES, vmin=0.0, vmax=1.0)
+    shades = LinearSegmentedColormap.from_list("shares", [GROUND, colour_of(one["style"])])
+    axes.imshow(shares, cmap=shades, vmin=0.0, vmax=1.0)
     if len(names) <= MANY:
         for row, column in zip(*np.nonzero(counts), strict=True):
             ink = "white" if shares[row, column] > 0.5 else "black"
@@ -91,7 +93,7 @@ def _confusion(one: Mapping[str, Any], heading: str) -> Figure:
 def _labels(one: Mapping[str, Any], heading: str) -> Figure:
     labels = sorted((label for label in one["labels"] if label["f1"] is not None), key=lambda label: label["images"])
     figure, axes = new_axes(heading, width=_width(len(labels)))
-    axes.bar(range(len(labels)), [label["f1"] for label in labels], color=GOOD)
+    axes.bar(range(len(labels)), [label["f1"] for label in labels], color=colour_of(one["style"]))
     named_ticks(axes, [f"{label['label']} ({label['images']})" for label in labels])
     axes.set(ylim=(0.0, 1.02), ylabel="F1")
     axes.grid(axis="x", visible=False)
@@ -108,10 +110,10 @@ def _images(one: Mapping[str, Any], heading: str) -> Figure:
     for index, (name, counts) in enumerate(subsets.items()):
         heights = np.asarray(counts, dtype=float)[order]
         if name == TEST:
-            rows[1].bar(range(len(order)), heights, color=colour(index))
+            rows[1].bar(range(len(order)), heights, color=QUIET)
             rows[1].set_ylabel(TEST)
             continue
-        rows[0].bar(range(len(order)), heights, bottom=lower, color=colour(index), label=name)
+        rows[0].bar(range(len(order)), heights, bottom=lower, color=shade(one["style"], index), label=name)
         lower += heights
     rows[0].set_ylabel("images")
     for row in rows:

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from harness.report.facts import INTERVAL
-from harness.report.figures.canvas import add_legend, colour, marker, new_axes, title
+from harness.report.figures.canvas import add_legend, lines_of, mark_of, new_axes, title
 
 NAME_WIDTH = 60  # characters of a line
 
@@ -23,7 +23,8 @@ def curve_figure(curves: Mapping[str, Any], heading: str) -> Figure:
     """
     figure, axes = new_axes(heading)
     images = set()
-    for index, line in enumerate(curves["lines"]):
+    lines = lines_of([[line["style"]] for line in curves["lines"]])
+    for line, look in zip(curves["lines"], lines, strict=True):
         points = line["points"]
         ends = [(point["low"], point["high"]) for point in points]
         values = [point["value"] for point in points]
@@ -34,7 +35,7 @@ def curve_figure(curves: Mapping[str, Any], heading: str) -> Figure:
         images |= {point["images"] for point in points}
         name = textwrap.fill(" ".join(line["label"].split()) or "all configurations", NAME_WIDTH)
         axes.errorbar(
-            [point["images"] for point in points], values, yerr=errors, color=colour(index), marker=marker(index),
+            [point["images"] for point in points], values, yerr=errors, **look, **mark_of(line["style"]),
             markersize=5, capsize=2, linewidth=1.2, label=name,
         )  # fmt: skip
     axes.set(xscale="log", xlabel="normal images", ylabel=title(INTERVAL))

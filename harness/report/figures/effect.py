@@ -11,11 +11,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.report.figures.canvas import QUIET, add_legend, colour, marker, new_rows, title
-from harness.report.html import PALETTE
+from harness.report.figures.canvas import QUIET, add_legend, lines_of, mark_of, new_rows, ring, title
+from harness.report.model_styles import NAMED
 
 WIDE = 8  # a larger ratio of the ends of an axis makes it logarithmic
-NAMED = len(PALETTE) - 1  # series with a colour and a name of their own
 TICKS = 12
 NAME_WIDTH = 60  # characters of a line
 
@@ -68,23 +67,39 @@ def effect_figure(
     values = {value for one in series for value, _ in one.points}
     words = any(not isinstance(value, int | float) for value in values)
     places = {value: place for place, value in enumerate(sorted(values, key=str))} if words else {v: v for v in values}
+    # The best series have lines of their own, and all others one thin line.
+    lines = lines_of([[configuration["style"] for _, configuration in one.points] for one in series[:NAMED]])
     figure, rows = new_rows(heading, [1.0] * len(names), height=2.7 * len(names), shared=True)
     for row, name in zip(rows, names, strict=True):
         for index, one in enumerate(series):
-            pairs = [(places[value], average(configuration, name)) for value, configuration in one.points]
-            points = sorted((place, value) for place, value in pairs if value is not None)
-            named = index < NAMED
-            ink, mark, width = (colour(index), marker(index), 1.6) if named else (QUIET, ".", 0.8)
-            if points:
-                row.plot(
-                    *zip(*points, strict=True), color=ink, marker=mark, markersize=5, linewidth=width, zorder=3 - named,
-                    label=one.name if named else None,
-                )  # fmt: skip
+            _draw(row, one, [(places[value], average(configuration, name)) for value, configuration in one.points],
+                  lines[index] if index < NAMED else None)  # fmt: skip
+        ring(row, [
+            (places[value], height, configuration["recommended"])
+            for one in series
+            for value, configuration in one.points
+            if (height := average(configuration, name)) is not None
+        ])  # fmt: skip
         row.set_ylabel(title(name))
     _ticks(rows[-1], places, words)
     rows[-1].set_xlabel(title(axis))
     add_legend(figure, rows[0])
     return figure
+
+
+def _draw(
+    row: Axes, one: _Series, points: Sequence[tuple[float, float | None]], line: Mapping[str, Any] | None
+) -> None:
+    """The line of a series, and a point for each configuration in the style of its model."""
+    known = sorted((across, up) for across, up in points if up is not None)
+    if not known:
+        return
+    look = {**line, "label": one.name, "linewidth": 1.6} if line else {"color": QUIET, "linewidth": 0.8, "alpha": 0.5}
+    row.plot(*zip(*known, strict=True), **look)
+    for (across, up), (_, configuration) in zip(points, one.points, strict=True):
+        if up is not None:
+            alpha = 1.0 if line else 0.5
+            row.plot([across], [up], linestyle="none", markersize=5, alpha=alpha, **mark_of(configuration["style"]))
 
 
 def _series(

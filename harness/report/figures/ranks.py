@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.report.figures.canvas import add_legend, colour, marker, new_axes
+from harness.report.figures.canvas import INK, QUIET, add_legend, new_axes
 
 NAME_WIDTH = 90  # characters of a line
 MOST_TICKS = 8
@@ -33,12 +33,12 @@ def ranks_figure(ranked: Mapping[str, Any], heading: str) -> Figure:
         axes.text(0.0, top, name, transform=axes.get_yaxis_transform(), va="top", fontsize=8)
     best = rows[0]["rank"]
     if ranked["significant"]:
-        axes.axvspan(best - half, best + half, color=colour(0), alpha=0.12, linewidth=0)
+        axes.axvspan(best - half, best + half, color=QUIET, alpha=0.2, linewidth=0)
         worse = [row["rank"] - best > 2 * half for row in rows]
-        _bars(axes, rows, bars, half, [not one for one in worse], "no significant difference from the first", 0)
-        _bars(axes, rows, bars, half, worse, "significantly worse than the first", 1)
+        _bars(axes, rows, bars, half, [not one for one in worse], "no significant difference from the first", INK, "o")
+        _bars(axes, rows, bars, half, worse, "significantly worse than the first", QUIET, "X")
     else:
-        _bars(axes, rows, bars, half, [True] * len(rows), "no significant difference", 6)
+        _bars(axes, rows, bars, half, [True] * len(rows), "no significant difference", INK, "o")
     axes.set(ylim=(sum(heights), 0), yticks=[], xlabel="mean rank")
     # A bar may reach below 1 and above the last rank, where there are no ranks.
     step = -(-ranked["configurations"] // MOST_TICKS)
@@ -56,11 +56,10 @@ def _bars(
     half: float,
     chosen: Sequence[bool],
     label: str,
-    mark: int,
+    ink: str,
+    mark: str,
 ) -> None:
     points = [(row["rank"], height) for row, height, one in zip(rows, heights, chosen, strict=True) if one]
     if points:
         ranks, places = zip(*points, strict=True)
-        axes.errorbar(
-            ranks, places, xerr=half, fmt=marker(mark), color=colour(mark), linewidth=3, markersize=6, label=label
-        )
+        axes.errorbar(ranks, places, xerr=half, fmt=mark, color=ink, linewidth=3, markersize=6, label=label)

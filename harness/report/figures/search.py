@@ -9,9 +9,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from harness.report.figures.canvas import (
+    INK,
+    QUIET,
     NamedFigure,
     add_legend,
-    colour,
     new_axes,
     title,
     whole_numbers,
@@ -42,14 +43,14 @@ def _convergence(search: dict[str, Any]) -> Figure:
     for trial in trials:
         values = [*best[-1:], *([trial["value"]] if trial["state"] == DONE else [])]
         best.append(max(values, key=lambda value: sign * value) if values else math.nan)
-    axes.step([trial["number"] for trial in trials], best, where="post", color=colour(0), label="best so far")
+    axes.step([trial["number"] for trial in trials], best, where="post", color=INK, label="best so far")
     completed = [(trial["number"], trial["value"]) for trial in trials if trial["state"] == DONE]
     stopped = [
         (trial["number"], trial["looks"][-1][1]) for trial in trials if trial["state"] == STOPPED and trial["looks"]
     ]
-    for points, mark, name, ink in ((completed, "o", "completed", 0), (stopped, "X", "stopped early", 6)):
+    for points, mark, name, ink in ((completed, "o", "completed", INK), (stopped, "X", "stopped early", QUIET)):
         if points:
-            axes.scatter(*zip(*points, strict=True), color=colour(ink), marker=mark, label=name)
+            axes.scatter(*zip(*points, strict=True), color=ink, marker=mark, label=name)
     axes.set(xlabel="trial", ylabel=title(search["metric"]))
     whole_numbers(axes.xaxis)
     add_legend(figure, axes)
@@ -79,7 +80,7 @@ def _parallel(search: dict[str, Any]) -> Figure:
                           ha="right" if last else "left", va="center", zorder=3, bbox=BEHIND)  # fmt: skip
     for rank, line in enumerate(zip(*places, strict=True), start=1):
         strength = (rank / len(completed)) ** 2
-        axes.plot(range(len(line)), line, color=colour(0), alpha=0.15 + 0.85 * strength, linewidth=1 + 2 * strength)
+        axes.plot(range(len(line)), line, color=INK, alpha=0.15 + 0.85 * strength, linewidth=1 + 2 * strength)
     axes.set(xlim=(-0.15, len(columns) - 0.85), ylim=(-0.1, 1.1), yticks=[])
     axes.set_xticks(range(len(columns)), [name.replace("_", "\n") for name, _, _ in columns])
     axes.spines["left"].set_visible(False)
@@ -104,7 +105,7 @@ def _scale(values: Sequence[Any], log: bool) -> tuple[list[float], list[tuple[fl
 def _importance(shares: dict[str, float], metric: str) -> Figure:
     ordered = sorted(shares.items(), key=lambda item: item[1])
     figure, axes = new_axes(f"Importance of the axes for {title(metric)}", height=1.2 + 0.35 * len(ordered))
-    axes.barh([name for name, _ in ordered], [share for _, share in ordered], color=colour(0))
+    axes.barh([name for name, _ in ordered], [share for _, share in ordered], color=QUIET)
     axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.set(xlabel="share of the importance")
     return figure

@@ -15,10 +15,11 @@ from harness.report.figures.canvas import (
     QUIET,
     NamedFigure,
     add_legend,
-    colour,
-    marker,
+    colour_of,
+    mark_of,
     named_ticks,
     new_axes,
+    ring,
     title,
 )
 from harness.report.figures.effect import effect_figure, longest_series
@@ -123,17 +124,24 @@ def _points(place: Place, cost: str, members: Sequence[Mapping[str, Any]]) -> li
     return [(x, y) for x, y in pairs if x is not None and y is not None]
 
 
+def _verdicts(place: Place, cost: str) -> list[tuple[float, float, str | None]]:
+    """Cost and quality of each configuration, with the verdict on it."""
+    values = [(place.average(one, cost), place.average(one, place.metric), one) for one in place.configurations]
+    return [(x, y, one["recommended"]) for x, y, one in values if x is not None and y is not None]
+
+
 def _cost(place: Place, cost: str) -> Figure:
     figure, axes = new_axes(_heading(place))
     points = []
-    for index, (name, members) in enumerate(place.families.items()):
+    for name, members in place.families.items():
         family_points = _points(place, cost, members)
         points += family_points
         if family_points:
-            axes.scatter(*zip(*family_points, strict=True), color=colour(index), marker=marker(index), label=name)
+            axes.plot(*zip(*family_points, strict=True), linestyle="none", label=name, **mark_of(members[0]["style"]))
     front = _front(place, cost, points)
     axes.step(*zip(*front, strict=True), where="post", color=QUIET, linestyle=":", label="Pareto front", zorder=1)
     axes.set(xscale="log", xlabel=title(cost), ylabel=title(place.metric))
+    ring(axes, _verdicts(place, cost))
     _plain_numbers(axes, [x for x, _ in points])
     add_legend(figure, axes)
     return figure
@@ -151,11 +159,15 @@ def _front(place: Place, cost: str, points: Sequence[tuple[float, float]]) -> li
 
 
 def _plain_numbers(axes: Axes, values: Sequence[float]) -> None:
-    """Ticks 1, 2, 5, 10 ... on a logarithmic axis, as numbers without powers."""
+    """Ticks of a logarithmic axis, as numbers without powers."""
     low, high = min(values), max(values)
-    ticks = [digit * 10.0**power for power in range(-3, 7) for digit in (1, 2, 5)]
+    # On a short axis, 1, 2, 5, 10 ... would be one or two numbers.
+    digits = (1, 1.5, *range(2, 10)) if high < 5 * low else (1, 2, 5)
+    ticks = [digit * 10.0**power for power in range(-3, 7) for digit in digits]
     near = [tick for tick in ticks if low / 2 <= tick <= high * 2]
+    limits = axes.get_xlim()
     axes.set_xticks(near, [f"{tick:g}" for tick in near])
+    axes.set_xlim(limits)
     axes.minorticks_off()
 
 
@@ -175,8 +187,8 @@ def _compare(place: Place, leaders: Sequence[Mapping[str, Any]]) -> Figure:
             continue
         heights, names, values = zip(*points, strict=True)
         axes.errorbar(
-            values, heights, xerr=_errors(place, position, names, values), fmt=marker(index), color=colour(index),
-            capsize=2, linewidth=1.2, label=family(one),
+            values, heights, xerr=_errors(place, position, names, values), linestyle="none", capsize=2, linewidth=1.2,
+            color=colour_of(one["style"]), label=family(one), **mark_of(one["style"]),
         )  # fmt: skip
     named_ticks(axes, categories, vertical=True)
     axes.set(ylim=(len(categories) - 0.5, -0.5), xlabel=title(place.metric))

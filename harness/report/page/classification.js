@@ -22,28 +22,33 @@ function startSorting() {
   }));
 }
 
+const NUMBERED = 40; // labels of a matrix with numbers in its cells
+
 function drawConfusion(one) {
   const names = one.labels.map((label) => escaped(label.label));
   const shares = one.confusion.map((row) => { const sum = row.reduce((a, b) => a + b, 0) || 1; return row.map((count) => count / sum); });
   const text = one.confusion.map((row) => row.map((count) => count || ""));
   const side = Math.max(420, Math.min(1400, 200 + 24 * names.length));
-  document.getElementById("plot-confusion").style.height = `${side}px`;
-  return draw("plot-confusion", [{ type: "heatmap", x: names, y: names, z: shares, text, texttemplate: names.length <= 40 ? "%{text}" : "", zmin: 0, zmax: 1, colorscale: [[0, colour("ground")], [1, colour("good")]], showscale: false, xgap: 1, ygap: 1, customdata: one.confusion, hovertemplate: "true %{y}<br>predicted %{x}<br>%{customdata} images<extra></extra>" }],
-    { height: side, xaxis: { automargin: true, tickangle: -45, dtick: 1, type: "category" }, yaxis: { automargin: true, autorange: "reversed", dtick: 1, type: "category" }, margin: { l: 120, r: 8, t: 8, b: 120 } });
+  const numbered = names.length <= NUMBERED;
+  // In pixels, with 8 for a letter. On a narrow screen the reader scrolls, because smaller numbers would be illegible.
+  const width = (numbered ? 26 : 12) * names.length + 8 * Math.max(...names.map((name) => name.length));
+  Object.assign(document.getElementById("plot-confusion").style, { height: `${side}px`, minWidth: `${width}px` });
+  return draw("plot-confusion", [{ type: "heatmap", x: names, y: names, z: shares, text, texttemplate: numbered ? "%{text}" : "", textfont: { size: 12 }, zmin: 0, zmax: 1, colorscale: [[0, colour("ground")], [1, colourOf(one.style)]], showscale: false, xgap: 1, ygap: 1, customdata: one.confusion, hovertemplate: "true %{y}<br>predicted %{x}<br>%{customdata} images<extra></extra>" }],
+    { height: side, xaxis: { automargin: true, tickangle: -45, dtick: 1, type: "category", fixedrange: true }, yaxis: { automargin: true, autorange: "reversed", dtick: 1, type: "category", fixedrange: true }, margin: { l: 120, r: 8, t: 8, b: 120 } });
 }
 
 function drawRisk(one) {
   const { answered, risk, probability } = one.risk;
-  return draw("plot-risk", [{ type: "scatter", mode: "lines", x: answered, y: risk, customdata: probability, line: { color: colour("good"), shape: "hv" }, hovertemplate: "%{x:.0%} of the images get an answer<br>%{y:.1%} of the answers are wrong<br>probability from %{customdata:.3f}<extra></extra>" }],
+  return draw("plot-risk", [{ type: "scatter", mode: "lines", x: answered, y: risk, customdata: probability, line: { color: colourOf(one.style), shape: "hv" }, hovertemplate: "%{x:.0%} of the images get an answer<br>%{y:.1%} of the answers are wrong<br>probability from %{customdata:.3f}<extra></extra>" }],
     { xaxis: { title: { text: "share of images with an answer, out of fold" }, range: [0, 1.02], tickformat: ".0%" }, yaxis: { title: { text: "wrong answers" }, rangemode: "tozero", tickformat: ".0%" }, margin: { l: 60, r: 8, t: 8, b: 44 } });
 }
 
 function drawReliability(one) {
   const point = (bin) => `${bin.images} images<br>mean probability ${bin.probability.toFixed(3)}<br>right labels ${bin.accuracy.toFixed(3)} (95%: ${bin.low.toFixed(3)} to ${bin.high.toFixed(3)})`;
-  const sides = [["raw", "quiet", "circle-open"], ["calibrated", "good", "circle"]].map(([name, ink, symbol]) => {
+  const sides = [["raw", colour("quiet"), "circle-open"], ["calibrated", colourOf(one.style), "circle"]].map(([name, ink, symbol]) => {
     const bins = one.reliability[name];
     const most = Math.max(...bins.map((bin) => bin.images));
-    return { type: "scatter", mode: "lines+markers", name, x: bins.map((bin) => bin.probability), y: bins.map((bin) => bin.accuracy), text: bins.map(point), line: { color: colour(ink), width: 1 }, marker: { color: colour(ink), symbol, size: bins.map((bin) => 5 + 12 * Math.sqrt(bin.images / most)) }, error_y: { type: "data", symmetric: false, array: bins.map((bin) => bin.high - bin.accuracy), arrayminus: bins.map((bin) => bin.accuracy - bin.low), thickness: 1, width: 2 }, hovertemplate: "%{text}<extra>%{fullData.name}</extra>" };
+    return { type: "scatter", mode: "lines+markers", name, x: bins.map((bin) => bin.probability), y: bins.map((bin) => bin.accuracy), text: bins.map(point), line: { color: ink, width: 1 }, marker: { color: ink, symbol, size: bins.map((bin) => 5 + 12 * Math.sqrt(bin.images / most)) }, error_y: { type: "data", symmetric: false, array: bins.map((bin) => bin.high - bin.accuracy), arrayminus: bins.map((bin) => bin.accuracy - bin.low), thickness: 1, width: 2 }, hovertemplate: "%{text}<extra>%{fullData.name}</extra>" };
   });
   const diagonal = { type: "scatter", mode: "lines", name: "calibrated perfectly", x: [0, 1], y: [0, 1], line: { color: colour("line"), dash: "dot" }, hoverinfo: "skip" };
   return draw("plot-reliability", [diagonal, ...sides], { xaxis: { title: { text: "probability of the predicted label" }, range: [0, 1.02] }, yaxis: { title: { text: "share of right labels" }, range: [0, 1.02] }, margin: { l: 60, r: 8, t: 8, b: 44 } });
@@ -51,7 +56,7 @@ function drawReliability(one) {
 
 function drawLabels(one) {
   const labels = one.labels.filter((label) => label.f1 != null).sort((a, b) => a.images - b.images);
-  return draw("plot-labels", [{ type: "bar", x: labels.map((label) => escaped(`${label.label} (${label.images})`)), y: labels.map((label) => label.f1), marker: { color: colour("good") }, hovertemplate: "%{x}<br>F1 %{y:.3f}<extra></extra>" }],
+  return draw("plot-labels", [{ type: "bar", x: labels.map((label) => escaped(`${label.label} (${label.images})`)), y: labels.map((label) => label.f1), marker: { color: colourOf(one.style) }, hovertemplate: "%{x}<br>F1 %{y:.3f}<extra></extra>" }],
     { yaxis: { range: [0, 1.02], title: { text: "F1" } }, xaxis: { automargin: true, tickangle: -45, type: "category", dtick: labels.length <= 60 ? 1 : undefined }, margin: { l: 50, r: 8, t: 8, b: 120 } });
 }
 
@@ -63,7 +68,8 @@ function drawImages(one) {
   const total = (place) => subsets.reduce((sum, [name, counts]) => sum + (name === "test" ? 0 : counts[place]), 0);
   const order = one.labels.map((_, place) => place).sort((a, b) => total(a) - total(b));
   const names = order.map((place) => escaped(one.labels[place].label));
-  const traces = subsets.map(([name, counts], index) => ({ type: "bar", name, x: names, y: order.map((place) => counts[place]), yaxis: name === "test" ? "y2" : "y", marker: { color: palette(index) }, hovertemplate: `%{x}<br>${name}: %{y} images<extra></extra>` }));
+  const inks = subsets.map(([name], index) => (name === "test" ? colour("quiet") : shade(one.style, index)));
+  const traces = subsets.map(([name, counts], index) => ({ type: "bar", name, x: names, y: order.map((place) => counts[place]), yaxis: name === "test" ? "y2" : "y", marker: { color: inks[index] }, hovertemplate: `%{x}<br>${name}: %{y} images<extra></extra>` }));
   return draw("plot-images", traces, { barmode: "stack", xaxis: { automargin: true, tickangle: -45, type: "category", dtick: names.length <= 60 ? 1 : undefined, anchor: tested ? "y2" : "y" }, yaxis: { title: { text: "images" }, domain: [tested ? 0.4 : 0, 1] }, ...(tested ? { yaxis2: { title: { text: "test" }, domain: [0, 0.3] } } : {}), margin: { l: 50, r: 8, t: 8, b: 120 }, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 } });
 }
 
@@ -71,9 +77,9 @@ function drawEpochs(one) {
   // A probe has no epochs.
   document.getElementById("training").hidden = !Object.keys(one.epochs).length;
   const traces = Object.entries(one.epochs).flatMap(([name, entries], index) => [
-    { type: "scatter", mode: "lines", name: `${name} train loss`, legendgroup: name, x: entries.map((e) => e.epoch), y: entries.map((e) => e.train_loss), line: { color: palette(index), dash: "dot" } },
-    { type: "scatter", mode: "lines", name: `${name} validation loss`, legendgroup: name, x: entries.map((e) => e.epoch), y: entries.map((e) => e.val_loss), line: { color: palette(index) } },
-    { type: "scatter", mode: "lines", name: `${name} macro F1`, legendgroup: name, x: entries.map((e) => e.epoch), y: entries.map((e) => e.val_macro_F1), yaxis: "y2", line: { color: palette(index), width: 3 } },
+    { type: "scatter", mode: "lines", name: `${name} train loss`, legendgroup: name, x: entries.map((e) => e.epoch), y: entries.map((e) => e.train_loss), line: { color: shade(one.style, index), dash: "dot" } },
+    { type: "scatter", mode: "lines", name: `${name} validation loss`, legendgroup: name, x: entries.map((e) => e.epoch), y: entries.map((e) => e.val_loss), line: { color: shade(one.style, index) } },
+    { type: "scatter", mode: "lines", name: `${name} macro F1`, legendgroup: name, x: entries.map((e) => e.epoch), y: entries.map((e) => e.val_macro_F1), yaxis: "y2", line: { color: shade(one.style, index), width: 3 } },
   ]);
   return draw("plot-epochs", traces, { xaxis: { title: { text: "epoch" } }, yaxis: { title: { text: "loss" }, domain: [0, 0.45] }, yaxis2: { title: { text: "macro F1" }, domain: [0.55, 1], range: [0, 1.02], anchor: "x" }, margin: { l: 50, r: 8, t: 8, b: 44 }, showlegend: traces.length <= 36 });
 }

@@ -18,20 +18,8 @@ function el(name, attributes = {}, ...children) {
   return element;
 }
 
+// A colour of style.css.
 function colour(name) { return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim(); }
-
-// A dark background needs lighter colours of the same hue.
-const LIGHT = harness.data.palette;
-const DARK = ["#56B4E9", "#F08A4B", "#2BC79B", "#E3A3C8", "#E69F00", "#8FB8FF", "#B5B5B5"];
-const SYMBOLS = ["circle", "diamond", "square", "triangle-up", "x", "star"];
-
-function palette(index) {
-  const colours = matchMedia("(prefers-color-scheme: dark)").matches ? DARK : LIGHT;
-  return colours[index % colours.length];
-}
-
-// Seven colours and six symbols: 42 models have different marks.
-function symbol(index) { return SYMBOLS[(index + Math.floor(index / LIGHT.length)) % SYMBOLS.length]; }
 
 function isCount(name) { return harness.data.counts.includes(name); }
 
@@ -46,6 +34,7 @@ function digits(name) {
 
 function shown(name, value) {
   if (value == null) return "";
+  if (name.startsWith("false_alarms_") && typeof value === "number") return `${(100 * value).toFixed(1)}%`;
   const places = digits(name);
   return typeof value === "number" && places != null ? value.toFixed(places) : String(value);
 }
@@ -88,19 +77,6 @@ function categoriesHere() {
 function placeLabel(name) { return name === "" ? "average" : name; }
 
 function familyName({ facts }) { return `${facts.model} (${facts.backend})`; }
-
-// Groups of models and backends, each with a colour and a symbol of its own.
-function families() {
-  const groups = new Map();
-  here().forEach((configuration) => {
-    const key = familyName(configuration);
-    if (!groups.has(key)) groups.set(key, []);
-    groups.get(key).push(configuration);
-  });
-  return [...groups].map(([name, configurations], index) => ({
-    name, configurations, colour: palette(index), symbol: symbol(index),
-  }));
-}
 
 // A table with columns beyond its right edge fades out there, so that a cut number does not look like a whole one.
 function fadeTables() {

@@ -1,5 +1,4 @@
 // The effect of an axis: a series joins configurations that differ in this axis only.
-const GREY = LIGHT.length - 1; // the last colour; series behind the best ones share it
 
 // The series of an axis, the best first. Of several configurations with one value, the best one counts.
 function seriesOf(axis, metric, place) {
@@ -44,7 +43,7 @@ function alongAxis(axis, series) {
   const values = [...new Set(series.flatMap(({ points }) => points.map((point) => point.x)))];
   if (values.some((value) => typeof value !== "number")) {
     values.sort((a, b) => String(a).localeCompare(String(b), undefined, { numeric: true }));
-    return { type: "category", categoryorder: "array", categoryarray: values.map(String), tickvals: values.map(String), ticktext: values.map((value) => escaped(String(value)).replace(/(.{14}[^+_.]*[+_.])/g, "$1<br>")) };
+    return { type: "category", categoryorder: "array", categoryarray: values.map(String), tickvals: values.map(String), ticktext: values.map((value) => escaped(String(value)).replace(/(.{14}[^+_]*[+_])/g, "$1<br>")) };
   }
   const wide = Math.min(...values) > 0 && Math.max(...values) / Math.min(...values) >= 8;
   const ticks = values.sort((a, b) => a - b).slice(0, 12);
@@ -55,25 +54,30 @@ function drawEffect() {
   const [axis, y, cost, place] = ["effect-axis", "effect-y", "effect-cost", "effect-category"].map((id) => document.getElementById(id).value);
   const series = seriesOf(axis, y, place);
   const along = alongAxis(axis, series);
-  const look = (index) => ({ ink: palette(Math.min(index, GREY)), mark: symbol(Math.min(index, GREY)) });
+  const { named } = harness.data.styles;
+  const stylesOf = series.map(({ points }) => points.map((point) => point.configuration.style));
+  const own = linesOf(stylesOf.slice(0, named));
+  // The best series have lines of their own, and all others one thin line.
+  const lines = series.map((_, index) => own[index] ?? { color: colour("quiet"), dash: "solid", width: 1 });
   const traces = series.flatMap(({ points, name }, index) => [[y, ""], [cost, "2"]].map(([metric, number]) => ({
     type: "scatter", mode: "lines+markers", name: escaped(name), showlegend: false, xaxis: "x" + number, yaxis: "y" + number,
     x: points.map((point) => (along.type === "category" ? String(point.x) : point.x)), y: points.map((point) => point.values[metric]),
     customdata: points.map((point) => point.configuration.run), text: points.map((point) => hover(point.configuration, point.values, [y, cost])),
-    hovertemplate: "%{text}<extra></extra>", opacity: index < GREY ? 1 : 0.5, line: { color: look(index).ink, width: index < GREY ? 2 : 1 }, marker: { symbol: look(index).mark, size: 8 },
+    hovertemplate: "%{text}<extra></extra>", opacity: index < named ? 1 : 0.5, line: lines[index], marker: markerOf(stylesOf[index], 8),
   })));
-  drawSeriesNames(series, look);
-  return draw("plot-effect", traces.reverse(), {
+  drawSeriesNames(series, stylesOf, lines);
+  const points = series.flatMap((one) => one.points);
+  const rings = [[y, ""], [cost, "2"]].map(([metric, number]) => ({ ...ringOf(points.map(({ x, configuration, values }) => ({ x: along.type === "category" ? String(x) : x, y: values[metric], configuration }))), xaxis: "x" + number, yaxis: "y" + number }));
+  return draw("plot-effect", [...traces.reverse(), ...rings], {
     xaxis: { ...along, anchor: "y" }, xaxis2: { ...along, anchor: "y2", title: { text: title(axis) } },
     yaxis: { title: { text: title(y) }, domain: [0.55, 1], ...WITHIN }, yaxis2: { title: { text: title(cost) }, domain: [0, 0.45], rangemode: "tozero" },
   }).then(opens);
 }
 
-// The names stand below the figure, because Plotly's legend does not wrap them.
-function drawSeriesNames(series, look) {
-  const mark = (index) => { const swatch = el("span", { class: "swatch" }); swatch.style.background = look(index).ink; return swatch; };
-  const named = series.slice(0, GREY).map(({ name }, index) => el("li", {}, mark(index), name));
-  const others = series.length - named.length;
-  if (others > 0) named.push(el("li", {}, mark(GREY), `${others} other${others > 1 ? "s" : ""}, lower than these: point at one for its name`));
-  document.getElementById("effect-series").replaceChildren(...named);
+function drawSeriesNames(series, stylesOf, lines) {
+  const { named } = harness.data.styles;
+  const names = series.slice(0, named).map(({ name }, index) => ({ name, line: lines[index], styles: stylesOf[index] }));
+  const others = series.length - names.length;
+  if (others > 0) names.push({ name: `${others} other${others > 1 ? "s" : ""}, lower than these: point at one for its name`, line: lines[named] });
+  drawNames("effect-names", names);
 }

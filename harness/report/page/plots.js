@@ -59,11 +59,13 @@ function pareto(points, costName, metricName) {
 function logTicks(values) {
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const ticks = [];
-  for (let power = -3; power < 7; power++) for (const digit of [1, 2, 5]) {
+  // On a short axis, 1, 2, 5, 10 ... would be one or two numbers.
+  const digits = high < 5 * low ? [1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9] : [1, 2, 5];
+  for (let power = -3; power < 7; power++) for (const digit of digits) {
     const tick = digit * 10 ** power;
     if (tick >= low / 2 && tick <= high * 2) ticks.push(tick);
   }
-  return { tickvals: ticks, ticktext: ticks.map((tick) => String(Number(tick.toPrecision(1)))) };
+  return { tickvals: ticks, ticktext: ticks.map((tick) => String(Number(tick.toPrecision(2)))) };
 }
 
 // All qualities lie between 0 and 1.
@@ -80,17 +82,31 @@ function drawCost() {
     return {
       type: "scatter", mode: "markers", name: family.name, x: members.map((p) => p.x), y: members.map((p) => p.y),
       customdata: members.map((p) => p.configuration.run), text: members.map((p) => hover(p.configuration, p.values, [y, "pixel_AUROC", x, "fit_seconds"].filter((n, i, a) => a.indexOf(n) === i))),
-      hovertemplate: "%{text}<extra></extra>", marker: { color: family.colour, symbol: family.symbol, size: 9, line: { width: 1, color: colour("ground") } },
+      hovertemplate: "%{text}<extra></extra>", marker: markerOf(members.map(() => family.style)), showlegend: false,
     };
   });
   const front = pareto(points, x, y);
+  const frontLine = { color: colour("quiet"), width: 1.5, dash: "dot", shape: "hv" };
+  drawNames("cost-names", [...families().map(({ name, style }) => ({ name, styles: [style] })), { name: "Pareto front", line: frontLine }]);
   traces.unshift({
     type: "scatter", mode: "lines", name: "Pareto front", x: front.map((p) => p.x), y: front.map((p) => p.y), hoverinfo: "skip",
-    line: { color: colour("quiet"), width: 1.5, dash: "dot", shape: "hv" },
+    line: frontLine, showlegend: false,
   });
+  traces.push(ringOf(points));
   return draw("plot-cost", traces, {
     xaxis: { title: { text: title(x) }, type: "log", ...logTicks(points.map((p) => p.x)) }, yaxis: { title: { text: title(y) }, ...WITHIN },
   }).then(opens);
+}
+
+// A ring with a word around the recommended configuration. The word stands on the side with more room.
+function ringOf(points) {
+  const rings = points.filter(({ configuration, y }) => configuration.recommended && y != null);
+  const places = points.map(({ x }) => x), middle = places.filter((x) => rings.some((ring) => ring.x > x)).length < places.length / 2;
+  return {
+    type: "scatter", mode: "markers+text", name: "recommended", x: rings.map(({ x }) => x), y: rings.map(({ y }) => y), text: rings.map(({ configuration }) => configuration.recommended),
+    textposition: `top ${middle ? "right" : "left"}`, textfont: { color: colour("ink") }, cliponaxis: false, hoverinfo: "skip", showlegend: false,
+    marker: { symbol: "circle-open", size: 18, color: colour("ink"), line: { width: 2 } },
+  };
 }
 
 // A mean over categories is shown only for a configuration with all categories.
@@ -113,17 +129,18 @@ function drawCompare() {
       type: "scatter", mode: "markers", name: familyName(configuration),
       y: points.map((p) => categories.indexOf(p.category) + (index - (best.length - 1) / 2) * Math.min(0.12, 0.7 / best.length)), x: points.map((p) => p.values[y]),
       customdata: points.map((p) => p.runs[0]?.run), text: points.map((p) => escaped(p.category) + "<br>" + hover(configuration, p.values, [y, "pixel_AUROC", "ms_per_image_p50"])),
-      hovertemplate: "%{text}<extra></extra>", marker: { size: 9, color: palette(index), symbol: symbol(index) },
+      hovertemplate: "%{text}<extra></extra>", marker: markerOf(points.map(() => configuration.style)), showlegend: false,
       error_x: single ? {
-        type: "data", symmetric: false, thickness: 1.2, width: 3, array: points.map((p) => p.runs[0].image_AUROC_high - p.values[y]),
+        type: "data", symmetric: false, thickness: 1.2, width: 3, color: colourOf(configuration.style), array: points.map((p) => p.runs[0].image_AUROC_high - p.values[y]),
         arrayminus: points.map((p) => p.values[y] - p.runs[0].image_AUROC_low),
       } : undefined,
     };
   });
+  drawNames("compare-names", best.map((configuration) => ({ name: familyName(configuration), styles: [configuration.style] })));
   document.getElementById("bars").hidden = !traces.some((trace) => trace.error_x);
-  document.getElementById("plot-compare").style.minHeight = `${160 + 70 * categories.length}px`;
+  document.getElementById("plot-compare").style.minHeight = `${100 + 70 * categories.length}px`;
   return draw("plot-compare", traces, {
-    height: 180 + 70 * categories.length, margin: { l: 56, r: 12, t: 64, b: 48 }, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
+    height: 120 + 70 * categories.length,
     yaxis: { tickvals: categories.map((_, i) => i), ticktext: categories.map(escaped), range: [categories.length - 0.5, -0.5], showgrid: false },
     xaxis: { title: { text: title(y) } },
   }).then(opens);

@@ -46,19 +46,20 @@ function rankName({ lines, top }) {
 }
 
 // Points with bars as long as the critical difference.
-function rankTrace(name, mark, rows, critical) {
+// They have the colours of no model.
+function rankTrace(name, ink, mark, rows, critical) {
   return {
     type: "scatter", mode: "markers", name, x: rows.map((row) => row.rank), y: rows.map((row) => row.bar), customdata: rows.map((row) => row.run),
     text: rows.map((row) => [...row.label.split("\n").map(escaped), `mean rank: <b>${row.rank.toFixed(2)}</b>`, `mean image AUROC: <b>${row.auroc.toFixed(3)}</b>`].join("<br>")),
-    hovertemplate: "%{text}<extra></extra>", marker: { size: 9, color: palette(mark), symbol: symbol(mark) },
-    error_x: { type: "constant", value: critical / 2, thickness: 3, width: 0, color: palette(mark) },
+    hovertemplate: "%{text}<extra></extra>", marker: { size: 9, color: colour(ink), symbol: mark },
+    error_x: { type: "constant", value: critical / 2, thickness: 3, width: 0, color: colour(ink) },
   };
 }
 
 // The bar of the best configuration over all rows; bars outside of it are significantly worse.
 function rankBand(best, critical) {
   const [x0, x1] = [best.rank - critical / 2, best.rank + critical / 2];
-  return { type: "rect", layer: "below", yref: "paper", y0: 0, y1: 1, x0, x1, fillcolor: palette(0), opacity: 0.12, line: { width: 0 } };
+  return { type: "rect", layer: "below", yref: "paper", y0: 0, y1: 1, x0, x1, fillcolor: colour("quiet"), opacity: 0.2, line: { width: 0 } };
 }
 
 function plotRanks({ rows, critical, significant, configurations }) {
@@ -67,10 +68,10 @@ function plotRanks({ rows, critical, significant, configurations }) {
   const isWorse = (row) => row.rank - best.rank > critical;
   const traces = significant
     ? [
-      rankTrace("no significant difference from the first", 0, placed.filter((row) => !isWorse(row)), critical),
-      rankTrace("significantly worse than the first", 1, placed.filter(isWorse), critical),
+      rankTrace("no significant difference from the first", "ink", "circle", placed.filter((row) => !isWorse(row)), critical),
+      rankTrace("significantly worse than the first", "quiet", "x", placed.filter(isWorse), critical),
     ]
-    : [rankTrace("no significant difference", 6, placed, critical)];
+    : [rankTrace("no significant difference", "ink", "circle", placed, critical)];
   const top = significant ? 52 : 12; // for the legend
   return draw("plot-ranks", traces, {
     height: bottom + top + 48, margin: { l: RANK_SIDE, r: RANK_SIDE, t: top, b: 48 }, annotations: placed.map(rankName),

@@ -28,14 +28,13 @@ async function openRun(id, moves = true) {
   }
   body.replaceChildren(metricsAndCosts(run, details), curvesAndScores(details), defects(details), areas(details), overlaps(details), gallery(run, details));
   if (!harness.data.single) body.append(el("p", { class: "quiet" }, "Files: ", el("a", { href: run.folder }, run.folder)));
-  if (details.curves) drawCurves(details);
-  else if (details.scores.length) drawScores(details);
+  if (details.curves) drawCurves(run, details);
+  else if (details.scores.length) drawScores(run, details);
 }
 
 function falseAlarms(run) {
-  const rate = (value) => `${(100 * value).toFixed(1)}%`;
-  const expected = run.false_alarms_expected == null ? "" : ` False alarms on normal images: at most ${rate(run.false_alarms_expected)} (${run.false_alarms_guarantee})`;
-  const measured = run.false_alarms_on_test == null ? "" : `${expected ? ", and" : " False alarms on normal images:"} ${rate(run.false_alarms_on_test)} on the test images`;
+  const expected = run.false_alarms_expected == null ? "" : ` False alarms on normal images: at most ${shown("false_alarms_expected", run.false_alarms_expected)} (${run.false_alarms_guarantee})`;
+  const measured = run.false_alarms_on_test == null ? "" : `${expected ? ", and" : " False alarms on normal images:"} ${shown("false_alarms_on_test", run.false_alarms_on_test)} on the test images`;
   return expected || measured ? `${expected}${measured}.` : "";
 }
 
@@ -59,20 +58,29 @@ function metricsAndCosts(run, details) {
 }
 
 function curvesAndScores(details) {
-  return el("div", { class: "plots" }, ...(details.curves ? ["roc", "pr", "scores"] : ["scores"]).map((name) => el("div", { class: "plot", id: "plot-" + name })));
+  return el("div", { class: "plots" }, ...[...(details.curves ? ["roc", "pr"] : []), ...(details.pimo_curve?.length ? ["pimo"] : []), "scores"].map((name) => el("div", { class: "plot", id: "plot-" + name })));
 }
 
-function drawCurves(details) {
+// Curves and scores have the colour of the model, as in the plots of all configurations.
+function drawCurves(run, details) {
   const curves = details.curves ?? {};
-  const levels = [["image", colour("good"), "solid"], ["pixel", colour("bad"), "dash"]].filter(([level]) => curves[level]?.fpr);
-  const line = (level, ink, dash, x, y) => ({ type: "scatter", mode: "lines", name: level, x: curves[level][x], y: curves[level][y], line: { color: ink, dash, width: 2 } });
+  const levels = [["image", "solid"], ["pixel", "dash"]].filter(([level]) => curves[level]?.fpr);
+  const line = (level, dash, x, y) => ({ type: "scatter", mode: "lines", name: level, x: curves[level][x], y: curves[level][y], line: { color: colourOf(run.style), dash, width: 2 } });
   const unit = { range: [-0.02, 1.02] };
-  draw("plot-roc", levels.map(([level, ink, dash]) => line(level, ink, dash, "fpr", "tpr")), { title: { text: "ROC", font: { size: 14 } }, margin: { l: 50, r: 8, t: 30, b: 44 }, xaxis: { ...unit, title: { text: "false positive rate" } }, yaxis: { ...unit, title: { text: "true positive rate" } }, legend: { x: 0.98, y: 0.02, xanchor: "right", yanchor: "bottom" } });
-  draw("plot-pr", levels.map(([level, ink, dash]) => line(level, ink, dash, "recall", "precision")), { title: { text: "Precision and recall", font: { size: 14 } }, margin: { l: 50, r: 8, t: 30, b: 44 }, xaxis: { ...unit, title: { text: "recall" } }, yaxis: { ...unit, title: { text: "precision" } }, legend: { x: 0.02, y: 0.02, yanchor: "bottom" } });
-  drawScores(details);
+  draw("plot-roc", levels.map(([level, dash]) => line(level, dash, "fpr", "tpr")), { title: { text: "ROC", font: { size: 14 } }, margin: { l: 50, r: 8, t: 30, b: 44 }, xaxis: { ...unit, title: { text: "false positive rate" } }, yaxis: { ...unit, title: { text: "true positive rate" } }, legend: { x: 0.98, y: 0.02, xanchor: "right", yanchor: "bottom" } });
+  draw("plot-pr", levels.map(([level, dash]) => line(level, dash, "recall", "precision")), { title: { text: "Precision and recall", font: { size: 14 } }, margin: { l: 50, r: 8, t: 30, b: 44 }, xaxis: { ...unit, title: { text: "recall" } }, yaxis: { ...unit, title: { text: "precision" } }, legend: { x: 0.02, y: 0.02, yanchor: "bottom" } });
+  if (details.pimo_curve?.length) drawOverlap(run, details.pimo_curve);
+  drawScores(run, details);
 }
 
-function drawScores(details) {
+// The mean per-image overlap. The band has the rates that AUPIMO counts.
+function drawOverlap(run, points) {
+  const band = { type: "scatter", mode: "lines", line: { width: 0 }, name: "limits of AUPIMO", x: [1e-5, 1e-4], y: [1, 1], fill: "tozeroy", fillcolor: colour("line"), hoverinfo: "skip" };
+  const curve = { type: "scatter", mode: "lines", name: "mean overlap", x: points.map((one) => one.rate), y: points.map((one) => one.overlap), line: { color: colourOf(run.style), width: 2 } };
+  draw("plot-pimo", [band, curve], { title: { text: "Per-image overlap", font: { size: 14 } }, margin: { l: 50, r: 24, t: 30, b: 44 }, xaxis: { type: "log", range: [-6.05, -2.95], tickvals: [1e-6, 1e-5, 1e-4, 1e-3], ticktext: ["1e-6", "1e-5", "0.0001", "0.001"], title: { text: "false positive rate of normal images" } }, yaxis: { range: [-0.02, 1.02], title: { text: "overlap with the defect" } }, legend: { x: 0.02, y: 0.98, yanchor: "top", bgcolor: "rgba(0,0,0,0)" } });
+}
+
+function drawScores(run, details) {
   const of = (label) => details.scores.filter((_, i) => details.labels[i] === label);
   const low = details.scores.reduce((a, b) => Math.min(a, b), Infinity);
   const high = details.scores.reduce((a, b) => Math.max(a, b), -Infinity);
@@ -80,7 +88,7 @@ function drawScores(details) {
   const bins = { start: low, end: high + size, size };
   const bars = (name, label, ink, pattern) => ({ type: "histogram", name, x: of(label), xbins: bins, opacity: 0.75, marker: { color: ink, pattern: { shape: pattern, fillmode: "overlay", fgcolor: colour("ground"), size: 5 } } });
   const at = details.thresholds.image;
-  draw("plot-scores", [bars("normal", 0, colour("good"), ""), bars("anomalous", 1, colour("bad"), "/")], {
+  draw("plot-scores", [bars("normal", 0, colour("quiet"), ""), bars("anomalous", 1, colourOf(run.style), "/")], {
     title: { text: "Scores of the test images", font: { size: 14 } }, margin: { l: 44, r: 8, t: 30, b: 44 }, barmode: "overlay",
     xaxis: { title: { text: "raw score" } }, yaxis: { title: { text: "images" }, dtick: Math.max(1, Math.ceil(details.scores.length / 30)) }, legend: { x: 0.98, y: 0.98, xanchor: "right", yanchor: "top", bgcolor: "rgba(0,0,0,0)" },
     shapes: at == null ? [] : [{ type: "line", x0: at, x1: at, yref: "paper", y0: 0, y1: 1, line: { color: colour("ink"), width: 2, dash: "dot" } }],
@@ -130,7 +138,7 @@ function gallery(run, details) {
   if (!details.curves) return el("p", { class: "quiet" }, "No curves and pictures: an earlier version made this run, or its details.json is missing.");
   if (harness.data.single && pictures.length) return el("p", { class: "quiet" }, "Pictures are in the result folder, and not in this file.");
   if (!pictures.length) return el("p", { class: "quiet" }, "No pictures.");
-  return el("div", {}, el("h3", {}, "Test images, the worst first"), el("p", { class: "quiet" }, LEGEND), el("div", { class: "strip quiet" }, ...PANELS.map((name) => el("span", {}, name))),
+  return el("div", {}, el("h3", {}, "Test images, the worst first"), el("p", { class: "quiet" }, LEGEND),
     el("div", { class: "gallery", id: "gallery" }, ...pictures.map((one) => picture(run.folder, details.thresholds.image, one))));
 }
 

@@ -19,10 +19,10 @@ function drawConvergence() {
   });
   const traces = [
     { type: "scatter", mode: "lines", name: "best so far", x: trials.map((trial) => trial.number), y: line,
-      line: { shape: "hv", width: 2, color: palette(0) }, hoverinfo: "skip" },
-    points(done, (trial) => trial.value, "completed", { marker: { size: 9, color: palette(0) } }),
+      line: { shape: "hv", width: 2, color: colour("ink") }, hoverinfo: "skip" },
+    points(done, (trial) => trial.value, "completed", { marker: { size: 9, color: colour("ink") } }),
   ];
-  if (stopped.length) traces.push(points(stopped, (trial) => trial.looks.at(-1)[1], "stopped early", { marker: { size: 9, symbol: "x", color: palette(6) } }));
+  if (stopped.length) traces.push(points(stopped, (trial) => trial.looks.at(-1)[1], "stopped early", { marker: { size: 9, symbol: "x", color: colour("quiet") } }));
   return draw("plot-convergence", traces, { xaxis: { title: { text: "trial" } }, yaxis: { title: { text: title(metric) } }, height: 420 })
     .then((target) => { if (typeof openRun === "function") opens(target); });
 }
@@ -54,7 +54,7 @@ function drawParallel() {
   const traces = rows.map((trial, rank) => ({
     type: "scatter", mode: "lines", showlegend: false, x: all.map((_, index) => index),
     y: all.map(({ name }, index) => scales[index].place(trial.point[name]) + apart(index, rank)),
-    opacity: 0.15 + 0.85 * ((rank + 1) / rows.length) ** 2, line: { width: 1 + 2 * ((rank + 1) / rows.length) ** 2, color: palette(0), shape: "spline", smoothing: 0.6 },
+    opacity: 0.15 + 0.85 * ((rank + 1) / rows.length) ** 2, line: { width: 1 + 2 * ((rank + 1) / rows.length) ** 2, color: colour("ink"), shape: "spline", smoothing: 0.6 },
     text: all.map(() => `trial ${trial.number}: <b>${trial.value.toFixed(4)}</b><br>${pointText(trial)}`), hovertemplate: "%{text}<extra></extra>",
   }));
   const marks = scales.flatMap(({ ticks }, index) => ticks.map(([y, text]) => ({
@@ -72,7 +72,7 @@ function drawImportance() {
   if (!document.getElementById("plot-importance")) return Promise.resolve();
   const shares = Object.entries(harness.data.search.importance).sort((a, b) => a[1] - b[1]);
   const names = shares.map(([name]) => escaped(name));
-  return draw("plot-importance", [{ type: "bar", orientation: "h", y: names, x: shares.map(([, share]) => share), marker: { color: palette(0) }, hovertemplate: "%{y}: %{x:.0%}<extra></extra>" }],
+  return draw("plot-importance", [{ type: "bar", orientation: "h", y: names, x: shares.map(([, share]) => share), marker: { color: colour("quiet") }, hovertemplate: "%{y}: %{x:.0%}<extra></extra>" }],
     { height: 90 + 34 * shares.length, xaxis: { tickformat: ".0%", rangemode: "tozero" }, yaxis: { type: "category" } });
 }
 

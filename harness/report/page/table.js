@@ -8,15 +8,15 @@ function columnSets() {
   const first = ["label", "dataset", "category", "n_train", "seed"].filter((name) => name === "label" || new Set(harness.data.runs.map((run) => run[name])).size > 1);
   const main = [...headline, "pixel_AUPRO"].filter((name) => metrics.includes(name));
   return {
-    main: [...first, "vs_best", ...main, ...["ms_per_image_p50", "fit_seconds"].filter((name) => costs.includes(name))],
-    "all metrics": [...first, "vs_best", "p_vs_best", "may_be_lower_by", "image_AUROC_low", "image_AUROC_high", ...metrics, "threshold_from"],
+    main: [...first, "vs_best", ...main, ...["false_alarms_on_test", "false_alarms_expected"].filter(isNumber), ...["ms_per_image_p50", "fit_seconds"].filter((name) => costs.includes(name))],
+    "all metrics": [...first, "vs_best", "p_vs_best", "may_be_lower_by", "image_AUROC_low", "image_AUROC_high", ...metrics, "threshold_from", "false_alarms_on_test", "false_alarms_expected", "false_alarms_guarantee"],
     cost: [...first, "image_AUROC", ...costs, "test_seconds", "spent_seconds", "total_seconds", "device"],
     configuration: ["label", "category", ...harness.data.columns, ...harness.data.parameters, "seed", "weights_source", "train_images", "test_images"],
   };
 }
 
 // Smaller costs and error rates are better, so their first sort is ascending.
-function fallsFirst(name) { return isNumber(name) && !harness.data.falling.includes(name) && (name === "images_per_second" || !harness.data.costs.includes(name) && !/_seconds$|^p_vs/.test(name)); }
+function fallsFirst(name) { return isNumber(name) && !harness.data.falling.includes(name) && (name === "images_per_second" || !harness.data.costs.includes(name) && !/_seconds$|^p_vs|^false_alarms/.test(name)); }
 
 function columns() {
   const set = document.getElementById("columns").value;
@@ -85,6 +85,7 @@ function cell(run, name) {
   }
   const value = el("td", { class: isNumber(name) ? "number" : "" }, shown(name, run[name]));
   if (run[name] != null && busyMark(name, run)) value.append(el("span", { class: "quiet" }, busyMark(name, run)));
+  if (name === "false_alarms_expected" && run[name] != null) value.append(el("span", { class: "quiet" }, ` ${run.false_alarms_guarantee}`));
   if (name === "image_AUROC" && run.image_AUROC_low != null) {
     value.append(el("span", { class: "quiet" }, ` ${run.image_AUROC_low.toFixed(2)}\u2013${run.image_AUROC_high.toFixed(2)}`));
   }
