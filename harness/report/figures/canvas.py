@@ -163,7 +163,9 @@ def shade(style: Mapping[str, int], place: int) -> str:
 
 
 def lines_of(series: Sequence[Sequence[Mapping[str, int]]]) -> list[dict[str, Any]]:
-    """Colour and line of each series: shades of a model's colour, and grey from model to model. No two are alike.
+    """Colour and line of each series: shades of a model's colour, and grey from model to model.
+
+    Two series of one model differ.
 
     Args:
         series: the styles of the points of each series.
