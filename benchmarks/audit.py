@@ -31,7 +31,7 @@ SIZE = 256
 def measure(quick: bool) -> dict[str, Any]:
     """Copies, defects and times."""
     require()
-    images = of_folder(HAZELNUT)
+    images = of_folder(HAZELNUT).images
     with tempfile.TemporaryDirectory() as folder:
         copies = [_copies(images, name, target, change, Path(folder)) for name, target, change in _changes()]
     with tempfile.TemporaryDirectory() as folder:

@@ -99,6 +99,8 @@ class Metric:
         format: number format of the value in a spreadsheet.
         at_threshold: whether the value is undefined without a threshold.
         optimistic: whether the labels that the metric counts choose its threshold; its interval corrects this.
+        at_original: whether the evaluation of its data set measures at the size of the masks. Reports say so where the
+            protocol resizes the masks.
         on_request: whether the metric is computed only where `extra_metrics` of the config names it. Such a metric is a
             function of a `harness.metrics.extra.PixelCase`, and optional.
         optional: whether only some data have the metric. Its column and its place on the page exist only where some
@@ -118,6 +120,7 @@ class Metric:
     optional: bool = False
     by_defect: bool = False
     on_request: bool = False
+    at_original: bool = False
 
     @property
     def key(self) -> str:
@@ -174,8 +177,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("F1Max", "pixel", f"{_PR}:f1_max"),
     Metric("AUPRO", "pixel", "harness.metrics.aupro:aupro"),
     # For data with `Sample.saturation`. The number is the upper limit of the false positive rate, in percent.
-    Metric("AUsPRO5", "pixel", "harness.metrics.spro:auspro5", optional=True, by_defect=True),
-    Metric("AUsPRO30", "pixel", "harness.metrics.spro:auspro30", optional=True, by_defect=True),
+    Metric("AUsPRO5", "pixel", "harness.metrics.spro:auspro5", optional=True, by_defect=True, at_original=True),
+    Metric("AUsPRO30", "pixel", "harness.metrics.spro:auspro30", optional=True, by_defect=True, at_original=True),
     Metric("FPR95", "pixel", "harness.metrics.fpr95:fpr95", higher_is_better=False),
     _extra("pixel", "AUPRO5", "aupro:aupro5"),
     _extra("pixel", "AUPIMO", "pimo:aupimo"),
@@ -185,10 +188,11 @@ METRICS: tuple[Metric, ...] = (
     _extra("region", "Precision", "region_recall:region_precision", at_threshold=True),
     _extra("region", "Recall", "region_recall:region_recall", at_threshold=True),
 )
-# Tables of details.json that belong to metrics of `extra_metrics`: metric -> (name, "module:attribute").
+# Tables of details.json that belong to metrics of `extra_metrics`: name -> (metric, "module:attribute").
 METRIC_TABLES: dict[str, tuple[str, str]] = {
-    "pixel_AUPIMO": ("aupimo_by_image", "harness.metrics.pimo:aupimo_by_image"),
-    "region_Recall": ("recall_by_area", "harness.metrics.region_recall:recall_by_area"),
+    "aupimo_by_image": ("pixel_AUPIMO", "harness.metrics.pimo:aupimo_by_image"),
+    "pimo_curve": ("pixel_AUPIMO", "harness.metrics.pimo:pimo_curve"),
+    "recall_by_area": ("region_Recall", "harness.metrics.region_recall:recall_by_area"),
 }
 CLASSIFICATION_METRICS: tuple[Metric, ...] = tuple(
     Metric(name)

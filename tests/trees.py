@@ -45,6 +45,28 @@ def mvtec_ad(root: Path) -> None:
             mask(base / f"ground_truth/broken_large/{number:03}_mask.png")
 
 
+def mpdd(root: Path) -> None:
+    """MPDD (Jezek et al., 2021): as MVTec AD, with several types of defects in one category."""
+    base = root / "connector"
+    for number in range(4):
+        image(base / f"train/good/{number:03}.png", number)
+    for number in range(2):
+        image(base / f"test/good/{number:03}.png", 10 + number)
+        for place, name in enumerate(("hole", "parts_mismatch")):
+            image(base / f"test/{name}/{number:03}.png", 20 + 10 * place + number, defect=True)
+            mask(base / f"ground_truth/{name}/{number:03}_mask.png")
+
+
+def vad(root: Path) -> None:
+    """VAD (Baitieva et al., CVPR Workshops 2024): no masks, and defects among the training images too."""
+    for number in range(4):
+        image(root / f"train/good/{number}.png", number)
+    for number in range(2):
+        image(root / f"train/bad/{number}.png", 30 + number, defect=True)
+        image(root / f"test/good/{number}.png", 10 + number)
+        image(root / f"test/bad/{number}.png", 20 + number, defect=True)
+
+
 def btad(root: Path) -> None:
     for category, suffix in (("01", "bmp"), ("02", "png")):
         base = root / category
@@ -213,6 +235,8 @@ def folders(root: Path) -> None:
 # Name -> (kind that the harness must find, function that writes the data into a new folder).
 TREES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "mvtec_ad": ("mvtec", mvtec_ad),
+    "mpdd": ("mvtec", mpdd),
+    "vad": ("mvtec", vad),
     "btad": ("mvtec", btad),
     "autovi": ("mvtec", autovi),
     "mvtec_loco": ("mvtec_loco", mvtec_loco),
@@ -226,6 +250,7 @@ TREES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "magnetic_tiles": ("magnetic_tiles", magnetic_tiles),
     "folders": ("folder", folders),
 }
+WITHOUT_MASKS = {"vad"}
 
 
 def write_tree(name: str, root: Path) -> Path:

@@ -7,17 +7,25 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.audit.finding import CONTRADICTION, COPY, NEAR, Finding
-from harness.audit.images import TEST, AuditImage
+from harness.audit.images import TEST, TRAIN, UNLABELLED, AuditImage
 from harness.audit.near import WHOLE, NearCopy, near_copies
 from harness.audit.scan import Scan
 
 
 def copy_findings(scans: Sequence[Scan]) -> list[Finding]:
-    """Exact copies first, then near copies among images that are no exact copies.
+    """The copies in each data set. An image of two data sets is none: each of them has its own models.
 
     Args:
         scans: of all readable images.
     """
+    by_dataset: dict[str, list[Scan]] = {}
+    for one in scans:
+        by_dataset.setdefault(one.image.dataset, []).append(one)
+    return [finding for members in by_dataset.values() for finding in _of_dataset(members)]
+
+
+def _of_dataset(scans: Sequence[Scan]) -> list[Finding]:
+    """Exact copies first, then near copies among images that are no exact copies."""
     first: dict[str, Scan] = {}
     findings = []
     for one in sorted(scans, key=lambda one: _order(one.image)):
@@ -34,18 +42,21 @@ def copy_findings(scans: Sequence[Scan]) -> list[Finding]:
     return findings
 
 
-def _order(image: AuditImage) -> tuple[bool, str]:
-    """The first of several copies stays. A test image comes first, so that the test does not change."""
-    return image.role != TEST, image.name
+def _order(image: AuditImage) -> tuple[int, str]:
+    """The first of several copies stays. A training image is the last, so that the test does not change."""
+    return (TEST, UNLABELLED, TRAIN).index(image.role), image.name
 
 
 def _finding(kind: str, kept: AuditImage, left_out: AuditImage, words: str, value: float) -> Finding:
-    """A contradiction is for a person to decide, so it proposes nothing."""
+    """A contradiction is for a person to decide, so it proposes nothing.
+
+    An unlabelled image stays too: no metric counts it, and a submission needs all of them.
+    """
     roles = f"{kept.role} and {left_out.role}" if kept.role != left_out.role else f"both {kept.role}"
     if kept.label and left_out.label and kept.label != left_out.label:
         labels = f"labelled {left_out.label!r} and {kept.label!r}"
         return Finding(CONTRADICTION, left_out, f"{kind}, {words}: {labels} ({roles})", kept, value)
-    return Finding(kind, left_out, f"{words} ({roles})", kept, value, exclude=True)
+    return Finding(kind, left_out, f"{words} ({roles})", kept, value, exclude=left_out.role != UNLABELLED)
 
 
 def _words(pair: NearCopy, scans: Sequence[Scan]) -> str:

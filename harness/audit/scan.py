@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from harness.audit.images import AuditImage
 from harness.audit.near import SIDE, Thumbs
 from harness.common import threads
 from harness.common.errors import DataError
-from harness.data.images import MAX_PIXELS, from_bytes
+from harness.data.images import from_bytes
 
 Progress = Callable[[int, int], None]
 SHARPNESS_SIDE = 256  # pixels of the longer side; larger images are not blurred because they are large
@@ -65,19 +64,16 @@ class Unreadable:
     problem: str
 
 
-def scan(
-    images: Sequence[AuditImage], max_pixels: int = MAX_PIXELS, progress: Progress | None = None
-) -> tuple[list[Scan], list[Unreadable]]:
+def scan(images: Sequence[AuditImage], progress: Progress | None = None) -> tuple[list[Scan], list[Unreadable]]:
     """Read all images.
 
     Args:
         images: the images.
-        max_pixels: largest allowed number of pixels of an image.
         progress: called with (number of read images, number of images).
     """
     scans, unreadable = [], []
     with ThreadPoolExecutor(threads.count()) as pool:
-        for count, result in enumerate(pool.map(partial(_read, max_pixels), images), 1):
+        for count, result in enumerate(pool.map(_read, images), 1):
             if isinstance(result, Scan):
                 scans.append(result)
             else:
@@ -87,10 +83,10 @@ def scan(
     return scans, unreadable
 
 
-def _read(max_pixels: int, image: AuditImage) -> Scan | Unreadable:
+def _read(image: AuditImage) -> Scan | Unreadable:
     try:
         content = Path(image.path).read_bytes()
-        reading = from_bytes(content, image.path, max_pixels)
+        reading = from_bytes(content, image.path, image.max_pixels)
     except OSError as error:
         return Unreadable(image, f"{image.path}: can't be read ({error.strerror}).")
     except DataError as error:

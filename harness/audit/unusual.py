@@ -67,7 +67,7 @@ class Scored:
 
 
 def score(images: Sequence[AuditImage], model: Model, progress: Callable[[str], None]) -> Scored:
-    """Score the training images of each group by folds, and the test images of a detection.
+    """Score the training images of each group by folds, and the labelled test images of a detection.
 
     Args:
         images: readable images.
@@ -75,12 +75,14 @@ def score(images: Sequence[AuditImage], model: Model, progress: Callable[[str], 
         progress: called with a text about the progress.
     """
     scored = Scored()
-    groups = dict.fromkeys(image.group for image in images)
+    groups = dict.fromkeys(image.place for image in images)
     few = []
     for group in groups:
-        members = [image for image in images if image.group == group]
+        members = [image for image in images if image.place == group]
         train = [image for image in members if image.role == TRAIN]
         test = [image for image in members if image.role != TRAIN and image.anomalous is not None]
+        if not train:
+            continue
         if len(train) < LEAST:
             few.append(f"{group or 'the data'} ({len(train)})")
             continue
@@ -114,7 +116,7 @@ def _group(
 ) -> None:
     prefix = f"{group}: " if group else ""
     of_train, of_test = _scores(train, test, model, lambda text: progress(f"{prefix}{text}"))
-    distances = deviations(of_train)
+    distances = deviations(of_train, of_train)
     for image, value, distance in zip(train, of_train, distances, strict=True):
         scored.train.append((image, float(value)))
         if distance > OUTLIER:
@@ -145,7 +147,7 @@ def _labels(
 
 
 def _spread(values: npt.NDArray[np.float64]) -> float:
-    distances = deviations(values)
+    distances = deviations(values, values)
     largest = int(np.argmax(np.abs(distances)))
     return float(abs((values[largest] - np.median(values)) / distances[largest])) if distances[largest] else 0.0
 

@@ -1,4 +1,4 @@
-"""The files of an audit: audit.html, audit.xlsx, audit.csv and exclude.txt."""
+"""The files of an audit: audit.html, audit.xlsx, audit.csv, and exclude.txt for each data set."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ from harness.report.read_me import NOTICE, sheet_of
 from harness.report.sheets import Sheet, add_sheet
 
 PAGE, BOOK, TABLE, EXCLUDE = "audit.html", "audit.xlsx", "audit.csv", "exclude.txt"
-COLUMNS = ("kind", "image", "role", "label", "other_image", "other_role", "value", "exclude", "reason")
+DATASET = "data_set"  # column of an audit over several data sets
+COLUMNS = ("kind", DATASET, "image", "role", "label", "other_image", "other_role", "value", "exclude", "reason")
+NOTE = "note"  # in the column `kind`
 SHOWN = 48  # pictures of a section of the page
 FIRST = "highest scores"
 HEAD = """\
-# Images that `python -m harness audit` proposes to leave out. Use this file at data.exclude.
+# Images that `python -m harness audit` proposes to leave out{dataset}. Use this file at {key}.exclude.
 # The findings in lines that begin with "# " need your judgement. Remove the mark to leave an image out.
 """
 
@@ -50,12 +52,31 @@ def write_audit(folder: Path, result: Audit) -> list[Path]:
     contents: dict[str, str | bytes] = {
         PAGE: page_of(result),
         BOOK: book_of(result),
-        TABLE: csv_text([COLUMNS, *([row[name] for name in COLUMNS] for row in rows_of(result))]),
-        EXCLUDE: exclude_of(result),
+        TABLE: csv_text([columns_of(result), *table_of(result)]),
+        **{file: exclude_of(result, dataset) for dataset, file in exclude_files(result).items()},
     }
     for name, content in contents.items():
         write_atomic(folder / name, content)
     return [folder / name for name in contents]
+
+
+def exclude_files(result: Audit) -> dict[str, str]:
+    """The name of the file with proposals for each data set: exclude.txt, or exclude-0.txt for data[0] ..."""
+    if len(result.datasets) == 1:
+        return {result.datasets[0]: EXCLUDE}
+    stem, suffix = EXCLUDE.split(".")
+    return {dataset: f"{stem}-{position}.{suffix}" for position, dataset in enumerate(result.datasets)}
+
+
+def columns_of(result: Audit) -> list[str]:
+    """The columns of the findings."""
+    return [name for name in COLUMNS if name != DATASET or len(result.datasets) > 1]
+
+
+def table_of(result: Audit) -> list[list[Any]]:
+    """The rows of audit.csv: the findings, then the notes."""
+    notes = [{"kind": NOTE, "reason": sentence} for sentence in result.notes]
+    return [[row.get(name, "") for name in columns_of(result)] for row in (*rows_of(result), *notes)]
 
 
 def rows_of(result: Audit) -> list[dict[str, Any]]:
@@ -63,6 +84,7 @@ def rows_of(result: Audit) -> list[dict[str, Any]]:
     return [
         {
             "kind": one.kind,
+            DATASET: one.image.dataset,
             "image": one.image.name,
             "role": one.image.role,
             "label": one.image.label,
@@ -76,15 +98,23 @@ def rows_of(result: Audit) -> list[dict[str, Any]]:
     ]
 
 
-def exclude_of(result: Audit) -> str:
-    """The content of exclude.txt: proposals, then the other findings as comments."""
-    proposed = result.excluded()
+def exclude_of(result: Audit, dataset: str = "") -> str:
+    """The content of exclude.txt: proposals, then the other findings as comments.
+
+    Args:
+        result: the audit.
+        dataset: name of the data set; empty for the only one.
+    """
+    proposed = result.excluded(dataset)
     # A name that begins with the mark of a comment would be none.
     lines = [f"[#]{name[1:]}" if name.startswith("#") else name for name in proposed]
     for kind in KINDS:
-        names = sorted({one.image.name for one in result.of_kind(kind)} - set(proposed))
+        images = (one.image for one in result.of_kind(kind))
+        names = sorted({image.name for image in images if image.dataset == dataset} - set(proposed))
         lines += [f"# {kind}:", *(f"# {name}" for name in names)] if names else []
-    return HEAD + "".join(f"{line}\n" for line in lines)
+    key = f"data[{result.datasets.index(dataset)}]" if dataset else "data"
+    head = HEAD.format(dataset=f" of {dataset}" if dataset else "", key=key)
+    return head + "".join(f"{line}\n" for line in lines)
 
 
 def book_of(result: Audit) -> bytes:
@@ -92,14 +122,16 @@ def book_of(result: Audit) -> bytes:
     book = Workbook()
     book.remove(book.worksheets[0])
     notices = [*result.notes, *result.summary()]
-    findings = pd.DataFrame(rows_of(result), columns=list(COLUMNS))
+    findings = pd.DataFrame(rows_of(result), columns=columns_of(result))
     add_sheet(book, Sheet("Audit", findings, notices, frozen=2, empty="nothing unusual found"))
     add_sheet(book, sheet_of([(NOTICE, sentence) for sentence in notices]))
     scored = [(image, value) for pairs in (result.scored.train, result.scored.test) for image, value in pairs]
-    rows = [(image.name, image.role, image.label, value) for image, value in scored]
-    frame = pd.DataFrame(rows, columns=["image", "role", "label", "score"]).sort_values(
+    rows = [(image.dataset, image.name, image.role, image.label, value) for image, value in scored]
+    frame = pd.DataFrame(rows, columns=[DATASET, "image", "role", "label", "score"]).sort_values(
         ["role", "score"], ascending=[False, False], ignore_index=True
     )
+    if len(result.datasets) == 1:
+        frame = frame.drop(columns=DATASET)
     add_sheet(book, Sheet("Scores", frame, scaled=["score"], falling=["score"], format="0.000", empty="no scores"))
     stream = io.BytesIO()
     book.save(stream)
@@ -123,6 +155,7 @@ def page_of(result: Audit) -> str:
         notes=result.notes,
         summary=result.summary(),
         sections=sections,
+        exclude=exclude_files(result),
     )
 
 
@@ -144,7 +177,7 @@ def _card(one: Finding, result: Audit) -> dict[str, Any]:
 
 
 def _role(image: AuditImage) -> str:
-    return f"{image.role}, {image.label}" if image.label else image.role
+    return ", ".join(filter(None, (image.dataset, image.role, image.label)))
 
 
 def _shown(image: AuditImage, result: Audit) -> dict[str, str]:

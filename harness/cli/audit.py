@@ -11,9 +11,8 @@ from rich.markup import escape
 from harness.common.errors import ConfigError, DataError
 from harness.common.paths import expanded, name_of_file
 from harness.common.terminal import terminal
-from harness.config.load import load_config
+from harness.config.load import load_configs
 from harness.config.sweep import SweepConfig
-from harness.data.images import MAX_PIXELS
 from harness.execution.log_capture import capture_logs
 
 FOLDER = "audit"
@@ -25,7 +24,7 @@ def audit(
     """Audit the images of a config or a folder, write the files, and print the findings in a few sentences.
 
     Args:
-        data: a YAML file, or a folder of any kind of detection data.
+        data: a YAML file, also one with a list of data sets; or a folder of any kind of detection data.
         overrides: KEY=VALUE pairs for the config.
         output: parent of the result folder; None for the value of the config, or results.
         with_model: whether a detector scores the training images.
@@ -38,7 +37,8 @@ def audit(
         HarnessError: the config, the folder or the options have errors.
     """
     console = terminal()
-    config = _config(data, overrides)
+    configs = _configs(data, overrides)
+    config = configs[0] if configs else None
     with capture_logs(io.StringIO(), show=False):
         from harness.audit.audit import audit as look
         from harness.audit.images import images_of, of_folder
@@ -49,10 +49,9 @@ def audit(
     parent = Path(expanded(str(output))) if output else Path(config.output if config else "results")
     defaults = {"weights": config.weights, "device": config.device} if config else {}
     model = model_of({**defaults, **{key: value for key, value in options.items() if value is not None}})
-    images = images_of(config) if config else of_folder(data)
-    max_pixels = config.data.max_pixels if config else MAX_PIXELS
+    content = images_of(configs) if configs else of_folder(data)
     with console.status("images") as status, capture_logs(io.StringIO(), show=False):
-        result = look(name, images, model if with_model else None, max_pixels, lambda text: status.update(escape(text)))
+        result = look(name, content, model if with_model else None, lambda text: status.update(escape(text)))
     files = write_audit(parent / name / FOLDER, result)
     for sentence in result.notes:
         console.print(f"[yellow]{escape(sentence)}[/]")
@@ -63,8 +62,8 @@ def audit(
     return 0
 
 
-def _config(data: Path, overrides: Sequence[str]) -> SweepConfig | None:
-    """The config of a YAML file; None for a folder.
+def _configs(data: Path, overrides: Sequence[str]) -> list[SweepConfig]:
+    """The config of each data set of a YAML file; none for a folder.
 
     Raises:
         ConfigError: overrides for a folder.
@@ -76,7 +75,7 @@ def _config(data: Path, overrides: Sequence[str]) -> SweepConfig | None:
                 f"{overrides[0]}: an override found for the folder {data}; expected a config with it. Write a config: "
                 "`python -m harness init`."
             )
-        return None
+        return []
     if not data.exists():
         raise DataError(f"{data}: nothing found; expected a config or a folder of images. Correct the path.")
-    return load_config(data, overrides)
+    return load_configs(data, overrides)

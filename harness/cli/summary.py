@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness.common.secrets import concealed
+from harness.data.base import joint_notes
 from harness.data.index import Progress
 from harness.planning.prepare import Prepared
 
@@ -131,12 +131,7 @@ def print_notes(prepared: Prepared, console: Console) -> None:
         console: the terminal.
     """
     several = len(prepared.splits) > 1
-    notes = [(split, note) for split in prepared.splits.values() for note in split.notes]
     # A note on every category concerns the sweep.
-    common = [note for note, count in Counter(note for _, note in notes).items() if count == len(prepared.splits)]
-    sentences = (
-        f"{split.category}: {note}" if several and split.category and note not in common else note
-        for split, note in notes
-    )
-    for sentence in (*map(concealed, dict.fromkeys(sentences)), *prepared.damaged.values()):
+    notes = joint_notes([(split.category if several else "", split.notes) for split in prepared.splits.values()])
+    for sentence in (*map(concealed, notes), *prepared.damaged.values()):
         console.print(f"[yellow]{escape(sentence)}[/]")

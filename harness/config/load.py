@@ -38,7 +38,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
     if others:
         raise ConfigError(
             f"{path}: data: a list of {len(others) + 1} data sets found; expected one data set here. Only the commands "
-            "`sweep` and `plan` take a list."
+            "`sweep`, `plan` and `audit` take a list."
         )
     return config
 

@@ -227,6 +227,8 @@ class SweepConfig(BaseModel):
     def _all_categories_where_needed(self) -> SweepConfig:
         place = f"data.{UNIFY}" if isinstance(self.data, DataOptions) and self.data.unify else ""
         place = place or next((f"grid.{UNIFY}" for mapping in self.grid if True in mapping.get(UNIFY, [])), "")
+        if self.search is not None and UNIFY in self.search.space:
+            place = f"search.space.{UNIFY}"
         if not place:
             return self
         if self.task != "detection":

@@ -7,6 +7,7 @@ The checks, the split and the fingerprint are the same for all kinds, see split.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
@@ -207,6 +208,23 @@ def existing_dir(path: Path, key: str) -> Path:
         obstacle = "a file" if path.exists() else "nothing"
         raise DataError(f"{key}: {obstacle} found at {path.absolute()}, a folder expected.")
     return path.absolute()
+
+
+def joint_notes(by_place: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    """The notes of several places, each once. A note that not all places have begins with its place.
+
+    Args:
+        by_place: name of the place, such as a category, and its notes; an empty name is never written.
+    """
+    counts = Counter(note for _, notes in by_place for note in dict.fromkeys(notes))
+    everywhere = {note for note, count in counts.items() if count == len(by_place)}
+    return list(
+        dict.fromkeys(
+            f"{place}: {note}" if place and note not in everywhere else note
+            for place, notes in by_place
+            for note in notes
+        )
+    )
 
 
 def listed(names: list[str], limit: int = 3) -> str:

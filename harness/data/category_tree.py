@@ -101,11 +101,22 @@ def with_left_out(lists: SampleLists, options: DataOptions, root: Path, categori
         root: the folder of the categories; with `lists.root` itself there are no others.
         categories: names of all categories in `root`.
     """
-    others = sorted(set(subfolders(root)) - set(categories))
-    if lists.root == root or options.category is not None or not others:
+    if lists.root == root or options.category is not None:
         return lists
-    note = f"{root}: {listed(others)} left out, because no category of kind {options.kind} is in it."
-    return replace(lists, notes=(*lists.notes, note))
+    notes = folders_note(root, categories, f"because no category of kind {options.kind} is in it")
+    return replace(lists, notes=(*lists.notes, *notes))
+
+
+def folders_note(root: Path, used: Sequence[str], reason: str) -> list[str]:
+    """A sentence about folders in the root that a kind does not use; empty without such folders.
+
+    Args:
+        root: of the data.
+        used: names of the other folders in `root`.
+        reason: a clause that begins with a conjunction.
+    """
+    others = sorted(set(subfolders(root)) - set(used))
+    return [f"{root}: {listed(others)} left out, {reason}."] if others else []
 
 
 def confined(root: Path, name: str, source: Path) -> Path:

@@ -9,9 +9,10 @@ from typing import Any
 from harness import registry
 from harness.common.errors import DataError, nearest
 from harness.data.base import DataOptions, existing_dir
-from harness.data.listing import list_images, subfolders
+from harness.data.listing import EXTENSIONS, list_images, subfolders
 
 AUTO = "auto"
+TABLES = (".csv", ".json")
 SHOWN = 5  # wrong names in a message
 
 
@@ -62,7 +63,8 @@ def _unknown(root: Path) -> str:
                 f"{problem}; expected one of {', '.join(registry.DATASETS)}. {root / name} is of kind {kind}: use it."
             )
     if hints := _nearest_kind_hints(root):
-        return f"{problem}; expected the folders of a kind. Wrong names may be {_listed(hints)}. Rename them."
+        wrong = f"Wrong names may be {_listed(hints)}. Rename them if they are wrong."
+        return f"{problem}; expected the folders of a kind. {wrong}"
     images = len(list_images(root))
     there = f"{images} images found, in an unknown layout" if images else "no images found"
     return (
@@ -85,7 +87,11 @@ def wrong_names(root: Path, kind: str, categories: Sequence[str]) -> str:
     names = _options(kind).folder_names
     # Below a right name, such as test, lie folders of defects with any name.
     hints = _hints(root, [name for name in subfolders(root) if name not in names], names, categories)
-    return f"Wrong names may be {_listed(hints)}. The harness does not use these folders: rename them." if hints else ""
+    if not hints:
+        return ""
+    return (
+        f"Wrong names may be {_listed(hints)}. The harness does not use these folders: rename them if they are wrong."
+    )
 
 
 def _nearest_kind_hints(root: Path) -> list[str]:
@@ -98,17 +104,29 @@ def _nearest_kind_hints(root: Path) -> list[str]:
 
 
 def _hints(root: Path, below: Sequence[str], names: Sequence[str], categories: Sequence[str] = ()) -> list[str]:
-    """Paths with the nearest right name, for folders in `root` and in the folders `below`."""
+    """Paths with the nearest right name, for folders in `root` and in the folders `below`.
+
+    A name that occurs at the other level belongs there: `test` of a category is not missing beside the categories.
+    """
+    by_base = {base: subfolders(root / base) for base in ("", *subfolders(root))}
+    in_root, in_categories = by_base[""], {name for base in by_base if base for name in by_base[base]}
     hints = []
     for base in ("", *below):
-        there = subfolders(root / base)
-        missing = [name for name in names if name not in there]
+        there, other_level = by_base[base], in_root if base else in_categories
+        missing = [name for name in names if name not in there and name not in other_level]
         hints += [
             f"{Path(base, name)} (did you mean {near[0]}?)"
             for name in there
             if name not in names and name not in categories and (near := nearest(name, missing))
+            if _may_hold_data(root / base / name)
         ]
     return hints
+
+
+def _may_hold_data(folder: Path) -> bool:
+    """Whether a folder is empty, or has an image or a table. A folder of texts has no place in a data set."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return not files or any(path.suffix.lower() in (*EXTENSIONS, *TABLES) for path in files)
 
 
 def _listed(hints: Sequence[str]) -> str:

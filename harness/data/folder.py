@@ -13,7 +13,7 @@ from harness.common.paths import PathText, expanded
 from harness.data.base import DataOptions, existing_dir
 from harness.data.folder_layout import find_folders
 from harness.data.listing import EXTENSIONS, list_images
-from harness.data.masks import SUFFIXES, ImagesAndMasks, match_masks, separate_masks
+from harness.data.masks import SUFFIXES, ImagesAndMasks, left_out_note, match_masks, separate_masks
 from harness.data.samples import GOOD, Sample, SampleLists, is_normal
 from harness.data.test_share import take_test_images
 
@@ -95,6 +95,8 @@ class FolderData(DataOptions):
                 problems += error.problems
         if problems:
             raise DataError(problems)
+        if self.mask_dir and not self.abnormal_dir:
+            notes.append("data.mask_dir: not used, because no abnormal_dir is in data.")
         normal, good, bad = samples["normal_dir"], samples["normal_test_dir"], samples["abnormal_dir"]
         if not good and self.normal_test_dir is None and normal:
             normal, good = take_test_images(normal, self.test_split_ratio, self.split_seed)
@@ -125,6 +127,7 @@ class FolderData(DataOptions):
         try:
             if len(mask_dirs) == 1 and len(folders) > 1:
                 masks = _match_in_one(groups, mask_dirs[0])
+                notes += _masks_alone(mask_dirs[0], [folder.name for folder in folders])
             else:
                 for (folder, images), mask_dir in zip(groups, mask_dirs, strict=False):
                     masks |= match_masks(images, folder, mask_dir)
@@ -179,6 +182,12 @@ def _match_in_one(images_by_folder: list[tuple[Path, list[Path]]], mask_dir: Pat
             )
         masks |= match_masks(images, folder, mask_dir / folder.name)
     return masks
+
+
+def _masks_alone(mask_dir: Path, names: list[str]) -> list[str]:
+    """A sentence about masks beside the subfolders of the image folders."""
+    masks = [path for path in list_images(mask_dir) if path.relative_to(mask_dir).parts[0] not in names]
+    return left_out_note(mask_dir, masks, "because no folder of abnormal_dir has this name")
 
 
 def _normal_among(key: str, folder: Path, images: list[Path]) -> list[str]:

@@ -21,6 +21,7 @@ from pydantic import Field
 from harness.common.errors import DataError
 from harness.common.paths import PathText
 from harness.data.base import DataOptions, existing_dir, listed
+from harness.data.category_tree import folders_note
 from harness.data.listing import list_images, subfolders
 from harness.data.mask_images import read_mask
 from harness.data.masks import separate_masks
@@ -28,6 +29,7 @@ from harness.data.samples import GOOD, Sample, SampleLists
 from harness.data.test_share import without_split
 
 PART, DEFECT = "kos", "defect"
+SPLIT = ("train", "test")
 SUFFIXES = ("_label", "_gt")
 COPY = re.compile(r" \(([\w ]+ )?copy( \d+)?\)$")  # what file managers add to the name of a copy
 
@@ -40,7 +42,7 @@ class KolektorData(DataOptions):
         test_split_ratio: of KolektorSDD, the share of the parts whose normal images are for the test.
     """
 
-    folder_names: ClassVar[tuple[str, ...]] = ("train", "test")
+    folder_names: ClassVar[tuple[str, ...]] = SPLIT
     no_category: ClassVar[str] = "Kolektor has none; remove the key"
 
     root: PathText
@@ -62,18 +64,19 @@ class KolektorData(DataOptions):
         """
         del category, work_dir
         root = existing_dir(Path(self.root), "data.root")
-        notes: list[str] = []
-        if parts := _parts(root):
+        parts = _parts(root)
+        notes = folders_note(root, parts or SPLIT, "because KolektorSDD and KolektorSDD2 have no such folder")
+        if parts:
             samples = [sample for part in parts for sample in _samples(root / part, root, notes)]
             lists = without_split(root, samples, self.test_split_ratio, self.split_seed, _part)
             return replace(lists, notes=(*lists.notes, *notes))
-        for name in ("train", "test"):
+        for name in SPLIT:
             if not (root / name).is_dir():
                 raise DataError(
                     f"data.root: {root} has neither folders {PART}01, {PART}02 ... nor the folder {name!r}; expected "
                     "KolektorSDD or KolektorSDD2. Choose the folder with these folders."
                 )
-        train, test = (_samples(root / name, root, notes) for name in ("train", "test"))
+        train, test = (_samples(root / name, root, notes) for name in SPLIT)
         lists = SampleLists.without_training_defects(root, train, test, root / "train")
         return replace(lists, notes=(*lists.notes, *notes))
 

@@ -8,6 +8,7 @@ The data set has no split. The harness takes a share of the normal images for th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ from pydantic import Field
 from harness.common.errors import DataError
 from harness.common.paths import PathText
 from harness.data.base import DataOptions, existing_dir, listed
+from harness.data.category_tree import folders_note
 from harness.data.listing import list_images, subfolders
 from harness.data.samples import GOOD, Sample, SampleLists
 from harness.data.test_share import without_split
@@ -64,7 +66,10 @@ class MagneticTilesData(DataOptions):
                 problems += error.problems
         if problems:
             raise DataError(problems)
-        return without_split(root, samples, self.test_split_ratio, self.split_seed)
+        lists = without_split(root, samples, self.test_split_ratio, self.split_seed)
+        return replace(
+            lists, notes=tuple(folders_note(root, folders, f"because only {PREFIX}<defect>/{IMAGES} counts"))
+        )
 
 
 def _samples(folder: Path, root: Path, defect: str) -> list[Sample]:

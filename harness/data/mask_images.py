@@ -122,6 +122,20 @@ def union(paths: Sequence[Path | str], size: tuple[int, int] | None = None, rule
     return np.asarray(np.logical_or.reduce([read_mask(path, size, rule) for path in paths]), dtype=np.bool_)
 
 
+def marked_pixels(paths: Sequence[Path | str], rule: str) -> int:
+    """The anomalous pixels of the masks of an image at their own size. Unchanged files are read once for a process.
+
+    Args:
+        paths: of the masks; a pixel of several masks counts for each of them.
+        rule: `ABOVE_0` or `ABOVE_HALF`.
+
+    Raises:
+        DataError: see `mask_reading`.
+    """
+    # The area is that of the file, so the smallest result is enough.
+    return sum(resized_mask(path, (1, 1), rule).area for path in paths)
+
+
 def mask_reading(path: Path | str, max_pixels: int | None = MAX_PIXELS, rule: str = ABOVE_0) -> MaskReading:
     """Read a mask. A pixel is anomalous if one of its channels is not 0, or above half of the range.
 

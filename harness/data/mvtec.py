@@ -13,6 +13,7 @@ images (000.png and 000_mask.png).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -22,7 +23,7 @@ from harness.common.paths import PathText
 from harness.data.base import DataOptions, existing_dir, listed
 from harness.data.category_tree import with_left_out
 from harness.data.listing import list_images, subfolders
-from harness.data.masks import ImagesAndMasks, match_masks, separate_masks
+from harness.data.masks import ImagesAndMasks, left_out_note, match_masks, separate_masks
 from harness.data.samples import GOOD, Sample, SampleLists, is_normal
 from harness.data.saturation import read_saturation
 
@@ -47,9 +48,7 @@ class MVTecData(DataOptions):
         "ground_truth",
         GOOD,
         "ok",
-        "ko",
         "normal",
-        "bad",
     )
     root: PathText
 
@@ -133,6 +132,7 @@ def read_tree(base: Path, test: str = "test", truth: str = "ground_truth") -> Sa
     test_dir, truth_dir = existing_dir(base / test, "test images"), base / truth
     notes: list[str] = []
     train = normal_images(base / "train", base, notes)
+    notes += _images_alone(test_dir)
     problems = _masks_alone(test_dir, truth_dir)
     samples: list[Sample] = []
     for defect in subfolders(test_dir):
@@ -149,6 +149,9 @@ def read_tree(base: Path, test: str = "test", truth: str = "ground_truth") -> Sa
                     "expected another name for a defect, or no masks."
                 )
             samples += _samples(test_dir / defect, base, 0, GOOD, notes)
+            if (truth_dir / defect).is_dir():
+                masks = list_images(truth_dir / defect)
+                notes += left_out_note(truth_dir / defect, masks, f"because images in {test}/{defect} are normal")
         except DataError as error:
             problems += error.problems
     if problems:
@@ -173,13 +176,27 @@ def _masks_alone(test_dir: Path, truth_dir: Path) -> list[str]:
     ]
 
 
-def normal_images(folder: Path, base: Path, notes: list[str] | None = None) -> tuple[Sample, ...]:
+def _images_alone(test_dir: Path) -> list[str]:
+    """A sentence about test images outside the folders of a type, whose label is unknown."""
+    paths = [path for path in list_images(test_dir) if path.parent == test_dir]
+    if not paths:
+        return []
+    return [_outside_note(test_dir, f"{GOOD} and <defect>", paths)]
+
+
+def _outside_note(folder: Path, names: str, paths: Sequence[Path]) -> str:
+    """A sentence about images outside the folders with these names."""
+    images = f"{len(paths)} image{'s' if len(paths) > 1 else ''}"
+    return f"{folder}: {images} outside {names} not used, such as {paths[0].relative_to(folder).as_posix()}."
+
+
+def normal_images(folder: Path, base: Path, notes: list[str]) -> tuple[Sample, ...]:
     """The samples of the folder `good` in a folder, or of a folder with a name of the same meaning.
 
     Args:
         folder: of the training or validation images.
         base: sample names are relative to this folder.
-        notes: gets a sentence for files that are no images.
+        notes: gets a sentence for files that are not used: VAD has the folder train/bad.
 
     Raises:
         DataError: there is no folder of normal images.
@@ -187,27 +204,29 @@ def normal_images(folder: Path, base: Path, notes: list[str] | None = None) -> t
     names = _normal(folder) if folder.is_dir() else []
     if not names:
         existing_dir(folder / GOOD, "normal training images" if folder.name == "train" else "normal images")
-    notes = [] if notes is None else notes
+    others = [path for path in list_images(folder) if path.relative_to(folder).parts[0] not in names]
+    if others:
+        notes.append(_outside_note(folder, " and ".join(names), others))
     return tuple(sample for name in names for sample in _samples(folder / name, base, 0, GOOD, notes))
 
 
-def validation_images(base: Path) -> tuple[Sample, ...]:
-    """The samples of the folder `validation` of a category, which fix the threshold.
+def with_validation(lists: SampleLists) -> SampleLists:
+    """The samples of a category with those of its folder `validation`, which fix the threshold.
 
     Args:
-        base: of the category.
+        lists: of the category.
 
     Raises:
         DataError: there is no folder of normal images, or no image in it.
     """
-    folder = base / VALIDATION
-    samples = normal_images(folder, base)
+    folder, notes = lists.root / VALIDATION, list(lists.notes)
+    samples = normal_images(folder, lists.root, notes)
     if not samples:
         raise DataError(
             f"{folder / GOOD}: no images found; expected at least 1 normal image, which fixes the threshold. "
             "Restore the images."
         )
-    return samples
+    return replace(lists, val=samples, notes=tuple(notes))
 
 
 def _normal(folder: Path) -> list[str]:

@@ -17,7 +17,7 @@ from typing import ClassVar
 from harness.data.base import existing_dir
 from harness.data.category_tree import CategoryTree
 from harness.data.listing import list_images
-from harness.data.mvtec import read_tree, validation_images
+from harness.data.mvtec import read_tree, with_validation
 from harness.data.samples import GOOD, Sample, SampleLists
 
 PUBLIC, PRIVATE = "test_public", ("test_private", "test_private_mixed")
@@ -48,11 +48,11 @@ class MVTecAD2Data(CategoryTree):
             DataError: see `CategoryTree.read`.
         """
         existing_dir(base / MASKS, "masks")
-        lists = read_tree(base, PUBLIC, MASKS)
+        lists = with_validation(read_tree(base, PUBLIC, MASKS))
         unlabelled = [
             Sample(str(path), path.relative_to(base).as_posix(), 0, "", unlabelled=True)
             for part in PRIVATE
             if (base / part).is_dir()
             for path in list_images(base / part)
         ]
-        return replace(lists, val=validation_images(base), unlabelled=tuple(unlabelled))
+        return replace(lists, unlabelled=tuple(unlabelled))

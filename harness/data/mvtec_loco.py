@@ -11,14 +11,13 @@ The validation images fix the threshold. A pixel is anomalous if it is anomalous
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 from harness.common.errors import DataError
 from harness.data.base import existing_dir
 from harness.data.category_tree import CategoryTree
-from harness.data.mvtec import VALIDATION, read_tree, validation_images
+from harness.data.mvtec import VALIDATION, read_tree, with_validation
 from harness.data.samples import GOOD, SampleLists
 from harness.data.saturation import FILE
 
@@ -52,5 +51,4 @@ class MVTecLocoData(CategoryTree):
         if not (base / FILE).is_file():
             raise DataError(f"{base / FILE}: nothing found; expected the file of the data set. Restore it.")
         existing_dir(base / MASKS, "masks")
-        lists = read_tree(base, truth=MASKS)
-        return replace(lists, val=validation_images(base))
+        return with_validation(read_tree(base, truth=MASKS))

@@ -9,6 +9,7 @@ five views, C1 to C5.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -20,10 +21,12 @@ from harness.common.paths import PathText
 from harness.common.reading import read_json
 from harness.data.base import DataOptions, existing_dir
 from harness.data.category_tree import confined
-from harness.data.listing import subfolders
+from harness.data.listing import list_images, subfolders
+from harness.data.masks import left_out_note
 from harness.data.samples import GOOD, Sample, SampleLists
 
 IMAGES, JSONS, NORMAL = "realiad_", "realiad_jsons", "OK"
+MASK = ".png"  # images are JPEG files
 VIEWS = ("C1", "C2", "C3", "C4", "C5")
 
 
@@ -113,6 +116,7 @@ class RealIADData(DataOptions):
         left_out = len(train) - len(normal)
         # The splits `fuiad` have anomalous training images.
         notes = [f"{file}: {left_out} anomalous training images are not used."] * bool(left_out)
+        notes += _masks_alone(base, [*lists.train, *lists.test], file)
         folder = f"{base.parent.name}/{category}"
         return SampleLists(base, normal, tuple(test), tuple(notes), folder)
 
@@ -164,6 +168,13 @@ class RealIADData(DataOptions):
         raise DataError(
             f"data.split: no JSON file found in {folders[0]} or {folders[1]}; expected <category>.json. {advice}"
         )
+
+
+def _masks_alone(base: Path, entries: list[_Entry], file: Path) -> list[str]:
+    """A sentence about masks on the disk that no entry of the JSON file names, also with `views`."""
+    named = {os.path.normpath(base / name) for one in entries for name in (one.image_path, one.mask_path) if name}
+    masks = [path for path in list_images(base, (MASK,)) if os.path.normpath(path) not in named]
+    return left_out_note(base, masks, f"because no entry of {file.parent.name}/{file.name} names them")
 
 
 def _image_folders(root: Path) -> list[str]:

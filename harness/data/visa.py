@@ -10,7 +10,8 @@ root/[visa_pytorch/][1cls/]<category>/...      prepared: the layout of MVTec AD
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -20,11 +21,12 @@ from harness.common.paths import PathText
 from harness.common.reading import read_rows
 from harness.data.base import DataOptions, existing_dir
 from harness.data.category_tree import confined, with_left_out
-from harness.data.listing import subfolders
+from harness.data.listing import list_images, subfolders
+from harness.data.masks import left_out_note
 from harness.data.mvtec import find_categories, load_tree
 from harness.data.samples import GOOD, Sample, SampleLists
 
-SPLITS = "split_csv"
+SPLITS, MASKS = "split_csv", "Data/Masks"
 PREPARED = ("visa_pytorch/1cls", "visa_pytorch", "1cls")
 COLUMNS = ("object", "split", "label", "image", "mask")
 LABELS = {"normal": 0, "anomaly": 1}
@@ -47,9 +49,6 @@ class VisAData(DataOptions):
         "Data",
         "Images",
         "Masks",
-        "train",
-        "test",
-        "ground_truth",
     )
     default_split: ClassVar[str] = "1cls"
 
@@ -102,7 +101,15 @@ class VisAData(DataOptions):
         normal = tuple(sample for sample in train if not sample.label)
         left_out = len(train) - len(normal)
         notes = [f"{self._file()}: {left_out} anomalous training images of {category} are not used."] * bool(left_out)
+        notes += self._masks_alone(root / category / MASKS, [*train, *test])
         return SampleLists(root, normal, tuple(test), tuple(notes))
+
+    def _masks_alone(self, folder: Path, samples: Sequence[Sample]) -> list[str]:
+        """A sentence about masks on the disk that no row of the table names."""
+        named = {mask for sample in samples for mask in sample.masks}
+        paths = list_images(folder) if folder.is_dir() else []
+        masks = [path for path in paths if os.path.normpath(path) not in named]
+        return left_out_note(folder, masks, f"because no row of {self._file().name} names them")
 
     def _root(self) -> Path:
         return existing_dir(Path(self.root), "data.root")

@@ -19,7 +19,7 @@ from harness.metrics.thresholds import fix_thresholds
 from harness.metrics.validation import validation_part
 from harness.predictions.decision import Thresholds
 from harness.predictions.detection import Predictions
-from harness.predictions.pairs import measurable
+from harness.predictions.pairs import counted, measurable
 
 FPR_LIMIT = 0.3
 
@@ -159,7 +159,7 @@ def rankings(test: Predictions, thresholds: Thresholds, fpr_limit: float = FPR_L
     """
     levels = {"image": Ranking.of(test.scores, test.labels, thresholds.image)}
     if measurable(test):
-        levels["pixel"] = pixel_ranking(test, thresholds.pixel, fpr_limit)
+        levels["pixel"] = pixel_ranking(counted(test), thresholds.pixel, fpr_limit)
     return levels
 
 
@@ -167,7 +167,7 @@ def _case(
     test: Predictions, levels: Mapping[str, Ranking], thresholds: Thresholds, calibration: Predictions | None
 ) -> PixelCase | None:
     """The input of the metrics of `extra_metrics`; None without maps or masks."""
-    return PixelCase(test, levels["pixel"], thresholds.pixel, calibration) if "pixel" in levels else None
+    return PixelCase(counted(test), levels["pixel"], thresholds.pixel, calibration) if "pixel" in levels else None
 
 
 def _extra(names: Sequence[str], case: PixelCase | None) -> dict[str, float | None]:

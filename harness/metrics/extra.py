@@ -73,7 +73,7 @@ def extra_tables(names: Sequence[str], case: PixelCase) -> dict[str, list[dict[s
     """
     tables = {
         table: registry.load(target)(case)
-        for metric, (table, target) in registry.METRIC_TABLES.items()
+        for table, (metric, target) in registry.METRIC_TABLES.items()
         if metric in names
     }
     return {name: rows for name, rows in tables.items() if rows}

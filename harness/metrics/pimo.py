@@ -1,4 +1,4 @@
-"""Area under the per-image overlap curve: recall of each anomalous image at very few false positives.
+"""The per-image overlap curve and its area: recall of each anomalous image at very few false positives.
 
 Bertoldo, Ameln, Vaidya and Akçay, AUPIMO: Redefining Visual Anomaly Detection Benchmarks with High Speed and Low
 Tolerance, BMVC 2024.
@@ -16,7 +16,20 @@ from harness.metrics.extra import PixelCase
 from harness.predictions.detection import Floats
 
 LOWER, UPPER = 1e-5, 1e-4  # limits of the shared false positive rate, of the paper
+RATES = np.logspace(-6, -3, 121)  # of the points of the curve for plots, a decade more on both sides
 Values = npt.NDArray[np.float64]
+
+
+class Overlaps(NamedTuple):
+    """Overlaps of all test images.
+
+    Attributes:
+        areas: AUPIMO of each image, shape (n,); NaN for an image without anomalous pixels, or where it is undefined.
+        curve: mean overlap of the images with anomalous pixels at each of `RATES`; None where it is undefined.
+    """
+
+    areas: Values
+    curve: Values | None
 
 
 class SharedRate(NamedTuple):
@@ -56,15 +69,42 @@ def aupimo_of_images(case: PixelCase) -> Values:
     Args:
         case: of the run.
     """
-    return case.once("aupimo", lambda: _of_images(case))
+    return _overlaps(case).areas
 
 
-def _of_images(case: PixelCase) -> Values:
-    rate = shared_rate(case.normal_maps(), int((~case.test.labels).sum()))
+def _overlaps(case: PixelCase) -> Overlaps:
+    return case.once("pimo", lambda: _of_images(case))
+
+
+def _of_images(case: PixelCase) -> Overlaps:
+    areas, total = np.full(len(case.test.samples), np.nan), np.zeros(len(RATES))
+    rate = shared_rate(case.normal_maps(), int((~case.test.labels).sum()), RATES[-1])
     if rate is None:
-        return np.full(len(case.test.samples), np.nan)
-    areas = [area(anomaly_map[mask], rate) if mask.any() else np.nan for anomaly_map, mask in case.pairs()]
-    return np.array(areas, dtype=np.float64)
+        return Overlaps(areas, None)
+    for index, (anomaly_map, mask) in enumerate(case.pairs()):
+        if mask.any():
+            positives = anomaly_map[mask]
+            areas[index] = area(positives, rate)
+            total += overlap_at(RATES, positives, rate)
+    count = int((~np.isnan(areas)).sum())
+    return Overlaps(areas, total / count if count else None)
+
+
+def pimo_curve(case: PixelCase) -> list[dict[str, Any]]:
+    """Points of the mean per-image overlap curve: shared false positive rate and overlap. Empty where it is undefined.
+
+    The area under these points from 1e-5 to 1e-4, over the logarithm of the rate, is AUPIMO.
+
+    Args:
+        case: of the run.
+    """
+    curve = _overlaps(case).curve
+    if curve is None:
+        return []
+    return [
+        {"rate": float(f"{rate:.4g}"), "overlap": round(float(value), 5)}
+        for rate, value in zip(RATES, curve, strict=True)
+    ]
 
 
 def aupimo_by_image(case: PixelCase) -> list[dict[str, Any]]:
@@ -113,18 +153,12 @@ def shared_rate(maps: Iterable[Floats], count: int, upper: float = UPPER, lower:
 def area(positives: Floats, rate: SharedRate, lower: float = LOWER, upper: float = UPPER) -> float:
     """The normalised area under the curve of one image between two limits of the shared rate.
 
-    At each score of a normal pixel the rate rises, and the overlap is straight over the logarithm of the rate. It is
-    constant unless anomalous pixels have the same score.
-
     Args:
         positives: scores of the anomalous pixels of the image; at least one.
         rate: of the normal images.
         lower, upper: limits.
     """
-    ascending = np.sort(positives)
-    share_above, share_at = (
-        1 - np.searchsorted(ascending, rate.scores, side=side) / len(ascending) for side in ("right", "left")
-    )
+    share_above, share_at = _shares(positives, rate)
     first, last = np.maximum(rate.above, lower), np.minimum(rate.at, upper)
     inside = last > first
     begin, end = np.log(first[inside]), np.log(last[inside])
@@ -136,3 +170,33 @@ def area(positives: Floats, rate: SharedRate, lower: float = LOWER, upper: float
     gain = np.where(starts, share_at[inside] - share_above[inside], 0.0) / width
     middle = share_above[inside] + gain * ((begin + end) / 2 - low)
     return float((middle * (end - begin)).sum() / np.log(upper / lower))
+
+
+def overlap_at(levels: Values, positives: Floats, rate: SharedRate) -> Values:
+    """The overlap of one image at several shared rates.
+
+    Args:
+        levels: the rates, ascending; at most the largest one of `rate`.
+        positives: scores of the anomalous pixels of the image; at least one.
+        rate: of the normal images.
+    """
+    share_above, share_at = _shares(positives, rate)
+    step = np.minimum(np.searchsorted(rate.at, levels, side="left"), len(rate.at) - 1)
+    above, at = rate.above[step], rate.at[step]
+    # Where a step begins at a rate of 0, the overlap above the highest score counts.
+    inside = above > 0
+    low, high = np.log(np.where(inside, above, at)), np.log(at)
+    share = np.where(inside, (np.log(levels) - low) / np.where(high > low, high - low, 1.0), 0.0)
+    overlaps: Values = share_above[step] + share * (share_at[step] - share_above[step])
+    return overlaps
+
+
+def _shares(positives: Floats, rate: SharedRate) -> tuple[Values, Values]:
+    """The overlap of one image above each score of normal pixels, and at or above it.
+
+    At each score of a normal pixel the rate rises, and the overlap is straight over the logarithm of the rate. It is
+    constant unless anomalous pixels have the same score.
+    """
+    ascending = np.sort(positives)
+    above, at = (1 - np.searchsorted(ascending, rate.scores, side=side) / len(ascending) for side in ("right", "left"))
+    return above, at

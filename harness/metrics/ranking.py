@@ -6,6 +6,7 @@ one set of scores, or for 2000 bootstrap draws of these scores (see intervals.py
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,13 +65,13 @@ class Ranking:
             fpr_limit: upper limit of the false positive rate in AUPRO.
             saturated: weight of each anomalous score in the mean saturated overlap; see `spro.saturated_weights`.
         """
-        return cls.of_classes(scores[truth], scores[~truth], threshold, weights, fpr_limit, saturated)
+        return cls.of_classes(scores[truth], [scores[~truth]], threshold, weights, fpr_limit, saturated)
 
     @classmethod
     def of_classes(
         cls,
         positives: npt.NDArray[np.floating],
-        negatives: npt.NDArray[np.floating],
+        negatives: Iterable[npt.NDArray[np.floating]],
         threshold: float | None = None,
         weights: npt.NDArray[np.float64] | None = None,
         fpr_limit: float = 0.3,
@@ -80,10 +81,9 @@ class Ranking:
 
         Args:
             positives: scores, shape (p,); sorted in place without `weights` and `saturated`.
-            negatives: scores, shape (n,); sorted in place, so that there is no second array of this size.
+            negatives: scores in parts of any length, so that not all are in memory; each part is sorted in place.
             threshold, weights, fpr_limit, saturated: see `of`.
         """
-        negatives.sort()
         if weights is None and saturated is None:
             positives.sort()
         else:
@@ -93,14 +93,22 @@ class Ranking:
         first = _first_of_each(positives)
         distinct = positives[first][::-1]
         tp = (len(positives) - first)[::-1]
+        fp, fp_above = np.zeros((2, len(distinct)), np.int64)
+        count, fp_at = 0, None if threshold is None else np.asarray(0)
+        for part in negatives:
+            part.sort()
+            count += len(part)
+            fp += len(part) - np.searchsorted(part, distinct, side="left")
+            fp_above += len(part) - np.searchsorted(part, distinct, side="right")
+            fp_at = None if fp_at is None else np.asarray(fp_at + _above(part, threshold))
         return cls(
             tp=tp,
-            fp=len(negatives) - np.searchsorted(negatives, distinct, side="left"),
-            fp_above=len(negatives) - np.searchsorted(negatives, distinct, side="right"),
+            fp=fp,
+            fp_above=fp_above,
             positives=len(positives),
-            negatives=len(negatives),
+            negatives=count,
             tp_at=_above(positives, threshold),
-            fp_at=_above(negatives, threshold),
+            fp_at=fp_at,
             overlap=_sums(weights, tp),
             fpr_limit=fpr_limit,
             saturated=_sums(saturated, tp),

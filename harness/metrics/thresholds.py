@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from harness.metrics.false_alarms import conformal_threshold
 from harness.metrics.order import quantile_of_maps
+from harness.metrics.pixel_ranking import anomalous_scores, normal_scores
 from harness.metrics.ranking import Ranking
 from harness.predictions.decision import ESTIMATED, PROMISED, Thresholds
 from harness.predictions.detection import Predictions
-from harness.predictions.pairs import measurable, pairs
+from harness.predictions.pairs import counted, measurable, resized_maps
 
 
 def fix_thresholds(
@@ -94,9 +95,7 @@ def _best_f1(validation: Predictions) -> Thresholds:
     anomalous, normal = int(labels.sum()), int((~labels).sum())
     pixel = None
     if measurable(validation):
-        # The maps of this share of the test images have different sizes under the protocol `original`.
-        maps, masks = zip(*((one.ravel(), mask.ravel()) for one, mask in pairs(validation)), strict=True)
-        pixel = best_f1_threshold(np.concatenate(maps), np.concatenate(masks))
+        pixel = _best_pixel_f1(counted(validation))
     fixed_by = f"best F1 on {normal} normal and {anomalous} anomalous images taken out of the test set"
     return Thresholds(best_f1_threshold(validation.scores, labels), pixel, fixed_by)
 
@@ -113,13 +112,34 @@ def best_f1_threshold(scores: npt.NDArray[np.floating], truth: npt.NDArray[np.bo
     """
     if truth.all() or not truth.any():
         return None
-    ranking = Ranking.of(scores, truth)
+    upper = _best_score(scores[truth], Ranking.of(scores, truth))
+    return _middle(upper, scores[scores < upper])
+
+
+def _best_pixel_f1(validation: Predictions) -> float | None:
+    """The same for the pixels of all images, one image in memory at a time."""
+    positives = anomalous_scores(validation)
+    ranking = Ranking.of_classes(positives, normal_scores(validation))
+    if not (ranking.positives and ranking.negatives):
+        return None
+    upper = _best_score(positives, ranking)
+    highest = [one.max(initial=-np.inf, where=one < upper) for one in resized_maps(validation)]
+    below = np.array(highest, positives.dtype)
+    return _middle(upper, below[below > -np.inf])
+
+
+def _best_score(positives: npt.NDArray[np.floating], ranking: Ranking) -> np.floating[Any]:
+    """The score of an anomalous image or pixel at or above which F1 is largest."""
     best = int(np.argmax(ranking.tp / (ranking.tp + ranking.fp + ranking.positives)))
-    upper = np.unique(scores[truth])[::-1][best]
-    below = scores[scores < upper]
+    score: np.floating[Any] = np.unique(positives)[::-1][best]
+    return score
+
+
+def _middle(upper: np.floating[Any], below: npt.NDArray[np.floating]) -> float:
+    """The middle between a score and the highest score below it."""
     if not len(below):
-        return float(np.nextafter(upper, -np.inf, dtype=scores.dtype))
+        return float(np.nextafter(upper, -np.inf, dtype=upper.dtype))
     lower = below.max()
-    middle = (upper.astype(np.float64) / 2 + lower.astype(np.float64) / 2).astype(scores.dtype)
+    middle = (upper.astype(np.float64) / 2 + lower.astype(np.float64) / 2).astype(upper.dtype)
     # Two neighbouring floating-point numbers have no middle.
     return float(middle if middle < upper else lower)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from harness.data.images import upright_size
-from harness.data.mask_images import Mask, union
+from harness.data.mask_images import ABOVE_0, Mask, marked_pixels, union
 from harness.predictions.detection import Floats, Predictions, centre
 from harness.predictions.drawing import seen_part
 
@@ -16,6 +16,22 @@ from harness.predictions.drawing import seen_part
 def measurable(predictions: Predictions) -> bool:
     """Whether the predictions have maps and masks, so that pixel metrics are defined."""
     return predictions.maps is not None and predictions.masks is not None
+
+
+def counted(predictions: Predictions) -> Predictions:
+    """The predictions that pixel metrics count: without anomalous images whose mask is empty by the protocol's rule.
+
+    Such a mask has faint values only, as a small defect with smooth edges has. The image shows a defect, so that its
+    pixels are no normal pixels either. Under the rule `ABOVE_0` all images count, as in earlier versions.
+
+    Args:
+        predictions: `measurable` ones.
+    """
+    rule = predictions.protocol.mask
+    if rule == ABOVE_0:
+        return predictions
+    empty = [bool(sample.masks) and not marked_pixels(sample.masks, rule) for sample in predictions.samples]
+    return predictions.part(~np.array(empty, dtype=np.bool_)) if any(empty) else predictions
 
 
 def pairs(predictions: Predictions) -> Iterator[tuple[Floats, Mask]]:
@@ -96,9 +112,10 @@ def counted_part(predictions: Predictions, whole: tuple[int, int]) -> tuple[slic
 
 
 def vanished(predictions: Predictions) -> list[str]:
-    """Names of anomalous images whose mask has no anomalous pixel under the protocol."""
+    """Names of counted anomalous images whose mask has no anomalous pixel at the size of the protocol."""
     if not measurable(predictions):
         return []
+    predictions = counted(predictions)
     samples = zip(predictions.samples, pairs(predictions), strict=True)
     return [sample.name for sample, (_, mask) in samples if sample.masks and not mask.any()]
 

@@ -26,7 +26,7 @@ from harness.report.glossary import DETECTION, with_margin
 from harness.report.learning_curve import curve_table
 from harness.report.misses import add_misses
 from harness.report.more_images import in_few_words, more_images
-from harness.report.notices import notices
+from harness.report.notices import notices, protocol_sentences
 from harness.report.parts import Answer, PagePart, SheetPart
 from harness.report.recommend import answers, recommendations
 from harness.report.results import Results
@@ -101,6 +101,7 @@ class DetectionReport:
             scaled=metrics,
             links=run_links(runs, "run"),
             marked=_on_test_images(runs) | busy_cells(runs),
+            remarks=protocol_sentences(results.ok()),
         )
         yield partial(add_misses, results=results)
         defects = defects_table(results)

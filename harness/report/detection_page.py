@@ -33,7 +33,7 @@ from harness.report.html import as_script, replace_file
 from harness.report.learning_curve import curve_figures
 from harness.report.model_styles import ModelStyles
 from harness.report.more_images import more_images
-from harness.report.notices import notices
+from harness.report.notices import notices, protocol_sentences
 from harness.report.parts import PagePart
 from harness.report.recommend import answers
 from harness.report.results import Results
@@ -66,7 +66,12 @@ LEFT_OUT = {"status", "warnings", "weights", "weights_sha256", "data"}
 def page_part(results: Results) -> PagePart:
     """The template of the page, its scripts and their data."""
     terms = with_margin(DETECTION, results.limits.margin)
-    context = {"notices": notices(results), "answers": answer_cards(results), "terms": terms}
+    context = {
+        "notices": notices(results),
+        "answers": answer_cards(results),
+        "terms": terms,
+        "protocol": " ".join(protocol_sentences(results.ok())),
+    }
     return PagePart("report.html", SCRIPTS, _data(results), context)
 
 

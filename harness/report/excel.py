@@ -67,7 +67,7 @@ def _sheets(results: Results) -> Iterator[SheetPart]:
     """All sheets in their order, without those that would be empty."""
     summary, *others = _all_sheets(results)
     assert isinstance(summary, Sheet)
-    captions = [(sheet.title, sheet.notices) for sheet in others if isinstance(sheet, Sheet)]
+    captions = [(sheet.title, [*sheet.notices, *sheet.remarks]) for sheet in others if isinstance(sheet, Sheet)]
     yield summary
     answer = in_few_words(results)
     yield read_me(answer.sentences, used(answer.terms, answer.sentences), summary, captions)

@@ -6,6 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from harness.backends.base import TEST_IMAGES, TEST_IMAGES_OF_TRIALS
+from harness.data.base import joint_notes
+from harness.data.mask_images import ABOVE_0
+from harness.predictions.detection import Protocol
+from harness.registry import METRICS, metric
 from harness.report.facts import busy, category, protocol
 from harness.report.false_alarms import threshold_notices
 from harness.report.results import Results
@@ -53,6 +57,41 @@ def protocol_notices(ok: Sequence[RunRecord]) -> list[str]:
     return sentences
 
 
+def protocol_sentences(ok: Sequence[RunRecord]) -> list[str]:
+    """A sentence about each protocol of the pixel metrics, also about the default; empty without pixel metrics."""
+    measured = [record for record in ok if _pixel_metrics(record)]
+    groups: dict[str | None, list[RunRecord]] = {}
+    for record in measured:
+        groups.setdefault(protocol(record), []).append(record)
+    sentences = []
+    for records in groups.values():
+        runs = f" of {len(records)} of {len(measured)} runs" if len(groups) > 1 else ""
+        sentences.append(f"Pixel metrics{runs}: {_protocol_words(records[0])}.")
+        names = dict.fromkeys(name for one in records for name in _pixel_metrics(one) if metric(name).at_original)
+        if names and not _protocol(records[0]).original:
+            sentences.append(f"{' and '.join(names)} count resized masks too, unlike the evaluation of their data set.")
+    return sentences
+
+
+def _protocol(record: RunRecord) -> Protocol:
+    return Protocol(**(record.spec.get("protocol") or {}))
+
+
+def _protocol_words(record: RunRecord) -> str:
+    """What the protocol of a run does, in words."""
+    values = _protocol(record)
+    size = "maps are resized to the masks" if values.original else "masks are resized to the maps"
+    rule = "not 0" if values.mask == ABOVE_0 else "above half of the range"
+    area = f"; regions below {values.min_area} pixels do not count" if values.min_area > 1 else ""
+    return f"{size} (protocol {values.size}), and a value {rule} is anomalous ({values.mask}){area}"
+
+
+def _pixel_metrics(record: RunRecord) -> list[str]:
+    """Names of the metrics of a run that depend on its protocol, in the order of the registry."""
+    shared = [one.key for one in METRICS if one.level in {"pixel", "region"}]
+    return [name for name in shared if record.metrics.get(name) is not None]
+
+
 def _changed_notice(results: Results) -> list[str]:
     """A sentence if a user changed thresholds after their runs."""
     count = sum(results.changed_threshold(record.run_id) is not None for record in results.ok())
@@ -88,11 +127,8 @@ def unfinished_notice(results: Results) -> list[str]:
 def data_notices(ok: Sequence[RunRecord]) -> list[str]:
     """Notes on problems in the data of the runs, each sentence once."""
     several = len({record.spec["category"] for record in ok}) > 1
-    notes = [(record, note) for record in ok for note in record.data.get("notes") or []]
     # A note on every run concerns the sweep, and not a category.
-    common = {note for note, count in Counter(note for _, note in notes).items() if count == len(ok)}
-    prefixed = (note if note in common or not several else f"{category(record)}: {note}" for record, note in notes)
-    return list(dict.fromkeys(prefixed))
+    return joint_notes([(category(record) if several else "", record.data.get("notes") or []) for record in ok])
 
 
 def damaged_notice(results: Results) -> list[str]:

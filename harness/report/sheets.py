@@ -54,6 +54,7 @@ class Sheet:
         title: name of the sheet.
         frame: the rows.
         notices: sentences that a reader needs. They stand on the sheet *Read me*, and as a comment on the first header.
+        remarks: sentences for the sheet *Read me* alone.
         bold: (row, column) of bold cells.
         scaled: columns with a colour scale, which ends at the best value. The column `vs_best` compares the first one.
         falling: scaled columns where smaller values are better, in addition to metrics that declare it.
@@ -79,6 +80,7 @@ class Sheet:
     chosen: Collection[int] = ()
     format: str = ""
     empty: str = "no finished runs yet"
+    remarks: Sequence[str] = ()
 
 
 def add_sheet(book: Workbook, data: Sheet) -> Worksheet:

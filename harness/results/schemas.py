@@ -340,6 +340,13 @@ class ImageValue(_Strict):
     value: Number
 
 
+class OverlapPoint(_Strict):
+    """A point of the per-image overlap curve."""
+
+    rate: Annotated[Number, Field(gt=0)]
+    overlap: Annotated[Number, Field(ge=0, le=1)]
+
+
 class DetailsFile(_Strict):
     """details.json: curves and pictures of a detection, tables and curves of a classification."""
 
@@ -356,6 +363,7 @@ class DetailsFile(_Strict):
     distribution: dict[str, list[Count]] = {}
     recall_by_area: list[AreaGroup] = []
     aupimo_by_image: list[ImageValue] = []
+    pimo_curve: list[OverlapPoint] = []
 
     @model_validator(mode="after")
     def _square(self) -> DetailsFile:

@@ -32,7 +32,7 @@ from harness.predictions.pairs import vanished
 from harness.results.gallery import draw_gallery
 from harness.results.run_folder import DETAILS
 from harness.results.scores import CALIBRATION, SCORES, calibration_csv, scores_csv
-from harness.tasks.protocol import protocol_problems
+from harness.tasks.protocol import protocol_problems, with_rule_notes
 
 if TYPE_CHECKING:
     from harness.config.sweep import SweepConfig
@@ -88,7 +88,7 @@ class Detection:
         if config.rank == "synthetic":
             pixels = config.data.max_pixels
             splits = [with_synthetic(split, config.work_dir, index, pixels) for split in splits]
-        return [*splits]
+        return [with_rule_notes(split, config.protocol.mask) for split in splits]
 
     def problems(self, config: SweepConfig, splits: Sequence[AnySplit]) -> list[str]:
         """Return one sentence for each data set that does not fit `n_train`, `threshold: f1_on_val` or the protocol.

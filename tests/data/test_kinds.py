@@ -21,11 +21,13 @@ from harness.data.mask_images import union
 from harness.data.samples import Saturation, Split
 from harness.data.split import load_splits
 from tests.conftest import Cli, write_config
-from tests.trees import SIZE, TREES, image, mask, write_tree
+from tests.trees import SIZE, TREES, WITHOUT_MASKS, image, mask, write_tree
 
 # Training images, validation images, test images by type of defect, unlabelled images: of the first category.
 CONTENTS: dict[str, tuple[int, int, dict[str, int], int]] = {
     "mvtec_ad": (4, 0, {"good": 2, "broken_large": 2}, 0),
+    "mpdd": (4, 0, {"good": 2, "hole": 2, "parts_mismatch": 2}, 0),
+    "vad": (4, 0, {"good": 2, "bad": 2}, 0),
     "btad": (4, 0, {"good": 2, "ko": 2}, 0),
     "autovi": (4, 0, {"good": 2, "obstruction": 2}, 0),
     "mvtec_loco": (4, 3, {"good": 2, "logical_anomalies": 2, "structural_anomalies": 2}, 0),
@@ -69,7 +71,7 @@ def test_the_folder_alone_gives_the_kind_and_all_roles(name: str) -> None:
     assert Counter(sample.defect for sample in split.real_test) == test
     for sample in split.real_test:
         assert sample.label == (sample.defect != "good")
-        assert bool(sample.masks) == bool(sample.label)
+        assert bool(sample.masks) == (bool(sample.label) and name not in WITHOUT_MASKS)
         if sample.masks:
             assert union(sample.masks).sum() in {16 * 16, 8 * 16}
     named = detect(root)
@@ -610,6 +612,111 @@ def test_names_of_defects_and_categories_are_no_wrong_names(cli: Cli) -> None:
         assert "Wrong names" not in result.stdout
 
 
+def test_a_hint_names_no_folder_that_is_at_its_place(cli: Cli) -> None:
+    """A folder of texts is no folder `test`, beside the categories or in a category without a test."""
+    root = write_tree("mvtec_ad", Path("root"))
+    (root / "texts").mkdir()
+    (root / "texts/licence.txt").write_text("CC BY 4.0")
+    image(root / "tests/0.png", 0)
+    visa = write_tree("visa", Path("visa"))
+    for folder in ("dates", "tests"):
+        image(visa / folder / "0.png", 0)
+    for folder in (root, visa):
+        result = cli("data", folder)
+        assert result.exit_code == 0, result.output
+        assert "Wrong names" not in result.stdout
+    (Path("parts/texts")).mkdir(parents=True)
+    Path("parts/texts/licence.txt").write_text("CC BY 4.0")
+    image(Path("parts/pictures/0.png"), 0)
+    with pytest.raises(DataError, match="1 images found, in an unknown layout"):
+        detect(Path("parts"))
+
+
+def one_folder_of_masks(root: Path) -> None:
+    """Masks of two folders of images, and of a third one that does not exist."""
+    image(root / "cut/0.png", 40, defect=True)
+    rmtree(root / "bent_masks")
+    for name in ("bent/0", "bent/1", "cut/0", "dent/0"):
+        mask(root / f"masks/{name}.png")
+
+
+LEFT_OUT: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] = {
+    "visa": (
+        "visa",
+        {},
+        lambda root: [mask(root / f"candle/Data/Masks/Anomaly/{number:03}.png") for number in (7, 8)] and None,
+        "candle/Data/Masks: 2 masks are not used, because no row of 1cls.csv names them, such as Anomaly/007.png.",
+    ),
+    "real_iad": (
+        "real_iad",
+        {"views": ["C1"]},
+        lambda root: mask(root / "realiad_256/audiojack/NG/HS/S0009/new.png"),
+        "audiojack: 1 mask is not used, because no entry of realiad_jsons/audiojack.json names them, such as "
+        "NG/HS/S0009/new.png.",
+    ),
+    "mvtec: masks of normal images": (
+        "mpdd",
+        {},
+        lambda root: mask(root / "connector/ground_truth/good/000_mask.png", empty=True),
+        "ground_truth/good: 1 mask is not used, because images in test/good are normal, such as 000_mask.png.",
+    ),
+    "mvtec: training images of defects": (
+        "vad",
+        {},
+        lambda root: None,
+        "root/train: 2 images outside good not used, such as bad/0.png.",
+    ),
+    "mvtec: a test image without a type": (
+        "mpdd",
+        {},
+        lambda root: image(root / "connector/test/loose.png", 9),
+        "connector/test: 1 image outside good and <defect> not used, such as loose.png.",
+    ),
+    "ad2: validation images of defects": (
+        "mvtec_ad2",
+        {},
+        lambda root: image(root / "can/validation/bad/000.png", 9),
+        "can/validation: 1 image outside good not used, such as bad/000.png.",
+    ),
+    "magnetic tiles": (
+        "magnetic_tiles",
+        {},
+        lambda root: image(root / "MT_Crack/Images/0.jpg", 9),
+        "root: MT_Crack left out, because only MT_<defect>/Imgs counts.",
+    ),
+    "kolektor": (
+        "kolektor_sdd",
+        {},
+        lambda root: image(root / "ko51/Part0.jpg", 9),
+        "root: ko51 left out, because KolektorSDD and KolektorSDD2 have no such folder.",
+    ),
+    "folder": (
+        "folders",
+        {"normal_dir": "good", "abnormal_dir": ["bent", "cut"], "mask_dir": "masks"},
+        one_folder_of_masks,
+        "root/masks: 1 mask is not used, because no folder of abnormal_dir has this name, such as dent/0.png.",
+    ),
+    "folder: masks without defects": (
+        "folders",
+        {"normal_dir": "good", "abnormal_dir": None, "mask_dir": "bent_masks"},
+        lambda root: None,
+        "data.mask_dir: not used, because no abnormal_dir is in data.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_a_note_counts_what_a_reader_leaves_out(name: str) -> None:
+    tree, data, change, note = LEFT_OUT[name]
+    root = write_tree(tree, Path("root"))
+    block = {"kind": TREES[tree][0], "root": "root", **data}
+    if tree != "vad":
+        assert not any("not used" in one or "left out" in one for one in splits(**{**block, **detect(root)})[0].notes)
+    change(root)
+    (sentence,) = [one for one in splits(**block)[0].notes if "not used" in one or "left out" in one]
+    assert sentence.endswith(note), sentence
+
+
 @pytest.mark.parametrize("name", TREES)
 def test_the_command_prints_a_block_that_a_sweep_reads(name: str, cli: Cli) -> None:
     write_tree(name, Path("root"))
@@ -629,7 +736,8 @@ def test_the_command_prints_a_block_that_a_sweep_reads(name: str, cli: Cli) -> N
     assert counts["validation"] == val
     assert counts["test"] == categories * sum(test.values())
     assert counts["unlabelled"] == unlabelled
-    assert f"{categories * anomalous} anomalous test images with a mask, 0 without" in result.stdout
+    masked, unmasked = (0, anomalous) if name in WITHOUT_MASKS else (categories * anomalous, 0)
+    assert f"{masked} anomalous test images with a mask, {unmasked} without" in result.stdout
     assert f"{SIZE} x {SIZE}" in result.stdout
     assert "Wrong names" not in result.stdout
     block = yaml.safe_load(result.stdout[result.stdout.index("\ndata:") :].split("\n\n")[0])["data"]

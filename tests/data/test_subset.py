@@ -20,7 +20,7 @@ def split(train: int = 20, val: int = 0, category: str = "") -> Split:
 @pytest.mark.parametrize("seed", [0, 7])
 def test_subsets_are_nested_and_count_held_out_images_too(val: int, seed: int) -> None:
     whole = split(val=val)
-    before = Subset((), ())
+    before = Subset((), (), ())
     for images in range(2 if val else 1, 21 + val):
         subset = Subset.of(whole, images, seed)
         assert (len(subset.train) + len(subset.val), bool(subset.val)) == (images, bool(val))

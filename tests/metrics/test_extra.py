@@ -18,9 +18,20 @@ from harness import registry
 from harness.data.samples import Sample
 from harness.metrics.aupro import aupro5
 from harness.metrics.evaluate import evaluate, evaluate_predictions
-from harness.metrics.extra import PixelCase, extra_values
+from harness.metrics.extra import PixelCase, extra_tables, extra_values
 from harness.metrics.false_area import false_area95, recall_threshold
-from harness.metrics.pimo import LOWER, UPPER, area, aupimo, aupimo_by_image, aupimo_of_images, shared_rate
+from harness.metrics.pimo import (
+    LOWER,
+    RATES,
+    UPPER,
+    area,
+    aupimo,
+    aupimo_by_image,
+    aupimo_of_images,
+    overlap_at,
+    pimo_curve,
+    shared_rate,
+)
 from harness.metrics.pixel_ranking import pixel_ranking
 from harness.metrics.region_recall import recall_by_area, region_counts, region_precision, region_recall
 from harness.metrics.seg_f1 import calibration_threshold, seg_f1, seg_f1_oracle
@@ -121,6 +132,43 @@ def test_aupimo_agrees_with_a_slow_reference_on_images_of_several_sizes() -> Non
     for shift in (2.5, 3.5, 4.2):
         positives = (rng.standard_normal(500) / 2 + shift).astype(np.float32)
         assert area(positives, rate) == pytest.approx(slow_aupimo(positives, normal), abs=2e-5)
+
+
+def test_the_overlap_curve_agrees_with_a_slow_reference() -> None:
+    """Without ties: the overlap at a rate is the share of anomalous pixels at the score where the rate reaches it."""
+    rng = np.random.default_rng(5)
+    normal = [rng.standard_normal(size).astype(np.float32) for size in ((300, 200), (100, 150), (400, 400))]
+    rate = shared_rate(iter(normal), 3, RATES[-1])
+    assert rate is not None
+    positives = (rng.standard_normal(500) / 2 + 3.5).astype(np.float32)
+    scores = np.concatenate([one.ravel() for one in normal])
+    weights = np.concatenate([np.full(one.size, 1 / (3 * one.size)) for one in normal])
+    order = np.argsort(-scores)
+    thresholds = scores[order][np.searchsorted(np.cumsum(weights[order]), RATES, side="left")]
+    expected = [float((positives >= threshold).mean()) for threshold in thresholds]
+    assert overlap_at(RATES, positives, rate).tolist() == pytest.approx(expected, abs=1e-12)
+    assert len(set(expected)) > 40
+
+
+@pytest.mark.parametrize("highest", [2_000, 40_000])
+def test_the_area_under_the_points_of_the_curve_is_aupimo(highest: int) -> None:
+    """With many ties; the points are at the limits, and the integral over the logarithm is their mean by steps."""
+    maps, masks = whole_numbers(1, highest)
+    case = case_of(maps, masks)
+    points = extra_tables(["pixel_AUPIMO"], case)["pimo_curve"]
+    assert [point["rate"] for point in points] == pytest.approx(RATES.tolist(), rel=1e-3)
+    overlaps = np.array([point["overlap"] for point in points])
+    assert (np.diff(overlaps) >= 0).all()
+    inside = np.flatnonzero((RATES > LOWER * 0.999) & (RATES < UPPER * 1.001))
+    assert len(inside) == 41
+    assert np.trapezoid(overlaps[inside], dx=1 / 40) == pytest.approx(aupimo(case), abs=0.005)
+
+
+def test_there_is_no_curve_where_aupimo_is_undefined() -> None:
+    assert pimo_curve(case_of(*smooth(4, 64))) == []
+    large = np.random.default_rng(0).random((2, 300, 400))
+    assert pimo_curve(case_of(large, np.zeros(large.shape, bool))) == []
+    assert set(extra_tables(["region_Recall"], case_of(*whole_numbers(0, 50)))) <= {"recall_by_area"}
 
 
 def test_aupimo_by_hand() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,14 @@ from PIL import Image
 from harness.data.images import ORIENTATION, upright_size
 from harness.data.mask_images import ABOVE_0, ABOVE_HALF, read_mask
 from harness.data.samples import Sample
-from harness.metrics.pixel_ranking import pixel_ranking
+from harness.metrics import pixel_ranking as blocks
+from harness.metrics.evaluate import evaluate
+from harness.metrics.pixel_ranking import bytes_needed, pixel_ranking
 from harness.metrics.ranking import Ranking, measure
+from harness.metrics.thresholds import best_f1_threshold, fix_thresholds
+from harness.predictions.decision import Thresholds
 from harness.predictions.detection import ORIGINAL, Predictions, Protocol, join
-from harness.predictions.pairs import pairs, resized_maps, sizes, vanished
-from harness.tasks.protocol import BYTES
+from harness.predictions.pairs import counted, pairs, resized_maps, sizes, vanished
 
 AT_ORIGINAL = Protocol(size=ORIGINAL)
 
@@ -92,7 +96,7 @@ def test_the_ranking_at_original_size_is_that_of_all_pixels(mixed: Predictions) 
 
 
 def test_the_memory_of_the_original_size_is_that_of_the_check(tmp_path: Path) -> None:
-    """All images at once need at most the bytes that the check before a sweep counts, with a tenth of all anomalous."""
+    """The ranking needs at most the bytes that the check before a sweep counts, with a tenth of all anomalous."""
     mask = np.zeros((256, 256), np.uint8)
     mask[100:150, 10:140] = 255
     samples = [sample(tmp_path, str(number), mask, (256, 256)) for number in range(16)]
@@ -105,7 +109,7 @@ def test_the_memory_of_the_original_size_is_that_of_the_check(tmp_path: Path) ->
     finally:
         tracemalloc.stop()
     assert ranking.positives == 16 * 50 * 130
-    assert peak < BYTES * 16 * 256 * 256
+    assert peak < bytes_needed([256 * 256] * 16, ranking.positives)
 
 
 def test_a_centre_crop_counts_the_part_that_the_model_sees(tmp_path: Path) -> None:
@@ -188,3 +192,71 @@ def test_small_masks_vanish_at_the_input_size_only(tmp_path: Path) -> None:
     predictions = join([one], {one.path: (0.0, np.zeros((8, 8), np.float32))})
     assert vanished(predictions) == ["a"]
     assert vanished(predictions.under(AT_ORIGINAL)) == []
+
+
+@pytest.mark.parametrize("size", ["input", ORIGINAL])
+def test_pixel_metrics_leave_out_a_defect_without_a_pixel_by_the_rule(tmp_path: Path, size: str) -> None:
+    """The ranking is that of the other images; its pixels are neither anomalous nor normal."""
+    faint = disc(40, 30) // 3
+    samples = [
+        sample(tmp_path, "a", disc(40, 30), (40, 30)),
+        sample(tmp_path, "b", faint, (40, 30)),
+        sample(tmp_path, "c", None, (40, 30)),
+    ]
+    maps = np.random.default_rng(1).random((3, 16, 12)).astype(np.float32)
+    whole = join(samples, {s.path: (float(i), one) for i, (s, one) in enumerate(zip(samples, maps, strict=True))})
+    under = whole.under(Protocol(size=size, mask=ABOVE_HALF))
+    assert counted(whole) is whole
+    assert [one.name for one in counted(under).samples] == ["a", "c"]
+    assert vanished(under) == []
+    without = under.part(np.array([True, False, True]))
+    thresholds = Thresholds(0.5, 0.5, "")
+    values, expected = evaluate(under, thresholds, extra=["pixel_AUPRO5"]), evaluate(without, thresholds)
+    assert values["pixel_AUPRO5"] is not None
+    for name in ("pixel_AUROC", "pixel_AP", "pixel_F1Score", "pixel_AUPRO"):
+        assert values[name] == expected[name]
+    assert values["image_AP"] == evaluate(whole, thresholds)["image_AP"] != expected["image_AP"]
+    by_labels = fix_thresholds({"method": "f1_on_val"}, None, under)
+    assert by_labels.pixel == fix_thresholds({"method": "f1_on_val"}, None, without).pixel
+
+
+@pytest.mark.parametrize("protocol", [Protocol(), AT_ORIGINAL])
+@pytest.mark.parametrize("block", [1, 1500, 3000])
+def test_the_ranking_in_blocks_is_that_of_all_pixels(
+    mixed: Predictions, protocol: Protocol, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with a block smaller than an image, and with the threshold from F1 of the pixels."""
+    assert mixed.maps is not None
+    # Few values, so that positives and negatives tie.
+    test = replace(mixed, maps=np.round(mixed.maps, 1)).under(protocol)
+    maps, masks = (np.concatenate([one.ravel() for one in column]) for column in zip(*pairs(test), strict=True))
+    whole = Ranking.of(maps, masks, 0.5)
+    monkeypatch.setattr(blocks, "BLOCK", block)
+    ranking = pixel_ranking(test, 0.5, 0.3)
+    for name in ("tp", "fp", "fp_above", "tp_at", "fp_at", "positives", "negatives"):
+        assert np.array_equal(getattr(ranking, name), getattr(whole, name)), name
+    assert fix_thresholds({"method": "f1_on_val"}, None, test).pixel == best_f1_threshold(maps, masks)
+
+
+def test_the_memory_does_not_grow_with_the_normal_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK", 100_000)
+    mask = np.zeros((256, 256), np.uint8)
+    mask[100:110, 10:40] = 255
+
+    def peak(normal: int) -> int:
+        samples = [sample(tmp_path, "a", mask, (256, 256))]
+        samples += [sample(tmp_path, str(number), None, (256, 256)) for number in range(normal)]
+        rng = np.random.default_rng(0)
+        test = join(samples, {s.path: (0.0, rng.random((32, 32)).astype(np.float32)) for s in samples})
+        tracemalloc.start()
+        try:
+            ranking = pixel_ranking(test.under(AT_ORIGINAL), None, 0.3)
+            fix_thresholds({"method": "f1_on_val"}, None, test.under(AT_ORIGINAL))
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert ranking.negatives == (normal + 1) * 256 * 256 - 300
+        return most
+
+    # 20 images more have 1.3 million normal pixels more, and 80 kB of small maps.
+    assert peak(24) - peak(4) < 200_000

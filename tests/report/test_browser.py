@@ -349,7 +349,8 @@ def test_a_run_shows_its_protocol_and_the_tables_of_metrics_on_request(tmp_path:
               "found": 4}]  # fmt: skip
     images = [{"name": f"bad/{number}.png", "value": number / 20} for number in range(12)]
     details = folder.run_folder("one") / DETAILS
-    tables = {"recall_by_area": groups, "aupimo_by_image": images}
+    points = [{"rate": 10.0**power, "overlap": 0.2 * (7 + power)} for power in (-6, -5, -4, -3)]
+    tables = {"recall_by_area": groups, "aupimo_by_image": images, "pimo_curve": points}
     details.write_text(json.dumps({**(json.loads(details.read_text()) if details.exists() else {}), **tables}))
     write_report(folder)
     page = open_report(folder)
@@ -362,6 +363,8 @@ def test_a_run_shows_its_protocol_and_the_tables_of_metrics_on_request(tmp_path:
     assert ["4 to 9", "4", "2", "0.500"] in rows
     assert ["30", "4", "4", "1.000"] in rows
     assert "AUPIMO of single images, the 10 lowest of 12" in text
+    curve = page.locator("#plot-pimo").evaluate("(plot) => ({ x: plot.data[1].x, axis: plot.layout.xaxis.type })")
+    assert curve == {"x": [point["rate"] for point in points], "axis": "log"}
     assert "bad/9.png" in text
     assert "bad/10.png" not in text
     assert "0.750" in text

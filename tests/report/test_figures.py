@@ -44,6 +44,7 @@ AXES = {
     "curve": ("normal images", "image AUROC"),
     "roc": ("false positive rate", "true positive rate"),
     "pr": ("recall", "precision"),
+    "pimo": ("false positive rate of normal images", "1e-05", "overlap with the defect"),
     "scores": ("raw score", "images"),
     "convergence": ("trial", "image AUROC"),
     "parallel": ("neighbors",),
@@ -93,6 +94,9 @@ def parts(folder: ResultFolder) -> ResultFolder:
             fake_run(folder, f"{category}-{name}", values, LABELS, spec={**spec, "category": category}, params=params)
             if (category, name) != ("lid", "good"):
                 without_figures(folder, f"{category}-{name}")
+    details = folder.run_folder("lid-good") / DETAILS
+    points = [{"rate": 10.0**power, "overlap": 0.2 * (7 + power)} for power in (-6, -5, -4, -3)]
+    details.write_text(json.dumps({**json.loads(details.read_text()), "pimo_curve": points}))
     return folder
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import Result
 from openpyxl import load_workbook
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -16,6 +18,7 @@ from harness.common.errors import ConfigError
 from harness.config.load import load_config
 from harness.config.spec import RunSpec
 from harness.config.sweep import SweepConfig
+from harness.data.images import pixels_of
 from harness.data.mask_images import read_mask
 from harness.inference import load_model
 from harness.planning.prepare import PlannedRun, prepare
@@ -27,7 +30,8 @@ from harness.report.notices import notices
 from harness.report.results import Results
 from harness.results.record import RunRecord
 from harness.results.store import ResultFolder
-from tests.conftest import Cli, write_config
+from tests.conftest import Cli, read_me, write_config
+from tests.trees import write_tree
 
 TOY = "data: {kind: toy, category: plate, size: 64, train: 4, good: 3, bad: 2}\nweights: random\nlatency: false\n"
 GRID = "grid: {backend: dummy, model: plain}\n"
@@ -153,30 +157,84 @@ def test_sheet_page_and_compare_tell_the_protocol(cli: Cli, dummy: type) -> None
     assert "protocol" not in same.output
 
 
-def test_original_needs_memory(cli: Cli, dummy: type) -> None:
-    """9 images of 64 x 64 pixels need 16 bytes for each pixel."""
-    result = cli("sweep", write_config(Path("c.yaml"), f"{TOY}protocol: original\nmemory_limit: 100 kB\n{GRID}"))
+def test_original_needs_memory(cli: Cli, dummy: type, toy_tree: Path) -> None:
+    """110 bytes for each anomalous pixel, 4 for each pixel of a block, and 24 for each of the largest image."""
+    root = toy_tree / "plate"
+    anomalous = sum(int(read_mask(file).sum()) for file in (root / "ground_truth").rglob("*.png"))
+    areas = [pixels_of(file) for file in (root / "test").rglob("*.png")]
+    needed = 110 * anomalous + 4 * sum(areas) + 24 * max(areas)
+    data = f"data: {{kind: mvtec, root: {root}}}\nweights: random\nprotocol: original\n{GRID}"
+
+    def sweep(limit: int) -> Result:
+        return cli("sweep", write_config(Path("c.yaml"), f"{data}memory_limit: {limit}\n"))
+
+    result = sweep(needed - 1)
     assert result.exit_code == 2
     output = " ".join(result.output.split())
-    assert "protocol.size: original found, which needs 0.00059 GB of memory for the 0.03686 million pixels" in output
+    assert f"protocol.size: original found, which needs {needed / 1e9:.3g} GB of memory for {len(areas)} test" in output
+    assert f"with {anomalous / 1e6:.4g} million anomalous pixels; expected at most" in output
     assert "Set a larger memory_limit, or protocol.size to input." in output
     assert not Path("results/c/runs").exists()
+    assert sweep(needed).exit_code == 0
 
 
-def test_masks_that_vanish_under_a_rule_are_named_before_any_run(cli: Cli, dummy: type, toy_tree: Path) -> None:
-    """A mask of 0 and 1 has no value above half of its range."""
-    import shutil
-
+def test_masks_without_a_pixel_under_a_rule(cli: Cli, dummy: type, toy_tree: Path) -> None:
+    """Some such masks are named at the head of sheet and page. A rule that no mask fits ends the sweep."""
     shutil.copytree(toy_tree / "plate", "plate")
-    mask = next(Path("plate/ground_truth").rglob("*.png"))
-    Image.fromarray(read_mask(mask).astype(np.uint8)).save(mask)
+    masks = sorted(Path("plate/ground_truth").rglob("*.png"))
     data = f"data: {{kind: mvtec, root: plate}}\nweights: random\n{GRID}"
-    result = cli("sweep", write_config(Path("d.yaml"), f"{data}protocol: {{mask: above_half}}\n"))
+    half = write_config(Path("d.yaml"), f"{data}protocol: {{mask: above_half}}\n")
+    # A small defect with smooth edges only.
+    Image.fromarray(read_mask(masks[0]).astype(np.uint8) * 90).save(masks[0])
+    result = cli("sweep", half)
+    assert result.exit_code == 0, result.output
+    words = f"by the rule above_half, the masks of 1 of {len(masks)} defective images have no anomalous pixel, such as "
+    assert words in " ".join(result.output.split())
+    (record,) = ResultFolder(Path("results/d")).records()
+    (note,) = [note for note in record.data["notes"] if words in note]
+    assert note.endswith(f"{masks[0]}. Image metrics count these images, pixel metrics leave them out.")
+    assert record.data["test_anomalous"] == len(masks)
+    assert record.warnings == []
+    assert note in read_me(Path("results/d/models_comparing.xlsx"))
+    assert words in Path("results/d/report.html").read_text()
+    # Masks with 0 and 1.
+    for mask in masks:
+        Image.fromarray(read_mask(mask).astype(np.uint8)).save(mask)
+    result = cli("sweep", half)
     assert result.exit_code == 2
     output = " ".join(result.output.split())
-    assert "protocol.mask: above_half found, but 1 of " in output
-    assert mask.name in output
-    assert cli("sweep", write_config(Path("e.yaml"), data)).exit_code == 0
+    assert f"protocol.mask: above_half found, but none of the {len(masks)} masks in " in output
+    assert masks[0].name in output
+    result = cli("sweep", write_config(Path("e.yaml"), data))
+    assert result.exit_code == 0
+    assert "above_half" not in result.output
+
+
+def test_read_me_and_page_always_say_the_protocol(cli: Cli, dummy: type) -> None:
+    swept(cli, "")
+    folder = ResultFolder(Path("results/c"))
+    default = "masks are resized to the maps (protocol input), and a value not 0 is anomalous (above_0)."
+    sentence = f"Pixel metrics: {default}"
+    assert sentence in read_me(folder.workbook)
+    assert sentence in folder.report.read_text()
+    swept(cli, "protocol: {size: original, mask: above_half, min_area: 2}\nextra_metrics: [region_Recall]\n")
+    original = (
+        "maps are resized to the masks (protocol original), and a value above half of the range is anomalous "
+        "(above_half); regions below 2 pixels do not count."
+    )
+    for words in (f"Pixel metrics of 1 of 2 runs: {default}", f"Pixel metrics of 1 of 2 runs: {original}"):
+        assert words in read_me(folder.workbook)
+        assert words in folder.report.read_text()
+
+
+def test_the_protocol_of_metrics_that_count_at_the_size_of_the_masks(cli: Cli, dummy: type) -> None:
+    root = write_tree("mvtec_loco", Path("loco"))
+    words = "pixel_AUsPRO5 and pixel_AUsPRO30 count resized masks too, unlike the evaluation of their data set."
+    for size, resized in (("input", True), ("original", False)):
+        text = f"data: {{kind: mvtec_loco, root: {root}}}\nprotocol: {size}\n{GRID}"
+        result = cli("sweep", write_config(Path(f"{size}.yaml"), text))
+        assert result.exit_code == 0, result.output
+        assert (words in read_me(Path("results") / size / "models_comparing.xlsx")) == resized
 
 
 @pytest.mark.slow

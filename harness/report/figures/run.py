@@ -1,13 +1,14 @@
-"""Figures of one run of a detection: both curves, and the scores of the test images."""
+"""Figures of one run of a detection: its curves, and the scores of the test images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from harness.metrics.pimo import LOWER, UPPER
 from harness.report.facts import category
 from harness.report.figures.canvas import INK, QUIET, NamedFigure, add_legend, colour_of, new_axes, whole_numbers
 from harness.report.model_styles import ModelStyles
@@ -16,6 +17,8 @@ from harness.results.record import RunRecord
 from harness.results.scores import TestScores
 
 BINS = 24
+RATE = "false positive rate of normal images"
+DECADES = (1e-6, LOWER, UPPER, 1e-3)
 # Level, line.
 LEVELS = (("image", "-"), ("pixel", "--"))
 # Name of the file, heading, and names of both axes with their keys in the curves.
@@ -40,6 +43,8 @@ def run_figures(results: Results, record: RunRecord) -> Iterator[NamedFigure]:
     for name, kind, across, up in CURVES:
         if any(curves.get(level, {}).get(across[0]) for level, *_ in LEVELS):
             yield NamedFigure(f"runs/{record.run_id}/{name}", _curves(curves, f"{kind}: {heading}", across, up, ink))
+    if points := results.details(record.run_id).get("pimo_curve"):
+        yield NamedFigure(f"runs/{record.run_id}/pimo", _overlap(points, f"Per-image overlap: {heading}", ink))
     scores = results.scores(record.run_id)
     if scores is not None and len(scores.scores):
         figure = _histogram(scores, record.thresholds.get("image"), f"Scores of the test images: {heading}", ink)
@@ -53,6 +58,18 @@ def _curves(curves: dict[str, Any], heading: str, across: tuple[str, str], up: t
         if curve.get(across[0]):
             axes.plot(curve[across[0]], curve[up[0]], color=ink, linestyle=line, label=level)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=across[1], ylabel=up[1])
+    add_legend(figure, axes)
+    return figure
+
+
+def _overlap(points: Sequence[Mapping[str, float]], heading: str, ink: str) -> Figure:
+    """The mean overlap over the rate of false positives; a band marks the rates that AUPIMO counts."""
+    figure, axes = new_axes(heading)
+    axes.axvspan(LOWER, UPPER, color=QUIET, alpha=0.15, label="limits of AUPIMO")
+    axes.plot([one["rate"] for one in points], [one["overlap"] for one in points], color=ink, label="mean overlap")
+    axes.set(xscale="log", ylim=(-0.02, 1.02), xlabel=RATE, ylabel="overlap with the defect")
+    axes.minorticks_off()
+    axes.set_xticks(DECADES, [f"{rate:g}" for rate in DECADES])
     add_legend(figure, axes)
     return figure
 

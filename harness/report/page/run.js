@@ -58,7 +58,7 @@ function metricsAndCosts(run, details) {
 }
 
 function curvesAndScores(details) {
-  return el("div", { class: "plots" }, ...(details.curves ? ["roc", "pr", "scores"] : ["scores"]).map((name) => el("div", { class: "plot", id: "plot-" + name })));
+  return el("div", { class: "plots" }, ...[...(details.curves ? ["roc", "pr"] : []), ...(details.pimo_curve?.length ? ["pimo"] : []), "scores"].map((name) => el("div", { class: "plot", id: "plot-" + name })));
 }
 
 // Curves and scores have the colour of the model, as in the plots of all configurations.
@@ -69,7 +69,15 @@ function drawCurves(run, details) {
   const unit = { range: [-0.02, 1.02] };
   draw("plot-roc", levels.map(([level, dash]) => line(level, dash, "fpr", "tpr")), { title: { text: "ROC", font: { size: 14 } }, margin: { l: 50, r: 8, t: 30, b: 44 }, xaxis: { ...unit, title: { text: "false positive rate" } }, yaxis: { ...unit, title: { text: "true positive rate" } }, legend: { x: 0.98, y: 0.02, xanchor: "right", yanchor: "bottom" } });
   draw("plot-pr", levels.map(([level, dash]) => line(level, dash, "recall", "precision")), { title: { text: "Precision and recall", font: { size: 14 } }, margin: { l: 50, r: 8, t: 30, b: 44 }, xaxis: { ...unit, title: { text: "recall" } }, yaxis: { ...unit, title: { text: "precision" } }, legend: { x: 0.02, y: 0.02, yanchor: "bottom" } });
+  if (details.pimo_curve?.length) drawOverlap(run, details.pimo_curve);
   drawScores(run, details);
+}
+
+// The mean per-image overlap. The band has the rates that AUPIMO counts.
+function drawOverlap(run, points) {
+  const band = { type: "scatter", mode: "lines", line: { width: 0 }, name: "limits of AUPIMO", x: [1e-5, 1e-4], y: [1, 1], fill: "tozeroy", fillcolor: colour("line"), hoverinfo: "skip" };
+  const curve = { type: "scatter", mode: "lines", name: "mean overlap", x: points.map((one) => one.rate), y: points.map((one) => one.overlap), line: { color: colourOf(run.style), width: 2 } };
+  draw("plot-pimo", [band, curve], { title: { text: "Per-image overlap", font: { size: 14 } }, margin: { l: 50, r: 24, t: 30, b: 44 }, xaxis: { type: "log", range: [-6.05, -2.95], tickvals: [1e-6, 1e-5, 1e-4, 1e-3], ticktext: ["1e-6", "1e-5", "0.0001", "0.001"], title: { text: "false positive rate of normal images" } }, yaxis: { range: [-0.02, 1.02], title: { text: "overlap with the defect" } }, legend: { x: 0.02, y: 0.98, yanchor: "top", bgcolor: "rgba(0,0,0,0)" } });
 }
 
 function drawScores(run, details) {
