@@ -224,6 +224,13 @@ def test_the_effect_of_an_axis_with_names_has_a_series_for_each_rest(tmp_path: P
     page.select_option("#effect-axis", "layers")
     names = page.locator("#effect-names li").all_inner_texts()
     assert sorted(names) == ["●patchcore k 1", "●patchcore k 9"]
+    lines = (
+        "document.getElementById('plot-effect').data.filter((trace) => trace.mode === 'lines+markers')"
+        ".map((trace) => [trace.x, trace.line.color])"
+    )
+    traces = page.evaluate(lines)
+    assert all(values == ["layer1", "layer2", "layer2+layer3"] for values, _ in traces)
+    assert len({ink for _, ink in traces}) == 2
     fake_run(folder, "single", [0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], spec={"model": "padim"})
     write_report(folder)
     page.reload()
@@ -232,13 +239,6 @@ def test_the_effect_of_an_axis_with_names_has_a_series_for_each_rest(tmp_path: P
     names = page.locator("#effect-names li").all_inner_texts()
     assert names[-1] == "●1 other, padim (anomalib): point at one for its name"
     assert sorted(names[:-1]) == ["◆patchcore k 1", "◆patchcore k 9"]
-    lines = (
-        "document.getElementById('plot-effect').data.filter((trace) => trace.mode === 'lines+markers')"
-        ".map((trace) => [trace.x, trace.line.color])"
-    )
-    traces = page.evaluate(lines)
-    assert all(values == ["layer1", "layer2", "layer2+layer3"] for values, _ in traces)
-    assert len({ink for _, ink in traces}) == 2
 
 
 @pytest.mark.slow
