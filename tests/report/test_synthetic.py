@@ -235,8 +235,8 @@ def test_limits_hold_for_this_answer_too(cli: Cli, results: Results) -> None:
     none = cli("recommend", results.folder.root, "--min-recall", "0.9")
     assert none.exit_code == 1
     text = " ".join(none.output.split())
-    assert "No configuration keeps all limits (min_recall 0.900). The nearest is" in text
-    assert re.search(r"\(synthetic AUROC 0\.\d{3}\): change min_recall from 0.900 to an unknown value\.", text)
+    assert "No configuration keeps all limits (min_recall 0.9). The nearest is" in text
+    assert re.search(r"\(synthetic AUROC 0\.\d{3}\): change min_recall from 0\.9 to an unknown value\.", text)
 
 
 @pytest.mark.parametrize(
