@@ -187,7 +187,7 @@ def _match_in_one(images_by_folder: list[tuple[Path, list[Path]]], mask_dir: Pat
 def _masks_alone(mask_dir: Path, names: list[str]) -> list[str]:
     """A sentence about masks beside the subfolders of the image folders."""
     masks = [path for path in list_images(mask_dir) if path.relative_to(mask_dir).parts[0] not in names]
-    return left_out_note(mask_dir, masks, "because no folder of abnormal_dir has this name")
+    return left_out_note(mask_dir, masks, "without a folder of this name in abnormal_dir")
 
 
 def _normal_among(key: str, folder: Path, images: list[Path]) -> list[str]:

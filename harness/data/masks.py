@@ -100,18 +100,18 @@ def match_masks(images: Sequence[Path], image_root: Path, mask_root: Path) -> di
     return masks_by_image
 
 
-def left_out_note(folder: Path, masks: Sequence[Path], reason: str) -> list[str]:
+def left_out_note(folder: Path, masks: Sequence[Path], which: str) -> list[str]:
     """A sentence about masks that no image of the data has; empty without such masks.
 
     Args:
         folder: of the masks.
         masks: paths of the masks, sorted.
-        reason: why the harness does not use them, a clause that begins with a conjunction.
+        which: words after "masks" that say which ones the harness does not use.
     """
     if not masks:
         return []
-    number = "1 mask is" if len(masks) == 1 else f"{len(masks)} masks are"
-    return [f"{folder}: {number} not used, {reason}, such as {masks[0].relative_to(folder).as_posix()}."]
+    unused = f"1 mask {which} is" if len(masks) == 1 else f"{len(masks)} masks {which} are"
+    return [f"{folder}: {unused} not used, such as {masks[0].relative_to(folder).as_posix()}."]
 
 
 def _image_stem(mask: Path, stems: set[str]) -> str:

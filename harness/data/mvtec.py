@@ -151,7 +151,7 @@ def read_tree(base: Path, test: str = "test", truth: str = "ground_truth") -> Sa
             samples += _samples(test_dir / defect, base, 0, GOOD, notes)
             if (truth_dir / defect).is_dir():
                 masks = list_images(truth_dir / defect)
-                notes += left_out_note(truth_dir / defect, masks, f"because images in {test}/{defect} are normal")
+                notes += left_out_note(truth_dir / defect, masks, f"of normal images in {test}/{defect}")
         except DataError as error:
             problems += error.problems
     if problems:
@@ -186,8 +186,8 @@ def _images_alone(test_dir: Path) -> list[str]:
 
 def _outside_note(folder: Path, names: str, paths: Sequence[Path]) -> str:
     """A sentence about images outside the folders with these names."""
-    images = f"{len(paths)} image{'s' if len(paths) > 1 else ''}"
-    return f"{folder}: {images} outside {names} not used, such as {paths[0].relative_to(folder).as_posix()}."
+    unused = f"1 image outside {names} is" if len(paths) == 1 else f"{len(paths)} images outside {names} are"
+    return f"{folder}: {unused} not used, such as {paths[0].relative_to(folder).as_posix()}."
 
 
 def normal_images(folder: Path, base: Path, notes: list[str]) -> tuple[Sample, ...]:

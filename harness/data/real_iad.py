@@ -174,7 +174,7 @@ def _masks_alone(base: Path, entries: list[_Entry], file: Path) -> list[str]:
     """A sentence about masks on the disk that no entry of the JSON file names, also with `views`."""
     named = {os.path.normpath(base / name) for one in entries for name in (one.image_path, one.mask_path) if name}
     masks = [path for path in list_images(base, (MASK,)) if os.path.normpath(path) not in named]
-    return left_out_note(base, masks, f"because no entry of {file.parent.name}/{file.name} names them")
+    return left_out_note(base, masks, f"without an entry in {file.parent.name}/{file.name}")
 
 
 def _image_folders(root: Path) -> list[str]:

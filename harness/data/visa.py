@@ -109,7 +109,7 @@ class VisAData(DataOptions):
         named = {mask for sample in samples for mask in sample.masks}
         paths = list_images(folder) if folder.is_dir() else []
         masks = [path for path in paths if os.path.normpath(path) not in named]
-        return left_out_note(folder, masks, f"because no row of {self._file().name} names them")
+        return left_out_note(folder, masks, f"without a row in {self._file().name}")
 
     def _root(self) -> Path:
         return existing_dir(Path(self.root), "data.root")

@@ -249,7 +249,7 @@ def test_unlabelled_images_are_looked_at_too(tmp_path: Path) -> None:
     assert first.startswith("49 images (7 for training, 38 unlabelled) looked at.")
     assert not any("in training and test" in sentence for sentence in others)
     # What the reader left out stands in all files.
-    (note,) = [note for note in result.notes if "outside good not used" in note]
+    (note,) = [note for note in result.notes if "outside good is not used" in note]
     page, book, table, exclude = write_audit(tmp_path / "audit", result)
     assert note in table.read_text()
     assert note in page.read_text()

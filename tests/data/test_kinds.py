@@ -645,38 +645,37 @@ LEFT_OUT: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] 
         "visa",
         {},
         lambda root: [mask(root / f"candle/Data/Masks/Anomaly/{number:03}.png") for number in (7, 8)] and None,
-        "candle/Data/Masks: 2 masks are not used, because no row of 1cls.csv names them, such as Anomaly/007.png.",
+        "candle/Data/Masks: 2 masks without a row in 1cls.csv are not used, such as Anomaly/007.png.",
     ),
     "real_iad": (
         "real_iad",
         {"views": ["C1"]},
         lambda root: mask(root / "realiad_256/audiojack/NG/HS/S0009/new.png"),
-        "audiojack: 1 mask is not used, because no entry of realiad_jsons/audiojack.json names them, such as "
-        "NG/HS/S0009/new.png.",
+        "audiojack: 1 mask without an entry in realiad_jsons/audiojack.json is not used, such as NG/HS/S0009/new.png.",
     ),
     "mvtec: masks of normal images": (
         "mpdd",
         {},
         lambda root: mask(root / "connector/ground_truth/good/000_mask.png", empty=True),
-        "ground_truth/good: 1 mask is not used, because images in test/good are normal, such as 000_mask.png.",
+        "ground_truth/good: 1 mask of normal images in test/good is not used, such as 000_mask.png.",
     ),
     "mvtec: training images of defects": (
         "vad",
         {},
         lambda root: None,
-        "root/train: 2 images outside good not used, such as bad/0.png.",
+        "root/train: 2 images outside good are not used, such as bad/0.png.",
     ),
     "mvtec: a test image without a type": (
         "mpdd",
         {},
         lambda root: image(root / "connector/test/loose.png", 9),
-        "connector/test: 1 image outside good and <defect> not used, such as loose.png.",
+        "connector/test: 1 image outside good and <defect> is not used, such as loose.png.",
     ),
     "ad2: validation images of defects": (
         "mvtec_ad2",
         {},
         lambda root: image(root / "can/validation/bad/000.png", 9),
-        "can/validation: 1 image outside good not used, such as bad/000.png.",
+        "can/validation: 1 image outside good is not used, such as bad/000.png.",
     ),
     "magnetic tiles": (
         "magnetic_tiles",
@@ -694,7 +693,7 @@ LEFT_OUT: dict[str, tuple[str, dict[str, object], Callable[[Path], None], str]] 
         "folders",
         {"normal_dir": "good", "abnormal_dir": ["bent", "cut"], "mask_dir": "masks"},
         one_folder_of_masks,
-        "root/masks: 1 mask is not used, because no folder of abnormal_dir has this name, such as dent/0.png.",
+        "root/masks: 1 mask without a folder of this name in abnormal_dir is not used, such as dent/0.png.",
     ),
     "folder: masks without defects": (
         "folders",
