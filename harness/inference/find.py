@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.common.errors import StoreError
-from harness.report.recommended import recommended_runs
-from harness.report.results import Results
 from harness.results.record import RunRecord
 from harness.results.run_folder import RECORD, model_in, read_record
 from harness.results.store import ResultFolder
@@ -112,6 +110,10 @@ def _of_run(path: Path, category: str | None) -> SavedRun:
 
 
 def _best(folder: ResultFolder, category: str | None) -> SavedRun:
+    # A report imports pandas and openpyxl, which a named run does not need.
+    from harness.report.recommended import recommended_runs
+    from harness.report.results import Results
+
     read = folder.read_records()
     records = [record for record in read.good if record.status == "ok"]
     categories = sorted({_category(record) for record in records})

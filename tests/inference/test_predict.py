@@ -83,6 +83,17 @@ def test_a_sweep_is_its_recommended_run(trained: ResultFolder, cli: Cli, images:
     assert float(rows_of(result.stdout)[0]["threshold"]) == best.thresholds["image"]
 
 
+def test_a_named_run_needs_no_report(run: Path, images: Path) -> None:
+    """Tables and sheets would make the first prediction slower."""
+    code = (
+        "import sys\nfrom harness import load_model\n"
+        f"load_model({str(run)!r}, device='cpu').predict({str(images / '000.png')!r})\n"
+        "print({'pandas', 'openpyxl', 'lightning', 'anomalib', 'numba'} & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
+
+
 def test_folders_patterns_and_lists(run: Path, cli: Cli, images: Path) -> None:
     def paths(*arguments: object, text: str | None = None) -> list[str]:
         from typer.testing import CliRunner
