@@ -1,4 +1,4 @@
-"""Detectors of today: quality on real images, the cost of their grids, and the fit of MH-PatchCore beside anomalib."""
+"""Detectors of today: quality on real images, the cost of their grids, and fits beside anomalib."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks.inputs import HAZELNUT, MOBILENET, require, training_images
+from benchmarks.trainings import dinomaly, dinomaly_grid
 from harness.cli import sweep as commands
 
 REPEATS = 3
@@ -202,4 +203,6 @@ TABLES: dict[str, Callable[[bool], list[dict[str, Any]]]] = {
     "hazelnut": hazelnut,
     "mhpatchcore": mhpatchcore,
     "grids": grids,
+    "dinomaly": dinomaly,
+    "dinomaly_grid": dinomaly_grid,
 }

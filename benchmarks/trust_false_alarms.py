@@ -32,6 +32,7 @@ QUANTILE = 0.99  # of `normal_quantile`, as the harness had it by default
 SMALL = {
     "n_features": 20, "num_neighbors": 3, "coreset_sampling_ratio": 0.1,
     "max_epochs": 30, "coupling_blocks": 2, "condition_vector": 16, "memory_bank_size": 40,
+    "decoder_depth": 2,
 }  # fmt: skip
 
 

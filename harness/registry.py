@@ -27,6 +27,7 @@ DETECTORS: dict[str, str] = {
     "anomalydino": "harness.detectors.anomalydino:AnomalyDINO",
     "mhpatchcore": "harness.detectors.mhpatchcore:MHPatchCore",
     "rad": "harness.detectors.rad:RAD",
+    "dinomaly": "harness.detectors.dinomaly:Dinomaly",
 }
 
 # Each class has the options of one kind of data, and a method `load()`; see harness/data/base.py.

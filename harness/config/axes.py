@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+# Arguments of Lightning's Trainer that end a training. `trainer:` also sets the parameters of these names.
+TRAINING_LIMITS = ("max_epochs", "max_steps")
+
 
 @dataclass(frozen=True)
 class Axis:

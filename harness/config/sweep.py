@@ -65,7 +65,8 @@ class SweepConfig(BaseModel):
         cache_limit: bytes of `cache`, such as `20 GB`; the least recently used files go first.
         memory_limit: bytes that features of native runs may take, such as `8 GB`; features beyond it go to
             memory-mapped files. Also the limit of `protocol: original`. By default half of what is free.
-        trainer: arguments of Lightning's Trainer. `max_epochs` is also for the native CFlow.
+        trainer: arguments of Lightning's Trainer. `max_epochs` and `max_steps` are also for native detectors that have
+            these parameters.
         grid: one mapping of axes, or a list of mappings; equal points run once.
         search: a search in place of the grid, or beside it.
     """

@@ -8,15 +8,17 @@
 
 patchcore.py, padim.py, spade.py, cflow.py,    the methods; a file NAME_stages.py has the stages of the method NAME
 anomalydino.py, subspacead.py, mhpatchcore.py,
-rad.py
+rad.py, dinomaly.py
 base.py, options.py, default.py,               the class of all detectors, and the parts that they share
 arguments.py, saving.py
 stages.py, context.py, reporter.py             computes the common work of several runs once
 folds.py                                       the stages of a detector for a part of the training images
-features.py, embedding.py, sources.py          images -> feature maps -> patch vectors
+features.py, block_means.py, embedding.py,     images -> feature maps -> patch vectors
+sources.py
 coreset.py, coreset_cpu.py, bank.py            greedy k-center selection and the memory bank of PatchCore
 gaussian.py, flows.py, neighbours.py, maps.py, building blocks of the methods
-moments.py, foreground.py, merge_reduce.py
+moments.py, foreground.py, merge_reduce.py,
+reconstruction.py, stable_adamw.py
 memory.py, cache.py                            arrays within a memory budget, and results kept on disk
 """
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from harness.detectors.anomalydino import AnomalyDINO
     from harness.detectors.base import Detector, Prediction
     from harness.detectors.cflow import CFlow
+    from harness.detectors.dinomaly import Dinomaly
     from harness.detectors.mhpatchcore import MHPatchCore
     from harness.detectors.padim import PaDiM
     from harness.detectors.patchcore import PatchCore
@@ -38,8 +41,8 @@ if TYPE_CHECKING:
     from harness.detectors.subspacead import SubspaceAD
 
 __all__ = [
-    "RAD", "SPADE", "AnomalyDINO", "CFlow", "Detector", "MHPatchCore", "PaDiM", "PatchCore", "Prediction", "SubspaceAD",
-    "load",
+    "RAD", "SPADE", "AnomalyDINO", "CFlow", "Detector", "Dinomaly", "MHPatchCore", "PaDiM", "PatchCore", "Prediction",
+    "SubspaceAD", "load",
 ]  # fmt: skip
 
 MODULES = {"Prediction": "base", "Detector": "base", "load": "saving"}

@@ -70,8 +70,8 @@ class Detector(ABC):
         least_images: smallest number of normal training images.
         only_transformers: whether the backbone must be a plain vision transformer.
         rotations: number of rotations of each training image.
-        default_folds: default of `threshold.folds`. None for a method whose models have scores of different scales, so
-            that out-of-fold scores say nothing about the final model; `benchmarks/trust_false_alarms.py` measures it.
+        default_folds: default of `threshold.folds`. None for a method whose models may have scores of different scales:
+            out-of-fold scores say little about the final model; `benchmarks/trust_false_alarms.py` measures it.
         state: tensors of the fitted detector; None before `fit`.
         weights: source of the backbone's weights.
         preprocessing: preprocessing of the images.

@@ -20,6 +20,7 @@ from harness.backbones.inject import answered_by, replaced, seeded
 from harness.backbones.layers import construction, feature_layers, is_transformer
 from harness.backbones.resolve import Weights
 from harness.config.revisions import cache_key
+from harness.detectors.block_means import PREFIX, blocks_of, is_mean, mean
 from harness.detectors.context import StageContext
 from harness.detectors.stages import Stage
 
@@ -37,8 +38,8 @@ class Extractor(nn.Module):
 
     Args:
         backbone: timm's name.
-        layers: layer names of `harness.backbones.layers.feature_layers`, and class tokens of vision transformers as
-            the name of a block with `CLASS_TOKEN`.
+        layers: layer names of `harness.backbones.layers.feature_layers`. Vision transformers also have class tokens, as
+            the name of a block with `CLASS_TOKEN`, and the means of `harness.detectors.block_means`.
         size: (height, width) of the images; some networks have a fixed input size.
         precision: fp32, bf16 or fp16, for the network; the features are always float32.
         pretrained: request pretrained weights from timm; `harness.backbones.inject` answers the request.
@@ -54,10 +55,11 @@ class Extractor(nn.Module):
     ) -> None:
         super().__init__()
         names = list(feature_layers(backbone))
-        self._indices = sorted({names.index(layer.removesuffix(CLASS_TOKEN)) for layer in layers})
+        blocks = [block for layer in layers for block in _blocks_of(layer)]
+        self._indices = sorted({names.index(block) for block in blocks})
         self._names = [names[index] for index in self._indices]
         self._layers = layers
-        self._class_tokens = any(layer.endswith(CLASS_TOKEN) for layer in layers)
+        self._prefix = any(layer.endswith((CLASS_TOKEN, PREFIX)) for layer in layers)
         self._dtype = PRECISIONS[precision]
         self._transformer = is_transformer(backbone)
         options: dict[str, Any] = dict(construction(backbone, size))
@@ -87,7 +89,32 @@ class Extractor(nn.Module):
         return {name: layer.float() for name, layer in zip(self._names, maps, strict=True)}
 
     def _blocks(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The blocks of a vision transformer as maps, after the final norm, as in anomalib, with their class tokens.
+        """The requested features of a vision transformer's blocks; maps and class tokens come after the final norm."""
+        means = {layer for layer in self._layers if is_mean(layer)}
+        if not means:
+            return self._after_norm(self._outputs(images, norm=True))
+        outputs = self._outputs(images, norm=False)
+        features = {layer: mean(layer, outputs) for layer in means}
+        if len(means) < len(self._layers):
+            norm = self.network.norm
+            normed = {
+                name: (_per_position(norm, patches), None if prefix is None else norm(prefix))
+                for name, (patches, prefix) in outputs.items()
+            }
+            features |= self._after_norm(normed)
+        return features
+
+    def _after_norm(self, outputs: Mapping[str, tuple[torch.Tensor, torch.Tensor | None]]) -> dict[str, torch.Tensor]:
+        """Maps by block, and class tokens, from outputs after the final norm."""
+        tokens = {
+            name + CLASS_TOKEN: prefix[:, 0, :, None, None]
+            for name, (_, prefix) in outputs.items()
+            if prefix is not None
+        }
+        return {name: patches for name, (patches, _) in outputs.items()} | tokens
+
+    def _outputs(self, images: torch.Tensor, norm: bool) -> dict[str, tuple[torch.Tensor, torch.Tensor | None]]:
+        """Patches (n, channels, h, w) of each block and the tokens before them, with or without the final norm.
 
         anomalib resizes position embeddings without antialiasing; its import changes timm for the whole process. This
         method makes the same change and reverts it, so the features do not depend on earlier imports.
@@ -96,18 +123,23 @@ class Extractor(nn.Module):
             maps = self.network.forward_intermediates(
                 images,
                 indices=self._indices,
-                norm=True,
+                norm=norm,
                 stop_early=True,
                 output_fmt="NCHW",
                 intermediates_only=True,
-                return_prefix_tokens=self._class_tokens,
+                return_prefix_tokens=self._prefix,
             )
-        if not self._class_tokens:
-            return dict(zip(self._names, maps, strict=True))
-        blocks = {name: patches for name, (patches, _) in zip(self._names, maps, strict=True)}
-        tokens = {name + CLASS_TOKEN: prefix[:, 0, :, None, None]
-                  for name, (_, prefix) in zip(self._names, maps, strict=True)}  # fmt: skip
-        return blocks | tokens
+        return dict(zip(self._names, maps if self._prefix else [(one, None) for one in maps], strict=True))
+
+
+def _blocks_of(layer: str) -> list[str]:
+    return blocks_of(layer) if is_mean(layer) else [layer.removesuffix(CLASS_TOKEN)]
+
+
+def _per_position(norm: nn.Module, maps: torch.Tensor) -> torch.Tensor:
+    """Apply a norm over the channels of maps (n, channels, h, w)."""
+    normed: torch.Tensor = norm(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).contiguous()
+    return normed
 
 
 def build_extractor(

@@ -9,10 +9,10 @@ from typing import Any
 
 from harness.backends.base import Signature
 from harness.common.errors import ConfigError, nearest
-from harness.config.axes import NORMALIZATION, NOT_PARAMETERS
+from harness.config.axes import NORMALIZATION, NOT_PARAMETERS, TRAINING_LIMITS
 from harness.config.spec import RunSpec
 from harness.config.sweep import SweepConfig
-from harness.planning.specs import ELSEWHERE, EPOCHS, Idle, spec_of
+from harness.planning.specs import ELSEWHERE, Idle, spec_of
 
 # (backend, model) -> the parameters of the model.
 Signatures = Callable[[str, str], Signature]
@@ -100,8 +100,9 @@ def with_model(problem: str, model: str, models: Collection[str]) -> str:
 
 def untrained(config: SweepConfig) -> list[str]:
     """The first problem of `trainer:` in a sweep without any training by Lightning."""
-    unused = [key for key in config.trainer if key != EPOCHS]
-    problem = f"found, but no run is trained by Lightning; expected at most {EPOCHS}. Remove the key."
+    unused = [key for key in config.trainer if key not in TRAINING_LIMITS]
+    names = " and ".join(TRAINING_LIMITS)
+    problem = f"found, but no run is trained by Lightning; expected at most {names}. Remove the key."
     return [f"trainer.{key}: {problem}" for key in unused[:1]]
 
 

@@ -10,11 +10,10 @@ from harness import registry
 from harness.backbones.normalization import BACKBONE, input_of
 from harness.backends.base import Signature
 from harness.common.errors import ConfigError, HarnessError
-from harness.config.axes import ALL_IMAGES, MAPPED, N_TRAIN, NORMALIZATION, RECORDED, UNIFY
+from harness.config.axes import ALL_IMAGES, MAPPED, N_TRAIN, NORMALIZATION, RECORDED, TRAINING_LIMITS, UNIFY
 from harness.config.spec import RunSpec, freeze_items
 from harness.config.sweep import SweepConfig
 
-EPOCHS = "max_epochs"
 # Names that are not axes, since other keys of the config set their values.
 ELSEWHERE = {
     "pre_trained": "`weights:` says which weights the backbone gets",
@@ -89,9 +88,9 @@ def spec_of(
     # The training may choose the values of some parameters; these have no default here.
     of_model = parameters if signature.defaults is None else signature.defaults(of_point)
     defaults = {key: value for key, value in of_model.items() if value is not None}
-    if EPOCHS in parameters and EPOCHS in config.trainer:
-        # `trainer:` sets the epochs of all models, also of models without Lightning, unless there is an axis.
-        defaults[EPOCHS] = config.trainer[EPOCHS]
+    # `trainer:` sets the length of all trainings, also of models without Lightning, unless there is an axis.
+    limits = [name for name in TRAINING_LIMITS if name in parameters]
+    defaults |= {name: config.trainer[name] for name in limits if name in config.trainer}
     values: dict[str, Any] = {}
     problems: list[str] = []
     for key, value in {**defaults, **of_point}.items():

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from harness.backends.latency import BUSY
-from harness.config.axes import COLUMNS, UNIFY, columns
+from harness.config.axes import COLUMNS, TRAINING_LIMITS, UNIFY, columns
 from harness.metrics.delong import paired_test
 from harness.report.category_ranks import MEAN_RANK, mean_ranks
 from harness.report.configurations import Configuration, axis_values
@@ -241,6 +241,6 @@ def _values_of(record: RunRecord, names: Sequence[str]) -> str:
 
 
 def _all_parameters(record: RunRecord) -> dict[str, Any]:
-    """Parameters of the model, and the number of epochs, which anomalib takes from the trainer."""
-    epochs = {key: value for key, value in record.spec["trainer"].items() if key == "max_epochs"}
-    return {**AS_ANOMALIB, **epochs, **record.spec["params"]}
+    """Parameters of the model, and the length of the training, which anomalib takes from the trainer."""
+    limits = {key: value for key, value in record.spec["trainer"].items() if key in TRAINING_LIMITS}
+    return {**AS_ANOMALIB, **limits, **record.spec["params"]}

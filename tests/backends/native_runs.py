@@ -37,6 +37,7 @@ SHARED = {
     "subspacead": "layers: [[blocks.3, blocks.4]], explained_variance: [0.9, 0.99], rotations: [1, 2]",
     "mhpatchcore": "layers: [blocks.3], memory_bank_size: [10, 30, 40], local_coreset_size: 30, num_neighbors: [1, 3], "
                    "bank: [merge_reduce, exact], pca_variance_ratio: [0.9, 0.99]",
+    "dinomaly": "layers: [[blocks.1, blocks.3]], bottleneck_dropout: [0.0, 0.3], max_steps: 2, decoder_depth: 2",
 }  # fmt: skip
 IN_TRANSFORMER = "\n" + "".join(
     f"  - {{backend: native, backbone: test_vit, image_size: 64, model: {name}, {axes}}}\n"

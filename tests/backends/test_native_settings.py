@@ -121,6 +121,10 @@ def test_epochs_come_from_the_trainer_block_unless_an_axis_says_otherwise(tmp_pa
 
     assert epochs("") == [7]
     assert epochs(", max_epochs: [1, 2]") == [1, 2]
+    grid = "{backend: native, model: dinomaly, backbone: test_vit, image_size: 64}"
+    config = config_file(tmp_path, toy_tree, grid, "trainer: {max_epochs: 7, max_steps: 30}")
+    (run,) = prepare(load_config(config)).runs
+    assert (run.spec.parameters["max_epochs"], run.spec.parameters["max_steps"]) == (7, 30)
 
 
 def test_one_run_tells_its_own_keys_from_the_models(tmp_path: Path) -> None:

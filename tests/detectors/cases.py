@@ -17,6 +17,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "spade": {"num_neighbors": 3},
     "cflow": {"max_epochs": 1, "coupling_blocks": 2, "condition_vector": 16},
     "mhpatchcore": {"memory_bank_size": 40, "local_coreset_size": 30},
+    "dinomaly": {"max_steps": 3, "decoder_depth": 2},
 }
 IN_A_TRANSFORMER = {"spade": {"pooled_layer": "blocks.5"}, "anomalydino": {"layers": ["blocks.5"]}}
 NAMES = list(registry.DETECTORS)

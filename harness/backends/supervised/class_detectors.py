@@ -88,8 +88,8 @@ def _build(values: Mapping[str, Any], spec: RunSpec, device: str, context: RunCo
         )
     if signature.folds is None:
         raise ConfigError(
-            f"found {signature.name}, whose models have scores of different scales, so that folds cannot be compared; "
-            "choose another detector."
+            f"found {signature.name}, whose models may have scores of different scales, so that folds cannot be "
+            "compared; choose another detector."
         )
     backbone = str(values["backbone"])
     resources = ("num_workers", "cache", "cache_limit", "memory_limit")
