@@ -30,7 +30,7 @@ MAPS = 1_000
 SIZE = 256
 RESAMPLES, IMAGES, TIMED = 2_000, 1_000, 50
 WANTED_SECONDS, WANTED_GB, WANTED_BOOTSTRAP = 6, 1.5, 2
-GB = 2**30
+GB = 10**9
 
 Maps = npt.NDArray[np.float32]
 Masks = npt.NDArray[np.bool_]

@@ -51,7 +51,7 @@ def measure(quick: bool) -> dict[str, Any]:
         report = time.perf_counter() - begin
         ready, gallery = _opened(small, 2 if quick else OPENED)
     return {
-        "workbook": {"runs": many, "seconds": round(workbook, 1), "MB": round(size / 2**20, 1), "wanted": 10},
+        "workbook": {"runs": many, "seconds": round(workbook, 1), "MB": round(size / 1e6, 1), "wanted": 10},
         "report": {
             "runs": some,
             "galleries": min(some, GALLERIES),

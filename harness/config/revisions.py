@@ -70,6 +70,11 @@ REVISIONS = (
         "augment heavy did not rotate images by multiples of 90 degrees",
         lambda spec: _classifies(spec) and spec.parameters.get("augment") == "heavy",
     ),
+    Revision(
+        "held-out-images-apart",
+        "anomalib validated on the test images that a search holds out, and its own metrics counted them",
+        lambda spec: spec.backend == "anomalib" and bool(spec.holdout),
+    ),
 )
 
 

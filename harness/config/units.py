@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 UNITS = {"": 1, "s": 1, "sec": 1, "min": 60, "h": 3600, "d": 86400}
+SIZE = re.compile(r"\s*(\d*\.?\d+)\s*([A-Za-z]+)\s*")
 TIME = re.compile(r"\s*(\d+(?:\.\d*)?)\s*([a-z]*)\s*")
 
 
@@ -22,7 +23,12 @@ def byte_size(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return int(TypeAdapter(ByteSize).validate_python(value))
+        size = int(TypeAdapter(ByteSize).validate_python(value))
+        # pydantic cuts 2.01 MB to 2009999 bytes.
+        match = SIZE.fullmatch(value)
+        if match is None:
+            return size
+        return round(float(match[1]) * int(TypeAdapter(ByteSize).validate_python(f"1{match[2]}")))
     except ValidationError:
         raise ValueError(f"expected bytes, as a number or a text such as 20 GB; found {value!r}") from None
 

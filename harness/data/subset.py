@@ -48,7 +48,7 @@ class Subset:
             train = _prefix(len(train), images - held_out, [seed, 0])
             val = _prefix(len(val), held_out, [seed, 1])
         if split.parts:
-            val, test = (_of_category(split, category, role) for role in ("val", "test"))
+            val, test = (positions_of(split, category, role) for role in ("val", "test"))
         return cls(train, val, test)
 
     def part(self, split: Split, category: str = "") -> Split:
@@ -108,8 +108,17 @@ def problems_of(splits: Sequence[Split], numbers: Sequence[int]) -> list[str]:
     return problems
 
 
-def _of_category(split: Split, category: str, role: str) -> tuple[int, ...]:
-    """Positions of a category's images in a role of the split of all categories."""
+def positions_of(split: Split, category: str, role: str) -> tuple[int, ...]:
+    """Positions of a category's images in a role of the split of all categories.
+
+    Args:
+        split: of all categories.
+        category: name of the category.
+        role: train, val or test.
+
+    Raises:
+        KeyError: the split has no such category.
+    """
     start = 0
     for part in split.parts:
         end = start + len(getattr(part, role))

@@ -89,7 +89,7 @@ class StageCache:
         metadata = {"digest": _digest(arrays), "seconds": repr(seconds), "key": json.dumps(key, sort_keys=True)}
         size = sum(array.nbytes for array in arrays.values())
         if size > self._limit:
-            self._warn(f"cache: a result of {size / 2**30:.2f} GB is larger than cache_limit and was not kept.")
+            self._warn(f"cache: a result of {size / 1e9:.2f} GB is larger than cache_limit and was not kept.")
             return
         scratch = self._folder / f"{uuid4().hex}{UNFINISHED}"
         try:

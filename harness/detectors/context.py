@@ -164,7 +164,7 @@ class StageContext:
             free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
             if 2 * tensor.nbytes > free:
                 self.warn(
-                    f"{tensor.nbytes / 2**30:.1f} GB of features do not fit on {device} ({free / 2**30:.1f} GB free): "
+                    f"{tensor.nbytes / 1e9:.1f} GB of features do not fit on {device} ({free / 1e9:.1f} GB free): "
                     "computed on the cpu instead"
                 )
                 return tensor

@@ -68,8 +68,8 @@ class Memory:
         free = shutil.disk_usage(folder).free
         if size > free:
             raise MemoryLimitError(
-                f"memory_limit: {size / 2**30:.1f} GB of features exceed {self.limit / 2**30:.1f} GB for arrays and "
-                f"{free / 2**30:.1f} GB free in {folder}; expected room in one of them. Raise memory_limit."
+                f"memory_limit: {size / 1e9:.1f} GB of features exceed {self.limit / 1e9:.1f} GB for arrays and "
+                f"{free / 1e9:.1f} GB free in {folder}; expected room in one of them. Raise memory_limit."
             )
         handle, name = tempfile.mkstemp(dir=folder, prefix="features-", suffix=".f32")
         try:

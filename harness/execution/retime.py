@@ -85,4 +85,4 @@ def _renewed(
 
 def _timing(config: SweepConfig, run: PlannedRun, record: RunRecord, file: Path) -> Timing:
     scorer = backend(run.spec.backend).load(run.spec, file, config.device, trust=False)
-    return measure(task(config.task).decision(scorer, record.thresholds), timed_images(run.split))
+    return measure(task(config.task).decision(scorer, record.thresholds), timed_images(run.own_split))

@@ -84,10 +84,11 @@ def key_figures(results: Results, configuration: Configuration) -> list[Figure]:
     rates = false_alarms(configuration.records)
     rate = rates[EXPECTED]
     limit = "" if rate is None else f"{rates[GUARANTEE]} for new images: at most {100 * rate:.2g}%"
+    place = " of the search" if configuration.first.spec.get("holdout") else ""
     figures = [
         _quality(results, configuration),
-        _errors("false alarms", configuration, "image_FalsePositives", normal, "normal images", limit),
-        _errors("missed defects", configuration, "image_FalseNegatives", anomalous, "anomalous images"),
+        _errors("false alarms", configuration, "image_FalsePositives", normal, f"normal images{place}", limit),
+        _errors("missed defects", configuration, "image_FalseNegatives", anomalous, f"anomalous images{place}"),
         time_figure(configuration),
         size_figure(configuration),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_DOWN, ROUND_UP, Context
+from decimal import ROUND_DOWN, ROUND_UP, Context, Decimal
 
 from harness.common.reading import MB
 from harness.config.recommend import Limits
@@ -47,7 +47,7 @@ class Limit:
 
     def text(self, value: float) -> str:
         """A limit with its unit."""
-        return self._with_unit(f"{value / self.scale:g}")
+        return self._with_unit(Decimal(repr(value / self.scale)))
 
     def enough(self, value: float) -> str:
         """A limit that a value just keeps, in three digits: never one that is too tight by rounding.
@@ -56,10 +56,12 @@ class Limit:
             value: of a configuration.
         """
         three_digits = Context(prec=3, rounding=ROUND_DOWN if self.least else ROUND_UP)
-        return self._with_unit(f"{three_digits.create_decimal(repr(value / self.scale)).normalize():f}")
+        if not value:
+            return "none"
+        return self._with_unit(three_digits.create_decimal(repr(value / self.scale)))
 
-    def _with_unit(self, number: str) -> str:
-        return f"{number} {self.unit}".rstrip()
+    def _with_unit(self, number: Decimal) -> str:
+        return f"{number.normalize():f} {self.unit}".rstrip()
 
 
 def _bytes(name: str) -> Callable[[Configuration], float | None]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.config.axes import AXES, COLUMNS, NORMALIZATION, columns
+from harness.config.axes import AXES, COLUMNS, NORMALIZATION, UNIFY, columns
 from harness.metrics.evaluate import FPR_LIMIT
 from harness.registry import HEADLINES, SYNTHETIC_AUROC
 from harness.report.facts import (
@@ -208,6 +208,7 @@ def _facts(record: RunRecord) -> dict[str, str]:
         rest[NORMALIZATION] = normalization(record)
         rest["normalization_values"] = repr([values.get("mean"), values.get("std")])
     rest.setdefault("aupro_limit", FPR_LIMIT)
+    rest.setdefault(UNIFY, False)
     rest["weights_source"] = weights_source(record)
     rest["weights_sha256"] = (record.weights.get("sha256") or "")[:12] or None
     if "held_out" in record.data:

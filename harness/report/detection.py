@@ -11,6 +11,7 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
+from harness.backends.base import TEST_IMAGES, TEST_IMAGES_OF_TRIALS
 from harness.backends.latency import BUSY
 from harness.common.terminal import plain_table
 from harness.config.axes import COLUMNS
@@ -218,7 +219,9 @@ def _compared(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
 def _on_test_images(runs: pd.DataFrame) -> set[tuple[int, str]]:
     """Cells of runs whose backend validated on test images."""
     column = "backend_validates_on"
-    return {(int(row), column) for row in runs.index[runs[column] == "test images"]} if column in runs else set()
+    if column not in runs:
+        return set()
+    return {(int(row), column) for row in runs.index[runs[column].isin([TEST_IMAGES, TEST_IMAGES_OF_TRIALS])]}
 
 
 def _best_of_columns(frame: pd.DataFrame, metrics: Sequence[str]) -> set[tuple[int, str]]:

@@ -52,12 +52,13 @@ DETECTION = (
     IMAGE_AUROC,
     Term(
         ("synthetic AUROC",),
-        "The same for synthetic defects against held-out normal images. It ranks configurations without a defective "
-        "test image.",
+        "The image AUROC of synthetic defects against held-out normal images. It ranks configurations without a "
+        "defective test image.",
     ),
     Term(
         ("pixel AUROC", "AUPRO"),
-        "The same for the pixels of the anomaly map. In AUPRO each defect has the same weight, also a small one.",
+        "How well the anomaly map separates the pixels of defects from all others. In AUPRO each defect has the same "
+        "weight, also a small one.",
     ),
     Term(
         ("F1Score", "precision", "recall"),
@@ -67,8 +68,8 @@ DETECTION = (
     ),
     Term(
         ("promised",),
-        "The rate of false alarms holds for new images of the same kind, because the model did not learn from the "
-        "images that fixed the threshold.",
+        "The rate of false alarms holds for new images of the same kind. The model did not learn from the images that "
+        "fixed the threshold.",
     ),
     Term(
         ("estimated",),

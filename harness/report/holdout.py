@@ -44,7 +44,7 @@ class Unseen:
     @property
     def place(self) -> str:
         """Where the metric was measured."""
-        return f"on the {self.images} {self.kind} images that no trial saw"
+        return f"on the {self.images} {self.kind} images" + ("" if self.validated else " that no trial saw")
 
     def __str__(self) -> str:
         low_high = f" (95%: {self.interval[0]:.3f} to {self.interval[1]:.3f})" if self.interval else ""

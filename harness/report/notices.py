@@ -28,7 +28,8 @@ def notices(results: Results) -> list[str]:
     if count:
         sentences.append(
             f"VALIDATED ON TEST IMAGES in {count} of {len(ok)} runs: with data.val 0 anomalib takes the test images "
-            "for validation. Its own metrics (anomalib_*), and choices of a model by validation, depend on them."
+            "for validation, but not those that a search holds out. Its own metrics (anomalib_*), and choices of a "
+            "model by validation, depend on them."
         )
     return [*sentences, *busy_notice(ok), *threshold_notices(ok), *_changed_notice(results), *left_out_notice(results)]
 
@@ -67,6 +68,9 @@ def protocol_sentences(ok: Sequence[RunRecord]) -> list[str]:
     for records in groups.values():
         runs = f" of {len(records)} of {len(measured)} runs" if len(groups) > 1 else ""
         sentences.append(f"Pixel metrics{runs}: {_protocol_words(records[0])}.")
+        area = _protocol(records[0]).min_area
+        if area > 1:
+            sentences.append(f"Region metrics leave out regions below {area} pixels.")
         names = dict.fromkeys(name for one in records for name in _pixel_metrics(one) if metric(name).at_original)
         if names and not _protocol(records[0]).original:
             sentences.append(f"{' and '.join(names)} count resized masks too, unlike the evaluation of their data set.")
@@ -82,8 +86,7 @@ def _protocol_words(record: RunRecord) -> str:
     values = _protocol(record)
     size = "maps are resized to the masks" if values.original else "masks are resized to the maps"
     rule = "not 0" if values.mask == ABOVE_0 else "above half of the range"
-    area = f"; regions below {values.min_area} pixels do not count" if values.min_area > 1 else ""
-    return f"{size} (protocol {values.size}), and a value {rule} is anomalous ({values.mask}){area}"
+    return f"{size} (protocol {values.size}), and a value {rule} is anomalous ({values.mask})"
 
 
 def _pixel_metrics(record: RunRecord) -> list[str]:

@@ -16,6 +16,7 @@ from harness.report.results import Results
 from harness.report.selection import RIVALS, auroc_without_bias
 from harness.report.standings import AS_GOOD, SIMILAR, WORSE, Standing, difference_interval, interval
 from harness.results.exported import ExportedCost, exported_costs
+from harness.results.scores import HOLDOUT
 
 BUSY = ", timed on a busy machine: too long"
 GUESSING = 0.5  # AUROC of random scores
@@ -31,15 +32,14 @@ def quality(results: Results, leader: Configuration) -> str:
         leader: the recommended configuration.
     """
     tested = unseen(results, leader.records, INTERVAL)
-    parts = [f"image AUROC {tested or _with_interval(results, leader)}"]
+    text = f"Image AUROC {tested or _with_interval(results, leader)}"
     if tested is not None:
-        parts.append(f"on the images of the search image AUROC {leader.metric(INTERVAL):.3f}")
+        text += f". On the images of the search: image AUROC {leader.metric(INTERVAL):.3f}"
     for name in PIXELS:
         value = leader.metric(name)
         if value is not None:
-            parts.append(f"{name.replace('_', ' ')} {value:.3f}")
-    text = ", ".join(parts)
-    text = text[0].upper() + text[1:] + "."
+            text += f", {name.replace('_', ' ')} {value:.3f}"
+    text += "."
     missed, alarms = (
         [record.metrics.get(name) for record in leader.records]
         for name in ("image_FalseNegatives", "image_FalsePositives")
@@ -47,13 +47,19 @@ def quality(results: Results, leader: Configuration) -> str:
     if all(value is not None for value in (*missed, *alarms)):
         bad = sum(record.data["test_anomalous"] for record in leader.records)
         good = sum(record.data["test"] for record in leader.records) - bad
+        where = " There, at its threshold it" if tested else " At its threshold it"
+        missed_ones, false_ones = (sum(v for v in values if v is not None) for values in (missed, alarms))
         text += (
-            f" At its threshold it misses {sum(v for v in missed if v is not None):.0f} of {bad} anomalous images, and "
-            f"calls {sum(v for v in alarms if v is not None):.0f} of {good} normal ones anomalous (threshold from "
-            f"{leader.first.thresholds.get('fixed_by')})"
+            f"{where} misses {missed_ones:.0f} of {bad} anomalous images, and calls {false_ones:.0f} of {good} normal "
+            f"ones anomalous (threshold from {leader.first.thresholds.get('fixed_by')})"
             + (", summed over seeds and categories." if len(leader.records) > 1 else ".")
         )
     return " ".join(filter(None, [text, rate_sentence(leader.records)]))
+
+
+def _of_search(configuration: Configuration) -> bool:
+    """Whether a search chose the configuration, and held out images."""
+    return bool(configuration.first.spec.get("holdout"))
 
 
 def _with_interval(results: Results, leader: Configuration) -> str:
@@ -73,7 +79,8 @@ def choice(results: Results, leader: Configuration, tested: Sequence[tuple[Confi
     if tried == 1:
         return "It is the only configuration."
     if leader is best:
-        text = f"It has the highest mean image AUROC of {tried} configurations."
+        place = " on the images of the search" if _of_search(leader) else ""
+        text = f"It has the highest mean image AUROC of {tried} configurations{place}."
     else:
         standing = next(standing for one, standing in tested if one is leader)
         difference = f"not significantly better (p = {standing.p:.2f})"
@@ -141,10 +148,12 @@ def metrics_below(configuration: Configuration, best: Configuration, margin: flo
 
 def _on_new_images(results: Results, tested: Sequence[Configuration]) -> str:
     """The estimate of the best one's AUROC without the bias of the choice."""
-    if tested[0].first.spec.get("holdout"):
+    if _of_search(tested[0]):
+        if unseen(results, tested[0].records, INTERVAL) is None:
+            return f"The best of {len(tested)} was chosen by the images of the search: expect a lower image AUROC."
         return (
-            f"The best of {len(tested)} was chosen by the images of the search. The image AUROC on images that no "
-            "trial saw does not have the bias of this choice."
+            f"The best of {len(tested)} was chosen by the images of the search. The image AUROC on the held-out images "
+            "does not have the bias of this choice."
         )
     text = f"The best of {len(tested)} is chosen by these very images: expect "
     estimate = auroc_without_bias(results, [one.by_category for one in tested[:RIVALS]])
@@ -282,7 +291,8 @@ def doubts(results: Results, leader: Configuration) -> list[str]:
         leader: the recommended configuration.
     """
     sentences = []
-    ends = interval(results, leader)
+    tested = unseen(results, leader.records, INTERVAL)
+    ends = interval(results, leader) if tested is None else tested.interval
     if ends is not None and ends[0] <= GUESSING:
         sentences.append(f"It is not significantly better than guessing: image AUROC may be only {ends[0]:.2f}.")
     anomalous = sum(record.data["test_anomalous"] for record in leader.records)
@@ -290,6 +300,11 @@ def doubts(results: Results, leader: Configuration) -> list[str]:
     if anomalous and sum(value or 0 for value in misses) == anomalous:
         sentences.append("At its threshold it detects no defect at all.")
     counts = [(r.data["test_anomalous"], r.data["test"] - r.data["test_anomalous"]) for r in leader.records]
+    if tested is not None:
+        held_out = [results.scores(record.run_id, HOLDOUT) for record in leader.records]
+        counts += [(int(one.labels.sum()), int((~one.labels).sum())) for one in held_out if one is not None]
+        if tested.validated:
+            sentences.append("Its backend validated on all test images, the held-out ones too.")
     # Only one class in the test set: another sentence reports that AUROC is undefined.
     fewest = min(min(both) or FEW for both in counts)
     if fewest < FEW:

@@ -42,14 +42,13 @@ def answer_lines(stored: Results, limits: Limits) -> tuple[list[str], bool]:
         lines += [f"{answer.word} on {name}: {answer.configuration.name}.", *answer.doubts, *answer.reasons]
         files = [results.folder.model_file(run.run_id) for run in answer.configuration.best_runs]
         lines += [f"Model: {file}" for file in files if file is not None]
-        other = without.configuration if without.configuration != answer.configuration else None
-        if other is not None:
-            lines.append(
-                f"These limits hold for this answer only. The report, predict, export and demo take {other.name}."
-            )
+        changed = without.configuration != answer.configuration
+        if changed:
+            other = without.configuration.name if without.configuration else "no configuration"
+            lines.append(f"These limits hold for this answer only. The report, predict, export and demo take {other}.")
         if None in files:
             lines.append(f"Not every model was kept. Make and keep them: {_command(results)}")
-        elif other is not None:
+        elif changed:
             lines.append(f"To store the limits: {_command(results)}")
     return lines, all(answer.configuration for answer in items)
 

@@ -206,8 +206,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _similar(data: Sheet, name: str) -> list[float]:
-    """The values of the compared metric that are not significantly worse than the best; of other metrics none."""
+    """The values of the compared metric that are not significantly worse than the best; of other metrics none.
+
+    With several categories, each has its own best, and one scale of colours can't show them all.
+    """
     if name != data.scaled[0] or VS_BEST not in data.frame:
+        return []
+    if "category" in data.frame and data.frame["category"].nunique() > 1:
         return []
     pairs = zip(data.frame[name], data.frame[VS_BEST], strict=True)
     return [value for value, mark in pairs if _is_number(value) and isinstance(mark, str) and mark != WORSE]

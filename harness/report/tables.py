@@ -28,7 +28,7 @@ from harness.report.facts import (
 )
 from harness.report.false_alarms import false_alarms
 from harness.report.results import Results
-from harness.report.standings import Standing, runs_against_best
+from harness.report.standings import BEST, Standing, runs_against_best
 from harness.results.record import RunRecord
 
 TRACEBACK_LINES = 16  # in the sheet Failures
@@ -62,12 +62,17 @@ def runs_table(results: Results, failed: bool = False) -> pd.DataFrame:
         frame[axis] = pd.Series([row[axis] for row in rows], dtype=object)
     sometimes = (*costs(records[0]), BUSY, CHANGED, PROTOCOL)
     frame = frame.drop(columns=[name for name in sometimes if frame[name].isna().all()])
-    frame = frame.assign(place=frame["status"].map(STATUS_ORDER.index), other=~frame["run"].isin(compared))
+    # Of equal metrics, the run that the others are compared with comes first.
+    frame = frame.assign(
+        place=frame["status"].map(STATUS_ORDER.index),
+        other=~frame["run"].isin(compared),
+        second=frame["vs_best"] != BEST,
+    )
     synthetic = [SYNTHETIC_AUROC] if SYNTHETIC_AUROC in frame else []
-    order = ["place", "category", "other", "image_AUROC", "pixel_AUROC", *synthetic, "run"]
-    ascending = [True, True, True, False, False, *(False for _ in synthetic), True]
+    order = ["place", "category", "other", "image_AUROC", "pixel_AUROC", *synthetic, "second", "run"]
+    ascending = [True, True, True, False, False, *(False for _ in synthetic), True, True]
     ordered = frame.sort_values(order, ascending=ascending, ignore_index=True, na_position="last")
-    return ordered.drop(columns=["place", "other"])
+    return ordered.drop(columns=["place", "other", "second"])
 
 
 def _row(

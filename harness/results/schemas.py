@@ -141,6 +141,7 @@ class Data(_Strict):
     group: str | None = None
     groups: Count = 0
     excluded: Count = 0
+    unified: Count = 1
 
 
 class WeightsRecord(_Strict):

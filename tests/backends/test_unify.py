@@ -15,6 +15,7 @@ from harness.config.load import load_config
 from harness.config.spec import RunSpec
 from harness.data.samples import Split
 from harness.data.toy_images import write_toy
+from harness.execution.launchers.shipping import files_of, laid_out, read_files
 from harness.planning.prepare import PlannedRun, backend, prepare
 from tests.conftest import Cli, write_config
 
@@ -111,6 +112,18 @@ def test_a_native_model_is_that_of_a_folder_of_all_images(
         assert len(outcome.calibration.samples) < len(run.own_split.train)
 
 
+def test_a_node_knows_the_images_of_each_category(tmp_path: Path, tree: Path) -> None:
+    """A cluster may send the images, which then have other paths on the node."""
+    run = next(run for run in planned(tmp_path, tree, PADIM, unify="true") if run.spec.unify)
+    sent = laid_out(run.split, read_files(files_of(run.split)), tmp_path / "node")
+    (here,), (there,) = (results([run.spec], split, tmp_path) for split in (run.split, sent))
+    assert here.calibration is not None
+    assert there.calibration is not None
+    assert there.calibration.scores.tolist() == here.calibration.scores.tolist()
+    assert there.test.scores.tolist() == here.test.scores.tolist()
+    assert {Path(sample.path).parent for sample in there.test.samples} == {tmp_path / "node"}
+
+
 def test_anomalib_trains_one_model(tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainings = []
     fit = Engine.fit
@@ -118,9 +131,13 @@ def test_anomalib_trains_one_model(tmp_path: Path, tree: Path, monkeypatch: pyte
     runs = [run for run in planned(tmp_path, tree, ANOMALIB, unify="true", val=0.3) if run.spec.unify]
     outcomes = results([run.spec for run in runs], runs[0].split, tmp_path)
     assert (len(trainings), len(outcomes)) == (1, len(runs))
+    # The training counts once in the time that the runs took.
+    spent = sum(outcome.seconds["spent"] for outcome in outcomes)
+    assert spent < 2 * outcomes[0].seconds["fit"] + sum(outcome.seconds["test"] for outcome in outcomes)
     for run, outcome in zip(runs, outcomes, strict=True):
         assert isinstance(run.own_split, Split)
         assert (outcome.spec, outcome.own_metrics) == (run.spec, {})
+        assert outcome.seconds["alone"] == outcome.seconds["fit"] + outcome.seconds["test"]
         assert outcome.test.samples == run.own_split.test
         assert outcome.calibration is not None
         assert outcome.calibration.samples == run.own_split.val

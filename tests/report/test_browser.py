@@ -199,6 +199,8 @@ def test_two_configurations_show_the_same_image(sweep_folder: ResultFolder, open
     page = open_report(sweep_folder)
     page.locator("#side").scroll_into_view_if_needed()
     page.wait_for_selector("#side-pictures h3")
+    # Where both runs kept pictures of one image, the page begins with it.
+    assert page.locator("#side-pictures .strip").count() == 2
     counts = page.inner_text("#side-counts")
     numbers = [int(word.strip(",.")) for word in counts.split() if word.strip(",.").isdigit()]
     assert numbers[0] == sum(numbers[1:]) == 6
@@ -229,6 +231,14 @@ def test_the_effect_of_an_axis_with_names_has_a_series_for_each_rest(tmp_path: P
     traces = page.evaluate(lines)
     assert all(values == ["layer1", "layer2", "layer2+layer3"] for values, _ in traces)
     assert len({ink for _, ink in traces}) == 2
+    fake_run(folder, "single", [0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], spec={"model": "padim"})
+    write_report(folder)
+    page.reload()
+    page.wait_for_selector(READY)
+    page.select_option("#effect-axis", "layers")
+    names = page.locator("#effect-names li").all_inner_texts()
+    assert names[-1] == "●1 other, padim (anomalib): point at one for its name"
+    assert sorted(names[:-1]) == ["◆patchcore k 1", "◆patchcore k 9"]
 
 
 @pytest.mark.slow

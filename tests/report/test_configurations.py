@@ -325,3 +325,11 @@ def test_without_busy_times_no_table_has_a_column_for_them(folder: ResultFolder,
     results = Results.of(folder)
     assert not {"latency_busy"} & {*runs_table(results), *summary_table(results)}
     assert not busy_cells(runs_table(results))
+
+
+def test_of_equal_runs_the_one_that_others_are_compared_with_is_the_first(folder: ResultFolder, run: Run) -> None:
+    for power in range(3):
+        run(GOOD, params={"power": power})
+    table = runs_table(Results.of(folder))
+    assert table["vs_best"].tolist()[0] == "best"
+    assert table["vs_best"].tolist().count("best") == 1

@@ -239,6 +239,28 @@ def test_the_figures_have_the_values_of_the_page() -> None:
     assert ends[:, 0].tolist() == pytest.approx([0.6, 0.95])
 
 
+def test_only_lines_have_a_name_and_single_points_have_that_of_their_model() -> None:
+    data = data_of()
+    data["settings"][0]["effects"]["size"]["series"] = 2
+    quality, _ = drawn_of(data)["effect"]
+    assert [line.get_label() for line in series_of(quality)] == ["patchcore"]
+    names = [text.get_text() for text in quality.figure.legends[0].get_texts()]
+    assert names == ["patchcore", "other padim (native)"]
+
+
+def test_the_word_beside_a_ring_stays_inside() -> None:
+    for best in range(4):
+        data = data_of()
+        for number, one in enumerate(data["settings"]):
+            one["recommended"] = "recommended" if number == best else None
+        for axes in (*drawn_of(data)["cost"], *drawn_of(data)["effect"]):
+            axes.figure.draw_without_rendering()
+            (word,) = axes.texts
+            inside, frame = word.get_window_extent(), axes.get_window_extent()
+            assert frame.x0 <= inside.x0 and inside.x1 <= frame.x1
+            assert inside.y1 <= frame.y1
+
+
 def test_an_axis_of_words_has_them_at_its_ticks() -> None:
     data = data_of()
     for number, one in enumerate(data["settings"]):

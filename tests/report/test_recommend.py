@@ -10,6 +10,8 @@ import pytest
 
 from harness.common.errors import ConfigError
 from harness.config.recommend import Limits, limits_of, with_options
+from harness.config.units import byte_size
+from harness.report.budget import LIMITS
 from harness.report.recommend import Recommendation, answers
 from harness.report.results import Results
 from harness.report.standings import in_words
@@ -88,6 +90,23 @@ def test_the_advised_limit_is_never_too_tight_by_rounding(
     assert refused.configuration is None
     assert refused.reasons[1].endswith(f" to {changed}.")
     assert answer(folder, **{key: changed.removesuffix(" ms")}).configuration is not None
+
+
+def test_each_advised_size_is_kept() -> None:
+    (limit,) = (limit for limit in LIMITS if limit.key == "max_model")
+    for size in (1, 999, 2_010_000, 8_200_000, 123_456_789, 1_010_000_000, 2 * 10**12):
+        assert byte_size(limit.enough(size)) >= size
+        assert byte_size(limit.text(size)) == size
+    (recall,) = (limit for limit in LIMITS if limit.key == "min_recall")
+    assert (recall.enough(0.0), recall.enough(0.95678)) == ("none", "0.956")
+
+
+def test_limits_of_an_answer_where_the_stored_ones_give_none(three: ResultFolder, cli: Cli) -> None:
+    answer(three, max_ms=1)
+    lines = " ".join(cli("recommend", three.root, "--max-ms", "50").output.split())
+    assert (
+        "These limits hold for this answer only. The report, predict, export and demo take no configuration." in lines
+    )
 
 
 @pytest.mark.parametrize("text", ["100000000", "1e8", "100MB", "0.1 GB"])

@@ -282,7 +282,7 @@ def test_the_report_has_the_best_trial_on_the_held_out_images(searched: tuple[Pr
         f"; on the {images} held-out images that no trial saw; {answer.configuration.metric('image_AUROC'):.3f} on the "
         "images of the search"
     )
-    assert answer.reasons[0].startswith(f"Image AUROC {leader}, on the images of the search image AUROC ")
+    assert answer.reasons[0].startswith(f"Image AUROC {leader}. On the images of the search: image AUROC ")
 
 
 def test_held_out_images_that_the_backend_validated_on_are_not_new(tmp_path: Path) -> None:

@@ -220,8 +220,9 @@ def test_read_me_and_page_always_say_the_protocol(cli: Cli, dummy: type) -> None
     swept(cli, "protocol: {size: original, mask: above_half, min_area: 2}\nextra_metrics: [region_Recall]\n")
     original = (
         "maps are resized to the masks (protocol original), and a value above half of the range is anomalous "
-        "(above_half); regions below 2 pixels do not count."
+        "(above_half)."
     )
+    assert "Region metrics leave out regions below 2 pixels." in read_me(folder.workbook)
     for words in (f"Pixel metrics of 1 of 2 runs: {default}", f"Pixel metrics of 1 of 2 runs: {original}"):
         assert words in read_me(folder.workbook)
         assert words in folder.report.read_text()

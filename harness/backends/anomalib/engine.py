@@ -210,12 +210,21 @@ def run_unified(specs: Sequence[RunSpec], split: Split, context: RunContext) -> 
         Exception: any error of anomalib, Lightning or Torch.
     """
     whole = run_spec(specs[0], split, context)
-    for spec in specs:
+    fit, test = whole.seconds["fit"], whole.seconds["test"]
+    for number, spec in enumerate(specs):
         own = part_of(split, None, spec.seed, spec.category)
         calibration = None if whole.calibration is None or not own.val else whole.calibration.of(own.val)
-        test = whole.test.of(own.test)
-        key = replace(spec, category="")
-        yield replace(whole, spec=spec, test=test, calibration=calibration, own_metrics={}, timing_key=key)
+        own_test = test * len(own.test) / len(split.test)
+        # The first run needs the training, and the others use it.
+        seconds = {"fit": fit, "test": own_test, "alone": fit + own_test, "spent": own_test + (0 if number else fit)}
+        yield replace(
+            whole,
+            spec=spec,
+            test=whole.test.of(own.test),
+            calibration=calibration,
+            seconds=seconds,
+            own_metrics={},
+        )
 
 
 def _trainer_arguments(spec: RunSpec, model: AnomalibModule) -> tuple[dict[str, Any], list[str]]:

@@ -173,7 +173,7 @@ def _outcome(
             *([weights.note] if weights.note else []),
         ],
         scorer=partial(_scorer, detector, state, costs),
-        timing_key=(network_key(detector), detector.preprocessing, detector.timing_key(), spec.n_train),
+        timing_key=(network_key(detector), detector.preprocessing, detector.timing_key(), spec.n_train, spec.category),
     )
 
 

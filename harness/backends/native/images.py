@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from harness.config.spec import RunSpec
 from harness.data.samples import Sample, Split
-from harness.data.subset import Subset
+from harness.data.subset import Subset, positions_of
 from harness.detectors.folds import on_positions
 from harness.detectors.stages import Stage
 
@@ -59,11 +59,10 @@ class GroupImages:
         Args:
             spec: of the group.
         """
-        own = next((part for part in self._split.parts if part.category == spec.category), None)
-        if own is None:
+        if not self._split.parts:
             return None
-        paths = {sample.path for sample in own.train}
-        return [sample.path in paths for sample in self.split(spec).train]
+        own = set(positions_of(self._split, spec.category, "train"))
+        return [position in own for position in range(len(self._split.train))]
 
     def stages(self, spec: RunSpec, stages: Sequence[Stage]) -> list[Stage]:
         """The stages of a run on its own images.

@@ -103,4 +103,8 @@ def laid_out(split: AnySplit, contents: Mapping[str, bytes], folder: Path) -> An
     def relocated(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
         return tuple(replace(s, path=local(s.path), masks=tuple(map(local, s.masks))) for s in samples)
 
-    return replace(split, train=relocated(split.train), val=relocated(split.val), test=relocated(split.test))
+    def whole(one: Split) -> Split:
+        train, val, test = (relocated(role) for role in (one.train, one.val, one.test))
+        return replace(one, train=train, val=val, test=test, parts=tuple(map(whole, one.parts)))
+
+    return whole(split)

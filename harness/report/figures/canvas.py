@@ -28,6 +28,8 @@ DASHES: Mapping[str, Any] = {
 FILLS: Sequence[Any] = ("full", "none", "top")
 WIDTH = 6.4  # inches
 TITLE_WIDTH = 78  # characters of a line
+LONG_NAME = 38  # characters; longer names do not fit into two columns of a legend
+HIGH = 0.85  # share of the height where a word above a point would be outside of the axes
 MANY = 40  # labels of an axis that are still legible
 # A label is text, whatever is in it, and stays text in an SVG file. Equal data make equal files.
 STYLE: Any = {
@@ -108,7 +110,8 @@ def add_legend(figure: Figure, axes: Axes) -> None:
     """
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) > 1:
-        figure.legend(handles, labels, loc="outside lower left", ncols=2 if len(labels) < MANY else 4)
+        columns = 1 if any(len(line) > LONG_NAME for label in labels for line in label.split("\n")) else 2
+        figure.legend(handles, labels, loc="outside lower left", ncols=columns if len(labels) < MANY else 4)
 
 
 def named_ticks(axes: Axes, names: Sequence[str], vertical: bool = False) -> None:
@@ -149,6 +152,15 @@ def mark_of(style: Mapping[str, int]) -> dict[str, Any]:
     return {"marker": mark, "fillstyle": fill, "markerfacecolor": ink, "markeredgecolor": ink}
 
 
+def family(configuration: Mapping[str, Any]) -> str:
+    """The model and the backend of a configuration.
+
+    Args:
+        configuration: as the page has it.
+    """
+    return f"{configuration['facts']['model']} ({configuration['facts']['backend']})"
+
+
 def shade(style: Mapping[str, int], place: int) -> str:
     """The colour of a model in one of its shades; the first one is the colour itself.
 
@@ -163,7 +175,9 @@ def shade(style: Mapping[str, int], place: int) -> str:
 
 
 def lines_of(series: Sequence[Sequence[Mapping[str, int]]]) -> list[dict[str, Any]]:
-    """Colour and line of each series: shades of a model's colour, and grey from model to model. No two are alike.
+    """Colour and line of each series: shades of a model's colour, and grey from model to model.
+
+    Two series of one model differ.
 
     Args:
         series: the styles of the points of each series.
@@ -185,13 +199,17 @@ def ring(axes: Axes, points: Sequence[tuple[float, float, str | None]]) -> None:
         axes: the axes.
         points: the place of each configuration, and the verdict on it; None for those that are not recommended.
     """
+    places = {across for across, _, _ in points}
+    low, high = axes.get_ylim()
     for across, up, word in points:
         if word:
             axes.plot([across], [up], "o", markersize=13, fillstyle="none", markeredgecolor=INK, label="_ring")
-            right = sum(other > across for other, _, _ in points) < len(points) / 2
+            # The word stands inside of the axes, on the side with more places.
+            right = sum(place > across for place in places) >= sum(place < across for place in places)
+            below = up - low > HIGH * (high - low)
             axes.annotate(
-                word, (across, up), (-6 if right else 6, 6), textcoords="offset points", va="bottom", color=INK,
-                ha="right" if right else "left",
+                word, (across, up), (8 if right else -8, -8 if below else 8), textcoords="offset points", color=INK,
+                ha="left" if right else "right", va="top" if below else "bottom",
             )  # fmt: skip
 
 

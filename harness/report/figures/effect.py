@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.report.figures.canvas import QUIET, add_legend, lines_of, mark_of, new_rows, ring, title
+from harness.report.figures.canvas import QUIET, add_legend, family, lines_of, mark_of, new_rows, ring, title
 from harness.report.model_styles import NAMED
 
 WIDE = 8  # a larger ratio of the ends of an axis makes it logarithmic
@@ -67,13 +67,15 @@ def effect_figure(
     values = {value for one in series for value, _ in one.points}
     words = any(not isinstance(value, int | float) for value in values)
     places = {value: place for place, value in enumerate(sorted(values, key=str))} if words else {v: v for v in values}
-    # The best series have lines of their own, and all others one thin line.
-    lines = lines_of([[configuration["style"] for _, configuration in one.points] for one in series[:NAMED]])
+    # The best lines have a look and a name of their own, and all others are thin. A point without a line has no name.
+    named = [one for one in series if len(one.points) > 1][:NAMED]
+    lines = lines_of([[configuration["style"] for _, configuration in one.points] for one in named])
     figure, rows = new_rows(heading, [1.0] * len(names), height=2.7 * len(names), shared=True)
     for row, name in zip(rows, names, strict=True):
         for index, one in enumerate(series):
             _draw(row, one, [(places[value], average(configuration, name)) for value, configuration in one.points],
-                  lines[index] if index < NAMED else None)  # fmt: skip
+                  lines[index] if index < len(named) else None)  # fmt: skip
+        _name_others(row, series[len(named) :])
         ring(row, [
             (places[value], height, configuration["recommended"])
             for one in series
@@ -92,14 +94,20 @@ def _draw(
 ) -> None:
     """The line of a series, and a point for each configuration in the style of its model."""
     known = sorted((across, up) for across, up in points if up is not None)
-    if not known:
-        return
     look = {**line, "label": one.name, "linewidth": 1.6} if line else {"color": QUIET, "linewidth": 0.8, "alpha": 0.5}
-    row.plot(*zip(*known, strict=True), **look)
+    if len(known) > 1:
+        row.plot(*zip(*known, strict=True), **look)
     for (across, up), (_, configuration) in zip(points, one.points, strict=True):
         if up is not None:
-            alpha = 1.0 if line else 0.5
+            alpha = 1.0 if line or len(known) == 1 else 0.5
             row.plot([across], [up], linestyle="none", markersize=5, alpha=alpha, **mark_of(configuration["style"]))
+
+
+def _name_others(row: Axes, series: Sequence[_Series]) -> None:
+    """Put the models of series without a name into the legend."""
+    configurations = [configuration for one in series for _, configuration in one.points]
+    for name, style in {family(one): one["style"] for one in configurations}.items():
+        row.plot([], [], linestyle="none", markersize=5, label=f"other {name}", **mark_of(style))
 
 
 def _series(
@@ -138,7 +146,9 @@ def _name(members: Sequence[Mapping[str, Any]]) -> str:
 
 def _ticks(axes: Axes, places: Mapping[Any, float], words: bool) -> None:
     if words:
-        names = [textwrap.fill(str(value), 16) for value in places]
+        # Layers such as layer2+layer3 are wrapped between their names.
+        words_of = [str(value).replace("+", "+ ") for value in places]
+        names = [textwrap.fill(words, 16, break_long_words=False).replace("+ ", "+") for words in words_of]
         axes.set_xticks(list(places.values()), names, rotation=20 if len(places) > 4 else 0)
         return
     values = sorted(places.values())

@@ -16,6 +16,7 @@ from harness.report.figures.canvas import (
     NamedFigure,
     add_legend,
     colour_of,
+    family,
     mark_of,
     named_ticks,
     new_axes,
@@ -90,11 +91,6 @@ class Place:
         return first < second if falling else first > second
 
 
-def family(configuration: Mapping[str, Any]) -> str:
-    """The model and the backend of a configuration."""
-    return f"{configuration['facts']['model']} ({configuration['facts']['backend']})"
-
-
 def sweep_figures(place: Place) -> Iterator[NamedFigure]:
     """The figures of a data set; one without any value is left out.
 
@@ -162,7 +158,7 @@ def _plain_numbers(axes: Axes, values: Sequence[float]) -> None:
     """Ticks of a logarithmic axis, as numbers without powers."""
     low, high = min(values), max(values)
     # On a short axis, 1, 2, 5, 10 ... would be one or two numbers.
-    digits = (1, 1.5, *range(2, 10)) if high < 5 * low else (1, 2, 5)
+    digits = (1, 1.5, 2, 3, 5, 7) if high < 10 * low else (1, 2, 5)
     ticks = [digit * 10.0**power for power in range(-3, 7) for digit in digits]
     near = [tick for tick in ticks if low / 2 <= tick <= high * 2]
     limits = axes.get_xlim()

@@ -54,18 +54,18 @@ function drawEffect() {
   const [axis, y, cost, place] = ["effect-axis", "effect-y", "effect-cost", "effect-category"].map((id) => document.getElementById(id).value);
   const series = seriesOf(axis, y, place);
   const along = alongAxis(axis, series);
-  const { named } = harness.data.styles;
   const stylesOf = series.map(({ points }) => points.map((point) => point.configuration.style));
+  // The best lines have a look and a name of their own, and all others are thin. A point without a line has no name.
+  const named = Math.min(harness.data.styles.named, series.filter(({ points }) => points.length > 1).length);
   const own = linesOf(stylesOf.slice(0, named));
-  // The best series have lines of their own, and all others one thin line.
   const lines = series.map((_, index) => own[index] ?? { color: colour("quiet"), dash: "solid", width: 1 });
   const traces = series.flatMap(({ points, name }, index) => [[y, ""], [cost, "2"]].map(([metric, number]) => ({
     type: "scatter", mode: "lines+markers", name: escaped(name), showlegend: false, xaxis: "x" + number, yaxis: "y" + number,
     x: points.map((point) => (along.type === "category" ? String(point.x) : point.x)), y: points.map((point) => point.values[metric]),
     customdata: points.map((point) => point.configuration.run), text: points.map((point) => hover(point.configuration, point.values, [y, cost])),
-    hovertemplate: "%{text}<extra></extra>", opacity: index < named ? 1 : 0.5, line: lines[index], marker: markerOf(stylesOf[index], 8),
+    hovertemplate: "%{text}<extra></extra>", opacity: index < named || points.length === 1 ? 1 : 0.5, line: lines[index], marker: markerOf(stylesOf[index], 8),
   })));
-  drawSeriesNames(series, stylesOf, lines);
+  drawSeriesNames(series, named, lines);
   const points = series.flatMap((one) => one.points);
   const rings = [[y, ""], [cost, "2"]].map(([metric, number]) => ({ ...ringOf(points.map(({ x, configuration, values }) => ({ x: along.type === "category" ? String(x) : x, y: values[metric], configuration }))), xaxis: "x" + number, yaxis: "y" + number }));
   return draw("plot-effect", [...traces.reverse(), ...rings], {
@@ -74,10 +74,14 @@ function drawEffect() {
   }).then(opens);
 }
 
-function drawSeriesNames(series, stylesOf, lines) {
-  const { named } = harness.data.styles;
-  const names = series.slice(0, named).map(({ name }, index) => ({ name, line: lines[index], styles: stylesOf[index] }));
-  const others = series.length - names.length;
-  if (others > 0) names.push({ name: `${others} other${others > 1 ? "s" : ""}, lower than these: point at one for its name`, line: lines[named] });
+function drawSeriesNames(series, named, lines) {
+  const stylesOf = (one) => one.points.map((point) => point.configuration.style);
+  const names = series.slice(0, named).map((one, index) => ({ name: one.name, line: lines[index], styles: stylesOf(one) }));
+  const others = new Map();
+  for (const { configuration } of series.slice(named).flatMap(({ points }) => points)) {
+    const family = familyName(configuration);
+    others.set(family, { styles: [configuration.style], count: (others.get(family)?.count ?? 0) + 1 });
+  }
+  for (const [family, { styles, count }] of others) names.push({ name: `${count} other${count > 1 ? "s" : ""}, ${family}: point at one for its name`, styles });
   drawNames("effect-names", names);
 }

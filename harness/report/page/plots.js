@@ -60,7 +60,7 @@ function logTicks(values) {
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const ticks = [];
   // On a short axis, 1, 2, 5, 10 ... would be one or two numbers.
-  const digits = high < 5 * low ? [1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9] : [1, 2, 5];
+  const digits = high < 10 * low ? [1, 1.5, 2, 3, 5, 7] : [1, 2, 5];
   for (let power = -3; power < 7; power++) for (const digit of digits) {
     const tick = digit * 10 ** power;
     if (tick >= low / 2 && tick <= high * 2) ticks.push(tick);
@@ -98,13 +98,14 @@ function drawCost() {
   }).then(opens);
 }
 
-// A ring with a word around the recommended configuration. The word stands on the side with more room.
+// A ring with a word around the recommended configuration. The word stands on the side with more places.
 function ringOf(points) {
   const rings = points.filter(({ configuration, y }) => configuration.recommended && y != null);
-  const places = points.map(({ x }) => x), middle = places.filter((x) => rings.some((ring) => ring.x > x)).length < places.length / 2;
+  const places = [...new Set(points.map(({ x }) => x))];
+  const right = places.filter((x) => rings.some((ring) => x > ring.x)).length >= places.filter((x) => rings.some((ring) => x < ring.x)).length;
   return {
     type: "scatter", mode: "markers+text", name: "recommended", x: rings.map(({ x }) => x), y: rings.map(({ y }) => y), text: rings.map(({ configuration }) => configuration.recommended),
-    textposition: `top ${middle ? "right" : "left"}`, textfont: { color: colour("ink") }, cliponaxis: false, hoverinfo: "skip", showlegend: false,
+    textposition: `top ${right ? "right" : "left"}`, textfont: { color: colour("ink") }, cliponaxis: false, hoverinfo: "skip", showlegend: false,
     marker: { symbol: "circle-open", size: 18, color: colour("ink"), line: { width: 2 } },
   };
 }

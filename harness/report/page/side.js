@@ -15,7 +15,7 @@ function resultOf(details, index) {
   return alarm ? "false alarm" : "normal";
 }
 
-// The images that both runs tested: those with different results first, then those with pictures of both.
+// The images that both runs tested: those with different results first, then those with pictures of both, then defects.
 function sharedImages(first, second) {
   const [a, b] = [first, second].map((details) => new Map(details.names.map((name, index) => [name, index])));
   const kept = [first, second].map((details) => new Map((details.gallery ?? []).map((one) => [one.name, one])));
@@ -23,7 +23,7 @@ function sharedImages(first, second) {
     name, label: first.labels[a.get(name)], pictures: kept.map((pictures) => pictures.get(name)),
     results: [resultOf(first, a.get(name)), resultOf(second, b.get(name))], scores: [first.scores[a.get(name)], second.scores[b.get(name)]],
   }));
-  const order = (image) => (image.results[0] === image.results[1] ? 4 : 0) - image.pictures.filter(Boolean).length;
+  const order = (image) => (image.results[0] === image.results[1] ? 8 : 0) - 2 * image.pictures.filter(Boolean).length - (image.label ? 1 : 0);
   return images.sort((x, y) => order(x) - order(y));
 }
 
@@ -63,7 +63,8 @@ async function drawSide(sameList = false) {
   }
   const images = sharedImages(...details);
   counts.textContent = images.length ? countsOf(images) : "The two runs tested no common image.";
-  const image = images.find(({ name }) => sameList && name === selected) ?? images[0];
+  // At first one with pictures of both, where there is one.
+  const image = images.find(({ name }) => sameList && name === selected) ?? images.find(({ pictures }) => pictures.every(Boolean)) ?? images[0];
   if (!sameList) choices("side-image", images.map(({ name }) => name), image?.name, (name) => imageName(images.find((one) => one.name === name)));
   target.replaceChildren(...(image ? runs.map((run, position) => sidePicture(run, details[position], image, position)) : []));
 }
