@@ -33,14 +33,12 @@ class Task:
         pixels: (n, 3, side, side).
         targets: label of each image, (n,).
         folds: training positions and test positions of each fold.
-        batch: images in a batch.
     """
 
     name: str
     pixels: Pixels
     targets: npt.NDArray[np.int64]
     folds: Sequence[tuple[Sequence[int], Sequence[int]]]
-    batch: int = 16
 
 
 def toy(side: int = 64, train: int = 200, test: int = 160) -> Task:
@@ -76,8 +74,7 @@ def hazelnut(side: int = 96) -> Task:
         where = np.flatnonzero(targets == label)
         of_fold[where] = np.arange(len(where)) % 2
     folds = [(np.flatnonzero(of_fold != fold).tolist(), np.flatnonzero(of_fold == fold).tolist()) for fold in (0, 1)]
-    # The plain script trains on whole batches only: with 16, on 16 of 30 images.
-    return Task("hazelnut states", pixels, targets, folds, batch=15)
+    return Task("hazelnut states", pixels, targets, folds)
 
 
 def plates(side: int = 64) -> Task:
