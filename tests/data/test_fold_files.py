@@ -321,7 +321,7 @@ def test_a_file_that_runs_code_ends_a_sweep_with_status_2(tmp_path: Path, cli: C
 def test_pipes_and_large_files_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.npy")
     with (tmp_path / "large.npy").open("wb") as stream:
-        stream.truncate(65 * 2**20)
+        stream.truncate(65 * 10**6)
     for name, words in (("pipe", "a pipe found"), ("large", "65 MB found, at most 64 MB expected")):
         with pytest.raises(DataError, match=words):
             read_folds(tmp_path / f"{name}.npy", ROWS)
