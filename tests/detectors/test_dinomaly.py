@@ -35,11 +35,6 @@ def train(toy_tree: Path) -> list[Path]:
     return list_images(toy_tree / "plate" / "train" / "good")
 
 
-@pytest.fixture
-def unseen(toy_tree: Path) -> list[Path]:
-    return list_images(toy_tree / "plate" / "test")
-
-
 def dinomaly(**changes: Any) -> Dinomaly:
     detector = make("dinomaly", layers=BLOCKS, **changes)
     assert isinstance(detector, Dinomaly)

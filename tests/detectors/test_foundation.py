@@ -37,11 +37,6 @@ def train(toy_tree: Path) -> list[Path]:
     return list_images(toy_tree / "plate" / "train" / "good")
 
 
-@pytest.fixture
-def unseen(toy_tree: Path) -> list[Path]:
-    return list_images(toy_tree / "plate" / "test")
-
-
 class SameFeatures(nn.Module):
     """Stands in the place of anomalib's extractor, so that both models see the features of one network."""
 
