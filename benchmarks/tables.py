@@ -335,6 +335,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "probe": _probe,
     "recipes": _recipes,
     "report": _report,
+    "scale": _by_name,
     "scaling": _scaling,
     "modern": _by_name,
     "trust": _by_name,
