@@ -30,6 +30,7 @@ NAMES = (
     "probe",
     "recipes",
     "report",
+    "scale",
     "scaling",
     "sweep",
     "trust",

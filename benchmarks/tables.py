@@ -352,6 +352,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "probe": _probe,
     "recipes": _recipes,
     "report": _report,
+    "scale": _by_name,
     "scaling": _scaling,
     "modern": _by_name,
     "learning_curve": _learning_curve,

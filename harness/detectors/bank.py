@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +16,25 @@ from harness.detectors.coreset import KCenter, Order, start_row
 from harness.detectors.embedding import Embedding, Patches
 from harness.detectors.stages import Stage
 
+EXACT, MERGE_REDUCE = "exact", "merge_reduce"
+BANKS = (MERGE_REDUCE, EXACT)  # ways to select the patches of a bank
+
 # The order of the patches, and the size of the coreset for each ratio.
 Selection = tuple[Order, dict[float, int]]
+
+
+class SelectedBank(NamedTuple):
+    """The largest bank of a group.
+
+    Attributes:
+        vectors: (m, d); the first rows are the smaller banks.
+        sizes: number of patches for each ratio.
+        covering_radius: for each ratio, a distance to the bank that no training patch exceeds; empty if not known.
+    """
+
+    vectors: torch.Tensor
+    sizes: dict[float, int]
+    covering_radius: Mapping[float, float] = MappingProxyType({})
 
 
 def coreset_size(patches: int, ratio: float) -> int:
@@ -154,8 +172,8 @@ class Bank(Stage):
 
     title: ClassVar[str] = "bank"
 
-    def compute(self, context: StageContext, *inputs: Any) -> tuple[torch.Tensor, dict[float, int]]:
-        """The bank (m, d), and the size of the coreset for each ratio.
+    def compute(self, context: StageContext, *inputs: Any) -> SelectedBank:
+        """Copy the selected patches.
 
         Args:
             context: context of the stage.
@@ -164,7 +182,7 @@ class Bank(Stage):
         (order, sizes), patches = inputs
         bank = context.memory.tensor(len(order.rows), patches.vectors.shape[1])
         torch.index_select(patches.vectors, 0, torch.from_numpy(order.rows), out=bank)
-        return context.to_device(bank), sizes
+        return SelectedBank(context.to_device(bank), sizes)
 
     def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
         """The selection up to the ratio `key`, and all patches."""

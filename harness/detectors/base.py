@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Self, Unpack
 
 import numpy as np
@@ -72,6 +73,7 @@ class Detector(ABC):
         rotations: number of rotations of each training image.
         default_folds: default of `threshold.folds`. None for a method whose models may have scores of different scales:
             out-of-fold scores say little about the final model; `benchmarks/trust_false_alarms.py` measures it.
+        implied: values of parameters that earlier versions had no name for. A run with these values keeps its identity.
         state: tensors of the fitted detector; None before `fit`.
         weights: source of the backbone's weights.
         preprocessing: preprocessing of the images.
@@ -85,6 +87,7 @@ class Detector(ABC):
     only_transformers: ClassVar[bool] = False
     rotations: int = 1
     default_folds: ClassVar[int | None] = FOLDS
+    implied: ClassVar[Mapping[str, object]] = MappingProxyType({})
 
     def __init__(self, backbone: str, layers: Sequence[str], **options: Unpack[Options]) -> None:
         check_names(type(self).__name__, options)
@@ -201,6 +204,15 @@ class Detector(ABC):
 
     def state_warnings(self) -> list[str]:
         """Warnings about parameters that the training images do not allow, one sentence each."""
+        return []
+
+    def notes(self, state: State) -> list[str]:
+        """Facts about a fitted detector for its report; a subclass may have some.
+
+        Args:
+            state: the fitted state.
+        """
+        del state
         return []
 
     def timing_key(self) -> Hashable:

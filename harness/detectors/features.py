@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
 import timm
 import torch
 from timm.layers import Format, resample_abs_pos_embed
@@ -215,6 +217,41 @@ class Features(Stage):
         """
         return (images[:, None] * self.rotations + torch.arange(self.rotations)).flatten()
 
+    def positions_of(self, count: int) -> npt.NDArray[np.int64]:
+        """Positions of the images among all images of the role.
+
+        Args:
+            count: number of all images of the role.
+        """
+        return np.arange(count)
+
+    def batches(self, context: StageContext, layers: tuple[str, ...]) -> Iterator[dict[str, torch.Tensor]]:
+        """Features of a few images at a time. Nothing stores them, so memory does not grow with the number of images.
+
+        Args:
+            context: device, images and weights.
+            layers: layers to compute.
+
+        Returns:
+            By layer: (images * rotations, channels, height, width) on the device; the rotations of an image follow
+            each other.
+        """
+        images = context.images[self.role]
+        positions = self.positions_of(len(images))
+        if len(positions) < len(images):
+            images = images.subset(positions)
+        device = context.device.torch
+        extractor = build_extractor(
+            context.backbone, layers, images.input_size, context.weights, self.seed, self.precision
+        ).to(device)
+        for images_batch in images.batches():
+            for batch in torch.split(images_batch, CPU_IMAGES) if device.type == "cpu" else [images_batch]:
+                angles = [360 * number / self.rotations for number in range(self.rotations)]
+                rotated = [extractor(rotate(batch, angle).to(device)) for angle in angles]
+                yield {
+                    layer: torch.stack([maps[layer] for maps in rotated], dim=1).flatten(0, 1) for layer in rotated[0]
+                }
+
     def subset(self) -> dict[str, Any]:
         """The part of the role's images, for the key of a cached result; empty for all images."""
         return {}
@@ -226,25 +263,16 @@ class Features(Stage):
                 **rotations, **context.images[self.role].key(), **cache_key(context.backbone)}  # fmt: skip
 
     def _extract(self, context: StageContext, layers: tuple[str, ...]) -> dict[str, torch.Tensor]:
-        images = context.images[self.role]
-        extractor = build_extractor(
-            context.backbone, layers, images.input_size, context.weights, self.seed, self.precision
-        )
-        extractor.to(context.device.torch)
+        rows = len(context.images[self.role]) * self.rotations
         maps: dict[str, torch.Tensor] = {}
         done = 0
-        device = context.device.torch
-        for images_batch in images.batches():
-            for batch in torch.split(images_batch, CPU_IMAGES) if device.type == "cpu" else [images_batch]:
-                for number in range(self.rotations):
-                    rotated = rotate(batch, 360 * number / self.rotations)
-                    for layer, values in extractor(rotated.to(device)).items():
-                        if layer not in maps:
-                            maps[layer] = context.memory.tensor(len(images) * self.rotations, *values.shape[1:])
-                        end = (done + len(values)) * self.rotations
-                        maps[layer][done * self.rotations + number : end : self.rotations] = values
-                done += len(batch)
-                context.report(done, len(images))
+        for batch in self.batches(context, layers):
+            for layer, values in batch.items():
+                if layer not in maps:
+                    maps[layer] = context.memory.tensor(rows, *values.shape[1:])
+                maps[layer][done : done + len(values)] = values
+            done += len(values)
+            context.report(done, rows)
         return maps
 
 

@@ -75,8 +75,20 @@ class FoldFeatures(Features):
             inputs: features of all training images, by layer.
         """
         maps: FeatureMaps = inputs[0]
-        images = self.fold.images(len(next(iter(maps.values()))) // self.rotations) == self.inside
-        return _Selection(maps, self.of_images(torch.from_numpy(np.flatnonzero(images))), context)
+        positions = self._in_source(len(next(iter(maps.values()))) // self.rotations)
+        return _Selection(maps, self.of_images(torch.from_numpy(positions)), context)
+
+    def positions_of(self, count: int) -> npt.NDArray[np.int64]:
+        """Positions of the images among all training images; see `Features.positions_of`.
+
+        Args:
+            count: number of all training images.
+        """
+        of_source = self.source.positions_of(count)
+        return of_source[self._in_source(len(of_source))]
+
+    def _in_source(self, count: int) -> npt.NDArray[np.int64]:
+        return np.flatnonzero(self.fold.images(count) == self.inside)
 
     def subset(self) -> dict[str, Any]:
         """The fold and the side, for the key of a cached result."""
@@ -109,6 +121,14 @@ class SubsetFeatures(Features):
             inputs: features of all images of the role, by layer.
         """
         return _Selection(inputs[0], self.of_images(torch.tensor(self.positions, dtype=torch.long)), context)
+
+    def positions_of(self, count: int) -> npt.NDArray[np.int64]:
+        """Positions of the images among all images of the role; see `Features.positions_of`.
+
+        Args:
+            count: number of all images of the role.
+        """
+        return self.source.positions_of(count)[np.array(self.positions, np.int64)]
 
     def subset(self) -> dict[str, Any]:
         """The positions, for the key of a cached result."""

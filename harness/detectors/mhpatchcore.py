@@ -20,6 +20,7 @@ from torch import nn
 
 from harness.common.errors import ConfigError
 from harness.detectors.arguments import check_number, check_whole
+from harness.detectors.bank import BANKS, EXACT
 from harness.detectors.base import Detector, State
 from harness.detectors.embedding import Patches
 from harness.detectors.features import FeatureMaps
@@ -39,8 +40,6 @@ from harness.detectors.neighbours import nearest_in_prefixes
 from harness.detectors.options import Options
 from harness.detectors.patchcore_stages import find_neighbourhood, image_scores
 from harness.detectors.stages import Stage
-
-BANKS = ("merge_reduce", "exact")
 
 
 class MHPatchCore(Detector):
@@ -103,7 +102,7 @@ class MHPatchCore(Detector):
         return WhitenedPatches(moments, embedding, self.pca_variance_ratio, self.covariance_shrinkage)
 
     def _local(self) -> int:
-        return 0 if self.bank == "exact" else min(self.local_coreset_size, self.memory_bank_size)
+        return 0 if self.bank == EXACT else min(self.local_coreset_size, self.memory_bank_size)
 
     def _whitened_bank(self, group: Sequence[Detector]) -> WhitenedBank:
         whitened = self._whitened("train", group)

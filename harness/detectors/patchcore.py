@@ -7,14 +7,14 @@ in the bank.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import nn
 
 from harness.common.errors import ConfigError
 from harness.detectors.arguments import check_number, check_whole
-from harness.detectors.bank import Bank, CoresetOrder
+from harness.detectors.bank import BANKS, EXACT, Bank, CoresetOrder
 from harness.detectors.base import Detector, State
 from harness.detectors.embedding import Embedding, Patches, embed, rows
 from harness.detectors.features import FeatureMaps
@@ -22,6 +22,7 @@ from harness.detectors.maps import Scores, blur, upsample
 from harness.detectors.neighbours import nearest_in_prefixes
 from harness.detectors.options import Options
 from harness.detectors.patchcore_stages import (
+    COVERING_RADIUS,
     BankState,
     Neighbourhoods,
     PatchCoreScores,
@@ -30,6 +31,7 @@ from harness.detectors.patchcore_stages import (
     image_scores,
 )
 from harness.detectors.stages import Stage
+from harness.detectors.streamed_bank import StreamedBank
 
 
 class PatchCore(Detector):
@@ -43,11 +45,14 @@ class PatchCore(Detector):
         coreset_sampling_ratio: the share of all patches in the bank, above 0 and up to 1.
         num_neighbors: b of equation 7; with 1 the image score is the largest patch score, without a weight.
         upsampling: from patch scores to the map: `nearest` as anomalib, `bilinear` as the paper.
+        bank: `exact` for a selection from all patches at once; `merge_reduce` for one pass over blocks of images, in
+            memory that does not grow with all patches.
         options: see `Options`.
     """
 
     name = "patchcore"
     uses_seed = True
+    implied: ClassVar = {"bank": "exact"}
 
     def __init__(
         self,
@@ -56,6 +61,7 @@ class PatchCore(Detector):
         coreset_sampling_ratio: float = 0.1,
         num_neighbors: int = 9,
         upsampling: str = "nearest",
+        bank: str = "exact",
         **options: Unpack[Options],
     ) -> None:
         super().__init__(backbone, layers, **options)
@@ -63,29 +69,32 @@ class PatchCore(Detector):
         check_whole("num_neighbors", num_neighbors)
         if upsampling not in {"nearest", "bilinear"}:
             raise ConfigError(f"upsampling: found {upsampling!r}, expected nearest or bilinear.")
-        self.coreset_sampling_ratio = coreset_sampling_ratio
+        if bank not in BANKS:
+            raise ConfigError(f"bank: found {bank!r}, expected {' or '.join(BANKS)}.")
+        self.coreset_sampling_ratio, self.bank = coreset_sampling_ratio, bank
         self.num_neighbors = num_neighbors
         self.upsampling = upsampling
 
     def parameters(self) -> dict[str, Any]:
         """The method's constructor arguments."""
         return {"coreset_sampling_ratio": self.coreset_sampling_ratio, "num_neighbors": self.num_neighbors,
-                "upsampling": self.upsampling}  # fmt: skip
+                "upsampling": self.upsampling, "bank": self.bank}  # fmt: skip
 
-    def _bank(self, group: Sequence[Detector]) -> Bank:
+    def _bank(self, group: Sequence[Detector]) -> Bank | StreamedBank:
         """The largest bank of the detectors with the same patches; the bank of this detector is a prefix."""
-        ratios = sorted({other.coreset_sampling_ratio for other in self._with_same_patches(group)})
-        embedding = Embedding(self.features("train", group), self.layers)
-        return Bank(CoresetOrder(embedding, self.seed, tuple(ratios)), embedding)
+        ratios = tuple(sorted({other.coreset_sampling_ratio for other in self._with_same_bank(group)}))
+        features = self.features("train", group)
+        if self.bank != EXACT:
+            return StreamedBank(features, self.layers, self.seed, ratios)
+        embedding = Embedding(features, self.layers)
+        return Bank(CoresetOrder(embedding, self.seed, ratios), embedding)
 
-    def _with_same_patches(self, group: Sequence[Detector]) -> list[PatchCore]:
-        """The detectors of the group that select from the same patches, with the same first patch."""
-        key = (self.layers, self.precision, self.seed)
-        return [
-            other
-            for other in group
-            if isinstance(other, PatchCore) and (other.layers, other.precision, other.seed) == key
-        ]
+    def _with_same_bank(self, group: Sequence[Detector]) -> list[PatchCore]:
+        """The detectors of the group whose banks are prefixes of one bank."""
+        return [other for other in group if isinstance(other, PatchCore) and other._bank_key() == self._bank_key()]
+
+    def _bank_key(self) -> Hashable:
+        return self.layers, self.precision, self.seed, self.bank
 
     def timing_key(self) -> Hashable:
         """The parameters that affect the time of an image; the number of neighbours only concerns one patch."""
@@ -96,6 +105,17 @@ class PatchCore(Detector):
         size = len(self.fitted()["bank"])
         text = f"num_neighbors: {self.num_neighbors} expected, {size} used: the coreset has no more patches"
         return [text] if size < self.num_neighbors else []
+
+    def notes(self, state: State) -> list[str]:
+        """The covering radius of a bank from blocks of images.
+
+        Args:
+            state: the fitted state.
+        """
+        if COVERING_RADIUS not in state:
+            return []
+        radius = float(state[COVERING_RADIUS])
+        return [f"bank: {self.bank}: no training patch is farther than {radius:.4g} from the bank"]
 
     def fit_stage(self, group: Sequence[Detector]) -> Stage:
         """The stage that selects the bank; see `Detector.fit_stage`.
@@ -113,7 +133,7 @@ class PatchCore(Detector):
             group: detectors that share stages.
         """
         embedding = Embedding(self.features(role, group), self.layers)
-        k = max(other.num_neighbors for other in self._with_same_patches(group))
+        k = max(other.num_neighbors for other in self._with_same_bank(group))
         neighbourhoods = Neighbourhoods(self._bank(group), embedding, k)
         maps = PatchMaps(neighbourhoods, self.coreset_sampling_ratio, self.upsampling)
         return PatchCoreScores(maps, neighbourhoods, self.coreset_sampling_ratio, self.num_neighbors)

@@ -8,14 +8,16 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 
-from harness.detectors.bank import Bank
+from harness.detectors.bank import Bank, SelectedBank
 from harness.detectors.base import State
 from harness.detectors.context import StageContext
 from harness.detectors.embedding import Embedding, Patches
 from harness.detectors.maps import Scores, blur, upsample
 from harness.detectors.neighbours import Nearest, k_nearest, nearest_in_prefixes
 from harness.detectors.stages import Stage
+from harness.detectors.streamed_bank import StreamedBank
 
+COVERING_RADIUS = "covering_radius"  # in the state; see `SelectedBank`
 Key = TypeVar("Key", bound=Hashable)  # of a bank
 
 
@@ -28,7 +30,7 @@ class BankState(Stage):
         ratio: coreset ratio of this detector.
     """
 
-    bank: Bank
+    bank: Bank | StreamedBank
     ratio: float
 
     title: ClassVar[str] = "bank"
@@ -41,8 +43,11 @@ class BankState(Stage):
             inputs: the largest bank with the sizes of all ratios.
         """
         del context
-        bank, sizes = inputs[0]
-        return {"bank": bank[: sizes[self.ratio]]}
+        bank: SelectedBank = inputs[0]
+        state = {"bank": bank.vectors[: bank.sizes[self.ratio]]}
+        if self.ratio in bank.covering_radius:
+            state[COVERING_RADIUS] = torch.tensor([bank.covering_radius[self.ratio]])
+        return state
 
     def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
         """The prefix of the bank for one ratio."""
@@ -137,7 +142,7 @@ class Neighbourhoods(Stage):
         k: largest number of neighbours of the detectors.
     """
 
-    bank: Bank
+    bank: Bank | StreamedBank
     embedding: Embedding
     k: int
 
@@ -150,8 +155,8 @@ class Neighbourhoods(Stage):
             context: context of the stage.
             inputs: the largest bank with the sizes of all ratios, and patches of the scored images.
         """
-        (bank, sizes), patches = inputs
-        return neighbourhoods_in_prefixes(patches, bank, sizes, self.k, context)
+        bank, patches = inputs
+        return neighbourhoods_in_prefixes(patches, bank.vectors, bank.sizes, self.k, context)
 
     def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
         """The bank of the ratio `key`, and all patches."""

@@ -129,6 +129,11 @@ class ImageSource(Dataset[torch.Tensor]):
     def __getitem__(self, index: int) -> torch.Tensor:
         return self.preprocessing(self.images[index])
 
+    def subset(self, positions: npt.NDArray[np.int64]) -> ImageSource:
+        """Some of the images, in the order of their positions (n,)."""
+        images = [self.images[position] for position in positions]
+        return ImageSource(images, self.preprocessing, self._batch_size, self._num_workers)
+
     def batches(self) -> Iterator[torch.Tensor]:
         """Batches (up to batch_size, 3, height, width); each image once, in order."""
         # Without a generator, the loader would draw from Torch's global one, even without shuffling.

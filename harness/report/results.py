@@ -15,6 +15,7 @@ from harness.common.secrets import concealed
 from harness.config.recommend import Limits, limits_of
 from harness.metrics.delong import Components
 from harness.report.configurations import Configuration, configurations, rivals
+from harness.report.implied import with_implied_values
 from harness.results.record import RunRecord
 from harness.results.run_folder import AGAIN, DETAILS
 from harness.results.schemas import DetailsFile
@@ -63,7 +64,8 @@ class Results:
             StoreError: no record can be read, as in `ResultFolder.read_records`.
         """
         contents = folder.read_records()
-        hidden, records = _references(contents.good), without_secrets(contents.good)
+        hidden = _references(contents.good)
+        records = [with_implied_values(record) for record in without_secrets(contents.good)]
         damaged = [*contents.damaged.values(), *_damaged_files(folder, records)]
         limits, problems = _limits(folder)
         damaged += problems

@@ -46,7 +46,8 @@ class NativeBackend(Backend):
         definition = _definition(key, model)
         parameters = {**init_parameters(definition), **COMMON}
         folds = class_constant(definition, "default_folds", FOLDS)
-        return Signature(key, parameters, trainer=False, normalization=IMAGENET, folds=folds)
+        implied = class_constant(definition, "implied", {})
+        return Signature(key, parameters, trainer=False, normalization=IMAGENET, folds=folds, implied=implied)
 
     def check(self, specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
         """Return all problems of specs, each once.

@@ -171,6 +171,7 @@ def _outcome(
             *_warnings(plan, stages),
             *fold_warnings(spec, len(split.train), detector.least_images),
             *([weights.note] if weights.note else []),
+            *detector.notes(state),
         ],
         scorer=partial(_scorer, detector, state, costs),
         timing_key=(network_key(detector), detector.preprocessing, detector.timing_key(), spec.n_train, spec.category),
