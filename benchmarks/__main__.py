@@ -34,6 +34,7 @@ NAMES = (
     "scaling",
     "sweep",
     "trust",
+    "warm",
     "with_detector",
 )
 RESULTS = Path(__file__).parent / "results"

@@ -1,4 +1,4 @@
-"""A learning curve of 8 numbers of images and 5 seeds against the run on all images, for native PatchCore and PaDiM.
+"""Learning curves of 8 numbers of images and 5 seeds against the runs on all images, for native PatchCore and PaDiM.
 
 Both are whole calls of the harness: reading and checking data, metrics, heatmaps, records and workbook included. The
 seconds are those of the processor in this process, over all threads, since they depend less on other programs.
@@ -14,30 +14,41 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.inputs import HAZELNUT, require
 from harness.cli import sweep as commands
 
 SEEDS = [0, 1, 2, 3, 4]
-NUMBERS = {"patchcore": [1, 2, 4, 8, 16, 32, 64], "padim": [2, 4, 8, 16, 32, 48, 64]}
+TOY, REAL = "toy, 128 images of 128 px", "hazelnut, 50 images of 256 px"
+NUMBERS = {TOY: [2, 4, 8, 16, 32, 48, 64], REAL: [2, 4, 8, 16, 24, 32, 40]}
 MODELS: dict[str, dict[str, Any]] = {"patchcore": {"coreset_sampling_ratio": 0.1}, "padim": {"n_features": 30}}
 LAYERS = ["blocks.2"]
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    """Seconds of the curve, of one run on all images, and of the runs on all images with the same seeds."""
+    """Seconds of the curve, of one run on all images, and of the runs on all images with the same seeds.
+
+    Args:
+        quick: toy data, and two numbers of images.
+    """
+    require()
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        results = {model: _of_model(root, model, quick) for model in MODELS}
-    return {"numbers": 8, "seeds": len(SEEDS), "wanted_at_most": 2, **results}
+        for data in [TOY] if quick else NUMBERS:
+            rows += [
+                _row(Path(folder), data, model, NUMBERS[data][-2:] if quick else NUMBERS[data]) for model in MODELS
+            ]
+    return {"numbers": 8, "seeds": len(SEEDS), "wanted_at_most": 2, "rows": rows}
 
 
-def _of_model(root: Path, model: str, quick: bool) -> dict[str, Any]:
-    numbers = NUMBERS[model][-2:] if quick else NUMBERS[model]
+def _row(root: Path, data: str, model: str, numbers: list[int]) -> dict[str, Any]:
     # Once before the clock: what is compiled, imported or made on first use.
-    _sweep(root, f"{model}-first", model, ["all"], SEEDS[:1])
-    one = _sweep(root, f"{model}-one", model, ["all"], SEEDS[:1])
-    all_seeds = _sweep(root, f"{model}-seeds", model, ["all"], SEEDS)
-    curve = _sweep(root, f"{model}-curve", model, [*numbers, "all"], SEEDS)
+    _sweep(root, data, model, ["all"], SEEDS[:1])
+    one = _sweep(root, data, model, ["all"], SEEDS[:1])
+    all_seeds = _sweep(root, data, model, ["all"], SEEDS)
+    curve = _sweep(root, data, model, [*numbers, "all"], SEEDS)
     return {
+        "data": data,
+        "model": model,
         "one_run_on_all_images_seconds": round(one, 1),
         "all_seeds_on_all_images_seconds": round(all_seeds, 1),
         "curve_seconds": round(curve, 1),
@@ -46,16 +57,19 @@ def _of_model(root: Path, model: str, quick: bool) -> dict[str, Any]:
     }
 
 
-def _sweep(root: Path, name: str, model: str, numbers: list[int | str], seeds: list[int]) -> float:
-    config = root / f"{name}.yaml"
+def _sweep(root: Path, data: str, model: str, numbers: list[int | str], seeds: list[int]) -> float:
+    toy = data == TOY
+    output = Path(tempfile.mkdtemp(dir=root))
+    config = output / "curve.yaml"
     grid = {"backend": "native", "model": model, "backbone": "tf_efficientnet_lite0", "layers": LAYERS,
-            "image_size": 128, **MODELS[model]}  # fmt: skip
-    data = {"kind": "toy", "category": "plate", "size": 128, "train": 128}
+            "image_size": 128 if toy else 256, **MODELS[model]}  # fmt: skip
+    images = {"kind": "toy", "category": "plate", "size": 128, "train": 128}
     # The times of single images are no part of a curve.
-    config.write_text(json.dumps({"data": data, "seeds": seeds, "n_train": numbers, "device": "cpu", "latency": False,
-                                  "save_models": "none", "grid": grid}))  # fmt: skip
+    config.write_text(json.dumps({"data": images if toy else {"kind": "mvtec", "root": str(HAZELNUT)}, "seeds": seeds,
+                                  "n_train": numbers, "device": "cpu", "latency": False, "save_models": "none",
+                                  "grid": grid}))  # fmt: skip
     begin = time.process_time()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        status = commands.sweep(config, [], root / "results", None, False, False, False)
+        status = commands.sweep(config, [], output, None, False, False, False)
     assert status == 0, status
     return time.process_time() - begin

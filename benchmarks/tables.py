@@ -87,17 +87,41 @@ def _inference(result: dict[str, Any]) -> str:
 
 def _learning_curve(result: dict[str, Any]) -> str:
     goal = f"(wanted: at most {result['wanted_at_most']})"
-    head = ["detector", "all images, one seed", f"all images, {result['seeds']} seeds", "the curve", "curve / seeds"]
+    head = [
+        "data",
+        "detector",
+        "all images, one seed",
+        f"all images, {result['seeds']} seeds",
+        "the curve",
+        "curve / seeds",
+    ]
     rows = [
         [
-            model,
+            one["data"],
+            one["model"],
             f"{one['one_run_on_all_images_seconds']} s",
             f"{one['all_seeds_on_all_images_seconds']} s",
             f"{one['curve_seconds']} s",
             f"**{one['curve_against_all_seeds']}** {goal}",
         ]
-        for model, one in result.items()
-        if isinstance(one, dict) and "curve_seconds" in one
+        for one in result["rows"]
+    ]
+    return _table(head, rows)
+
+
+def _warm(result: dict[str, Any]) -> str:
+    head = ["runtime", "reading", "resizing", "backbone", "scores and map", "of it blurring", "path to map"]
+    head += ["path to map / backbone", "the same without reading and resizing"]
+    rows = [
+        [
+            one["runtime"],
+            *(f"{one[f'{step}_ms']} ms" for step in ("reading", "resizing", "backbone")),
+            *(f"{one[key]} ms" if key in one else "" for key in ("scores_and_map_ms", "of_it_blurring_ms")),
+            f"{one['path_to_map_ms']} ms",
+            f"**{one['path_to_map_per_backbone']}** (wanted: at most {result['most']})",
+            one["without_reading_and_resizing"],
+        ]
+        for one in result["rows"]
     ]
     return _table(head, rows)
 
@@ -357,5 +381,6 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "modern": _by_name,
     "learning_curve": _learning_curve,
     "trust": _by_name,
+    "warm": _warm,
     "with_detector": _with_detector,
 }
