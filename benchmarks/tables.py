@@ -337,6 +337,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "report": _report,
     "scaling": _scaling,
     "modern": _by_name,
+    "neighbours": _by_name,
     "trust": _by_name,
     "with_detector": _with_detector,
 }
