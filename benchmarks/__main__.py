@@ -31,6 +31,7 @@ NAMES = (
     "probe",
     "recipes",
     "report",
+    "scale",
     "scaling",
     "sweep",
     "trust",

@@ -64,10 +64,10 @@ def _fit(number: int) -> tuple[int, float]:
 
     pictures = (training_images() * (number // 50 + 1))[:number]
     build().fit(pictures[:BATCH])
-    return _peak_of(lambda: build().fit(pictures))
+    return peak_of(lambda: build().fit(pictures))
 
 
-def _peak_of(work: Callable[[], object]) -> tuple[int, float]:
+def peak_of(work: Callable[[], object]) -> tuple[int, float]:
     """Largest anonymous memory while it goes on, and its seconds."""
     peak = [_anonymous()]
     stop = threading.Event()

@@ -85,6 +85,23 @@ def _inference(result: dict[str, Any]) -> str:
     return _table(head, rows)
 
 
+def _learning_curve(result: dict[str, Any]) -> str:
+    wanted = f"(wanted: at most {result['wanted_at_most']})"
+    head = ["detector", "all images, one seed", f"all images, {result['seeds']} seeds", "the curve", "curve / seeds"]
+    rows = [
+        [
+            model,
+            f"{one['one_run_on_all_images_seconds']} s",
+            f"{one['all_seeds_on_all_images_seconds']} s",
+            f"{one['curve_seconds']} s",
+            f"**{one['curve_against_all_seeds']}** {wanted}",
+        ]
+        for model, one in result.items()
+        if isinstance(one, dict) and "curve_seconds" in one
+    ]
+    return _table(head, rows)
+
+
 def _memory(result: dict[str, Any]) -> str:
     head = ["training images", "features and embedding", "peak", "beyond one batch", "fit"]
     rows = [
@@ -335,9 +352,11 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "probe": _probe,
     "recipes": _recipes,
     "report": _report,
+    "scale": _by_name,
     "scaling": _scaling,
     "modern": _by_name,
     "neighbours": _by_name,
+    "learning_curve": _learning_curve,
     "trust": _by_name,
     "with_detector": _with_detector,
 }

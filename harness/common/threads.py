@@ -10,8 +10,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 ASKED = "OMP_NUM_THREADS"
 # Libraries read these variables when they are imported.
@@ -98,9 +99,20 @@ def same_number(number: int | None = None) -> Iterator[int]:
             _limit_numba(number, stack)
         if "cv2" in sys.modules:
             _limit_opencv(number, stack)
-        stack.enter_context(threadpool_limits(limits=number))
+        stack.enter_context(_controller(len(sys.modules)).limit(limits=number))
         torch.set_num_threads(number)
         yield number
+
+
+@lru_cache(maxsize=1)
+def _controller(modules: int) -> ThreadpoolController:
+    """The loaded libraries with threads of their own. The search for them takes milliseconds.
+
+    Args:
+        modules: number of imported modules. An import may load another library.
+    """
+    del modules
+    return ThreadpoolController()
 
 
 def _limit_numba(number: int, stack: ExitStack) -> None:

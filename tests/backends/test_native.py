@@ -154,7 +154,8 @@ def test_a_shared_stage_that_fails_is_tried_once(
     results = answers(specs, split, tmp_path)
     assert all(isinstance(one, Failure) and isinstance(one.error, MemoryError) for one in results)
     assert len(results) == len(specs)
-    assert len(tried) == 1
+    # One pass stores the features for all runs. A streamed bank has a pass of its own.
+    assert len(tried) == 1 + 1
 
 
 def test_stages_are_dropped_when_nobody_waits_for_them(tmp_path: Path, toy_tree: Path) -> None:

@@ -23,6 +23,7 @@ weights: random
 device: cpu
 latency: false
 grid:
+  - {{backend: native, model: patchcore, backbone: resnet18, layers: [layer3], image_size: 64, bank: merge_reduce}}
   - {{model: patchcore, backbone: resnet18, layers: [[layer2], [layer3]], image_size: 64, num_neighbors: [1, 2]}}
   - {{model: padim, backbone: resnet18, layers: [layer1], n_features: [10, 20], image_size: 64}}
 """
