@@ -27,7 +27,7 @@ NEIGHBOURS = (EXACT_SEARCH, FLAT, HNSW, IVF)  # ways to search a bank
 BLOCK = 16_384  # queries at once
 SAMPLE = 1000  # queries that measure the recall
 TOLERANCE = 1e-3  # a distance that is at most this share larger than the smallest one counts as the smallest
-# The values below give a recall of 99% or more in benchmarks/neighbours.py.
+# With the values below, the recall is at least 97% in benchmarks/neighbours.py.
 LINKS, BUILD_CANDIDATES, CANDIDATES = 32, 80, 64  # of HNSW: links of a row, and rows compared at once
 ROWS_PER_LIST, PROBED_SHARE, PROBES = 39, 32, 8  # of IVF: FAISS asks for so many rows to train a list
 LEAST_ROWS = {IVF: ROWS_PER_LIST * PROBES}  # with fewer rows, a query would read every list
