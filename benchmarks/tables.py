@@ -86,7 +86,7 @@ def _inference(result: dict[str, Any]) -> str:
 
 
 def _learning_curve(result: dict[str, Any]) -> str:
-    wanted = f"(wanted: at most {result['wanted_at_most']})"
+    goal = f"(wanted: at most {result['wanted_at_most']})"
     head = ["detector", "all images, one seed", f"all images, {result['seeds']} seeds", "the curve", "curve / seeds"]
     rows = [
         [
@@ -94,7 +94,7 @@ def _learning_curve(result: dict[str, Any]) -> str:
             f"{one['one_run_on_all_images_seconds']} s",
             f"{one['all_seeds_on_all_images_seconds']} s",
             f"{one['curve_seconds']} s",
-            f"**{one['curve_against_all_seeds']}** {wanted}",
+            f"**{one['curve_against_all_seeds']}** {goal}",
         ]
         for model, one in result.items()
         if isinstance(one, dict) and "curve_seconds" in one

@@ -40,6 +40,18 @@ def read_me(workbook: Workbook | Path) -> list[str]:
     return [str(row[1]) for row in book["Read me"].iter_rows(min_row=2, values_only=True)]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """An option for the tests on other versions of the dependencies."""
+    parser.addoption("--first-of-each", action="store_true", help="run each test with its first parameters only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the other parameters of each test, where the option asks for it."""
+    if config.getoption("--first-of-each"):
+        first = {item.nodeid.split("[")[0]: item for item in reversed(items)}
+        items[:] = [item for item in items if first[item.nodeid.split("[")[0]] is item]
+
+
 @pytest.fixture(autouse=True)
 def _empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test runs in a folder of its own, without a hub."""

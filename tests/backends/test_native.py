@@ -40,8 +40,7 @@ def test_every_detector_is_in_a_grid() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("grid", [GRID, IN_TRANSFORMER])
-@pytest.mark.parametrize("blocks", [None, (10, 16)])
+@pytest.mark.parametrize(("grid", "blocks"), [(GRID, (10, 16)), (IN_TRANSFORMER, None)])
 def test_a_grid_says_what_each_run_says_alone(
     tmp_path: Path, toy_tree: Path, monkeypatch: pytest.MonkeyPatch, blocks: tuple[int, int] | None, grid: str
 ) -> None:

@@ -16,7 +16,7 @@ from harness.detectors.stages import Stages
 from tests.detectors.cases import make
 
 # `python -m benchmarks trust` has 1,000 random splits; fewer have a larger standard error.
-SPLITS = 100
+SPLITS = 50
 NAMES = list(registry.DETECTORS)
 OUT_OF_FOLD = [name for name in NAMES if registry.load(registry.DETECTORS[name]).default_folds is not None]
 
