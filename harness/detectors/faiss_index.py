@@ -68,7 +68,7 @@ def bank_problems(neighbours: str, size: int) -> list[str]:
 
 
 class FaissIndex:
-    """An index over one bank. Equal banks have equal indexes.
+    """An index over one bank. Equal banks and numbers of threads have equal indexes.
 
     Args:
         bank: (m, d), on any device; the index is in the memory of the cpu, with a copy of the bank.
