@@ -25,6 +25,7 @@ NAMES = (
     "memory",
     "metrics",
     "modern",
+    "neighbours",
     "overhead",
     "predict",
     "probe",

@@ -379,6 +379,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "scale": _by_name,
     "scaling": _scaling,
     "modern": _by_name,
+    "neighbours": _by_name,
     "learning_curve": _learning_curve,
     "trust": _by_name,
     "warm": _warm,

@@ -53,6 +53,9 @@ class Scorer(Protocol):
             Scores (n,), and maps (n, height, width) or None for a model without maps.
         """
 
+    def as_exported(self) -> Scorer:
+        """The scorer that an exported file agrees with: this one, unless the file computes in another way."""
+
     def export(self, thresholds: Thresholds, file_format: Format, file: Path) -> list[str]:
         """Write the model with pre-processing, normalisation and thresholds to one file.
 

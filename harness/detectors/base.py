@@ -153,6 +153,10 @@ class Detector(ABC):
         """
         return ScoringHead(self)
 
+    def as_exported(self) -> Self:
+        """A detector that computes as its exported file does; this one, unless a method overrides the function."""
+        return self
+
     # ---- functions that a method may override to share work within a group
 
     def fit_stage(self, group: Sequence[Detector]) -> Stage:
@@ -213,6 +217,10 @@ class Detector(ABC):
             state: the fitted state.
         """
         del state
+        return []
+
+    def limits(self) -> list[str]:
+        """Facts about all scores of this detector that a user must know; a subclass may have some."""
         return []
 
     def timing_key(self) -> Hashable:
@@ -387,6 +395,19 @@ class Detector(ABC):
             self._extractor.to(self.device.torch)
         return self._extractor
 
+    def prepare(self) -> State:
+        """Build everything that scoring needs, so that the first image is not slower.
+
+        Returns:
+            The state, on the device.
+        """
+        device = self.device.torch
+        state = self.fitted()
+        if any(tensor.device != device for tensor in state.values()):
+            self.state = state = {name: tensor.to(device) for name, tensor in state.items()}
+        self.extractor()
+        return state
+
     def grids(self) -> list[tuple[int, int]]:
         """(height, width) of the features of each layer, in the order of `layers`."""
         with torch.no_grad():
@@ -395,12 +416,9 @@ class Detector(ABC):
 
     def score_batch(self, batch: torch.Tensor) -> Scores:
         """Score a batch of images (n, 3, height, width), normalised."""
-        device = self.device.torch
-        state = self.fitted()
-        if any(tensor.device != device for tensor in state.values()):
-            self.state = state = {name: tensor.to(device) for name, tensor in state.items()}
+        state = self.prepare()
         with torch.no_grad():
-            features = self.extractor()(batch.to(device))
+            features = self.extractor()(batch.to(self.device.torch))
             return self.score(state, features, self.preprocessing.input_size)
 
 

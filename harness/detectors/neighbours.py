@@ -51,14 +51,19 @@ def nearest_in_prefixes(
     n = len(queries)
     smallest = torch.full((n,), torch.inf, device=bank.device)
     rows = torch.zeros(n, dtype=torch.int64, device=bank.device)
+    # One array for all blocks: new memory for each block takes time.
+    scratch = torch.empty(min(n, QUERIES), BANK, device=bank.device)
     results = []
     begin = 0
     for size in sizes:
         for first, end, left in _parts(begin, size):
             columns, offsets = _block(bank, left)
             for top in range(0, n, QUERIES):
+                block = queries[top : top + QUERIES].to(bank.device)
                 # Half of the squared distances, without the norm of the query: it does not change the order.
-                products = torch.addmm(offsets, queries[top : top + QUERIES].to(bank.device), columns, alpha=-1)
+                # `addmm` would take longer: it copies the offsets first, and a product that adds to them is slower.
+                products = torch.mm(block, columns, out=scratch[: len(block)])
+                torch.sub(offsets, products, out=products)
                 products = products[:, first - left : end - left]
                 # A minimum without its place takes a fraction of the time, and few queries need the place.
                 minima = products.amin(dim=1)

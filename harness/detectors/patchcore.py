@@ -7,23 +7,29 @@ in the bank.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any, ClassVar, Unpack
+from copy import copy
+from math import ceil
+from typing import Any, ClassVar, Self, Unpack
 
 import torch
 from torch import nn
 
+from harness.backbones.layers import chosen_layers
 from harness.common.errors import ConfigError
 from harness.detectors.arguments import check_number, check_whole
 from harness.detectors.bank import BANKS, EXACT, Bank, CoresetOrder
 from harness.detectors.base import Detector, State
 from harness.detectors.embedding import Embedding, Patches, embed, rows
+from harness.detectors.faiss_index import EXACT_SEARCH, FaissIndex, bank_problems, check_neighbours
 from harness.detectors.features import FeatureMaps
 from harness.detectors.maps import Scores, blur, upsample
-from harness.detectors.neighbours import nearest_in_prefixes
+from harness.detectors.neighbours import Nearest, nearest_in_prefixes
 from harness.detectors.options import Options
 from harness.detectors.patchcore_stages import (
     COVERING_RADIUS,
+    BankIndex,
     BankState,
+    IndexedNeighbourhoods,
     Neighbourhoods,
     PatchCoreScores,
     PatchMaps,
@@ -47,12 +53,15 @@ class PatchCore(Detector):
         upsampling: from patch scores to the map: `nearest` as anomalib, `bilinear` as the paper.
         bank: `exact` for a selection from all patches at once; `merge_reduce` for one pass over blocks of images, in
             memory that does not grow with all patches.
+        neighbours: search for the nearest patch in the bank: `exact`; or an index of FAISS, which is faster in a large
+            bank: `faiss_flat` (exact up to rounding), `hnsw` (a graph) or `ivf` (lists). A saved model has no index:
+            a loaded one builds it again.
         options: see `Options`.
     """
 
     name = "patchcore"
     uses_seed = True
-    implied: ClassVar = {"bank": "exact"}
+    implied: ClassVar = {"bank": "exact", "neighbours": "exact"}
 
     def __init__(
         self,
@@ -62,6 +71,7 @@ class PatchCore(Detector):
         num_neighbors: int = 9,
         upsampling: str = "nearest",
         bank: str = "exact",
+        neighbours: str = "exact",
         **options: Unpack[Options],
     ) -> None:
         super().__init__(backbone, layers, **options)
@@ -71,14 +81,16 @@ class PatchCore(Detector):
             raise ConfigError(f"upsampling: found {upsampling!r}, expected nearest or bilinear.")
         if bank not in BANKS:
             raise ConfigError(f"bank: found {bank!r}, expected {' or '.join(BANKS)}.")
+        check_neighbours(neighbours)
         self.coreset_sampling_ratio, self.bank = coreset_sampling_ratio, bank
         self.num_neighbors = num_neighbors
-        self.upsampling = upsampling
+        self.upsampling, self.neighbours = upsampling, neighbours
+        self._index: FaissIndex | None = None
 
     def parameters(self) -> dict[str, Any]:
         """The method's constructor arguments."""
         return {"coreset_sampling_ratio": self.coreset_sampling_ratio, "num_neighbors": self.num_neighbors,
-                "upsampling": self.upsampling, "bank": self.bank}  # fmt: skip
+                "upsampling": self.upsampling, "bank": self.bank, "neighbours": self.neighbours}  # fmt: skip
 
     def _bank(self, group: Sequence[Detector]) -> Bank | StreamedBank:
         """The largest bank of the detectors with the same patches; the bank of this detector is a prefix."""
@@ -98,7 +110,31 @@ class PatchCore(Detector):
 
     def timing_key(self) -> Hashable:
         """The parameters that affect the time of an image; the number of neighbours only concerns one patch."""
-        return self.name, self.coreset_sampling_ratio, self.upsampling
+        return self.name, self.coreset_sampling_ratio, self.upsampling, self.neighbours
+
+    def limits(self) -> list[str]:
+        """A sentence about an index, which an exported file does not have."""
+        if self.neighbours == EXACT_SEARCH:
+            return []
+        return [
+            f"neighbours: {self.neighbours}: an index chooses the nearest patch. An exported file searches the whole "
+            "bank exactly, so its scores may be smaller"
+        ]
+
+    def problems(self, train_images: int) -> list[str]:
+        """Reasons why `fit` would fail; see `Detector.problems`.
+
+        Args:
+            train_images: number of normal training images.
+        """
+        problems = super().problems(train_images)
+        height, width = self.preprocessing.input_size
+        stride = chosen_layers(self.backbone, self.layers)[0].stride
+        patches = train_images * ceil(height / stride) * ceil(width / stride)
+        # An empty bank has a sentence of its own.
+        if size := int(patches * self.coreset_sampling_ratio):
+            problems += bank_problems(self.neighbours, size)
+        return problems
 
     def state_warnings(self) -> list[str]:
         """A warning if the bank has fewer patches than neighbours."""
@@ -123,7 +159,12 @@ class PatchCore(Detector):
         Args:
             group: detectors that share stages.
         """
-        return BankState(self._bank(group), self.coreset_sampling_ratio)
+        return BankState(self._bank(group), self.coreset_sampling_ratio, self._bank_index(group))
+
+    def _bank_index(self, group: Sequence[Detector]) -> BankIndex | None:
+        if self.neighbours == EXACT_SEARCH:
+            return None
+        return BankIndex(self._bank(group), self.coreset_sampling_ratio, self.neighbours)
 
     def score_stage(self, role: str, group: Sequence[Detector]) -> Stage:
         """The stage that computes the scores; see `Detector.score_stage`.
@@ -134,7 +175,12 @@ class PatchCore(Detector):
         """
         embedding = Embedding(self.features(role, group), self.layers)
         k = max(other.num_neighbors for other in self._with_same_bank(group))
-        neighbourhoods = Neighbourhoods(self._bank(group), embedding, k)
+        index = self._bank_index(group)
+        neighbourhoods: Neighbourhoods | IndexedNeighbourhoods
+        if index is None:
+            neighbourhoods = Neighbourhoods(self._bank(group), embedding, k)
+        else:
+            neighbourhoods = IndexedNeighbourhoods(index, embedding, k)
         maps = PatchMaps(neighbourhoods, self.coreset_sampling_ratio, self.upsampling)
         return PatchCoreScores(maps, neighbourhoods, self.coreset_sampling_ratio, self.num_neighbors)
 
@@ -143,6 +189,34 @@ class PatchCore(Detector):
         return PatchCoreHead(
             self.fitted()["bank"], self.layers, self.num_neighbors, self.preprocessing.input_size, self.upsampling
         )
+
+    def as_exported(self) -> Self:
+        """The detector with an exact search."""
+        exact = copy(self)
+        exact.neighbours, exact._index = EXACT_SEARCH, None
+        return exact
+
+    def prepare(self) -> State:
+        """Build the index, too; see `Detector.prepare`."""
+        state = super().prepare()
+        if self.neighbours != EXACT_SEARCH:
+            self._index_of(state["bank"])
+        return state
+
+    def forget(self) -> None:
+        """Delete the index, too; see `Detector.forget`."""
+        super().forget()
+        self._index = None
+
+    def _index_of(self, bank: torch.Tensor) -> FaissIndex:
+        if self._index is None or self._index.bank is not bank:
+            self._index = FaissIndex(bank, self.neighbours)
+        return self._index
+
+    def _nearest(self, vectors: torch.Tensor, bank: torch.Tensor) -> Nearest:
+        if self.neighbours == EXACT_SEARCH:
+            return nearest_in_prefixes(vectors, bank, [len(bank)])[0]
+        return self._index_of(bank).nearest(vectors)
 
     def score(self, state: State, features: FeatureMaps, size: tuple[int, int]) -> Scores:
         """Score a batch by the distances to the bank.
@@ -155,7 +229,7 @@ class PatchCore(Detector):
         maps = embed(features, self.layers)
         patches = Patches(rows(maps), (maps.shape[2], maps.shape[3]))
         bank = state["bank"]
-        nearest = nearest_in_prefixes(patches.vectors, bank, [len(bank)])[0]
+        nearest = self._nearest(patches.vectors, bank)
         neighbourhood = find_neighbourhood(patches, bank, nearest, self.num_neighbors)
         anomaly_maps = blur(upsample(neighbourhood.distances, size, self.upsampling))
         return Scores(image_scores(neighbourhood.support, self.num_neighbors), anomaly_maps)

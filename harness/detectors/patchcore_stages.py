@@ -12,6 +12,7 @@ from harness.detectors.bank import Bank, SelectedBank
 from harness.detectors.base import State
 from harness.detectors.context import StageContext
 from harness.detectors.embedding import Embedding, Patches
+from harness.detectors.faiss_index import FaissIndex
 from harness.detectors.maps import Scores, blur, upsample
 from harness.detectors.neighbours import Nearest, k_nearest, nearest_in_prefixes
 from harness.detectors.stages import Stage
@@ -22,16 +23,52 @@ Key = TypeVar("Key", bound=Hashable)  # of a bank
 
 
 @dataclass(frozen=True)
+class BankIndex(Stage):
+    """The index over the bank of one ratio. A prefix of a bank needs an index of its own.
+
+    Attributes:
+        bank: the largest bank.
+        ratio: coreset ratio.
+        neighbours: kind of the index; see `FaissIndex`.
+    """
+
+    bank: Bank | StreamedBank
+    ratio: float
+    neighbours: str
+
+    title: ClassVar[str] = "index"
+
+    def compute(self, context: StageContext, *inputs: Any) -> FaissIndex:
+        """Build the index.
+
+        Args:
+            context: context of the stage.
+            inputs: the largest bank with the sizes of all ratios.
+        """
+        del context
+        bank: SelectedBank = inputs[0]
+        return FaissIndex(bank.vectors[: bank.sizes[self.ratio]], self.neighbours)
+
+    def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
+        """The prefix of the bank for one ratio."""
+        del key
+        return [(self.bank, self.ratio)]
+
+
+@dataclass(frozen=True)
 class BankState(Stage):
     """The state of one PatchCore.
 
     Attributes:
         bank: the largest bank.
         ratio: coreset ratio of this detector.
+        index: index over the bank, None for an exact search. It is no part of the state, but its time is one of the
+            training, and a bank that is too small for it fails here.
     """
 
     bank: Bank | StreamedBank
     ratio: float
+    index: BankIndex | None = None
 
     title: ClassVar[str] = "bank"
 
@@ -50,9 +87,9 @@ class BankState(Stage):
         return state
 
     def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
-        """The prefix of the bank for one ratio."""
+        """The prefix of the bank for one ratio, and the index over it."""
         del key
-        return [(self.bank, self.ratio)]
+        return [(self.bank, self.ratio), *([(self.index, None)] if self.index else [])]
 
 
 @dataclass(frozen=True)
@@ -164,6 +201,43 @@ class Neighbourhoods(Stage):
 
 
 @dataclass(frozen=True)
+class IndexedNeighbourhoods(Stage):
+    """Near neighbours in the bank of one ratio, from an index. The key of the subset is the ratio.
+
+    Attributes:
+        index: index over the bank.
+        embedding: patches of the scored images.
+        k: largest number of neighbours of the detectors.
+    """
+
+    index: BankIndex
+    embedding: Embedding
+    k: int
+
+    title: ClassVar[str] = "neighbours"
+
+    def compute(self, context: StageContext, *inputs: Any) -> dict[float, Neighbourhood]:
+        """Find the neighbourhood of each image, by ratio. For test images, measure the recall of the index too.
+
+        Args:
+            context: context of the stage.
+            inputs: the index, and patches of the scored images.
+        """
+        index, patches = inputs
+        neighbourhood = find_neighbourhood(patches, index.bank, index.nearest(patches.vectors), self.k)
+        ratio = self.index.ratio
+        context.mark_time(ratio)
+        if self.embedding.features.role == "test":
+            context.warn(index.note(patches.vectors), ratio)
+        return {ratio: Neighbourhood(neighbourhood.distances.cpu(), neighbourhood.support.cpu())}
+
+    def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
+        """The index, and all patches."""
+        del key
+        return [(self.index, None), (self.embedding, None)]
+
+
+@dataclass(frozen=True)
 class PatchMaps(Stage):
     """Anomaly maps of one ratio; they do not depend on `num_neighbors`.
 
@@ -173,7 +247,7 @@ class PatchMaps(Stage):
         upsampling: nearest or bilinear.
     """
 
-    neighbourhoods: Neighbourhoods
+    neighbourhoods: Neighbourhoods | IndexedNeighbourhoods
     ratio: float
     upsampling: str
 
@@ -207,7 +281,7 @@ class PatchCoreScores(Stage):
     """
 
     maps: PatchMaps
-    neighbourhoods: Neighbourhoods
+    neighbourhoods: Neighbourhoods | IndexedNeighbourhoods
     ratio: float
     num_neighbors: int
 

@@ -104,10 +104,11 @@ def compare(model: Model, exported: Model, images: Sequence[Path]) -> Check:
         DataError: an image can't be read.
     """
     assert isinstance(exported.scorer, ExportedFile)
+    expected = Model(model.scorer.as_exported(), model.thresholds)
     score_difference, map_difference = 0.0, None
     # Both get the same batches, because in some models a score depends on the other images of its batch.
     for paths, batch in batches(images):
-        results = model.predict(batch, batch_size=len(batch))
+        results = expected.predict(batch, batch_size=len(batch))
         outputs = outputs_of(exported.scorer, batch, paths[0])
         for row, (path, result) in enumerate(zip(paths, results, strict=True)):
             score_difference = max(score_difference, _compare_score(path, result, float(outputs["score"][row])))

@@ -155,6 +155,10 @@ class ExportedFile(Exported):
         scores = np.concatenate([output["score"] for output in outputs]).astype(np.float64)
         return scores, np.concatenate(maps) if maps else None
 
+    def as_exported(self) -> ExportedFile:
+        """The scorer that an exported file agrees with: this one."""
+        return self
+
     def export(self, thresholds: Thresholds, file_format: str, file: Path) -> list[str]:
         """Refuse the export: an exported file holds no trainable model.
 

@@ -121,6 +121,10 @@ class AnomalibScorer:
         with torch.inference_mode(), precision:
             return raw_scores(self.model.validation_step(batch, 0))
 
+    def as_exported(self) -> AnomalibScorer:
+        """The scorer that an exported file agrees with: this one."""
+        return self
+
     def export(self, thresholds: Thresholds, file_format: Format, file: Path) -> list[str]:
         """Write the model with pre-processing, normalisation and thresholds to one file.
 

@@ -47,7 +47,7 @@ def _data_problems(spec: RunSpec, split: Split, detector: Detector) -> Iterator[
     yield from fold_problems(spec, images, detector.least_images)
     rest = images_of_smallest_training(spec, images, detector.least_images)
     if detector.least_images <= rest < images:
-        for problem in _coreset_problems(spec, rest, detector):
+        for problem in [*detector.problems(rest), *_coreset_problems(spec, rest, detector)]:
             yield f"threshold.folds: without the images of a fold, {problem}"
 
 

@@ -34,9 +34,8 @@ class NativeScorer:
         self.device = detector.device.description
         self.resized = detector.preprocessing.size if detector.preprocessing.crop else None
         self.input_size = detector.preprocessing.input_size
-        self.notes: tuple[str, ...] = ()
-        # The network is built here, so that the first image is not slower.
-        detector.extractor()
+        self.notes = tuple(detector.limits())
+        detector.prepare()
 
     @classmethod
     def from_file(cls, file: Path, device: str) -> NativeScorer:
@@ -63,6 +62,11 @@ class NativeScorer:
         """
         scores = self.detector.score_batch(torch.stack(list(prepared)))
         return scores.images.double().cpu().numpy(), scores.maps.cpu().numpy()
+
+    def as_exported(self) -> NativeScorer:
+        """The scorer that an exported file agrees with; see `harness.backends.scorers.Scorer`."""
+        exported = self.detector.as_exported()
+        return self if exported is self.detector else NativeScorer(exported)
 
     def export(self, thresholds: Thresholds, file_format: Format, file: Path) -> list[str]:
         """Write the detector with preprocessing, normalisation and thresholds to one file.
