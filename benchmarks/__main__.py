@@ -1,10 +1,16 @@
-"""`python -m benchmarks NAME [--quick]`: runs one measurement, prints a table, writes benchmarks/results/NAME.json."""
+"""`python -m benchmarks NAME [--quick]`: runs one measurement, prints a table, writes benchmarks/results/NAME.json.
+
+`python -m benchmarks all --quick` runs every measurement with small inputs. It shows that all of them work.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import platform
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +20,7 @@ from benchmarks.tables import page
 from harness.common.errors import HarnessError
 from harness.results.provenance import provenance
 
+ALL = "all"
 README = "readme"
 NAMES = (
     "audit",
@@ -44,7 +51,11 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> None:
     """Parse, measure, print, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", choices=(*NAMES, README), help=f"{README}: bring benchmarks/*.md up to date")
+    parser.add_argument(
+        "name",
+        choices=(*NAMES, ALL, README),
+        help=f"{ALL}: every measurement, with --quick; {README}: bring benchmarks/*.md up to date",
+    )
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, smaller inputs; nothing is written")
     parser.add_argument("--only", nargs="+", metavar="TABLE", help="these tables; the other tables keep their figures")
     arguments = parser.parse_args()
@@ -52,6 +63,10 @@ def main() -> None:
         for file in sorted(RESULTS.parent.glob("*.md")):
             file.write_text(page(file))
         return
+    if arguments.name == ALL:
+        if not arguments.quick:
+            parser.error(f"{ALL}: expected --quick, since the whole measurements take hours. Name one measurement.")
+        raise SystemExit(_run_all())
     module = import_module(f"benchmarks.{arguments.name}")
     tables = getattr(module, "TABLES", {})
     if unknown := set(arguments.only or ()) - set(tables):
@@ -63,6 +78,26 @@ def main() -> None:
                 _write(RESULTS / f"{arguments.name}.json", result, keep=bool(tables))
     except HarnessError as error:
         raise SystemExit(f"error: {error}") from error
+
+
+def _run_all() -> int:
+    """Run each measurement in a process of its own, and print its seconds. One that fails does not stop the others.
+
+    Returns:
+        The exit status: 1 if a measurement failed.
+    """
+    failed = 0
+    for name in NAMES:
+        begin = time.perf_counter()
+        command = [sys.executable, "-m", "benchmarks", name, "--quick"]
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
+        failed += process.returncode != 0
+        print(
+            f"{name:16}{time.perf_counter() - begin:6.0f} s{'' if not process.returncode else '  failed'}", flush=True
+        )
+        if process.returncode:
+            print(process.stderr, file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _results(module: Any, tables: dict[str, Any], only: list[str] | None, quick: bool) -> Iterator[dict[str, Any]]:

@@ -6,17 +6,20 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from inspect import Parameter, signature
 from typing import Any
 
 import timm
 import torch
 
-from harness.backbones.networks import known_backbone, whole_network
+from harness.backbones.networks import known_backbone, meta_device, whole_network
 from harness.common.errors import ConfigError, UnknownNameError, nearest
 
 # A ResNet's stages and their strides.
 STAGES = {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}
 DEPTH = re.compile(r"(100|\d{1,2})%")
+# Networks and sizes of saved models.
+_ACCEPTED: set[tuple[str, tuple[int, int]]] = set()
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def feature_layers(backbone: str) -> dict[str, Layer]:
         layer = Layer(int(network.num_features), int(network.patch_embed.patch_size[0]))
         return {f"blocks.{index}": layer for index in range(len(network.blocks))}
     try:
-        with torch.device("meta"):
+        with meta_device():
             info = timm.create_model(backbone, pretrained=False, features_only=True, exportable=True).feature_info
     # Networks without feature maps raise different types of exceptions.
     except Exception as error:
@@ -103,6 +106,16 @@ def _at_depths(layers: Sequence[str], percent: Sequence[int]) -> tuple[str, ...]
     return tuple(dict.fromkeys(layers[max(-(-len(layers) * share // 100) - 1, 0)] for share in percent))
 
 
+def accept(backbone: str, size: tuple[int, int]) -> None:
+    """Note that a network accepts images of a size, as a saved model shows; `construction` does not test it again.
+
+    Args:
+        backbone: timm's name.
+        size: (height, width) of the images.
+    """
+    _ACCEPTED.add((backbone, size))
+
+
 @cache
 def construction(backbone: str, size: tuple[int, int]) -> tuple[tuple[str, Any], ...]:
     """Keyword arguments of `timm.create_model` for images of a size.
@@ -119,6 +132,8 @@ def construction(backbone: str, size: tuple[int, int]) -> tuple[tuple[str, Any],
     Raises:
         ConfigError: the network accepts no images of this size.
     """
+    if (backbone, size) in _ACCEPTED and not _has_size(backbone):
+        return ()
     choices: list[dict[str, Any]] = [{"dynamic_img_size": True}] if is_transformer(backbone) else [{}]
     reason = ""
     # Some networks read values of tensors, and the meta device has no values.
@@ -136,6 +151,12 @@ def construction(backbone: str, size: tuple[int, int]) -> tuple[tuple[str, Any],
     )
 
 
+def _has_size(backbone: str) -> bool:
+    """Whether the construction of a network may depend on the size of the images."""
+    parameters = signature(type(whole_network(backbone))).parameters.values()
+    return any(one.name == "img_size" or one.kind is Parameter.VAR_KEYWORD for one in parameters)
+
+
 def own_size(backbone: str) -> str:
     """Height and width of the images that a network was trained with, as text for a message."""
     config = timm.models.get_pretrained_cfg(backbone)
@@ -145,7 +166,7 @@ def own_size(backbone: str) -> str:
 def _send_shape(backbone: str, size: tuple[int, int], options: Mapping[str, Any], device: str) -> None:
     transformer = is_transformer(backbone)
     features = {} if transformer else {"features_only": True, "exportable": True}
-    with torch.device(device), torch.no_grad():
+    with meta_device() if device == "meta" else torch.device(device), torch.no_grad():
         network: Any = timm.create_model(backbone, pretrained=False, **features, **options).eval()
         image = torch.zeros(1, 3, *size)
         if transformer:

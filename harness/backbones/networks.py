@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import timm
 import torch
 from timm.layers import Conv2dSame
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from harness.common.errors import UnknownNameError, unknown_name
 
 # The first parts of efficientnet_pytorch's tensor names. Its networks pad as TensorFlow does.
 TENSORFLOW_NAMES = ("_conv_stem.", "_blocks.")
 TENSORFLOW = "tf_"
+# Initial values of parameters. On the meta device, Torch draws them in Python and imports SymPy for it.
+DRAWS = (torch.Tensor.normal_, torch.Tensor.uniform_)
 
 
 def known_backbone(backbone: str) -> None:
@@ -36,9 +41,27 @@ def known_backbone(backbone: str) -> None:
 @cache
 def whole_network(backbone: str) -> nn.Module:
     """The network of a name on the meta device, for the names and shapes of its tensors."""
-    with torch.device("meta"):
+    with meta_device():
         network: nn.Module = timm.create_model(backbone, pretrained=False)
     return network
+
+
+@contextmanager
+def meta_device() -> Iterator[None]:
+    """Make tensors on the meta device, which have a shape and no values, inside this context."""
+    with torch.device("meta"), _NoDraws():
+        yield
+
+
+class _NoDraws(TorchFunctionMode):
+    """Draws no initial values for tensors on the meta device."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in DRAWS and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def licence_notes(backbones: Iterable[str]) -> list[str]:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from harness import registry
+from harness.backbones.layers import accept
 from harness.backbones.normalization import IMAGENET
 from harness.backbones.resolve import Weights
 from harness.common.errors import HarnessError, StoreError, WeightsError
@@ -120,6 +121,9 @@ def build_saved(metadata: dict[str, Any], tensors: dict[str, torch.Tensor], devi
         "device": device,
         "progress": progress,
     }
+    size = options.get("center_crop") or options.get("image_size")
+    if size is not None:
+        accept(metadata["backbone"], (size[0], size[1]))
     detector = cls(backbone=metadata["backbone"], layers=metadata["layers"], **metadata["parameters"], **options)
     detector.weights = Weights.from_dict(metadata["weights"])
     size = detector.preprocessing.input_size

@@ -11,7 +11,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from harness.backends.scorers import Scorer
+from harness.common.compiler import without_compiler
 from harness.common.errors import DataError, StoreError
+from harness.common.garbage import collector_paused
 from harness.data.images import Reading
 from harness.inference.find import SavedRun, find_run
 from harness.inference.predictor import BATCH, DAMAGED, Predictor, damaged, load_saved, tested
@@ -168,6 +170,8 @@ def _from_file(path: Path, device: str, trust: bool) -> Model:
             f"{path}: a file {path.suffix or 'without a suffix'} found; expected a run's folder, a sweep's, an "
             "exported model with its .json beside it, or a .safetensors file that harness saved."
         )
-    from harness.backends.native.scorer import NativeScorer
+    with without_compiler(), collector_paused():
+        from harness.backends.native.scorer import NativeScorer
 
-    return Model(tested(NativeScorer.from_file(path, device), path), Thresholds())
+        scorer = NativeScorer.from_file(path, device)
+    return Model(tested(scorer, path), Thresholds())

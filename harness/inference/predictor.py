@@ -15,8 +15,10 @@ from PIL import Image
 from harness import registry
 from harness.backends.base import Backend
 from harness.backends.scorers import LabelScorer, Scorer
+from harness.common.compiler import without_compiler
 from harness.common.errors import DataError, StoreError, WeightsError
 from harness.common.files import file_hash
+from harness.common.garbage import collector_paused
 from harness.config.spec import RunSpec
 from harness.data.images import RGB, Reading, from_array, from_pil, read
 from harness.inference.find import SavedRun
@@ -129,7 +131,8 @@ def load_saved(run: SavedRun, task: str, device: str, trust: bool, other: str) -
     except DAMAGED as error:
         raise damaged(run, error) from error
     backend: Backend = registry.lookup(registry.BACKENDS, "backend", spec.backend)()
-    scorer = backend.load(spec, run.file, device, trust)
+    with without_compiler(), collector_paused():
+        scorer = backend.load(spec, run.file, device, trust)
     return scorer, unchanged
 
 

@@ -83,12 +83,13 @@ def test_a_sweep_is_its_recommended_run(trained: ResultFolder, cli: Cli, images:
     assert float(rows_of(result.stdout)[0]["threshold"]) == best.thresholds["image"]
 
 
-def test_a_named_run_needs_no_report(run: Path, images: Path) -> None:
-    """Tables and sheets would make the first prediction slower."""
+def test_a_named_run_loads_what_it_needs(run: Path, images: Path) -> None:
+    """Tables, sheets, and the libraries of trainings would make the first prediction slower."""
     code = (
         "import sys\nfrom harness import load_model\n"
         f"load_model({str(run)!r}, device='cpu').predict({str(images / '000.png')!r})\n"
-        "print({'pandas', 'openpyxl', 'lightning', 'anomalib', 'numba'} & set(sys.modules))"
+        "unused = {'pandas', 'openpyxl', 'matplotlib', 'scipy', 'lightning', 'anomalib', 'numba', 'sympy'}\n"
+        "print((unused | {'torch._dynamo', 'torch._inductor'}) & set(sys.modules))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"

@@ -1,0 +1,88 @@
+"""Torch's compiler is absent while a model is loaded, and works afterwards as in any other process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.common.compiler import stand_ins
+
+AFTERWARDS = """
+import sys
+from harness.common.compiler import without_compiler
+
+with without_compiler():
+    import timm, torch, torchvision
+    from torchvision import tv_tensors
+    from torchvision.transforms.v2 import Resize
+
+    assert getattr(sys.modules["torch._dynamo"], "__file__", None) is None, "torch._dynamo was imported"
+assert not [name for name in sys.modules if name.startswith("torch._dynamo")]
+image = tv_tensors.Image(torch.rand(3, 8, 8))
+resize = Resize([4, 4])
+expected = resize(image)
+assert isinstance(expected, tv_tensors.Image)
+assert not [name for name in sys.modules if name.startswith("torch._dynamo")]
+
+import torch._dynamo
+
+assert torch._dynamo.__file__
+assert torchvision.ops.roi_align.__globals__["is_compile_supported"]("cpu") is True
+compiled = torch.compile(resize, backend="eager")(image)
+assert isinstance(compiled, tv_tensors.Image)
+assert torch.equal(compiled, expected)
+print("equal")
+"""
+
+
+def test_the_compiler_works_after_a_load_without_it() -> None:
+    result = subprocess.run([sys.executable, "-c", AFTERWARDS], capture_output=True, text=True, check=False)
+    assert result.stdout.strip() == "equal", result.stderr
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A package of two modules, which no process has imported."""
+    folder = tmp_path / "slow_package"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("from slow_package import part\nvalue = part.value\n")
+    (folder / "part.py").write_text("value = object()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("slow_package", "slow_package.part"):
+        monkeypatch.setitem(sys.modules, name, None)
+        del sys.modules[name]
+    return "slow_package"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from slow_package import value",
+        "import slow_package\nvalue = slow_package.value",
+        "from slow_package.part import value",
+        "import slow_package.part\nvalue = slow_package.part.value",
+    ],
+)
+def test_any_other_request_imports_the_package(package: str, code: str) -> None:
+    """Another version of a library may request more: the start is then slower, and nothing else changes."""
+    names: dict[str, object] = {}
+    finders = list(sys.meta_path)
+    with stand_ins(package, {package: {"known": len}}):
+        exec("from slow_package import known", names)
+        assert names["known"] is len
+        assert not hasattr(sys.modules[package], "__file__")
+        exec(code, names)
+        assert names["value"] is sys.modules["slow_package.part"].value
+    assert sys.modules[package].__file__
+    assert sys.meta_path == finders
+
+
+def test_an_imported_package_stays(package: str) -> None:
+    exec("import slow_package")
+    module = sys.modules[package]
+    with stand_ins(package, {package: {"known": len}}):
+        assert sys.modules[package] is module
+    assert sys.modules[package] is module
