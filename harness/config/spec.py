@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from hashlib import sha256
@@ -200,12 +201,24 @@ def thaw(value: Any) -> Any:
 
 
 def differing(specs: Sequence[RunSpec]) -> set[str]:
-    """Names of the parameters, and `seed`, with several values in the specs."""
+    """Names of the parameters, and `seed`, with several values in the specs.
+
+    Within a model, the absence of a parameter is a value too.
+
+    Args:
+        specs: of the runs that are compared.
+    """
     values: dict[str, set[Any]] = {}
+    specs_of: Counter[tuple[str, str]] = Counter()
+    specs_with: Counter[tuple[str, str, str]] = Counter()
     for spec in specs:
+        model = (spec.backend, spec.model)
+        specs_of[model] += 1
         for name, value in (*spec.params, ("seed", spec.seed)):
             values.setdefault(name, set()).add(value)
-    return {name for name, distinct in values.items() if len(distinct) > 1}
+            specs_with[*model, name] += 1
+    partial = {name for (*model, name), count in specs_with.items() if count < specs_of[model[0], model[1]]}
+    return partial | {name for name, distinct in values.items() if len(distinct) > 1}
 
 
 def _initials(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, floor, log10
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
@@ -54,6 +55,12 @@ def coreset_size(patches: int, ratio: float) -> int:
             f"expected at least {1 / patches:.2g}."
         )
     return size
+
+
+def rounded_up(value: float) -> float:
+    """The next larger number of four digits, for an upper bound in a sentence."""
+    step = 10.0 ** (floor(log10(value)) - 3) if value > 0 else 1.0
+    return ceil(value / step) * step
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import nn
 from harness.backbones.layers import chosen_layers
 from harness.common.errors import ConfigError
 from harness.detectors.arguments import check_number, check_whole
-from harness.detectors.bank import BANKS, EXACT, Bank, CoresetOrder
+from harness.detectors.bank import BANKS, EXACT, Bank, CoresetOrder, rounded_up
 from harness.detectors.base import Detector, State
 from harness.detectors.embedding import Embedding, Patches, embed, rows
 from harness.detectors.faiss_index import EXACT_SEARCH, FaissIndex, bank_problems, check_neighbours
@@ -37,7 +37,7 @@ from harness.detectors.patchcore_stages import (
     image_scores,
 )
 from harness.detectors.stages import Stage
-from harness.detectors.streamed_bank import StreamedBank
+from harness.detectors.streamed_bank import Blocks, StreamedBank
 
 
 class PatchCore(Detector):
@@ -93,11 +93,15 @@ class PatchCore(Detector):
                 "upsampling": self.upsampling, "bank": self.bank, "neighbours": self.neighbours}  # fmt: skip
 
     def _bank(self, group: Sequence[Detector]) -> Bank | StreamedBank:
-        """The largest bank of the detectors with the same patches; the bank of this detector is a prefix."""
+        """The largest bank of the detectors with the same patches, of which the bank of this detector is a prefix.
+
+        A bank from blocks is not a prefix of a larger one, so each ratio has its own.
+        """
         ratios = tuple(sorted({other.coreset_sampling_ratio for other in self._with_same_bank(group)}))
         features = self.features("train", group)
         if self.bank != EXACT:
-            return StreamedBank(features, self.layers, self.seed, ratios)
+            blocks = Blocks(features, self.layers, self.seed, ratios[-1])
+            return StreamedBank(blocks, self.coreset_sampling_ratio)
         embedding = Embedding(features, self.layers)
         return Bank(CoresetOrder(embedding, self.seed, ratios), embedding)
 
@@ -118,7 +122,7 @@ class PatchCore(Detector):
             return []
         return [
             f"neighbours: {self.neighbours}: an index chooses the nearest patch. An exported file searches the whole "
-            "bank exactly, so its scores may be smaller"
+            "bank exactly, so its scores may differ a little"
         ]
 
     def problems(self, train_images: int) -> list[str]:
@@ -150,7 +154,7 @@ class PatchCore(Detector):
         """
         if COVERING_RADIUS not in state:
             return []
-        radius = float(state[COVERING_RADIUS])
+        radius = rounded_up(float(state[COVERING_RADIUS]))
         return [f"bank: {self.bank}: no training patch is farther than {radius:.4g} from the bank"]
 
     def fit_stage(self, group: Sequence[Detector]) -> Stage:

@@ -17,7 +17,7 @@ from harness.metrics.intervals import Z
 from harness.report.cells import number_format
 from harness.report.configurations import axis_values, tested_on
 from harness.report.facts import LATENCIES, axis_columns, busy, category, costs, metric_columns, protocol
-from harness.report.results import Results, without_secrets
+from harness.report.results import Results, complete
 from harness.results.record import RunRecord
 from harness.results.run_folder import RECORD
 from harness.results.scores import TestScores, read_scores
@@ -43,7 +43,7 @@ def load_run(path: Path) -> tuple[Results, RunRecord]:
         raise StoreError(f"{path}: {content} found; expected a run's folder, such as results/patchcore/runs/<run>.")
     if record.status != "ok":
         raise StoreError(f"{path}: this run {_outcome(record)}; expected a finished one.")
-    (record,) = without_secrets([record])
+    (record,) = complete([record])
     return Results(results, [record]), record
 
 

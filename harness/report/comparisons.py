@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.backends.implied import implied_values
 from harness.backends.latency import BUSY
 from harness.config.axes import COLUMNS, TRAINING_LIMITS, UNIFY, columns
 from harness.metrics.delong import paired_test
@@ -37,7 +38,7 @@ from harness.report.synthetic import dataset_ranking
 from harness.report.tables import WIDEST
 from harness.results.record import RunRecord
 
-# The fixed behaviour of anomalib in parameters that only native detectors have.
+# The fixed behaviour of anomalib in parameters that only native detectors have. So are their implied values.
 AS_ANOMALIB = {"center_crop": None, "precision": "fp32", "upsampling": "nearest"}
 AVERAGE = "average"
 SYNTHETIC_RANK = "synthetic_rank"
@@ -243,4 +244,4 @@ def _values_of(record: RunRecord, names: Sequence[str]) -> str:
 def _all_parameters(record: RunRecord) -> dict[str, Any]:
     """Parameters of the model, and the length of the training, which anomalib takes from the trainer."""
     limits = {key: value for key, value in record.spec["trainer"].items() if key in TRAINING_LIMITS}
-    return {**AS_ANOMALIB, **limits, **record.spec["params"]}
+    return {**AS_ANOMALIB, **implied_values("native", record.spec["model"]), **limits, **record.spec["params"]}

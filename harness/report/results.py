@@ -9,13 +9,13 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from harness.backends.implied import implied_values
 from harness.common.errors import ConfigError, NewerVersionError, StoreError
 from harness.common.reading import MB, read_json
 from harness.common.secrets import concealed
 from harness.config.recommend import Limits, limits_of
 from harness.metrics.delong import Components
 from harness.report.configurations import Configuration, configurations, rivals
-from harness.report.implied import with_implied_values
 from harness.results.record import RunRecord
 from harness.results.run_folder import AGAIN, DETAILS
 from harness.results.schemas import DetailsFile
@@ -65,7 +65,7 @@ class Results:
         """
         contents = folder.read_records()
         hidden = _references(contents.good)
-        records = [with_implied_values(record) for record in without_secrets(contents.good)]
+        records = complete(contents.good)
         damaged = [*contents.damaged.values(), *_damaged_files(folder, records)]
         limits, problems = _limits(folder)
         damaged += problems
@@ -185,8 +185,21 @@ def _limits(folder: ResultFolder) -> tuple[Limits, list[str]]:
         return Limits(), [f"{folder.config}: {problem} Without it there are no limits." for problem in error.problems]
 
 
+def complete(records: list[RunRecord]) -> list[RunRecord]:
+    """Records for a report: without values from the environment, and with all parameters of the model."""
+    return [_with_implied_values(record) for record in without_secrets(records)]
+
+
+def _with_implied_values(record: RunRecord) -> RunRecord:
+    implied = implied_values(str(record.spec["backend"]), str(record.spec["model"]))
+    params = record.spec["params"]
+    if implied.keys() <= params.keys():
+        return record
+    return replace(record, spec={**record.spec, "params": {**implied, **params}})
+
+
 def without_secrets(records: list[RunRecord]) -> list[RunRecord]:
-    """Records for a report: values from the environment are replaced by their references."""
+    """Values from the environment are replaced by their references."""
     return [_without_own(record, hidden) if (hidden := _references([record])) else record for record in records]
 
 

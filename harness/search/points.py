@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.backbones.normalization import input_of
 from harness.backends.base import AnySplit, Signature
+from harness.backends.implied import implied_values
 from harness.common.errors import ConfigError
 from harness.config.axes import MAPPED, NORMALIZATION, SIDES, STRUCTURAL
 from harness.config.search import Domain
@@ -133,6 +134,7 @@ class Space:
             "backbone": spec.backbone,
             "layers": None if spec.layers is None else list(spec.layers),
             "image_size": spec.image_size,
+            **implied_values(spec.backend, spec.model),
             **{name: thaw(value) for name, value in spec.params},
         }
         point: dict[str, Any] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from harness.detectors.embedding import embed, rows
 from harness.detectors.features import Features
 from harness.detectors.folds import Fold, in_fold, on_positions
 from harness.detectors.stages import Stages
-from harness.detectors.streamed_bank import IMAGES_PER_BLOCK
+from harness.detectors.streamed_bank import IMAGES_PER_BLOCK, Blocks
 
 LAYERS = ("layer2", "layer3")
 
@@ -47,17 +48,44 @@ def test_no_patch_is_farther_from_the_bank_than_the_covering_radius() -> None:
     # The bound is not loose either: with it, nobody could tell a good bank from a bad one.
     assert farthest * (1 - 1e-4) <= float(state["covering_radius"]) < 2 * farthest
     assert len(state["bank"]) == int(0.02 * 16 * len(pictures))
-    assert one.notes(state) == [
-        f"bank: merge_reduce: no training patch is farther than {float(state['covering_radius']):.4g} from the bank"
-    ]
+    (note,) = one.notes(state)
+    shown = re.fullmatch(r"bank: merge_reduce: no training patch is farther than (.+) from the bank", note)
+    assert shown
+    # Rounding would make the sentence wrong.
+    assert float(state["covering_radius"]) <= float(shown[1]) < 1.002 * float(state["covering_radius"])
 
 
 def test_one_block_has_the_exact_bank() -> None:
     pictures = images(IMAGES_PER_BLOCK - 3)
     exact, streamed = detector(bank="exact").fit(pictures), detector().fit(pictures)
     assert torch.equal(exact.fitted()["bank"], streamed.fitted()["bank"])
+    # Then the covering radius is not only a bound.
+    farthest = float(distances(patches(exact, pictures), exact.fitted()["bank"]).max())
+    assert float(streamed.fitted()["covering_radius"]) == pytest.approx(farthest, rel=1e-4)
     assert "covering_radius" not in exact.fitted()
     assert not exact.notes(exact.fitted())
+
+
+@pytest.mark.parametrize("batch_size", [3, 12, 48])
+def test_every_block_has_the_same_number_of_images(batch_size: int) -> None:
+    pictures = images(2 * IMAGES_PER_BLOCK + 5)
+    one = detector(0.003, batch_size=batch_size, num_neighbors=1)
+    context = one.stage_context({"train": pictures}, lambda _: None, None)
+    blocks = Blocks(Features("train", LAYERS, "fp32", 0), LAYERS, 0, 0.003).compute(context)
+    assert [block.patches for block in blocks] == [16 * IMAGES_PER_BLOCK, 16 * IMAGES_PER_BLOCK, 16 * 5]
+    assert len(one.fit(pictures).fitted()["bank"]) == int(0.003 * 16 * len(pictures))
+
+
+def test_the_bank_does_not_depend_on_other_ratios() -> None:
+    pictures = images(IMAGES_PER_BLOCK + 9)
+    small, large = detector(0.02), detector(0.1)
+    context = small.stage_context({"train": pictures}, lambda _: None, None)
+    group = [small, large]
+    stages = [one.fit_stage(group) for one in group]
+    computed = Stages(stages, context)
+    for one, stage in zip(group, stages, strict=True):
+        alone, together = one.fit(pictures).fitted(), computed.value(stage)
+        assert all(torch.equal(alone[name], together[name]) for name in ("bank", "covering_radius"))
 
 
 def test_the_features_of_all_images_are_not_stored() -> None:
