@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cache
+from typing import Any
 
 import timm
 import torch
@@ -17,8 +18,11 @@ TENSORFLOW_NAMES = ("_conv_stem.", "_blocks.")
 TENSORFLOW = "tf_"
 
 
+@cache
 def known_backbone(backbone: str) -> None:
     """Check that timm has a network of a name.
+
+    Only successes are cached. timm compares all its names for a name with a tag, which takes milliseconds.
 
     Raises:
         UnknownNameError: timm has no such network or tag; the message lists the nearest names.
@@ -31,6 +35,14 @@ def known_backbone(backbone: str) -> None:
     if tag and backbone not in timm.list_models(f"{stem}.*", pretrained=True):
         tags = timm.list_models(f"{stem}.*", pretrained=True)
         raise UnknownNameError(unknown_name("backbone", backbone, [stem, *tags]))
+
+
+def pretrained_config(name: str) -> Any:
+    """timm's pretrained_cfg; None for an unknown name or tag, which `known_backbone` refuses."""
+    try:
+        return timm.models.get_pretrained_cfg(name)
+    except RuntimeError:
+        return None
 
 
 @cache
