@@ -157,6 +157,8 @@ def _problem_of_values(values: Any) -> str:
 
 def _problem_of_value(value: Any) -> str:
     if isinstance(value, str):
+        if value.isascii():
+            return ""
         try:
             value.encode()
         except UnicodeEncodeError:
