@@ -30,6 +30,7 @@ NAMES = (
     "probe",
     "recipes",
     "report",
+    "scale_data",
     "scaling",
     "sweep",
     "trust",
