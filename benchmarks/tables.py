@@ -164,16 +164,16 @@ def _scale_data(result: dict[str, Any]) -> str:
         [
             [
                 name,
-                _wanted(f"{cost['cpu_seconds']} s", wanted.get("seconds"), "s"),
+                _with_goal(f"{cost['cpu_seconds']} s", goals.get("seconds"), "s"),
                 f"{cost['seconds']} s",
-                _wanted(f"{cost['MB']:,} MB", wanted.get("MB"), "MB"),
+                _with_goal(f"{cost['MB']:,} MB", goals.get("MB"), "MB"),
             ]
-            for name, cost, wanted in rows
+            for name, cost, goals in rows
         ],
     )
 
 
-def _wanted(text: str, goal: float | None, unit: str) -> str:
+def _with_goal(text: str, goal: float | None, unit: str) -> str:
     return text if goal is None else f"**{text}** (wanted: {goal} {unit})"
 
 
