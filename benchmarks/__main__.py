@@ -39,6 +39,7 @@ NAMES = (
     "recipes",
     "report",
     "scale",
+    "scale_data",
     "scaling",
     "sweep",
     "trust",

@@ -39,13 +39,13 @@ def measure(quick: bool) -> dict[str, Any]:
     many, some = (200, 50) if quick else (WORKBOOK_RUNS, REPORT_RUNS)
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        large = _made_up(root / "large", many, 0)
+        large = made_up(root / "large", many, 0)
         begin = time.perf_counter()
         write_workbook(large)
         workbook = time.perf_counter() - begin
         size = large.workbook.stat().st_size
         shutil.rmtree(large.root)
-        small = _made_up(root / "small", some, min(some, GALLERIES))
+        small = made_up(root / "small", some, min(some, GALLERIES))
         begin = time.perf_counter()
         write_report(small)
         report = time.perf_counter() - begin
@@ -64,7 +64,14 @@ def measure(quick: bool) -> dict[str, Any]:
     }
 
 
-def _made_up(root: Path, runs: int, galleries: int) -> ResultFolder:
+def made_up(root: Path, runs: int, galleries: int) -> ResultFolder:
+    """A result folder of synthetic runs.
+
+    Args:
+        root: the new folder.
+        runs: number of runs.
+        galleries: number of runs with pictures.
+    """
     folder = ResultFolder(root)
     folder.create()
     rng = np.random.default_rng(0)

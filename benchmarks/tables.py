@@ -189,6 +189,35 @@ def _report(result: dict[str, Any]) -> str:
     return _table(["", "seconds"], rows)
 
 
+def _scale_data(result: dict[str, Any]) -> str:
+    plan, images, report = result["plan"], result["images"], result["report"]
+    points, files, runs = (f"{one:,}" for one in (plan["points"], images["images"], report["runs"]))
+    rows = [
+        (f"`plan --no-check` of {points} points", plan["without_checks"], plan["wanted"]),
+        (f"`plan` of {points} points, with checks", plan["with_checks"], plan["wanted"]),
+        ("an import of timm alone, which the checks need", plan["import_of_timm"], {}),
+        (f"`plan --no-check` of {files} new images", images["first"], {}),
+        ("the same again, with the index of the files", images["again"], images["wanted"]),
+        (f"`report` of {runs} runs", report["command"], report["wanted"]),
+    ]
+    return _table(
+        ["the whole command", "CPU time", "time", "peak memory"],
+        [
+            [
+                name,
+                _with_goal(f"{cost['cpu_seconds']} s", goals.get("seconds"), "s"),
+                f"{cost['seconds']} s",
+                _with_goal(f"{cost['MB']:,} MB", goals.get("MB"), "MB"),
+            ]
+            for name, cost, goals in rows
+        ],
+    )
+
+
+def _with_goal(text: str, goal: float | None, unit: str) -> str:
+    return text if goal is None else f"**{text}** (wanted: {goal} {unit})"
+
+
 def _predict(result: dict[str, Any]) -> str:
     names = {"patchcore": "PatchCore, ratio 0.02", "padim": "PaDiM, 60 channels"}
     engines = (("torch", "Torch", "TorchInferencer"), ("openvino", "OpenVINO, 32 bits", "OpenVINOInferencer"))
@@ -377,6 +406,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "recipes": _recipes,
     "report": _report,
     "scale": _by_name,
+    "scale_data": _scale_data,
     "scaling": _scaling,
     "modern": _by_name,
     "neighbours": _by_name,

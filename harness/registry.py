@@ -6,6 +6,7 @@ The harness imports an entry when it needs it. To add one, write a file and add 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from typing import Any
 
@@ -123,7 +124,7 @@ class Metric:
     on_request: bool = False
     at_original: bool = False
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Name of the column, such as image_AUROC."""
         return f"{self.level}_{self.name}" if self.level else self.name

@@ -22,8 +22,11 @@ TENSORFLOW = "tf_"
 DRAWS = (torch.Tensor.normal_, torch.Tensor.uniform_)
 
 
+@cache
 def known_backbone(backbone: str) -> None:
     """Check that timm has a network of a name.
+
+    Only successes are cached. timm compares all its names for a name with a tag, which takes milliseconds.
 
     Raises:
         UnknownNameError: timm has no such network or tag; the message lists the nearest names.
@@ -36,6 +39,14 @@ def known_backbone(backbone: str) -> None:
     if tag and backbone not in timm.list_models(f"{stem}.*", pretrained=True):
         tags = timm.list_models(f"{stem}.*", pretrained=True)
         raise UnknownNameError(unknown_name("backbone", backbone, [stem, *tags]))
+
+
+def pretrained_config(name: str) -> Any:
+    """timm's pretrained_cfg; None for an unknown name or tag, which `known_backbone` refuses."""
+    try:
+        return timm.models.get_pretrained_cfg(name)
+    except RuntimeError:
+        return None
 
 
 @cache

@@ -1,6 +1,6 @@
 """Mean and standard deviation that normalise a network's input, as in the training of its weights.
 
-This module imports nothing heavy. It imports timm only where no other source states the values.
+This module imports nothing heavy, because a plan uses it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.backbones.local import MODEL_STEMS, LocalWeights, file_name, local_weights
+from harness.backbones.tags import tags_of
 from harness.common.errors import ConfigError, WeightsError
 
 Channels = tuple[float, float, float]
@@ -173,7 +174,8 @@ def _stated(file: Path) -> tuple[tuple[Channels, Channels], str] | None:
 def _statements(file: Path) -> list[tuple[str, Mapping[str, Any]]]:
     statements: list[tuple[str, Mapping[str, Any]]] = []
     if file.suffix.lower() == ".safetensors":
-        statements.append((f"{file.name}'s metadata", _metadata(file)))
+        status = file.stat()
+        statements.append((f"{file.name}'s metadata", _metadata(file, status.st_size, status.st_mtime_ns)))
     json_files = [file.with_suffix(".json"), *([file.with_name("config.json")] if file.stem in MODEL_STEMS else [])]
     for path in json_files:
         if not path.is_file():
@@ -190,7 +192,9 @@ def _statements(file: Path) -> list[tuple[str, Mapping[str, Any]]]:
     return statements
 
 
-def _metadata(file: Path) -> dict[str, Any]:
+@cache
+def _metadata(file: Path, _size: int, _changed: int) -> dict[str, Any]:
+    """Mean and std in the metadata of a file, read once a process for each size and modification time."""
     from safetensors import safe_open
 
     try:
@@ -218,37 +222,25 @@ def _tagged_name(backbone: str, file: Path) -> str | None:
     return name if name.startswith(f"{backbone}.") and name.partition(".")[2] in _tags(backbone) else None
 
 
-def pretrained_config(name: str) -> Any:
-    """timm's pretrained_cfg; None for an unknown name or tag, which `known_backbone` refuses."""
-    from timm.models import get_pretrained_cfg
-
-    try:
-        return get_pretrained_cfg(name)
-    except RuntimeError:
-        return None
-
-
-@cache
 def _of_tag(name: str) -> Normalization:
-    """The normalization in timm's pretrained_cfg; that of ImageNet where timm has no such config."""
-    config = pretrained_config(name)
-    if config is None or len(config.mean) != CHANNELS or len(config.std) != CHANNELS:
+    """The normalization in the training that timm's name means; that of ImageNet where timm has no such network."""
+    network, _, tag = name.partition(".")
+    tags = tags_of(network)
+    training = tags.get(tag) if tag else next(iter(tags.values()), None)
+    if training is None or len(training.mean) != CHANNELS or len(training.std) != CHANNELS:
         return OF_IMAGENET
-    mean, std = tuple(map(float, config.mean)), tuple(map(float, config.std))
+    mean, std = training.mean, training.std
     return _named((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
 
-@cache
-def _tags(backbone: str) -> tuple[str, ...]:
-    from timm import list_pretrained
-
-    return tuple(name.partition(".")[2] for name in list_pretrained(f"{backbone}.*"))
+def _tags(backbone: str) -> list[str]:
+    """Tags with published weights."""
+    return [name for name, tag in tags_of(backbone).items() if name and tag.published]
 
 
-@cache
 def _default_tag(backbone: str) -> str:
-    config = pretrained_config(backbone)
-    return f"{backbone}.{config.tag}" if "." not in backbone and config is not None and config.tag else backbone
+    tag = "" if "." in backbone else next(iter(tags_of(backbone)), "")
+    return f"{backbone}.{tag}" if tag else backbone
 
 
 def _differing_tags(backbone: str) -> list[str]:
@@ -274,7 +266,6 @@ def input_of(backbone: str, policy: str, value: Any, earlier: str) -> Normalizat
         WeightsError: a weights file states values that are no mean and std.
     """
     if value == earlier == IMAGENET:
-        # timm takes seconds to import, and is not needed here.
         return None
     try:
         local = local_weights(policy, backbone)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.backbones.local import AUTO, RANDOM, local_weights
-from harness.backbones.networks import known_backbone, variant_note, whole_network
-from harness.backbones.normalization import OF_IMAGENET, Normalization, TrainedWith, pretrained_config, trained_with
+from harness.backbones.networks import known_backbone, pretrained_config, variant_note, whole_network
+from harness.backbones.normalization import OF_IMAGENET, Normalization, TrainedWith, trained_with
 from harness.backbones.packages import offered
 from harness.backbones.state import find_fit, read_state
 from harness.common.errors import WeightsError, WeightsNotFoundError

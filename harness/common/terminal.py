@@ -98,4 +98,4 @@ def print_rows(console: Console, columns: Sequence[str], rows: Sequence[Sequence
         return
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in (columns, *rows))
-    console.out("\n".join(lines), highlight=False)
+    console.file.write(printable("\n".join(lines)) + "\n")

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
@@ -92,9 +93,7 @@ class RunSpec:
 
     def as_dict(self) -> dict[str, Any]:
         """Convert to plain values for JSON."""
-        # In the order of the fields, as in every earlier record.
-        optional = {"normalization", "holdout", "rank", "protocol", "extra_metrics", "n_train", "unify", "axes"}
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in optional}
+        values = {name: getattr(self, name) for name in _always_recorded()}
         values |= {
             "layers": list(self.layers) if self.layers is not None else None,
             "image_size": list(self.image_size) if self.image_size else None,
@@ -154,6 +153,13 @@ class RunSpec:
         if self.category:
             parts.insert(0, self.category)
         return " ".join(part for part in parts if part)
+
+
+@cache
+def _always_recorded() -> tuple[str, ...]:
+    """The fields that every record has, in the order of the fields."""
+    optional = {"normalization", "holdout", "rank", "protocol", "extra_metrics", "n_train", "unify", "axes"}
+    return tuple(field.name for field in fields(RunSpec) if field.name not in optional)
 
 
 def run_id(spec: RunSpec, fingerprint: str, weights_hash: str | None) -> str:

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from harness.data.base import existing_dir
 from harness.data.category_tree import CategoryTree
-from harness.data.listing import list_images
+from harness.data.listing import list_images, name_in
 from harness.data.masks import match_masks
 from harness.data.samples import GOOD, Sample, SampleLists
 
@@ -54,7 +54,7 @@ def _samples(folder: Path, base: Path) -> list[Sample]:
     return [
         Sample(
             str(path),
-            path.relative_to(base).as_posix(),
+            name_in(path, base),
             int(path in masks),
             DEFECT if path in masks else GOOD,
             tuple(map(str, masks.get(path, ()))),

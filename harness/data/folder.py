@@ -12,7 +12,7 @@ from harness.common.errors import DataError
 from harness.common.paths import PathText, expanded
 from harness.data.base import DataOptions, existing_dir
 from harness.data.folder_layout import find_folders
-from harness.data.listing import EXTENSIONS, list_images
+from harness.data.listing import EXTENSIONS, list_images, name_in
 from harness.data.masks import SUFFIXES, ImagesAndMasks, left_out_note, match_masks, separate_masks
 from harness.data.samples import GOOD, Sample, SampleLists, is_normal
 from harness.data.test_share import take_test_images
@@ -192,7 +192,8 @@ def _masks_alone(mask_dir: Path, names: list[str]) -> list[str]:
 
 def _normal_among(key: str, folder: Path, images: list[Path]) -> list[str]:
     """A sentence for each folder of normal images in a folder of defects."""
-    names = sorted({name_ for path in images for name_ in path.parent.relative_to(folder).parts if is_normal(name_)})
+    parents = {path.parent for path in images}
+    names = sorted({name_ for parent in parents for name_ in parent.relative_to(folder).parts if is_normal(name_)})
     return [
         f"data.{key}: {folder} has a folder {name!r}, a name for normal images; expected defects only. "
         f"List the folders of defects, and use {folder / name} as normal_test_dir."
@@ -207,4 +208,7 @@ def _defect(path: Path, folder: Path) -> str:
 
 
 def _name(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+    try:
+        return name_in(path, root)
+    except ValueError:
+        return path.as_posix()

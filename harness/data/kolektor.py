@@ -22,7 +22,7 @@ from harness.common.errors import DataError
 from harness.common.paths import PathText
 from harness.data.base import DataOptions, existing_dir, listed
 from harness.data.category_tree import folders_note
-from harness.data.listing import list_images, subfolders
+from harness.data.listing import list_images, name_in, subfolders
 from harness.data.mask_images import read_mask
 from harness.data.masks import separate_masks
 from harness.data.samples import GOOD, Sample, SampleLists
@@ -107,6 +107,6 @@ def _samples(folder: Path, root: Path, notes: list[str]) -> list[Sample]:
     for path in content.images:
         mask = content.masks[path]
         label = int(read_mask(mask).any())
-        name = path.relative_to(root).as_posix()
+        name = name_in(path, root)
         samples.append(Sample(str(path), name, label, DEFECT if label else GOOD, (str(mask),) if label else ()))
     return samples

@@ -18,7 +18,7 @@ from harness.common.errors import DataError
 from harness.common.paths import PathText
 from harness.data.base import DataOptions, existing_dir, listed
 from harness.data.category_tree import folders_note
-from harness.data.listing import list_images, subfolders
+from harness.data.listing import list_images, name_in, subfolders
 from harness.data.samples import GOOD, Sample, SampleLists
 from harness.data.test_share import without_split
 
@@ -83,7 +83,7 @@ def _samples(folder: Path, root: Path, defect: str) -> list[Sample]:
     return [
         Sample(
             str(path),
-            path.relative_to(root).as_posix(),
+            name_in(path, root),
             int(bool(defect)),
             defect or GOOD,
             (str(masks[path.with_suffix("")]),) if defect else (),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.common.errors import DataError
 from harness.data.base import listed
-from harness.data.listing import list_images
+from harness.data.listing import list_images, name_in, stem_of
 
 # The mask of 000.png is 000.png (anomalib's Folder), 000_mask.png (MVTec AD) ...; case is ignored.
 SUFFIXES = ("_mask", "-mask", "_gt", "_label")
@@ -39,10 +39,10 @@ def separate_masks(paths: Sequence[Path], suffixes: tuple[str, ...] = CLEAR_SUFF
     Raises:
         DataError: an image has several masks.
     """
-    images = {path.with_suffix("").as_posix(): path for path in paths}
+    images = {stem_of(path): path for path in paths}
     candidates: dict[Path, list[Path]] = {}
     for path in paths:
-        stem = _without_suffix(path.with_suffix("").as_posix(), suffixes)
+        stem = _without_suffix(stem_of(path), suffixes)
         if stem is not None and stem in images:
             candidates.setdefault(images[stem], []).append(path)
     _refuse_several(candidates)
@@ -69,14 +69,16 @@ def match_masks(images: Sequence[Path], image_root: Path, mask_root: Path) -> di
     files = list_images(mask_root)
     if mask_root.resolve() == image_root.resolve():
         files = list(separate_masks(files, SUFFIXES).masks.values())
-    stems = {image.relative_to(image_root).with_suffix("").as_posix() for image in images}
+    stem_by_image = {image: name_in(image, image_root).removesuffix(image.suffix) for image in images}
+    stems = set(stem_by_image.values())
     by_stem: dict[str, list[Path]] = {}
     for file in files:
-        by_stem.setdefault(_image_stem(file.relative_to(mask_root), stems), []).append(file)
+        stem = name_in(file, mask_root).removesuffix(file.suffix)
+        by_stem.setdefault(_image_stem(stem, stems), []).append(file)
     masks_by_image: dict[Path, tuple[Path, ...]] = {}
     missing: list[str] = []
-    for image in images:
-        if candidates := by_stem.get(image.relative_to(image_root).with_suffix("").as_posix()):
+    for image, stem in stem_by_image.items():
+        if candidates := by_stem.get(stem):
             masks_by_image[image] = tuple(candidates)
         else:
             missing.append(str(image))
@@ -114,18 +116,17 @@ def left_out_note(folder: Path, masks: Sequence[Path], which: str) -> list[str]:
     return [f"{folder}: {unused} not used, such as {masks[0].relative_to(folder).as_posix()}."]
 
 
-def _image_stem(mask: Path, stems: set[str]) -> str:
+def _image_stem(stem: str, stems: set[str]) -> str:
     """The stem of the image of a mask.
 
     Args:
-        mask: path of the mask, relative to the folder of the masks.
+        stem: of the mask, relative to the folder of the masks.
         stems: of all images, relative to the folder of the images.
     """
-    stem = mask.with_suffix("").as_posix()
     # An image with the full name of the mask has priority.
     if stem in stems:
         return stem
-    folder, named = mask.parent.as_posix(), _without_suffix(stem)
+    folder, named = stem.rpartition("/")[0] or ".", _without_suffix(stem)
     return folder if folder in stems and named not in stems else named or stem
 
 

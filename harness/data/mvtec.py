@@ -22,7 +22,7 @@ from harness.common.errors import DataError, unknown_name
 from harness.common.paths import PathText
 from harness.data.base import DataOptions, existing_dir, listed
 from harness.data.category_tree import with_left_out
-from harness.data.listing import list_images, subfolders
+from harness.data.listing import list_images, name_in, subfolders
 from harness.data.masks import ImagesAndMasks, left_out_note, match_masks, separate_masks
 from harness.data.samples import GOOD, Sample, SampleLists, is_normal
 from harness.data.saturation import read_saturation
@@ -252,7 +252,7 @@ def _samples(
     return [
         Sample(
             str(path),
-            path.relative_to(base).as_posix(),
+            name_in(path, base),
             label,
             defect,
             tuple(map(str, masks.get(path, ()))) if label else (),

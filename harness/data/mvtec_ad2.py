@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from harness.data.base import existing_dir
 from harness.data.category_tree import CategoryTree
-from harness.data.listing import list_images
+from harness.data.listing import list_images, name_in
 from harness.data.mvtec import read_tree, with_validation
 from harness.data.samples import GOOD, Sample, SampleLists
 
@@ -50,7 +50,7 @@ class MVTecAD2Data(CategoryTree):
         existing_dir(base / MASKS, "masks")
         lists = with_validation(read_tree(base, PUBLIC, MASKS))
         unlabelled = [
-            Sample(str(path), path.relative_to(base).as_posix(), 0, "", unlabelled=True)
+            Sample(str(path), name_in(path, base), 0, "", unlabelled=True)
             for part in PRIVATE
             if (base / part).is_dir()
             for path in list_images(base / part)

@@ -21,7 +21,7 @@ from harness.common.paths import PathText
 from harness.common.reading import read_json
 from harness.data.base import DataOptions, existing_dir
 from harness.data.category_tree import confined
-from harness.data.listing import list_images, subfolders
+from harness.data.listing import list_images, name_in, subfolders
 from harness.data.masks import left_out_note
 from harness.data.samples import GOOD, Sample, SampleLists
 
@@ -137,7 +137,7 @@ class RealIADData(DataOptions):
             except DataError as error:
                 problems += error.problems
                 continue
-            name = image.relative_to(base).as_posix()
+            name = name_in(image, base)
             yield Sample(str(image), name, label, entry.anomaly_class if label else GOOD, masks)
 
     def _root(self) -> Path:

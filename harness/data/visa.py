@@ -21,7 +21,7 @@ from harness.common.paths import PathText
 from harness.common.reading import read_rows
 from harness.data.base import DataOptions, existing_dir
 from harness.data.category_tree import confined, with_left_out
-from harness.data.listing import list_images, subfolders
+from harness.data.listing import list_images, name_in, subfolders
 from harness.data.masks import left_out_note
 from harness.data.mvtec import find_categories, load_tree
 from harness.data.samples import GOOD, Sample, SampleLists
@@ -172,4 +172,4 @@ def _sample(root: Path, file: Path, row: dict[str, str]) -> Sample:
         )
     image = confined(root, row["image"], file)
     masks = (str(confined(root, row["mask"], file)),) if label else ()
-    return Sample(str(image), image.relative_to(root).as_posix(), label, BAD if label else GOOD, masks)
+    return Sample(str(image), name_in(image, root), label, BAD if label else GOOD, masks)

@@ -12,7 +12,7 @@ from harness.common.errors import ConfigError, nearest
 from harness.config.axes import NORMALIZATION, NOT_PARAMETERS, TRAINING_LIMITS
 from harness.config.spec import RunSpec
 from harness.config.sweep import SweepConfig
-from harness.planning.specs import ELSEWHERE, Idle, spec_of
+from harness.planning.specs import ELSEWHERE, Idle, SpecBuilder
 
 # (backend, model) -> the parameters of the model.
 Signatures = Callable[[str, str], Signature]
@@ -57,7 +57,7 @@ def make_plan(
     """
     problems: dict[str, None] = {}
     specs: dict[RunSpec, str] = {}
-    points, trained = 0, False
+    points, trained, builder = 0, False, SpecBuilder(config)
     for position, mapping in enumerate(map(config.with_axes, config.grid)):
         entry = f"grid[{position}]" if len(config.grid) > 1 else "grid"
         try:
@@ -71,7 +71,7 @@ def make_plan(
             signature = of_mapping[point.setdefault("backend", backend), point["model"]]
             trained = trained or signature.trainer
             try:
-                specs.setdefault(spec_of(config, signature, point, category, seed, idle), entry)
+                specs.setdefault(builder.build(signature, point, category, seed, idle), entry)
             except ConfigError as error:
                 problems |= dict.fromkeys(
                     with_model(f"{entry}.{problem}", signature.name, mapping["model"]) for problem in error.problems

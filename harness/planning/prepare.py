@@ -1,7 +1,7 @@
 """Config -> runs with their identities. This module reads the data and earlier results, and expands the grid.
 
-The module writes toy data and synthetic defects only. The module imports timm, and so Torch, for the normalization of
-networks only, and anomalib for data of anomalib's datamodules only.
+The module writes toy data and synthetic defects only. The module imports timm, and so Torch, for the default layers of
+other networks than a model's own, and anomalib for data of anomalib's datamodules.
 """
 
 from __future__ import annotations

@@ -7,11 +7,11 @@ from math import isfinite
 from typing import Any
 
 from harness import registry
-from harness.backbones.normalization import BACKBONE, input_of
+from harness.backbones.normalization import BACKBONE, Normalization, input_of
 from harness.backends.base import Signature
 from harness.common.errors import ConfigError, HarnessError
 from harness.config.axes import ALL_IMAGES, MAPPED, N_TRAIN, NORMALIZATION, RECORDED, TRAINING_LIMITS, UNIFY
-from harness.config.spec import RunSpec, freeze_items
+from harness.config.spec import Layers, RunSpec, freeze, freeze_items
 from harness.config.sweep import SweepConfig
 
 # Names that are not axes, since other keys of the config set their values.
@@ -65,86 +65,136 @@ class Idle:
         ]
 
 
-def spec_of(
-    config: SweepConfig, signature: Signature, point: Mapping[str, Any], category: str, seed: int, idle: Idle
-) -> RunSpec:
-    """The spec of one run.
+class SpecBuilder:
+    """Builds the specs of a sweep. What many points share is computed once.
 
     Args:
         config: of the sweep.
-        signature: parameters of the model.
-        point: one value for each axis.
-        category: of the data.
-        seed: of the run.
-        idle: collects axes without an effect.
-
-    Raises:
-        ConfigError: the model can't have one of the values.
     """
-    # Other keys of the config set the parameters in `ELSEWHERE` of a model that Lightning trains.
-    excluded = ELSEWHERE if signature.trainer else {}
-    parameters = {key: value for key, value in signature.parameters.items() if key not in excluded}
-    of_point = {axis: value for axis, value in point.items() if axis in parameters}
-    # The training may choose the values of some parameters; these have no default here.
-    of_model = parameters if signature.defaults is None else signature.defaults(of_point)
-    defaults = {key: value for key, value in of_model.items() if value is not None}
-    # `trainer:` sets the length of all trainings, also of models without Lightning, unless there is an axis.
-    limits = [name for name in TRAINING_LIMITS if name in parameters]
-    defaults |= {name: config.trainer[name] for name in limits if name in config.trainer}
-    values: dict[str, Any] = {}
-    problems: list[str] = []
-    for key, value in {**defaults, **of_point}.items():
-        try:
-            values[key] = _typed(key, value, parameters[key])
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(problems)
-    image_size = _size(point.get("image_size"))
-    values = dict(signature.canonical(values, image_size))
-    unused = signature.unused(values)
-    idle.note({axis: values[axis] for axis in of_point}, unused, parameters)
-    # Points that differ only in parameters without an effect are one run.
-    values = {name: parameters[name] if name in unused else value for name, value in values.items()}
-    for name, implied in signature.implied.items():
-        if name in unused or (name in of_model and values.get(name) == implied):
-            values.pop(name, None)
-    backbone = values.pop("backbone", None)
-    normalization = None
-    if signature.normalization is not None and isinstance(backbone, str):
+
+    def __init__(self, config: SweepConfig) -> None:
+        self._config = config
+        self._task = registry.load(registry.TASKS[config.task])()
+        self._trainer = freeze_items(config.trainer)
+        # By backend and model.
+        self._task_fields: dict[tuple[str, str], dict[str, Any]] = {}
+        self._inputs: dict[Any, Normalization | None] = {}
+
+    def build(self, signature: Signature, point: Mapping[str, Any], category: str, seed: int, idle: Idle) -> RunSpec:
+        """The spec of one run.
+
+        Args:
+            signature: parameters of the model.
+            point: one value for each axis.
+            category: of the data.
+            seed: of the run.
+            idle: collects axes without an effect.
+
+        Raises:
+            ConfigError: the model can't have one of the values.
+        """
+        config = self._config
+        # Other keys of the config set the parameters in `ELSEWHERE` of a model that Lightning trains.
+        excluded = ELSEWHERE if signature.trainer else {}
+        parameters = {key: value for key, value in signature.parameters.items() if key not in excluded}
+        of_point = {axis: value for axis, value in point.items() if axis in parameters}
+        image_size = _size(point.get("image_size"))
+        values = self._values(signature, parameters, of_point, image_size, idle)
+        backbone = values.pop("backbone", None)
+        layers = _layers(values.pop("layers", None), backbone, parameters, "layers" in of_point)
+        return RunSpec(
+            backend=point["backend"],
+            model=signature.name,
+            backbone=backbone,
+            layers=layers,
+            image_size=image_size,
+            params=freeze_items(values),
+            seed=seed,
+            data_kind=config.data.kind,
+            category=category,
+            weights=config.weights,
+            trainer=self._trainer if signature.trainer else (),
+            train_batch_size=config.data.train_batch_size,
+            eval_batch_size=config.data.eval_batch_size,
+            **self._fields_of_task(point["backend"], signature),
+            normalization=self._input(backbone, point, signature),
+            n_train=None if (images := point.get(N_TRAIN, config.n_train[0])) == ALL_IMAGES else images,
+            unify=bool(point.get(UNIFY, False)),
+            axes=tuple(axis for axis in point if axis in of_point or axis in RECORDED),
+        )
+
+    def _values(
+        self,
+        signature: Signature,
+        parameters: Mapping[str, Any],
+        of_point: Mapping[str, Any],
+        image_size: tuple[int, int] | None,
+        idle: Idle,
+    ) -> dict[str, Any]:
+        """The values of the model's parameters. Points that differ only in parameters without an effect are one run."""
+        # The training may choose the values of some parameters; these have no default here.
+        of_model = parameters if signature.defaults is None else signature.defaults(of_point)
+        defaults = {key: value for key, value in of_model.items() if value is not None}
+        # `trainer:` sets the length of all trainings, also of models without Lightning, unless there is an axis.
+        trainer = self._config.trainer
+        defaults |= {name: trainer[name] for name in TRAINING_LIMITS if name in parameters and name in trainer}
+        values: dict[str, Any] = {}
+        problems: list[str] = []
+        for key, value in {**defaults, **of_point}.items():
+            try:
+                values[key] = _typed(key, value, parameters[key])
+            except ConfigError as error:
+                problems += error.problems
+        if problems:
+            raise ConfigError(problems)
+        values = dict(signature.canonical(values, image_size))
+        unused = signature.unused(values)
+        idle.note({axis: values[axis] for axis in of_point}, unused, parameters)
+        values = {name: parameters[name] if name in unused else value for name, value in values.items()}
+        for name, implied in signature.implied.items():
+            if name in unused or (name in of_model and values.get(name) == implied):
+                values.pop(name, None)
+        return values
+
+    def _fields_of_task(self, backend: str, signature: Signature) -> dict[str, Any]:
+        key = (backend, signature.name)
+        if key not in self._task_fields:
+            self._task_fields[key] = self._task.spec_fields(self._config, signature)
+        return self._task_fields[key]
+
+    def _input(self, backbone: Any, point: Mapping[str, Any], signature: Signature) -> Normalization | None:
+        """The normalization of the network's input; its computation reads folders and weights files."""
+        if signature.normalization is None or not isinstance(backbone, str):
+            return None
         option = point.get(NORMALIZATION, BACKBONE)
-        normalization = input_of(backbone, config.weights, option, signature.normalization)
-    layers = values.pop("layers", None)
+        key = (backbone, freeze(option), signature.normalization)
+        if key not in self._inputs:
+            self._inputs[key] = input_of(backbone, self._config.weights, option, signature.normalization)
+        return self._inputs[key]
+
+
+def _layers(layers: Any, backbone: Any, parameters: Mapping[str, Any], in_point: bool) -> Layers | None:
+    """The names or numbers of a run's layers.
+
+    Args:
+        layers: the value of the parameter; None for a model without it.
+        backbone: timm's name, where the model has one.
+        parameters: of the model, with their defaults.
+        in_point: whether the point of the grid sets the layers.
+    """
     if isinstance(layers, str | int):
         layers = [layers]
     names = [layer for layer in parameters.get("layers") or [] if isinstance(layer, str)]
-    of_another = "layers" not in of_point and backbone != parameters.get("backbone")
+    of_another = not in_point and backbone != parameters.get("backbone")
     if isinstance(backbone, str) and (of_another or any(str(layer).endswith("%") for layer in layers or [])):
         layers = _default_layers(backbone, layers)
-    if layers is not None and names and not all(isinstance(layer, str) for layer in layers):
+    if layers is None:
+        return None
+    if names and not all(isinstance(layer, str) for layer in layers):
         raise ConfigError(f"layers: found {list(layers)}, expected names such as {', '.join(names)}.")
-    if layers is not None and len(set(layers)) < len(layers):
+    if len(set(layers)) < len(layers):
         raise ConfigError(f"layers: expected each layer once; found {list(layers)}.")
-    return RunSpec(
-        backend=point["backend"],
-        model=signature.name,
-        backbone=backbone,
-        layers=tuple(layers) if layers is not None else None,
-        image_size=image_size,
-        params=freeze_items(values),
-        seed=seed,
-        data_kind=config.data.kind,
-        category=category,
-        weights=config.weights,
-        trainer=freeze_items(config.trainer) if signature.trainer else (),
-        train_batch_size=config.data.train_batch_size,
-        eval_batch_size=config.data.eval_batch_size,
-        **registry.load(registry.TASKS[config.task])().spec_fields(config, signature),
-        normalization=normalization,
-        n_train=None if (images := point.get(N_TRAIN, config.n_train[0])) == ALL_IMAGES else images,
-        unify=bool(point.get(UNIFY, False)),
-        axes=tuple(axis for axis in point if axis in of_point or axis in RECORDED),
-    )
+    return tuple(layers)
 
 
 def _default_layers(backbone: str, names: Any) -> Any:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from openpyxl import Workbook
@@ -43,8 +42,7 @@ METRICS = ("image_", "pixel_", "region_", "anomalib_", SYNTHETIC_AUROC)
 SHARES = ("_F1", "accuracy", "_F1_low", "_F1_high", "folds_mean", "folds_sd")
 
 
-@dataclass(frozen=True)
-class Style:
+class Style(NamedTuple):
     """The style of a cell."""
 
     text: bool

@@ -92,7 +92,7 @@ class Configuration:
         means = [_mean([record.metrics.get(name) for record in records]) for records in groups]
         # A category without anomalous images, for example, has no AUROC in any configuration.
         defined = [mean for mean in means if mean is not None]
-        return float(np.mean(defined)) if defined else None
+        return _mean(defined)
 
     def cost(self, name: str, of: str | None = None) -> float | None:
         """Median of a cost over runs.
@@ -109,8 +109,14 @@ class Configuration:
         records = self.records if of is None else self.by_category.get(of, [])
         if name in LATENCIES:
             records = [record for record in records if not busy(record)] or records
-        values = [value for record in records if (value := costs(record)[name]) is not None]
-        return float(np.median(values)) if values and len(values) == len(records) else None
+        values = [value for record in records if (value := self._costs[record.run_id][name]) is not None]
+        if not values or len(values) < len(records):
+            return None
+        return float(values[0] if len(values) == 1 else np.median(values))
+
+    @cached_property
+    def _costs(self) -> dict[str, dict[str, float | None]]:
+        return {record.run_id: costs(record) for record in self.records}
 
     @property
     def busy(self) -> bool:
@@ -130,9 +136,11 @@ class Configuration:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    if not values or any(value is None for value in values):
+    defined = [value for value in values if value is not None]
+    if not values or len(defined) < len(values):
         return None
-    return float(np.mean([value for value in values if value is not None]))
+    # Most configurations have one seed; NumPy takes a hundred times as long for one value.
+    return float(defined[0] if len(defined) == 1 else np.mean(defined))
 
 
 def configurations(records: Sequence[RunRecord]) -> dict[str, list[Configuration]]:

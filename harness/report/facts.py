@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
 
@@ -57,8 +58,7 @@ def dataset(record: RunRecord) -> str:
     The same images with groups in the folds are another data set, because their metrics are of another question. So are
     the same images with another protocol of the pixel metrics.
     """
-    root = PurePath(record.data["root"])
-    name = f"{record.data['kind']} {root.parent if root.name == record.spec['category'] else root}"
+    name = f"{record.data['kind']} {_common_root(record.data['root'], record.spec['category'])}"
     if group := record.data.get("group"):
         name += f", groups by {group}"
     policy = record.spec["threshold"]
@@ -69,6 +69,13 @@ def dataset(record: RunRecord) -> str:
     if words := protocol(record):
         name += f", protocol {words}"
     return name
+
+
+@lru_cache(maxsize=1024)
+def _common_root(root: str, its_category: str) -> str:
+    """The folder of all categories. Every table of a report groups its rows by it."""
+    path = PurePath(root)
+    return str(path.parent if path.name == its_category else path)
 
 
 def short_names(datasets: Sequence[str]) -> list[str]:

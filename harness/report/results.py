@@ -19,7 +19,7 @@ from harness.report.configurations import Configuration, configurations, rivals
 from harness.results.record import RunRecord
 from harness.results.run_folder import AGAIN, DETAILS
 from harness.results.schemas import DetailsFile
-from harness.results.scores import CALIBRATION, SCORES, TEST, TestScores, read_calibration, read_scores
+from harness.results.scores import CALIBRATION, TEST, TestScores, read_calibration, read_scores
 from harness.results.store import ResultFolder
 from harness.results.thresholds import THRESHOLD, changed_thresholds
 
@@ -64,15 +64,15 @@ class Results:
             StoreError: no record can be read, as in `ResultFolder.read_records`.
         """
         contents = folder.read_records()
-        hidden = _references(contents.good)
-        records = complete(contents.good)
-        damaged = [*contents.damaged.values(), *_damaged_files(folder, records)]
+        hidden, records = _references(contents.good), complete(contents.good)
+        scores: dict[tuple[str, str], TestScores | None] = {}
+        damaged = [*contents.damaged.values(), *_damaged_files(folder, records, scores)]
         limits, problems = _limits(folder)
         damaged += problems
         finished = {_key(record) for record in records if record.status == "ok"}
         # A file of weights changes the run id: a run that was skipped without the file may be done under another id.
         current = [record for record in records if record.status != "skipped" or _key(record) not in finished]
-        return cls(folder, current, tuple(damaged), hidden, limits)
+        return cls(folder, current, tuple(damaged), hidden, limits, scores)
 
     @property
     def task(self) -> str:
@@ -85,7 +85,7 @@ class Results:
 
     def rivals(self) -> list[RunRecord]:
         """Records of the finished runs that are compared; see `harness.report.configurations.rivals`."""
-        return rivals(self.ok())
+        return self.once("rivals", lambda: rivals(self.ok()))
 
     def failed(self) -> list[RunRecord]:
         """Records of the failed runs."""
@@ -235,17 +235,24 @@ def read_details(folder: Path) -> dict[str, Any]:
     return details
 
 
-# Files of a run beside its record, with the functions that read them.
+# Files of a run beside its record and its scores, with the functions that read them.
 CHECKED: dict[str, Callable[[Path], Any]] = {
     DETAILS: read_details,
-    SCORES: read_scores,
     CALIBRATION: read_calibration,
     THRESHOLD: changed_thresholds,
 }
 
 
-def _damaged_files(folder: ResultFolder, records: Sequence[RunRecord]) -> list[str]:
-    """A sentence for each damaged file of a run, and for a damaged search.json."""
+def _damaged_files(
+    folder: ResultFolder, records: Sequence[RunRecord], scores: dict[tuple[str, str], TestScores | None]
+) -> list[str]:
+    """A sentence for each damaged file of a run, and for a damaged search.json.
+
+    Args:
+        folder: the result folder.
+        records: of the runs.
+        scores: gets the scores of each finished run, which a report needs again; see `Results.scores`.
+    """
     sentences: list[str] = []
     try:
         folder.read_search()
@@ -256,8 +263,20 @@ def _damaged_files(folder: ResultFolder, records: Sequence[RunRecord]) -> list[s
     for record in records:
         if record.status == "ok":
             run = folder.run_folder(record.run_id)
+            sentences += _scores_problem(run, scores)
             sentences += filter(None, (_problem(run / name) for name in CHECKED))
     return sentences
+
+
+def _scores_problem(run: Path, scores: dict[tuple[str, str], TestScores | None]) -> list[str]:
+    """The problem of a run's scores; otherwise the scores are added to those of the other runs."""
+    key = (run.name, TEST)
+    try:
+        scores[key] = read_scores(run)
+    except StoreError as error:
+        scores[key] = None
+        return list(error.problems[:1])
+    return []
 
 
 def _problem(file: Path) -> str:

@@ -184,7 +184,7 @@ def _column(sheet: Worksheet, data: Sheet, position: int, name: str, styles: Sty
         if not text:
             continue
         cell = write(sheet, 2 + row, position, value)
-        lines = sum(ceil(max(len(line), 1) / widest) for line in text.split("\n"))
+        lines = 1 if len(text) <= widest and "\n" not in text else _lines(text, widest)
         fill = "marked" if (row, name) in data.marked else "chosen" if row in data.chosen else ""
         key = Style(is_text, lines > 1, style, (row, name) in data.bold or row in data.chosen, fill, links is not None)
         cell._style = styles.of(key)  # type: ignore[attr-defined]
@@ -199,6 +199,11 @@ def _column(sheet: Worksheet, data: Sheet, position: int, name: str, styles: Sty
         if numbers and min(numbers) < max(numbers):
             rule = _scale(numbers, metric(name).higher_is_better and name not in data.falling, _similar(data, name))
             sheet.conditional_formatting.add(f"{letter}2:{letter}{1 + len(values)}", rule)
+
+
+def _lines(text: str, width: int) -> int:
+    """The number of lines of a text in a column of that many characters."""
+    return sum(ceil(max(len(line), 1) / width) for line in text.split("\n"))
 
 
 def _is_number(value: Any) -> bool:

@@ -49,7 +49,14 @@ def runs_table(results: Results, failed: bool = False) -> pd.DataFrame:
         results: of the result folder.
         failed: whether to add the runs that failed or were skipped, at the end.
     """
-    records = results.records if failed else results.ok()
+    ok = results.ok()
+    records = results.records if failed and len(results.records) > len(ok) else ok
+    # Sheets, page and terminal show the same rows.
+    frame: pd.DataFrame = results.once(("runs", len(records)), lambda: _table(results, records))
+    return frame.copy()
+
+
+def _table(results: Results, records: Sequence[RunRecord]) -> pd.DataFrame:
     metrics, axes = metric_columns(records), axis_columns(records)
     compared = {record.run_id for record in results.rivals()}
     standings = runs_against_best(results, results.rivals())

@@ -19,7 +19,7 @@ from harness.config.spec import RunSpec, freeze_items, thaw
 from harness.config.sweep import SweepConfig
 from harness.planning.plan import untrained, usable
 from harness.planning.prepare import PlannedRun, identified, signature, task
-from harness.planning.specs import Idle, spec_of
+from harness.planning.specs import Idle, SpecBuilder
 from harness.results.record import RunRecord
 
 Point = Mapping[str, Any]
@@ -65,13 +65,13 @@ class Space:
         problems = [*self._whole_numbers(models.values()), *self._metric_problems()]
         if not any(model.trainer for model in models.values()):
             problems += untrained(self.config)
-        idle = Idle(axes)
+        idle, builder = Idle(axes), SpecBuilder(self.config)
         specs: dict[RunSpec, None] = {}
         category, seed = next(iter(self._splits)), self.config.seeds[0]
         for point in _examples(axes):
             model = models[point.setdefault("backend", self._task.backend), point["model"]]
             try:
-                specs[spec_of(self.config, model, point, category, seed, idle)] = None
+                specs[builder.build(model, point, category, seed, idle)] = None
             except ConfigError as error:
                 problems += [f"{WHERE}.{problem}" for problem in error.problems]
         problems += [f"{WHERE}.{problem}" for problem in idle.problems()]
@@ -115,9 +115,9 @@ class Space:
         values = {**self.search.fixed, **point}
         values.setdefault("backend", self._task.backend)
         model = self._signatures(values["backend"], values["model"])
-        idle, holdout = Idle({}), freeze_items(self.holdout)
+        idle, holdout, builder = Idle({}), freeze_items(self.holdout), SpecBuilder(self.config)
         specs = (
-            replace(spec_of(self.config, model, values, category, seed, idle), holdout=holdout)
+            replace(builder.build(model, values, category, seed, idle), holdout=holdout)
             for category, seed in itertools.product(self._splits, self.config.seeds)
         )
         return identified(dict.fromkeys(specs), self._splits)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from harness.backbones import resolve as resolve_module
 from harness.backends.anomalib import catalog
-from harness.backends.anomalib.assets import networks_of
+from harness.backends.anomalib.assets import _networks, networks_of
 from harness.backends.anomalib.checks import check_specs
 from harness.backends.anomalib.needs import NEEDS, Sizes, needs_of
 from harness.config.load import load_config
@@ -139,6 +139,15 @@ def test_networks_are_seen_without_memory_for_them(toy_tree: Path) -> None:
     assert networks_of(spec) == ("vit_huge_plus_patch16_dinov3",)
     (spec,), _ = planned(toy_tree, "{model: stfpm, backbone: resnet34}")
     assert networks_of(spec) == ("resnet34",)
+
+
+def test_one_model_shows_the_networks_of_all_points_with_other_numbers(toy_tree: Path) -> None:
+    axes = "model: patchcore, backbone: resnet18"
+    specs, _ = planned(toy_tree, f"{{{axes}, num_neighbors: [1, 2, 3], coreset_sampling_ratio: [0.1, 0.2]}}")
+    before = _networks.cache_info().misses
+    assert {networks_of(spec) for spec in specs} == {("resnet18",)}
+    assert len(specs) == 6
+    assert _networks.cache_info().misses <= before + 1
 
 
 def test_a_large_network_without_a_gpu_is_said(cli: Cli, toy_tree: Path) -> None:

@@ -28,7 +28,7 @@ from harness.config.load import load_config
 from harness.data.index import FileIndex
 from harness.data.labelled.fold_files import read_folds
 from harness.data.labelled.tables import Columns, read_table
-from harness.data.listing import list_images
+from harness.data.listing import list_images, name_in
 from harness.ensemble.recipe import load_recipe
 from harness.predictions.classification import ClassPredictions
 from harness.report.results import Results, read_details
@@ -267,6 +267,20 @@ def test_reports_of_several_sweeps_copy_no_links(sweep_folder: ResultFolder, tmp
     assert not (copied / "notes.txt").exists()
     for name in ("heatmaps/link.jpg", "notes.txt"):
         assert f"left out: {run / name}: a link found" in result.output
+
+
+def test_images_are_listed_in_the_order_of_paths(tmp_path: Path) -> None:
+    """The order decides which images a share of the normal images takes for the test."""
+    for name in ("a.png", "a/1.png", "a!/1.png", "a-b/1.png", "a/b/2.PNG", "A/1.png", "z.png", "ä/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "link.png").symlink_to(tmp_path / "z.png")
+    (tmp_path / "broken.png").symlink_to(tmp_path / "missing.png")
+    images = list_images(tmp_path)
+    assert images == sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    assert [name_in(path, tmp_path) for path in images] == [path.relative_to(tmp_path).as_posix() for path in images]
+    with pytest.raises(ValueError, match="subpath"):
+        name_in(tmp_path, tmp_path / "a")
 
 
 def test_folders_are_followed_once_and_leftovers_left_out(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from harness.common.errors import DataError, nearest
 from harness.data.base import listed
 from harness.data.labelled.base import SEPARATOR, LabelledSample, split_label
-from harness.data.listing import list_images
+from harness.data.listing import list_images, name_in
 
 
 class Columns(BaseModel):
@@ -74,7 +74,7 @@ def read_table(
         DataError: a column, a label or a group is missing, or an image has two labels or groups.
     """
     rows = _rows(file, columns, labelled, group)
-    images = {path.relative_to(folder).as_posix(): path for path in list_images(folder)}
+    images = {name_in(path, folder): path for path in list_images(folder)}
     samples: dict[str, LabelledSample] = {}
     gaps: list[str] = []
     repeated: list[str] = []
@@ -93,9 +93,7 @@ def read_table(
         its_group = row.get(group, "").strip() if group else ""
         if labelled and group and not its_group:
             problems.append(f"{file}: line {line}: no group found in column {group}; expected one. Add it.")
-        sample = LabelledSample(
-            str(path), path.relative_to(root).as_posix(), label, part, state, key, number, its_group
-        )
+        sample = LabelledSample(str(path), name_in(path, root), label, part, state, key, number, its_group)
         earlier = samples.setdefault(name, sample)
         if earlier is not sample:
             problems += [f"{file}: line {line}: {problem}" for problem in _contradictions(name, sample, earlier)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.common.errors import DataError
 from harness.data.base import listed
 from harness.data.labelled.base import SEPARATOR, LabelledSample, LabelledSampleLists, split_label
-from harness.data.listing import list_images, subfolders
+from harness.data.listing import list_images, name_in, subfolders
 from harness.data.mvtec import find_categories, load_tree
 from harness.data.samples import GOOD
 
@@ -88,7 +88,7 @@ def _labels(root: Path, folders: Sequence[Path], parent: Path) -> tuple[tuple[La
     empty, deeper = [], []
     for folder in folders:
         images = list_images(folder)
-        deeper += [path.relative_to(root).as_posix() for path in images if path.parent != folder]
+        deeper += [name_in(path, root) for path in images if path.parent != folder]
         class_, condition = split_label(folder.name)
         samples += [sample_of(path, root, folder.name, class_, condition) for path in images]
         if not images:
@@ -115,7 +115,7 @@ def sample_of(path: Path, root: Path, label: str, class_: str = "", condition: s
         class_: of the image.
         condition: of the image.
     """
-    name = path.relative_to(root).as_posix()
+    name = name_in(path, root)
     return LabelledSample(str(path), name, label, class_, condition, name)
 
 
