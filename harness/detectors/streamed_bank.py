@@ -109,7 +109,9 @@ class Blocks(Stage):
             kept[:] = vectors[chosen.to(vectors.device)]
             blocks.append(Block(len(vectors), kept, order.radii))
             context.report(min(len(blocks) * IMAGES_PER_BLOCK, images), images)
-        context.remember(self._key(context), _packed(blocks), time.perf_counter() - start)
+        if context.cache is not None:
+            # A copy of all blocks, which a run without a cache has no use for.
+            context.remember(self._key(context), _packed(blocks), time.perf_counter() - start)
         return blocks
 
     def _key(self, context: StageContext) -> dict[str, Any]:
