@@ -70,7 +70,8 @@ def batch_distances(
     total: dict[Comparison, torch.Tensor] = {}
     for number, layer in enumerate(maps):
         radii = sorted({radius for _, radius in comparisons})
-        products = _products(F.normalize(layer, dim=1), state[f"patches{number}"], radii)
+        # One product for all radii would have another shape than that of one radius, and so other last bits.
+        products = {radius: _products(F.normalize(layer, dim=1), state[f"patches{number}"], radius) for radius in radii}
         for k, radius in comparisons:
             chosen = products[radius]
             if k < likeness.shape[1]:
@@ -82,39 +83,35 @@ def batch_distances(
     return total
 
 
-def _products(maps: torch.Tensor, bank: torch.Tensor, radii: Sequence[int]) -> dict[int, torch.Tensor]:
+def _products(maps: torch.Tensor, bank: torch.Tensor, radius: int) -> torch.Tensor:
     """The largest product of each patch with the patches of each normal image within a radius.
 
     Args:
         maps: (n, d, h, w), vectors of length 1.
         bank: (h * w, m, d), vectors of length 1.
-        radii: in patches, ascending.
+        radius: in patches.
 
     Returns:
-        (n, h, w, m) for each radius.
+        (n, h, w, m).
     """
     height, width = maps.shape[2:]
-    radius = radii[-1]
     offsets = [(y, x) for y in range(-radius, radius + 1) for x in range(-radius, radius + 1)]
     # Moved images instead of a moved bank, which is far larger: one product reads the bank once.
     padded = F.pad(maps, (radius, radius, radius, radius))
     moved = [padded[:, :, radius - y : radius - y + height, radius - x : radius - x + width] for y, x in offsets]
     queries = torch.stack(moved).permute(3, 4, 0, 1, 2).flatten(0, 1).flatten(1, 2)
     at_bank = (queries @ bank.mT).reshape(height, width, len(offsets), -1, bank.shape[1]).permute(2, 3, 0, 1, 4)
-    best: dict[int, torch.Tensor] = {}
-    for limit in radii:
-        largest: torch.Tensor | None = None
-        for number, (y, x) in enumerate(offsets):
-            if max(abs(y), abs(x)) > limit or abs(y) >= height or abs(x) >= width:
-                continue
-            # The product of patch p with the bank's patch at p + (y, x); patches beyond the border do not exist.
-            bottom, top, right, left = max(y, 0), max(-y, 0), max(x, 0), max(-x, 0)
-            inside = at_bank[number][:, bottom : height - top, right : width - left]
-            back = F.pad(inside, (0, 0, left, right, top, bottom), value=-2.0)
-            largest = back if largest is None else torch.maximum(largest, back)
-        assert largest is not None
-        best[limit] = largest
-    return best
+    largest: torch.Tensor | None = None
+    for number, (y, x) in enumerate(offsets):
+        if abs(y) >= height or abs(x) >= width:
+            continue
+        # The product of patch p with the bank's patch at p + (y, x); patches beyond the border do not exist.
+        bottom, top, right, left = max(y, 0), max(-y, 0), max(x, 0), max(-x, 0)
+        inside = at_bank[number][:, bottom : height - top, right : width - left]
+        back = F.pad(inside, (0, 0, left, right, top, bottom), value=-2.0)
+        largest = back if largest is None else torch.maximum(largest, back)
+    assert largest is not None
+    return largest
 
 
 @dataclass(frozen=True)
@@ -157,7 +154,7 @@ class PositionBank(Stage):
 
 @dataclass(frozen=True)
 class PositionDistances(Stage):
-    """Distances for several numbers of similar images and radii; one product with the bank serves all.
+    """Distances for several numbers of similar images and radii. One product serves all numbers of a radius.
 
     Attributes:
         bank: features of the normal images.

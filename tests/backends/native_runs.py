@@ -21,12 +21,15 @@ from tests.trained import UNNAMED
 COMMON = "backend: native, backbone: resnet18, image_size: 64"
 GRID = f"""
   - {{{COMMON}, model: patchcore, layers: [[layer2], [layer2, layer3]], coreset_sampling_ratio: [0.05, 0.2], num_neighbors: [1, 5]}}
-  - {{{COMMON}, model: patchcore, layers: [layer3], coreset_sampling_ratio: [0.05, 0.2], bank: [merge_reduce, exact]}}
   - {{{COMMON}, model: padim, layers: [layer1, layer2], n_features: [10, 30]}}
   - {{{COMMON}, model: spade, layers: [layer2, layer3], num_neighbors: [2, 5, 50]}}
   - {{{COMMON}, model: cflow, layers: [layer3], coupling_blocks: [1, 2], max_epochs: 1, condition_vector: 8}}
 """  # noqa: E501
-
+# A bank from blocks of images has a pass over the images of its own.
+BANKS = (
+    f"  - {{{COMMON}, model: patchcore, layers: [layer3], coreset_sampling_ratio: [0.05, 0.2], "
+    "bank: [merge_reduce, exact]}\n"
+)
 
 GRID += "".join(
     f"  - {{{COMMON}, model: {name}, layers: [layer2, layer3]}}\n" for name in UNNAMED if not only_transformers(name)

@@ -23,6 +23,7 @@ from harness.detectors.sources import ImageSource
 from harness.detectors.stages import Stages
 from harness.planning.prepare import prepare
 from tests.backends.native_runs import (
+    BANKS,
     COMMON,
     GRID,
     IN_TRANSFORMER,
@@ -40,7 +41,7 @@ def test_every_detector_is_in_a_grid() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("grid", "blocks"), [(GRID, (10, 16)), (IN_TRANSFORMER, None)])
+@pytest.mark.parametrize(("grid", "blocks"), [(GRID + BANKS, (10, 16)), (IN_TRANSFORMER, None)])
 def test_a_grid_says_what_each_run_says_alone(
     tmp_path: Path, toy_tree: Path, monkeypatch: pytest.MonkeyPatch, blocks: tuple[int, int] | None, grid: str
 ) -> None:
@@ -153,8 +154,7 @@ def test_a_shared_stage_that_fails_is_tried_once(
     results = answers(specs, split, tmp_path)
     assert all(isinstance(one, Failure) and isinstance(one.error, MemoryError) for one in results)
     assert len(results) == len(specs)
-    # One pass stores the features for all runs. A streamed bank has a pass of its own.
-    assert len(tried) == 1 + 1
+    assert len(tried) == 1
 
 
 def test_stages_are_dropped_when_nobody_waits_for_them(tmp_path: Path, toy_tree: Path) -> None:
