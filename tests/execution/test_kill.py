@@ -70,7 +70,7 @@ def test_a_resumed_sweep_equals_an_undisturbed_one(tmp_path: Path, toy_tree: Pat
         assert len(records) >= finished
         assert all(record.status == "ok" for record in records)
         finished = len(records)
-    assert finished < 6
+    assert finished < 7
     assert start(config, "cut").wait() == 0
     assert rows("cut") == rows("whole")
     assert not any(work.iterdir())
@@ -84,7 +84,7 @@ def test_ctrl_c_in_a_terminal_stops_cleanly(tmp_path: Path, toy_tree: Path) -> N
     process = start(config, "out", stdin=follower, stdout=follower, stderr=follower, start_new_session=True)
     os.close(follower)
     shown = b""
-    while b"[2/6]" not in shown:
+    while b"[2/7]" not in shown:
         shown += os.read(leader, 4096)
     process.send_signal(signal.SIGINT)
     while True:
@@ -99,7 +99,7 @@ def test_ctrl_c_in_a_terminal_stops_cleanly(tmp_path: Path, toy_tree: Path) -> N
     assert b"The same command continues from here" in shown
     assert "━".encode() in shown
     assert b"Traceback" not in shown
-    assert 2 <= len(rows("out")) - 1 < 6
+    assert 2 <= len(rows("out")) - 1 < 7
 
 
 @pytest.mark.slow
