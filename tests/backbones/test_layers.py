@@ -11,7 +11,7 @@ SIZE = (96, 96)
 
 @pytest.mark.parametrize(
     "backbone",
-    ["resnet18", "mobilenetv2_100", "regnety_002", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"],
+    ["resnet18", "mobilenetv2_100", "densenet121", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"],
 )
 def test_a_saved_model_is_constructed_as_in_its_training(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only networks without a choice are constructed untested."""
