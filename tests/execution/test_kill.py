@@ -104,13 +104,13 @@ def test_ctrl_c_in_a_terminal_stops_cleanly(tmp_path: Path, toy_tree: Path) -> N
 
 @pytest.mark.slow
 def test_kills_at_many_moments(tmp_path: Path, toy_tree: Path) -> None:
-    """Killed every second or so, further on each time, until it is done."""
+    """Killed after some seconds, further on each time, until it is done."""
     config = write_config(tmp_path / "k.yaml", TEXT.format(root=toy_tree))
     assert start(config, "whole").wait() == 0
     for step in range(60):
         process = start(config, "cut")
         try:
-            process.wait(timeout=4 + step)
+            process.wait(timeout=4 + 3 * step)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

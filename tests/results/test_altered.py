@@ -171,11 +171,11 @@ def test_every_value_in_every_way(tried: Tried, name: str, capsys: pytest.Captur
     turns = ("report", "plan", "report", "compare", "report", "sweep", "report", "predict", "report", "demo")
     for number, (path, damage) in enumerate((path, damage) for path in places(values) for damage in DAMAGES):
         file.write_text(altered(values, path, DAMAGES[damage]))
-        # What the one reader refuses is the same to every verb, so every eighth of these values is enough. Of those
-        # that pass for sound, every fourth is tried, and the verbs take turns, unless all are asked for.
+        # What the one reader refuses is the same to every verb, so every sixteenth of these values is enough. Of
+        # those that pass for sound, every sixth is tried, and the verbs take turns, unless all are asked for.
         sound = is_read(file)
-        chosen = verbs if EVERYTHING and sound else (turns[number // 4 % len(turns)],)
-        if EVERYTHING or number % (4 if sound else 8) == 0:
+        chosen = verbs if EVERYTHING and sound else (turns[number // 6 % len(turns)],)
+        if EVERYTHING or number % (6 if sound else 16) == 0:
             tried.verbs(f"{'.'.join(map(str, path))}: {damage}", file, *chosen)
         file.write_text(json.dumps(values))
     with capsys.disabled():
