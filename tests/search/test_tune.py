@@ -255,7 +255,7 @@ def test_a_time_budget_ends_a_search_that_goes_on_later() -> None:
     folder = ResultFolder(Path("results/t"))
     completed: list[Any] = []
     # On a busy machine a short budget ends before the first trial. 500 trials would take many minutes on any machine.
-    for budget in (30, 120):
+    for budget in (50, 120):
         output = tune("t.yaml", f"search.time_budget={budget}", "search.num_samples=500", "search.stop_early=false")
         assert "The time budget is used up" in output
         completed = [trial for trial in trials(folder) if trial["state"] == "done"]
