@@ -11,7 +11,8 @@ from contextlib import contextmanager
 def collector_paused() -> Iterator[None]:
     """Pause the garbage collector inside this context.
 
-    While libraries are imported, the collector visits all their objects again and again. It finds hardly any garbage.
+    The collector visits all objects again and again while their number grows, as during an import. Hardly any of them
+    are garbage.
     """
     enabled = gc.isenabled()
     gc.disable()

@@ -94,9 +94,9 @@ class FaissIndex:
             Rows, and exact distances to these rows, on the bank's device.
         """
         with _threads(threads.count()):
-            parts = [torch.from_numpy(self._index.search(_array(part), 1)[1][:, 0]) for part in _blocks(queries)]
+            chunks = [torch.from_numpy(self._index.search(_array(chunk), 1)[1][:, 0]) for chunk in _blocks(queries)]
         # FAISS answers -1 for a query that is no number; an exact search answers the first row.
-        rows = torch.cat(parts).clamp_(min=0).to(self.bank.device)
+        rows = torch.cat(chunks).clamp_(min=0).to(self.bank.device)
         return Nearest(distances_to(queries, self.bank, rows), rows)
 
     def note(self, queries: torch.Tensor) -> str:

@@ -122,19 +122,19 @@ class Blocks(Stage):
 
     def _vectors(self, context: StageContext) -> Iterator[torch.Tensor]:
         """Vectors (n, d) of `IMAGES_PER_BLOCK` images at a time."""
-        parts: list[torch.Tensor] = []
+        chunks: list[torch.Tensor] = []
         images = 0
         for maps in self.features.batches(context, self.layers):
             embedded = embed(maps, self.layers)
             while len(embedded):
-                part, embedded = embedded.tensor_split([IMAGES_PER_BLOCK - images])
-                parts.append(rows(part))
-                images += len(part)
+                chunk, embedded = embedded.tensor_split([IMAGES_PER_BLOCK - images])
+                chunks.append(rows(chunk))
+                images += len(chunk)
                 if images == IMAGES_PER_BLOCK:
-                    yield torch.cat(parts)
-                    parts, images = [], 0
-        if parts:
-            yield torch.cat(parts)
+                    yield torch.cat(chunks)
+                    chunks, images = [], 0
+        if chunks:
+            yield torch.cat(chunks)
 
 
 def _packed(blocks: Sequence[Block]) -> dict[str, Any]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pandas as pd
 from openpyxl import Workbook
 
 from harness.common.files import write_atomic
+from harness.common.garbage import collector_paused
 from harness.report.glossary import used
 from harness.report.parts import SheetPart, task_report
 from harness.report.read_me import read_me
@@ -38,7 +37,8 @@ def write_workbook(folder: ResultFolder, results: Results | None = None) -> None
 
 def build_workbook(results: Results) -> bytes:
     """The content of the workbook file."""
-    with _without_collector():
+    # All cells stay. A scan of them would take a fifth of the time.
+    with collector_paused():
         book = Workbook()
         book.remove(book.worksheets[0])
         for sheet in _sheets(results):
@@ -49,18 +49,6 @@ def build_workbook(results: Results) -> bytes:
         stream = io.BytesIO()
         book.save(stream)
     return stream.getvalue()
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Turn the garbage collector off: all cells stay, and a scan of them would take a fifth of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _sheets(results: Results) -> Iterator[SheetPart]:
