@@ -19,7 +19,7 @@ from harness.data.images import read_image
 from harness.data.listing import list_images
 from harness.detectors import load
 from harness.detectors.base import Detector
-from harness.detectors.maps import blur, upsample
+from harness.detectors.maps import smooth
 from harness.inference.model import load_model
 from harness.results.store import ResultFolder
 
@@ -83,7 +83,7 @@ def _steps(detector: Detector, image: Path) -> dict[str, Callable[[], Any]]:
         **_of_file(detector, image),
         "backbone": lambda: extractor(batch),
         "scores_and_map": lambda: detector.score(state, features, size),
-        "of_it_blurring": lambda: blur(upsample(distances, size)),
+        "of_it_blurring": lambda: smooth(distances, size),
     }
 
 

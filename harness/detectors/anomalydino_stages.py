@@ -15,7 +15,7 @@ from harness.detectors.context import StageContext
 from harness.detectors.embedding import Embedding, Patches
 from harness.detectors.features import FeatureMaps
 from harness.detectors.foreground import Foreground
-from harness.detectors.maps import Scores, blur, mean_of_largest, upsample
+from harness.detectors.maps import Scores, mean_of_largest, smooth
 from harness.detectors.neighbours import largest_products_in_prefixes
 from harness.detectors.stages import Stage
 
@@ -27,7 +27,7 @@ def patch_scores(distances: torch.Tensor, size: tuple[int, int]) -> Scores:
         distances: (n, h, w) of the patches.
         size: (height, width) of the maps.
     """
-    return Scores(mean_of_largest(distances.flatten(1)), blur(upsample(distances, size)))
+    return Scores(mean_of_largest(distances.flatten(1)), smooth(distances, size))
 
 
 @dataclass(frozen=True)

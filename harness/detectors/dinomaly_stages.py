@@ -21,7 +21,7 @@ from harness.detectors.block_means import patches_of, prefix_of
 from harness.detectors.context import StageContext
 from harness.detectors.default import Learnt
 from harness.detectors.features import FeatureMaps
-from harness.detectors.maps import Scores, blur, mean_of_largest, upsample
+from harness.detectors.maps import Scores, mean_of_largest, smooth, upsample
 from harness.detectors.reconstruction import Architecture, Reconstruction
 from harness.detectors.stable_adamw import StableAdamW
 
@@ -93,8 +93,8 @@ class Blocks:
         pairs = zip(*self.reconstructed(network, features), strict=True)
         distances = [(1 - F.cosine_similarity(*pair, dim=2)).reshape(-1, *grid) for pair in pairs]
         maps = torch.stack([upsample(one, size, corners=True) for one in distances]).mean(dim=0)
-        smooth = blur(upsample(maps, SCORED_SIZE), radius=SCORED_RADIUS)
-        return Scores(mean_of_largest(smooth.flatten(1)), maps)
+        smoothed = smooth(maps, SCORED_SIZE, radius=SCORED_RADIUS)
+        return Scores(mean_of_largest(smoothed.flatten(1)), maps)
 
 
 @dataclass(frozen=True)

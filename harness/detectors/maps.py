@@ -61,24 +61,42 @@ def mean_of_largest(values: torch.Tensor, share: float = LARGEST_SHARE) -> torch
     return values.topk(max(int(values.shape[1] * share), 1), dim=1).values.mean(dim=1)
 
 
-def blur(maps: torch.Tensor, sigma: float = SIGMA, radius: int | None = None) -> torch.Tensor:
-    """Smooth maps with a Gaussian kernel; the borders are reflected.
+def smooth(
+    patches: torch.Tensor,
+    size: tuple[int, int],
+    mode: str = "bilinear",
+    sigma: float = SIGMA,
+    radius: int | None = None,
+) -> torch.Tensor:
+    """Interpolate patch scores to the size of the anomaly map, and smooth the map with a Gaussian kernel.
+
+    Both steps are linear, for rows and columns alike. So they are one product with a matrix on each side, in place of
+    two convolutions of the large map.
 
     Args:
-        maps: (n, height, width).
+        patches: (n, h, w), one value for each patch.
+        size: (height, width) of the result.
+        mode: bilinear or nearest.
         sigma: standard deviation in pixels.
-        radius: of the kernel in pixels, by default 4 sigma; the kernel never exceeds the map.
+        radius: of the kernel in pixels, by default 4 sigma; the kernel never exceeds the map. Borders are reflected.
 
     Returns:
-        (n, height, width).
+        (n, height, width) float32.
     """
+    images, height, width = patches.shape
     full_radius = int(4 * sigma + 0.5) if radius is None else radius
-    for dimension in (1, 2):
-        radius = min(full_radius, maps.shape[dimension] - 1)
-        offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=torch.float32)
-        weights = torch.exp(-(offsets**2) / (2 * sigma**2))
-        vertical = dimension == 1
-        kernel = (weights / weights.sum()).reshape((1, 1, -1, 1) if vertical else (1, 1, 1, -1))
-        padding = (0, 0, radius, radius) if vertical else (radius, radius, 0, 0)
-        maps = F.conv2d(F.pad(maps[:, None], padding, mode="reflect"), kernel)[:, 0]
-    return maps
+    rows = _weights(height, size[0], mode, sigma, full_radius, patches.device)
+    columns = _weights(width, size[1], mode, sigma, full_radius, patches.device)
+    # Each image has its own products: the last bits of a common one would depend on the number of images.
+    wide = torch.bmm(patches.float(), columns.T.expand(images, -1, -1))
+    return torch.bmm(rows.expand(images, -1, -1), wide)
+
+
+def _weights(patches: int, pixels: int, mode: str, sigma: float, radius: int, device: torch.device) -> torch.Tensor:
+    """The weight (pixels, patches) of each patch in each pixel of one row of a smoothed map."""
+    interpolated = upsample(torch.eye(patches, device=device)[None], (pixels, patches), mode)[0].T
+    radius = min(radius, pixels - 1)
+    offsets = torch.arange(-radius, radius + 1, device=device, dtype=torch.float32)
+    kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
+    padded = F.pad(interpolated[:, None], (radius, radius), mode="reflect")
+    return F.conv1d(padded, (kernel / kernel.sum())[None, None])[:, 0].T

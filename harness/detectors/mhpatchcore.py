@@ -24,7 +24,7 @@ from harness.detectors.bank import BANKS, EXACT
 from harness.detectors.base import Detector, State
 from harness.detectors.embedding import Patches
 from harness.detectors.features import FeatureMaps
-from harness.detectors.maps import Scores, blur, upsample
+from harness.detectors.maps import Scores, smooth
 from harness.detectors.mhpatchcore_stages import (
     PooledPatches,
     WhitenedBank,
@@ -187,7 +187,7 @@ class MHPatchCoreHead(nn.Module):
         halves = bank.square().sum(dim=1) * 0.5
         nearest = (halves - vectors @ bank.T).argmin(dim=2)
         distances = (vectors - bank[nearest]).square().sum(dim=2)
-        anomaly_maps = blur(upsample(distances.reshape(-1, *maps.shape[2:]), self._size))
+        anomaly_maps = smooth(distances.reshape(-1, *maps.shape[2:]), self._size)
         largest, farthest = distances.max(dim=1)
         if self._k == 1:
             return largest, anomaly_maps

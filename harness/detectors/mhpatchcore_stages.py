@@ -16,7 +16,7 @@ from harness.detectors.context import StageContext
 from harness.detectors.coreset import KCenter
 from harness.detectors.embedding import Embedding, Patches
 from harness.detectors.features import FeatureMaps
-from harness.detectors.maps import Scores, blur, upsample
+from harness.detectors.maps import Scores, smooth
 from harness.detectors.merge_reduce import MergeReduce
 from harness.detectors.moments import Components, Moments
 from harness.detectors.patchcore_stages import Neighbourhood, image_scores, neighbourhoods_in_prefixes
@@ -35,7 +35,7 @@ def squared_scores(neighbourhood: Neighbourhood, k: int, size: tuple[int, int]) 
         k: number of neighbours in the weight of an image score.
         size: (height, width) of the maps.
     """
-    maps = blur(upsample(neighbourhood.distances.square(), size))
+    maps = smooth(neighbourhood.distances.square(), size)
     return Scores(image_scores(neighbourhood.support.square(), k), maps)
 
 

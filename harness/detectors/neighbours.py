@@ -57,7 +57,8 @@ def nearest_in_prefixes(
     begin = 0
     for size in sizes:
         for first, end, left in _parts(begin, size):
-            columns, offsets = _block(bank, left)
+            columns = _block(bank, left)
+            offsets = columns.square().sum(0).mul_(0.5)
             for top in range(0, n, QUERIES):
                 block = queries[top : top + QUERIES].to(bank.device)
                 # Half of the squared distances, without the norm of the query: it does not change the order.
@@ -86,8 +87,8 @@ def _parts(begin: int, size: int) -> Iterator[tuple[int, int, int]]:
         begin = end
 
 
-def _block(bank: torch.Tensor, left: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """BANK columns from `left` on, and half of their squared lengths; zeros beyond the bank's end.
+def _block(bank: torch.Tensor, left: int) -> torch.Tensor:
+    """The rows of the bank from `left` on as BANK columns (d, BANK); zeros beyond the bank's end.
 
     All blocks have the same shape, because the last bits of a product may depend on the shape. A row that is nearest
     in a large bank must also be nearest in a prefix of the bank.
@@ -95,7 +96,7 @@ def _block(bank: torch.Tensor, left: int) -> tuple[torch.Tensor, torch.Tensor]:
     block = bank[left : left + BANK]
     if len(block) < BANK:
         block = torch.cat([block, block.new_zeros(BANK - len(block), block.shape[1])])
-    return block.T, block.square().sum(1).mul_(0.5)
+    return block.T
 
 
 def distances_to(queries: torch.Tensor, bank: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -157,7 +158,7 @@ def largest_products_in_prefixes(
     begin = 0
     for size in sizes:
         for first, end, left in _parts(begin, size):
-            columns, _ = _block(bank, left)
+            columns = _block(bank, left)
             for top in range(0, n, QUERIES):
                 products = (queries[top : top + QUERIES].to(bank.device) @ columns)[:, first - left : end - left]
                 best = largest[top : top + QUERIES]

@@ -20,7 +20,7 @@ from harness.detectors.base import Detector, State
 from harness.detectors.context import StageContext
 from harness.detectors.features import FeatureMaps, Features
 from harness.detectors.gaussian import fit_gaussians, gather, mahalanobis
-from harness.detectors.maps import Scores, blur, upsample
+from harness.detectors.maps import Scores, smooth
 from harness.detectors.options import Options
 from harness.detectors.stages import Stage
 
@@ -146,7 +146,7 @@ class PaDiMHead(nn.Module):
         vectors = torch.cat(maps, dim=1).index_select(1, self.get_buffer("back")).flatten(2)
         delta = (vectors - self.get_buffer("mean")).permute(2, 1, 0)
         distances = (self.get_buffer("inverse") @ delta).square().sum(dim=1).sqrt().T
-        anomaly_maps = blur(upsample(distances.reshape(-1, *self._grid), self._size))
+        anomaly_maps = smooth(distances.reshape(-1, *self._grid), self._size)
         return anomaly_maps.amax(dim=(1, 2)), anomaly_maps
 
 
@@ -223,5 +223,5 @@ def _scores(state: State, maps: Sequence[torch.Tensor], size: tuple[int, int], d
     distances = mahalanobis(
         lambda first, last: gather(maps, channels, first, last), state["mean"], state["factor"], images, device
     )
-    smooth = blur(upsample(distances.reshape(images, height, width), size))
-    return Scores(smooth.amax(dim=(1, 2)), smooth)
+    smoothed = smooth(distances.reshape(images, height, width), size)
+    return Scores(smoothed.amax(dim=(1, 2)), smoothed)

@@ -22,7 +22,7 @@ from harness.detectors.base import Detector, State
 from harness.detectors.embedding import Embedding, Patches, embed, rows
 from harness.detectors.faiss_index import EXACT_SEARCH, FaissIndex, bank_problems, check_neighbours
 from harness.detectors.features import FeatureMaps
-from harness.detectors.maps import Scores, blur, upsample
+from harness.detectors.maps import Scores, smooth
 from harness.detectors.neighbours import Nearest, nearest_in_prefixes
 from harness.detectors.options import Options
 from harness.detectors.patchcore_stages import (
@@ -235,7 +235,7 @@ class PatchCore(Detector):
         bank = state["bank"]
         nearest = self._nearest(patches.vectors, bank)
         neighbourhood = find_neighbourhood(patches, bank, nearest, self.num_neighbors)
-        anomaly_maps = blur(upsample(neighbourhood.distances, size, self.upsampling))
+        anomaly_maps = smooth(neighbourhood.distances, size, self.upsampling)
         return Scores(image_scores(neighbourhood.support, self.num_neighbors), anomaly_maps)
 
 
@@ -272,8 +272,8 @@ class PatchCoreHead(nn.Module):
             nearest = torch.where(minima < smallest, columns + left, nearest)
             smallest = torch.minimum(minima, smallest)
         distances = torch.sqrt((vectors - bank[nearest]).square().sum(dim=2))
-        patches = upsample(distances.reshape(-1, *grid), self._size, self._upsampling)
-        return self._scores(vectors, distances, nearest, halves), blur(patches)
+        anomaly_maps = smooth(distances.reshape(-1, *grid), self._size, self._upsampling)
+        return self._scores(vectors, distances, nearest, halves), anomaly_maps
 
     def _scores(
         self, vectors: torch.Tensor, distances: torch.Tensor, nearest: torch.Tensor, halves: torch.Tensor

@@ -13,7 +13,7 @@ from harness.detectors.base import State
 from harness.detectors.context import StageContext
 from harness.detectors.embedding import Embedding, Patches
 from harness.detectors.faiss_index import FaissIndex
-from harness.detectors.maps import Scores, blur, upsample
+from harness.detectors.maps import Scores, smooth
 from harness.detectors.neighbours import Nearest, k_nearest, nearest_in_prefixes
 from harness.detectors.stages import Stage
 from harness.detectors.streamed_bank import StreamedBank
@@ -261,7 +261,7 @@ class PatchMaps(Stage):
             inputs: neighbourhoods by ratio.
         """
         size = context.images[self.neighbourhoods.embedding.features.role].input_size
-        return blur(upsample(inputs[0][self.ratio].distances, size, self.upsampling))
+        return smooth(inputs[0][self.ratio].distances, size, self.upsampling)
 
     def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
         """The neighbourhoods of one ratio."""

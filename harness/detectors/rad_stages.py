@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from harness.detectors.base import State
 from harness.detectors.context import StageContext
 from harness.detectors.features import FeatureMaps, Features
-from harness.detectors.maps import Scores, blur, mean_of_largest, upsample
+from harness.detectors.maps import Scores, mean_of_largest, smooth
 from harness.detectors.stages import Stage
 
 SIGMA, KERNEL_RADIUS = 1.0, 2  # pixels, of the smoothing of maps
@@ -29,7 +29,7 @@ def map_scores(distances: torch.Tensor, size: tuple[int, int]) -> Scores:
         distances: (n, h, w) of the patches.
         size: (height, width) of the maps.
     """
-    maps = blur(upsample(distances, size), SIGMA, KERNEL_RADIUS)
+    maps = smooth(distances, size, sigma=SIGMA, radius=KERNEL_RADIUS)
     return Scores(mean_of_largest(maps.flatten(1)), maps)
 
 

@@ -16,7 +16,7 @@ from harness.backbones.layers import chosen_layers, feature_layers
 from harness.detectors.arguments import check_whole
 from harness.detectors.base import Detector, State
 from harness.detectors.features import FeatureMaps
-from harness.detectors.maps import Scores, blur, concatenate, upsample
+from harness.detectors.maps import Scores, concatenate, smooth
 from harness.detectors.options import Options
 from harness.detectors.spade_stages import (
     GALLERY,
@@ -144,7 +144,7 @@ class SPADEHead(nn.Module):
         near = (train.square().sum(dim=1) * 0.5 - pooled @ train.T).topk(self._k, dim=1, largest=False).indices
         scores = (train[near] - pooled[:, None]).square().sum(dim=2).mean(dim=1)
         maps = torch.stack([self._map(number, layer, features, near) for number, layer in enumerate(self._layers)])
-        return scores, blur(maps.mean(dim=0))
+        return scores, maps.mean(dim=0)
 
     def _map(self, number: int, layer: str, features: FeatureMaps, near: torch.Tensor) -> torch.Tensor:
         gallery, grid = self.get_buffer(f"gallery{number}"), features[layer].shape[2:]
@@ -158,4 +158,4 @@ class SPADEHead(nn.Module):
             distances = torch.sqrt((vectors - neighbours).square().sum(dim=2))
             nearest = distances if nearest is None else torch.minimum(nearest, distances)
         assert nearest is not None
-        return upsample(nearest.reshape(-1, *grid), self._size)
+        return smooth(nearest.reshape(-1, *grid), self._size)

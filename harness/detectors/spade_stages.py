@@ -12,7 +12,7 @@ from harness.detectors.base import State
 from harness.detectors.context import StageContext
 from harness.detectors.embedding import rows
 from harness.detectors.features import FeatureMaps, Features
-from harness.detectors.maps import Scores, blur, concatenate, upsample
+from harness.detectors.maps import Scores, concatenate, smooth
 from harness.detectors.neighbours import k_nearest, nearest_in_prefixes
 from harness.detectors.stages import Stage
 
@@ -179,5 +179,5 @@ def score_image(
         patches, height, width = gallery.shape[1], *features.shape[-2:]
         neighbours = nearest_in_prefixes(rows(features[None]), gallery.flatten(0, 1), [k * patches for k in numbers])
         for k, nearest in zip(numbers, neighbours, strict=True):
-            maps[k] += upsample(nearest.distances.reshape(1, height, width), size) / len(image)
-    return {k: Scores(squared[:k].mean()[None], blur(maps[k])) for k in numbers}
+            maps[k] += smooth(nearest.distances.reshape(1, height, width), size) / len(image)
+    return {k: Scores(squared[:k].mean()[None], maps[k]) for k in numbers}

@@ -25,7 +25,7 @@ from harness.detectors.base import Detector, State
 from harness.detectors.context import StageContext
 from harness.detectors.embedding import Embedding, Patches
 from harness.detectors.features import FeatureMaps
-from harness.detectors.maps import Scores, blur, mean_of_largest, upsample
+from harness.detectors.maps import Scores, mean_of_largest, smooth
 from harness.detectors.moments import Components, Moments, check_share
 from harness.detectors.options import Options
 from harness.detectors.stages import Stage
@@ -148,7 +148,7 @@ def fuse(maps: FeatureMaps, layers: tuple[str, ...], fusion: str) -> torch.Tenso
 
 
 def _scores(residuals: torch.Tensor, size: tuple[int, int]) -> Scores:
-    maps = blur(upsample(residuals, size))
+    maps = smooth(residuals, size)
     return Scores(mean_of_largest(maps.flatten(1)), maps)
 
 

@@ -13,7 +13,7 @@ import torch
 from harness.data.listing import list_images
 from harness.detectors import SPADE, CFlow, Detector, PaDiM, PatchCore
 from harness.detectors.base import State
-from harness.detectors.maps import Scores, blur, upsample
+from harness.detectors.maps import Scores, smooth, upsample
 from tests.conftest import HAZELNUT, MOBILENET, real_data
 from tests.detectors.cases import make
 
@@ -26,16 +26,35 @@ def test_channels_are_the_first_of_one_permutation() -> None:
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (40, 64), (9, 200)])
-def test_blur_is_anomalibs_where_that_can_be_had(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_smoothed_maps_are_anomalibs_where_those_can_be_had(shape: tuple[int, int], mode: str) -> None:
     from anomalib.models.components import GaussianBlur2d
 
-    maps = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
-    ours = blur(maps)
-    assert ours.shape == maps.shape
-    assert ours.mean() == pytest.approx(maps.mean().item(), rel=0.05)
+    patches = torch.rand(2, 5, 8, generator=torch.Generator().manual_seed(0))
+    upsampled = upsample(patches, shape, mode)
+    ours = smooth(patches, shape, mode)
+    assert ours.shape == upsampled.shape
+    assert ours.mean() == pytest.approx(upsampled.mean().item(), rel=0.05)
+    np.testing.assert_allclose(smooth(upsampled, shape), ours, rtol=1e-5)
     if min(shape) > 16:
-        theirs = GaussianBlur2d(kernel_size=(33, 33), sigma=(4, 4), channels=1)(maps[:, None])[:, 0]
+        theirs = GaussianBlur2d(kernel_size=(33, 33), sigma=(4, 4), channels=1)(upsampled[:, None])[:, 0]
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("sigma", "radius"), [(1.0, 2), (2.0, 8)])
+def test_smoothing_has_the_given_kernel(sigma: float, radius: int) -> None:
+    point = torch.zeros(1, 21, 21)
+    point[0, 10, 10] = 1
+    smoothed = smooth(point, (21, 21), sigma=sigma, radius=radius)[0]
+    assert (smoothed > 0).sum() == (2 * radius + 1) ** 2
+    assert smoothed[10, 11] / smoothed[10, 10] == pytest.approx(np.exp(-1 / (2 * sigma**2)), rel=1e-5)
+
+
+def test_a_smoothed_map_does_not_depend_on_the_other_images() -> None:
+    patches = torch.rand(7, 14, 11, generator=torch.Generator().manual_seed(0))
+    together = smooth(patches, (100, 90))
+    for number in range(7):
+        assert torch.equal(smooth(patches[number : number + 1], (100, 90))[0], together[number])
 
 
 def images_of(paths: list[Path], detector: Detector) -> torch.Tensor:
