@@ -16,6 +16,7 @@ import torch
 
 from benchmarks.inputs import HAZELNUT, require, training_images
 from harness.detectors import Dinomaly
+from harness.detectors.group import Group
 from harness.detectors.stages import Stages
 
 # The smallest network whose name anomalib's Dinomaly takes, with random weights: this measures times only.
@@ -112,7 +113,8 @@ def _ours(steps: int) -> None:
 def _stages(group: list[Dinomaly], only_features: bool = False) -> None:
     """Compute the stages of a group."""
     context = group[0].stage_context({"train": training_images()}, _ignore, None)
-    roots = [one.features("train", group) if only_features else one.fit_stage(group) for one in group]
+    shared = Group(group)
+    roots = [one.features("train", shared) if only_features else one.fit_stage(shared) for one in group]
     stages = Stages(roots, context)
     for root in roots:
         stages.value(root)

@@ -20,6 +20,7 @@ from harness.detectors.base import Detector
 from harness.detectors.context import StageContext
 from harness.detectors.features import FeatureMaps, Features
 from harness.detectors.folds import Fold, in_fold, with_features
+from harness.detectors.group import Group
 from harness.detectors.stages import Stage, Stages
 from harness.metrics.false_alarms import conformal_threshold
 
@@ -165,7 +166,7 @@ class Pool:
         def choose(features: Features) -> Features:
             return Chosen(**vars(features), indices=tuple(roles[features.role].tolist()), pool=self._pool)
 
-        group = [self.detector]
+        group = Group([self.detector])
         parts: list[Stage] = [self.detector.score_stage("val", group)]
         if method.folds is not None:
             parts = [in_fold(parts[0], Fold(number, method.folds)) for number in range(method.folds)]

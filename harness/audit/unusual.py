@@ -18,6 +18,7 @@ from harness.audit.odd import deviations
 from harness.common.errors import ConfigError, HarnessError, WeightsError
 from harness.detectors import PatchCore
 from harness.detectors.folds import Fold, in_fold
+from harness.detectors.group import Group
 from harness.detectors.maps import Scores
 from harness.detectors.stages import Stage, Stages
 
@@ -169,9 +170,9 @@ def _scores(
     images = {"train": [image.path for image in train], "test": [image.path for image in test]}
     context = detector.stage_context({role: paths for role, paths in images.items() if paths}, progress, None)
     folds = [Fold(number, FOLDS) for number in range(FOLDS)]
-    roots: list[Stage] = [in_fold(detector.score_stage("val", [detector]), fold) for fold in folds]
+    roots: list[Stage] = [in_fold(detector.score_stage("val", Group([detector])), fold) for fold in folds]
     if test:
-        roots.append(detector.score_stage("test", [detector]))
+        roots.append(detector.score_stage("test", Group([detector])))
     stages = Stages(roots, context)
     of_train = np.empty(len(train))
     for fold, stage in zip(folds, roots, strict=False):

@@ -12,7 +12,7 @@ anomalib interpolates maps to the nearest patch, the code and this file bilinear
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Unpack
 
 import torch
@@ -32,6 +32,7 @@ from harness.detectors.arguments import check_number, check_whole
 from harness.detectors.base import Detector, State
 from harness.detectors.features import FeatureMaps
 from harness.detectors.foreground import Foreground, foreground
+from harness.detectors.group import Group
 from harness.detectors.maps import Scores
 from harness.detectors.neighbours import largest_products_in_prefixes
 from harness.detectors.options import Options
@@ -86,7 +87,11 @@ class AnomalyDINO(Detector):
         return {"num_neighbors": self.num_neighbors, "masking": self.masking,
                 "foreground_threshold": self.foreground_threshold, "rotations": self.rotations}  # fmt: skip
 
-    def _bank(self, group: Sequence[Detector]) -> DirectionBank:
+    def sharing_key(self) -> Hashable:
+        """Detectors with equal keys have the bank of all patches and the masks in common."""
+        return super().sharing_key(), self.foreground_threshold
+
+    def _bank(self, group: Group) -> DirectionBank:
         features = self.features("train", group)
         masks = Foreground(features, self.layers[0], self.foreground_threshold)
         return DirectionBank(Directions(features, self.layers), masks)
@@ -97,7 +102,7 @@ class AnomalyDINO(Detector):
         text = f"num_neighbors: {self.num_neighbors} expected, {size} used: the bank has no more patches"
         return [text] if size < self.num_neighbors else []
 
-    def fit_stage(self, group: Sequence[Detector]) -> Stage:
+    def fit_stage(self, group: Group) -> Stage:
         """The stage that selects the bank; see `Detector.fit_stage`.
 
         Args:
@@ -105,7 +110,7 @@ class AnomalyDINO(Detector):
         """
         return DirectionState(self._bank(group), self.masking == "both")
 
-    def score_stage(self, role: str, group: Sequence[Detector]) -> Stage:
+    def score_stage(self, role: str, group: Group) -> Stage:
         """The stage that computes the scores; see `Detector.score_stage`.
 
         Args:
@@ -113,7 +118,7 @@ class AnomalyDINO(Detector):
             group: detectors that share stages.
         """
         bank, features = self._bank(group), self.features(role, group)
-        alike = [other for other in group if isinstance(other, AnomalyDINO) and other._bank(group) == bank]
+        alike = group.alike(self)
         banks = tuple(sorted({other.masking == "both" for other in alike}, reverse=True))
         k = max(other.num_neighbors for other in alike)
         distances = Distances(bank, Directions(features, self.layers), banks, k)

@@ -27,6 +27,7 @@ from harness.detectors.cache import StageCache
 from harness.detectors.context import StageContext
 from harness.detectors.default import BatchScores, Learnt, ScoringHead
 from harness.detectors.features import PRECISIONS, Extractor, FeatureMaps, Features, build_extractor
+from harness.detectors.group import Group
 from harness.detectors.maps import Scores
 from harness.detectors.memory import Memory
 from harness.detectors.options import Options, check_names, image_sizes
@@ -159,15 +160,15 @@ class Detector(ABC):
 
     # ---- functions that a method may override to share work within a group
 
-    def fit_stage(self, group: Sequence[Detector]) -> Stage:
+    def fit_stage(self, group: Group) -> Stage:
         """The stage whose result is the `State` of this detector.
 
         Args:
-            group: all detectors that run together, with this detector; one stage may serve several of them.
+            group: all detectors that run together, with this detector.
         """
         return self._learnt(group)
 
-    def score_stage(self, role: str, group: Sequence[Detector]) -> Stage:
+    def score_stage(self, role: str, group: Group) -> Stage:
         """The stage whose result is the `Scores` of this detector for the images of a role.
 
         Args:
@@ -176,7 +177,11 @@ class Detector(ABC):
         """
         return BatchScores(self._learnt(group), self.features(role, group))
 
-    def _learnt(self, group: Sequence[Detector]) -> Learnt:
+    def sharing_key(self) -> Hashable:
+        """Detectors of one class with equal keys may share stages beyond the features; see `Group.alike`."""
+        return self.layers, self.extraction(training=True)
+
+    def _learnt(self, group: Group) -> Learnt:
         key = (self.name, self.layers, repr(self.parameters()), self.seed if self.uses_seed else 0)
         return Learnt(self.features("train", group), key, self)
 
@@ -235,22 +240,24 @@ class Detector(ABC):
         """The seed of random weights; 0 for other weights."""
         return self.seed if self.weights.source == "random" else 0
 
-    def features(self, role: str, group: Sequence[Detector]) -> Features:
+    def extraction(self, training: bool) -> tuple[str, int, int]:
+        """Precision, seed of random weights and number of rotations: one pass serves the detectors with equal ones.
+
+        Args:
+            training: whether the images are the training images.
+        """
+        return self.precision, self.weights_seed, self.rotations if training else 1
+
+    def features(self, role: str, group: Group) -> Features:
         """The stage of the features; one pass computes the layers of all detectors with the same network.
 
         Args:
             role: train, val or test.
             group: see `fit_stage`.
         """
-        rotations = self.rotations if role == "train" else 1
-        same = (self.precision, self.weights_seed, rotations)
-        layers = {
-            layer
-            for other in group
-            if (other.precision, other.weights_seed, other.rotations if role == "train" else 1) == same
-            for layer in other.needed_layers()
-        }
-        return Features(role, tuple(sorted(layers)), self.precision, self.weights_seed, rotations=rotations)
+        training = role == "train"
+        precision, seed, rotations = self.extraction(training)
+        return Features(role, group.layers(self, training), precision, seed, rotations=rotations)
 
     # ---- functions for users
 
@@ -270,7 +277,7 @@ class Detector(ABC):
         with Reporter(self._options.get("progress", True), self.name) as reporter:
             contents = fingerprint(train) if self._options.get("cache") is not None else None
             context = self.stage_context({"train": train}, reporter.show, contents)
-            root = self.fit_stage([self])
+            root = self.fit_stage(Group([self]))
             stages = Stages([root], context)
             self.state = {name: _compact(tensor) for name, tensor in stages.value(root).items()}
         reporter.warn([*stages.warnings(root), *self.state_warnings()])

@@ -22,6 +22,7 @@ from harness.detectors.context import StageContext
 from harness.detectors.embedding import rows
 from harness.detectors.features import FeatureMaps, Features
 from harness.detectors.flows import Flow, all_seeded, build_flows, likelihood_maps, log_likelihood, positions, train
+from harness.detectors.group import Group
 from harness.detectors.maps import Scores, concatenate, upsample
 from harness.detectors.options import Options
 from harness.detectors.stages import Stage
@@ -82,7 +83,7 @@ class CFlow(Detector):
         """The method's constructor arguments."""
         return dict(vars(self.flow))
 
-    def fit_stage(self, group: Sequence[Detector]) -> TrainedFlows:
+    def fit_stage(self, group: Group) -> TrainedFlows:
         """The stage that trains the flows; see `Detector.fit_stage`.
 
         Args:
@@ -90,7 +91,7 @@ class CFlow(Detector):
         """
         return TrainedFlows(self.features("train", group), self.layers, self.flow, self.seed)
 
-    def score_stage(self, role: str, group: Sequence[Detector]) -> Stage:
+    def score_stage(self, role: str, group: Group) -> Stage:
         """The stage that computes the scores; see `Detector.score_stage`.
 
         Args:

@@ -35,6 +35,7 @@ from harness.detectors.arguments import check_number, check_whole
 from harness.detectors.base import Detector, State
 from harness.detectors.dinomaly_stages import Blocks, TrainedDecoder, Training
 from harness.detectors.features import FeatureMaps
+from harness.detectors.group import Group
 from harness.detectors.maps import Scores
 from harness.detectors.options import Options
 from harness.detectors.reconstruction import Architecture, Reconstruction, in_groups
@@ -120,7 +121,7 @@ class Dinomaly(Detector):
         """The architecture; the training does not change the time of an image."""
         return self.name, self.blocks, self.architecture.depth
 
-    def _learnt(self, group: Sequence[Detector]) -> TrainedDecoder:
+    def _learnt(self, group: Group) -> TrainedDecoder:
         features = self.features("train", group)
         return TrainedDecoder(features, self.name, self, self.blocks, self.architecture, self.training, self.seed)
 

@@ -24,6 +24,7 @@ from harness.detectors.bank import BANKS, EXACT
 from harness.detectors.base import Detector, State
 from harness.detectors.embedding import Patches
 from harness.detectors.features import FeatureMaps
+from harness.detectors.group import Group
 from harness.detectors.maps import Scores, smooth
 from harness.detectors.mhpatchcore_stages import (
     PooledPatches,
@@ -96,7 +97,11 @@ class MHPatchCore(Detector):
         """The parameters that affect the time of an image."""
         return self.name, self.pca_variance_ratio, self.memory_bank_size
 
-    def _whitened(self, role: str, group: Sequence[Detector]) -> WhitenedPatches:
+    def sharing_key(self) -> Hashable:
+        """Detectors with equal keys have banks that are prefixes of one bank."""
+        return super().sharing_key(), self.pca_variance_ratio, self.covariance_shrinkage, self._local()
+
+    def _whitened(self, role: str, group: Group) -> WhitenedPatches:
         moments = Moments(PooledPatches(self.features("train", group), self.layers))
         embedding = PooledPatches(self.features(role, group), self.layers)
         return WhitenedPatches(moments, embedding, self.pca_variance_ratio, self.covariance_shrinkage)
@@ -104,17 +109,12 @@ class MHPatchCore(Detector):
     def _local(self) -> int:
         return 0 if self.bank == EXACT else min(self.local_coreset_size, self.memory_bank_size)
 
-    def _whitened_bank(self, group: Sequence[Detector]) -> WhitenedBank:
+    def _whitened_bank(self, group: Group) -> WhitenedBank:
         whitened = self._whitened("train", group)
-        sizes = {
-            other.memory_bank_size
-            for other in group
-            if isinstance(other, MHPatchCore)
-            and (other._whitened("train", group), other._local()) == (whitened, self._local())
-        }
+        sizes = {other.memory_bank_size for other in group.alike(self)}
         return WhitenedBank(whitened, self._local(), tuple(sorted(sizes)))
 
-    def fit_stage(self, group: Sequence[Detector]) -> Stage:
+    def fit_stage(self, group: Group) -> Stage:
         """The stage that selects the bank; see `Detector.fit_stage`.
 
         Args:
@@ -122,7 +122,7 @@ class MHPatchCore(Detector):
         """
         return WhitenedState(self._whitened_bank(group), self.memory_bank_size)
 
-    def score_stage(self, role: str, group: Sequence[Detector]) -> Stage:
+    def score_stage(self, role: str, group: Group) -> Stage:
         """The stage that computes the scores; see `Detector.score_stage`.
 
         Args:
@@ -130,11 +130,7 @@ class MHPatchCore(Detector):
             group: detectors that share stages.
         """
         bank = self._whitened_bank(group)
-        k = max(
-            other.num_neighbors
-            for other in group
-            if isinstance(other, MHPatchCore) and other._whitened_bank(group) == bank
-        )
+        k = max(other.num_neighbors for other in group.alike(self))
         neighbourhoods = WhitenedNeighbourhoods(bank, self._whitened(role, group), k)
         return WhitenedScores(neighbourhoods, self.memory_bank_size, self.num_neighbors)
 

@@ -20,6 +20,7 @@ from harness.detectors.base import Detector, State
 from harness.detectors.context import StageContext
 from harness.detectors.features import FeatureMaps, Features
 from harness.detectors.gaussian import fit_gaussians, gather, mahalanobis
+from harness.detectors.group import Group
 from harness.detectors.maps import Scores, smooth
 from harness.detectors.options import Options
 from harness.detectors.stages import Stage
@@ -68,7 +69,7 @@ class PaDiM(Detector):
         """The method's constructor arguments."""
         return {"n_features": self.n_features}
 
-    def fit_stage(self, group: Sequence[Detector]) -> Gaussians:
+    def fit_stage(self, group: Group) -> Gaussians:
         """The stage that estimates the Gaussians; see `Detector.fit_stage`.
 
         Args:
@@ -76,7 +77,7 @@ class PaDiM(Detector):
         """
         return Gaussians(self.features("train", group), self.layers, tuple(self._channels.tolist()))
 
-    def score_stage(self, role: str, group: Sequence[Detector]) -> Stage:
+    def score_stage(self, role: str, group: Group) -> Stage:
         """The stage that computes the scores; see `Detector.score_stage`.
 
         Args:

@@ -22,6 +22,7 @@ from harness.detectors.base import Detector, State
 from harness.detectors.embedding import Embedding, Patches, embed, rows
 from harness.detectors.faiss_index import EXACT_SEARCH, FaissIndex, bank_problems, check_neighbours
 from harness.detectors.features import FeatureMaps
+from harness.detectors.group import Group
 from harness.detectors.maps import Scores, smooth
 from harness.detectors.neighbours import Nearest, nearest_in_prefixes
 from harness.detectors.options import Options
@@ -92,12 +93,12 @@ class PatchCore(Detector):
         return {"coreset_sampling_ratio": self.coreset_sampling_ratio, "num_neighbors": self.num_neighbors,
                 "upsampling": self.upsampling, "bank": self.bank, "neighbours": self.neighbours}  # fmt: skip
 
-    def _bank(self, group: Sequence[Detector]) -> Bank | StreamedBank:
+    def _bank(self, group: Group) -> Bank | StreamedBank:
         """The largest bank of the detectors with the same patches, of which the bank of this detector is a prefix.
 
         A bank from blocks is not a prefix of a larger one, so each ratio has its own.
         """
-        ratios = tuple(sorted({other.coreset_sampling_ratio for other in self._with_same_bank(group)}))
+        ratios = tuple(sorted({other.coreset_sampling_ratio for other in group.alike(self)}))
         features = self.features("train", group)
         if self.bank != EXACT:
             blocks = Blocks(features, self.layers, self.seed, ratios[-1])
@@ -105,12 +106,9 @@ class PatchCore(Detector):
         embedding = Embedding(features, self.layers)
         return Bank(CoresetOrder(embedding, self.seed, ratios), embedding)
 
-    def _with_same_bank(self, group: Sequence[Detector]) -> list[PatchCore]:
-        """The detectors of the group whose banks are prefixes of one bank."""
-        return [other for other in group if isinstance(other, PatchCore) and other._bank_key() == self._bank_key()]
-
-    def _bank_key(self) -> Hashable:
-        return self.layers, self.precision, self.seed, self.bank
+    def sharing_key(self) -> Hashable:
+        """Detectors with equal keys have banks that are prefixes of one bank."""
+        return super().sharing_key(), self.seed, self.bank
 
     def timing_key(self) -> Hashable:
         """The parameters that affect the time of an image; the number of neighbours only concerns one patch."""
@@ -157,7 +155,7 @@ class PatchCore(Detector):
         radius = rounded_up(float(state[COVERING_RADIUS]))
         return [f"bank: {self.bank}: no training patch is farther than {radius:.4g} from the bank"]
 
-    def fit_stage(self, group: Sequence[Detector]) -> Stage:
+    def fit_stage(self, group: Group) -> Stage:
         """The stage that selects the bank; see `Detector.fit_stage`.
 
         Args:
@@ -165,12 +163,12 @@ class PatchCore(Detector):
         """
         return BankState(self._bank(group), self.coreset_sampling_ratio, self._bank_index(group))
 
-    def _bank_index(self, group: Sequence[Detector]) -> BankIndex | None:
+    def _bank_index(self, group: Group) -> BankIndex | None:
         if self.neighbours == EXACT_SEARCH:
             return None
         return BankIndex(self._bank(group), self.coreset_sampling_ratio, self.neighbours)
 
-    def score_stage(self, role: str, group: Sequence[Detector]) -> Stage:
+    def score_stage(self, role: str, group: Group) -> Stage:
         """The stage that computes the scores; see `Detector.score_stage`.
 
         Args:
@@ -178,7 +176,7 @@ class PatchCore(Detector):
             group: detectors that share stages.
         """
         embedding = Embedding(self.features(role, group), self.layers)
-        k = max(other.num_neighbors for other in self._with_same_bank(group))
+        k = max(other.num_neighbors for other in group.alike(self))
         index = self._bank_index(group)
         neighbourhoods: Neighbourhoods | IndexedNeighbourhoods
         if index is None:

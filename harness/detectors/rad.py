@@ -21,6 +21,7 @@ from harness.common.errors import ConfigError
 from harness.detectors.arguments import check_whole
 from harness.detectors.base import Detector, State
 from harness.detectors.features import CLASS_TOKEN, FeatureMaps
+from harness.detectors.group import Group
 from harness.detectors.maps import Scores, concatenate
 from harness.detectors.options import Options
 from harness.detectors.rad_stages import (
@@ -81,7 +82,7 @@ class RAD(Detector):
         """The blocks, and the class token of the last one."""
         return (*self.layers, self.token)
 
-    def fit_stage(self, group: Sequence[Detector]) -> Stage:
+    def fit_stage(self, group: Group) -> Stage:
         """The stage that stores the features; see `Detector.fit_stage`.
 
         Args:
@@ -89,7 +90,7 @@ class RAD(Detector):
         """
         return PositionBank(self.features("train", group), self.layers, self.token)
 
-    def score_stage(self, role: str, group: Sequence[Detector]) -> Stage:
+    def score_stage(self, role: str, group: Group) -> Stage:
         """The stage that computes the scores; see `Detector.score_stage`.
 
         Args:
@@ -97,12 +98,7 @@ class RAD(Detector):
             group: detectors that share stages.
         """
         bank = PositionBank(self.features("train", group), self.layers, self.token)
-        comparisons = {
-            (other.k_image, other.pos_radius)
-            for other in group
-            if isinstance(other, RAD)
-            and PositionBank(other.features("train", group), other.layers, other.token) == bank
-        }
+        comparisons = {(other.k_image, other.pos_radius) for other in group.alike(self)}
         distances = PositionDistances(bank, self.features(role, group), tuple(sorted(comparisons)))
         return RADScores(distances, (self.k_image, self.pos_radius))
 

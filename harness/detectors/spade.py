@@ -6,7 +6,7 @@ of its features to the nearest features in these images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Unpack
 
 import torch
@@ -16,6 +16,7 @@ from harness.backbones.layers import chosen_layers, feature_layers
 from harness.detectors.arguments import check_whole
 from harness.detectors.base import Detector, State
 from harness.detectors.features import FeatureMaps
+from harness.detectors.group import Group
 from harness.detectors.maps import Scores, concatenate, smooth
 from harness.detectors.options import Options
 from harness.detectors.spade_stages import (
@@ -68,7 +69,7 @@ class SPADE(Detector):
         """The layers of the gallery and the pooled layer."""
         return tuple(dict.fromkeys([*self.layers, self.pooled_layer]))
 
-    def fit_stage(self, group: Sequence[Detector]) -> Gallery:
+    def fit_stage(self, group: Group) -> Gallery:
         """The stage that stores the features; see `Detector.fit_stage`.
 
         Args:
@@ -76,15 +77,14 @@ class SPADE(Detector):
         """
         return Gallery(self.features("train", group), self.layers, self.pooled_layer)
 
-    def score_stage(self, role: str, group: Sequence[Detector]) -> Stage:
+    def score_stage(self, role: str, group: Group) -> Stage:
         """The stage that computes the scores; see `Detector.score_stage`.
 
         Args:
             role: train, val or test.
             group: detectors that share stages.
         """
-        numbers = sorted({other.num_neighbors for other in group
-                          if isinstance(other, SPADE) and self._same_gallery(other)})  # fmt: skip
+        numbers = sorted({other.num_neighbors for other in group.alike(self)})
         scores = GalleryScores(self.fit_stage(group), self.features(role, group), tuple(numbers))
         return SPADEScores(scores, self.num_neighbors)
 
@@ -93,9 +93,9 @@ class SPADE(Detector):
         images = len(self.fitted()["pooled"])
         return [few_images(self.num_neighbors, images)] if images < self.num_neighbors else []
 
-    def _same_gallery(self, other: SPADE) -> bool:
-        gallery = (self.layers, self.pooled_layer, self.weights_seed, self.precision)
-        return gallery == (other.layers, other.pooled_layer, other.weights_seed, other.precision)
+    def sharing_key(self) -> Hashable:
+        """Detectors with equal keys have the gallery in common."""
+        return super().sharing_key(), self.pooled_layer
 
     def head(self) -> nn.Module:
         """The gallery as a module for export."""

@@ -25,6 +25,7 @@ from harness.detectors.base import Detector, State
 from harness.detectors.context import StageContext
 from harness.detectors.embedding import Embedding, Patches
 from harness.detectors.features import FeatureMaps
+from harness.detectors.group import Group
 from harness.detectors.maps import Scores, mean_of_largest, smooth
 from harness.detectors.moments import Components, Moments, check_share
 from harness.detectors.options import Options
@@ -83,10 +84,14 @@ class SubspaceAD(Detector):
         """The parameters that affect the time of an image."""
         return self.name, self.layers, self.fusion, self.explained_variance
 
-    def _fused(self, role: str, group: Sequence[Detector]) -> Fused:
+    def sharing_key(self) -> Hashable:
+        """Detectors with equal keys have the moments in common."""
+        return super().sharing_key(), self.fusion
+
+    def _fused(self, role: str, group: Group) -> Fused:
         return Fused(self.features(role, group), self.layers, self.fusion)
 
-    def fit_stage(self, group: Sequence[Detector]) -> Stage:
+    def fit_stage(self, group: Group) -> Stage:
         """The stage that selects the components; see `Detector.fit_stage`.
 
         Args:
@@ -94,20 +99,14 @@ class SubspaceAD(Detector):
         """
         return Subspace(Moments(self._fused("train", group)), self.explained_variance)
 
-    def score_stage(self, role: str, group: Sequence[Detector]) -> Stage:
+    def score_stage(self, role: str, group: Group) -> Stage:
         """The stage that computes the scores; see `Detector.score_stage`.
 
         Args:
             role: train, val or test.
             group: detectors that share stages.
         """
-        alike = (self.layers, self.fusion, self.rotations, self.precision, self.weights_seed)
-        shares = {
-            other.explained_variance
-            for other in group
-            if isinstance(other, SubspaceAD)
-            and (other.layers, other.fusion, other.rotations, other.precision, other.weights_seed) == alike
-        }
+        shares = {other.explained_variance for other in group.alike(self)}
         moments = Moments(self._fused("train", group))
         residuals = Residuals(moments, self._fused(role, group), tuple(sorted(shares)))
         return SubspaceScores(residuals, self.explained_variance)

@@ -19,6 +19,7 @@ from harness.backends.native import group as native_group
 from harness.config.load import load_config
 from harness.detectors import load, neighbours
 from harness.detectors.features import Extractor
+from harness.detectors.group import Group
 from harness.detectors.sources import ImageSource
 from harness.detectors.stages import Stages
 from harness.planning.prepare import prepare
@@ -162,7 +163,8 @@ def test_stages_are_dropped_when_nobody_waits_for_them(tmp_path: Path, toy_tree:
     detectors = [native_group.build(spec, "cpu") for spec in specs]
     pictures = {"train": [s.path for s in split.train], "test": [s.path for s in split.test]}
     stage_context = detectors[0].stage_context(pictures, lambda _: None, "data")
-    roots = [root for one in detectors for root in (one.fit_stage(detectors), one.score_stage("test", detectors))]
+    group = Group(detectors)
+    roots = [root for one in detectors for root in (one.fit_stage(group), one.score_stage("test", group))]
     stages = Stages(roots, stage_context)
     most = 0
     for root in roots:

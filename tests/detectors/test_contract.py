@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from PIL import Image
 
 from harness import registry
 from harness.data.listing import list_images
-from harness.detectors import load
+from harness.detectors import Detector, load
+from harness.detectors.group import Group
 from tests.detectors.cases import IN_A_TRANSFORMER, NAMES, SMALL, evaluate_predictions, make
 from tests.networks import only_transformers
 
@@ -85,3 +87,23 @@ def test_evaluate_gives_the_sheets_metrics(name: str, train: Path, toy_tree: Pat
         assert value is not None
         assert 0 <= value <= 1
     assert metrics["image_F1Score"] is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_group_looks_at_each_detector_once_whatever_its_size(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    detectors = [make(name, seed=seed) for seed in range(12)]
+    calls: Counter[str] = Counter()
+    cls = type(detectors[0])
+    layers = cls.needed_layers
+
+    def counted(self: Detector) -> tuple[str, ...]:
+        calls["layers"] += 1
+        return layers(self)
+
+    monkeypatch.setattr(cls, "needed_layers", counted)
+    group = Group(detectors)
+    stages = [stage for one in detectors for stage in (one.fit_stage(group), one.score_stage("test", group))]
+    assert len(set(stages)) == len(stages) if cls.uses_seed else len(set(stages)) >= 2
+    # Twice in the group: for training images and for others.
+    assert calls["layers"] <= 3 * len(detectors)
+    assert group.alike(detectors[0])[0] is detectors[0]

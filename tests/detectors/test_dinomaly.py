@@ -21,6 +21,7 @@ from harness.data.listing import list_images
 from harness.detectors import Dinomaly, dinomaly_stages
 from harness.detectors.block_means import PREFIX
 from harness.detectors.dinomaly_stages import easy_share, learning_rates, loss
+from harness.detectors.group import Group
 from harness.detectors.reconstruction import in_groups
 from harness.detectors.stable_adamw import StableAdamW
 from harness.detectors.stages import Stages
@@ -165,7 +166,7 @@ def test_schedules_are_the_papers_and_shorter_in_shorter_trainings() -> None:
 def test_stored_features_are_those_of_every_step(train: list[Path], theirs: torch_model.DinomalyModel) -> None:
     """In training mode too, the encoder gives the same features: neither dropout nor augmentation changes them."""
     detector = dinomaly()
-    features = detector.features("train", [detector])
+    features = detector.features("train", Group([detector]))
     stages = Stages([features], detector.stage_context({"train": train}, lambda _: None, None))
     stored = stages.value(features)
     with torch.no_grad():
@@ -182,8 +183,8 @@ def test_one_pass_gives_features_before_and_after_the_norm(train: list[Path]) ->
     images = batch(dinomaly(), train[:2])
     group = [dinomaly(), make("rad", layers=["blocks.2", "blocks.5"]), make("subspacead", **{"backbone": "test_vit",
              "layers": ["blocks.3"]})]  # fmt: skip
-    stage = group[0].features("test", group)
-    assert all(one.features("test", group) == stage for one in group)
+    stage = group[0].features("test", Group(group))
+    assert all(one.features("test", Group(group)) == stage for one in group)
     together = Stages([stage], group[0].stage_context({"test": train[:2]}, lambda _: None, None)).value(stage)
     for detector in group:
         for name, alone in detector.extractor()(images).items():
@@ -194,7 +195,7 @@ def test_decoders_of_a_grid_share_one_pass(train: list[Path]) -> None:
     group = [dinomaly(bottleneck_dropout=share, seed=seed, weights="random") for share in (0.1, 0.4) for seed in (0, 0)]
     shown: list[str] = []
     context = group[0].stage_context({"train": train}, shown.append, None)
-    roots = [detector.fit_stage(group) for detector in group]
+    roots = [detector.fit_stage(Group(group)) for detector in group]
     stages = Stages(roots, context)
     states = [stages.value(root) for root in roots]
     titles = [text for text in shown if "%" not in text]
@@ -212,7 +213,7 @@ def test_a_training_ends_at_its_steps_or_epochs_and_is_observed_after_epochs(tra
         context = detector.stage_context({"train": train[:images]}, shown.append, None)
         epochs: list[int] = []
         context.watch = lambda epoch, state: epochs.append(epoch) if state() else None
-        root = detector.fit_stage([detector])
+        root = detector.fit_stage(Group([detector]))
         Stages([root], context).value(root)
         return epochs, [text for text in shown if text.startswith("training ")]
 

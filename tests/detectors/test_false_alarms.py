@@ -12,6 +12,7 @@ from harness import registry
 from harness.data.listing import list_images
 from harness.detectors.base import Detector
 from harness.detectors.folds import Fold, in_fold
+from harness.detectors.group import Group
 from harness.detectors.stages import Stages
 from tests.detectors.cases import make
 
@@ -34,7 +35,7 @@ def test_a_fold_is_scored_by_a_model_of_the_other_images(name: str, toy_tree: Pa
     paths = list_images(toy_tree / "plate" / "train" / "good")
     detector = make(name)
     fold = Fold(1, 3)
-    stage = in_fold(detector.score_stage("val", [detector]), fold)
+    stage = in_fold(detector.score_stage("val", Group([detector])), fold)
     context = detector.stage_context({"train": paths}, lambda text: None, None)
     fold_scores = Stages([stage], context).value(stage)
     inside = fold.images(len(paths))

@@ -22,6 +22,7 @@ from harness.detectors.base import Detector
 from harness.detectors.features import CLASS_TOKEN, Features, rotate
 from harness.detectors.folds import Fold, in_fold
 from harness.detectors.foreground import foreground
+from harness.detectors.group import Group
 from harness.detectors.maps import mean_of_largest
 from harness.detectors.merge_reduce import MergeReduce, farthest_first
 from harness.detectors.mhpatchcore_stages import pooled_patches
@@ -129,7 +130,7 @@ def test_without_an_object_only_the_bank_of_objects_fails(train: list[Path], uns
     assert blind.predict(unseen[0]).score == 0
     group = [make("anomalydino", masking=masking, foreground_threshold=1e6) for masking in ("none", "test", "both")]
     context = group[0].stage_context({"train": train, "test": unseen}, lambda _: None, None)
-    roots = [detector.score_stage("test", group) for detector in group]
+    roots = [detector.score_stage("test", Group(group)) for detector in group]
     stages = Stages(roots, context)
     assert float(stages.value(roots[0]).images.min()) > 0
     assert float(stages.value(roots[1]).images.max()) == 0
@@ -283,9 +284,9 @@ def test_rotations_turn_around_the_centre_and_keep_the_border() -> None:
 
 def test_rotated_features_follow_their_image_and_its_fold(train: list[Path]) -> None:
     detector = make("subspacead", rotations=3)
-    features = detector.features("train", [detector])
+    features = detector.features("train", Group([detector]))
     assert features.rotations == 3
-    assert detector.features("test", [detector]).rotations == 1
+    assert detector.features("test", Group([detector])).rotations == 1
     fold = Fold(0, 4)
     context = detector.stage_context({"train": train}, lambda _: None, None)
     inside = in_fold(Features("val", features.layers, "fp32", features.seed, rotations=3), fold)

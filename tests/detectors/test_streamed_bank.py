@@ -16,6 +16,7 @@ from harness.detectors import PatchCore
 from harness.detectors.embedding import embed, rows
 from harness.detectors.features import Features
 from harness.detectors.folds import Fold, in_fold, on_positions
+from harness.detectors.group import Group
 from harness.detectors.stages import Stages
 from harness.detectors.streamed_bank import IMAGES_PER_BLOCK, Blocks
 
@@ -81,7 +82,7 @@ def test_the_bank_does_not_depend_on_other_ratios() -> None:
     small, large = detector(0.02), detector(0.1)
     context = small.stage_context({"train": pictures}, lambda _: None, None)
     group = [small, large]
-    stages = [one.fit_stage(group) for one in group]
+    stages = [one.fit_stage(Group(group)) for one in group]
     computed = Stages(stages, context)
     for one, stage in zip(group, stages, strict=True):
         alone, together = one.fit(pictures).fitted(), computed.value(stage)
@@ -102,7 +103,7 @@ def test_the_features_of_all_images_are_not_stored() -> None:
             return allocate(*shape)
 
         context.memory.tensor = counted  # type: ignore[method-assign]
-        stage = one.fit_stage([one])
+        stage = one.fit_stage(Group([one]))
         Stages([stage], context).value(stage)
         sizes[bank] = sum(requested)
     every_patch = 16 * len(pictures) * 384
@@ -115,7 +116,7 @@ def test_a_fold_selects_from_the_other_images_only() -> None:
     one = detector()
     fold, positions = Fold(0, 3), (0, 2, 4, 6, 8, 10)
     # The fold is one of the chosen images, as for one model of several categories.
-    stage = on_positions(in_fold(one.fit_stage([one]), fold), {"train": positions})
+    stage = on_positions(in_fold(one.fit_stage(Group([one])), fold), {"train": positions})
     context = one.stage_context({"train": pictures}, lambda _: None, None)
     bank = Stages([stage], context).value(stage)["bank"]
     inside = fold.images(len(positions))

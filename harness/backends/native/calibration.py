@@ -15,6 +15,7 @@ from harness.config.threshold import CROSS_CONFORMAL
 from harness.data.samples import Sample, Split
 from harness.detectors.base import Detector
 from harness.detectors.folds import Fold, in_fold
+from harness.detectors.group import Group
 from harness.detectors.maps import Scores
 from harness.detectors.memory import Memory
 from harness.detectors.stages import Stage, Stages
@@ -93,7 +94,7 @@ def fold_warnings(spec: RunSpec, images: int, least: int) -> list[str]:
     )
 
 
-def calibration_stages(spec: RunSpec, detector: Detector, group: Sequence[Detector], split: Split) -> list[Stage]:
+def calibration_stages(spec: RunSpec, detector: Detector, group: Group, split: Split) -> list[Stage]:
     """Return the stage of the held-out images, or a stage for each fold; empty without calibration images.
 
     Args:

@@ -23,6 +23,7 @@ from harness.config.spec import RunSpec
 from harness.data.samples import Sample, Split
 from harness.detectors.base import Detector, State
 from harness.detectors.context import StageContext
+from harness.detectors.group import Group
 from harness.detectors.maps import Scores, concatenate
 from harness.detectors.stages import Stage, Stages
 from harness.predictions.detection import Predictions, join
@@ -81,7 +82,8 @@ def run_group(specs: Sequence[RunSpec], split: Split, context: RunContext) -> It
     paths = {role: [sample.path for sample in samples] for role, samples in images.roles.items()}
     costs = Costs(group[0].device)
     stage_context = group[0].stage_context(paths, context.stage, split.fingerprint, context.scratch)
-    plans = {spec: _Plan.of(spec, detector, group, images) for spec, detector in detectors.items()}
+    shared = Group(group)
+    plans = {spec: _Plan.of(spec, detector, shared, images) for spec, detector in detectors.items()}
     stages = Stages((stage for plan in plans.values() for stage in plan.pending), stage_context)
     for spec, detector in detectors.items():
         own = images.split(spec)
@@ -115,7 +117,7 @@ class _Plan:
     own: list[bool] | None
 
     @classmethod
-    def of(cls, spec: RunSpec, detector: Detector, group: Sequence[Detector], images: GroupImages) -> _Plan:
+    def of(cls, spec: RunSpec, detector: Detector, group: Group, images: GroupImages) -> _Plan:
         calibration = calibration_stages(spec, detector, group, images.split(spec))
         stages = [detector.fit_stage(group), detector.score_stage("test", group), *calibration]
         fit, test, *calibration = images.stages(spec, stages)

@@ -21,6 +21,7 @@ from harness.data.labelled.base import LabelledSplit, LabelSpec
 from harness.data.samples import NORMAL_NAMES, is_normal
 from harness.detectors.base import Detector, State
 from harness.detectors.folds import on_images
+from harness.detectors.group import Group
 from harness.detectors.stages import Stage, Stages
 
 KEY = "with_detector"
@@ -205,8 +206,9 @@ def fit_detectors(
     """
     paths = [sample.path for sample in (*split.train, *split.test)]
     stage_context = detector.stage_context({"train": paths}, context.stage, split.fingerprint, context.scratch)
-    features = detector.features("train", [detector])
-    fit, score = detector.fit_stage([detector]), detector.score_stage("val", [detector])
+    group = Group([detector])
+    features = detector.features("train", group)
+    fit, score = detector.fit_stage(group), detector.score_stage("val", group)
     pending: dict[Place, list[Stage]] = {}
     for (fold, class_name), positions in requests.items():
         good = good_images(split, fold, class_name)
