@@ -1,13 +1,14 @@
-"""Loads a trained model without Torch's compiler, torch._dynamo, whose import takes over a second.
+"""Commands and loads of trained models do without Torch's compiler, torch._dynamo, whose import takes over a second.
 
-Torch, torchvision and timm request the compiler, and do not compile:
+Torch, torchvision, timm and Lightning request the compiler, and do not compile:
 
 - `torch.compiler.disable` and Torch's Python kernels mark functions that the compiler must not compile;
-- torchvision.ops.roi_align imports `is_compile_supported`.
+- torchvision.ops.roi_align imports `is_compile_supported`;
+- Lightning imports `OptimizedModule`, to recognise a compiled module.
 
-While a model is loaded, modules stand in for the compiler and offer these two functions. The functions import the
-compiler when it is needed. Any other request imports the compiler at once: with another version of a library the start
-is slower, and everything computes the same. Later, the stand-ins are gone, and `import torch._dynamo` works as usual.
+Meanwhile, modules stand in for the compiler and offer these three names. Functions import the compiler when it is
+needed. Any other request imports the compiler at once: with another version of a library the start is slower, and
+everything computes the same. Later, the stand-ins are gone, and `import torch._dynamo` works as usual.
 """
 
 from __future__ import annotations
@@ -30,9 +31,8 @@ COMPILER = "torch._dynamo"
 @contextmanager
 def without_compiler() -> Iterator[None]:
     """Do not import Torch's compiler for libraries that only mark functions for it, inside this context."""
-    with stand_ins(
-        COMPILER, {COMPILER: {"disable": _disable}, f"{COMPILER}.utils": {"is_compile_supported": _is_supported}}
-    ):
+    functions: dict[str, Callable[..., Any]] = {"disable": _disable, "OptimizedModule": _OptimizedModule}
+    with stand_ins(COMPILER, {COMPILER: functions, f"{COMPILER}.utils": {"is_compile_supported": _is_supported}}):
         yield
 
 
@@ -131,6 +131,19 @@ def _disable(function: Any = None, *args: Any, **options: Any) -> Any:
 def _is_supported(device_type: Any) -> Any:
     """`torch._dynamo.utils.is_compile_supported`, which imports the compiler when it is called."""
     return _imported(f"{COMPILER}.utils").is_compile_supported(device_type)
+
+
+class _CompiledModules(type):
+    """The class of a class whose instances are those of `torch._dynamo.OptimizedModule`."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        # In a process without the compiler, nothing is compiled.
+        compiler = sys.modules.get(COMPILER)
+        return not isinstance(compiler, _StandIn | None) and isinstance(instance, compiler.OptimizedModule)
+
+
+class _OptimizedModule(metaclass=_CompiledModules):
+    """`torch._dynamo.OptimizedModule` for questions whether a module is compiled."""
 
 
 def _imported(name: str) -> Any:

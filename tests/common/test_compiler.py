@@ -15,7 +15,7 @@ import sys
 from harness.common.compiler import without_compiler
 
 with without_compiler():
-    import timm, torch, torchvision
+    import lightning.pytorch, timm, torch, torchvision
     from torchvision import tv_tensors
     from torchvision.transforms.v2 import Resize
 
@@ -31,6 +31,10 @@ import torch._dynamo
 
 assert torch._dynamo.__file__
 assert torchvision.ops.roi_align.__globals__["is_compile_supported"]("cpu") is True
+from lightning.pytorch.utilities import compile
+network = torch.nn.Linear(2, 2)
+assert not isinstance(network, compile.OptimizedModule)
+assert isinstance(torch.compile(network, backend="eager"), compile.OptimizedModule)
 compiled = torch.compile(resize, backend="eager")(image)
 assert isinstance(compiled, tv_tensors.Image)
 assert torch.equal(compiled, expected)
@@ -86,3 +90,18 @@ def test_an_imported_package_stays(package: str) -> None:
     with stand_ins(package, {package: {"known": len}}):
         assert sys.modules[package] is module
     assert sys.modules[package] is module
+
+
+def test_commands_start_without_the_compiler(tmp_path: Path) -> None:
+    config = tmp_path / "sweep.yaml"
+    config.write_text(
+        "data: {kind: toy, category: plate, size: 64, train: 4, good: 2, bad: 2}\nlatency: false\nweights: random\n"
+        "grid: {backend: native, model: padim, backbone: resnet18, layers: [[layer1]], n_features: 5, image_size: 64}\n"
+    )
+    code = (
+        "import sys\nfrom harness.cli.main import main\ntry:\n    main()\nfinally:\n"
+        "    print(getattr(sys.modules.get('torch._dynamo'), '__file__', None), 'timm' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, "sweep", str(config), "--output", str(tmp_path / "results")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "None True"
