@@ -2,13 +2,11 @@
 
 A bank is a coreset of normal hazelnuts' patches. Where it is larger than `SELECTED`, other patches follow in random
 order, because a selection of nearly all patches takes long and changes little. The queries are patches of test images.
-The time is that of the processor, user and system, so that other programs on the machine matter less. Threads must not
-wait actively: OMP_WAIT_POLICY=PASSIVE python -m benchmarks neighbours
+The time is that of the processor, user and system, so that other programs on the machine matter less.
 """
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -20,7 +18,6 @@ import torch
 
 from benchmarks.inputs import HAZELNUT, MOBILENET, require, training_images
 from harness.backbones.resolve import resolve
-from harness.common.errors import DataError
 from harness.common.threads import same_number
 from harness.data.listing import list_images
 from harness.detectors import PatchCore
@@ -48,8 +45,6 @@ CASES: tuple[tuple[str, tuple[str, ...], tuple[int, ...]], ...] = (
 def measure(quick: bool) -> dict[str, Any]:
     """A row for each bank, and the metrics of test images with each kind of search."""
     require()
-    if not quick and os.environ.get("OMP_WAIT_POLICY", "").upper() != "PASSIVE":
-        raise DataError("OMP_WAIT_POLICY: expected PASSIVE, because threads that wait count as processor time.")
     with same_number(THREADS):
         rows_of = [row for case in CASES for row in _case(*case, quick)]
         metrics = _metrics(quick)
