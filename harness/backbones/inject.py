@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -59,7 +60,9 @@ def answered_by(find: Callable[[str], Weights], seed: int) -> Iterator[dict[str,
     def for_timm(model: nn.Module, pretrained_cfg: Mapping[str, Any], **options: Any) -> None:
         name = _timm_name(pretrained_cfg)
         loaded[name] = find(name)
-        load_into(model, name, loaded[name], seed, options.get("filter_fn"))
+        # `no_draws` concerns the network as the caller builds it, and not the weights.
+        with torch._C.DisableTorchFunction():
+            load_into(model, name, loaded[name], seed, options.get("filter_fn"))
 
     def for_torchvision(enum: WeightsEnum, *_: Any, **__: Any) -> State:
         name = _torchvision_name(type(enum))
@@ -156,13 +159,21 @@ def load_into(model: nn.Module, backbone: str, weights: Weights, seed: int, adap
         path = Path(weights.file)
         model.load_state_dict(fit_state(read_state(path), model, whole_network(backbone), str(path), adapt))
         return
-    with seeded(seed):
-        state = timm.create_model(backbone, pretrained=False).state_dict()
+    # timm may change the dict when it converts a state.
+    state = dict(_drawn(backbone, seed))
     expected = model.state_dict()
     if all(name in expected and expected[name].shape == value.shape for name, value in state.items()):
         model.load_state_dict(state)
     else:
         model.load_state_dict(fit_state(state, model, whole_network(backbone), f"random weights of {backbone}", adapt))
+
+
+@lru_cache(maxsize=1)
+def _drawn(backbone: str, seed: int) -> State:
+    """The random weights of a whole network; nobody may change them. A sweep builds the same network several times."""
+    with seeded(seed):
+        state: State = timm.create_model(backbone, pretrained=False).state_dict()
+    return state
 
 
 def _timm_name(config: Mapping[str, Any]) -> str:

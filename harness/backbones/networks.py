@@ -19,7 +19,7 @@ from harness.common.errors import UnknownNameError, unknown_name
 TENSORFLOW_NAMES = ("_conv_stem.", "_blocks.")
 TENSORFLOW = "tf_"
 # Initial values of parameters. On the meta device, Torch draws them in Python and imports SymPy for it.
-DRAWS = (torch.Tensor.normal_, torch.Tensor.uniform_)
+DRAWS = (torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_)
 
 
 @cache
@@ -64,14 +64,24 @@ def meta_device() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def no_draws() -> Iterator[None]:
+    """Make networks with zeros in place of random values, inside this context: the caller loads all weights.
+
+    The drawing takes up to a second.
+    """
+    with _NoDraws():
+        yield
+
+
 class _NoDraws(TorchFunctionMode):
-    """Draws no initial values for tensors on the meta device."""
+    """Sets initial values to zero in place of drawing them; those on the meta device have no values."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func in DRAWS and args[0].is_meta:
-            return args[0]
+        if func in DRAWS:
+            return args[0] if args[0].is_meta else args[0].zero_()
         return func(*args, **(kwargs or {}))
 
 

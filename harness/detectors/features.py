@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from harness.backbones.inject import answered_by, replaced, seeded
 from harness.backbones.layers import construction, feature_layers, is_transformer
+from harness.backbones.networks import no_draws
 from harness.backbones.resolve import Weights
 from harness.config.revisions import cache_key
 from harness.detectors.block_means import PREFIX, blocks_of, is_mean, mean
@@ -154,8 +155,8 @@ def build_extractor(
         weights: source of the weights.
         seed: seed of random weights.
     """
-    # timm draws initial values that the weights replace; `seeded` restores the global generators.
-    with seeded(0), answered_by(lambda _: weights, seed):
+    # Other random values than the initial ones do not change the global generators.
+    with seeded(0), no_draws(), answered_by(lambda _: weights, seed):
         return Extractor(backbone, layers, size, precision, pretrained=True)
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from harness import registry
 from harness.backbones.layers import accept
+from harness.backbones.networks import no_draws
 from harness.backbones.normalization import IMAGENET
 from harness.backbones.resolve import Weights
 from harness.common.errors import HarnessError, StoreError, WeightsError
@@ -127,7 +128,8 @@ def build_saved(metadata: dict[str, Any], tensors: dict[str, torch.Tensor], devi
     detector = cls(backbone=metadata["backbone"], layers=metadata["layers"], **metadata["parameters"], **options)
     detector.weights = Weights.from_dict(metadata["weights"])
     size = detector.preprocessing.input_size
-    extractor = Extractor(detector.backbone, detector.needed_layers(), size, detector.precision)
+    with no_draws():
+        extractor = Extractor(detector.backbone, detector.needed_layers(), size, detector.precision)
     network = {name.removeprefix(BACKBONE): t for name, t in tensors.items() if name.startswith(BACKBONE)}
     extractor.network.load_state_dict(network)
     state = {name: t for name, t in tensors.items() if not name.startswith(BACKBONE)}
