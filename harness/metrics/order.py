@@ -26,21 +26,30 @@ def quantile_of_maps(maps: Floats, share: float) -> float:
     upper = np.zeros(HALF, dtype=np.int64)
     for one in maps:
         upper += np.bincount((_ordered(one) >> 16).ravel(), minlength=HALF)
-    low, high = (_order_statistic(maps, upper, rank) for rank in (floor(position), ceil(position)))
+    ends = np.cumsum(upper)
+    ranks = (floor(position), ceil(position))
+    halves = [int(np.searchsorted(ends, rank, side="right")) for rank in ranks]
+    # Both values nearly always have the same upper half of the bits.
+    lower = {half: np.cumsum(_lower_halves(maps, half)) for half in set(halves)}
+    low, high = (
+        _value(half, int(np.searchsorted(lower[half], rank - int(ends[half] - upper[half]), side="right")))
+        for half, rank in zip(halves, ranks, strict=True)
+    )
     return low + (high - low) * (position - floor(position))
 
 
-def _order_statistic(maps: Floats, upper: npt.NDArray[np.int64], rank: int) -> float:
-    """The value with `rank` values before it in the sorted order."""
-    ends = np.cumsum(upper)
-    half = int(np.searchsorted(ends, rank, side="right"))
-    before = int(ends[half] - upper[half])
-    lower = np.zeros(HALF, dtype=np.int64)
+def _lower_halves(maps: Floats, half: int) -> npt.NDArray[np.int64]:
+    """How often each lower half of the bits occurs in the values with this upper half."""
+    counts = np.zeros(HALF, dtype=np.int64)
     for one in maps:
         bits = _ordered(one).ravel()
-        lower += np.bincount(bits[bits >> 16 == half] & (HALF - 1), minlength=HALF)
-    rest = int(np.searchsorted(np.cumsum(lower), rank - before, side="right"))
-    bits = np.array([half * HALF + rest], dtype=np.uint32)
+        counts += np.bincount(bits[bits >> 16 == half] & (HALF - 1), minlength=HALF)
+    return counts
+
+
+def _value(upper: int, lower: int) -> float:
+    """The float of two halves of ordered bits."""
+    bits = np.array([upper * HALF + lower], dtype=np.uint32)
     return float(np.where(bits >= SIGN, bits ^ SIGN, ~bits).astype(np.uint32).view(np.float32)[0])
 
 

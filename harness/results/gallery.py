@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ COUNT = 9  # most pictures of a run
 PANELS = 4
 SMALLEST, LARGEST = 256, 384  # pixels of a panel's longer side
 QUALITY = 88
+KEPT = 64  # panels in memory, of at most half a megabyte each
 # Reasons to show an image, the most important reason first.
 ROLES = ("missed", "false-alarm", "lowest-anomalous", "highest-normal", "highest-anomalous")
 
@@ -62,10 +64,8 @@ def draw_gallery(folder: Path, test: Predictions, thresholds: Thresholds) -> lis
         role, index = images[number].role, images[number].index
         sample = test.samples[index]
         anomaly_map, mask = (None if arrays is None else arrays[index] for arrays in (test.maps, test.masks))
-        image = read_image(sample.path)
-        if anomaly_map is not None:
-            height, width = image.shape[:2]
-            image = image[seen_part((height, width), test.resized, (anomaly_map.shape[0], anomaly_map.shape[1]))]
+        map_size = None if anomaly_map is None else (anomaly_map.shape[0], anomaly_map.shape[1])
+        image = _panel(sample.path, Path(sample.path).stat().st_mtime_ns, test.resized, map_size)
         picture = draw(image, anomaly_map, mask, thresholds.pixel, span)
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(sample.name).with_suffix("").as_posix())
         file = f"{FOLDER}/{number}-{role}-{name[-80:]}.jpg"
@@ -120,6 +120,25 @@ def _with_role(role: str, index: int, test: Predictions, threshold: float | None
     return GalleryImage(role, index)
 
 
+@lru_cache(maxsize=KEPT)
+def _panel(path: str, changed: int, resized: tuple[int, int] | None, map_size: tuple[int, int] | None) -> RGB:
+    """The part of an image that the map covers, at the size of a panel. The runs of a sweep show the same images."""
+    del changed  # A changed file is another image.
+    image = read_image(path)
+    if map_size is not None:
+        image = image[seen_part((image.shape[0], image.shape[1]), resized, map_size)]
+    return _at_size(image, map_size or (image.shape[0], image.shape[1]))
+
+
+def _at_size(image: RGB, proportions: tuple[int, int]) -> RGB:
+    """Resize an image to a panel with the proportions (height, width) of a map."""
+    rows, columns = proportions
+    longer = max(rows, columns)
+    scale = min(max(longer, SMALLEST), LARGEST) / longer
+    size = (round(columns * scale), round(rows * scale))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
 def draw(
     image: RGB,
     anomaly_map: npt.NDArray[np.float32] | None,
@@ -140,10 +159,8 @@ def draw(
         Shape (height, 4 * width, 3), RGB.
     """
     rows, columns = image.shape[:2] if anomaly_map is None else anomaly_map.shape
-    longer = max(rows, columns)
-    scale = min(max(longer, SMALLEST), LARGEST) / longer
-    size = (round(columns * scale), round(rows * scale))
-    small: RGB = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    small = _at_size(image, (rows, columns))
+    size = (small.shape[1], small.shape[0])
     heatmap, truth, outline = np.full_like(small, 128), np.full_like(small, 128), small.copy()
     if mask is not None:
         grey = cv2.resize(mask.astype(np.uint8) * 255, size, interpolation=cv2.INTER_NEAREST)
