@@ -139,7 +139,7 @@ class Pool:
                                       progress=False, device="cpu", **own)  # fmt: skip
         pictures = random_images(np.random.default_rng(0))
         self._context = self.detector.stage_context(dict.fromkeys(("train", "val", "test"), pictures), _ignore, None)
-        features = self.detector.features("train", [self.detector])
+        features = self.detector.features("train", Group([self.detector]))
         self._pool: FeatureMaps = Stages([features], self._context).value(features)
 
     def rate(self, method: Method, splits: int) -> Rate:

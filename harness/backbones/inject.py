@@ -8,7 +8,7 @@ code.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from threading import RLock
@@ -45,12 +45,15 @@ def backbone_weights(policy: str, seed: int = 0) -> Iterator[dict[str, Weights]]
 
 
 @contextmanager
-def answered_by(find: Callable[[str], Weights], seed: int) -> Iterator[dict[str, Weights]]:
+def answered_by(
+    find: Callable[[str], Weights], seed: int, loading: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> Iterator[dict[str, Weights]]:
     """Load weights from a function on every request for pretrained weights.
 
     Args:
         find: a function from the name of a backbone to its weights.
         seed: of random weights.
+        loading: makes the context in which the weights of a timm network are loaded.
 
     Yields:
         The loaded weights, by the name of the backbone.
@@ -60,8 +63,7 @@ def answered_by(find: Callable[[str], Weights], seed: int) -> Iterator[dict[str,
     def for_timm(model: nn.Module, pretrained_cfg: Mapping[str, Any], **options: Any) -> None:
         name = _timm_name(pretrained_cfg)
         loaded[name] = find(name)
-        # `no_draws` concerns the network as the caller builds it, and not the weights.
-        with torch._C.DisableTorchFunction():
+        with loading():
             load_into(model, name, loaded[name], seed, options.get("filter_fn"))
 
     def for_torchvision(enum: WeightsEnum, *_: Any, **__: Any) -> State:
@@ -160,7 +162,7 @@ def load_into(model: nn.Module, backbone: str, weights: Weights, seed: int, adap
         model.load_state_dict(fit_state(read_state(path), model, whole_network(backbone), str(path), adapt))
         return
     # timm may change the dict when it converts a state.
-    state = dict(_drawn(backbone, seed))
+    state = dict(_drawn(backbone, seed, torch.get_default_dtype()))
     expected = model.state_dict()
     if all(name in expected and expected[name].shape == value.shape for name, value in state.items()):
         model.load_state_dict(state)
@@ -169,8 +171,9 @@ def load_into(model: nn.Module, backbone: str, weights: Weights, seed: int, adap
 
 
 @lru_cache(maxsize=1)
-def _drawn(backbone: str, seed: int) -> State:
+def _drawn(backbone: str, seed: int, dtype: torch.dtype) -> State:
     """The random weights of a whole network; nobody may change them. A sweep builds the same network several times."""
+    assert dtype == torch.get_default_dtype()
     with seeded(seed):
         state: State = timm.create_model(backbone, pretrained=False).state_dict()
     return state

@@ -18,8 +18,10 @@ from harness.common.errors import UnknownNameError, unknown_name
 # The first parts of efficientnet_pytorch's tensor names. Its networks pad as TensorFlow does.
 TENSORFLOW_NAMES = ("_conv_stem.", "_blocks.")
 TENSORFLOW = "tf_"
-# Initial values of parameters. On the meta device, Torch draws them in Python and imports SymPy for it.
-DRAWS = (torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_)
+# Initial values of parameters. On the meta device, Torch draws them in Python and imports SymPy for it. Torch's own
+# functions of `init` leave their work to the mode; while the mode works, it does not see what they call.
+DRAWS = (torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_, nn.init.normal_, nn.init.uniform_,
+         nn.init.kaiming_uniform_)  # fmt: skip
 
 
 @cache
@@ -60,29 +62,39 @@ def whole_network(backbone: str) -> nn.Module:
 @contextmanager
 def meta_device() -> Iterator[None]:
     """Make tensors on the meta device, which have a shape and no values, inside this context."""
-    with torch.device("meta"), _NoDraws():
+    with torch.device("meta"), NoDraws():
         yield
 
 
-@contextmanager
-def no_draws() -> Iterator[None]:
-    """Make networks with zeros in place of random values, inside this context: the caller loads all weights.
+class NoDraws(TorchFunctionMode):
+    """Makes networks with constants in place of random values, for a caller who loads all weights afterwards.
 
-    The drawing takes up to a second.
+    The drawing takes up to a second. A parameter has the mean or the lower limit of its values, so that a function that
+    draws until the values are within limits ends.
     """
-    with _NoDraws():
-        yield
-
-
-class _NoDraws(TorchFunctionMode):
-    """Sets initial values to zero in place of drawing them; those on the meta device have no values."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func in DRAWS:
-            return args[0] if args[0].is_meta else args[0].zero_()
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func not in DRAWS:
+            return func(*args, **kwargs)
+        tensor: torch.Tensor = args[0] if args else kwargs["tensor"]
+        if tensor.is_meta or func is torch.Tensor.erfinv_:
+            return tensor
+        names = ("mean", "from", "a") if func is not nn.init.kaiming_uniform_ else ()
+        value = args[1] if len(args) > 1 else next((kwargs[name] for name in names if name in kwargs), 0.0)
+        with torch.no_grad():
+            return tensor.fill_(value)
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Draw as usual inside this context, which lies inside the context of this object."""
+        self.__exit__(None, None, None)
+        try:
+            yield
+        finally:
+            self.__enter__()
 
 
 def licence_notes(backbones: Iterable[str]) -> list[str]:

@@ -11,6 +11,7 @@ import typer
 
 from harness import __version__
 from harness.cli.commands import models, results, runs, start
+from harness.common import threads
 from harness.common.compiler import without_compiler
 
 app = typer.Typer(
@@ -43,8 +44,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # If the encoding of a terminal lacks a letter, the terminal shows its code, and the sweep continues.
             stream.reconfigure(errors="backslashreplace")
-    # Threads that wait for work leave their core to other programs. Torch reads this when it is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # A second less for each command that computes. A training that compiles its network imports the compiler.
+    # Torch reads this when it is imported.
+    os.environ.setdefault(threads.WAITING, threads.PASSIVE)
+    # A second less for each command that computes. What compiles a network imports the compiler.
     with without_compiler():
         app()

@@ -1,14 +1,15 @@
-"""Commands and loads of trained models do without Torch's compiler, torch._dynamo, whose import takes over a second.
+"""Commands, and the loading of trained models, do without Torch's compiler. The import of torch._dynamo takes a second.
 
 Torch, torchvision, timm and Lightning request the compiler, and do not compile:
 
 - `torch.compiler.disable` and Torch's Python kernels mark functions that the compiler must not compile;
+- Torch's optimizers mark the places where the compiler must divide its work;
 - torchvision.ops.roi_align imports `is_compile_supported`;
 - Lightning imports `OptimizedModule`, to recognise a compiled module.
 
-Meanwhile, modules stand in for the compiler and offer these three names. Functions import the compiler when it is
-needed. Any other request imports the compiler at once: with another version of a library the start is slower, and
-everything computes the same. Later, the stand-ins are gone, and `import torch._dynamo` works as usual.
+Inside the context, modules stand in for the compiler and offer these names. Behind the names, the compiler is imported
+when it is needed. Any other request imports it at once: with another version of a library the start is slower, and
+everything computes the same. After the context, the stand-ins are gone, and `import torch._dynamo` works as usual.
 """
 
 from __future__ import annotations
@@ -31,8 +32,12 @@ COMPILER = "torch._dynamo"
 @contextmanager
 def without_compiler() -> Iterator[None]:
     """Do not import Torch's compiler for libraries that only mark functions for it, inside this context."""
-    functions: dict[str, Callable[..., Any]] = {"disable": _disable, "OptimizedModule": _OptimizedModule}
-    with stand_ins(COMPILER, {COMPILER: functions, f"{COMPILER}.utils": {"is_compile_supported": _is_supported}}):
+    names: dict[str, Callable[..., Any]] = {
+        "disable": _disable,
+        "graph_break": _graph_break,
+        "OptimizedModule": _OptimizedModule,
+    }
+    with stand_ins(COMPILER, {COMPILER: names, f"{COMPILER}.utils": {"is_compile_supported": _is_supported}}):
         yield
 
 
@@ -95,6 +100,7 @@ class _StandIn(ModuleType):
     def __init__(self, name: str, functions: Mapping[str, Callable[..., Any]], finder: _Finder) -> None:
         super().__init__(name)
         self.finder = finder
+        self.__spec__ = ModuleSpec(name, None, is_package=True)
         self.__path__ = []  # without a path, it would have no modules
         self.__dict__.update(functions)
 
@@ -133,13 +139,22 @@ def _is_supported(device_type: Any) -> Any:
     return _imported(f"{COMPILER}.utils").is_compile_supported(device_type)
 
 
+def _graph_break(*args: Any, **options: Any) -> None:
+    """`torch._dynamo.graph_break` in a process without the compiler, where nothing is compiled."""
+    del args, options
+
+
 class _CompiledModules(type):
-    """The class of a class whose instances are those of `torch._dynamo.OptimizedModule`."""
+    """Makes `isinstance` and `issubclass` ask the real `OptimizedModule`."""
 
     def __instancecheck__(cls, instance: object) -> bool:
-        # In a process without the compiler, nothing is compiled.
+        return issubclass(type(instance), cls)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        # In a process without the compiler, or while another thread imports it, nothing is compiled.
         compiler = sys.modules.get(COMPILER)
-        return not isinstance(compiler, _StandIn | None) and isinstance(instance, compiler.OptimizedModule)
+        real = None if isinstance(compiler, _StandIn) else getattr(compiler, "OptimizedModule", None)
+        return real is not None and issubclass(subclass, real)
 
 
 class _OptimizedModule(metaclass=_CompiledModules):

@@ -15,6 +15,8 @@ from functools import lru_cache
 from threadpoolctl import ThreadpoolController
 
 ASKED = "OMP_NUM_THREADS"
+WAITING = "OMP_WAIT_POLICY"
+PASSIVE = "PASSIVE"  # threads that wait for work leave their core to other programs
 # Libraries read these variables when they are imported.
 VARIABLES = (
     ASKED,
@@ -54,10 +56,13 @@ def count() -> int:
 def shared(jobs: int) -> dict[str, str]:
     """Environment variables of a worker process: its share of the cores, or `OMP_NUM_THREADS` if this is less.
 
+    Threads that wait for work leave their core to other programs, unless `OMP_WAIT_POLICY` asks for something else.
+
     Args:
         jobs: number of workers on this machine.
     """
-    return dict.fromkeys(VARIABLES, str(min(count(), max(1, cores() // jobs))))
+    number = str(min(count(), max(1, cores() // jobs)))
+    return {**dict.fromkeys(VARIABLES, number), WAITING: os.environ.get(WAITING, PASSIVE)}
 
 
 def start(number: int) -> None:

@@ -164,7 +164,7 @@ class Detector(ABC):
         """The stage whose result is the `State` of this detector.
 
         Args:
-            group: all detectors that run together, with this detector.
+            group: all detectors of the call, with this one; one stage may serve several of them.
         """
         return self._learnt(group)
 
@@ -178,7 +178,10 @@ class Detector(ABC):
         return BatchScores(self._learnt(group), self.features(role, group))
 
     def sharing_key(self) -> Hashable:
-        """Detectors of one class with equal keys may share stages beyond the features; see `Group.alike`."""
+        """Detectors of one class with equal keys share stages beyond the features; see `Group.alike`.
+
+        The key has each argument that changes a shared stage. It leaves out those that one stage serves together.
+        """
         return self.layers, self.extraction(training=True)
 
     def _learnt(self, group: Group) -> Learnt:
@@ -241,7 +244,7 @@ class Detector(ABC):
         return self.seed if self.weights.source == "random" else 0
 
     def extraction(self, training: bool) -> tuple[str, int, int]:
-        """Precision, seed of random weights and number of rotations: one pass serves the detectors with equal ones.
+        """Precision, seed of random weights and number of rotations. Detectors with equal values share one pass.
 
         Args:
             training: whether the images are the training images.

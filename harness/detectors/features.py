@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from harness.backbones.inject import answered_by, replaced, seeded
 from harness.backbones.layers import construction, feature_layers, is_transformer
-from harness.backbones.networks import no_draws
+from harness.backbones.networks import NoDraws
 from harness.backbones.resolve import Weights
 from harness.config.revisions import cache_key
 from harness.detectors.block_means import PREFIX, blocks_of, is_mean, mean
@@ -155,8 +155,8 @@ def build_extractor(
         weights: source of the weights.
         seed: seed of random weights.
     """
-    # Other random values than the initial ones do not change the global generators.
-    with seeded(0), no_draws(), answered_by(lambda _: weights, seed):
+    # `seeded` restores the global generators after any other draws.
+    with seeded(0), NoDraws() as constants, answered_by(lambda _: weights, seed, constants.suspended):
         return Extractor(backbone, layers, size, precision, pretrained=True)
 
 

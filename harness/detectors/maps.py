@@ -70,8 +70,8 @@ def smooth(
 ) -> torch.Tensor:
     """Interpolate patch scores to the size of the anomaly map, and smooth the map with a Gaussian kernel.
 
-    Both steps are linear, for rows and columns alike. So they are one product with a matrix on each side, in place of
-    two convolutions of the large map.
+    Both steps are linear, for rows and columns alike. So one matrix on each side does both, in place of convolutions of
+    the large map. A patch that is not finite makes its whole map NaN.
 
     Args:
         patches: (n, h, w), one value for each patch.

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from harness import registry
 from harness.backbones.layers import accept
-from harness.backbones.networks import no_draws
+from harness.backbones.networks import NoDraws
 from harness.backbones.normalization import IMAGENET
 from harness.backbones.resolve import Weights
 from harness.common.errors import HarnessError, StoreError, WeightsError
@@ -128,7 +128,7 @@ def build_saved(metadata: dict[str, Any], tensors: dict[str, torch.Tensor], devi
     detector = cls(backbone=metadata["backbone"], layers=metadata["layers"], **metadata["parameters"], **options)
     detector.weights = Weights.from_dict(metadata["weights"])
     size = detector.preprocessing.input_size
-    with no_draws():
+    with NoDraws():
         extractor = Extractor(detector.backbone, detector.needed_layers(), size, detector.precision)
     network = {name.removeprefix(BACKBONE): t for name, t in tensors.items() if name.startswith(BACKBONE)}
     extractor.network.load_state_dict(network)

@@ -42,6 +42,8 @@ def keep_recommended(session: RunSession, prepared: Prepared, runs: Sequence[Pla
         claims = session.claim(run.run_id for run in group)
         if claims is None:
             continue
+        # A training may take hours.
+        session.writer.write_workbook(force=False)
         session.note(f"The recommended configuration has no saved model yet; runs made again for it: {len(group)}")
         run_ids = [run.run_id for run in group]
         try:

@@ -63,6 +63,8 @@ def _renewed(
     file = folder.model_file(record.run_id)
     if file is None:
         return NO_MODEL
+    # A measurement of a large model takes a while.
+    writer.write_workbook(force=False)
     progress.stage("timing single images again")
     with folder.claim(record.run_id) as claimed:
         if not claimed:

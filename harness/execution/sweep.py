@@ -102,7 +102,6 @@ class _Sweep(RunSession):
         self._differing = differing([run.spec for run in prepared.runs])
         self._active: dict[int, _Group] = {}
         self._started = 0
-        self._changed = False
 
     def run(self, runs: Sequence[PlannedRun]) -> None:
         """Execute all groups. A group of another process waits until the other process ends or commits the runs."""
@@ -110,10 +109,8 @@ class _Sweep(RunSession):
             waiting = self._spread(runs)
             while waiting or self._active:
                 self._start_jobs(waiting)
-                if self._changed:
-                    # Workers compute meanwhile. After the last job, `execute` writes the workbook.
-                    self.writer.write_workbook(force=False)
-                    self._changed = False
+                # Other processes compute meanwhile. After the last job, `execute` writes the workbook.
+                self.writer.write_workbook(force=False)
                 if self._active:
                     self._listen(waiting)
                 elif waiting:
@@ -200,7 +197,6 @@ class _Sweep(RunSession):
         if not group.runs and not group.failed:
             self._folder.clear_unfinished(group.key)
         self.release(group.run_ids, group.claims)
-        self._changed = True
 
     def _retry(self, group: _Group, reason: str, waiting: list[_Group]) -> None:
         """Let the runs without a record wait for another worker, or commit their failures after the last retry."""

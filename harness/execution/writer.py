@@ -75,6 +75,7 @@ class ResultWriter:
         self._keeps_best, self._keeps_all = (prepared.config.save_models == choice for choice in ("best", "all"))
         self._folder, self._progress = prepared.folder, progress
         self._next_write = 0.0
+        self._changed = False
 
     def commit(self, record: RunRecord) -> RunRecord:
         """Commit a run in one step, log it to the trackers, and return its record as written.
@@ -92,6 +93,7 @@ class ResultWriter:
             self._folder.drop_staged_model(record.run_id)
             best, record = False, replace(record, model={})
         self._folder.commit(record)
+        self._changed = True
         (self.summary.done if record.status == "ok" else self.summary.failed).append(record)
         if best:
             # The better model is committed first, so a kill at this point leaves two models, and never none.
@@ -129,12 +131,12 @@ class ResultWriter:
         """Write models_comparing.xlsx.
 
         Args:
-            force: whether to write at once; otherwise the writing takes at most a tenth of the time of the sweep.
+            force: whether to write in any case; otherwise only new records, in at most a tenth of the sweep's time.
 
         Raises:
             StoreError: the forced writing failed.
         """
-        if not force and time.monotonic() < self._next_write:
+        if not force and (not self._changed or time.monotonic() < self._next_write):
             return
         start = time.monotonic()
         try:
@@ -144,5 +146,7 @@ class ResultWriter:
             if force:
                 raise
             self._progress.note(f"  warning: {error} The sweep goes on and tries again.")
+        else:
+            self._changed = False
         seconds = time.monotonic() - start
         self._next_write = start + seconds + max(WORKBOOK_EVERY, 9 * seconds)

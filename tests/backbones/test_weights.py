@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from harness.backbones import resolve as resolve_module
 from harness.backbones.inject import backbone_weights, load_into
 from harness.backbones.layers import construction, feature_layers
 from harness.backbones.local import find_in, local_weights
-from harness.backbones.networks import known_backbone
+from harness.backbones.networks import NoDraws, known_backbone
 from harness.backbones.resolve import Weights, resolve
 from harness.backbones.state import read_state
 from harness.common.errors import ConfigError, UnknownNameError, WeightsError, WeightsNotFoundError
@@ -197,6 +199,57 @@ def test_random_weights_are_the_same_for_all_who_ask(name: str) -> None:
     ours = build_extractor(name, tuple(layers), (64, 64), resolve("random", name), seed=4).network.state_dict()
     assert set(ours) == set(theirs)
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+FRESH = """
+import sys, timm, torch
+from harness.backbones.inject import backbone_weights
+from harness.backbones.networks import whole_network
+from harness.detectors.features import build_extractor
+from harness.backbones.resolve import resolve
+
+name = "tf_efficientnet_lite0"
+if sys.argv[1] == "planned":
+    whole_network(name)
+torch.manual_seed(0)
+with backbone_weights("auto", 0) as loaded:
+    timm.create_model(name, pretrained=True, features_only=True)
+build_extractor(name, ("blocks.1",), (64, 64), resolve("auto", name), 0)
+assert loaded[name].file, loaded
+assert all(tensor.is_meta for tensor in whole_network(name).parameters())
+print(torch.rand(1).item())
+"""
+
+
+def test_loaded_weights_leave_the_generator_alone_whatever_was_planned_before() -> None:
+    draws = {
+        subprocess.run([sys.executable, "-c", FRESH, mode], capture_output=True, text=True, check=True).stdout
+        for mode in ("planned", "fresh")
+    }
+    assert len(draws) == 1
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "tf_efficientnet_lite0"])
+def test_a_network_for_loaded_weights_draws_no_values(name: str) -> None:
+    before = torch.get_rng_state()
+    with NoDraws() as constants:
+        network = timm.create_model(name, pretrained=False)
+        with constants.suspended():
+            drawn = torch.empty(100).normal_()
+    assert not [
+        key for key, value in network.state_dict().items() if value.is_floating_point() and value.unique().numel() > 1
+    ]
+    assert drawn.std() > 0.5
+    torch.set_rng_state(before)
+    assert torch.equal(torch.empty(100).normal_(), drawn)
+
+
+def test_a_draw_within_limits_ends_without_draws() -> None:
+    with NoDraws():
+        values = torch.nn.init.trunc_normal_(torch.empty(50), mean=1.0, std=0.1, a=0.5, b=1.5)
+        others = torch.nn.init.trunc_normal_(torch.empty(50), mean=0.0, std=1.0, a=2.0, b=3.0)
+    assert ((values >= 0.5) & (values <= 1.5)).all()
+    assert ((others >= 2) & (others <= 3)).all()
 
 
 def test_the_hub_cache_is_used(tmp_path: Path) -> None:

@@ -15,10 +15,16 @@ import sys
 from harness.common.compiler import without_compiler
 
 with without_compiler():
+    import importlib.util
     import lightning.pytorch, timm, torch, torchvision
     from torchvision import tv_tensors
     from torchvision.transforms.v2 import Resize
 
+    layer = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    layer(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    assert importlib.util.find_spec("torch._dynamo") is not None
     assert getattr(sys.modules["torch._dynamo"], "__file__", None) is None, "torch._dynamo was imported"
 assert not [name for name in sys.modules if name.startswith("torch._dynamo")]
 image = tv_tensors.Image(torch.rand(3, 8, 8))
@@ -34,7 +40,9 @@ assert torchvision.ops.roi_align.__globals__["is_compile_supported"]("cpu") is T
 from lightning.pytorch.utilities import compile
 network = torch.nn.Linear(2, 2)
 assert not isinstance(network, compile.OptimizedModule)
-assert isinstance(torch.compile(network, backend="eager"), compile.OptimizedModule)
+compiled_network = torch.compile(network, backend="eager")
+assert isinstance(compiled_network, compile.OptimizedModule)
+assert issubclass(type(compiled_network), compile.OptimizedModule)
 compiled = torch.compile(resize, backend="eager")(image)
 assert isinstance(compiled, tv_tensors.Image)
 assert torch.equal(compiled, expected)
@@ -92,11 +100,12 @@ def test_an_imported_package_stays(package: str) -> None:
     assert sys.modules[package] is module
 
 
-def test_commands_start_without_the_compiler(tmp_path: Path) -> None:
+def test_a_sweep_with_a_training_does_without_the_compiler(tmp_path: Path) -> None:
     config = tmp_path / "sweep.yaml"
     config.write_text(
         "data: {kind: toy, category: plate, size: 64, train: 4, good: 2, bad: 2}\nlatency: false\nweights: random\n"
-        "grid: {backend: native, model: padim, backbone: resnet18, layers: [[layer1]], n_features: 5, image_size: 64}\n"
+        "grid: {backend: native, model: cflow, backbone: resnet18, layers: [[layer1]], image_size: 64, max_epochs: 1,\n"
+        "       coupling_blocks: 2, condition_vector: 16}\n"
     )
     code = (
         "import sys\nfrom harness.cli.main import main\ntry:\n    main()\nfinally:\n"

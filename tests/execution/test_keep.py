@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from openpyxl import load_workbook
@@ -69,6 +70,24 @@ def test_the_models_of_the_recommended_configuration_are_kept(cli: Cli, config: 
     runs = len(dummy.runs)  # type: ignore[attr-defined]
     assert cli("sweep", config).exit_code == 0
     assert len(dummy.runs) == runs  # type: ignore[attr-defined]
+
+
+def test_there_is_a_workbook_before_a_model_is_made_again(
+    cli: Cli, config: Path, dummy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    run = dummy.run
+
+    def watched(self: Any, *arguments: Any, **options: Any) -> Any:
+        workbook = Path("results/kept/models_comparing.xlsx")
+        rows.append(load_workbook(workbook)["Runs"].max_row - 1 if workbook.exists() else 0)
+        yield from run(self, *arguments, **options)
+
+    monkeypatch.setattr(dummy, "run", watched)
+    assert cli("sweep", config).exit_code == 0
+    assert rows[0] == 0
+    # The runs of the first category at least: the writing takes a tenth of the time at most.
+    assert rows[-1] >= 5
 
 
 @pytest.mark.slow

@@ -70,7 +70,7 @@ def test_cores_are_divided_and_gpus_handed_out(monkeypatch: pytest.MonkeyPatch) 
     for requested, share in ((3, "3"), (8, "4")):
         monkeypatch.setattr(threads, "count", lambda number=requested: number)
         # A worker never gets more than its share, and never more than the user asked for.
-        assert set(environment(0, 2, []).values()) == {share}
+        assert {environment(0, 2, [])[name] for name in VARIABLES} == {share}
 
 
 @pytest.mark.parametrize(
