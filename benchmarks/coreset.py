@@ -1,8 +1,11 @@
-"""The coreset's selection: ours, and anomalib's KCenterGreedy, on the same points, in turn.
+"""The coreset's selection: ours, anomalib's KCenterGreedy, and fpsample's exact sampler, on the same points, in turn.
 
 anomalib's time for a whole coreset is extrapolated from `SELECTIONS` of them (its selections cost the same from the
 first to the last), its projection counted once. Both covering radii are taken in the points' own space, after the same
 number of selections. Peak memory is that of a process of its own.
+
+fpsample (pip install fpsample) is compiled. Only its plain sampler is exact with more than 8 channels. Its time is
+extrapolated in the same way. Its selections are compared with ours one by one.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,8 @@ import torch
 from anomalib.models.components import KCenterGreedy
 
 from benchmarks.inputs import embedding, require, tiled, training_images
-from harness.detectors.coreset import k_center, start_row
+from harness.common.errors import DataError
+from harness.detectors.coreset import Ints, k_center, start_row
 
 SELECTIONS = 300
 MOBILENET_3 = ("mobilenetv2_100", ("blocks.1", "blocks.2", "blocks.4"))
@@ -37,6 +42,8 @@ CASES: tuple[tuple[str, tuple[str, tuple[str, ...]], int | None, float, int], ..
 def measure(quick: bool) -> dict[str, Any]:
     """One row a case."""
     require()
+    if find_spec("fpsample") is None:
+        raise DataError("fpsample: not installed; expected the peer of this benchmark. Run: pip install fpsample")
     pictures = training_images()[: 4 if quick else None]
     rows = []
     for name, backbone, number, ratio, target in CASES:
@@ -53,14 +60,16 @@ def _case(points: torch.Tensor, ratio: float, target: int, quick: bool) -> dict[
     start = start_row(points, 0)
     # The kernel is compiled on its first use on a machine, and then kept: that is no part of a selection.
     k_center(points[:1000], 10)
-    ours, theirs = [], []
-    # The largest cases take anomalib minutes each time.
-    for _ in range(1 if quick or len(points) > 500_000 else 3):
+    ours, theirs, fpsamples = [], [], []
+    # The other cases take the peers minutes each time.
+    for _ in range(1 if quick or len(points) > 100_000 else 3):
         begin = time.perf_counter()
         order = k_center(points, size, start)
         ours.append(time.perf_counter() - begin)
         seconds, chosen = _anomalib(points, timed, size)
         theirs.append(seconds)
+        seconds, sampled = _fpsample(points, start, timed, size)
+        fpsamples.append(seconds)
     our_radius, their_radius = (_radius(points, list(rows)) for rows in (order.rows[:timed], chosen))
     return {
         "points": len(points),
@@ -69,7 +78,10 @@ def _case(points: torch.Tensor, ratio: float, target: int, quick: bool) -> dict[
         "selections": size,
         "ours_seconds": round(statistics.median(ours), 2),
         "anomalib_seconds_estimated": round(statistics.median(theirs), 1),
+        "fpsample_seconds_estimated": round(statistics.median(fpsamples), 1),
         "times_faster": round(statistics.median(t / o for t, o in zip(theirs, ours, strict=True))),
+        "times_faster_than_fpsample": round(statistics.median(t / o for t, o in zip(fpsamples, ours, strict=True)), 1),
+        "equal_selections_of_fpsample": f"{int((order.rows[:timed] == sampled).sum())} of {timed}",
         "wanted": target,
         f"our_radius_after_{timed}": round(our_radius, 4),
         f"anomalib_radius_after_{timed}": round(their_radius, 4),
@@ -90,6 +102,16 @@ def _anomalib(points: torch.Tensor, timed: int, size: int) -> tuple[float, list[
     chosen = sampler.select_coreset_idxs()
     selecting = time.perf_counter() - begin - projection
     return projection + selecting * size / timed, chosen
+
+
+def _fpsample(points: torch.Tensor, start: int, timed: int, size: int) -> tuple[float, Ints]:
+    """Seconds for `size` selections, from `timed` of them; and those."""
+    import fpsample
+
+    values = points.numpy()
+    begin = time.perf_counter()
+    chosen: Ints = fpsample.fps_sampling(values, timed, start_idx=start)
+    return (time.perf_counter() - begin) * size / timed, chosen
 
 
 def _radius(points: torch.Tensor, rows: list[int]) -> float:

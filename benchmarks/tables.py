@@ -37,7 +37,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 def _coreset(result: dict[str, Any]) -> str:
     after = result["selections_timed"]
     radii = f"radius after {after}: ours, anomalib's"
-    head = ["points", "ratio", "ours", "anomalib (estimated)", "times faster", radii, "peak memory / features"]
+    head = ["points", "ratio", "ours", "anomalib (estimated)", "times faster", "fpsample (estimated)", "times faster",
+            "equal selections", radii, "peak memory / features"]  # fmt: skip
     rows = [
         [
             f"{case['points']:,} x {case['channels']}",
@@ -45,6 +46,9 @@ def _coreset(result: dict[str, Any]) -> str:
             f"{case['ours_seconds']} s",
             f"{case['anomalib_seconds_estimated']:,.0f} s",
             f"**{case['times_faster']}** (wanted: {case['wanted']})",
+            f"{case['fpsample_seconds_estimated']:,.0f} s",
+            f"**{case['times_faster_than_fpsample']}**",
+            case["equal_selections_of_fpsample"],
             f"{case[f'our_radius_after_{after}']}, {case[f'anomalib_radius_after_{after}']}",
             case["peak_memory_of_features"],
         ]
