@@ -77,13 +77,12 @@ def run_group(specs: Sequence[RunSpec], split: Split, context: RunContext) -> It
             yield Failure(spec, error)
     if not detectors:
         return
-    group = list(detectors.values())
+    group, first = Group(detectors.values()), next(iter(detectors.values()))
     images = GroupImages(detectors, split, specs[0].eval_batch_size, cached=context.cache is not None)
     paths = {role: [sample.path for sample in samples] for role, samples in images.roles.items()}
-    costs = Costs(group[0].device)
-    stage_context = group[0].stage_context(paths, context.stage, split.fingerprint, context.scratch)
-    shared = Group(group)
-    plans = {spec: _Plan.of(spec, detector, shared, images) for spec, detector in detectors.items()}
+    costs = Costs(first.device)
+    stage_context = first.stage_context(paths, context.stage, split.fingerprint, context.scratch)
+    plans = {spec: _Plan.of(spec, detector, group, images) for spec, detector in detectors.items()}
     stages = Stages((stage for plan in plans.values() for stage in plan.pending), stage_context)
     for spec, detector in detectors.items():
         own = images.split(spec)
