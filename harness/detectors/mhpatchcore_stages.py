@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from typing import Any, ClassVar
 
 import numpy as np
@@ -62,7 +62,7 @@ def pooled_patches(maps: FeatureMaps, layers: tuple[str, ...]) -> torch.Tensor:
         if part.shape[-2:] != grid:
             part = F.interpolate(part, size=grid, mode="bilinear", align_corners=False)
         parts.append(F.pad(part, (0, 0, 0, 0, first, WIDTH - first - len(kernel))))
-    return torch.stack(parts).sum(dim=0)
+    return reduce(torch.add, parts)
 
 
 @cache

@@ -19,6 +19,7 @@ from harness.detectors.embedding import Embedding, Patches
 from harness.detectors.stages import Stage
 
 ROWS = 8192  # vectors in a block
+CHANNELS = 256  # channels in a block of the second moments
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,11 @@ class Moments(Stage):
         for first in range(0, count, ROWS):
             block = vectors[first : first + ROWS].double() - shift
             total += block.sum(dim=0)
-            products.addmm_(block.T, block)
+            # The matrix is symmetric: its upper triangle is enough.
+            for left in range(0, width, CHANNELS):
+                products[left : left + CHANNELS, left:].addmm_(block[:, left : left + CHANNELS].T, block[:, left:])
             context.report(first + ROWS, count + ROWS)
+        products = products.triu() + products.triu(1).T
         covariance = (products - torch.outer(total, total) / count) / (count - 1)
         variances, axes = _decomposed(covariance)
         return Components(shift + total / count, variances, axes)

@@ -58,7 +58,7 @@ def nearest_in_prefixes(
     for size in sizes:
         for first, end, left in _parts(begin, size):
             columns = _block(bank, left)
-            offsets = columns.square().sum(0).mul_(0.5)
+            offsets = torch.linalg.vecdot(columns, columns, dim=0).mul_(0.5)
             for top in range(0, n, QUERIES):
                 block = queries[top : top + QUERIES].to(bank.device)
                 # Half of the squared distances, without the norm of the query: it does not change the order.
@@ -70,7 +70,7 @@ def nearest_in_prefixes(
                 minima = products.amin(dim=1)
                 closer = (minima < smallest[top : top + QUERIES]).nonzero()[:, 0]
                 smallest[top + closer] = minima[closer]
-                rows[top + closer] = products[closer].argmin(dim=1) + first
+                rows[top + closer] = products[closer].min(dim=1).indices + first  # `argmin` takes twice as long
         begin = size
         results.append(Nearest(distances_to(queries, bank, rows), rows.clone()))
         if on_result is not None:

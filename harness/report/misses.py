@@ -102,7 +102,9 @@ def _thumbnail(results: Results, run: RunRecord, entry: dict[str, Any]) -> Sheet
     except (HarnessError, OSError):
         return None
     picture = Image.fromarray(pixels)
-    small = picture.resize((min(WIDEST, max(1, round(HEIGHT * picture.width / picture.height))), HEIGHT))
+    size = (min(WIDEST, max(1, round(HEIGHT * picture.width / picture.height))), HEIGHT)
+    # Means of whole pixels come first, which takes an eighth of the time.
+    small = picture.resize(size, reducing_gap=1.0)
     data = io.BytesIO()
     small.save(data, "JPEG", quality=80)
     data.seek(0)

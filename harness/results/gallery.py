@@ -164,7 +164,7 @@ def draw(
     heatmap, truth, outline = np.full_like(small, 128), np.full_like(small, 128), small.copy()
     if mask is not None:
         grey = cv2.resize(mask.astype(np.uint8) * 255, size, interpolation=cv2.INTER_NEAREST)
-        truth = np.repeat(np.asarray(grey, dtype=np.uint8)[..., None], 3, axis=2)
+        truth = np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
     if anomaly_map is not None:
         scores = np.asarray(cv2.resize(anomaly_map, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
         heatmap = heat(scores, span)

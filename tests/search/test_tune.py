@@ -69,8 +69,8 @@ def start(config: str, *options: str) -> subprocess.Popen[str]:
 
 
 def tune(config: str, *options: str) -> str:
-    """Run it to its end; gives what it said."""
-    process = start(config, *options)
+    """Run it to its end, with one worker; gives what it said."""
+    process = start(config, *options, "--jobs", "1")
     output, errors = process.communicate()
     assert process.returncode == 0, output + errors
     return output
@@ -96,7 +96,7 @@ def test_trials_are_runs_that_share_stages_and_are_not_made_twice(
     open_report: Open,  # noqa: F811
 ) -> None:
     write_config(Path("p.yaml"), PATCHCORES.format(name="p", root=toy_tree))
-    output = tune("p.yaml", "--jobs", "1")
+    output = tune("p.yaml")
     assert "a search for the largest image_AUROC, 6 trials, 0 known" in output
     folder = ResultFolder(Path("results/p"))
     records = {record.run_id: record for record in folder.records()}
@@ -135,7 +135,7 @@ def test_trials_are_runs_that_share_stages_and_are_not_made_twice(
 def test_the_best_trial_is_reported_on_images_that_no_trial_saw(toy_tree: Path) -> None:
     write_config(Path("h.yaml"), PATCHCORES.format(name="h", root=toy_tree))
     command = ("h.yaml", "search.num_samples=3")
-    output = " ".join(tune(*command, "search.holdout=0.5", "--jobs", "1").split())
+    output = " ".join(tune(*command, "search.holdout=0.5").split())
     assert "Held out: 50% of the test images (seed 0)." in output
     assert "held-out images that no trial saw." in output
     folder = ResultFolder(Path("results/h"))
@@ -159,7 +159,7 @@ def test_the_best_trial_is_reported_on_images_that_no_trial_saw(toy_tree: Path) 
 
 def test_a_sweep_of_a_trials_setting_is_the_same_run(toy_tree: Path) -> None:
     write_config(Path("p.yaml"), PATCHCORES.format(name="p", root=toy_tree))
-    tune("p.yaml", "search.num_samples=1", "--jobs", "1")
+    tune("p.yaml", "search.num_samples=1")
     folder = ResultFolder(Path("results/p"))
     (record,) = folder.records()
     (trial,) = trials(folder)
