@@ -94,6 +94,7 @@ def _learning_curve(result: dict[str, Any]) -> str:
     head = [
         "data",
         "detector",
+        "numbers of images",
         "all images, one seed",
         f"all images, {result['seeds']} seeds",
         "the curve",
@@ -103,6 +104,7 @@ def _learning_curve(result: dict[str, Any]) -> str:
         [
             one["data"],
             one["model"],
+            ", ".join(map(str, one["numbers"])),
             f"{one['one_run_on_all_images_seconds']} s",
             f"{one['all_seeds_on_all_images_seconds']} s",
             f"{one['curve_seconds']} s",
