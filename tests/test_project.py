@@ -120,7 +120,7 @@ TOY_NAMES = {
 SMALL = (
     "data.kind=toy", "data.root=null", "data.train=40", "data.test=16", "data.size=32", "data.folds=2",
     "data.run_folds=[0]", "data.train_batch_size=16", "data.eval_batch_size=16", "data.num_workers=0",
-    "trainer.max_epochs=1", "trainer.precision=32", "weights=random", "device=cpu", "latency=false",
+    "trainer.max_epochs=1", "trainer.precision=32", "weights=random", "device=cpu", "latency=false", "save_models=none",
     "grid.image_size=64",
 )  # fmt: skip
 

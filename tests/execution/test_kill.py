@@ -49,10 +49,19 @@ def wait_for(condition, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, toy_tree: Path) -> list[tuple[object, ...]]:
+    """The Runs sheet of a sweep that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert start(write_config(folder / "k.yaml", TEXT.format(root=toy_tree)), str(folder)).wait() == 0
+    return rows(str(folder))
+
+
 @pytest.mark.slow
-def test_a_resumed_sweep_equals_an_undisturbed_one(tmp_path: Path, toy_tree: Path) -> None:
+def test_a_resumed_sweep_equals_an_undisturbed_one(
+    tmp_path: Path, toy_tree: Path, whole: list[tuple[object, ...]]
+) -> None:
     config = write_config(tmp_path / "k.yaml", TEXT.format(root=toy_tree))
-    assert start(config, "whole").wait() == 0
     runs = Path("cut/killed/runs")
     work = Path("cut/killed/.work")
     moments = {
@@ -72,7 +81,7 @@ def test_a_resumed_sweep_equals_an_undisturbed_one(tmp_path: Path, toy_tree: Pat
         finished = len(records)
     assert finished < 7
     assert start(config, "cut").wait() == 0
-    assert rows("cut") == rows("whole")
+    assert rows("cut") == whole
     assert not any(work.iterdir())
 
 
@@ -103,10 +112,9 @@ def test_ctrl_c_in_a_terminal_stops_cleanly(tmp_path: Path, toy_tree: Path) -> N
 
 
 @pytest.mark.slow
-def test_kills_at_many_moments(tmp_path: Path, toy_tree: Path) -> None:
+def test_kills_at_many_moments(tmp_path: Path, toy_tree: Path, whole: list[tuple[object, ...]]) -> None:
     """Killed after some seconds, further on each time, until it is done."""
     config = write_config(tmp_path / "k.yaml", TEXT.format(root=toy_tree))
-    assert start(config, "whole").wait() == 0
     for step in range(60):
         process = start(config, "cut")
         try:
@@ -120,4 +128,4 @@ def test_kills_at_many_moments(tmp_path: Path, toy_tree: Path) -> None:
             continue
         break
     assert process.returncode == 0
-    assert rows("cut") == rows("whole")
+    assert rows("cut") == whole

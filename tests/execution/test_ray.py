@@ -156,7 +156,7 @@ def wait_for_trainings(process: subprocess.Popen[str], name: str) -> None:
 def test_a_node_that_dies_costs_a_retry_and_nothing_else(cluster: TwoNodes) -> None:
     for name in ("there", "here"):
         Path(f"{name}.yaml").write_text(CONFIG.format(name=name))
-    options = (FOUR, "trainer.max_epochs=30")
+    options = (FOUR, "trainer.max_epochs=16")
     process = sweep("there.yaml", *options, "--launcher", "ray", "--address", cluster.address)
     wait_for_trainings(process, "there")
     cluster.other.kill()
@@ -178,7 +178,7 @@ def test_a_node_that_dies_costs_a_retry_and_nothing_else(cluster: TwoNodes) -> N
 @pytest.mark.timeout(400)
 def test_the_sweep_killed_and_started_again_goes_on(cluster: TwoNodes) -> None:
     Path("cut.yaml").write_text(CONFIG.format(name="cut"))
-    command = ("cut.yaml", FOUR, "trainer.max_epochs=30", "--launcher", "ray", "--address", cluster.address)
+    command = ("cut.yaml", FOUR, "trainer.max_epochs=16", "--launcher", "ray", "--address", cluster.address)
     process = sweep(*command)
     wait_for_trainings(process, "cut")
     process.kill()

@@ -233,7 +233,7 @@ def test_a_search_that_is_killed_goes_on_with_what_it_knows(number: signal.Signa
 
 def test_a_node_that_dies_costs_its_trial_a_retry(cluster: TwoNodes) -> None:  # noqa: F811
     write_config(Path("n.yaml"), CLASSIFIERS.format(name="n"))
-    command = ("n.yaml", "search.stop_early=false", "search.num_samples=4", "trainer.max_epochs=40")
+    command = ("n.yaml", "search.stop_early=false", "search.num_samples=4", "trainer.max_epochs=20")
     process = start(*command, "--address", cluster.address)
     reached = work_folder() / home_of(Path("results/n"), "search") / ".unfinished"
     while len(list(reached.glob("*/fold0/last.ckpt"))) < 2:
