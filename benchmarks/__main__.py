@@ -36,6 +36,7 @@ NAMES = (
     "overhead",
     "predict",
     "probe",
+    "reading",
     "recipes",
     "report",
     "scale",

@@ -80,7 +80,7 @@ def measure(quick: bool) -> dict[str, Any]:
     for backbone, side, batch, images in CASES[:1] if quick else CASES:
         settings, fold_data = _fold_data(side, batch, images)
         pairs = []
-        for repeat in range(repeats + 1):
+        for repeat in range(repeats if quick else repeats + 1):
             bare = _timed_bare(backbone, settings, fold_data, epochs)
             ours = _timed_ours(backbone, settings, fold_data, epochs)
             if repeat or quick:

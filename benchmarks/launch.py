@@ -16,7 +16,7 @@ from harness.common.threads import VARIABLES
 
 WANTED = 1.7  # times as fast with two workers as with one
 ALLOWED = (5.0, 0.02)  # seconds, and share of the sweep, that Ray may add
-GROUPS = 8
+GROUPS, QUICK_GROUPS = 8, 2
 CONFIG = """
 task: classification
 name: {name}
@@ -38,21 +38,21 @@ WAYS = {
 
 def measure(quick: bool) -> dict[str, Any]:
     """Seconds of whole commands, medians over repetitions in turn."""
-    repeats, epochs, train = (1, 2, 100) if quick else (2, 20, 200)
+    repeats, epochs, train, groups = (1, 2, 100, QUICK_GROUPS) if quick else (2, 20, 200, GROUPS)
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as folder:
-        _timed(Path(folder), "first", (), 1, train)  # makes the toy data
+        _timed(Path(folder), "first", (), 1, train, groups)  # makes the toy data
         for repeat in range(repeats):
             # What is compared comes one after the other: machines drift.
             for way, options in WAYS.items():
-                seconds[way].append(_timed(Path(folder), f"r{repeat}", options, epochs, train))
+                seconds[way].append(_timed(Path(folder), f"r{repeat}", options, epochs, train, groups))
                 print(way, round(seconds[way][-1], 1), flush=True)
     here, ray, one, two = (seconds[way] for way in WAYS)
     faster = median(a / b for a, b in zip(one, two, strict=True))
     added = median(b - a for a, b in zip(here, ray, strict=True))
     allowed = ALLOWED[0] + ALLOWED[1] * median(here)
     return {
-        "groups": GROUPS,
+        "groups": groups,
         "pairs_of_workers": [round(a / b, 2) for a, b in zip(one, two, strict=True)],
         "seconds": {way: round(median(values), 1) for way, values in seconds.items()},
         "two_workers_against_one": round(faster, 2),
@@ -63,9 +63,9 @@ def measure(quick: bool) -> dict[str, Any]:
     }
 
 
-def _timed(folder: Path, name: str, options: tuple[str, ...], epochs: int, train: int) -> float:
+def _timed(folder: Path, name: str, options: tuple[str, ...], epochs: int, train: int, groups: int) -> float:
     config = folder / "c.yaml"
-    rates = [round(1e-3 * (1 + index / 10), 6) for index in range(GROUPS)]
+    rates = [round(1e-3 * (1 + index / 10), 6) for index in range(groups)]
     config.write_text(CONFIG.format(name=name, epochs=epochs, train=train, rates=rates))
     results = folder / "results"
     command = [sys.executable, "-m", "harness", "sweep", str(config), "--output", str(results), *options]

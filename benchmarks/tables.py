@@ -418,6 +418,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "neighbours": _by_name,
     "learning_curve": _learning_curve,
     "trust": _by_name,
+    "reading": _by_name,
     "warm": _warm,
     "with_detector": _with_detector,
 }

@@ -23,7 +23,7 @@ class Options(TypedDict, total=False):
         device: auto, cpu, cuda, cuda:N or mps. Default: auto.
         seed: seed of all random numbers. Default: 0.
         batch_size: number of images in a batch. Default: 32.
-        num_workers: number of processes that decode images. Default: 0, this process.
+        num_workers: number of processes that decode images. Default: 0, threads of this process.
         memory_limit: bytes of memory for features. Default: half of the available memory.
         cache: folder of the cache of costly stages. Default: no cache.
         cache_limit: largest size of the cache in bytes. Default: 20 GB.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as transforms
 
 from harness.backbones.normalization import OF_IMAGENET, Normalization
+from harness.common import threads
 from harness.common.errors import DataError
 from harness.data.images import RGB, from_array, from_pil, read_image
 from harness.data.listing import list_images
@@ -24,6 +26,9 @@ from harness.data.samples import Split
 # A path, an array of 8 or 16 bits, RGB (height, width, 3) or grey (height, width), a PIL image, or a float tensor
 # (3, height, width) in [0, 1].
 ImageLike = str | Path | npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | Image.Image | torch.Tensor
+
+
+MOST_DECODERS = 4  # threads; each one holds a whole image
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ class ImageSource(Dataset[torch.Tensor]):
         images: at least one image.
         preprocessing: preprocessing of the images.
         batch_size: number of images in a batch.
-        num_workers: number of processes that decode images; 0 for this process.
+        num_workers: number of processes that decode images; 0 for threads of this process.
     """
 
     def __init__(
@@ -136,10 +141,15 @@ class ImageSource(Dataset[torch.Tensor]):
 
     def batches(self) -> Iterator[torch.Tensor]:
         """Batches (up to batch_size, 3, height, width); each image once, in order."""
-        # Without a generator, the loader would draw from Torch's global one, even without shuffling.
-        generator = torch.Generator()
-        loader: DataLoader[Any] = DataLoader(self, self._batch_size, num_workers=self._num_workers, generator=generator)
-        yield from loader
+        if self._num_workers:
+            # Without a generator, the loader would draw from Torch's global one, even without shuffling.
+            yield from DataLoader(self, self._batch_size, num_workers=self._num_workers, generator=torch.Generator())
+            return
+        # Pillow and Torch decode and resize without Python's lock.
+        with ThreadPoolExecutor(min(threads.count(), MOST_DECODERS)) as pool:
+            for first in range(0, len(self), self._batch_size):
+                batch = range(first, min(first + self._batch_size, len(self)))
+                yield torch.stack(list(pool.map(self.__getitem__, batch)))
 
 
 def image_list(images: str | Path | Split | Iterable[ImageLike]) -> list[ImageLike]:
