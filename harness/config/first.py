@@ -33,7 +33,7 @@ TEMPLATE = """\
 name: "{name}"
 data:
 {data}
-  # num_workers: 4       # number of worker processes that read images; with 0 the main process reads them
+  # num_workers: 4       # number of worker processes that read images; with 0, threads of the main process
 weights: auto            # weights/, then installed packages, then the hub
 device: auto             # or cpu, cuda, cuda:1, mps
 threshold: {{false_alarms: 0.01}}   # asked share of normal parts above the threshold of F1Score

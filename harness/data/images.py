@@ -21,6 +21,7 @@ from harness.common.errors import DataError, ImageTooLargeError
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 # Default limit of an image. Reading needs up to 16 bytes for each pixel: 1.6 GB.
 MAX_PIXELS = 100_000_000
+LARGE = 20_000_000  # pixels; threads read larger files one at a time, so that memory does not grow with the processors
 ROWS = 256  # rows of an image in one step of a conversion
 FULL_SCALE = 65535  # largest value of 16 bits
 ORIENTATION = 0x0112  # in EXIF
@@ -111,6 +112,11 @@ def pixels_of(path: Path) -> int:
             return image.width * image.height
     except Exception:  # noqa: BLE001  # `read` raises the error of a damaged file
         return 0
+
+
+def is_large(path: Path) -> bool:
+    """Whether threads should read an image one at a time."""
+    return pixels_of(path) > LARGE
 
 
 def upright_size(path: Path | str) -> tuple[int, int]:

@@ -23,12 +23,11 @@ from harness.common import threads
 from harness.common.errors import DataError, ImageTooLargeError, StoreError
 from harness.common.files import write_atomic
 from harness.common.reading import MB, read_json
-from harness.data.images import MAX_PIXELS, pixels_of, read
+from harness.data.images import MAX_PIXELS, is_large, read
 from harness.data.mask_images import mask_reading
 from harness.data.samples import Sample
 
 Progress = Callable[[int, int], None]
-LARGE = 20_000_000  # pixels; larger files are read one at a time, so that memory does not grow with the processors
 LARGEST_GROUP, GROUPS_OF_A_THREAD = 32, 8  # files in a group; least number of groups, so that the threads end together
 MAX_SHARE = 0.5  # of anomalous pixels, above which a mask may be inverted
 
@@ -199,7 +198,7 @@ def _facts_or_problem(images: set[str], max_pixels: int, lock: Lock, file: str) 
         with path.open("rb") as stream:
             while block := stream.read(MB):
                 digest.update(block)
-        with lock if pixels_of(path) > LARGE else nullcontext():
+        with lock if is_large(path) else nullcontext():
             return _with_content(
                 Facts(stat.st_size, stat.st_mtime_ns, digest.hexdigest(), 0, 0), path, file in images, max_pixels
             )

@@ -23,6 +23,7 @@ from harness.common.errors import ConfigError, NotFittedError
 from harness.config.threshold import FOLDS
 from harness.data.base import existing_dir
 from harness.data.samples import Sample, Split
+from harness.detectors.arguments import check_whole
 from harness.detectors.cache import StageCache
 from harness.detectors.context import StageContext
 from harness.detectors.default import BatchScores, Learnt, ScoringHead
@@ -95,6 +96,8 @@ class Detector(ABC):
         self.backbone = backbone
         self.precision = options.get("precision", "fp32")
         self.seed = options.get("seed", 0)
+        check_whole("batch_size", options.get("batch_size", 32))
+        check_whole("num_workers", options.get("num_workers", 0), minimum=0)
         self.state: State | None = None
         self._options = options
         if self.precision not in PRECISIONS:

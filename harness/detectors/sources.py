@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,7 +22,7 @@ from torchvision.transforms.v2 import functional as transforms
 from harness.backbones.normalization import OF_IMAGENET, Normalization
 from harness.common import threads
 from harness.common.errors import DataError
-from harness.data.images import RGB, from_array, from_pil, read_image
+from harness.data.images import RGB, from_array, from_pil, is_large, read_image
 from harness.data.listing import list_images
 from harness.data.samples import Split
 
@@ -145,11 +148,19 @@ class ImageSource(Dataset[torch.Tensor]):
             # Without a generator, the loader would draw from Torch's global one, even without shuffling.
             yield from DataLoader(self, self._batch_size, num_workers=self._num_workers, generator=torch.Generator())
             return
+        read = partial(self._read, Lock())
         # Pillow and Torch decode and resize without Python's lock.
         with ThreadPoolExecutor(min(threads.count(), MOST_DECODERS)) as pool:
             for first in range(0, len(self), self._batch_size):
                 batch = range(first, min(first + self._batch_size, len(self)))
-                yield torch.stack(list(pool.map(self.__getitem__, batch)))
+                # An open image of Pillow, or one of the user's own type, may not be used by two threads.
+                are_files = all(isinstance(self.images[index], str | Path) for index in batch)
+                yield torch.stack(list(pool.map(read, batch) if are_files else map(self.__getitem__, batch)))
+
+    def _read(self, lock: Lock, index: int) -> torch.Tensor:
+        """One file; of large ones, one at a time."""
+        with lock if is_large(Path(str(self.images[index]))) else nullcontext():
+            return self[index]
 
 
 def image_list(images: str | Path | Split | Iterable[ImageLike]) -> list[ImageLike]:

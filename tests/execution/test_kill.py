@@ -53,7 +53,8 @@ def wait_for(condition, process: subprocess.Popen[bytes]) -> None:
 def whole(tmp_path_factory: pytest.TempPathFactory, toy_tree: Path) -> list[tuple[object, ...]]:
     """The Runs sheet of a sweep that nothing disturbed."""
     folder = tmp_path_factory.mktemp("whole")
-    assert start(write_config(folder / "k.yaml", TEXT.format(root=toy_tree)), str(folder)).wait() == 0
+    config = write_config(folder / "k.yaml", TEXT.format(root=toy_tree))
+    assert start(config, str(folder), cwd=folder, env={**os.environ, "HF_HUB_OFFLINE": "1"}).wait() == 0
     return rows(str(folder))
 
 

@@ -69,8 +69,8 @@ def start(config: str, *options: str) -> subprocess.Popen[str]:
 
 
 def tune(config: str, *options: str) -> str:
-    """Run it to its end, with one worker; gives what it said."""
-    process = start(config, *options, "--jobs", "1")
+    """Run it to its end, with one worker unless told otherwise; gives what it said."""
+    process = start(config, *(() if "--jobs" in options else ("--jobs", "1")), *options)
     output, errors = process.communicate()
     assert process.returncode == 0, output + errors
     return output
@@ -177,7 +177,7 @@ def test_a_sweep_of_a_trials_setting_is_the_same_run(toy_tree: Path) -> None:
 def test_hopeless_trainings_are_stopped_early_and_leave_nothing_behind() -> None:
     write_config(Path("c.yaml"), CLASSIFIERS.format(name="c"))
     tracked = find_spec("tensorboard") is not None
-    output = tune("c.yaml", *(["tracking=[tensorboard]"] if tracked else []))
+    output = tune("c.yaml", "--jobs", "2", *(["tracking=[tensorboard]"] if tracked else []))
     folder = ResultFolder(Path("results/c"))
     all_trials = trials(folder)
     stopped = [trial for trial in all_trials if trial["state"] == "stopped"]
