@@ -15,18 +15,17 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import torch
 from PIL import Image
 
 from benchmarks.inputs import MOBILENET, require, training_images
 from harness.backbones.resolve import resolve
 from harness.common import threads
 from harness.detectors import sources
-from harness.detectors.features import CPU_IMAGES, Extractor, build_extractor
+from harness.detectors.features import Extractor, build_extractor
 from harness.detectors.sources import ImageSource, Preprocessing
 
 SIDES = (256, 1024, 2048)
-IMAGES, ROUNDS = 32, 3
+IMAGES, BATCH, ROUNDS = 24, 8, 3
 SIZE = (256, 256)
 PROCESSES = 2
 
@@ -39,7 +38,7 @@ def measure(quick: bool) -> dict[str, Any]:
     rows = []
     for side in SIDES[:2] if quick else SIDES:
         with tempfile.TemporaryDirectory() as folder:
-            files = _write(Path(folder), side, 8 if quick else IMAGES)
+            files = _write(Path(folder), side, 2 * BATCH if quick else IMAGES)
             rows.append({"files": f"PNG, {side} x {side}", **_row(extractor, files, 1 if quick else ROUNDS)})
     return {"threads": threads.count(), "time_of_an_image": rows}
 
@@ -71,7 +70,6 @@ def _row(extractor: Extractor, files: list[Path], rounds: int) -> dict[str, str]
 def _seconds(extractor: Extractor, files: list[Path], workers: int, decoders: int) -> float:
     begin = time.perf_counter()
     with patch.object(sources, "MOST_DECODERS", decoders):
-        for batch in ImageSource(files, Preprocessing(SIZE), num_workers=workers).batches():
-            for part in torch.split(batch, CPU_IMAGES):
-                extractor(part)
+        for batch in ImageSource(files, Preprocessing(SIZE), BATCH, workers).batches():
+            extractor(batch)
     return time.perf_counter() - begin
