@@ -20,7 +20,7 @@ from harness.data.listing import list_images
 from harness.detectors import Detector, load
 from harness.detectors.features import build_extractor
 from harness.detectors.sources import Preprocessing
-from tests.detectors.cases import NAMES, make
+from tests.detectors.cases import NAMES, evaluate_predictions, make
 
 
 @pytest.mark.parametrize(
@@ -165,3 +165,12 @@ def test_fewer_distinct_patches_than_asked_for_is_said() -> None:
     grey = np.full((64, 64, 3), 128, np.uint8)
     with pytest.warns(UserWarning, match="patches expected, only"):
         make("patchcore", coreset_sampling_ratio=1.0).fit([grey, grey])
+
+
+def test_weights_with_common_memory_are_saved(train: Path, tmp_path: Path) -> None:
+    detector = make("padim").fit(train)
+    norm = detector.extractor().network["layer1"][0].bn1
+    norm.bias = norm.weight
+    loaded = load(detector.save(tmp_path / "tied.safetensors"), "cpu", progress=False)
+    images = list_images(train)
+    assert np.array_equal(evaluate_predictions(loaded, images)[1], evaluate_predictions(detector, images)[1])
