@@ -99,8 +99,10 @@ def load(path: str | Path, device: str = "auto", progress: bool = True) -> Detec
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, Any] = json.loads((file.metadata() or {})["harness"])
-            # Tensors of a file are not aligned, and triangular solves round differently on unaligned memory.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        # Tensors of a file are not aligned, and triangular solves round differently on unaligned memory. A network
+        # copies its own.
+        tensors = {name: tensor if name.startswith(BACKBONE) else tensor.clone() for name, tensor in tensors.items()}
         if metadata["format"] > FORMAT:
             raise WeightsError(f"{path}: format {metadata['format']} found; expected at most {FORMAT}. Update harness.")
         return build_saved(metadata, tensors, device, progress)
