@@ -56,13 +56,13 @@ def save(detector: Detector, target: Path) -> Path:
 def network_tensors(detector: Detector) -> dict[str, torch.Tensor]:
     """Return the tensors of a detector's network, by the names of the file. They may be those of the network itself."""
     tensors: dict[str, torch.Tensor] = {}
-    seen: set[int] = set()
+    addresses: set[int] = set()
     for name, parameter in detector.extractor().network.state_dict().items():
         tensor = parameter.detach().cpu().contiguous()
-        memory = tensor.untyped_storage().data_ptr()
+        address = tensor.untyped_storage().data_ptr()
         # The file takes no tensors with common memory. Copies of all tensors would take longer than the writing.
-        tensors[BACKBONE + name] = tensor.clone() if memory in seen else tensor
-        seen.add(memory)
+        tensors[BACKBONE + name] = tensor.clone() if address in addresses else tensor
+        addresses.add(address)
     return tensors
 
 
