@@ -94,7 +94,10 @@ class Embedding(Stage):
         vectors, grid, end = torch.empty(0), (0, 0), 0
         for first in range(0, images, IMAGES):
             batch = {layer: values[first : first + IMAGES].to(context.device.torch) for layer, values in maps.items()}
-            embedded = self.embed(batch)
+            # The channels of a patch side by side, as a row has them: pooling is several times as fast.
+            embedded = self.embed(
+                {layer: values.contiguous(memory_format=torch.channels_last) for layer, values in batch.items()}
+            )
             if not first:
                 grid = (embedded.shape[2], embedded.shape[3])
                 vectors = context.memory.tensor(images * grid[0] * grid[1], embedded.shape[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import cache, reduce
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -54,15 +54,17 @@ def pooled_patches(maps: FeatureMaps, layers: tuple[str, ...]) -> torch.Tensor:
     Returns:
         (n, 1024, height, width of the first layer).
     """
-    grid = maps[layers[0]].shape[-2:]
-    parts = []
+    images, grid = len(maps[layers[0]]), maps[layers[0]].shape[-2:]
+    # The channels of a patch lie side by side, as in a row of patch vectors.
+    pooled = maps[layers[0]].new_zeros(images, *grid, WIDTH).permute(0, 3, 1, 2)
     for number, layer in enumerate(layers):
         kernel, first = _averages(maps[layer].shape[1], number, len(layers))
         part = F.conv2d(maps[layer], kernel.to(maps[layer]), padding=1)
         if part.shape[-2:] != grid:
             part = F.interpolate(part, size=grid, mode="bilinear", align_corners=False)
-        parts.append(F.pad(part, (0, 0, 0, 0, first, WIDTH - first - len(kernel))))
-    return reduce(torch.add, parts)
+        # Two layers may share a value, whose averages are of both.
+        pooled[:, first : first + len(kernel)] += part
+    return pooled
 
 
 @cache

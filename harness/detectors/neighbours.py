@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 
 QUERIES = 1024  # rows of a block of the distance matrix
-BANK = 512  # columns of a block
+BANK = 1024  # columns of a block
+CHUNK = 128  # columns whose minimum is known before the place of a minimum is searched; BANK has whole chunks
 
 
 @dataclass(frozen=True)
@@ -49,42 +50,62 @@ def nearest_in_prefixes(
         One result for each size.
     """
     n = len(queries)
+    queries = queries.contiguous()  # a no-op for memory-mapped patches; columns of other strides take twice as long
     smallest = torch.full((n,), torch.inf, device=bank.device)
     rows = torch.zeros(n, dtype=torch.int64, device=bank.device)
     # One array for all blocks: new memory for each block takes time.
     scratch = torch.empty(min(n, QUERIES), BANK, device=bank.device)
-    results = []
-    begin = 0
-    for size in sizes:
-        for first, end, left in _parts(begin, size):
-            columns = _block(bank, left)
-            offsets = torch.linalg.vecdot(columns, columns, dim=0).mul_(0.5)
-            for top in range(0, n, QUERIES):
-                block = queries[top : top + QUERIES].to(bank.device)
-                # Half of the squared distances, without the norm of the query: it does not change the order.
-                # `addmm` would take longer: it copies the offsets first, and a product that adds to them is slower.
-                products = torch.mm(block, columns, out=scratch[: len(block)])
-                torch.sub(offsets, products, out=products)
-                products = products[:, first - left : end - left]
-                # A minimum without its place takes a fraction of the time, and few queries need the place.
-                minima = products.amin(dim=1)
-                closer = (minima < smallest[top : top + QUERIES]).nonzero()[:, 0]
-                smallest[top + closer] = minima[closer]
-                rows[top + closer] = products[closer].min(dim=1).indices + first  # `argmin` takes twice as long
-        begin = size
-        results.append(Nearest(distances_to(queries, bank, rows), rows.clone()))
-        if on_result is not None:
-            on_result(size, results[-1])
-    return results
+    results: dict[int, Nearest] = {}
+    for left, ends in _blocks(sizes):
+        columns = _block(bank, left)
+        # Half of the squared distances, without the norm of the query: it does not change the order.
+        offsets = torch.linalg.vecdot(columns, columns, dim=0).mul_(0.5)
+        rows_of = {end: rows.clone() for end in ends[1:]}
+        for top in range(0, n, QUERIES):
+            block = queries[top : top + QUERIES].to(bank.device)
+            # `addmm` would take longer: it copies the offsets first, and a product that adds to them is slower.
+            products = torch.mm(block, columns, out=scratch[: len(block)])
+            torch.sub(offsets, products, out=products)
+            before = smallest[top : top + QUERIES]
+            closest = [_closer(products, end - left, before) for end in ends]
+            for end, (queries_of, _, places) in zip(ends[1:], closest[1:], strict=True):
+                rows_of[end][top + queries_of] = places + left
+            nearer, minima, places = closest[0]
+            smallest[top + nearer], rows[top + nearer] = minima, places + left
+        for end in reversed(ends):
+            if end in sizes:
+                found = rows_of.get(end, rows)
+                results[end] = Nearest(distances_to(queries, bank, found), found.clone())
+                if on_result is not None:
+                    on_result(end, results[end])
+    return [results[size] for size in sizes]
 
 
-def _parts(begin: int, size: int) -> Iterator[tuple[int, int, int]]:
-    """The rows from `begin` up to `size`, in parts of one block each: first row, end, and first row of the block."""
-    while begin < size:
-        left = begin // BANK * BANK
-        end = min(left + BANK, size)
-        yield begin, end, left
-        begin = end
+def _blocks(sizes: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """The blocks up to the largest size: the first row, and the ends of prefixes in the block, the largest first.
+
+    The largest end is that of the block, or the largest size.
+    """
+    for left in range(0, sizes[-1], BANK):
+        last = min(left + BANK, sizes[-1])
+        yield left, sorted({last, *(size for size in sizes if left < size < last)}, reverse=True)
+
+
+def _closer(products: torch.Tensor, end: int, before: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The queries with a smaller value than before among the first columns, these values, and their columns.
+
+    Args:
+        products: (n, BANK); the columns from `end` on become infinite.
+        end: number of columns that count, at most the `end` of the call before.
+        before: (n,) the smallest values of the blocks before.
+    """
+    products[:, end:] = torch.inf
+    chunks = products.view(len(products), -1, min(CHUNK, BANK))
+    # A minimum without its place takes a fraction of the time. The place is searched in one chunk of few queries.
+    minima, chunk = chunks.amin(dim=2).min(dim=1)
+    closer = (minima < before).nonzero()[:, 0]
+    chunk = chunk[closer]
+    return closer, minima[closer], chunks[closer, chunk].min(dim=1).indices + chunk * chunks.shape[2]
 
 
 def _block(bank: torch.Tensor, left: int) -> torch.Tensor:
@@ -154,18 +175,20 @@ def largest_products_in_prefixes(
     """
     n = len(queries)
     largest = torch.full((n, k), -torch.inf, device=bank.device)
-    results = []
-    begin = 0
-    for size in sizes:
-        for first, end, left in _parts(begin, size):
-            columns = _block(bank, left)
-            for top in range(0, n, QUERIES):
-                products = (queries[top : top + QUERIES].to(bank.device) @ columns)[:, first - left : end - left]
-                best = largest[top : top + QUERIES]
+    results: dict[int, torch.Tensor] = {}
+    for left, ends in _blocks(sizes):
+        columns = _block(bank, left)
+        before = largest
+        largest_of = [before.clone() for _ in ends]
+        for top in range(0, n, QUERIES):
+            products = queries[top : top + QUERIES].to(bank.device) @ columns
+            for end, best in zip(ends, largest_of, strict=True):
+                part = slice(top, top + QUERIES)
+                candidates = products[:, : end - left]
                 if k == 1:
-                    torch.maximum(best[:, 0], products.amax(dim=1), out=best[:, 0])
+                    best[part, 0] = torch.maximum(before[part, 0], candidates.amax(dim=1))
                 else:
-                    best.copy_(torch.cat([best, products], dim=1).topk(k, dim=1).values)
-        begin = size
-        results.append(largest[:, : min(k, size)].clone())
-    return results
+                    best[part] = torch.cat([before[part], candidates], dim=1).topk(k, dim=1).values
+        largest = largest_of[0]
+        results |= zip(ends, largest_of, strict=True)
+    return [results[size][:, : min(k, size)] for size in sizes]
