@@ -41,12 +41,15 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
 }
 # Random weights: these sweeps measure times. The threshold of the foreground fits features of this network.
 TRANSFORMER = {"backbone": "vit_small_patch14_dinov2", "image_size": 224}
-FIXED: dict[str, dict[str, Any]] = {
-    "anomalydino": {**TRANSFORMER, "layers": [["blocks.11"]], "foreground_threshold": 1.0},
-    "rad": {**TRANSFORMER, "layers": [["blocks.3", "blocks.6", "blocks.9", "blocks.11"]]},
-    "subspacead": TRANSFORMER,
-    "mhpatchcore": {"backbone": "resnet18", "layers": [["layer2", "layer3"]], "image_size": 224},
-}
+RESIDUAL = {"layers": [["layer2", "layer3"]], "image_size": 224}
+# Each detector with the network that it has by default, and MH-PatchCore with a small one, too.
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("anomalydino", {**TRANSFORMER, "layers": [["blocks.11"]], "foreground_threshold": 1.0}),
+    ("rad", {**TRANSFORMER, "layers": [["blocks.3", "blocks.6", "blocks.9", "blocks.11"]]}),
+    ("subspacead", TRANSFORMER),
+    ("mhpatchcore", {"backbone": "wide_resnet50_2", **RESIDUAL}),
+    ("mhpatchcore", {"backbone": "resnet18", **RESIDUAL}),
+]
 # On real images with ImageNet weights: quality. Both backbones come with the package.
 QUALITY: dict[str, dict[str, Any]] = {
     "patchcore": {"coreset_sampling_ratio": 0.1},
@@ -60,31 +63,35 @@ LAYERS, SIZE = ("blocks.2", "blocks.4"), (224, 224)
 
 
 def grids(quick: bool) -> list[dict[str, Any]]:
-    """A row for each detector: processor seconds of its grid, and of its dearest point alone.
+    """A row for each detector and network: processor seconds of the grid, and of its dearest point alone.
 
     Processor seconds depend less on other programs.
 
     Args:
-        quick: one repeat, and a part of the last two grids.
+        quick: one repeat, and a part of the last grid.
     """
     require()
-    return [_grid(name, axes, quick) for name, axes in list(GRIDS.items())[-2 if quick else 0 :]]
+    return [_grid(name, fixed, quick) for name, fixed in (CASES[-1:] if quick else CASES)]
 
 
-def _grid(name: str, axes: dict[str, list[Any]], quick: bool) -> dict[str, Any]:
-    axes = {key: values[-2:] for key, values in axes.items()} if quick else axes
+def _grid(name: str, fixed: dict[str, Any], quick: bool) -> dict[str, Any]:
+    axes = {key: values[-2:] if quick else values for key, values in GRIDS[name].items()}
     dearest = {key: values[-1:] for key, values in axes.items()}
     with tempfile.TemporaryDirectory() as folder:
         # Once before the clock: what is compiled or imported on first use.
-        _sweep(Path(folder) / "first", name, dearest)
+        _sweep(Path(folder) / "first", name, {**fixed, **dearest})
         pairs = [
-            (_sweep(Path(folder) / f"grid{n}", name, axes), _sweep(Path(folder) / f"point{n}", name, dearest))
+            (
+                _sweep(Path(folder) / f"grid{n}", name, {**fixed, **axes}),
+                _sweep(Path(folder) / f"point{n}", name, {**fixed, **dearest}),
+            )
             for n in range(1 if quick else REPEATS)
         ]
     grid, point = (sorted(seconds)[len(seconds) // 2] for seconds in zip(*pairs, strict=True))
     points = len(list(itertools.product(*axes.values())))
     return {
         "detector": name,
+        "backbone": fixed["backbone"],
         "points": points,
         "grid_processor_seconds": round(grid, 1),
         "dearest_point_processor_seconds": round(point, 1),
@@ -93,8 +100,8 @@ def _grid(name: str, axes: dict[str, list[Any]], quick: bool) -> dict[str, Any]:
     }
 
 
-def _sweep(output: Path, name: str, axes: dict[str, list[Any]]) -> float:
-    return _run(output, {"model": name, **FIXED[name], **axes}, "random")
+def _sweep(output: Path, name: str, grid: dict[str, Any]) -> float:
+    return _run(output, {"model": name, **grid}, "random")
 
 
 def _run(output: Path, grid: dict[str, Any], weights: str) -> float:

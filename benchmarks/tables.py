@@ -116,10 +116,11 @@ def _learning_curve(result: dict[str, Any]) -> str:
 
 
 def _warm(result: dict[str, Any]) -> str:
-    head = ["runtime", "reading", "resizing", "backbone", "scores and map", "of it blurring", "path to map"]
+    head = ["network", "runtime", "reading", "resizing", "backbone", "scores and map", "of it blurring", "path to map"]
     head += ["path to map / backbone", "the same without reading and resizing"]
     rows = [
         [
+            f"{one['backbone']}, {one['pixels']} pixels, bank of {one['bank']:,}",
             one["runtime"],
             *(f"{one[f'{step}_ms']} ms" for step in ("reading", "resizing", "backbone")),
             *(f"{one[key]} ms" if key in one else "" for key in ("scores_and_map_ms", "of_it_blurring_ms")),

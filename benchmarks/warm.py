@@ -30,38 +30,44 @@ weights: {weights}
 latency: false
 device: cpu
 save_models: all
-grid: {{backend: native, model: patchcore, backbone: mobilenetv2_100, layers: [blocks.2, blocks.4],
-       coreset_sampling_ratio: 0.02}}
+grid: {{backend: native, model: patchcore, backbone: {backbone}, layers: {layers}, image_size: {size},
+       coreset_sampling_ratio: {ratio}}}
 """
-REPEATS, WARM_UP = 60, 5
+# Backbone, its weights, layers, pixels, and the ratio that gives a bank of about 1,000 patches. The first is that of
+# PatchCore's paper; random weights do not change its time.
+NETWORKS: tuple[tuple[str, str, list[str], int, float], ...] = (
+    ("wide_resnet50_2", "random", ["layer2", "layer3"], 224, 0.0256),
+    ("mobilenetv2_100", str(MOBILENET), ["blocks.2", "blocks.4"], 256, 0.02),
+)
+# Calls of one step in a row, because threads of another engine go on spinning for a while.
+ROUNDS, CALLS, WARM_UP = 7, 10, 3
 MOST = 1.2  # times the backbone's forward pass
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    """Medians in milliseconds, by runtime."""
+    """Medians in milliseconds, by network and runtime."""
     require()
+    rows = [row for network in (NETWORKS[-1:] if quick else NETWORKS) for row in _rows(*network, quick)]
+    return {"image": list_images(HAZELNUT / "test")[0].suffix[1:], "most": MOST, "rows": rows}
+
+
+def _rows(backbone: str, weights: str, layers: list[str], size: int, ratio: float, quick: bool) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as scratch:
         config = Path(scratch) / "warm.yaml"
-        config.write_text(CONFIG.format(root=HAZELNUT, weights=MOBILENET))
+        config.write_text(
+            CONFIG.format(root=HAZELNUT, weights=weights, backbone=backbone, layers=layers, size=size, ratio=ratio)
+        )
         _command("sweep", str(config), "--output", scratch)
         folder = ResultFolder(Path(scratch) / "warm")
         run = folder.run_folder(folder.records()[0].run_id)
         _command("export", str(run), "--format", "openvino")
         detector = load(run / "model.safetensors", "cpu", progress=False)
         image = list_images(HAZELNUT / "test")[0]
-        pixels = read_image(image)
-        rows = [
-            _row("Torch", _steps(detector, image), load_model(run, device="cpu").predict, image, quick),
-            _row(
-                "OpenVINO",
-                {**_of_file(detector, image), "backbone": _openvino_backbone(detector, image)},
-                load_model(run / "exported" / "model.xml").predict,
-                image,
-                quick,
-            ),
-        ]
-    size = f"{pixels.shape[1]} x {pixels.shape[0]}"
-    return {"image": f"{image.suffix[1:]}, {size}", "bank": len(detector.fitted()["bank"]), "most": MOST, "rows": rows}
+        facts = {"backbone": backbone, "pixels": size, "bank": len(detector.fitted()["bank"])}
+        of_torch = _times(_steps(detector, image), load_model(run, device="cpu").predict, image, quick)
+        steps = {**_of_file(detector, image), "backbone": _openvino_backbone(detector, image)}
+        of_openvino = _times(steps, load_model(run / "exported" / "model.xml").predict, image, quick)
+    return [{**facts, "runtime": "Torch", **of_torch}, {**facts, "runtime": "OpenVINO", **of_openvino}]
 
 
 def _command(*arguments: str) -> None:
@@ -78,7 +84,7 @@ def _steps(detector: Detector, image: Path) -> dict[str, Callable[[], Any]]:
     batch = detector.preprocessing(image)[None]
     extractor = detector.extractor()
     features, state, size = extractor(batch), detector.fitted(), detector.preprocessing.input_size
-    distances = torch.rand(1, *features["blocks.2"].shape[-2:])
+    distances = torch.rand(1, *features[detector.layers[0]].shape[-2:])
     return {
         **_of_file(detector, image),
         "backbone": lambda: extractor(batch),
@@ -110,26 +116,36 @@ def _openvino_backbone(detector: Detector, image: Path) -> Callable[[], Any]:
     return lambda: compiled(values)
 
 
-def _row(
-    runtime: str, steps: dict[str, Callable[[], Any]], predict: Callable[[Path], Any], image: Path, quick: bool
+def _times(
+    steps: dict[str, Callable[[], Any]], predict: Callable[[Path], Any], image: Path, quick: bool
 ) -> dict[str, Any]:
+    """Medians in milliseconds, and ratios."""
     calls: dict[str, Callable[[], Any]] = {**steps, "path_to_map": lambda: predict(image)}
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    rounds: dict[str, list[float]] = {name: [] for name in calls}
     with torch.no_grad():
-        # A block of calls of one step: threads of another engine go on spinning for a while.
-        for name, call in calls.items():
-            for _ in range(WARM_UP):
-                call()
-            for _ in range(5 if quick else REPEATS):
-                begin = time.perf_counter()
-                call()
-                seconds[name].append(time.perf_counter() - begin)
-    medians = {name: 1000 * statistics.median(values) for name, values in seconds.items()}
+        for _ in range(1 if quick else ROUNDS):
+            for name, call in calls.items():
+                rounds[name].append(1000 * statistics.median(_seconds(call)))
+    ways, of_file = rounds["path_to_map"], zip(rounds["reading"], rounds["resizing"], strict=True)
+    inner = [way - sum(parts) for way, parts in zip(ways, of_file, strict=True)]
     return {
-        "runtime": runtime,
-        **{f"{name}_ms": round(value, 1) for name, value in medians.items()},
-        "path_to_map_per_backbone": round(medians["path_to_map"] / medians["backbone"], 2),
-        "without_reading_and_resizing": round(
-            (medians["path_to_map"] - medians["reading"] - medians["resizing"]) / medians["backbone"], 2
-        ),
+        **{f"{name}_ms": round(statistics.median(values), 1) for name, values in rounds.items()},
+        "path_to_map_per_backbone": _ratio(ways, rounds["backbone"]),
+        "without_reading_and_resizing": _ratio(inner, rounds["backbone"]),
     }
+
+
+def _seconds(call: Callable[[], Any]) -> list[float]:
+    for _ in range(WARM_UP):
+        call()
+    seconds = []
+    for _ in range(CALLS):
+        begin = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - begin)
+    return seconds
+
+
+def _ratio(times: list[float], others: list[float]) -> float:
+    """The median of the ratios of the rounds: the speed of a machine changes between them."""
+    return round(statistics.median(one / other for one, other in zip(times, others, strict=True)), 2)

@@ -59,7 +59,7 @@ def nearest_in_prefixes(
     for left, ends in _blocks(sizes):
         columns = _block(bank, left)
         # Half of the squared distances, without the norm of the query: it does not change the order.
-        offsets = torch.linalg.vecdot(columns, columns, dim=0).mul_(0.5)
+        offsets = torch.linalg.vector_norm(columns, dim=0).square_().mul_(0.5)
         rows_of = {end: rows.clone() for end in ends[1:]}
         for top in range(0, n, QUERIES):
             block = queries[top : top + QUERIES].to(bank.device)
@@ -74,8 +74,8 @@ def nearest_in_prefixes(
             smallest[top + nearer], rows[top + nearer] = minima, places + left
         for end in reversed(ends):
             if end in sizes:
-                found = rows_of.get(end, rows)
-                results[end] = Nearest(distances_to(queries, bank, found), found.clone())
+                nearest_rows = rows_of.get(end, rows)
+                results[end] = Nearest(distances_to(queries, bank, nearest_rows), nearest_rows.clone())
                 if on_result is not None:
                     on_result(end, results[end])
     return [results[size] for size in sizes]
@@ -131,11 +131,13 @@ def distances_to(queries: torch.Tensor, bank: torch.Tensor, rows: torch.Tensor) 
     Returns:
         (n,) Euclidean distances.
     """
-    distances = [
-        torch.linalg.vector_norm(queries[i : i + QUERIES].to(bank.device) - bank[rows[i : i + QUERIES]], dim=1)
-        for i in range(0, len(queries), QUERIES)
-    ]
-    return torch.cat(distances)
+    distances = torch.empty(len(queries), device=bank.device)
+    scratch = torch.empty(min(len(queries), QUERIES), bank.shape[1], device=bank.device)
+    for first in range(0, len(queries), QUERIES):
+        block = queries[first : first + QUERIES].to(bank.device)
+        nearest = torch.index_select(bank, 0, rows[first : first + QUERIES], out=scratch[: len(block)])
+        torch.linalg.vector_norm(nearest.sub_(block), dim=1, out=distances[first : first + QUERIES])
+    return distances
 
 
 def k_nearest(queries: torch.Tensor, bank: torch.Tensor, k: int, first: torch.Tensor | None = None) -> torch.Tensor:

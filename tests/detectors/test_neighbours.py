@@ -15,8 +15,8 @@ def drawn(*shape: int) -> torch.Tensor:
 @pytest.mark.parametrize("rows", [1, 5, BANK - 1, BANK, BANK + 1, 2 * BANK + 700])
 def test_each_prefix_has_its_nearest_row(rows: int) -> None:
     queries, bank = drawn(QUERIES + 30, 9), drawn(rows, 9)
-    wanted = {1, 2, CHUNK - 1, CHUNK, CHUNK + 1, BANK - 1, BANK, BANK + 1, BANK + CHUNK, 2 * BANK, rows}
-    sizes = sorted(size for size in wanted if size <= rows)
+    candidates = {1, 2, CHUNK - 1, CHUNK, CHUNK + 1, BANK - 1, BANK, BANK + 1, BANK + CHUNK, 2 * BANK, rows}
+    sizes = sorted(size for size in candidates if size <= rows)
     reported: list[int] = []
     together = nearest_in_prefixes(queries, bank, sizes, lambda size, _: reported.append(size))
     assert reported == sizes
@@ -40,5 +40,5 @@ def test_the_first_of_equal_rows_is_the_nearest() -> None:
 def test_strides_of_the_queries_do_not_matter() -> None:
     columns, bank = drawn(12, 70), drawn(50, 12)
     expected = nearest_in_prefixes(columns.T.contiguous(), bank, [50])[0]
-    found = nearest_in_prefixes(columns.T, bank, [50])[0]
-    assert torch.equal(found.distances, expected.distances)
+    strided = nearest_in_prefixes(columns.T, bank, [50])[0]
+    assert torch.equal(strided.distances, expected.distances)
