@@ -100,6 +100,7 @@ def _model(folder: ResultFolder, name: str, images: list[str], scratch: Path, qu
         "ours_openvino": [sys.executable, "-m", "harness", "predict", str(exported["anomalib"]), images[0]],
         "anomalib_torch": [sys.executable, "-c", TORCH, str(theirs["torch"]), images[0]],
         "anomalib_openvino": [sys.executable, "-c", OPENVINO, str(theirs["openvino"]), images[0]],
+        "anomalib_import": [sys.executable, "-c", "import anomalib.models"],
     }
     full, default = (
         np.asarray(calls[call](images[0]).anomaly_map) for call in ("anomalib_openvino", "anomalib_openvino_default")

@@ -206,6 +206,7 @@ def _scale_data(result: dict[str, Any]) -> str:
         (f"`plan --no-check` of {files} new images", images["first"], {}),
         ("the same again, with the index of the files", images["again"], images["wanted"]),
         (f"`report` of {runs} runs", report["command"], report["wanted"]),
+        (f"a workbook of {report['cells']:,} plain numbers by openpyxl alone", report["openpyxl_alone"], {}),
     ]
     return _table(
         ["the whole command", "CPU time", "time", "peak memory"],
@@ -244,13 +245,13 @@ def _predict(result: dict[str, Any]) -> str:
         [
             names[one["model"]],
             *(f"{one[f'cold_{call}_seconds']} s" for call in
-              ("native", "ours", "ours_openvino", "anomalib_torch", "anomalib_openvino")),
+              ("native", "ours", "ours_openvino", "anomalib_torch", "anomalib_openvino", "anomalib_import")),
         ]
         for one in result["models"]
     ]  # fmt: skip
     head = ["warm", "our native model", "anomalib's model, ours", "anomalib's model, its inferencer", "times faster"]
     cold_head = ["from cold", "native", "anomalib's model", "exported to OpenVINO", "TorchInferencer",
-                 "OpenVINOInferencer"]  # fmt: skip
+                 "OpenVINOInferencer", "the import of anomalib.models alone"]  # fmt: skip
     default = "\n".join(
         f"- {names[one['model']]}: {one['anomalib_openvino_default_ms']} ms, maps differ by up to "
         f"{one['anomalib_openvino_default_map_difference']:.1g}."

@@ -1,16 +1,74 @@
-"""One Gaussian for each position, computed in blocks of positions (Defard et al., 2021, section III-B)."""
+"""One Gaussian for each position (Defard et al., 2021, section III-B).
+
+The computation goes through blocks of positions, and through the images of a block in parts. So more positions
+or images need no more memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
 EPSILON = 0.01  # added to the diagonal of the covariance (equation 1)
 BLOCK = 64 * 2**20  # bytes of one block of covariances
+VECTORS = 128 * 2**20  # bytes of the vectors of some images in one block
 
-# From (first position, end) to the vectors (positions, images, channels).
-Block = Callable[[int, int], torch.Tensor]
+
+@dataclass(frozen=True)
+class Vectors:
+    """The vectors of all positions of the first map's grid, with the selected channels of all maps.
+
+    A position takes the nearest position of the other maps: index floor(i * in / out), as in Torch's `nearest`.
+
+    Attributes:
+        maps: (n, c, h, w) each; the first has the finest grid.
+        channels: (c,) numbers of channels in the concatenation of all maps.
+    """
+
+    maps: Sequence[torch.Tensor]
+    channels: torch.Tensor
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return len(self.maps[0])
+
+    def parts(self, first: int, last: int) -> Iterator[tuple[slice, torch.Tensor]]:
+        """The vectors of a block of positions, some images at a time.
+
+        Args:
+            first, last: first position and end of the block.
+
+        Returns:
+            The images, and their vectors (positions, images, channels).
+        """
+        step = max(1, VECTORS // (4 * (last - first) * len(self.channels)))
+        for image in range(0, self.images, step):
+            images = slice(image, min(image + step, self.images))
+            yield images, self.block(first, last, images)
+
+    def block(self, first: int, last: int, images: slice) -> torch.Tensor:
+        """The vectors (positions, images, channels) of a block of positions.
+
+        Args:
+            first, last: first position and end of the block.
+            images: some of the images.
+        """
+        height, width = self.maps[0].shape[-2:]
+        positions = torch.arange(first, last)
+        values, places, offset = [], [], 0
+        for layer in self.maps:
+            row = (positions // width) * layer.shape[2] // height
+            column = (positions % width) * layer.shape[3] // width
+            place = torch.nonzero((self.channels >= offset) & (self.channels < offset + layer.shape[1]))[:, 0]
+            # One index for channels and positions: two steps would copy whole maps for each block.
+            values.append(layer[images, (self.channels[place] - offset)[:, None], row, column])
+            places.append(place)
+            offset += layer.shape[1]
+        order = torch.argsort(torch.cat(places))
+        return torch.cat(values, dim=1)[:, order].permute(2, 0, 1).contiguous()
 
 
 def blocks(positions: int, channels: int) -> Iterator[tuple[int, int]]:
@@ -29,7 +87,7 @@ def blocks(positions: int, channels: int) -> Iterator[tuple[int, int]]:
 
 
 def fit_gaussians(
-    vectors: Block,
+    vectors: Vectors,
     mean: torch.Tensor,
     factor: torch.Tensor,
     device: torch.device,
@@ -38,7 +96,7 @@ def fit_gaussians(
     """Estimate one Gaussian for each position.
 
     Args:
-        vectors: returns the training vectors of a block of positions.
+        vectors: of the training images.
         mean: (positions, channels), filled with the means.
         factor: (positions, channels, channels), filled with the lower Cholesky factors L of the covariances L L^T.
         device: device of the computation.
@@ -47,14 +105,32 @@ def fit_gaussians(
     positions, channels = mean.shape
     identity = EPSILON * torch.eye(channels, device=device)
     for first, last in blocks(positions, channels):
-        block = vectors(first, last).to(device)
-        block_mean = block.mean(dim=1, keepdim=True)
-        centred = block - block_mean
-        covariance = torch.bmm(centred.mT, centred) / (block.shape[1] - 1) + identity
-        mean[first:last] = block_mean[:, 0]
-        factor[first:last] = cholesky(covariance)
+        parts = (part.to(device) for _, part in vectors.parts(first, last))
+        block_mean, covariance = _moments(parts, vectors.images)
+        mean[first:last] = block_mean
+        factor[first:last] = cholesky(covariance + identity)
         if progress is not None:
             progress(last, positions)
+
+
+def _moments(parts: Iterable[torch.Tensor], images: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Means (positions, channels) and covariances (positions, channels, channels) from the vectors of all images.
+
+    The sums are those of the deviations from the mean of the first part, so that they lose few digits.
+    """
+    shift = total = products = torch.empty(0)
+    for number, part in enumerate(parts):
+        if not number:
+            shift = part.mean(dim=1, keepdim=True)
+        deviations = part - shift
+        if not number:
+            products, total = torch.bmm(deviations.mT, deviations), torch.zeros_like(shift)
+            continue
+        products.baddbmm_(deviations.mT, deviations)
+        total += deviations.sum(dim=1, keepdim=True)
+    # The deviations of the first part have the sum 0.
+    products -= torch.bmm(total.mT, total) / images
+    return (shift + total / images)[:, 0], products / (images - 1)
 
 
 def cholesky(covariance: torch.Tensor) -> torch.Tensor:
@@ -67,51 +143,22 @@ def cholesky(covariance: torch.Tensor) -> torch.Tensor:
     return lower
 
 
-def mahalanobis(
-    vectors: Block, mean: torch.Tensor, factor: torch.Tensor, images: int, device: torch.device
-) -> torch.Tensor:
+def mahalanobis(vectors: Vectors, mean: torch.Tensor, factor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Mahalanobis distances (equation 2): the length of the solution z of L z = x - mean.
 
     Args:
-        vectors: returns the images' vectors of a block of positions.
+        vectors: of the scored images.
         mean, factor: Gaussians of `fit_gaussians`.
-        images: number of images.
         device: device of the computation.
 
     Returns:
         (images, positions) on the cpu.
     """
-    distances = torch.empty(images, len(mean))
+    distances = torch.empty(vectors.images, len(mean))
     for first, last in blocks(*mean.shape):
-        delta = vectors(first, last).to(device) - mean[first:last].to(device)[:, None]
-        solution = torch.linalg.solve_triangular(factor[first:last].to(device), delta.mT, upper=False)
-        distances[:, first:last] = torch.linalg.vector_norm(solution, dim=1).T
+        block_mean, block_factor = mean[first:last].to(device)[:, None], factor[first:last].to(device)
+        for images, part in vectors.parts(first, last):
+            delta = part.to(device) - block_mean
+            solution = torch.linalg.solve_triangular(block_factor, delta.mT, upper=False)
+            distances[images, first:last] = torch.linalg.vector_norm(solution, dim=1).T
     return distances
-
-
-def gather(maps: Sequence[torch.Tensor], channels: torch.Tensor, first: int, last: int) -> torch.Tensor:
-    """Vectors of a block of positions of the first map's grid, with the selected channels of all maps.
-
-    A position takes the nearest position of the other maps: index floor(i * in / out), as in Torch's `nearest`.
-
-    Args:
-        maps: (n, c, h, w) each; the first has the finest grid.
-        channels: (c,) numbers of channels in the concatenation of all maps.
-        first, last: first position and end of the block.
-
-    Returns:
-        (positions, images, channels).
-    """
-    height, width = maps[0].shape[-2:]
-    positions = torch.arange(first, last)
-    values, places, offset = [], [], 0
-    for layer in maps:
-        row = (positions // width) * layer.shape[2] // height
-        column = (positions % width) * layer.shape[3] // width
-        place = torch.nonzero((channels >= offset) & (channels < offset + layer.shape[1]))[:, 0]
-        # One index for channels and positions: two steps would copy whole maps for each block.
-        values.append(layer[:, (channels[place] - offset)[:, None], row, column])
-        places.append(place)
-        offset += layer.shape[1]
-    order = torch.argsort(torch.cat(places))
-    return torch.cat(values, dim=1)[:, order].permute(2, 0, 1).contiguous()

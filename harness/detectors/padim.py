@@ -19,7 +19,7 @@ from harness.detectors.arguments import check_whole
 from harness.detectors.base import Detector, State
 from harness.detectors.context import StageContext
 from harness.detectors.features import FeatureMaps, Features
-from harness.detectors.gaussian import fit_gaussians, gather, mahalanobis
+from harness.detectors.gaussian import Vectors, fit_gaussians, mahalanobis
 from harness.detectors.group import Group
 from harness.detectors.maps import Scores, smooth
 from harness.detectors.options import Options
@@ -187,8 +187,7 @@ class Gaussians(Stage):
         positions, width = maps[0].shape[2] * maps[0].shape[3], len(channels)
         mean = context.memory.tensor(positions, width)
         factor = context.memory.tensor(positions, width, width)
-        device = context.device.torch
-        fit_gaussians(lambda first, last: gather(maps, channels, first, last), mean, factor, device, context.report)
+        fit_gaussians(Vectors(maps, channels), mean, factor, context.device.torch, context.report)
         return {"mean": mean, "factor": factor, "channels": channels}
 
 
@@ -221,8 +220,6 @@ class PaDiMScores(Stage):
 def _scores(state: State, maps: Sequence[torch.Tensor], size: tuple[int, int], device: torch.device) -> Scores:
     channels = state["channels"].cpu()
     images, _, height, width = maps[0].shape
-    distances = mahalanobis(
-        lambda first, last: gather(maps, channels, first, last), state["mean"], state["factor"], images, device
-    )
+    distances = mahalanobis(Vectors(maps, channels), state["mean"], state["factor"], device)
     smoothed = smooth(distances.reshape(images, height, width), size)
     return Scores(smoothed.amax(dim=(1, 2)), smoothed)
