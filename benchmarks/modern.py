@@ -41,12 +41,13 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
 }
 # Random weights: these sweeps measure times. The threshold of the foreground fits features of this network.
 TRANSFORMER = {"backbone": "vit_small_patch14_dinov2", "image_size": 224}
-RESIDUAL = {"layers": [["layer2", "layer3"]], "image_size": 224}
-# Each detector with the network that it has by default, and MH-PatchCore with a small one, too.
+RESIDUAL = {"layers": [["layer2", "layer3"]], "image_size": 256}
+# Each detector with its default network; MH-PatchCore also with a small one. The image size is the default of the last
+# two detectors, and half the default of the others, whose features then weigh less.
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("anomalydino", {**TRANSFORMER, "layers": [["blocks.11"]], "foreground_threshold": 1.0}),
     ("rad", {**TRANSFORMER, "layers": [["blocks.3", "blocks.6", "blocks.9", "blocks.11"]]}),
-    ("subspacead", TRANSFORMER),
+    ("subspacead", {**TRANSFORMER, "image_size": 252}),
     ("mhpatchcore", {"backbone": "wide_resnet50_2", **RESIDUAL}),
     ("mhpatchcore", {"backbone": "resnet18", **RESIDUAL}),
 ]

@@ -45,7 +45,7 @@ def measure(quick: bool) -> dict[str, Any]:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     weights = resolve("auto", BACKBONE)
-    epochs, seeds = (1, SEEDS[:1]) if quick else (EPOCHS, SEEDS)
+    epochs, seeds = (2, SEEDS[:1]) if quick else (EPOCHS, SEEDS)
     tasks = []
     for make in TASKS[:1] if quick else TASKS:
         task = make()

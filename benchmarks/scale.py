@@ -24,7 +24,7 @@ from benchmarks.memory import peak_of
 
 NUMBERS = (100, 1000, 10_000)
 EXACT_NUMBERS = (100, 1000)  # an exact selection of 100,000 patches from 10 million takes hours
-QUICK_NUMBERS = (40, 80)
+QUICK_NUMBERS = (40,)
 SIZE = 256
 LAYERS = ("blocks.2", "blocks.4")
 LIMIT = 10**9  # bytes, of features

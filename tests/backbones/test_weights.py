@@ -221,6 +221,7 @@ print(torch.rand(1).item())
 """
 
 
+@pytest.mark.slow
 def test_loaded_weights_leave_the_generator_alone_whatever_was_planned_before() -> None:
     draws = {
         subprocess.run([sys.executable, "-c", FRESH, mode], capture_output=True, text=True, check=True).stdout

@@ -50,6 +50,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_the_compiler_works_after_a_load_without_it() -> None:
     result = subprocess.run([sys.executable, "-c", AFTERWARDS], capture_output=True, text=True, check=False)
     assert result.stdout.strip() == "equal", result.stderr
@@ -100,6 +101,7 @@ def test_an_imported_package_stays(package: str) -> None:
     assert sys.modules[package] is module
 
 
+@pytest.mark.slow
 def test_a_sweep_with_a_training_does_without_the_compiler(tmp_path: Path) -> None:
     config = tmp_path / "sweep.yaml"
     config.write_text(
