@@ -1,4 +1,4 @@
-"""A workbook of numbers without styles by openpyxl alone: the time that no workbook of its size can leave out.
+"""A workbook of numbers without styles by openpyxl alone, in its usual mode.
 
 `python -m benchmarks.plain_workbook ROWS COLUMNS FILE`
 """

@@ -90,6 +90,7 @@ def _report(root: Path, runs: int) -> dict[str, Any]:
     command = _cost("harness", "report", str(folder.root))
     book = load_workbook(folder.workbook, read_only=True)
     cells = sum(sum(value is not None for value in row) for sheet in book for row in sheet.iter_rows(values_only=True))
+    book.close()
     plain = _cost("benchmarks.plain_workbook", str(runs), str(round(cells / runs)), str(root / "plain.xlsx"))
     return {"runs": runs, "command": command, "cells": cells, "openpyxl_alone": plain, "wanted": {"seconds": 10}}
 

@@ -1,7 +1,7 @@
 """One Gaussian for each position (Defard et al., 2021, section III-B).
 
-The computation goes through blocks of positions, and through the images of a block in parts. So more positions
-or images need no more memory.
+The computation goes through blocks of positions, and through the images of a block in parts. So its temporary arrays
+have the same size, however many positions and images there are.
 """
 
 from __future__ import annotations

@@ -54,9 +54,10 @@ def pooled_patches(maps: FeatureMaps, layers: tuple[str, ...]) -> torch.Tensor:
     Returns:
         (n, 1024, height, width of the first layer).
     """
-    images, grid = len(maps[layers[0]]), maps[layers[0]].shape[-2:]
-    # The channels of a patch lie side by side, as in a row of patch vectors.
-    pooled = maps[layers[0]].new_zeros(images, *grid, WIDTH).permute(0, 3, 1, 2)
+    first_map = maps[layers[0]]
+    grid = first_map.shape[-2:]
+    # The channels of a patch lie side by side, as in a row of patch vectors. `len` would fix the batch of an export.
+    pooled = first_map.new_zeros(first_map.shape[0], *grid, WIDTH).permute(0, 3, 1, 2)
     for number, layer in enumerate(layers):
         kernel, first = _averages(maps[layer].shape[1], number, len(layers))
         part = F.conv2d(maps[layer], kernel.to(maps[layer]), padding=1)

@@ -86,8 +86,9 @@ def _blocks(sizes: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
 
     The largest end is that of the block, or the largest size.
     """
-    for left in range(0, sizes[-1], BANK):
-        last = min(left + BANK, sizes[-1])
+    largest = max(sizes, default=0)
+    for left in range(0, largest, BANK):
+        last = min(left + BANK, largest)
         yield left, sorted({last, *(size for size in sizes if left < size < last)}, reverse=True)
 
 
@@ -124,15 +125,15 @@ def distances_to(queries: torch.Tensor, bank: torch.Tensor, rows: torch.Tensor) 
     """Compute the distance of each query to one row of the bank.
 
     Args:
-        queries: (n, d).
+        queries: (n, d), without gradients, as the bank.
         bank: (m, d).
         rows: (n,) row of the bank for each query.
 
     Returns:
         (n,) Euclidean distances.
     """
-    distances = torch.empty(len(queries), device=bank.device)
-    scratch = torch.empty(min(len(queries), QUERIES), bank.shape[1], device=bank.device)
+    distances = bank.new_empty(len(queries))
+    scratch = bank.new_empty(min(len(queries), QUERIES), bank.shape[1])
     for first in range(0, len(queries), QUERIES):
         block = queries[first : first + QUERIES].to(bank.device)
         nearest = torch.index_select(bank, 0, rows[first : first + QUERIES], out=scratch[: len(block)])
@@ -192,5 +193,5 @@ def largest_products_in_prefixes(
                 else:
                     best[part] = torch.cat([before[part], candidates], dim=1).topk(k, dim=1).values
         largest = largest_of[0]
-        results |= zip(ends, largest_of, strict=True)
+        results |= {end: best for end, best in zip(ends, largest_of, strict=True) if end in sizes}
     return [results[size][:, : min(k, size)] for size in sizes]

@@ -174,6 +174,24 @@ def test_rad_scores_as_anomalib(train: list[Path], unseen: list[Path], k: int, r
 # ---- MH-PatchCore
 
 
+class Pooled(nn.Module):
+    """`pooled_patches` as a module."""
+
+    def forward(self, fine: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
+        return pooled_patches({"fine": fine, "coarse": coarse}, ("fine", "coarse"))
+
+
+def test_exported_pooled_patches_take_any_number_of_images() -> None:
+    def maps(images: int) -> tuple[torch.Tensor, torch.Tensor]:
+        generator = torch.Generator().manual_seed(images)
+        return torch.randn(images, 5, 8, 8, generator=generator), torch.randn(images, 7, 4, 4, generator=generator)
+
+    batch = torch.export.Dim("batch")
+    exported = torch.export.export(Pooled(), maps(2), dynamic_shapes=({0: batch}, {0: batch})).module()
+    for images in (1, 3):
+        torch.testing.assert_close(exported(*maps(images)), Pooled()(*maps(images)))
+
+
 @pytest.mark.parametrize("layers", [("layer2", "layer3"), ("layer1", "layer2", "layer3")])
 def test_pooled_patches_are_those_of_anomalib(train: list[Path], layers: tuple[str, ...]) -> None:
     from anomalib.models.image.mh_patchcore.torch_model import MHPatchcoreModel

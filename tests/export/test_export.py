@@ -166,7 +166,11 @@ def test_anomalib_through_its_engine(trained: ResultFolder, tmp_path: Path, cli:
 FURTHER = [
     *(("onnx", "native", model, params) for model, params in NATIVE if params != {"center_crop": 64}),
     *(("onnx", "anomalib", model, {}) for model in ("patchcore", "stfpm")),
-    *((chosen, "native", model, {}) for chosen in ("openvino", "torchscript") for model in ("spade", "cflow")),
+    *(
+        (chosen, "native", model, {})
+        for chosen in ("openvino", "torchscript")
+        for model in ("spade", "cflow", "mhpatchcore")
+    ),
     *((chosen, "anomalib", "patchcore", {}) for chosen in ("openvino", "torchscript")),
 ]
 
