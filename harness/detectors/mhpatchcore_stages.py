@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
@@ -54,31 +55,37 @@ def pooled_patches(maps: FeatureMaps, layers: tuple[str, ...]) -> torch.Tensor:
     Returns:
         (n, 1024, height, width of the first layer).
     """
-    first_map = maps[layers[0]]
-    grid = first_map.shape[-2:]
-    # The channels of a patch lie side by side, as in a row of patch vectors. `len` would fix the batch of an export.
-    pooled = first_map.new_zeros(first_map.shape[0], *grid, WIDTH).permute(0, 3, 1, 2)
+    grid = maps[layers[0]].shape[-2:]
+    parts = []
     for number, layer in enumerate(layers):
-        kernel, first = _averages(maps[layer].shape[1], number, len(layers))
-        part = F.conv2d(maps[layer], kernel.to(maps[layer]), padding=1)
+        averages, first = _averages(int(maps[layer].shape[1]), number, len(layers))
+        # An array of NumPy is a constant of an exported file; the steps to it are no part of the graph.
+        kernel = torch.from_numpy(averages).to(maps[layer])
+        part = F.conv2d(maps[layer], kernel, padding=1)
         if part.shape[-2:] != grid:
             part = F.interpolate(part, size=grid, mode="bilinear", align_corners=False)
-        # Two layers may share a value, whose averages are of both.
-        pooled[:, first : first + len(kernel)] += part
-    return pooled
+        parts.append(F.pad(part, (0, 0, 0, 0, first, WIDTH - first - len(kernel))))
+    # A sum into one array would be faster, but has no form in ONNX.
+    return reduce(torch.add, parts)
 
 
 @cache
-def _averages(channels: int, number: int, layers: int) -> tuple[torch.Tensor, int]:
+def _averages(channels: int, number: int, layers: int) -> tuple[npt.NDArray[np.float32], int]:
     """The kernel (values, channels, 3, 3) of one layer, and the place of its first value in the vector."""
-    length = 9 * int(channels)
-    of_layer = F.adaptive_avg_pool1d(torch.eye(length), WIDTH).T
-    placed = torch.zeros(layers * WIDTH, length)
-    placed[number * WIDTH : (number + 1) * WIDTH] = of_layer
-    kernel = F.adaptive_avg_pool1d(placed.T, WIDTH).T
-    used = torch.nonzero(kernel.any(dim=1))[:, 0]
+    of_layer = _equal_parts(9 * channels)
+    kernel = _equal_parts(layers * WIDTH)[:, number * WIDTH : (number + 1) * WIDTH] @ of_layer
+    used = np.flatnonzero(kernel.any(axis=1))
     first, last = int(used[0]), int(used[-1])
-    return kernel[first : last + 1].reshape(-1, int(channels), 3, 3), first
+    return kernel[first : last + 1].reshape(-1, channels, 3, 3).astype(np.float32), first
+
+
+def _equal_parts(length: int) -> npt.NDArray[np.float64]:
+    """The matrix (1024, length) of averages of equal parts of a sequence, as Torch's `adaptive_avg_pool1d`."""
+    parts = np.zeros((WIDTH, length))
+    for number, row in enumerate(parts):
+        part = slice(number * length // WIDTH, -(-(number + 1) * length // WIDTH))
+        row[part] = 1 / (part.stop - part.start)
+    return parts
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from harness.detectors.foreground import foreground
 from harness.detectors.group import Group
 from harness.detectors.maps import mean_of_largest
 from harness.detectors.merge_reduce import MergeReduce, farthest_first
-from harness.detectors.mhpatchcore_stages import pooled_patches
+from harness.detectors.mhpatchcore_stages import _averages, pooled_patches
 from harness.detectors.neighbours import largest_products_in_prefixes
 from harness.detectors.stages import Stages
 from tests.detectors.cases import evaluate_predictions, make
@@ -187,6 +187,8 @@ def test_exported_pooled_patches_take_any_number_of_images() -> None:
         return torch.randn(images, 5, 8, 8, generator=generator), torch.randn(images, 7, 4, 4, generator=generator)
 
     batch = torch.export.Dim("batch")
+    # As in a process that exports a saved model, whose averages nobody computed before.
+    _averages.cache_clear()
     exported = torch.export.export(Pooled(), maps(2), dynamic_shapes=({0: batch}, {0: batch})).module()
     for images in (1, 3):
         torch.testing.assert_close(exported(*maps(images)), Pooled()(*maps(images)))
