@@ -189,7 +189,8 @@ def test_exported_pooled_patches_take_any_number_of_images() -> None:
     batch = torch.export.Dim("batch")
     # As in a process that exports a saved model, whose averages nobody computed before.
     _averages.cache_clear()
-    exported = torch.export.export(Pooled(), maps(2), dynamic_shapes=({0: batch}, {0: batch})).module()
+    # Not strict, as ONNX's exporter: a strict one of older versions also traces NumPy.
+    exported = torch.export.export(Pooled(), maps(2), dynamic_shapes=({0: batch}, {0: batch}), strict=False).module()
     for images in (1, 3):
         torch.testing.assert_close(exported(*maps(images)), Pooled()(*maps(images)))
 
