@@ -118,14 +118,13 @@ def _moments(parts: Iterable[torch.Tensor], images: int) -> tuple[torch.Tensor, 
 
     The sums are those of the deviations from the mean of the first part, so that they lose few digits.
     """
-    shift = total = products = torch.empty(0)
-    for number, part in enumerate(parts):
-        if not number:
-            shift = part.mean(dim=1, keepdim=True)
+    rest = iter(parts)
+    part = next(rest)
+    shift = part.mean(dim=1, keepdim=True)
+    deviations = part - shift
+    products, total = torch.bmm(deviations.mT, deviations), torch.zeros_like(shift)
+    for part in rest:
         deviations = part - shift
-        if not number:
-            products, total = torch.bmm(deviations.mT, deviations), torch.zeros_like(shift)
-            continue
         products.baddbmm_(deviations.mT, deviations)
         total += deviations.sum(dim=1, keepdim=True)
     # The deviations of the first part have the sum 0.
