@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from harness.common.errors import ConfigError, UnknownNameError, unknown_name
 from harness.common.files import make_folder, write_atomic
+from harness.common.garbage import collector_paused
 from harness.common.terminal import terminal
 from harness.results.store import REPORT_FILES, ResultFolder
 
@@ -72,10 +73,12 @@ def _remade(target: ResultFolder, console: Console) -> tuple[Results, int]:
     target.create()
     # Files of an earlier version of the report must not stay.
     shutil.rmtree(target.root / REPORT_FILES, ignore_errors=True)
-    results = Results.of(target)
-    write_workbook(target, results)
-    write_csv_files(results)
-    write_report(target, results)
+    # Nearly all objects stay to the end, so scans of them would free nothing.
+    with collector_paused():
+        results = Results.of(target)
+        write_workbook(target, results)
+        write_csv_files(results)
+        write_report(target, results)
     for sentence in results.damaged:
         console.print(f"[yellow]left out: {escape(sentence)}[/]")
     return results, int(bool(results.damaged))

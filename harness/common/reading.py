@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import stat
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from harness.common.errors import StoreError
 from harness.common.schema_errors import sentence
@@ -25,6 +25,7 @@ LARGEST = 1e100  # a product of a few such numbers is still finite
 WHOLE = 2**63  # limit of whole numbers
 LINES = 2_000_000  # limit of a table
 SHOWN = 3  # problems of one file in a message
+TOO_DEEP = f"more than {DEPTH} levels of lists and mappings found"
 
 
 def read_bytes(file: Path, limit: int = 64 * MB, advice: str = "") -> bytes:
@@ -87,11 +88,11 @@ def read_json(file: Path, schema: type[BaseModel] | None = None, limit: int = 64
     """
     text = read_text(file, limit, advice)
     try:
-        values = json.loads(text)
-    except RecursionError as error:
-        raise _damaged(file, f"more than {DEPTH} levels of lists and mappings found", advice) from error
+        # Faster than Python's json, and equal strings share memory.
+        values = from_json(text)
     except ValueError as error:
-        raise _damaged(file, str(error), advice) from error
+        deep = "recursion limit" in str(error)
+        raise _damaged(file, TOO_DEEP if deep else str(error), advice) from error
     if problem := _problem_of_values(values):
         raise _damaged(file, problem, advice)
     if schema is not None:
@@ -150,7 +151,7 @@ def _problem_of_values(values: Any) -> str:
         for value in level:
             # JSON has no subclasses. Most values are numbers in lists, and a report reads millions of them.
             kind = type(value)
-            if kind is float and -LARGEST <= value <= LARGEST:
+            if kind is str or (kind is float and -LARGEST <= value <= LARGEST):
                 continue
             if kind is list:
                 inner += value
@@ -160,20 +161,13 @@ def _problem_of_values(values: Any) -> str:
             elif problem := _problem_of_value(value):
                 return problem
         level = inner
-    return f"more than {DEPTH} levels of lists and mappings found" if level else ""
+    return TOO_DEEP if level else ""
 
 
 def _problem_of_value(value: Any) -> str:
-    if isinstance(value, str):
-        if value.isascii():
-            return ""
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return f"text found that is no Unicode: {value[:40]!r}"
-    elif isinstance(value, float) and not (math.isfinite(value) and abs(value) <= LARGEST):
+    if isinstance(value, float) and not (math.isfinite(value) and abs(value) <= LARGEST):
         return f"the number {value:g} found, finite numbers up to {LARGEST:g} expected"
-    elif isinstance(value, int) and abs(value) >= WHOLE:
+    if isinstance(value, int) and abs(value) >= WHOLE:
         return "a whole number of more than 63 bits found"
     return ""
 

@@ -163,10 +163,12 @@ def current(records: Sequence[RunRecord]) -> list[RunRecord]:
     """
     ok = sorted((record for record in records if record.status == "ok"), key=_began)
     newest = {_place(record): tested_on(record) for record in ok}
-    real = {repr(record.spec) for record in ok if not record.weights.get("fallback")}
+    real: set[str] = set()
+    if any(record.weights.get("fallback") for record in ok):
+        real = {repr(record.spec) for record in ok if not record.weights.get("fallback")}
     latest: dict[tuple[object, ...], RunRecord] = {}
     for record in ok:
-        superseded = record.weights.get("fallback") and repr(record.spec) in real
+        superseded = real and record.weights.get("fallback") and repr(record.spec) in real
         if newest[_place(record)] == tested_on(record) and not superseded:
             latest[_place(record), _key(record), record.spec["seed"]] = record
     return list(latest.values())
@@ -201,10 +203,10 @@ def _place(record: RunRecord) -> tuple[str, str, str]:
 
 
 def _key(record: RunRecord) -> str:
-    return repr(sorted(_facts(record).items()))
+    return repr(sorted(facts(record).items()))
 
 
-def _facts(record: RunRecord) -> dict[str, str]:
+def facts(record: RunRecord) -> dict[str, str]:
     """All values that define a configuration: the spec without category and seed, the split, the weights."""
     rest = {key: value for key, value in record.spec.items() if key not in NOT_OF_A_CONFIGURATION}
     for block in ("params", "trainer", "threshold"):
@@ -240,20 +242,20 @@ def axis_values(record: RunRecord, axes: Sequence[str]) -> dict[str, Any]:
 
 def labels(records: Sequence[RunRecord]) -> list[str]:
     """A label for each configuration, given by one run of it: the model, and the axes that vary."""
-    facts = [_facts(record) for record in records]
+    all_facts = [facts(record) for record in records]
     axes = [f"params.{axis}" for axis in axis_columns(records)]
     order = [*(name for name in COLUMNS if name != "model"), NORMALIZATION, *axes]
-    names = [*order, *sorted({key for fact in facts for key in fact} - {"model", *order})]
-    values = {name: {fact.get(name) for fact in facts} for name in names}
+    names = [*order, *sorted({key for fact in all_facts for key in fact} - {"model", *order})]
+    values = {name: {fact.get(name) for fact in all_facts} for name in names}
     # A parameter with one value is shown only where labels would be equal without it. The same holds for the weights,
     # which differ wherever the backbones do.
     informative = [name for name in names if len(values[name] - {None}) > 1 and name not in OF_WEIGHTS]
     varying = [name for name in names if len(values[name]) > 1]
-    short = [_label(fact, informative) for fact in facts]
+    short = [_label(fact, informative) for fact in all_facts]
     counts = Counter((dataset(record), label) for record, label in zip(records, short, strict=True))
     return [
         label if counts[dataset(record), label] == 1 else _label(fact, varying)
-        for record, fact, label in zip(records, facts, short, strict=True)
+        for record, fact, label in zip(records, all_facts, short, strict=True)
     ]
 
 
@@ -264,17 +266,14 @@ def _label(fact: Mapping[str, str], names: Sequence[str]) -> str:
     return "\n".join([fact["model"], *parts])
 
 
-def key_without(record: RunRecord, axis: str) -> str:
+def key_without(of: Mapping[str, str], axis: str) -> str:
     """The same text for all configurations that differ in one axis only, and in values that follow from it.
 
     Args:
-        record: a run of the configuration.
+        of: the `facts` of a run of the configuration.
         axis: the axis that the text leaves out.
     """
     implied = next((one.implies for one in AXES if one.name == axis), ())
-    facts = _facts(record).items()
-    return repr(
-        sorted(
-            (key, value) for key, value in facts if key not in {axis, f"params.{axis}"} and not key.startswith(implied)
-        )
-    )
+    names = {axis, f"params.{axis}"}
+    kept = ((key, value) for key, value in of.items() if key not in names and not key.startswith(implied))
+    return repr(sorted(kept))

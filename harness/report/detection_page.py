@@ -29,7 +29,7 @@ from harness.report.facts import (
 )
 from harness.report.false_alarms import false_alarms
 from harness.report.glossary import DETECTION, with_margin
-from harness.report.html import as_script, replace_file
+from harness.report.html import as_script, inside_script, replace_file
 from harness.report.learning_curve import curve_figures
 from harness.report.model_styles import ModelStyles
 from harness.report.more_images import more_images
@@ -90,8 +90,7 @@ def write_details(results: Results, record: RunRecord, folder: Path) -> None:
     if file.is_file() and source.is_file() and file.stat().st_mtime_ns > source.stat().st_mtime_ns:
         return
     scores = results.scores(record.run_id)
-    details = {
-        **results.details(record.run_id),
+    others = {
         "names": list(scores.names) if scores else [],
         "labels": scores.labels.astype(int).tolist() if scores else [],
         "scores": scores.scores.tolist() if scores else [],
@@ -102,7 +101,9 @@ def write_details(results: Results, record: RunRecord, folder: Path) -> None:
         "defects": record.defects,
         "warnings": record.warnings,
     }
-    replace_file(file, f"harness.loaded({as_script(record.run_id)}, {as_script(details)});\n".encode())
+    details = inside_script(results.details_text(record.run_id))
+    script = f"harness.loaded({as_script(record.run_id)}, {{...{details}, ...{as_script(others)}}});\n"
+    replace_file(file, script.encode())
 
 
 def _data(results: Results) -> dict[str, Any]:
@@ -215,19 +216,23 @@ def _configuration(
     metrics: Sequence[str],
 ) -> dict[str, Any]:
     """A configuration for the page: means over seeds of each category, and over all categories."""
-    places = [*configuration.by_category, None]
+    values = {place: _values(configuration, place, metrics) for place in configuration.by_category}
+    # The values of all categories; those of a single one are not computed twice.
+    values[""] = next(iter(values.values())) if len(values) == 1 else _values(configuration, None, metrics)
     return {
         "label": configuration.label,
         "name": configuration.name,
         "facts": axis_values(configuration.first, axes),
         "effects": effect,
         "dataset": datasets.index(dataset(configuration.first)),
-        "values": {
-            place or "": {name: _plain(configuration.metric(name, place)) for name in metrics}
-            | {name: _plain(configuration.cost(name, place)) for name in COSTS}
-            for place in places
-        },
+        "values": values,
         "run": configuration.best_run,
         BUSY: "yes" if configuration.busy else None,
         "complete": len(configuration.by_category),
     }
+
+
+def _values(configuration: Configuration, place: str | None, metrics: Sequence[str]) -> dict[str, Any]:
+    """Metrics and costs of a configuration on one category; None for all categories."""
+    values = {name: _plain(configuration.metric(name, place)) for name in metrics}
+    return values | {name: _plain(configuration.cost(name, place)) for name in COSTS}

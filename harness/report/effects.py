@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.config.axes import AXES, COLUMNS, Axis
-from harness.report.configurations import Configuration, axis_values, key_without
+from harness.report.configurations import Configuration, axis_values, facts, key_without
 
 Effects = list[dict[str, dict[str, Any]]]
 
@@ -39,12 +39,12 @@ def effects(points: Sequence[Configuration], axes: Sequence[str], parameters: Se
     series: dict[tuple[str, str], int] = {}
     places: Effects = []
     for configuration in points:
-        values = _values(configuration, parameters)
+        values, its_facts = _values(configuration, parameters), facts(configuration.first)
         places.append(
             {
                 axis: {
                     "value": values[axis],
-                    "series": series.setdefault((axis, key_without(configuration.first, axis)), len(series)),
+                    "series": series.setdefault((axis, key_without(its_facts, axis)), len(series)),
                 }
                 for axis in axes
                 if values[axis] is not None

@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.config.axes import ALL_IMAGES, N_TRAIN
 from harness.metrics.learning import over_seeds
-from harness.report.configurations import Configuration, current, key_without, labels
+from harness.report.configurations import Configuration, current, facts, key_without, labels
 from harness.report.facts import HIGH, INTERVAL, LOW, dataset, short_names
 from harness.report.model_styles import ModelStyles
 from harness.report.results import Results
@@ -85,9 +85,11 @@ def curves(results: Results) -> list[Curve]:
 
 
 def _curves(results: Results) -> list[Curve]:
+    if len({record.n_train for record in results.ok()}) < 2:
+        return []
     groups: dict[tuple[str, str], dict[float, list[RunRecord]]] = {}
     for record in current(results.records):
-        group = groups.setdefault((dataset(record), key_without(record, N_TRAIN)), {})
+        group = groups.setdefault((dataset(record), key_without(facts(record), N_TRAIN)), {})
         group.setdefault(record.n_train, []).append(record)
     several = {key: group for key, group in groups.items() if len(group) > 1}
     names = labels([group[max(group)][0] for group in several.values()])

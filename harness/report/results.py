@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from harness.backends.implied import implied_values
 from harness.common.errors import ConfigError, NewerVersionError, StoreError
-from harness.common.reading import MB, read_json
+from harness.common.reading import MB, read_json, read_text
 from harness.common.secrets import concealed
 from harness.config.recommend import Limits, limits_of
 from harness.metrics.delong import Components
@@ -25,6 +25,7 @@ from harness.results.thresholds import THRESHOLD, changed_thresholds
 
 T = TypeVar("T")
 
+LARGEST_DETAILS = 256 * MB
 # Keys of a spec whose values a user writes freely; they may hold secrets.
 USER_KEYS = ("params", "trainer", "weights")
 
@@ -166,6 +167,14 @@ class Results:
         except StoreError:
             return {}
 
+    def details_text(self, run_id: str) -> str:
+        """The same as JSON. The text is copied, because reading and writing its numbers takes far longer."""
+        file = self.folder.run_folder(run_id) / DETAILS
+        try:
+            return "{}" if _problem(file) else read_text(file, LARGEST_DETAILS)
+        except (FileNotFoundError, StoreError):
+            return "{}"
+
     def search(self) -> dict[str, Any] | None:
         """The content of search.json; None where the file is missing or damaged."""
         try:
@@ -229,7 +238,7 @@ def read_details(folder: Path) -> dict[str, Any]:
         StoreError: the file is damaged.
     """
     try:
-        details: dict[str, Any] = read_json(folder / DETAILS, DetailsFile, 256 * MB, AGAIN)
+        details: dict[str, Any] = read_json(folder / DETAILS, DetailsFile, LARGEST_DETAILS, AGAIN)
     except FileNotFoundError:
         return {}
     return details

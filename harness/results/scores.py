@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -124,7 +125,7 @@ def read_calibration(folder: Path) -> CalibrationScores | None:
         path, score = _columns(file, next(lines, []), CALIBRATION_COLUMNS)
         for number, row in enumerate(lines, 2):
             try:
-                names.append(_inside(unguarded_path(row[path])))
+                names.append(_inside(row[path]))
                 scores.append(_number(row[score]))
             except DAMAGED as error:
                 raise _damaged_row(file, number, error) from error
@@ -202,8 +203,7 @@ def _rows(file: Path, lines: Iterator[list[str]]) -> Iterator[ScoredImage]:
         try:
             role = TEST if role_column is None else row[role_column]
             truth = None if role == UNLABELLED else LABELS[row[label]]
-            name, value = _inside(unguarded_path(row[path])), _number(row[score])
-            yield ScoredImage(name, truth, value, unguarded(row[defect]), role)
+            yield ScoredImage(_inside(row[path]), truth, _number(row[score]), _kind(row[defect]), role)
         except DAMAGED as error:
             raise _damaged_row(file, number, error) from error
 
@@ -228,8 +228,17 @@ def _number(text: str) -> float:
     return value
 
 
-def _inside(name: str) -> str:
+# Thousands of runs name the same images. Each name is checked and kept in memory once.
+@lru_cache(maxsize=2**17)
+def _inside(cell: str) -> str:
     """The name of an image: a path below the data's root, or an absolute path for images outside the root."""
+    name = unguarded_path(cell)
     if not name or "\x00" in name or ".." in name.split("/"):
         raise ValueError(f"image {name!r} found, a path inside the data's folder expected")
     return name
+
+
+@lru_cache(maxsize=2**10)
+def _kind(cell: str) -> str:
+    """The type of defect."""
+    return unguarded(cell)

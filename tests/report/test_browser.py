@@ -432,10 +432,16 @@ def test_markup_in_names_is_only_text(sweep_folder: ResultFolder, open_report: O
         if record["error"]:
             record["error"]["message"] = evil
         file.write_text(json.dumps(record))
+    for file in copy.runs.glob("*/details.json"):
+        details = json.loads(file.read_text())
+        for one in details["gallery"]:
+            one["name"] = evil
+        file.write_text(json.dumps(details))
     write_report(copy)
     page = open_report(copy)
     page.locator("#runs tbody button").first.click()
     page.wait_for_selector("dialog[open] #gallery figure")
+    assert evil in page.inner_text("#gallery")
     assert evil in page.inner_text("#run-body")
     assert page.evaluate("window.hacked") is None
 

@@ -10,7 +10,7 @@ from openpyxl import load_workbook
 from rich.console import Console
 
 from harness.report.comparisons import pivot_table, summary_table
-from harness.report.configurations import key_without
+from harness.report.configurations import facts, key_without
 from harness.report.detection import best_table
 from harness.report.detection_page import _data
 from harness.report.excel import build_workbook
@@ -82,9 +82,9 @@ def test_a_parameter_with_one_value_is_named_only_where_nothing_else_tells(folde
 
 
 def test_lines_join_what_differs_in_the_axis_only(folder: ResultFolder, run: Run) -> None:
-    one = run(GOOD, params={"ratio": 0.1}, spec={"trainer": {"max_epochs": 1}})
-    same = run(GOOD, params={"ratio": 0.2}, spec={"trainer": {"max_epochs": 1}})
-    other = run(GOOD, params={"ratio": 0.2}, spec={"trainer": {"max_epochs": 2}})
+    one = facts(run(GOOD, params={"ratio": 0.1}, spec={"trainer": {"max_epochs": 1}}))
+    same = facts(run(GOOD, params={"ratio": 0.2}, spec={"trainer": {"max_epochs": 1}}))
+    other = facts(run(GOOD, params={"ratio": 0.2}, spec={"trainer": {"max_epochs": 2}}))
     assert key_without(one, "ratio") == key_without(same, "ratio")
     assert key_without(one, "ratio") != key_without(other, "ratio")
 

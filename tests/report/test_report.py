@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.report.html import as_script, build_page
+from harness.report.html import as_script, build_page, write_report
 from harness.report.recommend import answers
 from harness.report.results import Results
 from harness.results.store import ResultFolder
@@ -80,6 +80,29 @@ def without_torch(*arguments: object) -> str:
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
     return process.stdout
+
+
+def test_details_of_a_run_are_in_its_script_whatever_they_say(sweep_folder: ResultFolder, tmp_path: Path) -> None:
+    copy = ResultFolder(tmp_path / "copy")
+    shutil.copytree(sweep_folder.root, copy.root)
+    first, second = sorted(copy.runs.glob("*/details.json"))[:2]
+    details = json.loads(first.read_text())
+    details["gallery"][0]["name"] = "tür</script>"
+    first.write_text(json.dumps(details, ensure_ascii=False, indent=1), encoding="utf-8-sig")
+    second.write_text("{")
+    scripts = copy.root / "report" / "runs"
+    shutil.rmtree(scripts)
+    results = Results.of(copy)
+    write_report(copy, results)
+    assert [sentence for sentence in results.damaged if str(second) in sentence]
+    written = (scripts / f"{first.parent.name}.js").read_text(encoding="utf-8")
+    assert "<" not in written
+    begin = written.index("{...") + len("{...")
+    parsed, end = json.JSONDecoder().raw_decode(written, begin)
+    assert parsed == details
+    assert written[end:].startswith(', ...{"names": [')
+    # The scores of a run with damaged details are shown.
+    assert '{...{}, ...{"names": ["' in (scripts / f"{second.parent.name}.js").read_text(encoding="utf-8")
 
 
 def test_report_is_rebuilt_from_the_records_alone_without_torch(sweep_folder: ResultFolder, tmp_path: Path) -> None:
