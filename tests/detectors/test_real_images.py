@@ -89,7 +89,7 @@ trainer: {{max_epochs: 15}}
 grid:
   model: baseline
   backbone: mobilenetv2_100
-  image_size: 224
+  image_size: 160
   augment: rotate45
   balance: sampler
   schedule: one_cycle

@@ -800,7 +800,7 @@ def test_balancing_lifts_the_tail_and_a_blend_of_two_does_not_harm(cli: Cli) -> 
     # A small network from random weights, stopped early: rare classes are not learnt yet, unless they are shown more
     # often or count more. A network that brings ImageNet's features needs no such help on these images.
     network = ("weights=random", "grid.backbone=test_resnet", "grid.image_size=64", "grid.lr=0.01")
-    shorter = ("trainer.max_epochs=12", "grid.tta=none", "grid.model=baseline", "name=short")
+    shorter = ("trainer.max_epochs=8", "grid.tta=none", "grid.model=baseline", "name=short")
     result = cli("sweep", config, *network, *shorter, "grid.balance=[none, sampler, class_weights]")
     assert result.exit_code == 0, result.output
     folder = ResultFolder(Path("results/short"))
