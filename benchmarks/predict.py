@@ -101,6 +101,7 @@ def _model(folder: ResultFolder, name: str, images: list[str], scratch: Path, qu
         "anomalib_torch": [sys.executable, "-c", TORCH, str(theirs["torch"]), images[0]],
         "anomalib_openvino": [sys.executable, "-c", OPENVINO, str(theirs["openvino"]), images[0]],
         "anomalib_import": [sys.executable, "-c", "import anomalib.models"],
+        "torch_import": [sys.executable, "-c", "import torch"],
     }
     full, default = (
         np.asarray(calls[call](images[0]).anomaly_map) for call in ("anomalib_openvino", "anomalib_openvino_default")

@@ -245,13 +245,14 @@ def _predict(result: dict[str, Any]) -> str:
         [
             names[one["model"]],
             *(f"{one[f'cold_{call}_seconds']} s" for call in
-              ("native", "ours", "ours_openvino", "anomalib_torch", "anomalib_openvino", "anomalib_import")),
+              ("native", "ours", "ours_openvino", "anomalib_torch", "anomalib_openvino", "anomalib_import",
+               "torch_import")),
         ]
         for one in result["models"]
     ]  # fmt: skip
     head = ["warm", "our native model", "anomalib's model, ours", "anomalib's model, its inferencer", "times faster"]
     cold_head = ["from cold", "native", "anomalib's model", "exported to OpenVINO", "TorchInferencer",
-                 "OpenVINOInferencer", "the import of anomalib.models alone"]  # fmt: skip
+                 "OpenVINOInferencer", "the import of anomalib.models alone", "the import of torch alone"]  # fmt: skip
     default = "\n".join(
         f"- {names[one['model']]}: {one['anomalib_openvino_default_ms']} ms, maps differ by up to "
         f"{one['anomalib_openvino_default_map_difference']:.1g}."

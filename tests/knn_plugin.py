@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import re
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +21,7 @@ def guide_source() -> str:
 
 
 folder = tempfile.mkdtemp(prefix="knn-")
+atexit.register(shutil.rmtree, folder, ignore_errors=True)
 Path(folder, "guide_knn.py").write_text(guide_source())
 sys.path.insert(0, folder)
 registry.DETECTORS["knn"] = "guide_knn:KNN"

@@ -168,7 +168,7 @@ class Results:
             return {}
 
     def details_text(self, run_id: str) -> str:
-        """The same as JSON. The text is copied, because reading and writing its numbers takes far longer."""
+        """The details as a text of JSON, copied: reading and writing all numbers again would take far longer."""
         file = self.folder.run_folder(run_id) / DETAILS
         try:
             return "{}" if _problem(file) else read_text(file, LARGEST_DETAILS)
