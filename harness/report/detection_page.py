@@ -29,7 +29,7 @@ from harness.report.facts import (
 )
 from harness.report.false_alarms import false_alarms
 from harness.report.glossary import DETECTION, with_margin
-from harness.report.html import as_script, inside_script, replace_file
+from harness.report.html import as_script, replace_file
 from harness.report.learning_curve import curve_figures
 from harness.report.model_styles import ModelStyles
 from harness.report.more_images import more_images
@@ -101,7 +101,8 @@ def write_details(results: Results, record: RunRecord, folder: Path) -> None:
         "defects": record.defects,
         "warnings": record.warnings,
     }
-    details = inside_script(results.details_text(record.run_id))
+    # The browser reads the text as data, so nothing in the file of a run from elsewhere is code.
+    details = f"JSON.parse({as_script(results.details_text(record.run_id))})"
     script = f"harness.loaded({as_script(record.run_id)}, {{...{details}, ...{as_script(others)}}});\n"
     replace_file(file, script.encode())
 

@@ -102,13 +102,8 @@ def build_page(results: Results, single: bool = False) -> str:
 
 
 def as_script(data: Any) -> str:
-    """Data as JSON for a script element."""
-    return inside_script(json.dumps(data, allow_nan=False))
-
-
-def inside_script(text: str) -> str:
-    """JSON in a form in which no text can end a script element. Only texts of JSON can have a `<`."""
-    return text.replace("<", "\\u003c")
+    """JSON for a script element: no text in the data can end the element."""
+    return json.dumps(data, allow_nan=False).replace("<", "\\u003c")
 
 
 def _copy_plotly(target: Path) -> None:

@@ -436,7 +436,8 @@ def test_markup_in_names_is_only_text(sweep_folder: ResultFolder, open_report: O
         details = json.loads(file.read_text())
         for one in details["gallery"]:
             one["name"] = evil
-        file.write_text(json.dumps(details))
+        # Python's reader keeps the last of equal keys, and JavaScript refuses two of this one in an object of its own.
+        file.write_text('{"__proto__": 1, "__proto__": {"curves": 2}, ' + json.dumps(details)[1:])
     write_report(copy)
     page = open_report(copy)
     page.locator("#runs tbody button").first.click()

@@ -97,12 +97,12 @@ def test_details_of_a_run_are_in_its_script_whatever_they_say(sweep_folder: Resu
     assert [sentence for sentence in results.damaged if str(second) in sentence]
     written = (scripts / f"{first.parent.name}.js").read_text(encoding="utf-8")
     assert "<" not in written
-    begin = written.index("{...") + len("{...")
-    parsed, end = json.JSONDecoder().raw_decode(written, begin)
-    assert parsed == details
-    assert written[end:].startswith(', ...{"names": [')
+    begin = written.index("JSON.parse(") + len("JSON.parse(")
+    text, end = json.JSONDecoder().raw_decode(written, begin)
+    assert json.loads(text) == details
+    assert written[end:].startswith('), ...{"names": [')
     # The scores of a run with damaged details are shown.
-    assert '{...{}, ...{"names": ["' in (scripts / f"{second.parent.name}.js").read_text(encoding="utf-8")
+    assert '{...JSON.parse("{}"), ...{"names": ["' in (scripts / f"{second.parent.name}.js").read_text(encoding="utf-8")
 
 
 def test_report_is_rebuilt_from_the_records_alone_without_torch(sweep_folder: ResultFolder, tmp_path: Path) -> None:
