@@ -37,6 +37,7 @@ from harness.report.notices import notices, protocol_sentences
 from harness.report.parts import PagePart
 from harness.report.recommend import answers
 from harness.report.results import Results
+from harness.report.run_files import details_text
 from harness.report.sheets import run_address
 from harness.report.standings import interval
 from harness.report.tables import runs_table
@@ -102,7 +103,7 @@ def write_details(results: Results, record: RunRecord, folder: Path) -> None:
         "warnings": record.warnings,
     }
     # The browser reads the text as data, so nothing in the file of a run from elsewhere is code.
-    details = f"JSON.parse({as_script(results.details_text(record.run_id))})"
+    details = f"JSON.parse({as_script(details_text(results.folder.run_folder(record.run_id)))})"
     script = f"harness.loaded({as_script(record.run_id)}, {{...{details}, ...{as_script(others)}}});\n"
     replace_file(file, script.encode())
 

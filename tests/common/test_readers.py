@@ -31,7 +31,8 @@ from harness.data.labelled.tables import Columns, read_table
 from harness.data.listing import list_images, name_in
 from harness.ensemble.recipe import load_recipe
 from harness.predictions.classification import ClassPredictions
-from harness.report.results import Results, read_details
+from harness.report.results import Results
+from harness.report.run_files import read_details
 from harness.results.record import SCHEMA
 from harness.results.run_folder import read_record
 from harness.results.scores import read_calibration, read_scores

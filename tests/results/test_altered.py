@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from harness.cli.main import app
 from harness.common.errors import StoreError
 from harness.demo.use import choices
-from harness.report.results import read_details
+from harness.report.run_files import read_details
 from harness.results.run_folder import read_record
 from harness.results.store import ResultFolder
 from tests.conftest import write_config
