@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from harness import registry
 from harness.cli.main import app
+from harness.common import secrets
 from harness.data.toy_images import write_toy
 from harness.results.store import ResultFolder
 
@@ -57,6 +58,12 @@ def _empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Each test runs in a folder of its own, without a hub."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process conceals what its configs took from the environment; a test is a process of its own."""
+    monkeypatch.setattr(secrets, "_remembered", {})
 
 
 @pytest.fixture(scope="session")
