@@ -30,6 +30,7 @@ from harness.detectors.anomalydino_stages import (
 )
 from harness.detectors.arguments import check_number, check_whole
 from harness.detectors.base import Detector, State
+from harness.detectors.embedding import PatchPasses
 from harness.detectors.features import FeatureMaps
 from harness.detectors.foreground import Foreground, foreground
 from harness.detectors.group import Group
@@ -94,7 +95,7 @@ class AnomalyDINO(Detector):
     def _bank(self, group: Group) -> DirectionBank:
         features = self.features("train", group)
         masks = Foreground(features, self.layers[0], self.foreground_threshold)
-        return DirectionBank(Directions(features, self.layers), masks)
+        return DirectionBank(PatchPasses(Directions(features, self.layers)), masks)
 
     def state_warnings(self) -> list[str]:
         """A warning if the bank has fewer patches than neighbours."""
@@ -121,7 +122,7 @@ class AnomalyDINO(Detector):
         alike = group.alike(self)
         banks = tuple(sorted({other.masking == "both" for other in alike}, reverse=True))
         k = max(other.num_neighbors for other in alike)
-        distances = Distances(bank, Directions(features, self.layers), banks, k)
+        distances = Distances(bank, PatchPasses(Directions(features, self.layers)), banks, k)
         masks = None if self.masking == "none" else Foreground(features, self.layers[0], self.foreground_threshold)
         return DirectionScores(distances, self.masking == "both", self.num_neighbors, masks)
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from harness.common.errors import DataError
 from harness.detectors.base import State
 from harness.detectors.context import StageContext
-from harness.detectors.embedding import Embedding, Patches
+from harness.detectors.embedding import Embedding, ImagePatches, PatchPasses
 from harness.detectors.features import FeatureMaps
 from harness.detectors.foreground import Foreground
 from harness.detectors.maps import Scores, mean_of_largest, smooth
@@ -48,11 +48,11 @@ class DirectionBank(Stage):
     """All patches of the training images; those of the object come first, so that their bank is a prefix.
 
     Attributes:
-        embedding: patches of the training images.
+        patches: patches of the training images.
         foreground: which patches show the object.
     """
 
-    embedding: Directions
+    patches: PatchPasses
     foreground: Foreground
 
     title: ClassVar[str] = "bank"
@@ -64,11 +64,14 @@ class DirectionBank(Stage):
             context: memory and device.
             inputs: patches of the training images, and the masks of the object.
         """
-        patches: Patches = inputs[0]
+        patches: ImagePatches = inputs[0]
         masks = inputs[1].flatten()
         order = torch.cat([torch.nonzero(masks)[:, 0], torch.nonzero(~masks)[:, 0]])
-        bank = context.memory.tensor(*patches.vectors.shape)
-        torch.index_select(patches.vectors, 0, order, out=bank)
+        places = torch.empty_like(order)
+        places[order] = torch.arange(len(order))
+        bank = context.memory.tensor(*patches.shape)
+        for vectors, of_image in zip(patches.of_each_image(), torch.split(places, patches.per_image), strict=True):
+            bank[of_image] = vectors
         return context.to_device(bank), int(masks.sum())
 
 
@@ -113,13 +116,13 @@ class Distances(Stage):
 
     Attributes:
         bank: the bank of all patches.
-        embedding: patches of the scored images.
+        patches: patches of the scored images.
         banks: `masked` of the needed banks, the smaller bank first.
         k: largest number of neighbours.
     """
 
     bank: DirectionBank
-    embedding: Directions
+    patches: PatchPasses
     banks: tuple[bool, ...]
     k: int
 
@@ -137,18 +140,17 @@ class Distances(Stage):
         banks = [masked for masked in self.banks if of_object or not masked]
         sizes = [of_object if masked else len(bank) for masked in banks]
         distances: dict[bool, list[torch.Tensor]] = {masked: [] for masked in banks}
-        for first in range(0, len(patches.vectors), patches.per_image):
-            image = patches.vectors[first : first + patches.per_image]
-            products = largest_products_in_prefixes(image, bank, sizes, self.k)
+        for image, vectors in enumerate(patches.of_each_image()):
+            products = largest_products_in_prefixes(vectors, bank, sizes, self.k)
             for masked, largest in zip(banks, products, strict=True):
                 distances[masked].append((1 - largest).cpu())
-            context.report(first, len(patches.vectors))
+            context.report(image * patches.per_image, patches.shape[0])
         return {masked: torch.cat(parts) for masked, parts in distances.items()}, patches.grid
 
     def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
         """The bank and the patches, whatever the key."""
         del key
-        return [(self.bank, None), (self.embedding, None)]
+        return [(self.bank, None), (self.patches, None)]
 
 
 @dataclass(frozen=True)
@@ -186,5 +188,5 @@ class DirectionScores(Stage):
             empty = int((~masks.flatten(1).any(dim=1)).sum())
             if empty:
                 context.warn(f"masking: no object found in {empty} of {len(masks)} images; their scores are 0")
-        size = context.images[self.distances.embedding.features.role].input_size
+        size = context.images[self.distances.patches.embedding.features.role].input_size
         return patch_scores(nearest, size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,9 +17,33 @@ from harness.detectors.stages import Stage
 IMAGES = 16  # batch size
 
 
+class ImagePatches(ABC):
+    """The vectors of all patches of several images, for passes from image to image.
+
+    Attributes:
+        grid: (height, width) in patches.
+    """
+
+    grid: tuple[int, int]
+
+    @property
+    def per_image(self) -> int:
+        """Number of patches in an image."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """(images * height * width, channels) of all vectors."""
+
+    @abstractmethod
+    def of_each_image(self) -> Iterator[torch.Tensor]:
+        """The vectors (height * width, channels) of one image after another."""
+
+
 @dataclass(frozen=True)
-class Patches:
-    """The vectors of all patches of several images.
+class Patches(ImagePatches):
+    """Stored vectors of all patches of several images.
 
     Attributes:
         vectors: (images * height * width, channels), image by image, row by row.
@@ -28,9 +54,38 @@ class Patches:
     grid: tuple[int, int]
 
     @property
-    def per_image(self) -> int:
-        """Number of patches in an image."""
-        return self.grid[0] * self.grid[1]
+    def shape(self) -> tuple[int, int]:
+        """(images * height * width, channels) of all vectors."""
+        return self.vectors.shape[0], self.vectors.shape[1]
+
+    def of_each_image(self) -> Iterator[torch.Tensor]:
+        """The vectors (height * width, channels) of one image after another."""
+        yield from torch.split(self.vectors, self.per_image)
+
+
+@dataclass(frozen=True)
+class ComputedPatches(ImagePatches):
+    """The vectors of all patches of several images. Nothing stores them: each pass over the images computes them.
+
+    Attributes:
+        grid: (height, width) in patches.
+        size: (images * height * width, channels) of all vectors.
+        batches: starts a pass; returns the vectors of a few images at a time, on the cpu.
+    """
+
+    grid: tuple[int, int]
+    size: tuple[int, int]
+    batches: Callable[[], Iterator[torch.Tensor]]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(images * height * width, channels) of all vectors."""
+        return self.size
+
+    def of_each_image(self) -> Iterator[torch.Tensor]:
+        """The vectors (height * width, channels) of one image after another."""
+        for vectors in self.batches():
+            yield from torch.split(vectors, self.per_image)
 
 
 def embed(maps: FeatureMaps, layers: tuple[str, ...]) -> torch.Tensor:
@@ -89,19 +144,70 @@ class Embedding(Stage):
             context: context of the stage.
             inputs: features by layer.
         """
-        maps: FeatureMaps = {layer: inputs[0][layer] for layer in self.layers}
+        maps = self.maps(inputs[0])
         images = len(maps[self.layers[0]])
         vectors, grid, end = torch.empty(0), (0, 0), 0
-        for first in range(0, images, IMAGES):
-            batch = {layer: values[first : first + IMAGES].to(context.device.torch) for layer, values in maps.items()}
-            # The channels of a patch side by side, as a row has them: pooling is several times as fast.
-            embedded = self.embed(
-                {layer: values.contiguous(memory_format=torch.channels_last) for layer, values in batch.items()}
-            )
-            if not first:
+        for embedded in self.batches(context, maps):
+            if not end:
                 grid = (embedded.shape[2], embedded.shape[3])
                 vectors = context.memory.tensor(images * grid[0] * grid[1], embedded.shape[1])
             begin, end = end, end + len(embedded) * grid[0] * grid[1]
             vectors[begin:end] = rows(embedded)
-            context.report(first + IMAGES, images + IMAGES)
+            context.report(end, len(vectors) + IMAGES * grid[0] * grid[1])
         return Patches(vectors, grid)
+
+    def maps(self, features: FeatureMaps) -> FeatureMaps:
+        """The features of `layers`, each looked up once."""
+        return {layer: features[layer] for layer in self.layers}
+
+    def batches(self, context: StageContext, maps: FeatureMaps) -> Iterator[torch.Tensor]:
+        """The vectors of a few images at a time as maps (n, channels, height, width), on the device.
+
+        Args:
+            context: device.
+            maps: features by layer of all images.
+        """
+        device = context.device.torch
+        for first in range(0, len(maps[self.layers[0]]), IMAGES):
+            batch = {layer: values[first : first + IMAGES].to(device) for layer, values in maps.items()}
+            # The channels of a patch side by side, as a row has them: pooling is several times as fast.
+            yield self.embed(
+                {layer: values.contiguous(memory_format=torch.channels_last) for layer, values in batch.items()}
+            )
+
+
+@dataclass(frozen=True)
+class PatchPasses(Stage):
+    """Patch vectors of all images of a role, for methods that read them image by image.
+
+    The vectors are stored where memory has room for them. Otherwise each pass computes them from the features: of
+    many images, the vectors may need far more room than the features.
+
+    Attributes:
+        embedding: the vectors.
+    """
+
+    embedding: Embedding
+
+    title: ClassVar[str] = "embedding"
+
+    def compute(self, context: StageContext, *inputs: Any) -> ImagePatches:
+        """Embed all images, or prepare their embedding.
+
+        Args:
+            context: device, memory and progress.
+            inputs: features by layer.
+        """
+        embedding = self.embedding
+        maps = embedding.maps(inputs[0])
+        one = next(embedding.batches(context, {layer: values[:1] for layer, values in maps.items()}))
+        grid = (one.shape[2], one.shape[3])
+        size = (len(maps[embedding.layers[0]]) * grid[0] * grid[1], one.shape[1])
+        if context.memory.has_room(*size):
+            return embedding.compute(context, maps)
+        return ComputedPatches(grid, size, lambda: (rows(batch).cpu() for batch in embedding.batches(context, maps)))
+
+    def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
+        """The features, and not the stored vectors."""
+        del key
+        return [(self.embedding.features, None)]

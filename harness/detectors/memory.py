@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 import weakref
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -49,14 +50,19 @@ class Memory:
         Raises:
             MemoryLimitError: the disk has no room for the file.
         """
-        size = 4 * int(np.prod(shape, dtype=np.int64))
-        if size <= ALWAYS or self.used + size <= self.limit:
+        size = _size(shape)
+        if self.has_room(*shape):
             array: npt.NDArray[np.float32] = np.empty(shape, np.float32)
             self.used += size
             weakref.finalize(array, self._release, size)
         else:
             array = self._mapped(shape, size)
         return torch.from_numpy(array)
+
+    def has_room(self, *shape: int) -> bool:
+        """Whether an array of this shape would lie in memory, and not in a file."""
+        size = _size(shape)
+        return size <= ALWAYS or self.used + size <= self.limit
 
     def _release(self, size: int) -> None:
         self.used -= size
@@ -86,6 +92,11 @@ class Memory:
         self.spilled += size
         # Torch and the compiled kernel expect a plain array, not a `memmap`.
         return np.asarray(mapped).view(np.ndarray)
+
+
+def _size(shape: Sequence[int]) -> int:
+    """Bytes of a float32 array."""
+    return 4 * int(np.prod(shape, dtype=np.int64))
 
 
 def _reserve(handle: int, size: int) -> None:

@@ -22,7 +22,7 @@ from harness.common.errors import ConfigError
 from harness.detectors.arguments import check_number, check_whole
 from harness.detectors.bank import BANKS, EXACT
 from harness.detectors.base import Detector, State
-from harness.detectors.embedding import Patches
+from harness.detectors.embedding import Patches, PatchPasses
 from harness.detectors.features import FeatureMaps
 from harness.detectors.group import Group
 from harness.detectors.maps import Scores, smooth
@@ -33,6 +33,7 @@ from harness.detectors.mhpatchcore_stages import (
     WhitenedPatches,
     WhitenedScores,
     WhitenedState,
+    Whitening,
     pooled_patches,
     squared_scores,
 )
@@ -102,9 +103,12 @@ class MHPatchCore(Detector):
         return super().sharing_key(), self.pca_variance_ratio, self.covariance_shrinkage, self._local()
 
     def _whitened(self, role: str, group: Group) -> WhitenedPatches:
-        moments = Moments(PooledPatches(self.features("train", group), self.layers))
-        embedding = PooledPatches(self.features(role, group), self.layers)
-        return WhitenedPatches(moments, embedding, self.pca_variance_ratio, self.covariance_shrinkage)
+        moments = Moments(self._pooled("train", group))
+        whitening = Whitening(moments, self.pca_variance_ratio, self.covariance_shrinkage)
+        return WhitenedPatches(whitening, self._pooled(role, group))
+
+    def _pooled(self, role: str, group: Group) -> PatchPasses:
+        return PatchPasses(PooledPatches(self.features(role, group), self.layers))
 
     def _local(self) -> int:
         return 0 if self.bank == EXACT else min(self.local_coreset_size, self.memory_bank_size)

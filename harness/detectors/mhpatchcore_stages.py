@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, reduce
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 from harness.detectors.base import State
 from harness.detectors.context import StageContext
 from harness.detectors.coreset import KCenter
-from harness.detectors.embedding import Embedding, Patches
+from harness.detectors.embedding import Embedding, ImagePatches, Patches, PatchPasses
 from harness.detectors.features import FeatureMaps
 from harness.detectors.maps import Scores, smooth
 from harness.detectors.merge_reduce import MergeReduce
@@ -120,45 +121,78 @@ def whitening(components: Components, ratio: float, shrinkage: float) -> torch.T
 
 
 @dataclass(frozen=True)
-class WhitenedPatches(Stage):
-    """Whitened principal components of all patches of a role.
+class Whitening(Stage):
+    """The projection of patches to whitened principal components.
 
     Attributes:
         moments: components of the training images.
-        embedding: patches of the role.
         ratio: share of the variance that the components explain.
         shrinkage: weight of the mean variance in each variance.
     """
 
     moments: Moments
-    embedding: PooledPatches
     ratio: float
     shrinkage: float
 
     title: ClassVar[str] = "whitening"
 
-    def compute(self, context: StageContext, *inputs: Any) -> tuple[Patches, State]:
+    def compute(self, context: StageContext, *inputs: Any) -> State:
+        """Scale the first components.
+
+        Args:
+            context: context of the stage.
+            inputs: all components.
+
+        Returns:
+            `mean` (1024,) and `whitening` (1024, k).
+        """
+        del context
+        components: Components = inputs[0]
+        matrix = whitening(components, self.ratio, self.shrinkage).float()
+        return {"mean": components.mean.float(), "whitening": matrix.contiguous()}
+
+
+def whitened_images(state: State, patches: ImagePatches, context: StageContext) -> Iterator[torch.Tensor]:
+    """The whitened components (height * width, k) of one image after another, on the device.
+
+    Args:
+        state: `mean` and `whitening`.
+        patches: patches of the images.
+        context: device and progress.
+    """
+    device = context.device.torch
+    mean, projection = state["mean"].to(device), state["whitening"].to(device)
+    for image, vectors in enumerate(patches.of_each_image()):
+        yield (vectors.to(device) - mean) @ projection
+        context.report(image * patches.per_image, patches.shape[0])
+
+
+@dataclass(frozen=True)
+class WhitenedPatches(Stage):
+    """Whitened principal components of all patches of a role.
+
+    Attributes:
+        whitening: the projection.
+        patches: patches of the role.
+    """
+
+    whitening: Whitening
+    patches: PatchPasses
+
+    title: ClassVar[str] = "whitening"
+
+    def compute(self, context: StageContext, *inputs: Any) -> Patches:
         """Project the patches image by image.
 
         Args:
             context: device, memory and progress.
-            inputs: all components, and patches of the role.
-
-        Returns:
-            The projected patches; and `mean` (1024,) and `whitening` (1024, k).
+            inputs: the projection, and patches of the role.
         """
-        components: Components = inputs[0]
-        patches: Patches = inputs[1]
-        matrix = whitening(components, self.ratio, self.shrinkage).float()
-        state = {"mean": components.mean.float(), "whitening": matrix.contiguous()}
-        device = context.device.torch
-        mean, projection = state["mean"].to(device), state["whitening"].to(device)
-        projected = context.memory.tensor(len(patches.vectors), matrix.shape[1])
-        for first in range(0, len(projected), patches.per_image):
-            image = slice(first, first + patches.per_image)
-            projected[image] = (patches.vectors[image].to(device) - mean) @ projection
-            context.report(first, len(projected))
-        return Patches(projected, patches.grid), state
+        state, patches = inputs
+        projected = context.memory.tensor(patches.shape[0], state["whitening"].shape[1])
+        for first, image in enumerate(whitened_images(state, patches, context)):
+            projected[first * patches.per_image : (first + 1) * patches.per_image] = image
+        return Patches(projected, patches.grid)
 
 
 @dataclass(frozen=True)
@@ -166,7 +200,7 @@ class WhitenedBank(Stage):
     """The largest bank; the first rows are the smaller banks. The keys of its subsets are sizes.
 
     Attributes:
-        whitened: whitened patches of the training images.
+        whitened: whitened patches of the training images. A selection block by block does not store them.
         local: number of patches that a block leaves; 0 for a selection from all patches at once.
         sizes: numbers of patches of the banks, ascending.
     """
@@ -182,23 +216,32 @@ class WhitenedBank(Stage):
 
         Args:
             context: memory, device and progress.
-            inputs: whitened patches with the projection.
+            inputs: the projection; and the patches, whitened for a selection from all of them at once.
 
         Returns:
             `mean` and `whitening` of the projection, and `bank` (m, k).
         """
-        patches, state = inputs[0]
+        state, patches = inputs
+        if self.local:
+            images = (image.cpu() for image in whitened_images(state, patches, context))
+            return {**state, "bank": context.to_device(self._of_blocks(images))}
         vectors = patches.vectors
-        if not self.local:
-            center = vectors.double().mean(dim=0).float()
-            start = int(torch.linalg.vector_norm(vectors - center, dim=1).argmax())
-            order = KCenter(vectors, start, allocate=context.memory.tensor).extend(self.sizes[-1])
-            return {**state, "bank": context.to_device(vectors[torch.from_numpy(order.rows.astype(np.int64))])}
-        stream, rows = MergeReduce(self.local), IMAGES_PER_BLOCK * patches.per_image
-        for first in range(0, len(vectors), rows):
-            stream.add(vectors[first : first + rows])
-            context.report(first + rows, len(vectors) + rows)
-        return {**state, "bank": context.to_device(stream.coreset(self.sizes[-1]))}
+        center = vectors.double().mean(dim=0).float()
+        start = int(torch.linalg.vector_norm(vectors - center, dim=1).argmax())
+        order = KCenter(vectors, start, allocate=context.memory.tensor).extend(self.sizes[-1])
+        return {**state, "bank": context.to_device(vectors[torch.from_numpy(order.rows.astype(np.int64))])}
+
+    def _of_blocks(self, images: Iterator[torch.Tensor]) -> torch.Tensor:
+        stream = MergeReduce(self.local)
+        while block := list(islice(images, IMAGES_PER_BLOCK)):
+            stream.add(torch.cat(block))
+        return stream.coreset(self.sizes[-1])
+
+    def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:
+        """The projection, and the patches."""
+        del key
+        whitened = self.whitened
+        return [(whitened.whitening, None), (whitened.patches if self.local else whitened, None)]
 
 
 @dataclass(frozen=True)
@@ -250,7 +293,7 @@ class WhitenedNeighbourhoods(Stage):
             context: timings and progress.
             inputs: the largest bank, and whitened patches of the scored images.
         """
-        bank, (patches, _) = inputs[0]["bank"], inputs[1]
+        bank, patches = inputs[0]["bank"], inputs[1]
         # A bank with fewer distinct patches than asked for serves several sizes.
         lengths = {size: min(size, len(bank)) for size in self.bank.sizes}
         return neighbourhoods_in_prefixes(patches, bank, lengths, self.k, context)
@@ -279,7 +322,7 @@ class WhitenedScores(Stage):
             context: size of the maps.
             inputs: neighbourhoods by size of the bank.
         """
-        role = self.neighbourhoods.whitened.embedding.features.role
+        role = self.neighbourhoods.whitened.patches.embedding.features.role
         return squared_scores(inputs[0][self.size], self.num_neighbors, context.images[role].input_size)
 
     def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:

@@ -6,7 +6,9 @@ components.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +17,7 @@ import torch
 from harness.common.errors import DataError
 from harness.detectors.arguments import check_number
 from harness.detectors.context import StageContext
-from harness.detectors.embedding import Embedding, Patches
+from harness.detectors.embedding import ImagePatches, PatchPasses
 from harness.detectors.stages import Stage
 
 ROWS = 8192  # vectors in a block
@@ -65,10 +67,10 @@ class Moments(Stage):
     """The principal components of the patches of the training images.
 
     Attributes:
-        embedding: patches of the training images.
+        patches: patches of the training images.
     """
 
-    embedding: Embedding
+    patches: PatchPasses
 
     title: ClassVar[str] = "principal components"
 
@@ -82,25 +84,40 @@ class Moments(Stage):
         Raises:
             DataError: all patches are equal.
         """
-        patches: Patches = inputs[0]
-        vectors = patches.vectors
-        count, width = vectors.shape
+        patches: ImagePatches = inputs[0]
+        count, width = patches.shape
+        blocks = _blocks(patches.of_each_image())
         if count < width:
-            return _of_few(vectors.double())
+            return _of_few(torch.cat(list(blocks)).double())
+        first = next(blocks)
         # Deviations from the first block's mean are small, so that the sums lose no digits.
-        shift = vectors[:ROWS].double().mean(dim=0)
+        shift = first.double().mean(dim=0)
         total, products = torch.zeros(width, dtype=torch.float64), torch.zeros(width, width, dtype=torch.float64)
-        for first in range(0, count, ROWS):
-            block = vectors[first : first + ROWS].double() - shift
+        done = 0
+        for vectors in chain([first], blocks):
+            block = vectors.double() - shift
             total += block.sum(dim=0)
             # The matrix is symmetric: its upper triangle is enough.
             for left in range(0, width, CHANNELS):
                 products[left : left + CHANNELS, left:].addmm_(block[:, left : left + CHANNELS].T, block[:, left:])
-            context.report(first + ROWS, count + ROWS)
+            done += len(block)
+            context.report(done, count + ROWS)
         products = products.triu() + products.triu(1).T
         covariance = (products - torch.outer(total, total) / count) / (count - 1)
         variances, axes = _decomposed(covariance)
         return Components(shift + total / count, variances, axes)
+
+
+def _blocks(images: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """The vectors of some images together: about `ROWS`, or those of one image."""
+    block: list[torch.Tensor] = []
+    for vectors in images:
+        block.append(vectors)
+        if sum(map(len, block)) >= ROWS:
+            yield torch.cat(block)
+            block = []
+    if block:
+        yield torch.cat(block)
 
 
 def _decomposed(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -23,7 +23,7 @@ from harness.common.errors import ConfigError
 from harness.detectors.arguments import check_whole
 from harness.detectors.base import Detector, State
 from harness.detectors.context import StageContext
-from harness.detectors.embedding import Embedding, Patches
+from harness.detectors.embedding import Embedding, ImagePatches, PatchPasses
 from harness.detectors.features import FeatureMaps
 from harness.detectors.group import Group
 from harness.detectors.maps import Scores, mean_of_largest, smooth
@@ -88,8 +88,8 @@ class SubspaceAD(Detector):
         """Detectors with equal keys have the moments in common."""
         return super().sharing_key(), self.fusion
 
-    def _fused(self, role: str, group: Group) -> Fused:
-        return Fused(self.features(role, group), self.layers, self.fusion)
+    def _fused(self, role: str, group: Group) -> PatchPasses:
+        return PatchPasses(Fused(self.features(role, group), self.layers, self.fusion))
 
     def fit_stage(self, group: Group) -> Stage:
         """The stage that selects the components; see `Detector.fit_stage`.
@@ -206,12 +206,12 @@ class Residuals(Stage):
 
     Attributes:
         moments: components of the training images.
-        embedding: patches of the scored images.
+        patches: patches of the scored images.
         shares: shares of the variance.
     """
 
     moments: Moments
-    embedding: Fused
+    patches: PatchPasses
     shares: tuple[float, ...]
 
     title: ClassVar[str] = "residuals"
@@ -224,22 +224,21 @@ class Residuals(Stage):
             inputs: all components, and patches of the scored images.
         """
         components: Components = inputs[0]
-        patches: Patches = inputs[1]
+        patches: ImagePatches = inputs[1]
         device = context.device.torch
         mean, axes = components.mean.float().to(device), components.axes.float().to(device)
         few = axes.shape[1] < len(mean)
         numbers = {share: components.number(share) for share in self.shares}
-        residuals = {share: torch.empty(len(patches.vectors)) for share in self.shares}
-        for first in range(0, len(patches.vectors), patches.per_image):
-            image = slice(first, first + patches.per_image)
-            deviations = patches.vectors[image].to(device) - mean
+        residuals = {share: torch.empty(patches.shape[0] // patches.per_image, *patches.grid) for share in self.shares}
+        for image, vectors in enumerate(patches.of_each_image()):
+            deviations = vectors.to(device) - mean
             squares = (deviations @ axes).square()
             # Few training patches span a part of the space only.
             outside = (deviations.square().sum(dim=1) - squares.sum(dim=1)).clamp_min(0) if few else 0.0
             for share, number in numbers.items():
-                residuals[share][image] = (squares[:, number:].sum(dim=1) + outside).cpu()
-            context.report(first, len(patches.vectors))
-        return {share: values.reshape(-1, *patches.grid) for share, values in residuals.items()}
+                residuals[share][image] = (squares[:, number:].sum(dim=1) + outside).reshape(patches.grid).cpu()
+            context.report(image * patches.per_image, patches.shape[0])
+        return residuals
 
 
 @dataclass(frozen=True)
@@ -263,5 +262,5 @@ class SubspaceScores(Stage):
             context: size of the maps.
             inputs: squared distances by share.
         """
-        size = context.images[self.residuals.embedding.features.role].input_size
+        size = context.images[self.residuals.patches.embedding.features.role].input_size
         return _scores(inputs[0][self.share], size)
