@@ -45,6 +45,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "cflow": {**TRAINED, "max_epochs": 1},
     "anomalydino": RANDOM,
     "rad": RANDOM,
+    # The paper has thousands of steps. Their time depends on their number, and not on that of the images.
+    "dinomaly": {**RANDOM, "max_steps": 20},
 }
 
 

@@ -75,7 +75,8 @@ class Memory:
         if size > free:
             raise MemoryLimitError(
                 f"memory_limit: {size / 1e9:.1f} GB of features exceed {self.limit / 1e9:.1f} GB for arrays and "
-                f"{free / 1e9:.1f} GB free in {folder}; expected room in one of them. Raise memory_limit."
+                f"{free / 1e9:.1f} GB free in {folder}; expected room in one of them. Raise memory_limit, "
+                "free the disk, or take a smaller image_size."
             )
         handle, name = tempfile.mkstemp(dir=folder, prefix="features-", suffix=".f32")
         try:
