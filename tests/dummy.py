@@ -38,8 +38,10 @@ class DummyBackend:
         del splits, device
         return ["power: found 99, expected less."] if any(s.parameters.get("power") == 99 for s in specs) else []
 
-    def remarks(self, specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
-        del specs, splits, device
+    def remarks(
+        self, specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str, memory_limit: int | None
+    ) -> list[str]:
+        del specs, splits, device, memory_limit
         return []
 
     def share_key(self, spec: RunSpec) -> Hashable:

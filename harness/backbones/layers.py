@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from inspect import Parameter, signature
+from math import ceil
 from typing import Any
 
 import timm
@@ -33,6 +34,17 @@ class Layer:
 
     channels: int
     stride: int
+
+
+def patches_of(images: int, first: Layer, input_size: tuple[int, int]) -> int:
+    """The number of patches of some images.
+
+    Args:
+        images: number of images.
+        first: the layer that defines the grid of patches.
+        input_size: (height, width) of the network's input.
+    """
+    return images * ceil(input_size[0] / first.stride) * ceil(input_size[1] / first.stride)
 
 
 @cache

@@ -237,15 +237,18 @@ class Backend(Protocol):
             device: auto, cpu, cuda, cuda:N or mps.
         """
 
-    def remarks(self, specs: Sequence[RunSpec], splits: Mapping[str, Any], device: str) -> list[str]:
-        """Return notes that a user must read before the runs, one sentence each; usually none.
+    def remarks(
+        self, specs: Sequence[RunSpec], splits: Mapping[str, Any], device: str, memory_limit: int | None
+    ) -> list[str]:
+        """Return notes that a user must read before the runs; usually none.
 
         Args:
             specs: the runs.
             splits: their data, by category.
             device: auto, cpu, cuda, cuda:N or mps.
+            memory_limit: see `RunContext`.
         """
-        del specs, splits, device
+        del specs, splits, device, memory_limit
         return []
 
     def share_key(self, spec: RunSpec) -> Hashable:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from math import ceil
 from pathlib import Path
 from typing import Any
 
-from harness.backbones.layers import Layer
+from harness.backbones.layers import Layer, patches_of
 from harness.backbones.networks import whole_network
 from harness.backbones.resolve import resolve
 from harness.backbones.state import fit_state, read_state
@@ -55,17 +54,6 @@ def of_subset(spec: RunSpec, problem: str) -> str:
         problem: the sentence.
     """
     return problem if spec.n_train is None else f"n_train {spec.n_train}: {problem}"
-
-
-def patches_of(images: int, first: Layer, input_size: tuple[int, int]) -> int:
-    """The number of patches of all training images.
-
-    Args:
-        images: number of training images.
-        first: the layer that defines the grid of patches.
-        input_size: (height, width) of the network's input.
-    """
-    return images * ceil(input_size[0] / first.stride) * ceil(input_size[1] / first.stride)
 
 
 def coreset_problems(spec: RunSpec, images: int, first: Layer, input_size: tuple[int, int]) -> Iterator[str]:

@@ -63,7 +63,7 @@ def execute_runs(
                     check(runs, launch.device(prepared.config.device), prepared.plan.entries)
                     launcher.ready()
                 progress.expect(len(runs))
-                for remark in remarks(runs, launch.device(prepared.config.device)):
+                for remark in remarks(runs, launch.device(prepared.config.device), prepared.config.memory_limit):
                     progress.note(remark)
                 if prepared.config.cache is not None:
                     make_folder(Path(prepared.config.cache), "cache")

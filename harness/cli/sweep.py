@@ -163,7 +163,7 @@ def _show(prepared: Prepared, console: Console, checked: bool) -> None:
             skipped_ids = {skip.run.run_id for skip in skipped}
             runs = without(pending, skipped)
             check(runs, prepared.config.device, prepared.plan.entries)
-            notes = remarks(runs, prepared.config.device)
+            notes = remarks(runs, prepared.config.device, prepared.config.memory_limit)
     rows = []
     for position, run in enumerate(prepared.runs, 1):
         state = "done" if prepared.is_done(run) else "failed" if prepared.has_failed(run) else "to do"

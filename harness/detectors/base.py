@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from harness.backbones.layers import chosen_layers, construction, default_layers, is_transformer
+from harness.backbones.layers import chosen_layers, construction, default_layers, is_transformer, patches_of
 from harness.backbones.networks import known_backbone
 from harness.backbones.normalization import BACKBONE, effective
 from harness.backbones.resolve import Weights, resolve
@@ -212,6 +212,23 @@ class Detector(ABC):
                 f"{self.name}: {train_images} normal training images found; expected {self.least_images} or more."
             )
         return problems
+
+    def patches(self, images: int) -> int:
+        """Number of patches of some images.
+
+        Args:
+            images: number of images.
+        """
+        return patches_of(images, chosen_layers(self.backbone, self.layers)[0], self.preprocessing.input_size)
+
+    def bytes_of_all_patches(self, train_images: int) -> int:
+        """Most bytes of vectors that `fit` stores for a selection from all patches at once; 0 without one.
+
+        Args:
+            train_images: number of normal training images.
+        """
+        del train_images
+        return 0
 
     def needed_layers(self) -> tuple[str, ...]:
         """Names of the layers that the method uses."""

@@ -20,12 +20,22 @@ import torch
 from harness.common.errors import MemoryLimitError
 
 ARRAY_SHARE = 0.6  # of the limit; stages need the rest for temporary tensors
+BYTES = 4  # of a value
 ALWAYS = 2**20  # bytes; arrays up to this size are always in memory
 
 
 def default_limit() -> int:
     """Half of the available memory, in bytes."""
     return int(psutil.virtual_memory().available) // 2
+
+
+def room(limit: int | None) -> int:
+    """Bytes for arrays in memory.
+
+    Args:
+        limit: bytes of memory for features; None for half of the available memory.
+    """
+    return int(ARRAY_SHARE * (default_limit() if limit is None else limit))
 
 
 class Memory:
@@ -37,7 +47,7 @@ class Memory:
     """
 
     def __init__(self, limit: int | None, folder: Path | None = None) -> None:
-        self.limit = int(ARRAY_SHARE * (default_limit() if limit is None else limit))
+        self.limit = room(limit)
         self.used = 0
         self.spilled = 0
         self._folder = folder
@@ -97,7 +107,7 @@ class Memory:
 
 def _size(shape: Sequence[int]) -> int:
     """Bytes of a float32 array."""
-    return 4 * int(np.prod(shape, dtype=np.int64))
+    return BYTES * int(np.prod(shape, dtype=np.int64))
 
 
 def _reserve(handle: int, size: int) -> None:

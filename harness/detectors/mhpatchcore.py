@@ -26,7 +26,9 @@ from harness.detectors.embedding import Patches, PatchPasses
 from harness.detectors.features import FeatureMaps
 from harness.detectors.group import Group
 from harness.detectors.maps import Scores, smooth
+from harness.detectors.memory import BYTES
 from harness.detectors.mhpatchcore_stages import (
+    WIDTH,
     PooledPatches,
     WhitenedBank,
     WhitenedNeighbourhoods,
@@ -93,6 +95,14 @@ class MHPatchCore(Detector):
         return {"pca_variance_ratio": self.pca_variance_ratio, "covariance_shrinkage": self.covariance_shrinkage,
                 "memory_bank_size": self.memory_bank_size, "local_coreset_size": self.local_coreset_size,
                 "num_neighbors": self.num_neighbors, "bank": self.bank}  # fmt: skip
+
+    def bytes_of_all_patches(self, train_images: int) -> int:
+        """Most bytes of all whitened patches, for `bank: exact`; see `Detector.bytes_of_all_patches`.
+
+        Args:
+            train_images: number of normal training images.
+        """
+        return BYTES * WIDTH * self.patches(train_images) if self.bank == EXACT else 0
 
     def timing_key(self) -> Hashable:
         """The parameters that affect the time of an image."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from copy import copy
-from math import ceil
 from typing import Any, ClassVar, Self, Unpack
 
 import torch
@@ -24,6 +23,7 @@ from harness.detectors.faiss_index import EXACT_SEARCH, FaissIndex, bank_problem
 from harness.detectors.features import FeatureMaps
 from harness.detectors.group import Group
 from harness.detectors.maps import Scores, smooth
+from harness.detectors.memory import BYTES
 from harness.detectors.neighbours import Nearest, nearest_in_prefixes
 from harness.detectors.options import Options
 from harness.detectors.patchcore_stages import (
@@ -130,13 +130,21 @@ class PatchCore(Detector):
             train_images: number of normal training images.
         """
         problems = super().problems(train_images)
-        height, width = self.preprocessing.input_size
-        stride = chosen_layers(self.backbone, self.layers)[0].stride
-        patches = train_images * ceil(height / stride) * ceil(width / stride)
         # An empty bank has a sentence of its own.
-        if size := int(patches * self.coreset_sampling_ratio):
+        if size := int(self.patches(train_images) * self.coreset_sampling_ratio):
             problems += bank_problems(self.neighbours, size)
         return problems
+
+    def bytes_of_all_patches(self, train_images: int) -> int:
+        """Bytes of all patches, for `bank: exact`; see `Detector.bytes_of_all_patches`.
+
+        Args:
+            train_images: number of normal training images.
+        """
+        if self.bank != EXACT:
+            return 0
+        channels = sum(layer.channels for layer in chosen_layers(self.backbone, self.layers))
+        return BYTES * channels * self.patches(train_images)
 
     def state_warnings(self) -> list[str]:
         """A warning if the bank has fewer patches than neighbours."""

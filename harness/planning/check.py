@@ -57,17 +57,18 @@ def _by_backend(runs: Sequence[PlannedRun]) -> Iterator[tuple[Backend, list[RunS
         yield backend(name), [run.spec for run in members], {run.spec.category: run.split for run in members}
 
 
-def remarks(runs: Sequence[PlannedRun], device: str) -> list[str]:
+def remarks(runs: Sequence[PlannedRun], device: str, memory_limit: int | None) -> list[str]:
     """Collect the backends' notes for the user about runs.
 
     Args:
         runs: the planned runs.
         device: value of `device:` in the config.
+        memory_limit: value of `memory_limit:` in the config.
 
     Returns:
         One sentence for each note.
     """
     notes: list[str] = []
     for of_backend, specs, splits in _by_backend(runs):
-        notes += of_backend.remarks(specs, splits, device)
+        notes += of_backend.remarks(specs, splits, device, memory_limit)
     return notes

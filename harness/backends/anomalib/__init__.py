@@ -59,14 +59,18 @@ class AnomalibBackend(Backend):
 
         return check_specs(specs, splits, device)
 
-    def remarks(self, specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
+    def remarks(
+        self, specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str, memory_limit: int | None
+    ) -> list[str]:
         """Return notes on networks and coresets too large for a CPU, and on weights whose licence has conditions.
 
         Args:
             specs: the runs.
             splits: their data, by category.
             device: auto, cpu, cuda, cuda:N or mps.
+            memory_limit: without effect.
         """
+        del memory_limit
         from harness.backbones.networks import licence_notes
         from harness.backends.anomalib.checks import slow_models
         from harness.backends.anomalib.coreset_time import slow_coresets

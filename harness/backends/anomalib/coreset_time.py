@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.backbones.layers import chosen_layers
+from harness.backbones.layers import chosen_layers, patches_of
 from harness.backends.anomalib.catalog import signature
 from harness.backends.anomalib.checks import DEFAULT_SIZE, named_layers
-from harness.backends.checks import patches_of
 from harness.common.devices import pick
 from harness.config.spec import RunSpec
 from harness.data.samples import Split

@@ -1,10 +1,11 @@
 """The harness's own detectors (harness/detectors/). A whole grid costs little more than its largest configuration.
 
-group.py    computes the shared stages of runs with the same images and backbone
-costs.py    measures the cost of each run
-checks.py   problems of specs that need no training
-scorer.py   predictions of a saved model
-export.py   export of a saved model
+group.py        computes the shared stages of runs with the same images and backbone
+costs.py        measures the cost of each run
+checks.py       problems of specs that need no training
+large_banks.py  a note on patches that memory has no room for
+scorer.py       predictions of a saved model
+export.py       export of a saved model
 """
 
 from __future__ import annotations
@@ -61,18 +62,21 @@ class NativeBackend(Backend):
 
         return check_specs(specs, splits, device)
 
-    def remarks(self, specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str) -> list[str]:
-        """Return a note for each backbone whose weights have a licence with conditions.
+    def remarks(
+        self, specs: Sequence[RunSpec], splits: Mapping[str, Split], device: str, memory_limit: int | None
+    ) -> list[str]:
+        """Return a note for each backbone whose weights have a licence with conditions, and one on large banks.
 
         Args:
             specs: the runs.
             splits: their data, by category.
             device: auto, cpu, cuda, cuda:N or mps.
+            memory_limit: in bytes, for features; None for half of the free memory.
         """
         from harness.backbones.networks import licence_notes
+        from harness.backends.native.large_banks import large_banks
 
-        del splits, device
-        return licence_notes(str(spec.backbone) for spec in specs)
+        return [*licence_notes(str(spec.backbone) for spec in specs), *large_banks(specs, splits, device, memory_limit)]
 
     def share_key(self, spec: RunSpec) -> Hashable:
         """Return a key of image size, crop, backbone, weights and normalisation.
