@@ -70,8 +70,10 @@ class DirectionBank(Stage):
         places = torch.empty_like(order)
         places[order] = torch.arange(len(order))
         bank = context.memory.tensor(*patches.shape)
-        for vectors, of_image in zip(patches.of_each_image(), torch.split(places, patches.per_image), strict=True):
+        images = zip(patches.of_each_image(), torch.split(places, patches.per_image), strict=True)
+        for image, (vectors, of_image) in enumerate(images, 1):
             bank[of_image] = vectors
+            context.report(image * patches.per_image, len(bank))
         return context.to_device(bank), int(masks.sum())
 
 
@@ -140,7 +142,7 @@ class Distances(Stage):
         banks = [masked for masked in self.banks if of_object or not masked]
         sizes = [of_object if masked else len(bank) for masked in banks]
         distances: dict[bool, list[torch.Tensor]] = {masked: [] for masked in banks}
-        for image, vectors in enumerate(patches.of_each_image()):
+        for image, vectors in enumerate(patches.of_each_image(), 1):
             products = largest_products_in_prefixes(vectors, bank, sizes, self.k)
             for masked, largest in zip(banks, products, strict=True):
                 distances[masked].append((1 - largest).cpu())

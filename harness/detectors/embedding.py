@@ -180,8 +180,8 @@ class Embedding(Stage):
 class PatchPasses(Stage):
     """Patch vectors of all images of a role, for methods that read them image by image.
 
-    The vectors are stored where memory has room for them. Otherwise each pass computes them from the features: of
-    many images, the vectors may need far more room than the features.
+    The vectors are stored where memory or half of the free disk has room for them. Otherwise each pass computes them
+    from the features: of many images, the vectors may need far more room than the features.
 
     Attributes:
         embedding: the vectors.
@@ -203,7 +203,7 @@ class PatchPasses(Stage):
         one = next(embedding.batches(context, {layer: values[:1] for layer, values in maps.items()}))
         grid = (one.shape[2], one.shape[3])
         size = (len(maps[embedding.layers[0]]) * grid[0] * grid[1], one.shape[1])
-        if context.memory.has_room(*size):
+        if context.memory.is_worth_storing(*size):
             return embedding.compute(context, maps)
         return ComputedPatches(grid, size, lambda: (rows(batch).cpu() for batch in embedding.batches(context, maps)))
 

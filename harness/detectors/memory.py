@@ -21,6 +21,7 @@ from harness.common.errors import MemoryLimitError
 
 ARRAY_SHARE = 0.6  # of the limit; stages need the rest for temporary tensors
 BYTES = 4  # of a value
+DISK_SHARE = 0.5  # of the free disk; larger arrays that can be computed again are not stored
 ALWAYS = 2**20  # bytes; arrays up to this size are always in memory
 
 
@@ -74,14 +75,22 @@ class Memory:
         size = _size(shape)
         return size <= ALWAYS or self.used + size <= self.limit
 
+    def is_worth_storing(self, *shape: int) -> bool:
+        """Whether memory has room for an array of this shape, or a file of it would leave enough of the disk free."""
+        return self.has_room(*shape) or _size(shape) <= DISK_SHARE * self._free()[1]
+
+    def _free(self) -> tuple[Path, int]:
+        """The folder of the files, and the free bytes of its disk."""
+        folder = self._folder or Path(tempfile.gettempdir())
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder, shutil.disk_usage(folder).free
+
     def _release(self, size: int) -> None:
         self.used -= size
 
     def _mapped(self, shape: tuple[int, ...], size: int) -> npt.NDArray[np.float32]:
         """An array in a file. The file is deleted right after it is mapped, so a killed process leaves no file."""
-        folder = self._folder or Path(tempfile.gettempdir())
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
+        folder, free = self._free()
         if size > free:
             raise MemoryLimitError(
                 f"memory_limit: {size / 1e9:.1f} GB of features exceed {self.limit / 1e9:.1f} GB for arrays and "

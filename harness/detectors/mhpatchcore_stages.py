@@ -162,7 +162,7 @@ def whitened_images(state: State, patches: ImagePatches, context: StageContext) 
     """
     device = context.device.torch
     mean, projection = state["mean"].to(device), state["whitening"].to(device)
-    for image, vectors in enumerate(patches.of_each_image()):
+    for image, vectors in enumerate(patches.of_each_image(), 1):
         yield (vectors.to(device) - mean) @ projection
         context.report(image * patches.per_image, patches.shape[0])
 
@@ -235,6 +235,8 @@ class WhitenedBank(Stage):
         stream = MergeReduce(self.local)
         while block := list(islice(images, IMAGES_PER_BLOCK)):
             stream.add(torch.cat(block))
+            # The next block must not lie beside this one in memory.
+            del block
         return stream.coreset(self.sizes[-1])
 
     def uses(self, key: Hashable = None) -> Sequence[tuple[Stage, Hashable]]:

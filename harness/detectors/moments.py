@@ -109,15 +109,18 @@ class Moments(Stage):
 
 
 def _blocks(images: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """The vectors of some images together: about `ROWS`, or those of one image."""
-    block: list[torch.Tensor] = []
+    """The vectors of all images in blocks of `ROWS`."""
+    waiting: list[torch.Tensor] = []
+    count = 0
     for vectors in images:
-        block.append(vectors)
-        if sum(map(len, block)) >= ROWS:
-            yield torch.cat(block)
-            block = []
-    if block:
-        yield torch.cat(block)
+        waiting.append(vectors)
+        count += len(vectors)
+        while count >= ROWS:
+            joined = torch.cat(waiting)
+            yield joined[:ROWS]
+            waiting, count = [joined[ROWS:]], count - ROWS
+    if count:
+        yield torch.cat(waiting)
 
 
 def _decomposed(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -237,7 +237,7 @@ class Residuals(Stage):
             outside = (deviations.square().sum(dim=1) - squares.sum(dim=1)).clamp_min(0) if few else 0.0
             for share, number in numbers.items():
                 residuals[share][image] = (squares[:, number:].sum(dim=1) + outside).reshape(patches.grid).cpu()
-            context.report(image * patches.per_image, patches.shape[0])
+            context.report((image + 1) * patches.per_image, patches.shape[0])
         return residuals
 
 

@@ -1,4 +1,4 @@
-"""Vectors of patches that memory has no room for: each pass computes them, and no file holds them."""
+"""Vectors of patches that memory has no room for: files have them, or each pass computes them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from harness.detectors.memory import Memory
 from harness.detectors.stages import Stages
 from tests.detectors.cases import make
 
+# The number of two-dimensional arrays in files that a fit needs in any case.
 CASES: list[tuple[str, dict[str, Any], int]] = [
     ("mhpatchcore", {"layers": ["layer1", "layer2"], "memory_bank_size": 60, "local_coreset_size": 40}, 0),
+    # It selects from whitened patches of all images, and the selection has a copy.
+    ("mhpatchcore", {"layers": ["layer1"], "memory_bank_size": 60, "bank": "exact"}, 2),
     ("subspacead", {"layers": ["layer1", "layer2"], "fusion": "concatenate"}, 0),
     # Its state is the bank of all patches.
     ("anomalydino", {"backbone": "test_vit", "layers": ["blocks.4"], "rotations": 2}, 1),
@@ -43,28 +46,44 @@ def files(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize(("name", "options", "banks"), CASES)
-def test_files_hold_features_but_no_vectors_of_patches(
-    toy_tree: Path, files: list[tuple[int, ...]], name: str, options: dict[str, Any], banks: int
+def test_vectors_lie_in_memory_in_files_or_nowhere(
+    toy_tree: Path,
+    files: list[tuple[int, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    options: dict[str, Any],
+    banks: int,
 ) -> None:
-    # 16 images are one batch: the last one has fewer.
+    # 16 images are one batch: the last one has a single image.
     train = list_images(toy_tree / "plate" / "train" / "good")
-    pictures = [*train, *train, *train][:19]
+    pictures = [*train, *train, *train][:17]
     expected = make(name, image_size=64, **options).fit(pictures)
     assert files == []
-    one = make(name, image_size=64, memory_limit=1, **options).fit(pictures)
-    assert expected.state is not None and one.state is not None
-    assert expected.state.keys() == one.state.keys()
-    assert all(torch.equal(expected.state[key], one.state[key]) for key in expected.state)
-    # Features have four dimensions: images, channels, height, width.
-    assert len([shape for shape in files if len(shape) == 4]) >= 1
-    assert len([shape for shape in files if len(shape) == 2]) == banks
+    states = [expected.state]
+    for share, vectors in ((0.5, 1), (0.0, 0)):
+        monkeypatch.setattr("harness.detectors.memory.DISK_SHARE", share)
+        files.clear()
+        states.append(make(name, image_size=64, memory_limit=1, **options).fit(pictures).state)
+        # Features have four dimensions: images, channels, height, width.
+        assert len([shape for shape in files if len(shape) == 4]) >= 1
+        assert len([shape for shape in files if len(shape) == 2]) == vectors + banks
+    for state in states[1:]:
+        assert state is not None and expected.state is not None
+        assert state.keys() == expected.state.keys()
+        assert all(torch.equal(expected.state[key], state[key]) for key in state)
 
 
 @pytest.mark.parametrize(("name", "options", "banks"), CASES)
 def test_scores_of_computed_vectors_are_those_of_stored_ones(
-    toy_tree: Path, files: list[tuple[int, ...]], name: str, options: dict[str, Any], banks: int
+    toy_tree: Path,
+    files: list[tuple[int, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    options: dict[str, Any],
+    banks: int,
 ) -> None:
     del banks
+    monkeypatch.setattr("harness.detectors.memory.DISK_SHARE", 0.0)
     train = list_images(toy_tree / "plate" / "train" / "good")
     scores = []
     for limit in (10**9, 1):
