@@ -14,7 +14,7 @@ arguments.py, saving.py
 stages.py, context.py, reporter.py             computes the common work of several runs once
 folds.py                                       the stages of a detector for a part of the training images
 features.py, block_means.py, embedding.py,     images -> feature maps -> patch vectors
-sources.py
+pooled_patches.py, sources.py
 coreset.py, coreset_cpu.py, bank.py            greedy k-center selection and the memory bank of PatchCore
 gaussian.py, flows.py, neighbours.py, maps.py, building blocks of the methods
 moments.py, foreground.py, merge_reduce.py,

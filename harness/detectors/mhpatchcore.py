@@ -28,21 +28,19 @@ from harness.detectors.group import Group
 from harness.detectors.maps import Scores, smooth
 from harness.detectors.memory import BYTES
 from harness.detectors.mhpatchcore_stages import (
-    WIDTH,
-    PooledPatches,
     WhitenedBank,
     WhitenedNeighbourhoods,
     WhitenedPatches,
     WhitenedScores,
     WhitenedState,
     Whitening,
-    pooled_patches,
     squared_scores,
 )
 from harness.detectors.moments import Moments, check_share
 from harness.detectors.neighbours import nearest_in_prefixes
 from harness.detectors.options import Options
 from harness.detectors.patchcore_stages import find_neighbourhood, image_scores
+from harness.detectors.pooled_patches import WIDTH, PooledPatches, pooled_patches
 from harness.detectors.stages import Stage
 
 

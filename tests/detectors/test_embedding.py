@@ -11,7 +11,7 @@ import torch
 from harness.data.listing import list_images
 from harness.detectors.group import Group
 from harness.detectors.memory import Memory
-from harness.detectors.mhpatchcore_stages import PooledPatches
+from harness.detectors.pooled_patches import PooledPatches
 from harness.detectors.stages import Stages
 from tests.detectors.cases import make
 

@@ -25,8 +25,8 @@ from harness.detectors.foreground import foreground
 from harness.detectors.group import Group
 from harness.detectors.maps import mean_of_largest
 from harness.detectors.merge_reduce import MergeReduce, farthest_first
-from harness.detectors.mhpatchcore_stages import _averages, pooled_patches
 from harness.detectors.neighbours import largest_products_in_prefixes
+from harness.detectors.pooled_patches import _averages, pooled_patches
 from harness.detectors.stages import Stages
 from tests.detectors.cases import evaluate_predictions, make
 
